@@ -1,0 +1,1 @@
+//! REST clients of the control plane, over one keystone session.

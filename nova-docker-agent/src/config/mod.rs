@@ -1,0 +1,1 @@
+//! The operator's nova.conf, typed and validated.

@@ -1,0 +1,1 @@
+//! The container driver: what an instance means in Docker.

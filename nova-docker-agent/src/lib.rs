@@ -1,0 +1,33 @@
+//! Run containers from the Nova API.
+//!
+//! `nova-docker-agent` turns a Linux host with Docker into an OpenStack compute host: it takes the place of `nova-compute`,
+//! for containers. The rooms of this library, and who may call whom (downwards only):
+//!
+//! ```text
+//! compute    the compute service: one file for each family of operation, resource tracker, periodic tasks, recovery, events
+//!   conductor   typed calls to nova-conductor
+//!     messaging   oslo.messaging over RabbitMQ; knows nothing of Nova
+//!     objects     Nova's versioned objects: the primitive form, and typed views of it
+//!   cloud       REST: keystone session, placement, neutron, glance
+//!   driver      what an instance means in Docker: guest model, lifecycle, snapshot, console
+//!     network     network namespaces, interfaces, Open vSwitch
+//!     registry    the Glance-backed OCI registry that dockerd pulls from
+//! config     nova.conf (oslo.config's INI) to a typed, validated configuration
+//! telemetry  logs
+//! ```
+//!
+//! The way of one message: `messaging` takes `build_and_run_instance` off the queue `compute.HOST`, acknowledges it and
+//! hands it to `compute`, which walks Nova's state machine (every step is a call to `conductor`) while `cloud` makes the
+//! ports, `network` plugs them into the instance's namespace, `registry` opens the Glance image and `driver` has dockerd
+//! pull it, create the container and start it.
+
+pub mod cloud;
+pub mod compute;
+pub mod conductor;
+pub mod config;
+pub mod driver;
+pub mod messaging;
+pub mod network;
+pub mod objects;
+pub mod registry;
+pub mod telemetry;

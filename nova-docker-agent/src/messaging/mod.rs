@@ -1,0 +1,1 @@
+//! oslo.messaging over RabbitMQ. Knows nothing of Nova.

@@ -1,0 +1,1 @@
+//! Network namespaces, interfaces and Open vSwitch ports of instances.

@@ -1,0 +1,1 @@
+//! Nova's versioned objects: the primitive form without loss, and typed views of it.

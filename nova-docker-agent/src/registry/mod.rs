@@ -1,0 +1,1 @@
+//! The Glance-backed OCI registry that the host's dockerd pulls from.
