@@ -1,1 +1,21 @@
 //! Network namespaces, interfaces and Open vSwitch ports of instances.
+//!
+//! Each instance has a named namespace, `nova-<uuid>`, that `ip netns` shows too. It is made and plugged before the
+//! container exists and outlives its process, so that stop, start and a crash leave the network alone. For each
+//! [`Interface`] there is a veth pair: the host side (`tap` + the first 11 characters of the port's id) is a port of the
+//! integration bridge, the guest side is `eth0`, `eth1`, ... in the namespace. Nothing here forks but `ovs-vsctl`, and
+//! no worker thread of the runtime ever changes its namespace.
+
+mod error;
+mod interface;
+mod plumber;
+
+pub use error::Error;
+pub use interface::{Interface, Route};
+pub use plumber::{NetworkConfig, Plumber};
+
+/// Where the file of a named network namespace lives, as for `ip netns`.
+pub const NAMESPACE_DIRECTORY: &str = "/run/netns";
+
+/// Where `nova-docker-runtime` looks for the namespace of a container: a symbolic link named after the container's id.
+pub const LINK_DIRECTORY: &str = "/run/nova-docker-agent/netns";

@@ -1,0 +1,94 @@
+//! What can go wrong between an instance and Docker, in sentences that a user may read.
+
+/// A failure of the container driver.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such container or image.
+    #[error("{what} does not exist in Docker")]
+    NotFound {
+        /// The container or image that was asked for.
+        what: String,
+    },
+    /// Docker will not take this image, whenever it is tried.
+    #[error("image {image} cannot be used: {reason}")]
+    ImageUnacceptable {
+        /// The image's reference.
+        image: String,
+        /// Docker's or our reason.
+        reason: String,
+    },
+    /// Docker may not read the image from the registry.
+    #[error("Docker was not allowed to read image {image}: {reason}")]
+    ImageUnauthorised {
+        /// The image's reference.
+        image: String,
+        /// The registry's words.
+        reason: String,
+    },
+    /// The image's command is not in the image, or cannot be executed.
+    #[error("command {command:?} cannot be run: {reason}")]
+    CommandNotFound {
+        /// The command, as far as it is known.
+        command: String,
+        /// `not found`, `permission denied`, ...
+        reason: String,
+    },
+    /// The container ended before it had run for as long as a new instance must.
+    #[error("the container exited at once with code {exit_code}{}{}", oom_text(*.oom), log_text(.log_tail))]
+    ExitedAtOnce {
+        /// Exit code of the first process; 128 + n for signal n.
+        exit_code: i64,
+        /// Whether the kernel killed it for memory.
+        oom: bool,
+        /// The last lines that it wrote; control characters removed.
+        log_tail: String,
+    },
+    /// A property or extra specification of the instance cannot be honoured.
+    #[error("{what} is invalid: {reason}")]
+    Invalid {
+        /// Which setting.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Docker is down, or did not answer in time.
+    #[error("Docker at {host} is unavailable: {reason}")]
+    Unavailable {
+        /// Docker's address.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The host has no room.
+    #[error("the host's disk is full: {reason}")]
+    NoSpace {
+        /// Docker's words.
+        reason: String,
+    },
+    /// Any other refusal of Docker.
+    #[error("Docker refused to {action} (status {status}): {message}")]
+    Docker {
+        /// What was tried, on what.
+        action: String,
+        /// HTTP status; 0 where the failure came in a stream that had begun well.
+        status: u16,
+        /// Docker's words.
+        message: String,
+    },
+    /// A file operation on the host failed.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried, on what.
+        action: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+fn oom_text(oom: bool) -> &'static str {
+    if oom { " (out of memory)" } else { "" }
+}
+
+fn log_text(tail: &str) -> String {
+    if tail.is_empty() { String::from("; it wrote nothing") } else { format!("; its last words: {tail}") }
+}

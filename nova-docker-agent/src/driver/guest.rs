@@ -1,0 +1,141 @@
+//! What an instance is to the driver: its own model, neither Nova's objects nor Docker's.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+/// One instance, as it is to run in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Nova's instance.
+    pub uuid: Uuid,
+    /// Display name.
+    pub name: String,
+    /// Host name inside; one DNS label.
+    pub hostname: String,
+    /// Owner.
+    pub project_id: String,
+    /// Who launched it.
+    pub user_id: String,
+    /// Processors; a quota as well as a weight.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mb: u64,
+    /// Root disk in GiB; 0 is unlimited.
+    pub root_gb: u64,
+    /// Swap in MiB, on top of the memory.
+    pub swap_mb: u64,
+    /// Replaces the image's CMD; [`split_command`](super::split_command) makes it of `os_command_line`.
+    pub command: Option<Vec<String>>,
+    /// Environment on top of the image's.
+    pub environment: BTreeMap<String, String>,
+    /// The flavor's extra specifications, which only an operator can write.
+    pub extra_specs: BTreeMap<String, String>,
+    /// Goes into root's `authorized_keys`.
+    pub key: Option<PublicKey>,
+    /// Identity of the compute service that creates the container (`compute_id`).
+    pub created_by: String,
+}
+
+/// The public half of a key pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    /// The key pair's name.
+    pub name: String,
+    /// One line in the form of `authorized_keys`.
+    pub data: String,
+}
+
+/// What an instance's container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerState {
+    /// Made and never started.
+    Created,
+    /// Its first process runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended well, or by the signals that a stop sends (exit codes 0, 137 and 143).
+    Stopped {
+        /// Exit code of the first process; 128 + n for signal n.
+        exit_code: i64,
+    },
+    /// Ended by itself and badly, or was killed for memory.
+    Crashed {
+        /// Exit code of the first process; 128 + n for signal n.
+        exit_code: i64,
+        /// Whether the kernel killed it for memory.
+        oom: bool,
+    },
+}
+
+/// One of our containers, from its labels alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestSummary {
+    /// The instance.
+    pub uuid: Uuid,
+    /// What it is doing.
+    pub state: PowerState,
+    /// Identity of the compute service that created it.
+    pub compute_id: String,
+}
+
+/// Something happened to one of our containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The instance.
+    pub uuid: Uuid,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Its first process runs.
+    Started,
+    /// Its first process ended.
+    Died {
+        /// Exit code; 128 + n for signal n.
+        exit_code: i64,
+        /// Whether the kernel killed a process of the container for memory.
+        oom: bool,
+    },
+    /// Frozen.
+    Paused,
+    /// Thawed.
+    Unpaused,
+    /// Removed from Docker.
+    Destroyed,
+}
+
+/// What the host has, for the resource tracker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostResources {
+    /// Processors that Docker may use.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mb: u64,
+    /// Size of the file system below Docker's data root in GiB.
+    pub disk_gb: u64,
+    /// What is used of it in GiB.
+    pub disk_used_gb: u64,
+    /// Memory in use by anything on the host, in MiB.
+    pub memory_used_mb: u64,
+    /// Version of the Docker Engine, `20.10.24`.
+    pub docker_version: String,
+    /// API version that was agreed on, `1.41`.
+    pub api_version: String,
+    /// `overlay2`, `vfs`, `overlayfs` (containerd), ...
+    pub storage_driver: String,
+    /// Whether a storage quota (`root_gb`) is enforced by the storage driver.
+    pub quota_enforced: bool,
+    /// `x86_64`, `aarch64`, ...
+    pub arch: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Seconds since the host booted.
+    pub uptime: u64,
+    /// Processes waiting for a processor, averaged over 1, 5 and 15 minutes.
+    pub load: [f64; 3],
+}
