@@ -1,1 +1,24 @@
 //! The Glance-backed OCI registry that the host's dockerd pulls from.
+//!
+//! An image of container format `docker` in Glance is a `docker save` archive. The registry serves it to dockerd as what
+//! it is, layers by digest, without having the whole archive first: [`Registry::open`] reads the archive's index (tar
+//! headers, manifest and configuration) by range and builds the manifest; a layer is read from Glance when dockerd first
+//! asks for it, once, whatever the number of servers that are launched from it, and is kept on the host by digest.
+//!
+//! It listens on loopback (which dockerd takes without TLS), asks for a secret that only this process knows, and shows
+//! only images that are open: those with a [`Lease`]. It knows image stores as a [`Source`] of bytes, and nothing of Nova.
+//!
+//! A layer is known by its digest: whoever can name a digest in an image of theirs is taken to have the layer, by this
+//! cache as by dockerd's own layer store.
+
+mod digest;
+mod error;
+mod lease;
+mod server;
+mod source;
+
+pub use digest::Digest;
+pub use error::{Error, Problem};
+pub use lease::{Lease, Reference};
+pub use server::{Counters, Registry, RegistryConfig};
+pub use source::{ImageDescriptor, Source, SourceBody, SourceError};
