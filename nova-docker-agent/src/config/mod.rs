@@ -1,1 +1,148 @@
 //! The operator's nova.conf, typed and validated.
+//!
+//! The same sections and option names that nova-compute reads, with oslo.config's rules for the files, and `[docker]` for our own.
+//! Everything wrong is reported at once, before anything is opened.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::cloud::{AuthConfig, CloudConfig, ServiceConfig};
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of this host everywhere: queues, service row, neutron binding. `[DEFAULT] host`.
+    pub host: String,
+    pub my_ip: IpAddr,
+    /// Where `compute_id` is kept, and our own state. `[DEFAULT] state_path`.
+    pub state_path: PathBuf,
+    pub instances_path: PathBuf,
+    /// Directories of the configuration files, first one first: `compute_id` is looked for there before `state_path`.
+    pub config_directories: Vec<PathBuf>,
+    pub messaging: MessagingConfig,
+    pub rpc_response_timeout: Duration,
+    pub long_rpc_timeout: Duration,
+    pub report_interval: Duration,
+    /// Time that a guest has for a clean stop.
+    pub shutdown_timeout: Duration,
+    pub graceful_shutdown_timeout: Duration,
+    pub manager_shutdown_timeout: Duration,
+    /// Zero: do not wait for network-vif-plugged.
+    pub vif_plugging_timeout: Duration,
+    pub vif_plugging_is_fatal: bool,
+    pub reserved_host_memory_mb: u64,
+    pub reserved_host_disk_mb: u64,
+    pub reserved_host_cpus: u64,
+    /// None: what placement has, else the initial ratio.
+    pub cpu_allocation_ratio: Option<f64>,
+    pub ram_allocation_ratio: Option<f64>,
+    pub disk_allocation_ratio: Option<f64>,
+    pub initial_cpu_allocation_ratio: f64,
+    pub initial_ram_allocation_ratio: f64,
+    pub initial_disk_allocation_ratio: f64,
+    /// 0: no limit.
+    pub max_concurrent_builds: usize,
+    /// 0: no limit.
+    pub max_concurrent_snapshots: usize,
+    /// None: switched off (negative). Zero in the file means the default of 60 s, as for every periodic task of Nova.
+    pub sync_power_state_interval: Option<Duration>,
+    pub update_resources_interval: Option<Duration>,
+    pub heal_instance_info_cache_interval: Option<Duration>,
+    pub scheduler_instance_sync_interval: Option<Duration>,
+    /// `[filter_scheduler] track_instance_changes`.
+    pub track_instance_changes: bool,
+    pub running_deleted_instance_action: RunningDeletedAction,
+    pub running_deleted_instance_poll_interval: Option<Duration>,
+    pub running_deleted_instance_timeout: Duration,
+    pub resume_guests_state_on_host_boot: bool,
+    pub dhcp_domain: String,
+    pub default_availability_zone: String,
+    pub cloud: CloudConfig,
+    pub docker: DockerConfig,
+    pub ovs: OvsConfig,
+    pub log: LogConfig,
+}
+
+impl Config {
+    pub fn placement(&self) -> &ServiceConfig {
+        &self.cloud.placement
+    }
+
+    pub fn service_user(&self) -> Option<&AuthConfig> {
+        self.cloud.service_user.as_ref()
+    }
+}
+
+/// `transport_url`, `control_exchange` and `[oslo_messaging_rabbit]`.
+#[derive(Clone, Debug)]
+pub struct MessagingConfig {
+    pub transport_url: SecretString,
+    pub control_exchange: String,
+    /// Options of `[oslo_messaging_rabbit]` that the files set, by name. Their meaning and defaults belong to `messaging`.
+    pub rabbit: BTreeMap<String, String>,
+}
+
+/// What to do with guests whose instance was deleted while we were away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunningDeletedAction {
+    Reap,
+    Log,
+    Shutdown,
+    Noop,
+}
+
+/// `[docker]`: what is ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DockerConfig {
+    /// dockerd's API, `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
+    pub host_url: String,
+    /// Name of our OCI runtime in dockerd's configuration.
+    pub runtime: String,
+    /// Where the embedded registry listens; loopback only. Port 0 takes any free one.
+    pub registry_listen: SocketAddr,
+    pub cache_directory: PathBuf,
+    /// GiB of image layers kept on disk.
+    pub cache_size_gb: u64,
+    /// How long a new container must survive to count as started.
+    pub build_grace: Duration,
+    /// Processes of one container.
+    pub pids_limit: u64,
+    /// MiB of one log file of a container.
+    pub log_max_size_mb: u64,
+    pub log_max_files: u64,
+    /// Write the key pair's public key into the container's `authorized_keys`.
+    pub inject_key: bool,
+}
+
+/// `[vif_plug_ovs]` and `[os_vif_ovs]`, as os-vif has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OvsConfig {
+    /// `tcp:127.0.0.1:6640` or `unix:/var/run/openvswitch/db.sock`.
+    pub ovsdb_connection: String,
+}
+
+/// `[DEFAULT] debug`, `use_json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    pub debug: bool,
+    pub json: bool,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConfigError {
+    pub message: String,
+}
+
+/// Reads the files in order, then the `*.conf` files of each directory in the order of their names; later values win.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub fn load(_files: &[PathBuf], _dirs: &[PathBuf]) -> Result<Config, Vec<ConfigError>> {
+    todo!()
+}
