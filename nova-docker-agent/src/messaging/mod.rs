@@ -1,1 +1,58 @@
 //! oslo.messaging over RabbitMQ. Knows nothing of Nova.
+//!
+//! A [`Transport`] is one process's place on the message bus: it calls ([`Rpc::call`]), casts ([`Rpc::cast`]) and
+//! serves ([`Transport::serve`]) in the wire format of oslo.messaging's RabbitMQ driver (envelope 2.0), with its queue
+//! and exchange names, so that it talks to unmodified Python services.
+//!
+//! ```text
+//! transport   the handle: serve, call, cast, close
+//!   server      a consumed queue: acknowledge, drop duplicates, dispatch, run the handler, reply, heartbeat
+//!     dispatch    which endpoint a request is for, and how a request for none is answered
+//!     replies     the way back to the caller: retries while its queue is missing, memory of dead reply queues
+//!   calls       the reply queue, and who waits for which reply
+//!   publisher   publishing with confirms, again on the next connection when one is lost
+//!     topology    exchanges and queues, and what to do when they exist with other flags
+//!     link        a connection that comes back: back-off, fail-over between hosts, TLS
+//! wire        envelope, request, reply and failure, as JSON
+//! context     the request context that travels with each message
+//! failure     a serialised exception
+//! url, config what the operator says
+//! ```
+//!
+//! What is promised while the broker goes away and comes back: consumers and the reply queue are declared again, a call
+//! waits for its reply until its own deadline, a publish under way is repeated until its own deadline, and a handler
+//! under way goes on and replies over the next connection.
+
+mod config;
+mod context;
+mod failure;
+mod rpc;
+mod transport;
+mod url;
+
+pub use config::{Login, TlsConfig, TransportConfig};
+pub use context::Context;
+pub use failure::Failure;
+pub use rpc::{CallError, Endpoint, Handler, Request, Rpc, Target};
+pub use transport::{Server, Transport};
+pub use url::{HostAddress, TransportUrl, UrlError};
+
+/// Why the message bus cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// A TLS file cannot be read or does not hold what it should.
+    #[error("TLS for the message broker: {path}: {reason}")]
+    Tls { path: String, reason: String },
+    /// No broker answered in time; `last` is what the last one tried said.
+    #[error("no connection to the message broker ({hosts}) within {seconds} s: {last}")]
+    Unreachable { hosts: String, seconds: u64, last: String },
+    /// The broker refused an operation.
+    #[error("{operation}: {reason}")]
+    Broker { operation: String, reason: String },
+    /// A message could not be handed to the broker before its deadline.
+    #[error("the message for {destination} could not be delivered to the broker within {seconds} s: {last}")]
+    NotPublished { destination: String, seconds: u64, last: String },
+    /// The transport was closed.
+    #[error("the message bus was closed by this process")]
+    Closed,
+}

@@ -1,0 +1,96 @@
+//! Instances: reading, slim saves, destruction.
+
+use serde_json::{Map, Value, json};
+
+use super::{Conductor, kwargs};
+use crate::messaging::{CallError, Context};
+use crate::objects::Instance;
+
+impl Conductor {
+    /// One instance, with the named extra fields (`flavor`, `metadata`, `system_metadata`, `info_cache`, ..).
+    pub async fn instance(
+        &self,
+        context: &Context,
+        uuid: &str,
+        expected_attrs: &[&str],
+    ) -> Result<Instance, CallError> {
+        let attrs = kwargs([("expected_attrs", json!(expected_attrs))]);
+        self.get(context, "Instance", "get_by_uuid", vec![uuid.into()], attrs).await
+    }
+
+    /// The instances whose host is `host`.
+    pub async fn instances_by_host(
+        &self,
+        context: &Context,
+        host: &str,
+        expected_attrs: &[&str],
+    ) -> Result<Vec<Instance>, CallError> {
+        let attrs = kwargs([("expected_attrs", json!(expected_attrs))]);
+        self.list(context, "InstanceList", "get_by_host", vec![host.into()], attrs).await
+    }
+
+    /// The instances whose host is `host` and whose node is `node`.
+    pub async fn instances_by_host_and_node(
+        &self,
+        context: &Context,
+        host: &str,
+        node: &str,
+        expected_attrs: &[&str],
+    ) -> Result<Vec<Instance>, CallError> {
+        let attrs = kwargs([("expected_attrs", json!(expected_attrs))]);
+        self.list(context, "InstanceList", "get_by_host_and_node", vec![host.into(), node.into()], attrs).await
+    }
+
+    /// The instances that match `filters` (`uuid`: list, `host`, `vm_state`, `task_state`, `deleted`, `soft_deleted`,
+    /// `cleaned`). Deleted rows also need a context with read_deleted.
+    pub async fn instances_by_filters(
+        &self,
+        context: &Context,
+        filters: Map<String, Value>,
+        expected_attrs: &[&str],
+    ) -> Result<Vec<Instance>, CallError> {
+        let attrs = kwargs([("expected_attrs", json!(expected_attrs)), ("use_slave", true.into())]);
+        self.list(context, "InstanceList", "get_by_filters", vec![Value::Object(filters)], attrs).await
+    }
+
+    /// Writes single fields of an instance and returns its columns as they are now in the database.
+    ///
+    /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`.
+    ///
+    /// # Errors
+    /// With `expected_task_state`, `UnexpectedTaskStateError` or `UnexpectedDeletingTaskStateError` when the task state
+    /// in the database is none of those (`None` in the list = no task). `InstanceNotFound` when it was deleted.
+    pub async fn save_instance(
+        &self,
+        context: &Context,
+        uuid: &str,
+        fields: Map<String, Value>,
+        expected_task_state: Option<&[Option<&str>]>,
+    ) -> Result<Instance, CallError> {
+        let mut instance = Instance::slim(uuid);
+        for (field, value) in fields {
+            instance.set(&field, value);
+        }
+        let expected = match expected_task_state {
+            Some(states) => kwargs([("expected_task_state", json!(states))]),
+            None => Map::new(),
+        };
+        self.object_action(context, &mut instance, "save", Vec::new(), expected).await?;
+        Ok(instance)
+    }
+
+    /// Marks the instance's row, and those that belong to it, as deleted. `host` must be the instance's host in the
+    /// database, so that an instance that has moved away meanwhile is not destroyed (`ObjectActionError`).
+    pub async fn destroy_instance(
+        &self,
+        context: &Context,
+        uuid: &str,
+        id: i64,
+        host: Option<&str>,
+    ) -> Result<(), CallError> {
+        let mut instance = Instance::slim(uuid);
+        instance.data.insert("id".to_owned(), id.into());
+        instance.data.insert("host".to_owned(), json!(host));
+        self.act(context, &mut instance, "destroy").await
+    }
+}

@@ -1,0 +1,35 @@
+//! Moves of instances between hosts.
+
+use serde_json::{Map, Value};
+
+use super::{Conductor, kwargs};
+use crate::messaging::{CallError, Context};
+use crate::objects::Migration;
+
+impl Conductor {
+    /// The moves from or to a node that are under way or failed.
+    pub async fn migrations_in_progress(
+        &self,
+        context: &Context,
+        host: &str,
+        node: &str,
+    ) -> Result<Vec<Migration>, CallError> {
+        let args = vec![host.into(), node.into()];
+        self.list(context, "MigrationList", "get_in_progress_and_error", args, kwargs([])).await
+    }
+
+    /// The moves that match `filters` (`source_compute`, `status`: list, `migration_type`, `instance_uuid`).
+    pub async fn migrations(
+        &self,
+        context: &Context,
+        filters: Map<String, Value>,
+    ) -> Result<Vec<Migration>, CallError> {
+        let args = vec![Value::Object(filters)];
+        self.list(context, "MigrationList", "get_by_filters", args, kwargs([])).await
+    }
+
+    /// Writes the changed fields of a move.
+    pub async fn save_migration(&self, context: &Context, migration: &mut Migration) -> Result<(), CallError> {
+        self.act(context, migration, "save").await
+    }
+}
