@@ -1,0 +1,62 @@
+"""The release build of the agent."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from minicloud import process
+from minicloud.layout import SOURCE, Layout
+
+BINARIES = ("nova-docker-agent", "nova-docker-runtime")
+_MINIMUM = (1, 88)
+
+
+class NoCargo(Exception):
+    """There is no Rust toolchain that can build the agent; the message says how to get one."""
+
+
+def find_cargo() -> Path:
+    """A cargo that is new enough: from PATH, or where rustup puts it for root or for the user behind sudo."""
+    homes = [os.environ.get("CARGO_HOME"), "/root/.cargo"]
+    if user := os.environ.get("SUDO_USER"):
+        homes.append(os.path.expanduser(f"~{user}/.cargo"))
+    candidates = [shutil.which("cargo"), *(f"{home}/bin/cargo" for home in homes if home)]
+    seen = []
+    for candidate in dict.fromkeys(candidates):
+        if candidate is None or not Path(candidate).exists():
+            continue
+        version = process.run([candidate, "--version"], env=process.caller_environment())
+        match = re.search(r"cargo (\d+)\.(\d+)", version)
+        if match and (int(match[1]), int(match[2])) >= _MINIMUM:
+            return Path(candidate)
+        seen.append(f"{candidate} is {version.strip()}")
+    wanted = ".".join(map(str, _MINIMUM))
+    found = "; ".join(seen) or "none was found"
+    raise NoCargo(
+        f"building the agent needs Rust {wanted} or newer ({found}; Debian 12's own package is too old). Install it"
+        " with rustup (see https://rustup.rs) and run this again, or start the cloud without it: up --no-agent"
+    )
+
+
+def build(layout: Layout) -> str:
+    """Build with cargo and put the binaries where the cloud runs them. Cargo knows whether there is work to do."""
+    cargo = find_cargo()
+    process.run(
+        ["nice", cargo, "build", "--release", "--locked", "-p", "nova-docker-agent"],
+        log=layout.log / "agent-build.log",
+        env=process.caller_environment(PATH=f"{cargo.parent}:{os.environ.get('PATH', process.SYSTEM_PATH)}"),
+        cwd=SOURCE,
+    )
+    target = Path(os.environ.get("CARGO_TARGET_DIR", SOURCE / "target")) / "release"
+    for name in BINARIES:
+        installed = layout.bin / name
+        if installed.exists() and installed.read_bytes() == (target / name).read_bytes():
+            continue
+        fresh = layout.bin / f".{name}.new"
+        shutil.copy2(target / name, fresh)
+        # The running agent keeps its old file; supervisor restarts it because the digest is another.
+        fresh.rename(installed)
+    return "release build"

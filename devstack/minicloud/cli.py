@@ -1,0 +1,218 @@
+"""The subcommands of `mini`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from minicloud import options as options_module
+from minicloud import packages, process
+from minicloud import passwords as passwords_module
+from minicloud.config import clients
+from minicloud.layout import DEFAULT_STATE_DIR, BadStateDir, Layout, url
+from minicloud.tasks import Progress, TaskFailed
+
+_DESCRIPTION = """\
+A single-node OpenStack 2026.2 cloud whose compute service is nova-docker-agent: servers are containers.
+
+  mini up              install, configure and start everything; run it again after an interruption,
+                       a reboot or a change of the agent's source: only what is missing is done
+  mini demo            launch a server through the public API and look at it from all sides
+  mini status          what runs and answers; exit status 1 when something is down
+  mini logs SERVICE    the log of one service (names as in `status`); -f follows it
+  mini openrc [USER]   shell exports for demo (the default) or admin:  eval "$(devstack/mini openrc)"
+  mini down            stop what `up` started, remove its bridges, namespaces and addresses
+  mini down --wipe     and all of its state
+
+The dashboard is Horizon at http://127.0.0.1:8080; user and password are printed by `up` and `demo`.
+"""
+
+_EPILOG = """\
+Everything is kept below one directory (--state-dir) and listens on 127.0.0.1 or on the cloud's own bridges.
+The selection made with --with, --fake-compute and --no-agent is remembered by later runs of `up`.
+More: devstack/README.md
+"""
+
+
+def _extras(text: str) -> tuple[str, ...]:
+    names = tuple(sorted({name.strip() for name in text.split(",") if name.strip() not in ("", "none")}))
+    unknown = [name for name in names if name not in options_module.EXTRAS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)}: not among {', '.join(options_module.EXTRAS)} (or `none`)"
+        )
+    return names
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--state-dir",
+        default=os.environ.get("NOVA_DOCKER_MINI_STATE", str(DEFAULT_STATE_DIR)),
+        metavar="D",
+        help="where all state of the cloud is kept (default: %(default)s)",
+    )
+    parser = argparse.ArgumentParser(
+        prog="mini",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="SUBCOMMAND")
+    up = commands.add_parser("up", parents=[common], help="start the cloud, from whatever state it is in")
+    up.add_argument(
+        "--with",
+        dest="extras",
+        type=_extras,
+        default=None,
+        metavar="LIST",
+        help="optional services: heat, cinder, heat,cinder or none",
+    )
+    up.add_argument(
+        "--fake-compute",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="also start stock nova-compute with Nova's fake driver as host HOSTNAME-fake, to compare with",
+    )
+    up.add_argument(
+        "--agent",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="build and start nova-docker-agent (the default)",
+    )
+    down = commands.add_parser("down", parents=[common], help="stop the cloud")
+    down.add_argument("--wipe", action="store_true", help="also remove all state")
+    down.add_argument("--keep-cache", action="store_true", help="with --wipe: keep downloads and built images")
+    commands.add_parser("status", parents=[common], help="what runs and answers")
+    logs = commands.add_parser("logs", parents=[common], help="show the log of a service")
+    logs.add_argument("service", metavar="SERVICE", help="a name as in `mini status`")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on showing what is added")
+    logs.add_argument("-n", "--lines", type=int, default=200, help="how many of the last lines (default: 200)")
+    openrc = commands.add_parser("openrc", parents=[common], help="print shell exports for a user")
+    openrc.add_argument("user", nargs="?", default="demo", choices=sorted(clients.USERS))
+    commands.add_parser("demo", parents=[common], help="launch a server and look at it")
+    return parser
+
+
+def main() -> int:
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    commands = {
+        "up": _up,
+        "down": _down,
+        "status": _status,
+        "logs": _logs,
+        "openrc": _openrc,
+        "demo": _demo,
+    }
+    try:
+        return commands[arguments.command](Layout.at(arguments.state_dir), arguments)
+    except KeyboardInterrupt:
+        print(f"mini: interrupted; `mini {arguments.command}` goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except (BadStateDir, NoCloud, TaskFailed, process.CommandFailed) as error:
+        print(f"mini: {error}", file=sys.stderr)
+        return 1
+
+
+class NoCloud(Exception):
+    """The state directory holds no cloud."""
+
+
+def _require_cloud(layout: Layout) -> None:
+    if not layout.passwords_file.exists():
+        raise NoCloud(f"there is no cloud in {layout.root}; make one with `mini up`")
+
+
+def _up(layout: Layout, arguments: argparse.Namespace) -> int:
+    from minicloud import host, up
+
+    progress = Progress()
+    try:
+        for warning in host.check(layout):
+            progress.say(f"warning: {warning}")
+        with up.exclusive(layout):
+            options = options_module.change(
+                options_module.load(layout.options_file),
+                extras=arguments.extras,
+                fake_compute=arguments.fake_compute,
+                agent=arguments.agent,
+            )
+            up.up(layout, options, progress)
+    except (host.UnfitHost, up.Busy) as error:
+        print(f"mini: {error}", file=sys.stderr)
+        return 1
+    memory = host.memory_of(layout)
+    secrets = passwords_module.load(layout.passwords_file)
+    program = _program()
+    progress.say(f"the cloud is up; its processes take {memory / 1024**3:.1f} GiB of memory")
+    print(
+        f"\n  Dashboard     {url('horizon')}/   user demo, password {secrets['demo']}"
+        f"\n                {' ' * 24}   user admin, password {secrets['admin']}"
+        f'\n  Command line  eval "$({program} openrc)"     then, for example: openstack server list'
+        f"\n  Next          {program} demo\n"
+    )
+    return 0
+
+
+def _program() -> str:
+    """How the user can call this again."""
+    return os.path.relpath(Path(__file__).resolve().parent.parent / "mini")
+
+
+def _down(layout: Layout, arguments: argparse.Namespace) -> int:
+    from minicloud import teardown, up
+
+    progress = Progress()
+    if not layout.root.exists():
+        print(f"mini: there is nothing in {layout.root}")
+        return 0
+    try:
+        with up.exclusive(layout):
+            packages.restore_policy()
+            teardown.stop(layout, progress)
+            if arguments.wipe:
+                teardown.wipe(layout, arguments.keep_cache)
+                progress.say(f"removed {layout.root}" + (" but its cache" if arguments.keep_cache else ""))
+    except up.Busy as error:
+        print(f"mini: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _status(layout: Layout, arguments: argparse.Namespace) -> int:
+    from minicloud import status
+
+    _require_cloud(layout)
+    return status.report(layout)
+
+
+def _logs(layout: Layout, arguments: argparse.Namespace) -> int:
+    path = layout.log / f"{arguments.service}.log"
+    if "/" in arguments.service or not path.exists():
+        known = sorted(entry.stem for entry in layout.log.glob("*.log"))
+        print(f"mini: no log of {arguments.service}; there are: {', '.join(known) or 'none'}", file=sys.stderr)
+        return 1
+    follow = ["-F"] if arguments.follow else []
+    os.execv("/usr/bin/tail", ["tail", "-n", str(arguments.lines), *follow, str(path)])
+
+
+def _openrc(layout: Layout, arguments: argparse.Namespace) -> int:
+    _require_cloud(layout)
+    sys.stdout.write(clients.openrc(layout, passwords_module.load(layout.passwords_file), arguments.user))
+    return 0
+
+
+def _demo(layout: Layout, arguments: argparse.Namespace) -> int:
+    _require_cloud(layout)
+    package = Path(__file__).resolve().parent.parent
+    environment = process.clean_environment(PYTHONPATH=str(package), MINI=_program())
+    python = str(layout.python)
+    os.execve(python, [python, "-B", "-m", "minicloud.demo", str(layout.root)], environment)

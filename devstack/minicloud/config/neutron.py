@@ -1,0 +1,123 @@
+"""neutron: server, ML2 with Open vSwitch, and the agents of the one node."""
+
+from __future__ import annotations
+
+from minicloud.config import common
+from minicloud.config.ini import Ini, merge
+from minicloud.layout import ADDRESS, PORTS, Layout
+from minicloud.options import Options
+from minicloud.passwords import Passwords
+
+_PRIVSEP_CONTEXTS = (
+    "privsep",
+    "privsep_dhcp_release",
+    "privsep_ovs_vsctl",
+    "privsep_namespace",
+    "privsep_conntrack",
+    "privsep_link",
+)
+
+
+def neutron(layout: Layout, passwords: Passwords, options: Options) -> Ini:
+    return merge(
+        {
+            "DEFAULT": {
+                "host": options.host,
+                "use_stderr": True,
+                "state_path": f"{layout.root}/neutron",
+                "core_plugin": "ml2",
+                "service_plugins": "router",
+                "api_paste_config": f"{layout.venv}/etc/neutron/api-paste.ini",
+                "auth_strategy": "keystone",
+                "transport_url": common.transport_url(passwords),
+                "api_workers": 1,
+                "rpc_workers": 1,
+                "rpc_state_report_workers": 0,
+                "notify_nova_on_port_status_changes": True,
+                "notify_nova_on_port_data_changes": True,
+                # The pause after each batch of events to Nova, in seconds; a launch waits for one of them.
+                # The default is 2, and neutron 29 refuses less than 1.
+                "send_events_interval": 1,
+                "dhcp_agents_per_network": 1,
+                "global_physnet_mtu": 1500,
+            },
+            "agent": {"root_helper": "", "root_helper_daemon": "", "report_interval": 30},
+            "database": common.database(passwords, "neutron"),
+            "nova": common.password_auth(passwords, "nova"),
+            "placement": common.password_auth(passwords, "placement"),
+        },
+        common.locks(f"{layout.root}/neutron/lock"),
+        common.token_check(passwords, "neutron"),
+        common.privsep(layout, "neutron.conf", _PRIVSEP_CONTEXTS),
+    )
+
+
+def ml2() -> Ini:
+    return {
+        "ml2": {
+            "type_drivers": "local,flat,vlan,vxlan",
+            "project_network_types": "vxlan",
+            "mechanism_drivers": "openvswitch",
+            "extension_drivers": "port_security",
+        },
+        "ml2_type_flat": {"flat_networks": "public"},
+        "ml2_type_vxlan": {"vni_ranges": "1:1000"},
+        "securitygroup": {"enable_ipset": False, "firewall_driver": "openvswitch"},
+    }
+
+
+def _ovs(datapath: str) -> Ini:
+    return {"ovs": {"datapath_type": datapath, "ovsdb_connection": f"tcp:{ADDRESS}:{PORTS['ovsdb']}"}}
+
+
+def ovs_agent(datapath: str) -> Ini:
+    return merge(
+        _ovs(datapath),
+        {
+            "ovs": {
+                "bridge_mappings": "public:br-ex",
+                "local_ip": ADDRESS,
+                "of_listen_address": ADDRESS,
+            },
+            "agent": {"tunnel_types": "vxlan", "l2_population": False},
+            "securitygroup": {
+                "enable_security_group": True,
+                "enable_ipset": False,
+                "firewall_driver": "openvswitch",
+            },
+        },
+    )
+
+
+def dhcp_agent(datapath: str) -> Ini:
+    return merge(
+        {
+            "DEFAULT": {
+                "interface_driver": "openvswitch",
+                "dhcp_driver": "neutron.agent.linux.dhcp.Dnsmasq",
+                "enable_isolated_metadata": True,
+                "force_metadata": False,
+            }
+        },
+        # This agent and the next plug interfaces themselves, and so must know the datapath as well.
+        _ovs(datapath),
+    )
+
+
+def l3_agent(datapath: str) -> Ini:
+    return merge({"DEFAULT": {"interface_driver": "openvswitch", "agent_mode": "legacy"}}, _ovs(datapath))
+
+
+def metadata_agent(passwords: Passwords) -> Ini:
+    return {
+        "DEFAULT": {
+            "nova_metadata_host": ADDRESS,
+            "metadata_proxy_shared_secret": passwords["metadata"],
+            "metadata_workers": 0,
+        }
+    }
+
+
+def fake_agent(layout: Layout, passwords: Passwords, options: Options) -> Ini:
+    """The stand-in for an Open vSwitch agent beside the fake nova-compute (see standin_agent)."""
+    return merge(neutron(layout, passwords, options), {"DEFAULT": {"host": options.fake_host}})

@@ -1,0 +1,97 @@
+"""Nova's control plane, the stock nova-compute to compare with, and the agent."""
+
+from __future__ import annotations
+
+from minicloud.config import common
+from minicloud.config.ini import Ini, merge
+from minicloud.layout import ADDRESS, PORTS, REGION, Layout
+from minicloud.options import Options
+from minicloud.passwords import Passwords
+
+# A launch asks for whole megabytes of a machine that also runs the cloud itself.
+_RESERVED_FOR_THE_CLOUD_MB = 6144
+
+
+def _common(layout: Layout, passwords: Passwords) -> Ini:
+    return merge(
+        {
+            "DEFAULT": {
+                "my_ip": ADDRESS,
+                "state_path": f"{layout.root}/nova",
+                "use_stderr": True,
+                "transport_url": common.transport_url(passwords),
+                "allow_resize_to_same_host": True,
+            },
+            "wsgi": {"api_paste_config": f"{layout.venv}/etc/nova/api-paste.ini"},
+            "placement": common.password_auth(passwords, "placement"),
+            "neutron": {
+                **common.password_auth(passwords, "neutron"),
+                "service_metadata_proxy": True,
+                "metadata_proxy_shared_secret": passwords["metadata"],
+            },
+            "glance": {"region_name": REGION},
+            "cinder": {**common.password_auth(passwords, "cinder"), "os_region_name": REGION},
+            "vnc": {"enabled": False},
+        },
+        common.locks(f"{layout.root}/nova/lock"),
+        common.token_check(passwords, "nova"),
+        common.service_token(passwords, "nova"),
+    )
+
+
+def control(layout: Layout, passwords: Passwords, options: Options) -> Ini:
+    """nova-api, nova-metadata, nova-conductor and nova-scheduler."""
+    return merge(
+        _common(layout, passwords),
+        {
+            "DEFAULT": {"host": options.host},
+            "database": common.database(passwords, "nova"),
+            "api_database": common.database(passwords, "nova_api"),
+            "conductor": {"workers": 1},
+            # `up` maps a host that registers while it waits; this is for hosts that come later.
+            "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 30},
+        },
+    )
+
+
+def fake_compute(layout: Layout, passwords: Passwords, options: Options) -> Ini:
+    """Stock nova-compute with Nova's fake driver. It has no database section, as on a real compute host."""
+    return merge(
+        _common(layout, passwords),
+        {
+            "DEFAULT": {
+                "host": options.fake_host,
+                "state_path": f"{layout.root}/nova-fake",
+                # Its sibling drivers with sized nodes never write compute_id and do not start a second time.
+                "compute_driver": "fake.FakeDriverWithoutFakeNodes",
+                "reserved_host_memory_mb": 0,
+            },
+            "oslo_concurrency": {"lock_path": f"{layout.root}/nova-fake/lock"},
+        },
+    )
+
+
+def agent(layout: Layout, passwords: Passwords, options: Options) -> Ini:
+    """nova-docker-agent's nova.conf."""
+    auth = common.password_auth
+    return {
+        "DEFAULT": {
+            "transport_url": common.transport_url(passwords),
+            "host": options.host,
+            "my_ip": ADDRESS,
+            "state_path": f"{layout.root}/agent",
+            "reserved_host_memory_mb": _RESERVED_FOR_THE_CLOUD_MB,
+        },
+        "service_user": {**auth(passwords, "nova"), "send_service_user_token": True},
+        "placement": auth(passwords, "placement"),
+        "neutron": {**auth(passwords, "neutron"), "ovs_bridge": "br-int"},
+        # Nova has no user of its own for Glance: it goes with the launching user's token and service_user's.
+        "glance": {"region_name": REGION},
+        "os_vif_ovs": {"ovsdb_connection": f"tcp:{ADDRESS}:{PORTS['ovsdb']}"},
+        "docker": {
+            "host_url": f"unix://{layout.docker_socket}",
+            "runtime": "nova",
+            "registry_listen": f"{ADDRESS}:{PORTS['agent registry']}",
+            "cache_directory": f"{layout.root}/agent/blobs",
+        },
+    }

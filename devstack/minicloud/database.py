@@ -1,0 +1,195 @@
+"""MariaDB: the data directory, the databases, and the schemas of the services."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import threading
+
+from minicloud import process
+from minicloud.files import Marker, own_directory
+from minicloud.layout import LOCK_FILE, REGION, Layout, keystone_url
+from minicloud.passwords import Passwords
+
+DATABASES: dict[str, tuple[str, ...]] = {
+    "keystone": ("keystone",),
+    "placement": ("placement",),
+    "glance": ("glance",),
+    "neutron": ("neutron",),
+    "nova": ("nova_api", "nova_cell0", "nova"),
+    "heat": ("heat",),
+    "cinder": ("cinder",),
+}
+"""The databases of each service that has any."""
+
+_two_at_a_time = threading.Semaphore(2)
+
+
+def make_data_directory(layout: Layout) -> None:
+    """Create an empty data directory; root logs in over the socket as the system's root, without a password."""
+    data = layout.root / "mysql"
+    own_directory(layout.run / "mysql", "mysql", 0o755)
+    if data.exists():
+        return
+    fresh = layout.root / "mysql.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    own_directory(fresh, "mysql")
+    process.run(
+        [
+            "/usr/bin/mariadb-install-db",
+            "--no-defaults",
+            "--user=mysql",
+            f"--datadir={fresh}",
+            "--auth-root-authentication-method=socket",
+            "--auth-root-socket-user=root",
+            "--skip-test-db",
+        ],
+        log=layout.log / "mariadb-install.log",
+    )
+    fresh.rename(data)
+
+
+def _sql(layout: Layout, statements: str) -> str:
+    # Over standard input: statements hold the password.
+    client = ["/usr/bin/mariadb", "--no-defaults", "-S", layout.mysql_socket, "-u", "root", "-BN"]
+    return process.run(client, stdin=statements)
+
+
+def answers(layout: Layout) -> bool:
+    """Whether the server takes statements."""
+    try:
+        return _sql(layout, "SELECT 1") == "1\n"
+    except process.CommandFailed:
+        return False
+
+
+def create_databases(layout: Layout, passwords: Passwords) -> None:
+    """Make what is missing, for every service: an extra that is selected later finds its database."""
+    statements = [
+        "CREATE USER IF NOT EXISTS openstack@'127.0.0.1';",
+        f"ALTER USER openstack@'127.0.0.1' IDENTIFIED BY '{passwords['database']}';",
+    ]
+    for names in DATABASES.values():
+        for name in names:
+            statements.append(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb3;")
+            statements.append(f"GRANT ALL ON {name}.* TO openstack@'127.0.0.1';")
+    _sql(layout, "\n".join(statements))
+
+
+def make_keystone_keys(layout: Layout) -> None:
+    """The first Fernet keys, as `keystone-manage fernet_setup` makes them, without its seconds of imports."""
+    for kind in ("fernet", "credential"):
+        directory = layout.root / "keystone" / f"{kind}-keys"
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for index in ("0", "1"):
+            path = directory / index
+            if not path.exists():
+                temporary = directory / f".{index}.new"
+                temporary.unlink(missing_ok=True)
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(base64.urlsafe_b64encode(os.urandom(32)))
+                temporary.rename(path)
+
+
+def sync(layout: Layout, passwords: Passwords, service: str) -> str | None:
+    """Bring the schema of one service to the locked version.
+
+    A first migration that was cut short starts over with empty databases: MariaDB cannot roll a schema change
+    back, and half of one fails for ever.
+    """
+    marker = Marker(layout.markers, f"schema-{service}")
+    wanted = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
+    if marker.value() == wanted:
+        return None
+    with _two_at_a_time:
+        if marker.value() == "begun":
+            _recreate(layout, service)
+        if marker.value() is None:
+            marker.set("begun")
+        for command, variables in _commands(layout, passwords, service):
+            process.run(
+                [f"{layout.venv}/bin/{command[0]}", *command[1:]],
+                log=layout.log / f"schema-{service}.log",
+                env=process.clean_environment(**variables),
+            )
+        marker.set(wanted)
+    return "schema is current"
+
+
+def _recreate(layout: Layout, service: str) -> None:
+    for name in DATABASES[service]:
+        _sql(layout, f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} CHARACTER SET utf8mb3;")
+
+
+def _commands(layout: Layout, passwords: Passwords, service: str) -> list[tuple[list[str], dict[str, str]]]:
+    """The commands with the variables they need. None has a secret among its arguments."""
+
+    def conf(name: str) -> list[str]:
+        return ["--config-file", f"{layout.etc}/{name}"]
+
+    nova = ["nova-manage", *conf("nova.conf")]
+    cells = _sql(layout, "SELECT count(*) FROM information_schema.tables WHERE table_name='cell_mappings'")
+    has_cell1 = (
+        cells.strip() != "0"
+        and _sql(layout, "SELECT count(*) FROM nova_api.cell_mappings WHERE name='cell1'").strip() != "0"
+    )
+    table: dict[str, list[tuple[list[str], dict[str, str]]]] = {
+        "keystone": [
+            (["keystone-manage", *conf("keystone.conf"), "db_sync"], {}),
+            (
+                [
+                    "keystone-manage",
+                    *conf("keystone.conf"),
+                    "bootstrap",
+                    *(f"--bootstrap-{kind}-url={keystone_url()}" for kind in ("admin", "internal", "public")),
+                    f"--bootstrap-region-id={REGION}",
+                ],
+                {"OS_BOOTSTRAP_PASSWORD": passwords["admin"]},
+            ),
+        ],
+        "placement": [(["placement-manage", *conf("placement.conf"), "db", "sync"], {})],
+        "glance": [(["glance-manage", *conf("glance-api.conf"), "db_sync"], {})],
+        "neutron": [
+            (
+                ["neutron-db-manage", *conf("neutron.conf"), *conf("ml2_conf.ini"), "upgrade", "heads"],
+                {},
+            )
+        ],
+        "nova": [
+            ([*nova, "api_db", "sync"], {}),
+            # Without addresses both take them from the configuration file, and cell0 is nova + "_cell0".
+            ([*nova, "cell_v2", "map_cell0"], {}),
+            ([*nova, "db", "sync"], {}),
+            *([] if has_cell1 else [([*nova, "cell_v2", "create_cell", "--name=cell1"], {})]),
+        ],
+        "heat": [(["heat-manage", *conf("heat.conf"), "db_sync"], {})],
+        "cinder": [(["cinder-manage", *conf("cinder.conf"), "db", "sync"], {})],
+    }
+    return table[service]
+
+
+def map_hosts(layout: Layout) -> None:
+    """Let Nova's API know the compute hosts that registered."""
+    process.run(
+        [f"{layout.venv}/bin/nova-manage", "--config-file", f"{layout.etc}/nova.conf", "cell_v2", "discover_hosts"],
+        log=layout.log / "discover-hosts.log",
+    )
+
+
+def mapped_hosts(layout: Layout) -> set[str]:
+    """The compute hosts that Nova's API knows."""
+    return set(_sql(layout, "SELECT host FROM nova_api.host_mappings").split())
+
+
+def registered_hosts(layout: Layout) -> set[str]:
+    """The compute hosts whose service and node records exist."""
+    return set(
+        _sql(
+            layout,
+            "SELECT DISTINCT s.host FROM nova.services s JOIN nova.compute_nodes n ON n.host = s.host"
+            " WHERE s.`binary` = 'nova-compute' AND s.deleted = 0 AND n.deleted = 0",
+        ).split()
+    )

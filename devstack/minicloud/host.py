@@ -1,0 +1,173 @@
+"""The machine: what it must be like, what of it is taken, and what a crash left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from minicloud import process
+from minicloud.files import write_file
+from minicloud.layout import ADDRESS, OPTIONAL_PORTS, PORTS, Layout
+from minicloud.options import Options
+from minicloud.programs import STATE_VARIABLE
+
+_MINIMUM_MEMORY_KIB = 7 * 1024 * 1024
+_MINIMUM_DISK_BYTES = 12 * 1024**3
+
+
+class UnfitHost(Exception):
+    """The machine cannot carry the cloud as it is; the message says what to change."""
+
+
+def check(layout: Layout) -> list[str]:
+    """Raise UnfitHost for what cannot work; return warnings for what may be slow or tight."""
+    release = _os_release()
+    if release.get("ID") != "debian" or release.get("VERSION_ID") != "12":
+        raise UnfitHost(
+            "this cloud is made from Debian 12 (bookworm) packages and this machine runs"
+            f" {release.get('PRETTY_NAME', 'an unknown system')}; use a Debian 12 machine, virtual or real"
+        )
+    warnings = []
+    memory = int(_meminfo()["MemTotal"])
+    if memory < _MINIMUM_MEMORY_KIB:
+        warnings.append(f"the machine has {memory // 1024} MiB of memory; the cloud alone takes about 5 GiB")
+    parent = next(path for path in (layout.root, *layout.root.parents) if path.exists())
+    disk = os.statvfs(parent)
+    free = disk.f_bavail * disk.f_frsize
+    if free < _MINIMUM_DISK_BYTES and not layout.venv.exists():
+        warnings.append(f"{parent} has {free // 1024**3} GiB free; a new cloud takes about 8")
+    return warnings
+
+
+def _os_release() -> dict[str, str]:
+    lines = Path("/etc/os-release").read_text().splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line)
+    return {name: value.strip('"') for name, value in pairs}
+
+
+def _meminfo() -> dict[str, str]:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return {name: value.split()[0] for name, value in (line.split(":", 1) for line in lines)}
+
+
+def processes(layout: Layout) -> dict[int, str]:
+    """The command lines of all processes that belong to this cloud, by process id."""
+    mark = f"{STATE_VARIABLE}={layout.root}".encode()
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found[int(entry.name)] = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                )
+    return found
+
+
+def end_processes(layout: Layout, seconds: float = 10.0) -> list[str]:
+    """End whatever still runs of this cloud (dnsmasq and haproxy, or everything after supervisord was killed)."""
+    ended = processes(layout)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in processes(layout):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        end = time.monotonic() + seconds
+        while processes(layout) and time.monotonic() < end:
+            time.sleep(0.1)
+    return sorted(ended.values())
+
+
+def check_ports(layout: Layout, options: Options) -> None:
+    """Raise UnfitHost when something that is not of this cloud listens where the cloud wants to."""
+    wanted = dict(PORTS)
+    for extra in options.extras:
+        wanted |= OPTIONAL_PORTS[extra]
+    names = {port: name for name, port in wanted.items()}
+    ours = processes(layout)
+    problems = []
+    for port, inode in _listening().items():
+        if port not in names:
+            continue
+        pid = _owner(inode)
+        if pid is not None and pid not in ours:
+            command = Path(f"/proc/{pid}/comm").read_text().strip()
+            problems.append(f"  {ADDRESS}:{port} ({names[port]}) is taken by {command}, process {pid}")
+    if problems:
+        raise UnfitHost(
+            "these ports are taken by processes that are not of this cloud; stop them first:\n"
+            + "\n".join(sorted(problems))
+        )
+
+
+def _listening() -> dict[int, str]:
+    """Port to socket inode of everything that listens on a TCP port."""
+    found: dict[int, str] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A":
+                    found[int(fields[1].rsplit(":", 1)[1], 16)] = fields[9]
+    return found
+
+
+def _owner(inode: str) -> int | None:
+    target = f"socket:[{inode}]"
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if any(os.readlink(link) == target for link in (entry / "fd").iterdir()):
+                    return int(entry.name)
+    return None
+
+
+def memory_of(layout: Layout) -> int:
+    """Proportional set size of all processes of the cloud, in bytes: shared pages are counted once."""
+    total = 0
+    for pid in processes(layout):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def namespaces() -> set[str]:
+    """The named network namespaces of the machine."""
+    directory = Path("/run/netns")
+    return {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
+
+
+def remember_namespaces(layout: Layout) -> None:
+    """Note which network namespaces are not ours, once per boot, before the first of ours is made."""
+    path = layout.root / "host.json"
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if json.loads(path.read_text())["boot_id"] == _boot_id():
+            return
+    write_file(path, json.dumps({"boot_id": _boot_id(), "namespaces": sorted(namespaces())}) + "\n")
+
+
+def our_namespaces(layout: Layout) -> set[str]:
+    """The namespaces that Neutron's agents and the Docker agent made since the first `up` after the last boot."""
+    try:
+        noted = json.loads((layout.root / "host.json").read_text())
+    except FileNotFoundError:
+        return set()
+    before = set(noted["namespaces"]) if noted["boot_id"] == _boot_id() else set()
+    return {name for name in namespaces() - before if name.startswith(("qdhcp-", "qrouter-", "nova-"))}
+
+
+def remove_namespaces(layout: Layout) -> int:
+    names = our_namespaces(layout)
+    for name in names:
+        process.run(["ip", "netns", "delete", name])
+    return len(names)

@@ -1,0 +1,98 @@
+"""The image `tiny`: busybox, a boot log, ssh, a web page. About 5 MB."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from pathlib import Path
+
+from minicloud import process
+from minicloud.files import Marker, write_file
+from minicloud.images import packages
+from minicloud.images.tarball import ImageConfig, write_image, write_layer
+from minicloud.layout import Layout
+
+_PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "util-linux")
+_LIBRARY_PACKAGES = (
+    "libc6",
+    "libcrypt1",
+    "libtomcrypt1",
+    "libtommath1",
+    "libgmp10",
+    "zlib1g",
+    "libblkid1",
+    "libmount1",
+    "libsmartcols1",
+    "libudev1",
+    "libselinux1",
+    "libpcre2-8-0",
+    "libtinfo6",
+)
+_PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "bin/lsblk")
+_ETC = {
+    "etc/passwd": "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/false\n",
+    "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
+    "etc/shells": "/bin/sh\n",
+    "etc/nsswitch.conf": "hosts: files dns\n",
+}
+_INIT = Path(__file__).with_name("tiny-init")
+
+
+def build(layout: Layout) -> str | None:
+    """Write cache/tiny.tar unless it is there."""
+    target = layout.cache / "tiny.tar"
+    marker = Marker(layout.cache, "tiny.made-from")
+    sources = [Path(__file__), _INIT, *Path(__file__).parent.glob("*.py")]
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    if target.exists() and marker.value() == wanted:
+        return None
+    work = layout.cache / "tiny.work"
+    packages.unpack((*_PROGRAM_PACKAGES, *_LIBRARY_PACKAGES), work)
+    system, boot = work / "system", work / "boot"
+    _make_system(work / "root", system)
+    _make_boot(boot)
+    for name, tree in (("system.tar", system), ("boot.tar", boot)):
+        write_layer(tree, work / name)
+    config = ImageConfig(
+        entrypoint=("/init",),
+        environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        labels={"org.opencontainers.image.title": "tiny"},
+        exposed_ports=("22/tcp", "80/tcp"),
+    )
+    write_image(target, "tiny:latest", [work / "system.tar", work / "boot.tar"], config, platform.machine())
+    shutil.rmtree(work)
+    marker.set(wanted)
+    return f"{target.stat().st_size / 1e6:.0f} MB"
+
+
+def _make_system(source: Path, target: Path) -> None:
+    """The layer of programs and libraries."""
+    copied: set[Path | str] = {"bin/busybox", *_PROGRAMS, *packages.libraries(source, _PROGRAMS)}
+    packages.copy(source, target, copied)
+    for applet in process.run([target / "bin/busybox", "--list-full"]).split():
+        link = target / applet
+        # The real lsblk and dropbear's programs win over applets.
+        if not link.exists() and not link.is_symlink():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to("/bin/busybox")
+
+
+def _make_boot(target: Path) -> None:
+    """The layer of accounts, directories and the init script."""
+    for name, mode in (
+        ("dev", 0o755),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("run", 0o755),
+        ("etc/dropbear", 0o700),
+        ("root", 0o700),
+        ("srv/www", 0o755),
+        ("tmp", 0o1777),
+        ("var/tmp", 0o1777),
+    ):
+        (target / name).mkdir(parents=True)
+        (target / name).chmod(mode)
+    for name, text in _ETC.items():
+        write_file(target / name, text)
+    write_file(target / "init", _INIT.read_text(), mode=0o755)

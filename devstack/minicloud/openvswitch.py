@@ -1,0 +1,79 @@
+"""Open vSwitch: its database, the external bridge, and the way to it from the host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from minicloud import process
+from minicloud.layout import EXTERNAL_CIDR, EXTERNAL_HOST_ADDRESS, Layout
+from minicloud.programs import ovs_environment
+from minicloud.supervisor import wait_until
+
+EXTERNAL_BRIDGE = "br-ex"
+BRIDGES = ("br-int", "br-tun", EXTERNAL_BRIDGE)
+
+
+def choose_datapath() -> tuple[str, str]:
+    """The datapath type, and the reason in words."""
+    if not Path("/dev/net/tun").exists():
+        process.succeeds(["modprobe", "tun"])
+    if not Path("/sys/module/openvswitch").exists() and not process.succeeds(["modprobe", "openvswitch"]):
+        return "netdev", "userspace datapath, the kernel has no openvswitch module"
+    host_switch = Path("/run/openvswitch/ovs-vswitchd.pid")
+    if host_switch.exists() and Path(f"/proc/{host_switch.read_text().strip()}").exists():
+        return "netdev", "userspace datapath, the host's own Open vSwitch has the kernel's"
+    return "system", "kernel datapath"
+
+
+def make_database(layout: Layout) -> None:
+    path = layout.root / "ovs" / "conf.db"
+    if path.exists():
+        return
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    process.run(["ovsdb-tool", "create", fresh, "/usr/share/openvswitch/vswitch.ovsschema"])
+    fresh.rename(path)
+
+
+def vsctl(layout: Layout, *arguments: str) -> str:
+    environment = process.clean_environment(**ovs_environment(layout))
+    command = ["ovs-vsctl", f"--db=unix:{layout.ovs_db_socket}", "--timeout=20", *arguments]
+    return process.run(command, env=environment)
+
+
+def answers(layout: Layout) -> bool:
+    """Whether ovsdb-server answers."""
+    try:
+        vsctl(layout, "--no-wait", "init")
+    except process.CommandFailed:
+        return False
+    return True
+
+
+def prepare(layout: Layout, host: str) -> None:
+    """Settings that have to be there before ovs-vswitchd reads them."""
+    vsctl(layout, "--no-wait", "set", "Open_vSwitch", ".", f"external-ids:system-id={host}")
+
+
+def make_external_bridge(layout: Layout, datapath: str) -> None:
+    """The bridge of the network `public`, with the host as that network's gateway."""
+    bridge = EXTERNAL_BRIDGE
+    datapath_setting = ["--", "set", "bridge", bridge, f"datapath_type={datapath}"]
+    vsctl(layout, "--may-exist", "add-br", bridge, *datapath_setting)
+    wait_until(lambda: Path(f"/sys/class/net/{bridge}").exists(), 20, f"ovs-vswitchd to make {bridge}")
+    process.run(["ip", "address", "replace", EXTERNAL_HOST_ADDRESS, "dev", bridge])
+    process.run(["ip", "link", "set", bridge, "up"])
+
+
+def foreign_route() -> str | None:
+    """The device through which the host already reaches the external network's addresses, if there is another."""
+    routes = json.loads(process.run(["ip", "-json", "route", "show", "root", EXTERNAL_CIDR]) or "[]")
+    devices = {route.get("dev", "") for route in routes} - {EXTERNAL_BRIDGE, ""}
+    return min(devices) if devices else None
+
+
+def remove_bridges(layout: Layout) -> None:
+    for bridge in BRIDGES:
+        vsctl(layout, "--if-exists", "del-br", bridge)

@@ -1,0 +1,51 @@
+"""What the user selected with `up`, remembered so that a later plain `up` brings the same cloud back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+from pathlib import Path
+
+from minicloud.files import write_file
+
+EXTRAS = ("heat", "cinder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    extras: tuple[str, ...] = ()
+    fake_compute: bool = False
+    agent: bool = True
+    # Kept from the first `up`: Nova and Neutron know a host by this name for ever, also when DHCP renames it.
+    host: str = dataclasses.field(default_factory=socket.gethostname)
+
+    @property
+    def fake_host(self) -> str:
+        """The host name under which the stock nova-compute with the fake driver registers."""
+        return f"{self.host}-fake"
+
+    def save(self, path: Path) -> None:
+        write_file(path, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+
+def load(path: Path) -> Options:
+    """The remembered selection, or the defaults when there is none."""
+    try:
+        stored = json.loads(path.read_text())
+    except FileNotFoundError:
+        return Options()
+    return Options(
+        extras=tuple(stored["extras"]),
+        fake_compute=stored["fake_compute"],
+        agent=stored["agent"],
+        host=stored["host"],
+    )
+
+
+def change(
+    before: Options, *, extras: tuple[str, ...] | None, fake_compute: bool | None, agent: bool | None
+) -> Options:
+    """Apply what was given on the command line; None means `as before`."""
+    given = {"extras": extras, "fake_compute": fake_compute, "agent": agent}
+    return dataclasses.replace(before, **{key: value for key, value in given.items() if value is not None})

@@ -1,0 +1,164 @@
+"""Debian packages, installed so that none of their services starts, and the virtual environment."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from minicloud import process
+from minicloud.files import Marker, write_file
+from minicloud.layout import LOCK_FILE, Layout
+
+DEBIAN_PACKAGES: dict[str, tuple[str, ...]] = {
+    "Python, and what compiles uWSGI and links the agent": (
+        "python3-venv",
+        "python3-dev",
+        "gcc",
+        "libc6-dev",
+        "ca-certificates",
+    ),
+    "what OpenStack stands on": ("mariadb-server", "rabbitmq-server", "memcached", "qemu-utils"),
+    "the network": (
+        "openvswitch-switch",
+        "dnsmasq-base",
+        "dnsmasq-utils",
+        "haproxy",
+        "radvd",
+        "keepalived",
+        "conntrack",
+        "iptables",
+        "nftables",
+        "ebtables",
+        "ipset",
+        "iproute2",
+        "iputils-ping",
+        "iputils-arping",
+        "ethtool",
+        "kmod",
+    ),
+    "containers and their images": ("docker.io", "debootstrap"),
+}
+
+_UNITS = {
+    "mariadb-server": ("mariadb.service",),
+    "rabbitmq-server": ("rabbitmq-server.service",),
+    "erlang-base": ("epmd.service", "epmd.socket"),
+    "memcached": ("memcached.service",),
+    "openvswitch-switch": ("openvswitch-switch.service",),
+    "haproxy": ("haproxy.service",),
+    "radvd": ("radvd.service",),
+    "keepalived": ("keepalived.service",),
+    "docker.io": ("docker.service", "docker.socket"),
+    "containerd": ("containerd.service",),
+}
+"""The units that would start these packages' services at the next boot."""
+
+_POLICY = Path("/usr/sbin/policy-rc.d")
+_POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.nova-docker-mini-saved")
+_POLICY_TEXT = "#!/bin/sh\n# Made by nova-docker-agent's devstack/mini while it installs packages.\nexit 101\n"
+
+
+def _installed() -> set[str]:
+    listing = process.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n"])
+    return {line.split()[-1] for line in listing.splitlines() if line.startswith("ii")}
+
+
+def restore_policy() -> None:
+    """Undo the ban on starting services, also the one of a run that was killed."""
+    if _POLICY.exists() and _POLICY.read_text() == _POLICY_TEXT:
+        _POLICY.unlink()
+    if _POLICY_ASIDE.exists():
+        _POLICY_ASIDE.rename(_POLICY)
+
+
+@contextlib.contextmanager
+def _no_service_starts() -> Iterator[None]:
+    """While packages are installed, invoke-rc.d is told that nothing may be started."""
+    restore_policy()
+    if _POLICY.exists():
+        _POLICY.rename(_POLICY_ASIDE)
+    write_file(_POLICY, _POLICY_TEXT, mode=0o755)
+    try:
+        yield
+    finally:
+        restore_policy()
+
+
+def _apt(layout: Layout, *arguments: str) -> None:
+    process.run(
+        ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", *arguments],
+        log=layout.log / "apt.log",
+        env=process.caller_environment(DEBIAN_FRONTEND="noninteractive", NEEDRESTART_MODE="l"),
+        # Unpacking that is cut in half costs the user more than the seconds that it takes to finish.
+        interruptible=False,
+    )
+
+
+def install_debian(layout: Layout) -> str | None:
+    """Install what is missing. The services of the packages stay off, now and at the next boot."""
+    before = _installed()
+    missing = [name for group in DEBIAN_PACKAGES.values() for name in group if name not in before]
+    if not missing:
+        restore_policy()
+        return None
+    with _no_service_starts():
+        process.run(["dpkg", "--configure", "-a"], log=layout.log / "apt.log", interruptible=False)
+        _apt(layout, "update")
+        _apt(layout, "install", "-y", "--no-install-recommends", *missing)
+    added = _installed() - before
+    _keep_off_at_boot(layout, added)
+    return f"{len(added)} installed; their services stay off"
+
+
+def _keep_off_at_boot(layout: Layout, added: set[str]) -> None:
+    units = [unit for package, names in _UNITS.items() if package in added for unit in names]
+    if not units:
+        return
+    if shutil.which("systemctl"):
+        # Works on the links below /etc also where systemd does not run.
+        process.run(["systemctl", "disable", *units], log=layout.log / "apt.log")
+    else:
+        for unit in units:
+            if Path("/etc/init.d", unit.partition(".")[0]).exists():
+                process.run(["update-rc.d", unit.partition(".")[0], "disable"], log=layout.log / "apt.log")
+
+
+def _locked(name: str) -> str:
+    """One requirement of the lock file with its hashes."""
+    match = re.search(rf"^{re.escape(name)}==(?:.*\\\n)*.*\n", LOCK_FILE.read_text(), re.MULTILINE)
+    if match is None:
+        raise LookupError(f"{LOCK_FILE} does not hold {name}")
+    return match.group(0)
+
+
+def make_venv(layout: Layout) -> str | None:
+    """The virtual environment, exactly as locked, with everything compiled to bytecode."""
+    marker = Marker(layout.markers, "venv")
+    wanted = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
+    if marker.value() == wanted and layout.python.exists():
+        return None
+    log = layout.log / "venv.log"
+    environment = process.caller_environment(UV_CACHE_DIR=f"{layout.cache}/uv", UV_NO_PROGRESS="1")
+    # Always from nothing: what an interrupted installation left cannot be told from what it finished, and with
+    # uv's cache it takes seconds.
+    marker.clear()
+    shutil.rmtree(layout.venv, ignore_errors=True)
+    process.run(["/usr/bin/python3", "-m", "venv", layout.venv], log=log, env=environment)
+    pip = [layout.python, "-m", "pip", "--disable-pip-version-check"]
+    installer = layout.cache / "installer.lock"
+    write_file(installer, _locked("uv"))
+    process.run(
+        [*pip, "install", "-q", "--no-deps", "--require-hashes", "-r", installer], log=log, env=environment
+    )
+    with contextlib.suppress(process.CommandFailed):
+        # uv does not read pip's configuration.
+        index = process.run([*pip, "config", "get", "global.index-url"], env=environment).strip()
+        environment.setdefault("UV_DEFAULT_INDEX", index)
+    uv = [layout.venv / "bin" / "uv", "pip", "install", "--python", layout.python]
+    process.run([*uv, "--require-hashes", "--compile-bytecode", "-r", LOCK_FILE], log=log, env=environment)
+    marker.set(wanted)
+    return f"{LOCK_FILE.read_text().count('==')} locked packages"

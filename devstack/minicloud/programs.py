@@ -1,0 +1,346 @@
+"""The processes of the cloud: what each runs, as whom, and which files it must be restarted for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from minicloud.config.ini import Ini
+from minicloud.layout import ADDRESS, LOCK_FILE, OPTIONAL_PORTS, PORTS, Layout
+from minicloud.options import Options
+from minicloud.process import SYSTEM_PATH
+
+STATE_VARIABLE = "NOVA_DOCKER_MINI"
+"""In the environment of every process of a cloud, holding its state directory: how leftovers are recognised."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One entry of supervisord's configuration."""
+
+    name: str
+    command: tuple[str, ...]
+    level: int
+    """Programs stop from the highest level down: computes, then agents, then APIs, then what they stand on."""
+    files: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    user: str = "root"
+    port: str | None = None
+    """The name in layout.PORTS of the HTTP port that answers when the program works."""
+    stop_seconds: int = 20
+    stop_signal: str = "TERM"
+    stop_group: bool = False
+
+
+INFRASTRUCTURE, CONTROL, NETWORK, COMPUTE = range(4)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wsgi:
+    """A service that is a WSGI application under uWSGI."""
+
+    name: str
+    module: str
+    threads: int
+    config: tuple[str, ...]
+    """Its configuration files under etc/."""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
+    etc = str(layout.etc)
+    # The paste file comes first: Nova reads it by position, and finds no application otherwise.
+    nova = {
+        "OS_NOVA_CONFIG_DIR": etc,
+        "OS_NOVA_CONFIG_FILES": f"{layout.venv}/etc/nova/api-paste.ini;nova.conf",
+    }
+    services = [
+        _Wsgi(
+            "keystone",
+            "keystone.wsgi.api",
+            4,
+            ("keystone.conf",),
+            {"OS_KEYSTONE_CONFIG_FILES": f"{etc}/keystone.conf"},
+        ),
+        _Wsgi("placement", "placement.wsgi.api", 4, ("placement.conf",), {"OS_PLACEMENT_CONFIG_DIR": etc}),
+        _Wsgi("glance", "glance.wsgi.api", 6, ("glance-api.conf",), {"OS_GLANCE_CONFIG_DIR": etc}),
+        _Wsgi("nova-api", "nova.wsgi.osapi_compute", 6, ("nova.conf",), nova),
+        _Wsgi("nova-metadata", "nova.wsgi.metadata", 2, ("nova.conf",), nova),
+        _Wsgi(
+            "neutron-api",
+            "neutron.wsgi.api",
+            4,
+            ("neutron.conf", "ml2_conf.ini"),
+            {"OS_NEUTRON_CONFIG_DIR": etc, "OS_NEUTRON_CONFIG_FILES": "neutron.conf;ml2_conf.ini"},
+        ),
+        _Wsgi(
+            "horizon",
+            "openstack_dashboard.wsgi",
+            4,
+            ("horizon_settings.py",),
+            {"DJANGO_SETTINGS_MODULE": "openstack_dashboard.settings"},
+            {"static-map": f"/static={layout.root}/horizon/static"},
+        ),
+    ]
+    services += [
+        _Wsgi(
+            f"{extra}-api",
+            f"{extra}.wsgi.api",
+            2,
+            (f"{extra}.conf",),
+            extra={"pyargv": f"--config-file {etc}/{extra}.conf"},
+        )
+        for extra in options.extras
+    ]
+    return services
+
+
+def _port(name: str) -> int:
+    return (PORTS | OPTIONAL_PORTS["heat"] | OPTIONAL_PORTS["cinder"])[name]
+
+
+def uwsgi_files(layout: Layout, options: Options) -> dict[str, Ini]:
+    """uWSGI's configuration, one file for each API, by file name under etc/."""
+    return {f"uwsgi-{service.name}.ini": _uwsgi(layout, service) for service in _wsgi_services(layout, options)}
+
+
+def _uwsgi(layout: Layout, service: _Wsgi) -> Ini:
+    return {
+        "uwsgi": {
+            "http-socket": f"{ADDRESS}:{_port(service.name)}",
+            "module": f"{service.module}:application",
+            "virtualenv": str(layout.venv),
+            "processes": 1,
+            "threads": service.threads,
+            "enable-threads": True,
+            "need-app": True,
+            "die-on-term": True,
+            "thunder-lock": True,
+            "buffer-size": 65535,
+            # Images are uploaded with chunked transfer; one chunk may be this long (the default is 1 MiB).
+            "chunked-input-limit": 16 * 1024 * 1024,
+            # A client that keeps its connection would keep one of the few threads.
+            "add-header": "Connection: close",
+            "log-date": True,
+            "log-format": '%(addr) [%(ctime)] "%(method) %(uri)" %(status) %(rsize)B %(msecs)ms '
+            'ua="%(uagent)" rid=%(var.HTTP_X_OPENSTACK_REQUEST_ID)',
+            **service.extra,
+        }
+    }
+
+
+def rabbitmq_environment(layout: Layout) -> dict[str, str]:
+    """What makes RabbitMQ's scripts use this cloud's node and nothing of the host's."""
+    home = f"{layout.root}/rabbitmq"
+    return {
+        "HOME": home,
+        "RABBITMQ_NODENAME": "nova-docker-mini@localhost",
+        "RABBITMQ_MNESIA_BASE": f"{home}/mnesia",
+        "RABBITMQ_LOG_BASE": f"{home}/log",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
+        "RABBITMQ_CONFIG_FILE": f"{layout.etc}/rabbitmq.conf",
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        "RABBITMQ_DIST_PORT": str(PORTS["erlang distribution"]),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +SDio 2 +A 4 +sbwt none +sbwtdcpu none +sbwtdio none"
+        " -kernel inet_dist_use_interface {127,0,0,1}",
+        "ERL_EPMD_ADDRESS": ADDRESS,
+        "ERL_EPMD_PORT": str(PORTS["epmd"]),
+    }
+
+
+def ovs_environment(layout: Layout) -> dict[str, str]:
+    """Where ovs-vsctl, ovs-ofctl and ovs-appctl find this cloud's Open vSwitch."""
+    return {"OVS_RUNDIR": f"{layout.run}/ovs", "OVS_LOGDIR": str(layout.log), "OVS_DBDIR": f"{layout.root}/ovs"}
+
+
+def _infrastructure(layout: Layout) -> list[Program]:
+    run, etc = layout.run, layout.etc
+    return [
+        Program(
+            "mariadb",
+            ("/usr/sbin/mariadbd", f"--defaults-file={etc}/my.cnf"),
+            INFRASTRUCTURE,
+            (etc / "my.cnf",),
+            user="mysql",
+            stop_seconds=60,
+        ),
+        # Erlang would start it as a daemon that nobody ends; with a port of its own it is this cloud's alone.
+        Program(
+            "epmd",
+            ("/usr/bin/epmd", "-address", ADDRESS, "-port", str(PORTS["epmd"])),
+            INFRASTRUCTURE,
+            user="rabbitmq",
+        ),
+        Program(
+            "rabbitmq",
+            ("/usr/lib/rabbitmq/bin/rabbitmq-server",),
+            INFRASTRUCTURE,
+            (etc / "rabbitmq.conf",),
+            rabbitmq_environment(layout),
+            user="rabbitmq",
+            stop_seconds=40,
+        ),
+        Program(
+            "memcached",
+            ("/usr/bin/memcached", "-l", ADDRESS, "-p", str(PORTS["memcached"]), "-m", "64", "-t", "1"),
+            INFRASTRUCTURE,
+            user="nobody",
+        ),
+        Program(
+            "ovsdb",
+            (
+                "/usr/sbin/ovsdb-server",
+                f"{layout.root}/ovs/conf.db",
+                f"--remote=punix:{layout.ovs_db_socket}",
+                f"--remote=ptcp:{PORTS['ovsdb']}:{ADDRESS}",
+                f"--pidfile={run}/ovs/ovsdb-server.pid",
+                "--no-chdir",
+                "-vconsole:warn",
+            ),
+            INFRASTRUCTURE,
+            environment=ovs_environment(layout),
+        ),
+        Program(
+            "ovs-vswitchd",
+            (
+                "/usr/sbin/ovs-vswitchd",
+                f"unix:{layout.ovs_db_socket}",
+                f"--pidfile={run}/ovs/ovs-vswitchd.pid",
+                "--no-chdir",
+                "-vconsole:warn",
+            ),
+            INFRASTRUCTURE,
+            environment=ovs_environment(layout),
+        ),
+        Program(
+            "containerd",
+            ("/usr/bin/containerd", "--config", f"{etc}/containerd.toml"),
+            INFRASTRUCTURE,
+            (etc / "containerd.toml",),
+        ),
+        Program(
+            "dockerd",
+            ("/usr/sbin/dockerd", "--config-file", f"{etc}/docker-daemon.json"),
+            # Containers end with it; Open vSwitch goes later.
+            NETWORK,
+            (etc / "docker-daemon.json",),
+            stop_seconds=40,
+        ),
+    ]
+
+
+def _daemons(layout: Layout, options: Options) -> list[Program]:
+    def daemon(name: str, script: str, level: int, *config: str, **more: object) -> Program:
+        files = tuple(layout.etc / name for name in config)
+        command = [f"{layout.venv}/bin/{script}"]
+        for path in files:
+            command += ["--config-file", str(path)]
+        return Program(name, tuple(command), level, files, **more)  # type: ignore[arg-type]
+
+    ovs = ovs_environment(layout)
+    programs = [
+        daemon("nova-conductor", "nova-conductor", CONTROL, "nova.conf"),
+        daemon("nova-scheduler", "nova-scheduler", CONTROL, "nova.conf"),
+        daemon("neutron-rpc", "neutron-rpc-server", CONTROL, "neutron.conf", "ml2_conf.ini"),
+        daemon("neutron-periodic", "neutron-periodic-workers", CONTROL, "neutron.conf", "ml2_conf.ini"),
+        daemon(
+            "neutron-ovs",
+            "neutron-openvswitch-agent",
+            NETWORK,
+            "neutron.conf",
+            "ovs_agent.ini",
+            environment=ovs,
+        ),
+        daemon("neutron-dhcp", "neutron-dhcp-agent", NETWORK, "neutron.conf", "dhcp_agent.ini", environment=ovs),
+        daemon("neutron-l3", "neutron-l3-agent", NETWORK, "neutron.conf", "l3_agent.ini", environment=ovs),
+        daemon("neutron-metadata", "neutron-metadata-agent", NETWORK, "neutron.conf", "metadata_agent.ini"),
+    ]
+    if "heat" in options.extras:
+        programs.append(daemon("heat-engine", "heat-engine", CONTROL, "heat.conf"))
+    if "cinder" in options.extras:
+        programs += [
+            daemon(name, name, CONTROL, "cinder.conf") for name in ("cinder-scheduler", "cinder-volume")
+        ]
+    if options.fake_compute:
+        programs.append(daemon("nova-compute-fake", "nova-compute", COMPUTE, "nova-compute-fake.conf"))
+        programs.append(
+            Program(
+                "neutron-ovs-fake",
+                (
+                    str(layout.python),
+                    str(Path(__file__).with_name("standin_agent.py")),
+                    "--config-file",
+                    f"{layout.etc}/neutron-fake.conf",
+                ),
+                COMPUTE,
+                (layout.etc / "neutron-fake.conf", Path(__file__).with_name("standin_agent.py")),
+            )
+        )
+    return programs
+
+
+def _agent(layout: Layout) -> Program:
+    return Program(
+        "nova-docker-agent",
+        (
+            f"{layout.bin}/nova-docker-agent",
+            "run",
+            "--config-file",
+            f"{layout.etc}/nova-docker-agent.conf",
+        ),
+        COMPUTE,
+        (layout.etc / "nova-docker-agent.conf", layout.bin / "nova-docker-agent"),
+        ovs_environment(layout),
+        stop_seconds=60,
+    )
+
+
+def programs(layout: Layout, options: Options) -> dict[str, Program]:
+    """Every program of the selected cloud by name, in starting order."""
+    found = _infrastructure(layout)
+    for service in _wsgi_services(layout, options):
+        files = tuple(layout.etc / name for name in (*service.config, f"uwsgi-{service.name}.ini"))
+        found.append(
+            Program(
+                service.name,
+                (f"{layout.venv}/bin/uwsgi", "--ini", f"{layout.etc}/uwsgi-{service.name}.ini"),
+                CONTROL,
+                files,
+                service.environment,
+                port=service.name,
+            )
+        )
+    found += _daemons(layout, options)
+    if options.agent:
+        found.append(_agent(layout))
+    return {program.name: program for program in found}
+
+
+def environment(layout: Layout, program: Program) -> dict[str, str]:
+    """The whole environment of a program.
+
+    It holds a digest of every file that the program reads at its start, so that supervisor's own comparison of
+    old and new configuration finds the programs that have to be restarted.
+    """
+    python = str(layout.venv) in program.command[0]
+    base = {
+        "PATH": f"{layout.venv}/bin:{SYSTEM_PATH}" if python else SYSTEM_PATH,
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        STATE_VARIABLE: str(layout.root),
+        f"{STATE_VARIABLE}_DIGEST": _digest(program, python),
+    }
+    if python:
+        # Native threads by the dozen: without the limit glibc keeps an arena of memory for each.
+        base |= {"MALLOC_ARENA_MAX": "2", "PYTHONWARNINGS": "ignore"}
+    return base | dict(program.environment)
+
+
+def _digest(program: Program, python: bool) -> str:
+    digest = hashlib.sha256()
+    for path in (*program.files, *((LOCK_FILE,) if python else ())):
+        digest.update(path.read_bytes() if path.exists() else b"")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,57 @@
+"""Reports, in Neutron's eyes, an Open vSwitch agent for the host of the fake nova-compute.
+
+ML2 binds a port only on a host with a live agent. The fake driver plugs nothing, so a second real agent would
+have nothing to do but fight with the first over the same bridges; this loop is the part of one that counts here.
+Runs in the virtual environment.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from neutron.agent import rpc
+from neutron.common import config
+from neutron_lib import constants, context
+from neutron_lib.agent import topics
+from oslo_config import cfg
+from oslo_log import log
+
+LOG = log.getLogger(__name__)
+
+
+def main() -> None:
+    config.register_common_config_options()
+    config.init(sys.argv[1:])
+    config.setup_logging()
+    # The interval is an option of every agent; here only its value matters.
+    interval = 30
+    reporter = rpc.PluginReportStateAPI(topics.REPORTS)
+    state = {
+        "binary": "neutron-openvswitch-agent",
+        "host": cfg.CONF.host,
+        "topic": constants.L2_AGENT_TOPIC,
+        "agent_type": constants.AGENT_TYPE_OVS,
+        "configurations": {
+            "bridge_mappings": {"public": "br-ex"},
+            "tunnel_types": ["vxlan"],
+            "tunneling_ip": "127.0.0.2",
+            "datapath_type": "system",
+            "ovs_hybrid_plug": False,
+            "vhostuser_socket_dir": "",
+            "integration_bridge": "br-int",
+            "extensions": [],
+        },
+        "start_flag": True,
+    }
+    while True:
+        try:
+            reporter.report_state(context.get_admin_context_without_session(), state, use_call=True)
+            state.pop("start_flag", None)
+        except Exception:
+            LOG.exception("Reporting the stand-in agent of host %s failed; trying again", cfg.CONF.host)
+        time.sleep(interval)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+"""`mini up`: what has to happen, and what each step waits for."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from minicloud import agent_build, broker, database, host, openvswitch, packages, process
+from minicloud import passwords as passwords_module
+from minicloud.config import clients, extras, identity, infrastructure, neutron, nova
+from minicloud.config.ini import Ini, render
+from minicloud.files import Marker, write_file
+from minicloud.images import debian, tiny
+from minicloud.layout import LOCK_FILE, PORTS, Layout, url
+from minicloud.options import Options
+from minicloud.passwords import Passwords
+from minicloud.programs import Program, programs, uwsgi_files
+from minicloud.supervisor import Supervisor
+from minicloud.tasks import Graph, Progress
+
+NEUTRON_AGENTS = ("neutron-ovs", "neutron-dhcp", "neutron-l3", "neutron-metadata")
+
+
+class Busy(Exception):
+    """Another `up` or `down` works on the same state directory."""
+
+
+@contextmanager
+def exclusive(layout: Layout) -> Iterator[None]:
+    """Hold the state directory's lock; the kernel lets go of it however this process ends."""
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with (layout.root / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"another `mini up` or `mini down` is at work on {layout.root}") from error
+        yield
+
+
+def up(layout: Layout, options: Options, progress: Progress) -> None:
+    """Bring the cloud up. Whatever is done already is left alone; runs again after any interruption."""
+    layout.create()
+    options.save(layout.options_file)
+    secrets = passwords_module.load_or_create(layout.passwords_file)
+    _Up(layout, options, secrets, progress).run()
+
+
+def write_configuration(layout: Layout, options: Options, secrets: Passwords, datapath: str) -> None:
+    """Render every file below etc/. All may hold secrets, so each is readable by its service only."""
+    files: dict[str, Ini] = {
+        "keystone.conf": identity.keystone(layout, secrets),
+        "placement.conf": identity.placement(layout, secrets),
+        "glance-api.conf": identity.glance(layout, secrets),
+        "nova.conf": nova.control(layout, secrets, options),
+        "nova-docker-agent.conf": nova.agent(layout, secrets, options),
+        "neutron.conf": neutron.neutron(layout, secrets, options),
+        "ml2_conf.ini": neutron.ml2(),
+        "ovs_agent.ini": neutron.ovs_agent(datapath),
+        "dhcp_agent.ini": neutron.dhcp_agent(datapath),
+        "l3_agent.ini": neutron.l3_agent(datapath),
+        "metadata_agent.ini": neutron.metadata_agent(secrets),
+        "heat.conf": extras.heat(layout, secrets),
+        "cinder.conf": extras.cinder(layout, secrets),
+        "nova-compute-fake.conf": nova.fake_compute(layout, secrets, options),
+        "neutron-fake.conf": neutron.fake_agent(layout, secrets, options),
+        **uwsgi_files(layout, options),
+    }
+    for name, ini in files.items():
+        write_file(layout.etc / name, render(ini), mode=0o600)
+    write_file(layout.etc / "my.cnf", render(infrastructure.mariadb(layout)), owner="mysql", mode=0o600)
+    write_file(layout.etc / "rabbitmq.conf", infrastructure.rabbitmq(secrets), owner="rabbitmq", mode=0o600)
+    write_file(layout.etc / "docker-daemon.json", infrastructure.dockerd(layout))
+    write_file(layout.etc / "containerd.toml", infrastructure.containerd(layout))
+    write_file(layout.etc / "nfs_shares", extras.cinder_export(layout) + "\n")
+    write_file(layout.clouds_file, clients.clouds_yaml(secrets), mode=0o600)
+    write_file(layout.etc / "horizon_settings.py", clients.horizon(layout, secrets, options), mode=0o600)
+
+
+class _Up:
+    def __init__(self, layout: Layout, options: Options, secrets: Passwords, progress: Progress) -> None:
+        self.layout = layout
+        self.options = options
+        self.secrets = secrets
+        self.progress = progress
+        self.supervisor = Supervisor(layout)
+        self.datapath = ""
+
+    @property
+    def programs(self) -> dict[str, Program]:
+        return programs(self.layout, self.options)
+
+    def run(self) -> None:
+        graph = Graph(self.progress)
+        self._foundation(graph)
+        self._infrastructure(graph)
+        self._control_plane(graph)
+        self._network(graph)
+        self._compute(graph)
+        graph.run()
+
+    # ------------------------------------------------------------ before anything of the cloud can start
+
+    def _foundation(self, graph: Graph) -> None:
+        layout = self.layout
+        graph.add("Debian packages", lambda: packages.install_debian(layout))
+        graph.add("Python packages", lambda: packages.make_venv(layout), ["Debian packages"])
+        graph.add("configuration", self._configure, ["Debian packages"])
+        graph.add("image tiny (file)", lambda: tiny.build(layout), ["Debian packages"])
+        graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
+        needed = ["Python packages", "configuration"]
+        if self.options.agent:
+            graph.add("agent (build)", lambda: agent_build.build(layout), ["Debian packages"])
+            # supervisor compares digests, also the one of the agent's binary.
+            if not (layout.bin / "nova-docker-agent").exists():
+                graph.add("supervisor", self._supervise, needed)
+            else:
+                graph.add("supervisor", self._supervise, [*needed, "agent (build)"])
+        else:
+            graph.add("supervisor", self._supervise, needed)
+        graph.add("Horizon (static files)", self._horizon_files, needed)
+
+    def _configure(self) -> str:
+        layout = self.layout
+        self.datapath, reason = openvswitch.choose_datapath()
+        host.remember_namespaces(layout)
+        write_configuration(layout, self.options, self.secrets, self.datapath)
+        for path in (
+            "glance/images",
+            "glance/staging",
+            "glance/tasks",
+            "glance/lock",
+            "nova/lock",
+            "nova-fake/lock",
+            "neutron/lock",
+            "agent/blobs",
+            "cinder/lock",
+            "cinder/coordination",
+            "cinder/export",
+            "cinder/mnt",
+            "cinder/conversion",
+        ):
+            (layout.root / path).mkdir(parents=True, exist_ok=True)
+        database.make_keystone_keys(layout)
+        return reason
+
+    def _supervise(self) -> str | None:
+        layout, supervisor = self.layout, self.supervisor
+        if not supervisor.answers():
+            ended = host.end_processes(layout)
+            for leftover in ("docker", "docker.pid", "docker.sock", "containerd", "mysql", "ovs"):
+                path = layout.run / leftover
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                path.unlink(missing_ok=True)
+            layout.create()
+            if ended:
+                self.progress.say(f"  ended {len(ended)} processes that an earlier run left behind")
+        host.check_ports(layout, self.options)
+        openstack = layout.bin / "openstack"
+        openstack.unlink(missing_ok=True)
+        openstack.symlink_to(layout.venv / "bin" / "openstack")
+        supervisor.configure(self.programs.values())
+        return None
+
+    def _horizon_files(self) -> str | None:
+        """Collect and compress what browsers load: once for each version of Horizon."""
+        layout = self.layout
+        local = layout.venv / "lib/python3.11/site-packages/openstack_dashboard/local/local_settings.py"
+        settings = layout.etc / "horizon_settings.py"
+        if not local.is_symlink():
+            local.unlink(missing_ok=True)
+            local.symlink_to(settings)
+        marker = Marker(layout.markers, "horizon-static")
+        wanted = LOCK_FILE.read_text()
+        if marker.value() == wanted:
+            return None
+        shutil.rmtree(layout.root / "horizon", ignore_errors=True)
+        (layout.root / "horizon").mkdir()
+        environment = process.clean_environment(DJANGO_SETTINGS_MODULE="openstack_dashboard.settings")
+        for command in (["collectstatic", "--noinput"], ["compress", "--force"]):
+            process.run(
+                [layout.python, "-m", "django", *command], log=layout.log / "horizon-static.log", env=environment
+            )
+        marker.set(wanted)
+        return "collected and compressed"
+
+    # ------------------------------------------------------------ what OpenStack stands on
+
+    def _infrastructure(self, graph: Graph) -> None:
+        layout = self.layout
+        graph.add("MariaDB (data)", lambda: database.make_data_directory(layout), ["supervisor"])
+        graph.add("MariaDB", self._mariadb, ["MariaDB (data)"])
+        graph.add("RabbitMQ", self._rabbitmq, ["supervisor"])
+        graph.add("memcached", lambda: self.supervisor.start("memcached"), ["supervisor"])
+        graph.add("Open vSwitch", self._open_vswitch, ["supervisor"])
+        graph.add("Docker Engine", self._docker, ["supervisor"])
+        for service in ("keystone", "neutron", "nova", "placement", "glance", *self.options.extras):
+            graph.add(f"schema of {service}", self._schema(service), ["MariaDB"])
+
+    def _mariadb(self) -> None:
+        self.supervisor.start_and_wait("mariadb", lambda: database.answers(self.layout), 60)
+        database.create_databases(self.layout, self.secrets)
+
+    def _schema(self, service: str) -> Callable[[], str | None]:
+        return lambda: database.sync(self.layout, self.secrets, service)
+
+    def _rabbitmq(self) -> None:
+        broker.make_home(self.layout)
+        self.supervisor.start_and_wait("epmd", lambda: broker.port_answers(PORTS["epmd"]), 20)
+        self.supervisor.start_and_wait("rabbitmq", broker.answers, 90)
+
+    def _open_vswitch(self) -> None:
+        if (device := openvswitch.foreign_route()) is not None:
+            raise host.UnfitHost(f"the external network's addresses are already routed to {device} on this machine")
+        openvswitch.make_database(self.layout)
+        self.supervisor.start_and_wait("ovsdb", lambda: openvswitch.answers(self.layout), 20)
+        openvswitch.prepare(self.layout, self.options.host)
+        self.supervisor.start("ovs-vswitchd")
+        openvswitch.make_external_bridge(self.layout, self.datapath)
+
+    def _docker(self) -> None:
+        layout = self.layout
+        (layout.run / "containerd").mkdir(exist_ok=True)
+        self.supervisor.start_and_wait("containerd", (layout.run / "containerd/containerd.sock").exists, 30)
+        command = ["/usr/bin/docker", "-H", f"unix://{layout.docker_socket}", "version"]
+        self.supervisor.start_and_wait("dockerd", lambda: process.succeeds(command), 60)
+
+    # ------------------------------------------------------------ the APIs and their workers
+
+    def _control_plane(self, graph: Graph) -> None:
+        for name, needs in (
+            ("keystone", ["schema of keystone", "memcached"]),
+            ("placement", ["schema of placement", "memcached"]),
+            ("glance", ["schema of glance", "memcached"]),
+            ("neutron-api", ["schema of neutron", "memcached", "RabbitMQ"]),
+            ("nova-api", ["schema of nova", "memcached", "RabbitMQ"]),
+            ("nova-metadata", ["schema of nova", "memcached", "RabbitMQ"]),
+            ("horizon", ["Horizon (static files)", "memcached", "supervisor"]),
+        ):
+            graph.add(name, self._api(name), needs)
+        graph.add("users and catalog", lambda: self._seed("identity"), ["keystone"])
+        graph.add(
+            "nova-conductor and nova-scheduler",
+            self._starter("nova-conductor", "nova-scheduler"),
+            ["schema of nova", "RabbitMQ", "users and catalog"],
+        )
+        graph.add(
+            "neutron workers", self._neutron_workers, ["schema of neutron", "RabbitMQ", "users and catalog"]
+        )
+        for extra in self.options.extras:
+            graph.add(extra, self._extra(extra), [f"schema of {extra}", "RabbitMQ", "users and catalog"])
+
+    def _api(self, name: str) -> Callable[[], None]:
+        def start() -> None:
+            self.supervisor.start_and_wait(name, lambda: api_answers(name), 120)
+
+        return start
+
+    def _starter(self, *names: str) -> Callable[[], None]:
+        def start() -> None:
+            for name in names:
+                self.supervisor.start(name)
+
+        return start
+
+    def _neutron_workers(self) -> None:
+        self.supervisor.start("neutron-periodic")
+        # An agent that reports before anybody listens waits a minute before it tries again.
+        self.supervisor.start_and_wait("neutron-rpc", lambda: broker.has_queue(self.layout, "q-plugin"), 120)
+
+    def _extra(self, extra: str) -> Callable[[], None]:
+        def start() -> None:
+            if extra == "cinder":
+                _mount_cinder_share(self.layout)
+            for name in self.programs:
+                if name.startswith(extra):
+                    self.supervisor.start(name)
+            api = f"{extra}-api"
+            self.supervisor.start_and_wait(api, lambda: api_answers(api), 120)
+            self._seed(extra)
+
+        return start
+
+    def _seed(self, *what: str) -> None:
+        """Run a part of `seed` in the virtual environment, which has the SDK."""
+        process.run(
+            [self.layout.python, "-B", "-m", "minicloud.seed", self.layout.root, *what],
+            log=self.layout.log / "seed.log",
+            env=process.clean_environment(PYTHONPATH=str(Path(__file__).parent.parent)),
+        )
+
+    # ------------------------------------------------------------ network and compute
+
+    def _network(self, graph: Graph) -> None:
+        graph.add(
+            "neutron agents", self._starter(*NEUTRON_AGENTS), ["neutron workers", "neutron-api", "Open vSwitch"]
+        )
+        graph.add("networks, router, security group", lambda: self._seed("network"), ["neutron agents"])
+        graph.add("flavors and key pair", lambda: self._seed("compute"), ["nova-api", "placement", "users and catalog"])
+        graph.add(
+            "images",
+            lambda: self._seed("images"),
+            ["glance", "users and catalog", "image tiny (file)", "image debian (file)"],
+        )
+
+    def _compute(self, graph: Graph) -> None:
+        needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]
+        if self.options.agent:
+            graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine"])
+        if self.options.fake_compute:
+            graph.add("nova-compute with the fake driver", self._fake_compute, needs)
+
+    def _agent(self) -> None:
+        # Built after supervisord was configured, on a first run: the digest is another now.
+        self.supervisor.configure(self.programs.values())
+        self._register(self.options.host, "nova-docker-agent")
+
+    def _fake_compute(self) -> None:
+        self.supervisor.start("neutron-ovs-fake")
+        self._register(self.options.fake_host, "nova-compute-fake")
+
+    def _register(self, name: str, program: str) -> None:
+        """Wait until the compute service of host `name` is there, and let the scheduler know it."""
+        self.supervisor.start_and_wait(program, lambda: name in database.registered_hosts(self.layout), 90)
+        if name not in database.mapped_hosts(self.layout):
+            database.map_hosts(self.layout)
+
+
+def api_answers(name: str) -> bool:
+    """Whether an API gives any HTTP answer that is not its own failure."""
+    try:
+        with urllib.request.urlopen(url(name, "/"), timeout=20):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _mount_cinder_share(layout: Layout) -> None:
+    """Where the kernel has no NFS, a bind mount stands in for the share that Cinder's driver expects mounted."""
+    share = hashlib.md5(extras.cinder_export(layout).encode(), usedforsecurity=False).hexdigest()
+    target = layout.root / "cinder" / "mnt" / share
+    target.mkdir(parents=True, exist_ok=True)
+    if not os.path.ismount(target):
+        process.run(["mount", "--bind", layout.root / "cinder" / "export", target])
