@@ -92,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-n", "--lines", type=int, default=200, help="how many of the last lines (default: 200)")
     openrc = commands.add_parser("openrc", parents=[common], help="print shell exports for a user")
     openrc.add_argument("user", nargs="?", default="demo", choices=sorted(clients.USERS))
-    commands.add_parser("demo", parents=[common], help="launch a server and look at it")
+    demo = commands.add_parser("demo", parents=[common], help="launch a server and look at it")
+    demo.add_argument("--new", action="store_true", help="launch another server also when an earlier demo's runs")
     return parser
 
 
@@ -164,7 +165,8 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
 
 def _program() -> str:
     """How the user can call this again."""
-    return os.path.relpath(Path(__file__).resolve().parent.parent / "mini")
+    path = os.path.relpath(Path(__file__).resolve().parent.parent / "mini")
+    return path if "/" in path else f"./{path}"
 
 
 def _down(layout: Layout, arguments: argparse.Namespace) -> int:
@@ -215,4 +217,5 @@ def _demo(layout: Layout, arguments: argparse.Namespace) -> int:
     package = Path(__file__).resolve().parent.parent
     environment = process.clean_environment(PYTHONPATH=str(package), MINI=_program())
     python = str(layout.python)
-    os.execve(python, [python, "-B", "-m", "minicloud.demo", str(layout.root)], environment)
+    new = ["--new"] if arguments.new else []
+    os.execve(python, [python, "-B", "-m", "minicloud.demo", str(layout.root), *new], environment)

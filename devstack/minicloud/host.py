@@ -69,15 +69,25 @@ def processes(layout: Layout) -> dict[int, str]:
     return found
 
 
-def end_processes(layout: Layout, seconds: float = 10.0) -> list[str]:
-    """End whatever still runs of this cloud (dnsmasq and haproxy, or everything after supervisord was killed)."""
-    ended = processes(layout)
+def end_processes(layout: Layout, seconds: float = 10.0, only: tuple[str, ...] = ()) -> list[str]:
+    """End what still runs of this cloud (dnsmasq and haproxy, or everything after supervisord was killed).
+
+    With `only`, just the processes whose program has one of these names.
+    """
+
+    def left() -> dict[int, str]:
+        found = processes(layout)
+        if not only:
+            return found
+        return {pid: line for pid, line in found.items() if line and Path(line.split()[0]).name in only}
+
+    ended = left()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in processes(layout):
+        for pid in left():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         end = time.monotonic() + seconds
-        while processes(layout) and time.monotonic() < end:
+        while left() and time.monotonic() < end:
             time.sleep(0.1)
     return sorted(ended.values())
 

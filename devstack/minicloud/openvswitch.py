@@ -20,21 +20,25 @@ def choose_datapath() -> tuple[str, str]:
         process.succeeds(["modprobe", "tun"])
     if not Path("/sys/module/openvswitch").exists() and not process.succeeds(["modprobe", "openvswitch"]):
         return "netdev", "userspace datapath, the kernel has no openvswitch module"
-    host_switch = Path("/run/openvswitch/ovs-vswitchd.pid")
-    if host_switch.exists() and Path(f"/proc/{host_switch.read_text().strip()}").exists():
+    if host_switch_runs():
         return "netdev", "userspace datapath, the host's own Open vSwitch has the kernel's"
     return "system", "kernel datapath"
 
 
+def host_switch_runs() -> bool:
+    """Whether the host has an Open vSwitch of its own; the kernel's datapath serves one at a time."""
+    pid_file = Path("/run/openvswitch/ovs-vswitchd.pid")
+    return pid_file.exists() and Path(f"/proc/{pid_file.read_text().strip()}").exists()
+
+
 def make_database(layout: Layout) -> None:
+    """An empty switch for a new start. Ports of an earlier one would come back as dead devices of the host;
+    Neutron's agents and the Docker agent plug what belongs there."""
     path = layout.root / "ovs" / "conf.db"
-    if path.exists():
-        return
     path.parent.mkdir(exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    process.run(["ovsdb-tool", "create", fresh, "/usr/share/openvswitch/vswitch.ovsschema"])
-    fresh.rename(path)
+    for leftover in (path, path.with_name(".conf.db.~lock~")):
+        leftover.unlink(missing_ok=True)
+    process.run(["ovsdb-tool", "create", path, "/usr/share/openvswitch/vswitch.ovsschema"])
 
 
 def vsctl(layout: Layout, *arguments: str) -> str:

@@ -151,9 +151,7 @@ def make_venv(layout: Layout) -> str | None:
     pip = [layout.python, "-m", "pip", "--disable-pip-version-check"]
     installer = layout.cache / "installer.lock"
     write_file(installer, _locked("uv"))
-    process.run(
-        [*pip, "install", "-q", "--no-deps", "--require-hashes", "-r", installer], log=log, env=environment
-    )
+    process.run([*pip, "install", "-q", "--no-deps", "--require-hashes", "-r", installer], log=log, env=environment)
     with contextlib.suppress(process.CommandFailed):
         # uv does not read pip's configuration.
         index = process.run([*pip, "config", "get", "global.index-url"], env=environment).strip()

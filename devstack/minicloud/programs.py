@@ -261,9 +261,7 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
     if "heat" in options.extras:
         programs.append(daemon("heat-engine", "heat-engine", CONTROL, "heat.conf"))
     if "cinder" in options.extras:
-        programs += [
-            daemon(name, name, CONTROL, "cinder.conf") for name in ("cinder-scheduler", "cinder-volume")
-        ]
+        programs += [daemon(name, name, CONTROL, "cinder.conf") for name in ("cinder-scheduler", "cinder-volume")]
     if options.fake_compute:
         programs.append(daemon("nova-compute-fake", "nova-compute", COMPUTE, "nova-compute-fake.conf"))
         programs.append(

@@ -41,6 +41,7 @@ FLAVORS = (
 )
 PRIVATE_CIDR = "10.64.0.0/24"
 PRIVATE_CIDR_6 = "fd64:6e6f:7661::/64"
+PRIVATE_GATEWAY_6 = "fd64:6e6f:7661::1"
 
 
 class Seeder:
@@ -93,9 +94,7 @@ class Seeder:
             service = service or identity.create_service(name=name, type=kind)
             for interface in ("public", "internal", "admin"):
                 if (service.id, interface) not in endpoints:
-                    identity.create_endpoint(
-                        service_id=service.id, interface=interface, url=address, region_id=REGION
-                    )
+                    identity.create_endpoint(service_id=service.id, interface=interface, url=address, region_id=REGION)
 
     # ------------------------------------------------------------ network
 
@@ -153,15 +152,15 @@ class Seeder:
                 network_id=private.id,
                 ip_version=6,
                 cidr=PRIVATE_CIDR_6,
+                # The default would be the network's first address, which means any router of it.
+                gateway_ip=PRIVATE_GATEWAY_6,
                 ipv6_address_mode="slaac",
                 ipv6_ra_mode="slaac",
             )
         router = network.find_router("router") or network.create_router(
             name="router", external_gateway_info={"network_id": public_id}
         )
-        attached = {
-            address["subnet_id"] for port in network.ports(device_id=router.id) for address in port.fixed_ips
-        }
+        attached = {address["subnet_id"] for port in network.ports(device_id=router.id) for address in port.fixed_ips}
         for subnet in subnets.values():
             if subnet.id not in attached:
                 network.add_interface_to_router(router, subnet_id=subnet.id)
@@ -170,12 +169,11 @@ class Seeder:
         """Let ssh, http and ping into servers of the demo project's default group."""
         network = demo.network
         group = network.find_security_group("default", project_id=demo.current_project_id)
-        have = {
-            (rule.ether_type, rule.protocol, rule.port_range_min)
-            for rule in group.security_group_rules_objects()
-        } if hasattr(group, "security_group_rules_objects") else {
-            (rule["ethertype"], rule["protocol"], rule["port_range_min"]) for rule in group.security_group_rules
-        }
+        have = (
+            {(rule.ether_type, rule.protocol, rule.port_range_min) for rule in group.security_group_rules_objects()}
+            if hasattr(group, "security_group_rules_objects")
+            else {(rule["ethertype"], rule["protocol"], rule["port_range_min"]) for rule in group.security_group_rules}
+        )
         for kind, protocol, port in (
             ("IPv4", "icmp", None),
             ("IPv4", "tcp", 22),
@@ -300,11 +298,7 @@ def _public_half(path: Path) -> str:
     from cryptography.hazmat.primitives import serialization
 
     key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-    return (
-        key.public_key()
-        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        .decode()
-    )
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
 
 
 def main(arguments: list[str]) -> None:

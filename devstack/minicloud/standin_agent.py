@@ -12,6 +12,7 @@ import time
 
 from neutron.agent import rpc
 from neutron.common import config
+from neutron.conf.agent import common as agent_options
 from neutron_lib import constants, context
 from neutron_lib.agent import topics
 from oslo_config import cfg
@@ -22,10 +23,9 @@ LOG = log.getLogger(__name__)
 
 def main() -> None:
     config.register_common_config_options()
+    agent_options.register_agent_state_opts_helper(cfg.CONF)
     config.init(sys.argv[1:])
     config.setup_logging()
-    # The interval is an option of every agent; here only its value matters.
-    interval = 30
     reporter = rpc.PluginReportStateAPI(topics.REPORTS)
     state = {
         "binary": "neutron-openvswitch-agent",
@@ -50,7 +50,7 @@ def main() -> None:
             state.pop("start_flag", None)
         except Exception:
             LOG.exception("Reporting the stand-in agent of host %s failed; trying again", cfg.CONF.host)
-        time.sleep(interval)
+        time.sleep(cfg.CONF.AGENT.report_interval)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,26 @@ class Supervisor:
         with _ignoring("ALREADY_STARTED"):
             self._call("startProcess", name, False)
 
+    def start_and_wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
+        """Start a program and wait until it is ready.
+
+        Raises SupervisorError with the end of its log when it keeps dying, TimedOut when it is merely not ready.
+        """
+        self.start(name)
+        log = self._layout.log / f"{name}.log"
+        seen: set[int] = set()
+
+        def ready_or_dead() -> bool:
+            info = self._call("getProcessInfo", name)
+            if info["pid"]:
+                seen.add(info["pid"])
+            if info["statename"] == "FATAL" or len(seen) > _LIVES:
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+                raise SupervisorError(f"{name} ends again and again; the end of {log}:\n{tail}")
+            return ready()
+
+        wait_until(ready_or_dead, seconds, f"{name} to be ready; see {log}")
+
     def stop(self, programs: Iterable[Program]) -> None:
         """Stop several programs at once and wait for all."""
         self._stop([program.name for program in programs])
@@ -180,27 +200,6 @@ def _ignoring(*faults: str) -> Iterator[None]:
     except xmlrpc.client.Fault as fault:
         if not any(fault.faultString.startswith(word) for word in faults):
             raise SupervisorError(f"supervisor: {fault.faultString}") from fault
-
-
-    def start_and_wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
-        """Start a program and wait until it is ready.
-
-        Raises SupervisorError with the end of its log when it keeps dying, TimedOut when it is merely not ready.
-        """
-        self.start(name)
-        log = self._layout.log / f"{name}.log"
-        seen: set[int] = set()
-
-        def ready_or_dead() -> bool:
-            info = self._call("getProcessInfo", name)
-            if info["pid"]:
-                seen.add(info["pid"])
-            if info["statename"] == "FATAL" or len(seen) > _LIVES:
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-                raise SupervisorError(f"{name} ends again and again; the end of {log}:\n{tail}")
-            return ready()
-
-        wait_until(ready_or_dead, seconds, f"{name} to be ready; see {log}")
 
 
 class TimedOut(Exception):

@@ -220,7 +220,8 @@ class _Up:
     def _open_vswitch(self) -> None:
         if (device := openvswitch.foreign_route()) is not None:
             raise host.UnfitHost(f"the external network's addresses are already routed to {device} on this machine")
-        openvswitch.make_database(self.layout)
+        if self.supervisor.states()["ovsdb"] != "RUNNING":
+            openvswitch.make_database(self.layout)
         self.supervisor.start_and_wait("ovsdb", lambda: openvswitch.answers(self.layout), 20)
         openvswitch.prepare(self.layout, self.options.host)
         self.supervisor.start("ovs-vswitchd")
@@ -252,9 +253,7 @@ class _Up:
             self._starter("nova-conductor", "nova-scheduler"),
             ["schema of nova", "RabbitMQ", "users and catalog"],
         )
-        graph.add(
-            "neutron workers", self._neutron_workers, ["schema of neutron", "RabbitMQ", "users and catalog"]
-        )
+        graph.add("neutron workers", self._neutron_workers, ["schema of neutron", "RabbitMQ", "users and catalog"])
         for extra in self.options.extras:
             graph.add(extra, self._extra(extra), [f"schema of {extra}", "RabbitMQ", "users and catalog"])
 
@@ -300,9 +299,7 @@ class _Up:
     # ------------------------------------------------------------ network and compute
 
     def _network(self, graph: Graph) -> None:
-        graph.add(
-            "neutron agents", self._starter(*NEUTRON_AGENTS), ["neutron workers", "neutron-api", "Open vSwitch"]
-        )
+        graph.add("neutron agents", self._starter(*NEUTRON_AGENTS), ["neutron workers", "neutron-api", "Open vSwitch"])
         graph.add("networks, router, security group", lambda: self._seed("network"), ["neutron agents"])
         graph.add("flavors and key pair", lambda: self._seed("compute"), ["nova-api", "placement", "users and catalog"])
         graph.add(

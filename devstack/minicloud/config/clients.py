@@ -28,8 +28,7 @@ def _auth(passwords: Passwords, user: str) -> dict[str, str]:
 def clouds_yaml(passwords: Passwords) -> str:
     """The clouds `admin` and `demo`. JSON is YAML."""
     clouds = {
-        user: {"region_name": REGION, "identity_api_version": 3, "auth": _auth(passwords, user)}
-        for user in USERS
+        user: {"region_name": REGION, "identity_api_version": 3, "auth": _auth(passwords, user)} for user in USERS
     }
     return json.dumps({"clouds": clouds}, indent=1) + "\n"
 
