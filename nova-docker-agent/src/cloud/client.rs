@@ -1,11 +1,23 @@
 //! The HTTP client under every service.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::answer::{self, Asked};
 use super::auth::AuthConfig;
-use super::tls::TlsConfig;
+use super::retry::{Failure, Retry};
+use super::tls::{TlsConfig, http_client, reason};
+use super::{Caller, Error, Identity, Session};
+
+/// Long, because a call that changes something and is given up leaves it half known; a dead peer is noticed much earlier.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How to find one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +39,290 @@ pub struct ServiceConfig {
     pub auth: Option<AuthConfig>,
     pub endpoint: EndpointConfig,
     pub tls: TlsConfig,
-    /// Limit of one attempt; none means 60 s (transfers of image data have no limit of their own, but stall limits).
+    /// Limit of one attempt; none means 180 s. Transfers of image data have no limit as long as data flows.
     pub timeout: Option<Duration>,
     /// Repetitions after failed connections, of requests that may be repeated.
     pub connect_retries: u32,
     /// Repetitions after 502, 503 and 504, of requests that may be repeated.
     pub status_code_retries: u32,
 }
+
+/// One service, with the identities that ask it.
+#[derive(Clone)]
+pub(super) struct Rest {
+    service: &'static str,
+    http: Client,
+    session: Option<Session>,
+    /// Whose token goes along as `X-Service-Token` with a user's.
+    service_session: Option<Session>,
+    endpoint: EndpointConfig,
+    timeout: Duration,
+    connect_retries: u32,
+    status_code_retries: u32,
+}
+
+/// A request before it is sent; it can be sent several times.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+    repeatable: bool,
+}
+
+impl Call {
+    fn new(method: Method, path: impl Into<String>) -> Self {
+        let repeatable = method.is_idempotent();
+        Self { method, path: path.into(), query: Vec::new(), headers: HeaderMap::new(), body: None, repeatable }
+    }
+
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(super) fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::POST, path)
+    }
+
+    pub(super) fn put(path: impl Into<String>) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
+    pub(super) fn patch(path: impl Into<String>) -> Self {
+        Self::new(Method::PATCH, path)
+    }
+
+    pub(super) fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    pub(super) fn query(mut self, filters: &[(&str, &str)]) -> Self {
+        self.query.extend(filters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        self
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.insert(HeaderName::from_static(name), value);
+        self
+    }
+
+    pub(super) fn json(self, body: &impl Serialize) -> Self {
+        self.body(body, "application/json")
+    }
+
+    /// A JSON body under a content type of its own.
+    pub(super) fn body(mut self, body: &impl Serialize, content_type: &'static str) -> Self {
+        // Bodies are our own structs and JSON values, whose serialisation cannot fail.
+        self.body = serde_json::to_vec(body).ok().map(Bytes::from);
+        self.headers.insert(reqwest::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self
+    }
+
+    /// A PUT whose repetition would find its own first effect in the way (a generation that has moved on).
+    pub(super) fn once(mut self) -> Self {
+        self.repeatable = false;
+        self
+    }
+
+    fn asked(&self, service: &'static str) -> Asked {
+        let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish();
+        let path = if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) };
+        Asked { service, method: self.method.to_string(), path }
+    }
+}
+
+/// The tokens of one attempt.
+struct Tokens {
+    user: SecretString,
+    service: Option<SecretString>,
+}
+
+impl Rest {
+    pub(super) fn new(
+        service: &'static str,
+        session: Option<Session>,
+        service_session: Option<Session>,
+        config: &ServiceConfig,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            service,
+            http: http_client(service, &config.tls)?,
+            session,
+            service_session,
+            endpoint: config.endpoint.clone(),
+            timeout: config.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            connect_retries: config.connect_retries,
+            status_code_retries: config.status_code_retries,
+        })
+    }
+
+    /// Sends a call and reads the answer's JSON.
+    pub(super) async fn json<T: DeserializeOwned>(&self, caller: &Caller, call: Call) -> Result<T, Error> {
+        let asked = call.asked(self.service);
+        answer::json(self.send(caller, &call).await?, asked).await
+    }
+
+    /// Sends a deletion; whether there was something.
+    pub(super) async fn delete(&self, caller: &Caller, path: String) -> Result<bool, Error> {
+        match self.send(caller, &Call::delete(path)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a call within the service's time limit (body included); an error status is an error.
+    pub(super) async fn send(&self, caller: &Caller, call: &Call) -> Result<Response, Error> {
+        self.repeat(caller, call, |request| request.timeout(self.timeout)).await
+    }
+
+    /// Sends a call whose answer is long: the time limit is only for its head.
+    pub(super) async fn open(&self, caller: &Caller, call: &Call) -> Result<Response, Error> {
+        let head = self.repeat(caller, call, |request| request);
+        match tokio::time::timeout(self.timeout, head).await {
+            Ok(result) => result,
+            Err(_) => Err(call.asked(self.service).unreachable(format!("no answer within {:?}", self.timeout))),
+        }
+    }
+
+    /// Sends a request with a body that can be read only once, and no time limit.
+    pub(super) async fn upload(&self, caller: &Caller, call: Call, body: reqwest::Body) -> Result<(), Error> {
+        let asked = call.asked(self.service);
+        let tokens = self.tokens(caller).await?;
+        let request = self.request(caller, &call, &tokens).await?.body(body);
+        let response = request.send().await.map_err(|error| asked.clone().unreachable(reason(&error.without_url())))?;
+        if response.status().is_success() { Ok(()) } else { Err(answer::refusal(response, asked).await) }
+    }
+
+    async fn repeat(
+        &self,
+        caller: &Caller,
+        call: &Call,
+        limit: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Error> {
+        let mut retry = Retry::new(self.connect_retries, self.status_code_retries);
+        let mut renewed = false;
+        loop {
+            let tokens = self.tokens(caller).await?;
+            let request = limit(self.request(caller, call, &tokens).await?);
+            let started = Instant::now();
+            let asked = call.asked(self.service);
+            let failure = match request.send().await {
+                Ok(response) => {
+                    let status = response.status();
+                    let ms = started.elapsed().as_millis();
+                    tracing::debug!(service = self.service, method = %call.method, path = asked.path, %status, ms, "REST call");
+                    if status.is_success() {
+                        return Ok(response);
+                    }
+                    if status == StatusCode::UNAUTHORIZED && !renewed && self.forget(caller, &tokens).await {
+                        renewed = true;
+                        continue;
+                    }
+                    Failure::Status(status.as_u16(), answer::refusal(response, asked).await)
+                }
+                Err(error) => {
+                    let not_connected = error.is_connect();
+                    let error = asked.unreachable(reason(&error.without_url()));
+                    if not_connected { Failure::NotConnected(error) } else { Failure::Connection(error) }
+                }
+            };
+            retry.wait_or_give_up(failure, call.repeatable).await?;
+        }
+    }
+
+    async fn request(&self, caller: &Caller, call: &Call, tokens: &Tokens) -> Result<RequestBuilder, Error> {
+        let url = self.url(call).await?;
+        let mut request = self
+            .http
+            .request(call.method.clone(), url)
+            .header("accept", "application/json")
+            .headers(call.headers.clone())
+            .header("x-auth-token", sensitive(&tokens.user, self.service)?)
+            .header("x-openstack-request-id", caller.request_id.as_str());
+        if let Some(token) = &tokens.service {
+            request = request.header("x-service-token", sensitive(token, self.service)?);
+        }
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        Ok(request)
+    }
+
+    async fn url(&self, call: &Call) -> Result<Url, Error> {
+        let mut url = match (&self.endpoint.endpoint_override, &self.session) {
+            (Some(url), _) => url.clone(),
+            (None, Some(session)) => session.endpoint(&self.endpoint).await?,
+            (None, None) => return Err(self.no_identity("and no endpoint_override either")),
+        };
+        let path = format!("{}{}", without_version(url.path()), call.path);
+        url.set_path(&path);
+        if !call.query.is_empty() {
+            url.query_pairs_mut().clear().extend_pairs(&call.query);
+        }
+        Ok(url)
+    }
+
+    async fn tokens(&self, caller: &Caller) -> Result<Tokens, Error> {
+        match &caller.identity {
+            Identity::Service => {
+                let session = self.session.as_ref().ok_or_else(|| self.no_identity("to act as the agent"))?;
+                Ok(Tokens { user: session.token().await?, service: None })
+            }
+            Identity::User(token) => {
+                let service = match &self.service_session {
+                    Some(session) => Some(session.token().await?),
+                    None => None,
+                };
+                Ok(Tokens { user: token.clone(), service })
+            }
+        }
+    }
+
+    /// Forgets the agent's token after a 401, and says whether asking again with a new one makes sense.
+    async fn forget(&self, caller: &Caller, tokens: &Tokens) -> bool {
+        let (session, token) = match &caller.identity {
+            Identity::Service => (&self.session, Some(&tokens.user)),
+            Identity::User(_) => (&self.service_session, tokens.service.as_ref()),
+        };
+        match (session, token) {
+            (Some(session), Some(token)) => {
+                session.forget(token).await;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn no_identity(&self, purpose: &str) -> Error {
+        Error::Identity { service: self.service, reason: format!("no identity is configured {purpose}") }
+    }
+}
+
+fn sensitive(token: &SecretString, service: &'static str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(token.expose_secret())
+        .map_err(|_| Error::Identity { service, reason: "the token holds characters that no header can carry".into() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An endpoint's path without a trailing slash and without a version (`/v2.0`), which some catalogs have and some have not.
+fn without_version(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    match path.rsplit_once('/') {
+        Some((base, last)) if is_version(last) => base.trim_end_matches('/'),
+        _ => path,
+    }
+}
+
+fn is_version(segment: &str) -> bool {
+    segment
+        .strip_prefix('v')
+        .is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()) && number.chars().all(|c| c.is_ascii_digit() || c == '.'))
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

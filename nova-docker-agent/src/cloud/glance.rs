@@ -1,18 +1,31 @@
 //! Glance: image records and their data.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
+use reqwest::header::{CONTENT_RANGE, HeaderValue};
+use reqwest::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::answer::Asked;
+use super::client::{Call, Rest};
+use super::tls::reason;
 use super::{Caller, Error, ServiceConfig, Session};
+
+const PATCH_TYPE: &str = "application/openstack-images-v2.1-json-patch";
+/// A transfer that stands still this long is given up.
+const STALL_LIMIT: Duration = Duration::from_secs(120);
 
 /// Client of glance.
 #[derive(Clone)]
-pub struct Glance {}
+pub struct Glance {
+    rest: Rest,
+}
 
 /// An image record. Properties that have no field here are in `properties`, so nothing is lost.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -88,38 +101,131 @@ impl Patch {
 }
 
 impl Glance {
-    pub fn new(_session: Option<Session>, _service: Option<Session>, _config: &ServiceConfig) -> Result<Self, Error> {
-        todo!()
+    /// Makes the client; opens no connection.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when a certificate or key file cannot be used.
+    pub fn new(session: Option<Session>, service: Option<Session>, config: &ServiceConfig) -> Result<Self, Error> {
+        Ok(Self { rest: Rest::new("glance", session, service, config)? })
     }
 
     /// An image's record.
-    pub async fn image(&self, _caller: &Caller, _id: Uuid) -> Result<ImageMeta, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of glance; 404 for an image that is unknown to the caller.
+    pub async fn image(&self, caller: &Caller, id: Uuid) -> Result<ImageMeta, Error> {
+        self.rest.json(caller, Call::get(format!("/v2/images/{id}"))).await
     }
 
     /// The image's data, or a range of it (end exclusive). A store that cannot serve ranges gives the whole image, with `ranged` false.
     ///
     /// # Errors
-    /// [`Error::Refused`]: 404 unknown image or no data (also 204), 403 forbidden or deactivated, 416 a range beyond the end.
-    pub async fn read(&self, _caller: &Caller, _id: Uuid, _range: Option<Range<u64>>) -> Result<ImageBody, Error> {
-        todo!()
+    /// [`Error::Refused`]: 404 unknown image or one without data, 403 forbidden or deactivated, 416 a range beyond the end.
+    pub async fn read(&self, caller: &Caller, id: Uuid, range: Option<Range<u64>>) -> Result<ImageBody, Error> {
+        let path = format!("/v2/images/{id}/file");
+        let asked = Asked { service: "glance", method: "GET".into(), path: path.clone() };
+        let Some(range) = range else {
+            let response = self.rest.open(caller, &Call::get(path)).await?;
+            return body(response, None, asked);
+        };
+        if range.is_empty() {
+            return Err(asked.unexpected(format!("the range {range:?} is empty")));
+        }
+        let header = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1))
+            .map_err(|error| asked.clone().unexpected(error.to_string()))?;
+        let call = Call::get(path.clone()).header("range", header);
+        match self.rest.open(caller, &call).await {
+            // Stores without random access: glance answers 400, and only where a range was asked for.
+            Err(error) if error.status() == Some(400) => {
+                tracing::debug!(image = %id, %error, "glance cannot serve a range of this image; reading all of it");
+                body(self.rest.open(caller, &Call::get(path)).await?, None, asked)
+            }
+            Err(error) => Err(error),
+            Ok(response) => body(response, Some(range), asked),
+        }
     }
 
-    pub async fn update(&self, _caller: &Caller, _id: Uuid, _patch: &[Patch]) -> Result<ImageMeta, Error> {
-        todo!()
+    /// Changes properties of an image.
+    ///
+    /// # Errors
+    /// [`Error`] of glance; 403 for read-only properties, 409 for a replacement of what is not there.
+    pub async fn update(&self, caller: &Caller, id: Uuid, patch: &[Patch]) -> Result<ImageMeta, Error> {
+        self.rest.json(caller, Call::patch(format!("/v2/images/{id}")).body(&patch, PATCH_TYPE)).await
     }
 
     /// Gives a queued image its data; both formats must be set before. Sent as it comes, in chunks; a stream that fails fails the call.
-    pub async fn upload<S, E>(&self, _caller: &Caller, _id: Uuid, _data: S) -> Result<(), Error>
+    ///
+    /// # Errors
+    /// [`Error`] of glance (400: formats missing, 409: not queued, 413: quota), or of the connection, which carries the stream's error.
+    pub async fn upload<S, E>(&self, caller: &Caller, id: Uuid, data: S) -> Result<(), Error>
     where
-        S: futures::Stream<Item = Result<Bytes, E>> + Send + Sync + 'static,
+        S: futures::Stream<Item = Result<Bytes, E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
-        todo!()
+        let call = Call::put(format!("/v2/images/{id}/file"))
+            .header("content-type", HeaderValue::from_static("application/octet-stream"));
+        self.rest.upload(caller, call, reqwest::Body::wrap_stream(data)).await
     }
 
     /// Deletes an image; whether there was one.
-    pub async fn delete(&self, _caller: &Caller, _id: Uuid) -> Result<bool, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of glance; 403 for a protected image, 409 for one in use.
+    pub async fn delete(&self, caller: &Caller, id: Uuid) -> Result<bool, Error> {
+        self.rest.delete(caller, format!("/v2/images/{id}")).await
     }
 }
+
+fn body(response: Response, wanted: Option<Range<u64>>, asked: Asked) -> Result<ImageBody, Error> {
+    if response.status() == StatusCode::NO_CONTENT {
+        return Err(Error::Refused {
+            service: asked.service,
+            method: asked.method,
+            path: asked.path,
+            status: 404,
+            code: None,
+            message: "the image has no data".into(),
+            request_id: None,
+        });
+    }
+    let length = response.content_length();
+    let (ranged, total) = if response.status() == StatusCode::PARTIAL_CONTENT {
+        let got = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).and_then(content_range);
+        match (&wanted, got) {
+            (Some(wanted), Some((start, _))) if start != wanted.start => {
+                return Err(asked.unexpected(format!("a range from {start} where {wanted:?} was asked for")));
+            }
+            (Some(_), got) => (true, got.and_then(|(_, total)| total)),
+            (None, _) => return Err(asked.unexpected("a part of the image where all of it was asked for")),
+        }
+    } else {
+        (false, length)
+    };
+    Ok(ImageBody { ranged, length, total, stream: stalling(response, asked) })
+}
+
+/// First byte and total size of `bytes 0-9/100`; the size may be `*`.
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.trim().parse().ok()?, total.trim().parse().ok()))
+}
+
+/// The data, with an end to silence.
+fn stalling(response: Response, asked: Asked) -> BoxStream<'static, Result<Bytes, Error>> {
+    let chunks = Box::pin(response.bytes_stream());
+    futures::stream::unfold(Some((chunks, asked)), |state| async {
+        let (mut chunks, asked) = state?;
+        match tokio::time::timeout(STALL_LIMIT, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((chunks, asked)))),
+            Ok(Some(Err(error))) => Some((Err(asked.unreachable(reason(&error.without_url()))), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err(asked.unreachable(format!("no data for {STALL_LIMIT:?}"))), None)),
+        }
+    })
+    .boxed()
+}
+
+#[cfg(test)]
+#[path = "glance_tests.rs"]
+mod tests;

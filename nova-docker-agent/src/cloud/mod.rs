@@ -7,13 +7,16 @@
 //! Proxies of the environment (`HTTP_PROXY` and the like) are not read: these services belong to the operator's own control plane,
 //! and a variable left in a unit file must not carry its tokens elsewhere.
 
+mod answer;
 mod auth;
 mod caller;
+mod catalog;
 mod client;
 mod error;
 pub mod glance;
 pub mod neutron;
 pub mod placement;
+mod retry;
 mod session;
 mod tls;
 

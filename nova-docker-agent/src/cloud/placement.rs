@@ -2,14 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
+use super::client::{Call, Rest};
 use super::{Caller, Error, ServiceConfig, Session};
+
+/// How often a change is tried again after another writer was faster.
+const CONFLICT_ATTEMPTS: u32 = 4;
+/// Placement's code for "somebody else has changed the provider since".
+const CONCURRENT_UPDATE: &str = "placement.concurrent_update";
 
 /// Client of placement.
 #[derive(Clone)]
-pub struct Placement {}
+pub struct Placement {
+    rest: Rest,
+}
 
 /// A row of `/resource_providers`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -42,9 +52,11 @@ pub struct Inventory {
 fn one() -> u64 {
     1
 }
+
 fn max_unit() -> u64 {
     i32::MAX as u64
 }
+
 fn ratio() -> f64 {
     1.0
 }
@@ -97,25 +109,40 @@ pub struct ProviderAllocations {
 }
 
 impl Placement {
-    pub fn new(_session: Option<Session>, _service: Option<Session>, _config: &ServiceConfig) -> Result<Self, Error> {
-        todo!()
+    /// Makes the client; opens no connection.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when a certificate or key file cannot be used.
+    pub fn new(session: Option<Session>, service: Option<Session>, config: &ServiceConfig) -> Result<Self, Error> {
+        Ok(Self { rest: Rest::new("placement", session, service, config)? })
     }
 
     /// The providers of the tree that `uuid` is in; empty when it is not known.
-    pub async fn provider_tree(&self, _caller: &Caller, _uuid: Uuid) -> Result<Vec<ResourceProvider>, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of placement.
+    pub async fn provider_tree(&self, caller: &Caller, uuid: Uuid) -> Result<Vec<ResourceProvider>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            resource_providers: Vec<ResourceProvider>,
+        }
+        let call = Call::get("/resource_providers").query(&[("in_tree", &uuid.to_string())]);
+        Ok(self.json::<Answer>(caller, "1.14", call).await?.resource_providers)
     }
 
     /// Registers a root provider.
     ///
     /// # Errors
     /// A conflict (409) when another provider has this name: an operator must clean up.
-    pub async fn create_provider(&self, _caller: &Caller, _uuid: Uuid, _name: &str) -> Result<ResourceProvider, Error> {
-        todo!()
+    pub async fn create_provider(&self, caller: &Caller, uuid: Uuid, name: &str) -> Result<ResourceProvider, Error> {
+        let call = Call::post("/resource_providers").json(&json!({ "uuid": uuid, "name": name }));
+        self.json(caller, "1.20", call).await
     }
 
-    pub async fn inventories(&self, _caller: &Caller, _uuid: Uuid) -> Result<Inventories, Error> {
-        todo!()
+    /// # Errors
+    /// [`Error`] of placement; 404 for an unknown provider.
+    pub async fn inventories(&self, caller: &Caller, uuid: Uuid) -> Result<Inventories, Error> {
+        self.json(caller, "1.26", Call::get(format!("/resource_providers/{uuid}/inventories"))).await
     }
 
     /// Replaces all inventories. A generation conflict is answered by re-reading and sending again, at most four times.
@@ -124,57 +151,170 @@ impl Placement {
     /// [`Error::Refused`] with code `placement.inventory.inuse` when a class that has allocations would vanish.
     pub async fn set_inventories(
         &self,
-        _caller: &Caller,
-        _uuid: Uuid,
-        _generation: i64,
-        _inventories: &BTreeMap<String, Inventory>,
+        caller: &Caller,
+        uuid: Uuid,
+        mut generation: i64,
+        inventories: &BTreeMap<String, Inventory>,
     ) -> Result<Inventories, Error> {
-        todo!()
+        let mut attempt = 1;
+        loop {
+            let wanted = Inventories { generation, inventories: inventories.clone() };
+            let call = Call::put(format!("/resource_providers/{uuid}/inventories")).json(&wanted);
+            match self.json(caller, "1.26", call).await {
+                Err(error) if is_concurrent_update(&error) && attempt < CONFLICT_ATTEMPTS => {
+                    let current = self.inventories(caller, uuid).await?;
+                    if current.inventories == *inventories {
+                        return Ok(current);
+                    }
+                    generation = current.generation;
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
     }
 
-    pub async fn traits(&self, _caller: &Caller, _uuid: Uuid) -> Result<Traits, Error> {
-        todo!()
+    /// # Errors
+    /// [`Error`] of placement; 404 for an unknown provider.
+    pub async fn traits(&self, caller: &Caller, uuid: Uuid) -> Result<Traits, Error> {
+        self.json(caller, "1.6", Call::get(format!("/resource_providers/{uuid}/traits"))).await
     }
 
     /// Makes sure that placement knows the traits: creates `CUSTOM_*` ones that are missing and returns the standard ones that this
     /// placement does not know (they cannot be created, and must not be set).
-    pub async fn ensure_traits(&self, _caller: &Caller, _names: &[&str]) -> Result<BTreeSet<String>, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of placement.
+    pub async fn ensure_traits(&self, caller: &Caller, names: &[&str]) -> Result<BTreeSet<String>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            traits: BTreeSet<String>,
+        }
+        let filter = format!("in:{}", names.join(","));
+        let known = self.json::<Answer>(caller, "1.6", Call::get("/traits").query(&[("name", &filter)])).await?.traits;
+        let mut unknown = BTreeSet::new();
+        for &name in names {
+            if known.contains(name) {
+                continue;
+            }
+            if name.starts_with("CUSTOM_") {
+                self.send(caller, "1.6", Call::put(format!("/traits/{name}"))).await?;
+            } else {
+                unknown.insert(name.to_owned());
+            }
+        }
+        Ok(unknown)
     }
 
-    /// Sets, among the traits in `owned`, exactly those in `wanted`; every other trait of the provider stays. Writes only when something changes.
+    /// Sets, among the traits in `owned`, exactly those in `wanted`; every other trait of the provider stays. Writes only when something
+    /// changes; a generation conflict is answered by re-reading and deciding anew, at most four times.
+    ///
+    /// # Errors
+    /// [`Error`] of placement; 400 for a trait that it does not know.
     pub async fn set_traits(
         &self,
-        _caller: &Caller,
-        _uuid: Uuid,
-        _owned: &[&str],
-        _wanted: &[&str],
+        caller: &Caller,
+        uuid: Uuid,
+        owned: &[&str],
+        wanted: &[&str],
     ) -> Result<Traits, Error> {
-        todo!()
+        let mut attempt = 1;
+        loop {
+            let current = self.traits(caller, uuid).await?;
+            let foreign = current.traits.iter().filter(|name| !owned.contains(&name.as_str())).cloned();
+            let target: BTreeSet<String> = foreign.chain(wanted.iter().map(|&name| name.to_owned())).collect();
+            if target == current.traits {
+                return Ok(current);
+            }
+            let update = Traits { generation: current.generation, traits: target };
+            let call = Call::put(format!("/resource_providers/{uuid}/traits")).json(&update);
+            match self.json(caller, "1.6", call).await {
+                Err(error) if is_concurrent_update(&error) && attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                result => return result,
+            }
+        }
     }
 
-    /// What a consumer holds.
-    pub async fn allocations(&self, _caller: &Caller, _consumer: Uuid) -> Result<ConsumerAllocations, Error> {
-        todo!()
+    /// What a consumer holds; nothing, when placement does not know it.
+    ///
+    /// # Errors
+    /// [`Error`] of placement.
+    pub async fn allocations(&self, caller: &Caller, consumer: Uuid) -> Result<ConsumerAllocations, Error> {
+        self.json(caller, "1.28", Call::get(format!("/allocations/{consumer}"))).await
     }
 
     /// Drops everything that a consumer holds; whether it held anything.
-    pub async fn delete_allocations(&self, _caller: &Caller, _consumer: Uuid) -> Result<bool, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of placement.
+    pub async fn delete_allocations(&self, caller: &Caller, consumer: Uuid) -> Result<bool, Error> {
+        self.rest.delete(caller, format!("/allocations/{consumer}")).await
     }
 
-    /// Drops what a consumer held when `seen` was read; a conflict when it has changed since (`false`: it is somebody else's now).
+    /// Drops what a consumer held when `seen` was read; false when it has changed since, and so is somebody else's now.
+    ///
+    /// # Errors
+    /// [`Error`] of placement, other than that conflict.
     pub async fn clear_allocations(
         &self,
-        _caller: &Caller,
-        _consumer: Uuid,
-        _seen: &ConsumerAllocations,
+        caller: &Caller,
+        consumer: Uuid,
+        seen: &ConsumerAllocations,
     ) -> Result<bool, Error> {
-        todo!()
+        let body = json!({
+            "allocations": {},
+            "consumer_generation": seen.consumer_generation,
+            "project_id": seen.project_id,
+            "user_id": seen.user_id,
+        });
+        // Not repeated on a broken connection: the repetition could meet its own first effect and call it a conflict.
+        let call = Call::put(format!("/allocations/{consumer}")).json(&body).once();
+        match self.send(caller, "1.28", call).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_concurrent_update(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Everybody who holds something of a provider.
-    pub async fn provider_allocations(&self, _caller: &Caller, _uuid: Uuid) -> Result<ProviderAllocations, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of placement; 404 for an unknown provider.
+    pub async fn provider_allocations(&self, caller: &Caller, uuid: Uuid) -> Result<ProviderAllocations, Error> {
+        self.json(caller, "1.0", Call::get(format!("/resource_providers/{uuid}/allocations"))).await
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        microversion: &'static str,
+        call: Call,
+    ) -> Result<T, Error> {
+        self.rest.json(caller, versioned(call, microversion)).await
+    }
+
+    async fn send(&self, caller: &Caller, microversion: &'static str, call: Call) -> Result<(), Error> {
+        self.rest.send(caller, &versioned(call, microversion)).await.map(drop)
     }
 }
+
+fn versioned(call: Call, microversion: &'static str) -> Call {
+    let value = HeaderValue::from_str(&format!("placement {microversion}"));
+    match value {
+        Ok(value) => call.header("openstack-api-version", value),
+        Err(_) => call,
+    }
+}
+
+/// Placement before 1.23 gives no codes; there the message tells.
+fn is_concurrent_update(error: &Error) -> bool {
+    error.is_conflict()
+        && match error.code() {
+            Some(code) => code == CONCURRENT_UPDATE,
+            None => error.message().contains("generation"),
+        }
+}
+
+#[cfg(test)]
+#[path = "placement_tests.rs"]
+mod tests;

@@ -1,15 +1,48 @@
 //! One keystone identity: its token and its catalog.
 
-use secrecy::SecretString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reqwest::{Client, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use url::Url;
 
+use super::answer::{self, Asked};
+use super::auth::{AuthConfig, Credentials, Named, Scope};
+use super::catalog::Catalog;
 use super::client::EndpointConfig;
-use super::{AuthConfig, Error};
+use super::retry::{Failure, Retry};
+use super::tls::{http_client, reason};
+use super::Error;
+
+const SERVICE: &str = "keystone";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A token is renewed this long before its end, or after three quarters of a short life.
+const MARGIN: Duration = Duration::from_secs(300);
 
 /// A keystone identity that is logged in when needed. Cheap to clone; clones share the token.
 #[derive(Clone)]
 pub struct Session {
-    _auth: AuthConfig,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: Client,
+    auth: AuthConfig,
+    tokens_url: Url,
+    /// Held during a login, so that everybody who needs a token waits for the one login.
+    login: Mutex<Option<Arc<Login>>>,
+}
+
+struct Login {
+    token: SecretString,
+    renew_at: Instant,
+    end: Instant,
+    catalog: Catalog,
 }
 
 impl Session {
@@ -18,7 +51,9 @@ impl Session {
     /// # Errors
     /// [`Error::Tls`] when a certificate or key file cannot be used.
     pub fn new(auth: AuthConfig) -> Result<Self, Error> {
-        Ok(Self { _auth: auth })
+        let http = http_client(SERVICE, &auth.tls)?;
+        let tokens_url = tokens_url(&auth.auth_url);
+        Ok(Self { inner: Arc::new(Inner { http, auth, tokens_url, login: Mutex::new(None) }) })
     }
 
     /// A valid token: the cached one, or a new one shortly before its expiry.
@@ -26,14 +61,167 @@ impl Session {
     /// # Errors
     /// [`Error`] of keystone.
     pub async fn token(&self) -> Result<SecretString, Error> {
-        todo!()
+        Ok(self.login().await?.token.clone())
     }
 
     /// Base URL of a service: the override, or the first interface of the list that the catalog has in the region.
     ///
     /// # Errors
     /// [`Error::Identity`] when the catalog has none, or keystone's refusal.
-    pub async fn endpoint(&self, _endpoint: &EndpointConfig) -> Result<Url, Error> {
-        todo!()
+    pub async fn endpoint(&self, endpoint: &EndpointConfig) -> Result<Url, Error> {
+        if let Some(url) = &endpoint.endpoint_override {
+            return Ok(url.clone());
+        }
+        self.login()
+            .await?
+            .catalog
+            .endpoint(endpoint)
+            .map_err(|reason| Error::Identity { service: SERVICE, reason })
+    }
+
+    /// Forgets a token that a service has refused, so that the next call logs in again. Another token is left alone: somebody
+    /// else has already renewed it.
+    pub(super) async fn forget(&self, token: &SecretString) {
+        let mut login = self.inner.login.lock().await;
+        if login.as_ref().is_some_and(|login| login.token.expose_secret() == token.expose_secret()) {
+            *login = None;
+        }
+    }
+
+    async fn login(&self) -> Result<Arc<Login>, Error> {
+        let mut cached = self.inner.login.lock().await;
+        let now = Instant::now();
+        if let Some(login) = cached.as_ref().filter(|login| now < login.renew_at) {
+            return Ok(Arc::clone(login));
+        }
+        match self.authenticate().await {
+            Ok(login) => {
+                let login = Arc::new(login);
+                *cached = Some(Arc::clone(&login));
+                Ok(login)
+            }
+            Err(error) => match cached.as_ref().filter(|login| now < login.end) {
+                Some(login) if error.is_unavailable() => {
+                    tracing::warn!(%error, "cannot renew the keystone token; using the old one while it lasts");
+                    Ok(Arc::clone(login))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn authenticate(&self) -> Result<Login, Error> {
+        let body = json!({ "auth": auth_body(&self.inner.auth) });
+        let asked = Asked { service: SERVICE, method: "POST".into(), path: self.inner.tokens_url.path().into() };
+        let mut retry = Retry::new(3, 3);
+        loop {
+            let started = Instant::now();
+            let sent = self
+                .inner
+                .http
+                .post(self.inner.tokens_url.clone())
+                .timeout(self.inner.auth.timeout.unwrap_or(DEFAULT_TIMEOUT))
+                .json(&body)
+                .send()
+                .await;
+            let failure = match sent {
+                Ok(response) if response.status() == StatusCode::CREATED => {
+                    return read_login(response, &asked, started).await;
+                }
+                Ok(response) => Failure::Status(response.status().as_u16(), answer::refusal(response, asked.clone()).await),
+                Err(error) => Failure::Connection(asked.clone().unreachable(reason(&error.without_url()))),
+            };
+            // A login may be repeated: it only makes a token.
+            retry.wait_or_give_up(failure, true).await?;
+        }
     }
 }
+
+fn tokens_url(auth_url: &Url) -> Url {
+    let mut url = auth_url.clone();
+    let base = url.path().trim_end_matches('/');
+    let base = base.strip_suffix("/v3").or_else(|| base.strip_suffix("/v2.0")).unwrap_or(base);
+    let path = format!("{base}/v3/auth/tokens");
+    url.set_path(&path);
+    url.set_query(None);
+    url
+}
+
+fn named(name: &Named) -> Value {
+    match name {
+        Named::Id(id) => json!({ "id": id }),
+        Named::Name(name) => json!({ "name": name }),
+    }
+}
+
+fn with_domain(name: &Named, domain: Option<&Named>) -> Value {
+    let mut value = named(name);
+    if let (Named::Name(_), Some(domain)) = (name, domain) {
+        value["domain"] = named(domain);
+    }
+    value
+}
+
+/// Identity API v3, "Password authentication" and "Authenticating with an application credential".
+fn auth_body(auth: &AuthConfig) -> Value {
+    let identity = match &auth.credentials {
+        Credentials::Password { user, user_domain, password } => {
+            let mut user = with_domain(user, user_domain.as_ref());
+            user["password"] = json!(password.expose_secret());
+            json!({ "methods": ["password"], "password": { "user": user } })
+        }
+        Credentials::ApplicationCredential { id, user, user_domain, secret } => {
+            let mut credential = named(id);
+            credential["secret"] = json!(secret.expose_secret());
+            if let (Named::Name(_), Some(user)) = (id, user) {
+                credential["user"] = with_domain(user, user_domain.as_ref());
+            }
+            json!({ "methods": ["application_credential"], "application_credential": credential })
+        }
+    };
+    let mut body = json!({ "identity": identity });
+    match &auth.scope {
+        Scope::Unscoped => {}
+        Scope::Project { project, domain } => body["scope"] = json!({ "project": with_domain(project, domain.as_ref()) }),
+        Scope::Domain(domain) => body["scope"] = json!({ "domain": named(domain) }),
+        Scope::System => body["scope"] = json!({ "system": { "all": true } }),
+    }
+    body
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    token: TokenBody,
+}
+
+#[derive(Deserialize)]
+struct TokenBody {
+    expires_at: Timestamp,
+    issued_at: Timestamp,
+    #[serde(default)]
+    catalog: Catalog,
+}
+
+async fn read_login(response: Response, asked: &Asked, started: Instant) -> Result<Login, Error> {
+    let token = response
+        .headers()
+        .get("x-subject-token")
+        .and_then(|value| value.to_str().ok())
+        .map(SecretString::from)
+        .ok_or_else(|| asked.clone().unexpected("no X-Subject-Token header"))?;
+    let envelope: Envelope = answer::json(response, asked.clone()).await?;
+    // The life is counted from our own clock, so that keystone's may be wrong.
+    let life = envelope.token.expires_at.duration_since(envelope.token.issued_at);
+    let life = Duration::try_from(life).unwrap_or_default();
+    tracing::debug!(seconds = life.as_secs(), "logged in to keystone");
+    Ok(Login {
+        token,
+        renew_at: started + life.saturating_sub(MARGIN.min(life / 4)),
+        end: started + life,
+        catalog: envelope.token.catalog,
+    })
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

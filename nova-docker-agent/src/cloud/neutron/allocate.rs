@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use futures::future::join_all;
 use uuid::Uuid;
 
-use super::{NetworkError, Neutron, Port};
-use crate::cloud::Caller;
+use super::plan::{Plan, Slot, Source};
+use super::{NetworkError, Neutron, NewPort, Port, PortUpdate};
+use crate::cloud::{Caller, Error, Identity};
 
 /// What [`Neutron::allocate`] shall make.
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ pub enum Networks {
     Unspecified,
     /// `--nic auto`: the project's only network, or a topology that neutron makes.
     Auto,
+    /// A single element without any field set means: the project's only network, and there must be one (interface attach).
     Requested(Vec<RequestedNetwork>),
 }
 
@@ -60,13 +63,208 @@ pub struct AllocatedPort {
     pub tag: Option<String>,
 }
 
+/// What became of one slot, when something went wrong with it or another.
+struct Failed {
+    error: NetworkError,
+    /// The port that there is nevertheless.
+    left: Option<AllocatedPort>,
+}
+
 impl Neutron {
     /// Finds, creates and binds the ports of an instance. What the user may do is asked with the caller's identity, binding is done
     /// with the agent's.
     ///
     /// # Errors
-    /// [`NetworkError`]; then no port of the request is left created or bound.
-    pub async fn allocate(&self, _caller: &Caller, _request: &AllocateRequest) -> Result<Allocation, NetworkError> {
-        todo!()
+    /// [`NetworkError`]; then no port of the request is left created or bound, unless neutron did not answer: its port, if it made one
+    /// after all, has the instance as its device, and [`Neutron::deallocate`] finds it.
+    pub async fn allocate(&self, caller: &Caller, request: &AllocateRequest) -> Result<Allocation, NetworkError> {
+        let plan = self.plan(caller, request).await?;
+        let results = join_all(plan.slots.iter().map(|slot| self.fill(caller, request, &plan, slot))).await;
+        let mut ports = Vec::new();
+        let mut first_error = None;
+        for result in results {
+            match result {
+                Ok(port) => ports.push(port),
+                Err(Failed { error, left }) => {
+                    ports.extend(left);
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match first_error {
+            None => Ok(Allocation { ports }),
+            Some(error) => {
+                self.undo(caller, ports).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what an allocation took: deletes created ports, unbinds the user's. Failures are logged.
+    pub async fn release(&self, caller: &Caller, allocation: Allocation) {
+        self.undo(caller, allocation.ports).await;
+    }
+
+    async fn undo(&self, caller: &Caller, ports: Vec<AllocatedPort>) {
+        join_all(ports.iter().map(|allocated| async {
+            let port = allocated.port.id;
+            let result = if allocated.created {
+                self.delete_port(&caller.as_service(), port).await.map(drop)
+            } else {
+                self.unbind(caller, &allocated.port).await
+            };
+            if let Err(error) = result {
+                tracing::warn!(%port, %error, "cannot give a port back after a failed allocation");
+            }
+        }))
+        .await;
+    }
+
+    async fn fill(
+        &self,
+        caller: &Caller,
+        request: &AllocateRequest,
+        plan: &Plan,
+        slot: &Slot,
+    ) -> Result<AllocatedPort, Failed> {
+        let bound = match &slot.source {
+            Source::New { address } => self.create_bound(caller, request, plan, slot, *address).await?,
+            Source::Existing(port) => self.bind_existing(caller, request, plan, slot, port).await?,
+        };
+        check_binding(&bound.port, &request.host).map_err(|error| Failed { error, left: Some(bound.clone()) })?;
+        if bound.created && bound.port.resource_request.as_ref().is_some_and(|value| !value.is_null()) {
+            let error = NetworkError::NetworksWithQosPolicyNotSupported { network: slot.network.id };
+            return Err(Failed { error, left: Some(bound) });
+        }
+        if plan.dns && slot.has_dns_domain() {
+            self.name_externally(caller, request, &bound).await.map_err(|error| Failed { error, left: Some(bound.clone()) })?;
+        }
+        Ok(bound)
+    }
+
+    /// A new port, bound. The agent may make and bind it in one call, which saves neutron as much work as the creation itself; but what
+    /// neutron's policy guards for users at creation (a chosen address on somebody else's network) is asked as the user.
+    async fn create_bound(
+        &self,
+        caller: &Caller,
+        request: &AllocateRequest,
+        plan: &Plan,
+        slot: &Slot,
+        address: Option<IpAddr>,
+    ) -> Result<AllocatedPort, Failed> {
+        let as_user = address.is_some() && matches!(caller.identity, Identity::User(_));
+        let mut port = NewPort {
+            network_id: slot.network.id,
+            tenant_id: request.project_id.clone(),
+            device_id: request.instance_uuid.to_string(),
+            admin_state_up: true,
+            fixed_ips: address.iter().map(ToString::to_string).collect(),
+            security_groups: plan.security_groups.clone(),
+            ..NewPort::default()
+        };
+        if !as_user {
+            port.device_owner = Some(device_owner(request));
+            port.host_id = Some(request.host.clone());
+            port.dns_name = plan.internal_dns_name(request, slot);
+        }
+        let asker = if as_user { caller.clone() } else { caller.as_service() };
+        let created = self.create_port(&asker, &port).await;
+        let created = created.map_err(|error| Failed { error: create_error(error, request, slot, address), left: None })?;
+        let allocated = |port| AllocatedPort { port, created: true, tag: slot.tag.clone() };
+        if !as_user {
+            return Ok(allocated(created));
+        }
+        match self.bind(caller, request, plan, slot, &created).await {
+            Ok(bound) => Ok(allocated(bound)),
+            Err(error) => Err(Failed { error, left: Some(allocated(created)) }),
+        }
+    }
+
+    async fn bind_existing(
+        &self,
+        caller: &Caller,
+        request: &AllocateRequest,
+        plan: &Plan,
+        slot: &Slot,
+        port: &Port,
+    ) -> Result<AllocatedPort, Failed> {
+        let allocated = |port: Port| AllocatedPort { port, created: false, tag: slot.tag.clone() };
+        match self.bind(caller, request, plan, slot, port).await {
+            Ok(bound) => Ok(allocated(bound)),
+            // Without an answer neutron may have bound it.
+            Err(error @ NetworkError::Neutron(Error::Unreachable { .. })) => {
+                Err(Failed { error, left: Some(allocated(port.clone())) })
+            }
+            Err(error) => Err(Failed { error, left: None }),
+        }
+    }
+
+    async fn bind(
+        &self,
+        caller: &Caller,
+        request: &AllocateRequest,
+        plan: &Plan,
+        slot: &Slot,
+        port: &Port,
+    ) -> Result<Port, NetworkError> {
+        let mut update = PortUpdate::new()
+            .set("device_id", request.instance_uuid.to_string())
+            .set("device_owner", device_owner(request))
+            .set("binding:host_id", request.host.as_str());
+        if let Some(profile) = port.profile.as_ref().filter(|profile| !profile.is_empty()) {
+            update = update.set("binding:profile", profile.clone());
+        }
+        if let Some(name) = plan.internal_dns_name(request, slot) {
+            update = update.set("dns_name", name);
+        }
+        self.update_port(&caller.as_service(), port.id, &update).await.map_err(|error| match error.code() {
+            Some("HostNotCompatibleWithFixedIps") => NetworkError::FixedIpInvalidOnHost { port: port.id },
+            _ if error.is_not_found() => NetworkError::PortNotFound { port: port.id },
+            _ => error.into(),
+        })
+    }
+
+    /// A network with a DNS domain has its names in the user's zones, so the name is set as the user.
+    async fn name_externally(
+        &self,
+        caller: &Caller,
+        request: &AllocateRequest,
+        bound: &AllocatedPort,
+    ) -> Result<(), NetworkError> {
+        let Some(hostname) = &request.hostname else { return Ok(()) };
+        let update = PortUpdate::new().set("dns_name", hostname.as_str());
+        match self.update_port(caller, bound.port.id, &update).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.status() == Some(400) => {
+                Err(NetworkError::InvalidHostname { hostname: hostname.clone() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn device_owner(request: &AllocateRequest) -> String {
+    format!("compute:{}", request.availability_zone)
+}
+
+pub(super) fn check_binding(port: &Port, host: &str) -> Result<(), NetworkError> {
+    if port.vif_type.as_deref() == Some("binding_failed") {
+        return Err(NetworkError::PortBindingFailed { port: port.id, host: host.to_owned() });
+    }
+    Ok(())
+}
+
+/// Neutron's words for a failed creation, in Nova's.
+fn create_error(error: Error, request: &AllocateRequest, slot: &Slot, address: Option<IpAddr>) -> NetworkError {
+    let network = slot.network.id;
+    let address = || address.map(|address| address.to_string()).unwrap_or_default();
+    match error.code() {
+        Some("OverQuota") => NetworkError::PortLimitExceeded { project: request.project_id.clone() },
+        Some("IpAddressGenerationFailure" | "ExternalIpAddressExhausted") => NetworkError::NoMoreFixedIps { network },
+        Some("IpAddressInUse" | "IpAddressAlreadyAllocated") => NetworkError::FixedIpAlreadyInUse { address: address() },
+        Some("InvalidIpForNetwork" | "InvalidIpForSubnet") => NetworkError::InvalidFixedIp { address: address(), network },
+        Some("PortSecurityAndIPRequiredForSecurityGroups") => NetworkError::SecurityGroupCannotBeApplied { network },
+        Some("NetworkNotFound") => NetworkError::NetworkNotFound { network },
+        _ => error.into(),
     }
 }

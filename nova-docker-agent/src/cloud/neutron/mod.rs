@@ -4,13 +4,21 @@
 //! [`Neutron::build_network_info`] and [`Neutron::deallocate`].
 
 mod allocate;
+mod build;
 mod deallocate;
 mod error;
 mod network_info;
+mod plan;
+mod rebind;
 mod types;
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub use allocate::{AllocateRequest, AllocatedPort, Allocation, Networks, RequestedNetwork};
@@ -22,74 +30,201 @@ pub use network_info::{
 };
 pub use types::{FixedIp, FloatingIp, HostRoute, Network, NewPort, Port, PortUpdate, SecurityGroup, Subnet};
 
+use super::client::{Call, Rest};
 use super::{Caller, Error, ServiceConfig, Session};
 
 /// Client of neutron.
 #[derive(Clone)]
-pub struct Neutron {}
+pub struct Neutron {
+    rest: Rest,
+    ovs_bridge: Arc<str>,
+    extensions: Arc<Mutex<Option<Extensions>>>,
+    extension_sync_interval: Duration,
+}
+
+struct Extensions {
+    aliases: HashSet<String>,
+    read_at: Instant,
+}
 
 impl Neutron {
-    pub fn new(_session: Option<Session>, _service: Option<Session>, _config: &ServiceConfig) -> Result<Self, Error> {
-        todo!()
+    /// Makes the client; opens no connection.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when a certificate or key file cannot be used.
+    pub fn new(session: Option<Session>, service: Option<Session>, config: &ServiceConfig) -> Result<Self, Error> {
+        Ok(Self {
+            rest: Rest::new("neutron", session, service, config)?,
+            ovs_bridge: Arc::from("br-int"),
+            extensions: Arc::new(Mutex::new(None)),
+            extension_sync_interval: Duration::from_secs(600),
+        })
     }
 
     /// `[neutron] ovs_bridge`: the bridge of ports whose binding names none. `br-int` if never set.
     #[must_use]
-    pub fn with_ovs_bridge(self, _bridge: &str) -> Self {
+    pub fn with_ovs_bridge(mut self, bridge: &str) -> Self {
+        self.ovs_bridge = Arc::from(bridge);
         self
     }
 
     /// `[neutron] extension_sync_interval`: how long the list of extensions is kept. 10 minutes if never set.
     #[must_use]
-    pub fn with_extension_sync_interval(self, _interval: Duration) -> Self {
+    pub fn with_extension_sync_interval(mut self, interval: Duration) -> Self {
+        self.extension_sync_interval = interval;
         self
     }
 
-    pub async fn port(&self, _caller: &Caller, _id: Uuid) -> Result<Port, Error> {
-        todo!()
+    /// # Errors
+    /// [`Error`] of neutron; 404 for a port that is unknown to the caller.
+    pub async fn port(&self, caller: &Caller, id: Uuid) -> Result<Port, Error> {
+        Ok(self.rest.json::<PortBody>(caller, Call::get(format!("/v2.0/ports/{id}"))).await?.port)
     }
 
     /// Ports that match all filters; a name given twice matches either value.
-    pub async fn ports(&self, _caller: &Caller, _filters: &[(&str, &str)]) -> Result<Vec<Port>, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn ports(&self, caller: &Caller, filters: &[(&str, &str)]) -> Result<Vec<Port>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            ports: Vec<Port>,
+        }
+        Ok(self.rest.json::<Answer>(caller, Call::get("/v2.0/ports").query(filters)).await?.ports)
     }
 
-    pub async fn create_port(&self, _caller: &Caller, _port: &NewPort) -> Result<Port, Error> {
-        todo!()
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn create_port(&self, caller: &Caller, port: &NewPort) -> Result<Port, Error> {
+        let call = Call::post("/v2.0/ports").json(&json!({ "port": port }));
+        Ok(self.rest.json::<PortBody>(caller, call).await?.port)
     }
 
-    pub async fn update_port(&self, _caller: &Caller, _id: Uuid, _update: &PortUpdate) -> Result<Port, Error> {
-        todo!()
+    /// # Errors
+    /// [`Error`] of neutron; 404 for a port that is unknown to the caller.
+    pub async fn update_port(&self, caller: &Caller, id: Uuid, update: &PortUpdate) -> Result<Port, Error> {
+        let call = Call::put(format!("/v2.0/ports/{id}")).json(&json!({ "port": update }));
+        Ok(self.rest.json::<PortBody>(caller, call).await?.port)
     }
 
     /// Deletes a port; whether there was one.
-    pub async fn delete_port(&self, _caller: &Caller, _id: Uuid) -> Result<bool, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn delete_port(&self, caller: &Caller, id: Uuid) -> Result<bool, Error> {
+        self.rest.delete(caller, format!("/v2.0/ports/{id}")).await
     }
 
-    pub async fn networks(&self, _caller: &Caller, _filters: &[(&str, &str)]) -> Result<Vec<Network>, Error> {
-        todo!()
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn networks(&self, caller: &Caller, filters: &[(&str, &str)]) -> Result<Vec<Network>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            networks: Vec<Network>,
+        }
+        Ok(self.rest.json::<Answer>(caller, Call::get("/v2.0/networks").query(filters)).await?.networks)
     }
 
-    pub async fn subnets(&self, _caller: &Caller, _filters: &[(&str, &str)]) -> Result<Vec<Subnet>, Error> {
-        todo!()
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn subnets(&self, caller: &Caller, filters: &[(&str, &str)]) -> Result<Vec<Subnet>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            subnets: Vec<Subnet>,
+        }
+        Ok(self.rest.json::<Answer>(caller, Call::get("/v2.0/subnets").query(filters)).await?.subnets)
     }
 
-    pub async fn floating_ips(&self, _caller: &Caller, _filters: &[(&str, &str)]) -> Result<Vec<FloatingIp>, Error> {
-        todo!()
+    /// Floating IPs that match; none where neutron has no routers (404).
+    ///
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn floating_ips(&self, caller: &Caller, filters: &[(&str, &str)]) -> Result<Vec<FloatingIp>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            floatingips: Vec<FloatingIp>,
+        }
+        match self.rest.json::<Answer>(caller, Call::get("/v2.0/floatingips").query(filters)).await {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            result => Ok(result?.floatingips),
+        }
     }
 
-    /// Id and name only.
+    /// Security groups that match: id and name only, since their rules can be many.
+    ///
+    /// # Errors
+    /// [`Error`] of neutron.
     pub async fn security_groups(
         &self,
-        _caller: &Caller,
-        _filters: &[(&str, &str)],
+        caller: &Caller,
+        filters: &[(&str, &str)],
     ) -> Result<Vec<SecurityGroup>, Error> {
-        todo!()
+        #[derive(Deserialize)]
+        struct Answer {
+            security_groups: Vec<SecurityGroup>,
+        }
+        let call = Call::get("/v2.0/security-groups").query(&[("fields", "id"), ("fields", "name")]).query(filters);
+        Ok(self.rest.json::<Answer>(caller, call).await?.security_groups)
+    }
+
+    /// The network that neutron makes for a project that has none (`auto-allocated-topology`).
+    ///
+    /// # Errors
+    /// [`Error`] of neutron; a conflict (409) when the deployment has no prerequisites for it.
+    async fn auto_allocated_network(&self, caller: &Caller, project_id: &str) -> Result<Uuid, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            auto_allocated_topology: Topology,
+        }
+        #[derive(Deserialize)]
+        struct Topology {
+            id: Uuid,
+        }
+        let call = Call::get(format!("/v2.0/auto-allocated-topology/{project_id}"));
+        Ok(self.rest.json::<Answer>(caller, call).await?.auto_allocated_topology.id)
     }
 
     /// Whether neutron has an extension, by alias; the list is kept for `extension_sync_interval`.
-    pub async fn has_extension(&self, _caller: &Caller, _alias: &str) -> Result<bool, Error> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn has_extension(&self, caller: &Caller, alias: &str) -> Result<bool, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            extensions: Vec<Extension>,
+        }
+        #[derive(Deserialize)]
+        struct Extension {
+            alias: String,
+        }
+        let mut cached = self.extensions.lock().await;
+        if let Some(extensions) = cached.as_ref().filter(|e| e.read_at.elapsed() < self.extension_sync_interval) {
+            return Ok(extensions.aliases.contains(alias));
+        }
+        let answer: Answer = self.rest.json(caller, Call::get("/v2.0/extensions")).await?;
+        let aliases: HashSet<String> = answer.extensions.into_iter().map(|extension| extension.alias).collect();
+        let has = aliases.contains(alias);
+        *cached = Some(Extensions { aliases, read_at: Instant::now() });
+        Ok(has)
     }
 }
+
+#[derive(Deserialize)]
+struct PortBody {
+    port: Port,
+}
+
+/// A filter for each value.
+fn filters<'a>(name: &'a str, values: impl IntoIterator<Item = &'a String>) -> Vec<(&'a str, &'a str)> {
+    values.into_iter().map(|value| (name, value.as_str())).collect()
+}
+
+/// Every id once, in their first order.
+fn distinct(ids: impl IntoIterator<Item = Uuid>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    ids.into_iter().filter(|id| seen.insert(*id)).map(|id| id.to_string()).collect()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
