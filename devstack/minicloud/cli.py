@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from minicloud import options as options_module
@@ -103,7 +104,7 @@ def main() -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
-    commands = {
+    commands: dict[str, Callable[[Layout, argparse.Namespace], int]] = {
         "up": _up,
         "down": _down,
         "status": _status,
@@ -203,7 +204,7 @@ def _logs(layout: Layout, arguments: argparse.Namespace) -> int:
         print(f"mini: no log of {arguments.service}; there are: {', '.join(known) or 'none'}", file=sys.stderr)
         return 1
     follow = ["-F"] if arguments.follow else []
-    os.execv("/usr/bin/tail", ["tail", "-n", str(arguments.lines), *follow, str(path)])
+    os.execv("/usr/bin/tail", ["tail", "-n", str(arguments.lines), *follow, str(path)])  # noqa: S606
 
 
 def _openrc(layout: Layout, arguments: argparse.Namespace) -> int:
@@ -218,4 +219,4 @@ def _demo(layout: Layout, arguments: argparse.Namespace) -> int:
     environment = process.clean_environment(PYTHONPATH=str(package), MINI=_program())
     python = str(layout.python)
     new = ["--new"] if arguments.new else []
-    os.execve(python, [python, "-B", "-m", "minicloud.demo", str(layout.root), *new], environment)
+    os.execve(python, [python, "-B", "-m", "minicloud.demo", str(layout.root), *new], environment)  # noqa: S606

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import threading
+from pathlib import Path
 
 from minicloud import process
 from minicloud.files import Marker, own_directory
@@ -53,7 +54,7 @@ def make_data_directory(layout: Layout) -> None:
 
 def _sql(layout: Layout, statements: str) -> str:
     # Over standard input: statements hold the password.
-    client = ["/usr/bin/mariadb", "--no-defaults", "-S", layout.mysql_socket, "-u", "root", "-BN"]
+    client: list[str | Path] = ["/usr/bin/mariadb", "--no-defaults", "-S", layout.mysql_socket, "-u", "root", "-BN"]
     return process.run(client, stdin=statements)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import openstack
-from openstack.connection import Connection
 
 from minicloud import passwords as passwords_module
 from minicloud.layout import Layout, url
@@ -30,7 +29,7 @@ class DemoFailed(Exception):
 class Demo:
     """One run. Everything is done as the user demo."""
 
-    def __init__(self, layout: Layout, cloud: Connection, program: str) -> None:
+    def __init__(self, layout: Layout, cloud: Any, program: str) -> None:
         self.layout = layout
         self.cloud = cloud
         self.program = program

@@ -47,5 +47,9 @@ def change(
     before: Options, *, extras: tuple[str, ...] | None, fake_compute: bool | None, agent: bool | None
 ) -> Options:
     """Apply what was given on the command line; None means `as before`."""
-    given = {"extras": extras, "fake_compute": fake_compute, "agent": agent}
-    return dataclasses.replace(before, **{key: value for key, value in given.items() if value is not None})
+    return dataclasses.replace(
+        before,
+        extras=before.extras if extras is None else extras,
+        fake_compute=before.fake_compute if fake_compute is None else fake_compute,
+        agent=before.agent if agent is None else agent,
+    )

@@ -148,7 +148,7 @@ def make_venv(layout: Layout) -> str | None:
     marker.clear()
     shutil.rmtree(layout.venv, ignore_errors=True)
     process.run(["/usr/bin/python3", "-m", "venv", layout.venv], log=log, env=environment)
-    pip = [layout.python, "-m", "pip", "--disable-pip-version-check"]
+    pip: list[str | Path] = [layout.python, "-m", "pip", "--disable-pip-version-check"]
     installer = layout.cache / "installer.lock"
     write_file(installer, _locked("uv"))
     process.run([*pip, "install", "-q", "--no-deps", "--require-hashes", "-r", installer], log=log, env=environment)
@@ -156,7 +156,7 @@ def make_venv(layout: Layout) -> str | None:
         # uv does not read pip's configuration.
         index = process.run([*pip, "config", "get", "global.index-url"], env=environment).strip()
         environment.setdefault("UV_DEFAULT_INDEX", index)
-    uv = [layout.venv / "bin" / "uv", "pip", "install", "--python", layout.python]
+    uv: list[str | Path] = [layout.venv / "bin" / "uv", "pip", "install", "--python", layout.python]
     process.run([*uv, "--require-hashes", "--compile-bytecode", "-r", LOCK_FILE], log=log, env=environment)
     marker.set(wanted)
     return f"{LOCK_FILE.read_text().count('==')} locked packages"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import openstack
-from openstack.connection import Connection
 
 from minicloud import options as options_module
 from minicloud import passwords as passwords_module
@@ -53,7 +52,8 @@ class Seeder:
         self.passwords = passwords_module.load(layout.passwords_file)
         os.environ["OS_CLIENT_CONFIG_FILE"] = str(layout.clouds_file)
 
-    def connection(self, user: str = "admin") -> Connection:
+    def connection(self, user: str = "admin") -> Any:
+        """A client for one of the users. Any: the SDK types each service as the union of all its API versions."""
         return openstack.connect(cloud=user)
 
     # ------------------------------------------------------------ identity
@@ -137,7 +137,7 @@ class Seeder:
                 )
             time.sleep(0.5)
 
-    def _private(self, demo: Connection, public_id: str) -> None:
+    def _private(self, demo: Any, public_id: str) -> None:
         """The demo project's own network: IPv4, IPv6, and a router to `public`."""
         network = demo.network
         private = network.find_network("private") or network.create_network(name="private")
@@ -165,15 +165,11 @@ class Seeder:
             if subnet.id not in attached:
                 network.add_interface_to_router(router, subnet_id=subnet.id)
 
-    def _default_group(self, demo: Connection) -> None:
+    def _default_group(self, demo: Any) -> None:
         """Let ssh, http and ping into servers of the demo project's default group."""
         network = demo.network
         group = network.find_security_group("default", project_id=demo.current_project_id)
-        have = (
-            {(rule.ether_type, rule.protocol, rule.port_range_min) for rule in group.security_group_rules_objects()}
-            if hasattr(group, "security_group_rules_objects")
-            else {(rule["ethertype"], rule["protocol"], rule["port_range_min"]) for rule in group.security_group_rules}
-        )
+        have = {(rule["ethertype"], rule["protocol"], rule["port_range_min"]) for rule in group.security_group_rules}
         for kind, protocol, port in (
             ("IPv4", "icmp", None),
             ("IPv4", "tcp", 22),

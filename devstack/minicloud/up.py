@@ -179,7 +179,7 @@ class _Up:
             local.unlink(missing_ok=True)
             local.symlink_to(settings)
         marker = Marker(layout.markers, "horizon-static")
-        wanted = LOCK_FILE.read_text()
+        wanted = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
         if marker.value() == wanted:
             return None
         shutil.rmtree(layout.root / "horizon", ignore_errors=True)

@@ -55,16 +55,17 @@ def write_layer(root: Path, target: Path) -> str:
                     archive.addfile(member, content)
             else:
                 archive.addfile(member)
-    with target.open("rb") as stream:
+    return _digest(target)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_image(target: Path, name: str, layers: Sequence[Path], config: ImageConfig, machine: str) -> None:
     """Write an image of `layers` (bottom first) to `target`; `name` is its repository and tag."""
-    digests = []
-    for layer in layers:
-        with layer.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    digests = [_digest(layer) for layer in layers]
     document = _document(config, digests, machine)
     config_name = f"{hashlib.sha256(document).hexdigest()}.json"
     layer_names = [f"{digest}/layer.tar" for digest in digests]
