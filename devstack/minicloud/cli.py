@@ -49,17 +49,19 @@ def _extras(text: str) -> tuple[str, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--state-dir",
-        default=os.environ.get("NOVA_DOCKER_MINI_STATE", str(DEFAULT_STATE_DIR)),
-        metavar="D",
-        help="where all state of the cloud is kept (default: %(default)s)",
-    )
+    # Without a default here: that of the subcommand would hide what was given before it.
+    common.add_argument("--state-dir", default=argparse.SUPPRESS, metavar="D", help=argparse.SUPPRESS)
     parser = argparse.ArgumentParser(
         prog="mini",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--state-dir",
+        default=str(DEFAULT_STATE_DIR),
+        metavar="D",
+        help="where all state of the cloud is kept (default: %(default)s)",
     )
     commands = parser.add_subparsers(dest="command", metavar="SUBCOMMAND")
     up = commands.add_parser("up", parents=[common], help="start the cloud, from whatever state it is in")

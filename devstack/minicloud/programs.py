@@ -34,6 +34,8 @@ class Program:
     stop_group: bool = False
 
 
+_CHUNKED_WSGI = Path(__file__).with_name("chunked_wsgi.py")
+
 INFRASTRUCTURE, CONTROL, NETWORK, COMPUTE = range(4)
 
 
@@ -111,7 +113,12 @@ def _uwsgi(layout: Layout, service: _Wsgi) -> Ini:
     return {
         "uwsgi": {
             "http-socket": f"{ADDRESS}:{_port(service.name)}",
-            "module": f"{service.module}:application",
+            # Glance reads chunked bodies itself, piece by piece.
+            **(
+                {"module": f"{service.module}:application"}
+                if service.name == "glance"
+                else {"wsgi-file": str(_CHUNKED_WSGI), "env": f"MINI_WSGI_MODULE={service.module}"}
+            ),
             "virtualenv": str(layout.venv),
             "processes": 1,
             "threads": service.threads,
@@ -300,7 +307,7 @@ def programs(layout: Layout, options: Options) -> dict[str, Program]:
     """Every program of the selected cloud by name, in starting order."""
     found = _infrastructure(layout)
     for service in _wsgi_services(layout, options):
-        files = tuple(layout.etc / name for name in (*service.config, f"uwsgi-{service.name}.ini"))
+        files = (*(layout.etc / name for name in (*service.config, f"uwsgi-{service.name}.ini")), _CHUNKED_WSGI)
         found.append(
             Program(
                 service.name,

@@ -1,0 +1,91 @@
+import shlex
+from pathlib import Path
+
+import pytest
+from minicloud import passwords as passwords_module
+from minicloud.config import clients, nova
+from minicloud.config.ini import render
+from minicloud.layout import Layout
+from minicloud.options import Options, change
+from minicloud.passwords import Passwords
+from minicloud.programs import environment, programs, uwsgi_files
+from minicloud.supervisor import configuration
+
+LAYOUT = Layout.at("/srv/cloud/one")
+EVERYTHING = Options(extras=("cinder", "heat"), fake_compute=True, agent=True, host="node")
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Passwords:
+    return passwords_module.load_or_create(tmp_path / "passwords.json")
+
+
+def test_no_secret_is_in_any_command_line_or_environment(secrets: Passwords) -> None:
+    text = render(configuration(LAYOUT, programs(LAYOUT, EVERYTHING).values()))
+    text += "".join(render(ini) for ini in uwsgi_files(LAYOUT, EVERYTHING).values())
+    assert not [name for name, value in secrets.items() if value in text]
+
+
+def test_options_select_programs() -> None:
+    plain = set(programs(LAYOUT, Options(agent=False)))
+    assert set(programs(LAYOUT, Options(agent=True))) - plain == {"nova-docker-agent"}
+    assert set(programs(LAYOUT, Options(agent=False, fake_compute=True))) - plain == {
+        "nova-compute-fake",
+        "neutron-ovs-fake",
+    }
+    extra = set(programs(LAYOUT, Options(agent=False, extras=("cinder", "heat")))) - plain
+    assert extra == {"heat-api", "heat-engine", "cinder-api", "cinder-scheduler", "cinder-volume"}
+
+
+def test_every_program_is_supervised_and_none_starts_by_itself() -> None:
+    wanted = programs(LAYOUT, EVERYTHING)
+    conf = configuration(LAYOUT, wanted.values())
+    sections = {name.partition(":")[2]: section for name, section in conf.items() if name.startswith("program:")}
+    assert sections.keys() == wanted.keys()
+    assert not [name for name, section in sections.items() if section["autostart"]]
+
+
+def test_a_changed_file_changes_the_environment_and_so_restarts_the_program(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.etc.mkdir()
+    config = layout.etc / "docker-daemon.json"
+    config.write_text("{}")
+    program = programs(layout, Options())["dockerd"]
+    before = environment(layout, program)
+    assert environment(layout, program) == before
+    config.write_text('{"debug": true}')
+    assert environment(layout, program) != before
+
+
+def test_everything_listens_on_loopback() -> None:
+    for name, ini in uwsgi_files(LAYOUT, EVERYTHING).items():
+        assert str(ini["uwsgi"]["http-socket"]).startswith("127.0.0.1:"), name
+
+
+def test_percent_signs_survive_supervisor_s_own_expansion() -> None:
+    wanted = programs(LAYOUT, EVERYTHING)["rabbitmq"]
+    conf = configuration(LAYOUT, [wanted])["program:rabbitmq"]
+    assert shlex.split(str(conf["command"])) == list(wanted.command)
+
+
+def test_the_agent_gets_nova_s_section_and_option_names(secrets: Passwords) -> None:
+    conf = nova.agent(LAYOUT, secrets, EVERYTHING)
+    assert conf["DEFAULT"]["host"] == "node"
+    assert conf["DEFAULT"]["transport_url"] == f"rabbit://openstack:{secrets['rabbitmq']}@127.0.0.1:5672/"
+    for section, user in (("service_user", "nova"), ("placement", "placement"), ("neutron", "neutron")):
+        assert conf[section]["username"] == user
+        assert conf[section]["password"] == secrets["service"]
+    assert conf["docker"]["host_url"] == "unix:///srv/cloud/one/run/docker.sock"
+
+
+def test_what_is_not_given_on_the_command_line_stays_as_it_was() -> None:
+    before = Options(extras=("heat",), fake_compute=True, agent=False, host="node")
+    assert change(before, extras=None, fake_compute=None, agent=None) == before
+    after = change(before, extras=(), fake_compute=False, agent=True)
+    assert after == Options(extras=(), fake_compute=False, agent=True, host="node")
+
+
+def test_openrc_exports_one_user_s_credentials(secrets: Passwords) -> None:
+    text = clients.openrc(LAYOUT, secrets, "demo")
+    assert f"export OS_PASSWORD={secrets['demo']}\n" in text
+    assert secrets["admin"] not in text

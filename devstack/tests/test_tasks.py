@@ -1,0 +1,73 @@
+import io
+import threading
+
+import pytest
+from minicloud import process
+from minicloud.tasks import Graph, Progress, TaskFailed
+
+
+@pytest.fixture
+def graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
+    # A failing graph makes all later commands fail at once; here every test is a run of its own.
+    monkeypatch.setattr(process, "_children", process._Children())
+    return Graph(Progress(io.StringIO()))
+
+
+def test_a_task_starts_after_what_it_needs(graph: Graph) -> None:
+    order: list[str] = []
+    graph.add("one", lambda: order.append("one"))
+    graph.add("two", lambda: order.append("two"), ["one"])
+    graph.add("three", lambda: order.append("three"), ["two"])
+    graph.run()
+    assert order == ["one", "two", "three"]
+
+
+def test_independent_tasks_run_at_the_same_time(graph: Graph) -> None:
+    meeting = threading.Barrier(2, timeout=10)
+
+    def meet() -> None:
+        meeting.wait()
+
+    graph.add("one", meet)
+    graph.add("two", meet)
+    graph.run()
+
+
+def test_a_failure_names_its_task_and_nothing_that_needs_it_runs(graph: Graph) -> None:
+    ran: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError("no such thing")
+
+    graph.add("broken", fail)
+    graph.add("dependent", lambda: ran.append("dependent"), ["broken"])
+    with pytest.raises(TaskFailed, match="broken: no such thing"):
+        graph.run()
+    assert not ran
+
+
+def test_a_failure_ends_commands_that_other_tasks_run(graph: Graph) -> None:
+    running = threading.Event()
+
+    def wait_long() -> None:
+        running.set()
+        process.run(["sleep", "300"])
+
+    def fail() -> None:
+        assert running.wait(10)
+        raise RuntimeError("enough")
+
+    graph.add("long", wait_long)
+    graph.add("broken", fail)
+    with pytest.raises(TaskFailed, match="enough"):
+        graph.run()
+
+
+def test_a_task_cannot_wait_for_one_that_does_not_exist(graph: Graph) -> None:
+    with pytest.raises(ValueError, match="missing"):
+        graph.add("one", lambda: None, ["missing"])
+
+
+def test_a_failed_command_shows_the_end_of_what_it_printed() -> None:
+    with pytest.raises(process.CommandFailed, match="the reason"):
+        process.run(["sh", "-c", "echo the reason >&2; exit 3"])
