@@ -48,9 +48,35 @@ impl Interface {
     }
 }
 
+/// Whether the kernel and `ovs-vsctl` take the name as that of one device: 1 to 15 of letters, digits, `.`, `_` and `-`, and
+/// no `-` or `.` in front.
+pub(super) fn is_device_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=15).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['-', '.'])
+}
+
+/// The six octets of a MAC address written with colons.
+pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut octets = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        *octet = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(octets)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mac_address_has_six_octets() {
+        assert_eq!(parse_mac("fa:16:3e:00:0A:ff"), Some([0xfa, 0x16, 0x3e, 0, 10, 255]));
+        for bad in ["", "fa:16:3e:00:01", "fa:16:3e:00:01:02:03", "fa:16:3e:00:01:0x", "fa:16:3e:00:01:+1"] {
+            assert_eq!(parse_mac(bad), None, "{bad:?} was taken");
+        }
+    }
 
     #[test]
     fn the_host_side_is_named_by_the_first_eleven_characters_of_the_port() {

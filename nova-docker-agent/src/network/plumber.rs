@@ -1,11 +1,19 @@
 //! Plugging an instance: the namespace, its interfaces and their Open vSwitch ports.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Error, Interface, NAMESPACE_DIRECTORY};
+use super::guest_side::{self, GuestSide};
+use super::link::Links;
+use super::ovs::{NewPort, OpenVSwitch};
+use super::{Error, Interface, NAMESPACE_DIRECTORY, namespace, offload};
+
+const NAMESPACE_PREFIX: &str = "nova-";
 
 /// Settings of a [`Plumber`].
 #[derive(Clone, Debug)]
@@ -25,36 +33,121 @@ impl Default for NetworkConfig {
 /// Makes and removes the host side of instances' networks.
 #[derive(Clone, Debug)]
 pub struct Plumber {
-    config: std::sync::Arc<NetworkConfig>,
+    ovs: Arc<OpenVSwitch>,
 }
 
 impl Plumber {
     /// A plumber; nothing is opened until something is plugged.
     pub fn new(config: NetworkConfig) -> Self {
-        Self { config: std::sync::Arc::new(config) }
+        let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout } = config;
+        Self { ovs: Arc::new(OpenVSwitch { connection, timeout }) }
     }
 
     /// Path of the namespace of an instance.
     pub fn namespace_path(instance: Uuid) -> PathBuf {
-        Path::new(NAMESPACE_DIRECTORY).join(format!("nova-{instance}"))
+        Path::new(NAMESPACE_DIRECTORY).join(format!("{NAMESPACE_PREFIX}{instance}"))
     }
 
     /// Makes the instance's namespace with `lo` and every interface in it, and adds the host sides to their bridges in
-    /// one transaction. What is there already stays as it is, so that plugging twice is plugging once.
+    /// one transaction. What is there already stays as it is, so that plugging twice is plugging once. After a failure
+    /// whatever was made stays for [`unplug`](Self::unplug), or for the next try.
     pub async fn plug(&self, instance: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
-        let _ = (&self.config, instance, interfaces);
+        let sides = interfaces.iter().map(GuestSide::of).collect::<Result<Vec<_>, Error>>()?;
+        let path = Self::namespace_path(instance);
+        namespace::ensure(&path).await?;
+        namespace::inside(&path, guest_side::prepare_settings).await?;
+        let host = Links::of_host()?;
+        let guest = Links::of_namespace(&path).await?;
+        if let Some(lo) = guest.find("lo").await? {
+            guest.bring_up(&lo, "lo", None, None).await?;
+        }
+        let userspace = self.userspace_bridges(interfaces).await?;
+        let file = File::open(&path).map_err(|source| Error::system(format!("open {}", path.display()), source))?;
+
+        let mut ports = Vec::with_capacity(interfaces.len());
+        for (interface, side) in interfaces.iter().zip(&sides) {
+            let stale = ensure_pair(&host, &guest, &file, interface, side).await?;
+            if userspace.contains(interface.bridge.as_str()) {
+                offload::disable(&path, interface).await?;
+            }
+            side.configure(&guest).await?;
+            ports.push(NewPort { interface, stale });
+        }
+        guest_side::add_routes(&guest, &sides).await?;
+        self.ovs.add_ports(instance, &ports).await?;
+        tracing::debug!(%instance, interfaces = interfaces.len(), "network is plugged");
         Ok(())
     }
 
     /// Removes the instance's Open vSwitch ports (those named, and every other that carries its `vm-uuid`), its host
     /// interfaces and its namespace. Goes on past failures and reports them together; what is absent is no failure.
     pub async fn unplug(&self, instance: Uuid, devnames: &[String]) -> Result<(), Error> {
-        let _ = (&self.config, instance, devnames);
-        Ok(())
+        let mut failures = Vec::new();
+        let mut names: BTreeSet<String> = devnames.iter().cloned().collect();
+        match self.ovs.ports_of(instance).await {
+            Ok(found) => names.extend(found),
+            Err(error) => failures.push(error),
+        }
+        let names: Vec<String> = names.into_iter().filter(|name| super::interface::is_device_name(name)).collect();
+        // The ports go first: a bridge that loses a device under a port complains until the port has gone, too.
+        failures.extend(self.ovs.delete_ports(&names).await.err());
+        match Links::of_host() {
+            Ok(host) => {
+                for name in &names {
+                    failures.extend(host.delete(name).await.err());
+                }
+            }
+            Err(error) => failures.push(error),
+        }
+        failures.extend(namespace::remove(&Self::namespace_path(instance)).await.err());
+        if failures.is_empty() { Ok(()) } else { Err(Error::Incomplete { instance, failures }) }
     }
 
-    /// Every instance that has a namespace or an Open vSwitch port on this host.
+    /// Every instance that has a namespace or an Open vSwitch port of ours on this host.
     pub async fn list(&self) -> Result<Vec<Uuid>, Error> {
-        Ok(Vec::new())
+        let named = |name: &str| Uuid::parse_str(name.strip_prefix(NAMESPACE_PREFIX)?).ok();
+        let mut instances: BTreeSet<Uuid> =
+            namespace::names(Path::new(NAMESPACE_DIRECTORY), named)?.into_iter().collect();
+        instances.extend(self.ovs.instances().await?);
+        Ok(instances.into_iter().collect())
     }
+
+    async fn userspace_bridges<'a>(&self, interfaces: &'a [Interface]) -> Result<BTreeSet<&'a str>, Error> {
+        let bridges: BTreeSet<&str> = interfaces.iter().map(|interface| interface.bridge.as_str()).collect();
+        let mut userspace = BTreeSet::new();
+        for bridge in bridges {
+            if self.ovs.is_userspace(bridge).await? {
+                userspace.insert(bridge);
+            }
+        }
+        Ok(userspace)
+    }
+}
+
+/// Makes the veth pair, unless it is there with both sides in their places, and brings the host side up. Returns whether
+/// it was made: then an Open vSwitch record of the same name is stale.
+async fn ensure_pair(
+    host: &Links,
+    guest: &Links,
+    namespace: &File,
+    interface: &Interface,
+    side: &GuestSide<'_>,
+) -> Result<bool, Error> {
+    let Interface { devname, name, mtu, .. } = interface;
+    let outer = host.find(devname).await?;
+    let inner = guest.find(name).await?;
+    let whole = match (&outer, &inner) {
+        (Some(outer), Some(inner)) => outer.peer == Some(inner.index) && inner.peer == Some(outer.index),
+        _ => false,
+    };
+    if !whole {
+        host.delete(devname).await?;
+        guest.delete(name).await?;
+        host.add_pair(devname, namespace, name, &side.mac, *mtu).await?;
+    }
+    let Some(outer) = host.find(devname).await? else {
+        return Err(Error::system(format!("find link {devname}"), nix::errno::Errno::ENODEV));
+    };
+    host.bring_up(&outer, devname, None, *mtu).await?;
+    Ok(!whole)
 }
