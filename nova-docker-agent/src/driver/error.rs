@@ -25,6 +25,22 @@ pub enum Error {
         /// The registry's words.
         reason: String,
     },
+    /// The registry could not serve the image just now.
+    #[error("image {image} could not be read: {reason}")]
+    ImageUnavailable {
+        /// The image's reference.
+        image: String,
+        /// Docker's words.
+        reason: String,
+    },
+    /// The instance has interfaces, but its network namespace is not there.
+    #[error("the network of instance {uuid} is not plugged: {} is missing", .namespace.display())]
+    NetworkMissing {
+        /// The instance.
+        uuid: uuid::Uuid,
+        /// Where its namespace should be.
+        namespace: std::path::PathBuf,
+    },
     /// The image's command is not in the image, or cannot be executed.
     #[error("command {command:?} cannot be run: {reason}")]
     CommandNotFound {

@@ -4,16 +4,31 @@
 //! exact name or by the label, never by a part of a name. The container is asked for `network=none`; the runtime
 //! `nova-docker-runtime` puts it into the namespace that [`network`](crate::network) has plugged.
 
+mod console;
+mod container;
+mod create;
+mod docker;
 mod error;
+mod events;
 mod guest;
-mod stub;
+mod host;
+mod image;
+mod labels;
+mod lifecycle;
+mod scrub;
+mod snapshot;
+mod state;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use container::split_command;
 pub use error::Error;
 pub use guest::{Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey};
-pub use stub::{Driver, Snapshot, split_command};
+pub use snapshot::Snapshot;
+
+use docker::Engine;
 
 /// Settings of a [`Driver`].
 #[derive(Clone, Debug)]
@@ -48,5 +63,53 @@ impl Default for DriverConfig {
             log_max_files: 2,
             inject_key: true,
         }
+    }
+}
+
+/// Runs instances in Docker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    config: DriverConfig,
+    api_version: String,
+    quota_enforced: bool,
+}
+
+impl Driver {
+    /// Connects, agrees on an API version, makes sure that Docker knows our runtime, and removes what a crash has left of
+    /// snapshots. Warns when Docker does not enforce the size of root disks.
+    pub async fn connect(config: DriverConfig) -> Result<Self, Error> {
+        let engine = Engine::connect(&config.host_url, config.timeout).await?;
+        let info = engine.docker.info().await.map_err(|error| engine.error("describe", "itself", error))?;
+        if !info.runtimes.as_ref().is_some_and(|runtimes| runtimes.contains_key(&config.runtime)) {
+            let reason = "Docker does not know it; add it under \"runtimes\" in daemon.json, with the path of \
+                nova-docker-runtime, and reload Docker"
+                .to_owned();
+            return Err(Error::Invalid { what: format!("runtime {:?}", config.runtime), reason });
+        }
+        let mountinfo = tokio::fs::read_to_string("/proc/self/mountinfo")
+            .await
+            .map_err(|source| Error::System { action: "read /proc/self/mountinfo".to_owned(), source })?;
+        let quota_enforced = host::quota_enforced(&info, &mountinfo);
+        if !quota_enforced {
+            let storage = info.driver.as_deref().unwrap_or_default();
+            tracing::warn!(
+                storage,
+                "Docker does not enforce the size of root disks here: root_gb is counted, not limited"
+            );
+        }
+        let api_version = engine.docker.client_version().to_string();
+        let driver = Self { inner: Arc::new(Inner { engine, config, api_version, quota_enforced }) };
+        driver.remove_stale_snapshots().await?;
+        Ok(driver)
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.inner.engine
     }
 }

@@ -1,0 +1,122 @@
+//! What the host has.
+
+use std::path::Path;
+
+use bollard::models::SystemInfo;
+use nix::sys::statvfs::statvfs;
+
+use super::{Driver, Error, HostResources};
+
+const GIB: u64 = 1024 * 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
+const KIB_PER_MIB: u64 = 1024;
+
+impl Driver {
+    /// What the host has, from Docker, the file system below its data root, and `/proc`. Docker must run on this host.
+    pub async fn host(&self) -> Result<HostResources, Error> {
+        let docker = &self.engine().docker;
+        let failed = |error| self.engine().error("describe", "the host", error);
+        let (info, version) = tokio::try_join!(docker.info(), docker.version()).map_err(failed)?;
+        let root = info.docker_root_dir.clone().unwrap_or_default();
+        let (disk, disk_used) = disk(Path::new(&root))?;
+        Ok(HostResources {
+            vcpus: info.ncpu.and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+            memory_mb: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default() / MIB,
+            memory_used_mb: memory_used_mb(&read("/proc/meminfo")?),
+            disk_gb: disk / GIB,
+            disk_used_gb: disk_used / GIB,
+            docker_version: version.version.unwrap_or_default(),
+            api_version: self.inner.api_version.clone(),
+            quota_enforced: self.inner.quota_enforced,
+            storage_driver: info.driver.unwrap_or_default(),
+            arch: info.architecture.unwrap_or_default(),
+            kernel: info.kernel_version.unwrap_or_default(),
+            uptime: first_number(&read("/proc/uptime")?) as u64,
+            load: load(&read("/proc/loadavg")?),
+        })
+    }
+}
+
+/// Size of the file system and what is used of it, in bytes. What only root may fill counts as used, as for `df`.
+fn disk(root: &Path) -> Result<(u64, u64), Error> {
+    let found = statvfs(root)
+        .map_err(|errno| Error::System { action: format!("measure {}", root.display()), source: errno.into() })?;
+    let total = found.blocks() * found.fragment_size();
+    Ok((total, total.saturating_sub(found.blocks_available() * found.fragment_size())))
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::System { action: format!("read {path}"), source })
+}
+
+fn memory_used_mb(meminfo: &str) -> u64 {
+    let field = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let total = field("MemTotal").unwrap_or_default();
+    total.saturating_sub(field("MemAvailable").unwrap_or(total)) / KIB_PER_MIB
+}
+
+fn first_number(text: &str) -> f64 {
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+fn load(loadavg: &str) -> [f64; 3] {
+    let mut numbers = loadavg.split_whitespace().map(|word| word.parse().unwrap_or_default());
+    std::array::from_fn(|_| numbers.next().unwrap_or_default())
+}
+
+/// Whether Docker's storage driver enforces `storage-opt size`. The containerd image store takes the option and ignores it.
+pub(super) fn quota_enforced(info: &SystemInfo, mountinfo: &str) -> bool {
+    match info.driver.as_deref() {
+        Some("btrfs" | "zfs" | "devicemapper") => true,
+        Some("overlay2") => {
+            let root = info.docker_root_dir.as_deref().unwrap_or_default();
+            mount_of(mountinfo, Path::new(root))
+                .is_some_and(|(kind, options)| kind == "xfs" && options.split(',').any(|option| option == "prjquota"))
+        }
+        _ => false,
+    }
+}
+
+/// Type and options of the file system that holds `path`, from `/proc/self/mountinfo`:
+/// `36 35 98:0 /root /mount/point rw,noatime shared:1 - xfs /dev/sda rw,prjquota`.
+fn mount_of<'a>(mountinfo: &'a str, path: &Path) -> Option<(&'a str, &'a str)> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let point = Path::new(place.split(' ').nth(4)?);
+        let mut words = kind.split(' ');
+        Some((point, words.next()?, words.nth(1)?))
+    });
+    // The last of equal ones lies on top.
+    let best =
+        mounts.filter(|(point, ..)| path.starts_with(point)).max_by_key(|(point, ..)| point.components().count());
+    best.map(|(_, kind, options)| (kind, options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
+        2 1 8:2 / /srv/docker rw,noatime shared:2 - xfs /dev/sdb rw,attr2,prjquota\n";
+
+    fn info(driver: &str, root: &str) -> SystemInfo {
+        SystemInfo { driver: Some(driver.to_owned()), docker_root_dir: Some(root.to_owned()), ..Default::default() }
+    }
+
+    #[test]
+    fn overlay_enforces_a_size_on_xfs_with_project_quotas_only() {
+        assert!(quota_enforced(&info("overlay2", "/srv/docker"), MOUNTS));
+        assert!(!quota_enforced(&info("overlay2", "/var/lib/docker"), MOUNTS));
+        assert!(!quota_enforced(&info("overlayfs", "/srv/docker"), MOUNTS));
+        assert!(!quota_enforced(&info("vfs", "/srv/docker"), MOUNTS));
+    }
+
+    #[test]
+    fn used_memory_is_what_is_not_available() {
+        let meminfo = "MemTotal:       2048000 kB\nMemFree: 5 kB\nMemAvailable:   1024000 kB\n";
+        assert_eq!(memory_used_mb(meminfo), 1000);
+    }
+}

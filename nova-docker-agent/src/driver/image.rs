@@ -1,0 +1,151 @@
+//! Images in Docker's store. They are only ever asked for by digest, from our own registry; they carry no tag.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bollard::auth::DockerCredentials;
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use futures::TryStreamExt;
+use secrecy::ExposeSecret;
+
+use super::{Driver, Error};
+use crate::registry::Reference;
+
+/// Docker answers a pull at once and then reports; this bounds the answer only.
+const ANSWER: Duration = Duration::from_secs(300);
+/// What the references of our registry have in common, after the host and the port: those may change with a restart.
+const NAMESPACE: &str = "/glance/";
+
+impl Driver {
+    /// Has Docker pull an image by `name@digest`, with the lease's credentials. Docker removes the layers of a pull that
+    /// failed, or that was dropped, by itself.
+    pub async fn pull(&self, reference: &Reference) -> Result<(), Error> {
+        let name = reference.name.as_str();
+        let credentials = DockerCredentials {
+            username: Some(reference.username.clone()),
+            password: Some(reference.secret.expose_secret().to_owned()),
+            serveraddress: name.split('/').next().map(str::to_owned),
+            ..Default::default()
+        };
+        let options = CreateImageOptionsBuilder::default().from_image(name).build();
+        let docker = self.engine().patient(ANSWER);
+        let mut progress = docker.create_image(Some(options), None, Some(credentials));
+        loop {
+            match progress.try_next().await {
+                Ok(Some(step)) => report(name, &step),
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    return Err(pull_error(name, self.engine().error("pull", &format!("image {name}"), error)));
+                }
+            }
+        }
+    }
+
+    /// Removes the images that came from our registry and that no container uses, but those in `keep` (names as in
+    /// [`Reference`], or without the host and port). An image whose last container has gone stays as a cache until then.
+    /// Returns the references that were removed.
+    pub async fn prune_images(&self, keep: &[String]) -> Result<Vec<String>, Error> {
+        let kept: HashSet<&str> = keep.iter().filter_map(|name| path_in_registry(name)).collect();
+        let options = ListImagesOptionsBuilder::default().digests(true).build();
+        let images = self.engine().docker.list_images(Some(options)).await;
+        let images = images.map_err(|error| self.engine().error("list", "images", error))?;
+        let candidates = images.into_iter().flat_map(|image| image.repo_digests);
+        let mut removed = Vec::new();
+        for name in candidates.filter(|name| path_in_registry(name).is_some_and(|path| !kept.contains(path))) {
+            let options = RemoveImageOptionsBuilder::default().build();
+            match self.engine().docker.remove_image(&name, Some(options), None).await {
+                Ok(_) => removed.push(name),
+                Err(error) => match self.engine().error("remove", &format!("image {name}"), error) {
+                    // A container uses it, or somebody else was quicker.
+                    Error::Docker { status: 409, .. } | Error::NotFound { .. } => {}
+                    other => return Err(other),
+                },
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// `/glance/<image>@sha256:...` of a reference to our registry, which listens on loopback only.
+fn path_in_registry(name: &str) -> Option<&str> {
+    let (host, _) = name.split_once('/')?;
+    let path = &name[host.len()..];
+    let address = host.rsplit_once(':').map_or(host, |(address, _)| address);
+    (["127.0.0.1", "[::1]", "localhost"].contains(&address) && path.starts_with(NAMESPACE)).then_some(path)
+}
+
+fn report(image: &str, step: &CreateImageInfo) {
+    let status = step.status.as_deref().unwrap_or_default();
+    let layer = step.id.as_deref().unwrap_or_default();
+    match step.progress_detail.as_ref().and_then(|detail| Some((detail.current?, detail.total?))) {
+        Some((current, total)) => tracing::trace!(image, layer, current, total, "{status}"),
+        None => tracing::debug!(image, layer, "{status}"),
+    }
+}
+
+/// What a failed pull was about, from Docker's text. Of the text itself more is known to the registry: see
+/// [`Lease::failure`](crate::registry::Lease::failure).
+fn pull_error(image: &str, error: Error) -> Error {
+    let reason = match error {
+        Error::Docker { message, .. } => message,
+        Error::NotFound { .. } => return Error::NotFound { what: format!("image {image}") },
+        other => return other,
+    };
+    let text = reason.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let image = image.to_owned();
+    // In this order: "unexpected EOF" may end a message that began with the real reason.
+    if has(&["unauthorized", "authentication required", "access denied", "denied:", "no basic auth", "forbidden"]) {
+        Error::ImageUnauthorised { image, reason }
+    } else if has(&["manifest unknown", "name unknown", "blob unknown", "not found"]) {
+        Error::NotFound { what: format!("image {image}") }
+    } else if has(&[
+        "verification failed",
+        "unexpected commit digest",
+        "wrong diff id",
+        "does not match",
+        "digest mismatch",
+        "failed to register layer",
+        "tar header",
+        "tar file",
+        "unsupported",
+        "no matching manifest",
+        "invalid",
+    ]) {
+        Error::ImageUnacceptable { image, reason }
+    } else {
+        Error::ImageUnavailable { image, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulled(message: &str) -> Error {
+        let error = Error::Docker { action: String::new(), status: 0, message: message.to_owned() };
+        pull_error("127.0.0.1:5000/glance/x@sha256:0", error)
+    }
+
+    #[test]
+    fn failed_pulls_are_told_apart_by_dockers_words() {
+        let unauthorised = pulled("Get \"http://127.0.0.1:5000/v2/\": unauthorized: authentication required");
+        assert!(matches!(unauthorised, Error::ImageUnauthorised { .. }));
+        assert!(matches!(pulled("manifest for x not found: manifest unknown"), Error::NotFound { .. }));
+        let digest = pulled("filesystem layer verification failed for digest sha256:00");
+        assert!(matches!(digest, Error::ImageUnacceptable { .. }));
+        let refused = pulled("Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: connect: connection refused");
+        assert!(matches!(refused, Error::ImageUnavailable { .. }));
+    }
+
+    #[test]
+    fn only_references_to_our_own_registry_are_ours() {
+        assert_eq!(path_in_registry("127.0.0.1:5000/glance/a@sha256:0"), Some("/glance/a@sha256:0"));
+        for foreign in
+            ["glance/a@sha256:0", "example.org/glance/a", "127.0.0.1:5000/other/a", "127.0.0.1.nip.io/glance/a"]
+        {
+            assert_eq!(path_in_registry(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Names and labels that tie a container to its instance.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::Guest;
+
+/// The instance's UUID. A container without it is none of ours.
+pub(super) const INSTANCE: &str = "org.openstack.nova.instance-uuid";
+/// `compute_id` of the service that created the container.
+pub(super) const COMPUTE: &str = "org.openstack.nova.compute-id";
+/// How many interfaces the instance has; with any, it must not start without its network namespace.
+pub(super) const INTERFACES: &str = "org.openstack.nova.interfaces";
+const NAME: &str = "org.openstack.nova.name";
+const PROJECT: &str = "org.openstack.nova.project-id";
+const USER: &str = "org.openstack.nova.user-id";
+
+/// Every label that we set, whatever an image may bring of the same name.
+pub(super) const ALL: [&str; 6] = [INSTANCE, COMPUTE, INTERFACES, NAME, PROJECT, USER];
+
+/// Name of an instance's container.
+pub(super) fn container_name(uuid: Uuid) -> String {
+    format!("nova-{uuid}")
+}
+
+/// The labels of an instance's container.
+pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
+    HashMap::from([
+        (INSTANCE.to_owned(), guest.uuid.to_string()),
+        (COMPUTE.to_owned(), guest.created_by.clone()),
+        (INTERFACES.to_owned(), interfaces.to_string()),
+        (NAME.to_owned(), guest.name.clone()),
+        (PROJECT.to_owned(), guest.project_id.clone()),
+        (USER.to_owned(), guest.user_id.clone()),
+    ])
+}
+
+/// Docker's filter for containers (and events of containers) that carry our label.
+pub(super) fn filter() -> HashMap<&'static str, Vec<&'static str>> {
+    HashMap::from([("label", vec![INSTANCE])])
+}

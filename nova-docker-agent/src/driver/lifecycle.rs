@@ -1,0 +1,214 @@
+//! Start, stop, pause, remove.
+
+use std::time::Duration;
+
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
+};
+use futures::StreamExt;
+use uuid::Uuid;
+
+use super::{Driver, Error, PowerState, labels};
+
+/// What Docker may need on top of a timeout that it was given itself.
+const MARGIN: Duration = Duration::from_secs(60);
+/// Lines of the log that a container which exited at once is quoted with.
+const LAST_WORDS: usize = 20;
+/// Bytes of them; a fault's message has little room.
+const LAST_WORDS_BYTES: usize = 2000;
+
+impl Driver {
+    /// Starts the container; no failure when it runs. An instance with interfaces does not start without its namespace.
+    pub async fn start(&self, uuid: Uuid) -> Result<(), Error> {
+        let found = self.get(uuid).await?;
+        if found.state == PowerState::Paused {
+            return self.unpause(uuid).await;
+        }
+        self.link_network(uuid, &found.id, found.interfaces).await?;
+        let started = self.engine().docker.start_container(&found.id, None::<StartContainerOptions>).await;
+        let name = labels::container_name(uuid);
+        started.map_err(|error| start_error(self.engine().error("start container", &name, error)))
+    }
+
+    /// Waits until a container just started has run for `grace`. Told by Docker's own wait, so that an exit is known at once.
+    pub async fn started_well(&self, uuid: Uuid, grace: Duration) -> Result<(), Error> {
+        if self.ended_within(uuid, grace).await? {
+            let found = self.get(uuid).await?;
+            let (exit_code, oom) = match found.state {
+                PowerState::Crashed { exit_code, oom } => (exit_code, oom),
+                PowerState::Stopped { exit_code } => (exit_code, false),
+                // Started again meanwhile, by whoever.
+                _ => return Ok(()),
+            };
+            let log_tail = self.last_words(&found.id).await;
+            return Err(Error::ExitedAtOnce { exit_code, oom, log_tail });
+        }
+        Ok(())
+    }
+
+    /// Whether the container ends, or has ended, within `bound`.
+    async fn ended_within(&self, uuid: Uuid, bound: Duration) -> Result<bool, Error> {
+        let name = labels::container_name(uuid);
+        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+        let docker = self.engine().patient(bound + MARGIN);
+        let mut wait = docker.wait_container(&name, Some(options));
+        match tokio::time::timeout(bound, wait.next()).await {
+            Err(_) => Ok(false),
+            // Any exit code above 0 is an error to the client library.
+            Ok(Some(Ok(_)) | Some(Err(bollard::errors::Error::DockerContainerWaitError { .. }))) => Ok(true),
+            Ok(Some(Err(error))) => Err(self.engine().error("wait for container", &name, error)),
+            Ok(None) => Err(Error::Unavailable {
+                host: self.engine().host.clone(),
+                reason: format!("the wait for container {name} broke off"),
+            }),
+        }
+    }
+
+    async fn last_words(&self, id: &str) -> String {
+        match self.read_log(id, LAST_WORDS, LAST_WORDS_BYTES).await {
+            Ok(text) => clean(&text),
+            Err(error) => format!("(its log cannot be read: {error})"),
+        }
+    }
+
+    /// Stops with the image's stop signal, and kills after `timeout`; zero kills at once. No failure when it is not running.
+    /// A paused container is thawed, since a frozen process takes no signal.
+    pub async fn stop(&self, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
+        let found = self.get(uuid).await?;
+        if timeout.is_zero() {
+            return self.kill(&found.id).await;
+        }
+        if found.state == PowerState::Paused {
+            self.unpause(uuid).await?;
+        }
+        let seconds = i32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let stopped = self.engine().patient(timeout + MARGIN).stop_container(&found.id, Some(options)).await;
+        stopped.map_err(|error| self.engine().error("stop container", &labels::container_name(uuid), error))
+    }
+
+    /// Docker thaws a paused container after the signal, so that nothing of it runs in between.
+    async fn kill(&self, id: &str) -> Result<(), Error> {
+        let options = KillContainerOptionsBuilder::default().signal("KILL").build();
+        match self.engine().docker.kill_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.engine().error("kill container", id, error) {
+                // Not running.
+                Error::Docker { status: 409, .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// Freezes every process; no failure when they are frozen.
+    pub async fn pause(&self, uuid: Uuid) -> Result<(), Error> {
+        let found = self.get(uuid).await?;
+        if found.state == PowerState::Paused {
+            return Ok(());
+        }
+        let paused = self.engine().docker.pause_container(&found.id).await;
+        paused.map_err(|error| self.engine().error("pause container", &labels::container_name(uuid), error))
+    }
+
+    /// Thaws every process; no failure when the container runs.
+    pub async fn unpause(&self, uuid: Uuid) -> Result<(), Error> {
+        let found = self.get(uuid).await?;
+        if found.state == PowerState::Running {
+            return Ok(());
+        }
+        let unpaused = self.engine().docker.unpause_container(&found.id).await;
+        unpaused.map_err(|error| self.engine().error("unpause container", &labels::container_name(uuid), error))
+    }
+
+    /// Kills and removes the container with its anonymous volumes, and its link; no failure when it is absent.
+    pub async fn remove(&self, uuid: Uuid) -> Result<(), Error> {
+        let Some(found) = self.find(uuid).await? else { return Ok(()) };
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        if let Err(error) = self.engine().patient(MARGIN * 2).remove_container(&found.id, Some(options)).await {
+            match self.engine().error("remove container", &labels::container_name(uuid), error) {
+                Error::NotFound { .. } => {}
+                // Somebody else's removal is under way.
+                Error::Docker { status: 409, .. } => self.removed(&found.id).await?,
+                other => return Err(other),
+            }
+        }
+        self.unlink_network(&found.id).await
+    }
+
+    async fn removed(&self, id: &str) -> Result<(), Error> {
+        let options = WaitContainerOptionsBuilder::default().condition("removed").build();
+        let docker = self.engine().patient(MARGIN);
+        let mut wait = docker.wait_container(id, Some(options));
+        match tokio::time::timeout(MARGIN, wait.next()).await {
+            Ok(Some(Err(bollard::errors::Error::DockerContainerWaitError { .. })) | Some(Ok(_)) | None) => Ok(()),
+            Ok(Some(Err(error))) => match self.engine().error("wait for the removal of container", id, error) {
+                Error::NotFound { .. } => Ok(()),
+                other => Err(other),
+            },
+            Err(_) => Err(Error::Docker {
+                action: format!("remove container {id}"),
+                status: 409,
+                message: "its removal is under way and does not end".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What a failed start says of the command. The runtime's words are:
+/// `... unable to start container process: exec: "COMMAND": executable file not found in $PATH: unknown`.
+fn start_error(error: Error) -> Error {
+    let Error::Docker { message, .. } = &error else { return error };
+    let reasons = [
+        "executable file not found",
+        "permission denied",
+        "no such file or directory",
+        "is a directory",
+        "exec format error",
+    ];
+    let Some((_, rest)) = message.split_once("exec: \"") else { return error };
+    let Some((command, words)) = rest.split_once('"') else { return error };
+    match reasons.into_iter().find(|reason| words.contains(reason)) {
+        Some(reason) => Error::CommandNotFound { command: command.to_owned(), reason: reason.to_owned() },
+        None => error,
+    }
+}
+
+/// Text without control characters but line ends, and without empty lines around it.
+fn clean(text: &str) -> String {
+    text.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> Error {
+        Error::Docker { action: "start container x".to_owned(), status: 400, message: message.to_owned() }
+    }
+
+    #[test]
+    fn a_missing_command_is_called_by_its_name() {
+        let message = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container \
+            process: exec: \"/bin/nothing\": stat /bin/nothing: no such file or directory: unknown";
+        match start_error(refused(message)) {
+            Error::CommandNotFound { command, reason } => {
+                assert_eq!((command.as_str(), reason.as_str()), ("/bin/nothing", "no such file or directory"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_failure_that_is_not_about_the_command_stays_what_it_is() {
+        assert!(matches!(
+            start_error(refused("failed to mount overlay: no such file or directory")),
+            Error::Docker { .. }
+        ));
+    }
+
+    #[test]
+    fn control_characters_of_a_log_are_dropped() {
+        assert_eq!(clean("\n\u{1b}[31mred\r\nnext\n\n"), "[31mred\nnext");
+    }
+}

@@ -1,0 +1,150 @@
+//! Snapshots: the container as an image, read as a `docker save` archive.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{ContainerConfig, ImageConfig};
+use bollard::query_parameters::{CommitContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use uuid::Uuid;
+
+use super::docker::Engine;
+use super::state::Found;
+use super::{Driver, Error, labels, scrub};
+
+/// Repository of the temporary images. The tag is random, and says nothing of the instance.
+const REPOSITORY: &str = "nova-snapshot";
+/// A commit of a large container copies all that it has written.
+const COMMIT: Duration = Duration::from_secs(4 * 3600);
+
+impl Driver {
+    /// Commits the container to a temporary image, frozen meanwhile, to be read as a `docker save` archive. What belongs to
+    /// this instance alone (labels, host name, the variables and the command that the instance gave) does not get into it.
+    /// Cancelling leaves nothing behind.
+    pub async fn snapshot(&self, uuid: Uuid) -> Result<Snapshot, Error> {
+        let found = self.get(uuid).await?;
+        let driver = self.clone();
+        // On a task of its own: when the caller is gone, the commit still ends and its image is dropped. Docker would finish
+        // it anyway, after we have looked for something to remove.
+        let committed = tokio::spawn(async move { driver.commit(uuid, &found).await }).await;
+        committed.unwrap_or_else(|error| {
+            Err(Error::Docker { action: format!("commit instance {uuid}"), status: 0, message: error.to_string() })
+        })
+    }
+
+    async fn commit(&self, uuid: Uuid, found: &Found) -> Result<Snapshot, Error> {
+        let image = self.engine().docker.inspect_image(&found.image).await;
+        let image = image.map_err(|error| self.engine().error("inspect", &format!("image {}", found.image), error))?;
+        let base = image.config.unwrap_or_default();
+        let tag = Uuid::new_v4().simple().to_string();
+        let options = CommitContainerOptionsBuilder::default()
+            .container(&found.id)
+            .repo(REPOSITORY)
+            .tag(&tag)
+            .pause(true)
+            .build();
+        let config = neutral_config(&base, found);
+        let committed = self.engine().patient(COMMIT).commit_container(options, config).await;
+        let name = labels::container_name(uuid);
+        let id = committed.map_err(|error| self.engine().error("commit container", &name, error))?.id;
+        let image = TemporaryImage { engine: self.engine().clone(), name: Some(format!("{REPOSITORY}:{tag}")) };
+        Ok(Snapshot { image, id, base: scrub::Base::of(&base) })
+    }
+
+    /// Removes the temporary images that a crash has left.
+    pub(super) async fn remove_stale_snapshots(&self) -> Result<(), Error> {
+        let filters = HashMap::from([("reference", vec![REPOSITORY])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let images = self.engine().docker.list_images(Some(options)).await;
+        let images = images.map_err(|error| self.engine().error("list", "images", error))?;
+        for name in images.into_iter().flat_map(|image| image.repo_tags) {
+            if name.starts_with(&format!("{REPOSITORY}:")) {
+                tracing::info!(image = name, "removing what an interrupted snapshot has left");
+                remove_image(self.engine(), &name).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A container's image as a `docker save` archive. Its temporary image is removed by [`finish`](Self::finish), or when this
+/// is dropped.
+#[derive(Debug)]
+pub struct Snapshot {
+    image: TemporaryImage,
+    id: String,
+    base: scrub::Base,
+}
+
+impl Snapshot {
+    /// The archive's bytes. To be read while this lives.
+    pub fn stream(&self) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
+        let engine = self.image.engine.clone();
+        let saved = engine.patient(COMMIT).export_image(&self.id);
+        let saved = saved.map_err(move |error| engine.error("save", "the snapshot", error));
+        scrub::scrubbed(saved, self.base.clone())
+    }
+
+    /// Removes the temporary image, and waits for it.
+    pub async fn finish(mut self) -> Result<(), Error> {
+        match self.image.name.take() {
+            Some(name) => remove_image(&self.image.engine, &name).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct TemporaryImage {
+    engine: Engine,
+    /// None once it was removed.
+    name: Option<String>,
+}
+
+impl Drop for TemporaryImage {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        // Without a runtime the process is ending; the next connect removes the image.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let engine = self.engine.clone();
+        runtime.spawn(async move {
+            if let Err(error) = remove_image(&engine, &name).await {
+                tracing::warn!(image = name, %error, "the image of a snapshot stays until the next start");
+            }
+        });
+    }
+}
+
+async fn remove_image(engine: &Engine, name: &str) -> Result<(), Error> {
+    let options = RemoveImageOptionsBuilder::default().build();
+    match engine.docker.remove_image(name, Some(options), None).await {
+        Ok(_) => Ok(()),
+        Err(error) => match engine.error("remove", &format!("image {name}"), error) {
+            Error::NotFound { .. } => Ok(()),
+            other => Err(other),
+        },
+    }
+}
+
+/// The configuration that a commit starts from: Docker adds whatever the container has and this has not, so every name that
+/// the instance brought is there, with the image's value or an empty one.
+fn neutral_config(base: &ImageConfig, found: &Found) -> ContainerConfig {
+    let original = base.env.clone().unwrap_or_default();
+    let known = |variable: &String| original.iter().any(|other| name_of(other) == name_of(variable));
+    let added = found.environment.iter().filter(|variable| !known(variable));
+    let added: Vec<String> = added.map(|variable| format!("{}=", name_of(variable))).collect();
+    let original_labels = base.labels.clone().unwrap_or_default();
+    let ours = labels::ALL.iter().map(|&label| (label.to_owned(), String::new()));
+    ContainerConfig {
+        env: Some(original.into_iter().chain(added).collect()),
+        labels: Some(original_labels.into_iter().chain(ours).collect()),
+        cmd: base.cmd.clone(),
+        healthcheck: base.healthcheck.clone(),
+        ..Default::default()
+    }
+}
+
+fn name_of(variable: &str) -> &str {
+    variable.split_once('=').map_or(variable, |(name, _)| name)
+}

@@ -1,0 +1,132 @@
+//! What containers are doing.
+
+use bollard::models::{ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use uuid::Uuid;
+
+use super::{Driver, Error, GuestSummary, PowerState, labels};
+
+/// 128 + SIGKILL and 128 + SIGTERM: how processes end that a stop has ended.
+const STOP_CODES: [i64; 3] = [0, 137, 143];
+
+/// One of our containers, as Docker describes it.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Docker's id, 64 hexadecimal digits.
+    pub(super) id: String,
+    pub(super) state: PowerState,
+    /// The configured count of interfaces.
+    pub(super) interfaces: usize,
+    /// ID of its image.
+    pub(super) image: String,
+    /// `NAME=value` of each variable, the image's among them.
+    pub(super) environment: Vec<String>,
+}
+
+impl Driver {
+    /// What the container is doing; none when there is no container.
+    pub async fn state(&self, uuid: Uuid) -> Result<Option<PowerState>, Error> {
+        Ok(self.find(uuid).await?.map(|found| found.state))
+    }
+
+    /// Every container with our label, from Docker's list alone: a container that was killed for memory shows as stopped
+    /// here, and as crashed in [`state`](Self::state).
+    pub async fn list(&self) -> Result<Vec<GuestSummary>, Error> {
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&labels::filter()).build();
+        let listed = self.engine().docker.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| self.engine().error("list", "containers", error))?;
+        Ok(listed.iter().filter_map(summary).collect())
+    }
+
+    /// The instance's container, by its exact name, and only with our label on it.
+    pub(super) async fn find(&self, uuid: Uuid) -> Result<Option<Found>, Error> {
+        let name = labels::container_name(uuid);
+        let details = match self.engine().docker.inspect_container(&name, None).await {
+            Ok(details) => details,
+            Err(error) => {
+                return match self.engine().error("inspect", &name, error) {
+                    Error::NotFound { .. } => Ok(None),
+                    other => Err(other),
+                };
+            }
+        };
+        let config = details.config.unwrap_or_default();
+        let labels = config.labels.unwrap_or_default();
+        if labels.get(labels::INSTANCE).map(String::as_str) != Some(uuid.to_string().as_str()) {
+            return Ok(None);
+        }
+        let (Some(id), Some(state)) = (details.id, details.state) else { return Ok(None) };
+        Ok(Some(Found {
+            id,
+            state: power_state(&state),
+            interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
+            image: details.image.unwrap_or_default(),
+            environment: config.env.unwrap_or_default(),
+        }))
+    }
+
+    /// As [`find`](Self::find), for operations that cannot do without the container.
+    pub(super) async fn get(&self, uuid: Uuid) -> Result<Found, Error> {
+        self.find(uuid)
+            .await?
+            .ok_or_else(|| Error::NotFound { what: format!("container {}", labels::container_name(uuid)) })
+    }
+}
+
+/// Docker's state of a container in our words.
+pub(super) fn power_state(state: &ContainerState) -> PowerState {
+    let exit_code = state.exit_code.unwrap_or_default();
+    match state.status {
+        Some(ContainerStateStatusEnum::CREATED) => PowerState::Created,
+        Some(ContainerStateStatusEnum::PAUSED) => PowerState::Paused,
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::RESTARTING) => PowerState::Running,
+        Some(ContainerStateStatusEnum::STOPPING) => PowerState::Running,
+        _ => ended(exit_code, state.oom_killed.unwrap_or_default()),
+    }
+}
+
+/// The state of a container whose first process has ended.
+pub(super) fn ended(exit_code: i64, oom: bool) -> PowerState {
+    if STOP_CODES.contains(&exit_code) && !oom {
+        PowerState::Stopped { exit_code }
+    } else {
+        PowerState::Crashed { exit_code, oom }
+    }
+}
+
+fn summary(container: &ContainerSummary) -> Option<GuestSummary> {
+    let labels = container.labels.as_ref()?;
+    let uuid = Uuid::parse_str(labels.get(labels::INSTANCE)?).ok()?;
+    let state = match container.state? {
+        ContainerSummaryStateEnum::CREATED => PowerState::Created,
+        ContainerSummaryStateEnum::PAUSED => PowerState::Paused,
+        ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD | ContainerSummaryStateEnum::REMOVING => {
+            ended(container.status.as_deref().and_then(exit_code).unwrap_or_default(), false)
+        }
+        _ => PowerState::Running,
+    };
+    Some(GuestSummary { uuid, state, compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default() })
+}
+
+/// The exit code in the list's text: `Exited (137) 3 seconds ago`.
+fn exit_code(status: &str) -> Option<i64> {
+    status.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_a_stop_has_ended_has_not_crashed() {
+        assert_eq!(ended(143, false), PowerState::Stopped { exit_code: 143 });
+        assert_eq!(ended(137, true), PowerState::Crashed { exit_code: 137, oom: true });
+        assert_eq!(ended(1, false), PowerState::Crashed { exit_code: 1, oom: false });
+    }
+
+    #[test]
+    fn the_exit_code_is_read_from_the_list() {
+        assert_eq!(exit_code("Exited (137) 3 seconds ago"), Some(137));
+        assert_eq!(exit_code("Up 3 seconds"), None);
+    }
+}
