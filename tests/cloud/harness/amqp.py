@@ -1,0 +1,113 @@
+"""A small oslo.messaging client: what nova-api does to the queue of a compute host, and what it never would."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import uuid
+from typing import Any
+
+import kombu
+
+from harness.lab import Lab
+
+Json = dict[str, Any]
+
+
+class RpcFailure(Exception):
+    """The failure that came back, as a remote exception's class and message."""
+
+    def __init__(self, failure: Json) -> None:
+        super().__init__(f"{failure['module']}.{failure['class']}: {failure['message']}")
+        self.cls = failure["class"]
+        self.module = failure["module"]
+
+
+class Amqp:
+    """One connection to the cloud's RabbitMQ."""
+
+    def __init__(self, lab: Lab) -> None:
+        configuration = configparser.ConfigParser(interpolation=None, strict=False)
+        configuration.read(lab.state / "etc" / "nova.conf")
+        url = configuration["DEFAULT"]["transport_url"].replace("rabbit://", "amqp://")
+        self._connection = kombu.Connection(url)
+        self._channel = self._connection.channel()
+        self.reply_queue = f"reply_{uuid.uuid4().hex}"
+        self.collected: list[Json] = []
+        """Every answer that came so far, whoever it was for."""
+        queue = kombu.Queue(self.reply_queue, channel=self._channel, durable=False, auto_delete=True)
+        queue.declare()
+        self._queue = queue
+
+    def close(self) -> None:
+        self._queue.delete()
+        self._connection.release()
+
+    def publish(self, routing_key: str, body: bytes, content_type: str = "application/json") -> None:
+        """Anything at all to the exchange `nova`."""
+        producer = kombu.Producer(self._channel, exchange=kombu.Exchange("nova", "topic", durable=False, passive=True))
+        producer.publish(body, routing_key=routing_key, content_type=content_type, content_encoding="utf-8")
+
+    def send(self, routing_key: str, message: Json) -> None:
+        """A message in oslo's envelope."""
+        envelope = {"oslo.version": "2.0", "oslo.message": json.dumps(message)}
+        self.publish(routing_key, json.dumps(envelope).encode())
+
+    def call(self, topic: str, host: str, method: str, arguments: Json, *, seconds: float = 20, **fields: Any) -> Any:
+        """Call `method` as an admin and return its result. Raises RpcFailure or TimeoutError.
+
+        `fields` replace or add keys of the message: `version`, `namespace`.
+        """
+        message_id = uuid.uuid4().hex
+        message = {
+            "method": method,
+            "args": arguments,
+            "version": "6.0",
+            "_unique_id": uuid.uuid4().hex,
+            "_msg_id": message_id,
+            "_reply_q": self.reply_queue,
+            "_timeout": None,
+            **_CONTEXT,
+            "_context_request_id": f"req-{uuid.uuid4()}",
+            **fields,
+        }
+        self.send(f"{topic}.{host}", message)
+        return self._answer(message_id, seconds)
+
+    def _answer(self, message_id: str, seconds: float) -> Any:
+        def received(body: Any, message: Any) -> None:
+            message.ack()
+            payload = body if isinstance(body, dict) else json.loads(body)
+            self.collected.append(json.loads(payload["oslo.message"]))
+
+        def final() -> Json | None:
+            mine = (answer for answer in self.collected if answer["_msg_id"] == message_id and answer.get("ending"))
+            return next(mine, None)
+
+        with kombu.Consumer(self._channel, queues=[self._queue], callbacks=[received], accept=["json"]):
+            while (answer := final()) is None:
+                try:
+                    self._connection.drain_events(timeout=seconds)
+                except TimeoutError:
+                    raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+        if answer["failure"]:
+            raise RpcFailure(json.loads(answer["failure"]))
+        return answer["result"]
+
+
+_CONTEXT = {
+    "_context_user": None,
+    "_context_project_id": None,
+    "_context_is_admin": True,
+    "_context_roles": ["admin"],
+    "_context_auth_token": None,
+    "_context_read_only": False,
+    "_context_show_deleted": False,
+    "_context_global_request_id": None,
+    "_context_user_id": None,
+    "_context_read_deleted": "no",
+    "_context_remote_address": None,
+    "_context_timestamp": "2026-01-01T00:00:00.000000",
+    "_context_quota_class": None,
+    "_context_service_catalog": [],
+}

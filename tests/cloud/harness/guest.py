@@ -1,0 +1,57 @@
+"""The inside of a server that runs the image `tiny`, over the network as its user would."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from harness.lab import Lab
+from harness.waiting import eventually
+
+_SSH = (
+    "ssh",
+    "-o", "BatchMode=yes",
+    "-o", "ConnectTimeout=5",
+    "-o", "StrictHostKeyChecking=no",
+    "-o", "UserKnownHostsFile=/dev/null",
+    "-o", "LogLevel=ERROR",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Guest:
+    """ssh and http to one address of a server.
+
+    `namespace` is the router's network namespace, from which fixed addresses can be reached; None means from the
+    host itself, as for floating addresses.
+    """
+
+    lab: Lab
+    address: str
+    namespace: str | None = None
+
+    def _from(self) -> list[str]:
+        return ["ip", "netns", "exec", self.namespace] if self.namespace else []
+
+    def ssh(self, command: str, *, seconds: float = 30, check: bool = True) -> str:
+        """Run a shell command inside; returns what it printed."""
+        key = ["-i", str(self.lab.demo_key)]
+        return self.lab.run(
+            [*self._from(), *_SSH, *key, f"root@{self.address}", command], seconds=seconds, check=check
+        ).strip()
+
+    def wait_ssh(self, seconds: float = 30) -> Guest:
+        """Wait until a command can be run inside."""
+        eventually(lambda: self.ssh("echo ready", check=False) == "ready", f"ssh to {self.address}", seconds)
+        return self
+
+    def pings(self, target: str, count: int = 2) -> bool:
+        """Whether `target` answers this server's ping at all."""
+        return ", 0% packet loss" in self.ssh(f"ping -c {count} -W 1 {target}", check=False)
+
+    def http(self, path: str = "/") -> str:
+        """The page that the server serves."""
+        url = f"http://{self.address}{path}"
+        return self.lab.run([*self._from(), str(self.lab.state / "venv/bin/python"), "-c", _FETCH, url], check=False)
+
+
+_FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"

@@ -1,0 +1,98 @@
+"""The cloud that devstack/mini keeps in its state directory, as the tests see it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import openstack
+from openstack.connection import Connection
+
+AGENT_PROGRAM = "nova-docker-agent"
+FAKE_PROGRAM = "nova-compute-fake"
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One of the two compute services that the suite can run against, and what launches servers there."""
+
+    program: str
+    host: str
+    flavor: str
+    image: str
+    real: bool
+    """Whether its servers are real containers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """Paths, names and connections of one cloud."""
+
+    state: Path
+
+    @functools.cached_property
+    def options(self) -> dict[str, object]:
+        return json.loads((self.state / "options.json").read_text())
+
+    @property
+    def host(self) -> str:
+        """The host name of the agent, and of the neutron agents beside it."""
+        return str(self.options["host"])
+
+    def side(self, name: str) -> Side:
+        if name == "agent":
+            return Side(AGENT_PROGRAM, self.host, "c1.tiny", "tiny", real=True)
+        return Side(FAKE_PROGRAM, f"{self.host}-fake", "fake.tiny", "fake", real=False)
+
+    def connect(self, user: str) -> Connection:
+        """A connection as `demo` or `admin`; each user has one for the whole run."""
+        os.environ["OS_CLIENT_CONFIG_FILE"] = str(self.state / "etc" / "clouds.yaml")
+        return openstack.connect(cloud=user)
+
+    @property
+    def demo_key(self) -> Path:
+        return self.state / "demo_key"
+
+    @property
+    def tiny_archive(self) -> Path:
+        """The `docker save` archive that the image `tiny` was uploaded from."""
+        return self.state / "cache" / "tiny.tar"
+
+    @property
+    def docker_socket(self) -> Path:
+        return self.state / "run" / "docker.sock"
+
+    def log(self, program: str) -> Path:
+        return self.state / "log" / f"{program}.log"
+
+    def run(self, command: Sequence[str], *, seconds: float = 60, check: bool = True, stdin: str = "") -> str:
+        """Run a command of the operator on the host; returns its standard output."""
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"{' '.join(command)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+    def docker(self, *arguments: str, check: bool = True) -> str:
+        """docker(1) on the cloud's own dockerd."""
+        return self.run(["docker", "-H", f"unix://{self.docker_socket}", *arguments], check=check).strip()
+
+    def vsctl(self, *arguments: str) -> str:
+        """ovs-vsctl(8) on the cloud's own Open vSwitch."""
+        return self.run(["ovs-vsctl", f"--db=unix:{self.state}/run/ovs/db.sock", *arguments])
+
+    def supervisorctl(self, *arguments: str) -> str:
+        """supervisorctl's exit status tells of stopped programs too, so it is not looked at."""
+        control = [str(self.state / "venv" / "bin" / "supervisorctl"), "-c", str(self.state / "etc/supervisord.conf")]
+        return self.run([*control, *arguments], seconds=120, check=False)
+
+    def pid(self, program: str) -> int:
+        """The process of a program of the cloud; 0 when it does not run."""
+        text = self.supervisorctl("pid", program).strip()
+        return int(text) if text.isdigit() else 0

@@ -1,0 +1,178 @@
+"""Launching servers and looking at them, through the public APIs only."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from typing import Any
+
+from openstack.connection import Connection
+
+from harness.lab import Side
+from harness.waiting import eventually
+
+MICROVERSION = "2.96"
+"""The newest before attachments became asynchronous."""
+
+Json = dict[str, Any]
+
+
+class Refused(Exception):
+    """The API answered an action with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Servers:
+    """The compute API as one user."""
+
+    def __init__(self, connection: Connection, side: Side) -> None:
+        self.connection = connection
+        self.side = side
+
+    def request(self, method: str, path: str, body: Json | None = None, microversion: str = MICROVERSION) -> Json:
+        """Raises Refused for every answer that is not a success."""
+        answer = self.connection.compute.request(
+            path, method, json=body, microversion=microversion, raise_exc=False, timeout=90
+        )
+        if answer.status_code >= 300:
+            try:
+                message = next(iter(answer.json().values()))["message"]
+            except (ValueError, KeyError, TypeError, StopIteration):
+                message = answer.text
+            raise Refused(answer.status_code, message)
+        return answer.json() if answer.content and answer.headers["Content-Type"] == "application/json" else {}
+
+    def create(
+        self,
+        name: str,
+        *,
+        networks: str | list[Json] = "none",
+        image: str | None = None,
+        flavor: str | None = None,
+        user_data: str | None = None,
+        **fields: Any,
+    ) -> Json:
+        """Ask for a server. `networks` as in the API; `image` and `flavor` are names or ids."""
+        compute = self.connection.compute
+        body = {
+            "name": name,
+            "imageRef": self.connection.image.find_image(image or self.side.image, ignore_missing=False).id,
+            "flavorRef": compute.find_flavor(flavor or self.side.flavor, ignore_missing=False).id,
+            "networks": networks,
+            **fields,
+        }
+        if user_data is not None:
+            body["user_data"] = base64.b64encode(user_data.encode()).decode()
+        return self.request("POST", "/servers", {"server": body})["server"]
+
+    def get(self, server_id: str) -> Json:
+        return self.request("GET", f"/servers/{server_id}")["server"]
+
+    def action(
+        self, server_id: str, name: str, arguments: Json | None = None, microversion: str = MICROVERSION
+    ) -> Json:
+        return self.request("POST", f"/servers/{server_id}/action", {name: arguments}, microversion)
+
+    def exists(self, server_id: str) -> bool:
+        try:
+            self.get(server_id)
+        except Refused as refusal:
+            if refusal.status == 404:
+                return False
+            raise
+        return True
+
+    def delete(self, server_id: str) -> None:
+        """Ask for the end of a server; one that is gone is fine."""
+        try:
+            self.request("DELETE", f"/servers/{server_id}")
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+
+    def wait_gone(self, server_id: str, seconds: float = 60) -> None:
+        eventually(lambda: not self.exists(server_id), f"server {server_id} deleted", seconds)
+
+    def wait(self, server_id: str, status: str, seconds: float = 60) -> Json:
+        """Wait until the server has `status` and no task. An ERROR that was not asked for fails at once."""
+
+        def reached() -> Json | None:
+            server = self.get(server_id)
+            if server["status"] == "ERROR" and status != "ERROR":
+                raise AssertionError(f"server {server_id} is in ERROR: {server.get('fault')}")
+            return server if server["status"] == status and server["OS-EXT-STS:task_state"] is None else None
+
+        try:
+            return eventually(reached, f"server {server_id} {status} without a task", seconds)
+        except AssertionError as error:
+            server = self.get(server_id)
+            seen = {key: server.get(key) for key in ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state")}
+            raise AssertionError(f"{error} {seen}") from error
+
+    def wait_idle(self, server_id: str, seconds: float = 30) -> Json:
+        """Wait until the server has no task."""
+        return eventually(
+            lambda: next((s for s in [self.get(server_id)] if s["OS-EXT-STS:task_state"] is None), None),
+            f"server {server_id} without a task",
+            seconds,
+        )
+
+    def console(self, server_id: str, lines: int | None = None) -> str:
+        arguments = {} if lines is None else {"length": lines}
+        return self.action(server_id, "os-getConsoleOutput", arguments)["output"]
+
+    def wait_console(self, server_id: str, text: str, seconds: float = 30) -> str:
+        """The whole console log, once it holds `text`."""
+        return eventually(
+            lambda: next((log for log in [self.console(server_id)] if text in log), None),
+            f"{text!r} in the console log of {server_id}",
+            seconds,
+        )
+
+    def interfaces(self, server_id: str) -> list[Json]:
+        return self.request("GET", f"/servers/{server_id}/os-interface")["interfaceAttachments"]
+
+    def addresses(self, server_id: str, version: int = 4) -> list[str]:
+        """The fixed addresses of a server, in the order of its networks."""
+        networks = self.get(server_id)["addresses"].values()
+        return [
+            address["addr"]
+            for network in networks
+            for address in network
+            if address["version"] == version and address["OS-EXT-IPS:type"] == "fixed"
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One event of a server action."""
+
+    action: str
+    name: str
+    result: str | None
+    details: str | None
+
+
+def events(admin: Servers, server_id: str) -> list[Event]:
+    """Every event of every action of a server, newest action first; admins see all columns."""
+    found = []
+    for action in admin.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]:
+        full = admin.request("GET", f"/servers/{server_id}/os-instance-actions/{action['request_id']}")
+        found += [
+            Event(action["action"], event["event"], event["result"], event.get("details"))
+            for event in full["instanceAction"]["events"]
+        ]
+    return found
+
+
+def wait_event(admin: Servers, server_id: str, name: str, seconds: float = 30) -> Event:
+    """The newest event called `name`, once it has a result."""
+    return eventually(
+        lambda: next((event for event in events(admin, server_id) if event.name == name and event.result), None),
+        f"a finished event {name} of server {server_id}",
+        seconds,
+    )

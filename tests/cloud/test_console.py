@@ -1,0 +1,76 @@
+"""The console log."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Launcher
+from harness.servers import Refused, Servers
+
+READY = "ready after"
+
+pytestmark = pytest.mark.agent
+
+
+@pytest.fixture(scope="module")
+def server_id(module_launch: Launcher, servers: Servers) -> str:
+    server = module_launch("console")
+    servers.wait_console(server["id"], READY)
+    return str(server["id"])
+
+
+def test_the_whole_log_has_the_boot_from_its_first_line(server_id: str, servers: Servers) -> None:
+    lines = servers.console(server_id).splitlines()
+    assert lines[0].startswith("[001] tiny: starting as process 1 on ")
+    assert len(lines) > 30
+    assert READY in lines[-1]
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_a_length_gives_exactly_the_last_lines(server_id: str, servers: Servers, count: int) -> None:
+    whole = servers.console(server_id).splitlines()
+    assert servers.console(server_id, count).splitlines() == whole[-count:]
+
+
+def test_more_lines_than_there_are_give_all(server_id: str, servers: Servers) -> None:
+    assert servers.console(server_id, 100_000) == servers.console(server_id)
+
+
+def test_a_length_of_zero_gives_nothing(server_id: str, servers: Servers) -> None:
+    assert servers.console(server_id, 0) == ""
+
+
+def test_the_log_of_a_stopped_server_can_be_read(launch: Launcher, servers: Servers) -> None:
+    server = launch("quiet")
+    servers.wait_console(server["id"], READY)
+    servers.action(server["id"], "os-stop")
+    servers.wait(server["id"], "SHUTOFF")
+    assert "asked to stop; stopping" in servers.console(server["id"], 5)
+
+
+def test_a_very_long_log_is_bounded(launch: Launcher, servers: Servers, add_image: object, tiny: object) -> None:
+    """Regression: a predecessor read everything and choked."""
+    command = (
+        'i=0; while [ $i -lt 6000 ]; do i=$((i+1)); echo "line $i is as long as lines usually are"; done; sleep 9999'
+    )
+    image = add_image(tiny.running("sh", "-c", command).tar(), "chatty")  # type: ignore[operator,attr-defined]
+    server = launch("chatty", image=image)
+    servers.wait_console(server["id"], "line 6000 ")
+    assert len(servers.console(server["id"]).encode()) <= 102_400
+    assert [line.split()[1] for line in servers.console(server["id"], 3).splitlines()] == ["5998", "5999", "6000"]
+
+
+def test_bytes_that_are_no_text_do_no_harm(launch: Launcher, servers: Servers, add_image: object, tiny: object) -> None:
+    command = r"printf 'caf\303\251 \377\376 \001\033[31mred\n'; sleep 9999"
+    image = add_image(tiny.running("sh", "-c", command).tar(), "bytes")  # type: ignore[operator,attr-defined]
+    server = launch("bytes", image=image)
+    assert "red" in servers.wait_console(server["id"], "red")
+
+
+def test_the_log_of_a_server_that_never_started_is_refused_politely(
+    launch: Launcher, servers: Servers, add_image: object
+) -> None:
+    image = add_image(b"no archive", "broken")  # type: ignore[operator]
+    server = launch.failing("broken", image=image)
+    with pytest.raises(Refused) as refusal:
+        servers.console(server["id"])
+    assert refusal.value.status in (404, 409)

@@ -1,0 +1,246 @@
+"""Messages on the host's own queues that no nova-api would send, and the refusals that only calls show."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Launcher
+from harness.amqp import Amqp, RpcFailure
+from harness.lab import Lab, Side
+from harness.servers import Json, Servers
+
+
+@pytest.fixture(scope="module")
+def server_id(module_launch: Launcher) -> str:
+    return str(module_launch("addressed")["id"])
+
+
+@pytest.fixture(autouse=True)
+def stays_up(lab: Lab, side: Side) -> Iterator[None]:
+    """No message may end the service or stop it from answering."""
+    before = lab.pid(side.program)
+    assert before
+    yield
+    client = Amqp(lab)
+    try:
+        assert ping(client, side) == {"service": "compute", "arg": "still there?"}
+    finally:
+        client.close()
+    assert lab.pid(side.program) == before
+
+
+def ping(amqp: Amqp, side: Side, topic: str = "compute") -> Any:
+    return amqp.call(topic, side.host, "ping", {"arg": "still there?"}, version="1.0", namespace="baseapi")
+
+
+def instance(server_id: str, **fields: Any) -> Json:
+    """As little of an Instance as a message may carry."""
+    return {
+        "nova_object.name": "Instance",
+        "nova_object.namespace": "nova",
+        "nova_object.version": "2.8",
+        "nova_object.data": {"uuid": server_id, **fields},
+        "nova_object.changes": [],
+    }
+
+
+@pytest.mark.parametrize("topic", ["compute", "compute-alt"])
+def test_a_ping_is_answered_on_both_topics(amqp: Amqp, side: Side, topic: str) -> None:
+    assert ping(amqp, side, topic) == {"service": "compute", "arg": "still there?"}
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("no_such_method", {}),
+        ("__init__", {}),
+        ("ping", {"namespace": "no_such_namespace", "version": "1.0"}),
+        ("stop_instance", {"version": "99.0"}),
+        ("stop_instance", {"version": "6.999"}),
+    ],
+)
+def test_an_unknown_method_is_answered_with_a_failure(amqp: Amqp, side: Side, method: str, fields: Json) -> None:
+    with pytest.raises(RpcFailure) as failure:
+        amqp.call("compute", side.host, method, {}, **fields)
+    assert failure.value.cls in ("NoSuchMethod", "UnsupportedVersion")
+
+
+MALFORMED = {
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "no JSON": b"{",
+    "a number": b"7",
+    "null": b"null",
+    "a list": b"[1, 2]",
+    "no envelope": b'{"method": "ping"}',
+    "message is no text": b'{"oslo.version": "2.0", "oslo.message": 7}',
+    "message is no JSON": b'{"oslo.version": "2.0", "oslo.message": "{"}',
+    "message is a list": b'{"oslo.version": "2.0", "oslo.message": "[]"}',
+    "another envelope version": b'{"oslo.version": "9.0", "oslo.message": "{}"}',
+    "no method": b'{"oslo.version": "2.0", "oslo.message": "{\\"args\\": {}}"}',
+    "method is a number": b'{"oslo.version": "2.0", "oslo.message": "{\\"method\\": 3, \\"args\\": {}}"}',
+    "arguments are a list": b'{"oslo.version": "2.0", "oslo.message": "{\\"method\\": \\"x\\", \\"args\\": []}"}',
+    "deeply nested": b'{"oslo.version": "2.0", "oslo.message": "' + b"[" * 5000 + b'"}',
+    "half a code point": b'{"oslo.version": "2.0", "oslo.message": "\\"\\ud800\\""}',
+    "invalid UTF-8": b'{"oslo.version": "2.0", "oslo.message": "\xff"}',
+}
+
+
+@pytest.mark.agent
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_message_does_no_harm(amqp: Amqp, side: Side, name: str) -> None:
+    """Only the agent: stock oslo.messaging closes its connection over some of these."""
+    for topic in ("compute", "compute-alt"):
+        amqp.publish(f"{topic}.{side.host}", MALFORMED[name])
+
+
+@pytest.mark.agent
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"instance": None},
+        {"instance": "text"},
+        {"instance": {}},
+        {"instance": {"nova_object.name": "Flavor", "nova_object.version": "1.2", "nova_object.data": {}}},
+        {"instance": instance("not a uuid")},
+        {"instance": instance("../../etc/passwd")},
+    ],
+    ids=repr,
+)
+def test_a_call_with_nonsense_is_answered_with_a_failure(amqp: Amqp, side: Side, arguments: Json) -> None:
+    with pytest.raises(RpcFailure):
+        amqp.call("compute", side.host, "get_console_output", {"tail_length": None, **arguments})
+
+
+@pytest.mark.agent
+@pytest.mark.parametrize("method", ["stop_instance", "terminate_instance", "reboot_instance", "snapshot_instance"])
+def test_a_cast_for_an_instance_that_nobody_has_does_no_harm(amqp: Amqp, side: Side, method: str) -> None:
+    """The duty may have been waiting in the queue since before the server was deleted."""
+    amqp.send(
+        f"compute.{side.host}",
+        {
+            "method": method,
+            "args": {
+                "instance": instance(str(uuid.uuid4()), host=side.host),
+                "clean_shutdown": True,
+                "bdms": {
+                    "nova_object.name": "BlockDeviceMappingList",
+                    "nova_object.namespace": "nova",
+                    "nova_object.version": "1.18",
+                    "nova_object.data": {"objects": []},
+                },
+                "block_device_info": None,
+                "reboot_type": "SOFT",
+                "image_id": str(uuid.uuid4()),
+            },
+            "version": "6.0",
+            "_unique_id": uuid.uuid4().hex,
+            "_context_request_id": f"req-{uuid.uuid4()}",
+            "_context_is_admin": True,
+        },
+    )
+
+
+@pytest.mark.agent
+def test_a_stop_from_yesterday_is_not_obeyed(amqp: Amqp, side: Side, server_id: str, servers: Servers) -> None:
+    """Casts wait in the queue while the host is away; the record, not the message, says what is to be done."""
+    amqp.send(
+        f"compute.{side.host}",
+        {
+            "method": "stop_instance",
+            "args": {"instance": instance(server_id, host=side.host), "clean_shutdown": True},
+            "version": "6.0",
+            "_unique_id": uuid.uuid4().hex,
+            "_context_request_id": f"req-{uuid.uuid4()}",
+            "_context_is_admin": True,
+        },
+    )
+    assert ping(amqp, side)
+    assert servers.get(server_id)["status"] == "ACTIVE"
+    assert servers.console(server_id, 1)
+
+
+REFUSED_CALLS = {
+    "reserve_block_device_name": {
+        "device": None,
+        "volume_id": str(uuid.uuid4()),
+        "disk_bus": None,
+        "device_type": None,
+        "tag": None,
+        "multiattach": False,
+    },
+    "get_vnc_console": {"console_type": "novnc"},
+    "get_spice_console": {"console_type": "spice-html5"},
+    "get_mks_console": {"console_type": "webmks"},
+    "get_serial_console": {"console_type": "serial"},
+    "get_diagnostics": {},
+    "get_instance_diagnostics": {},
+    "set_admin_password": {"new_pass": "a secret that must not be logged"},
+    "attach_interface": {"network_id": None, "port_id": None, "requested_ip": None, "tag": None},
+    "quiesce_instance": {},
+    "check_can_live_migrate_destination": {
+        "block_migration": None,
+        "disk_over_commit": None,
+        "migration": None,
+        "limits": {},
+    },
+    "check_can_live_migrate_source": {"dest_check_data": None},
+    "prep_snapshot_based_resize_at_dest": {"flavor": None, "nodename": None, "migration": None, "limits": {}},
+}
+"""Calls of the compute API that the agent refuses, with their arguments."""
+
+
+@pytest.mark.agent
+@pytest.mark.parametrize("method", REFUSED_CALLS)
+def test_a_refused_call_raises_what_the_api_knows(
+    amqp: Amqp, side: Side, server_id: str, lab: Lab, method: str
+) -> None:
+    """An exception of another module would become an internal server error."""
+    with pytest.raises(RpcFailure) as failure:
+        amqp.call("compute", side.host, method, {"instance": instance(server_id), **REFUSED_CALLS[method]})
+    assert failure.value.module in ("nova.exception", "builtins"), failure.value
+    assert "a secret that must not be logged" not in lab.log(side.program).read_text(errors="replace")
+
+
+@pytest.mark.agent
+@pytest.mark.parametrize("method", ["host_power_action", "host_maintenance_mode"])
+def test_a_refused_call_for_the_host_raises_what_the_api_knows(amqp: Amqp, side: Side, method: str) -> None:
+    with pytest.raises(RpcFailure) as failure:
+        amqp.call("compute", side.host, method, {"action": "reboot", "host": side.host, "mode": True})
+    assert failure.value.module in ("nova.exception", "builtins")
+
+
+@pytest.mark.agent
+def test_a_message_that_comes_twice_is_done_once(amqp: Amqp, side: Side) -> None:
+    """RabbitMQ redelivers what was not acknowledged before a connection broke."""
+    message_id = uuid.uuid4().hex
+    message = {
+        "method": "ping",
+        "namespace": "baseapi",
+        "version": "1.0",
+        "args": {"arg": "once"},
+        "_unique_id": uuid.uuid4().hex,
+        "_msg_id": message_id,
+        "_reply_q": amqp.reply_queue,
+        "_timeout": None,
+        "_context_request_id": f"req-{uuid.uuid4()}",
+    }
+    amqp.send(f"compute.{side.host}", message)
+    amqp.send(f"compute.{side.host}", message)
+    ping(amqp, side)
+    assert [answer["_msg_id"] for answer in amqp.collected if answer["_msg_id"] == message_id] == [message_id]
+
+
+@pytest.mark.agent
+def test_a_token_never_reaches_the_log(amqp: Amqp, side: Side, lab: Lab) -> None:
+    token = f"gAAAA-{uuid.uuid4().hex}"
+    with pytest.raises(RpcFailure):
+        amqp.call("compute", side.host, "get_console_output", {"instance": {}}, _context_auth_token=token)
+    amqp.publish(f"compute.{side.host}", json.dumps({"oslo.version": "2.0", "oslo.message": token}).encode())
+    ping(amqp, side)
+    assert token not in lab.log(side.program).read_text(errors="replace")

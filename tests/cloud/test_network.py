@@ -1,0 +1,303 @@
+"""The network inside servers, and between them."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import Launcher
+from harness.guest import Guest
+from harness.lab import Lab, Side
+from harness.servers import Json, Refused, Servers
+from harness.waiting import always, eventually
+from openstack.connection import Connection
+
+MTU = 1300
+
+
+@pytest.fixture(scope="module")
+def server(module_launch: Launcher, private_network: list[Json]) -> Json:
+    return module_launch("one", networks=private_network, key_name="demo")
+
+
+@pytest.fixture(scope="module")
+def inside(server: Json, guest_of: Callable[[str], Guest]) -> Guest:
+    return guest_of(server["id"]).wait_ssh()
+
+
+@pytest.fixture
+def networks(demo: Connection, unique: Callable[[str], str]) -> Iterator[Callable[..., Any]]:
+    """Makes networks with one IPv4 subnet that live as long as the test."""
+    made: list[Any] = []
+
+    def make(cidr: str, **fields: Any) -> Any:
+        made.append(demo.network.create_network(name=unique("net"), **fields))
+        demo.network.create_subnet(network_id=made[-1].id, ip_version=4, cidr=cidr, gateway_ip=None)
+        return made[-1]
+
+    yield make
+    for network in made:
+        for port in demo.network.ports(network_id=network.id):
+            if not port.device_owner.startswith("network:"):
+                demo.network.delete_port(port)
+        demo.network.delete_network(network)
+
+
+# ------------------------------------------------------------ one server
+
+
+@pytest.mark.agent
+def test_the_key_pair_opens_ssh_and_nothing_else_does(server: Json, inside: Guest, lab: Lab) -> None:
+    assert inside.ssh("id -u") == "0"
+    # dropbear offers public keys only; a password is not even asked for.
+    keys = inside.ssh("cat /root/.ssh/authorized_keys").splitlines()
+    assert len([line for line in keys if line.strip()]) == 1
+
+
+@pytest.mark.agent
+def test_the_host_name_is_that_of_the_server(server: Json, inside: Guest) -> None:
+    assert inside.ssh("hostname") == server["OS-EXT-SRV-ATTR:hostname"] == server["name"]
+    own = inside.ssh("cat /etc/hosts")
+    assert server["name"] in own and "localhost" in own
+
+
+@pytest.mark.agent
+def test_eth0_has_the_addresses_and_the_mac_of_its_port(server: Json, inside: Guest, demo: Connection) -> None:
+    [port] = demo.network.ports(device_id=server["id"])
+    assert inside.ssh("cat /sys/class/net/eth0/address") == port.mac_address
+    shown = inside.ssh("ip -o address show dev eth0")
+    for fixed in port.fixed_ips:
+        assert f" {fixed['ip_address']}/" in shown
+    assert inside.ssh("ls /sys/class/net").split() == ["eth0", "lo"]
+    assert "127.0.0.1/8" in inside.ssh("ip -o address show dev lo")
+
+
+@pytest.mark.agent
+def test_an_ipv6_subnet_gives_an_ipv6_address(server: Json, inside: Guest, servers: Servers, demo: Connection) -> None:
+    if demo.network.find_subnet("private-v6") is None:
+        pytest.skip("this machine has no IPv6")
+    [address] = servers.addresses(server["id"], version=6)
+    assert f" {address}/64 " in inside.ssh("ip -6 -o address show dev eth0 scope global")
+    gateway = demo.network.find_subnet("private-v6").gateway_ip
+    assert inside.pings(gateway)
+
+
+@pytest.mark.agent
+def test_the_default_route_and_the_name_servers_are_the_subnets(inside: Guest, demo: Connection) -> None:
+    subnet = demo.network.find_subnet("private-v4", ignore_missing=False)
+    assert inside.ssh("ip route | grep '^default'").split()[2] == subnet.gateway_ip
+    servers_inside = [line.split()[1] for line in inside.ssh("grep ^nameserver /etc/resolv.conf").splitlines()]
+    assert servers_inside, "no name server"
+    network = ipaddress.ip_network(subnet.cidr)
+    assert ipaddress.ip_address(servers_inside[0]) in network or servers_inside[0] in subnet.dns_nameservers
+
+
+@pytest.mark.agent
+def test_the_mtu_is_the_networks(inside: Guest, demo: Connection) -> None:
+    mtu = demo.network.find_network("private", ignore_missing=False).mtu
+    assert inside.ssh("cat /sys/class/net/eth0/mtu") == str(mtu)
+
+
+@pytest.mark.agent
+def test_the_metadata_service_knows_the_server(server: Json, inside: Guest) -> None:
+    text = inside.ssh("wget -q -O - http://169.254.169.254/openstack/latest/meta_data.json")
+    metadata = json.loads(text)
+    assert metadata["uuid"] == server["id"]
+    assert metadata["hostname"].startswith(server["name"])
+    assert list(metadata["public_keys"]) == ["demo"]
+
+
+@pytest.mark.agent
+def test_large_transfers_get_through(inside: Guest) -> None:
+    """Checksum offload on a path that does not complete checksums lets ping through and TCP not."""
+    inside.ssh("dd if=/dev/zero of=/srv/www/megabytes bs=1M count=4 2>/dev/null")
+    assert len(inside.http("/megabytes")) >= 4 * 1024 * 1024
+
+
+@pytest.mark.agent
+def test_a_floating_address_reaches_the_server(
+    server: Json, inside: Guest, lab: Lab, demo: Connection, servers: Servers
+) -> None:
+    [port] = demo.network.ports(device_id=server["id"])
+    public = demo.network.find_network("public", ignore_missing=False)
+    floating = demo.network.create_ip(floating_network_id=public.id, port_id=port.id)
+    try:
+        outside = Guest(lab, floating.floating_ip_address)
+        eventually(lambda: "<h1>" in outside.http(), "the page at the floating address", 30)
+        assert outside.wait_ssh().ssh("hostname") == server["name"]
+
+        def shown() -> list[str]:
+            addresses = [a for network in servers.get(server["id"])["addresses"].values() for a in network]
+            return [a["addr"] for a in addresses if a["OS-EXT-IPS:type"] == "floating"]
+
+        eventually(lambda: shown() == [floating.floating_ip_address], "the floating address in Nova's view", 20)
+    finally:
+        demo.network.delete_ip(floating)
+
+
+# ------------------------------------------------------------ ports that users make
+
+
+@pytest.fixture
+def port(demo: Connection, private_network: list[Json], unique: Callable[[str], str]) -> Iterator[Any]:
+    """A port of the user's own, with an address of the user's choice."""
+    subnet = demo.network.find_subnet("private-v4", ignore_missing=False)
+    address = str(ipaddress.ip_network(subnet.cidr)[123])
+    made = demo.network.create_port(
+        name=unique("port"),
+        network_id=private_network[0]["uuid"],
+        fixed_ips=[{"subnet_id": subnet.id, "ip_address": address}],
+    )
+    yield made
+    demo.network.delete_port(made, ignore_missing=True)
+
+
+def test_a_users_own_port_survives_the_server(
+    port: Any, launch: Launcher, servers: Servers, demo: Connection, admin: Connection
+) -> None:
+    server = launch("borrower", networks=[{"port": port.id}])
+    wanted = {fixed["ip_address"] for fixed in port.fixed_ips}
+    assert {*servers.addresses(server["id"]), *servers.addresses(server["id"], 6)} == wanted
+    servers.delete(server["id"])
+    servers.wait_gone(server["id"])
+    left = admin.network.get_port(port.id)
+    assert (left.device_id, left.device_owner, left.binding_host_id) == ("", "", "")
+    assert {fixed["ip_address"] for fixed in left.fixed_ips} == wanted
+    # And it can be used again.
+    again = launch("successor", networks=[{"port": port.id}])
+    assert set(servers.addresses(again["id"])) <= wanted
+
+
+def test_a_port_in_use_is_refused(port: Any, launch: Launcher, servers: Servers) -> None:
+    launch("first", networks=[{"port": port.id}])
+    with pytest.raises(Refused) as refusal:
+        servers.create("second", networks=[{"port": port.id}])
+    assert refusal.value.status == 409
+
+
+def test_a_fixed_address_can_be_asked_for(
+    launch: Launcher, servers: Servers, demo: Connection, private_network: list[Json]
+) -> None:
+    subnet = demo.network.find_subnet("private-v4", ignore_missing=False)
+    address = str(ipaddress.ip_network(subnet.cidr)[124])
+    server = launch("chosen", networks=[{**private_network[0], "fixed_ip": address}])
+    assert servers.addresses(server["id"]) == [address]
+
+
+@pytest.mark.agent
+def test_several_interfaces_come_in_the_order_that_was_asked_for(
+    launch: Launcher,
+    servers: Servers,
+    demo: Connection,
+    networks: Callable[..., Any],
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+) -> None:
+    """Regression: a predecessor named interfaces after ports, never eth0, and routed by the last."""
+    small = networks("10.81.0.0/24", mtu=MTU)
+    plain = networks("10.82.0.0/24")
+    asked = [*private_network, {"uuid": plain.id}, {"uuid": small.id}]
+    server = launch("many", networks=asked, key_name="demo")
+    ports = {port.network_id: port for port in demo.network.ports(device_id=server["id"])}
+    inside = guest_of(server["id"]).wait_ssh()
+    assert inside.ssh("ls /sys/class/net").split() == ["eth0", "eth1", "eth2", "lo"]
+    for number, wanted in enumerate(asked):
+        port = ports[wanted["uuid"]]
+        assert inside.ssh(f"cat /sys/class/net/eth{number}/address") == port.mac_address
+        assert f" {port.fixed_ips[0]['ip_address']}/" in inside.ssh(f"ip -o address show dev eth{number}")
+    assert inside.ssh("cat /sys/class/net/eth2/mtu") == str(MTU)
+    assert len(inside.ssh("ip route | grep '^default'").splitlines()) == 1
+
+
+def test_a_network_that_the_project_has_not_is_refused(servers: Servers, side: Side) -> None:
+    with pytest.raises(Refused) as refusal:
+        servers.create("nowhere", networks=[{"uuid": "00000000-0000-4000-8000-000000000000"}])
+    assert refusal.value.status == 400
+
+
+# ------------------------------------------------------------ several servers
+
+
+@pytest.fixture(scope="module")
+def groups(demo: Connection, unique: Callable[[str], str]) -> Iterator[tuple[Any, Any, Any]]:
+    """A group `inner` that answers pings of the members of `friends` only, and the rule that says so."""
+    network = demo.network
+    inner = network.create_security_group(name=unique("inner"))
+    friends = network.create_security_group(name=unique("friends"))
+    rule = network.create_security_group_rule(
+        security_group_id=inner.id,
+        direction="ingress",
+        ether_type="IPv4",
+        protocol="icmp",
+        remote_group_id=friends.id,
+    )
+    yield inner, friends, rule
+    network.delete_security_group(inner)
+    network.delete_security_group(friends)
+
+
+@pytest.fixture(scope="module")
+def members(groups: tuple[Any, Any, Any], module_launch: Launcher, private_network: list[Json]) -> tuple[Json, Json]:
+    """A server that is in `inner` only, and one that is in `friends`."""
+    inner, friends, _ = groups
+    guarded = module_launch(
+        "guarded", networks=private_network, key_name="demo", security_groups=[{"name": inner.name}]
+    )
+    friend = module_launch(
+        "friend",
+        networks=private_network,
+        key_name="demo",
+        security_groups=[{"name": friends.name}, {"name": "default"}],
+    )
+    return guarded, friend
+
+
+@pytest.mark.agent
+def test_servers_reach_each_other_by_name(
+    server: Json, inside: Guest, members: tuple[Json, Json], demo: Connection, servers: Servers
+) -> None:
+    """The names of ports, answered by the network's own DNS."""
+    _, friend = members
+    [port] = demo.network.ports(device_id=friend["id"])
+    names = [entry["hostname"] for entry in port.dns_assignment or []]
+    if not names:
+        pytest.skip("this cloud's neutron has no DNS extension")
+    assert friend["name"] in names
+    found = inside.ssh(f"nslookup {friend['name']}", check=False)
+    assert servers.addresses(friend["id"])[0] in found
+    assert inside.pings(friend["name"])
+
+
+@pytest.mark.agent
+def test_a_security_group_lets_members_in_and_nobody_else(
+    server: Json,
+    inside: Guest,
+    groups: tuple[Any, Any, Any],
+    members: tuple[Json, Json],
+    servers: Servers,
+    demo: Connection,
+    guest_of: Callable[[str], Guest],
+) -> None:
+    _, _, rule = groups
+    guarded, friend = members
+    target = servers.addresses(guarded["id"])[0]
+    from_friend = guest_of(friend["id"]).wait_ssh()
+    assert from_friend.pings(target), "a member is blocked"
+    assert not inside.pings(target), "a server outside of the group is let in"
+    demo.network.delete_security_group_rule(rule)
+    eventually(lambda: not from_friend.pings(target, 1), "the member blocked after its rule was removed", 20)
+    always(lambda: not from_friend.pings(target, 1), "the member blocked", 3)
+
+
+@pytest.mark.agent
+def test_nobody_can_send_with_a_foreign_address(inside: Guest, members: tuple[Json, Json], servers: Servers) -> None:
+    """Port security drops it; and the server may not have the capability to try in the first place."""
+    _, friend = members
+    target = servers.addresses(friend["id"])[0]
+    inside.ssh("ip address add 10.64.0.200/32 dev eth0", check=False)
+    answer = inside.ssh(f"ping -c 2 -W 1 -I 10.64.0.200 {target}", check=False)
+    assert ", 0% packet loss" not in answer
+    inside.ssh("ip address del 10.64.0.200/32 dev eth0", check=False)

@@ -1,0 +1,220 @@
+"""What happens to servers when the agent, Docker or RabbitMQ goes away and comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Launcher
+from harness.archives import Archive
+from harness.lab import AGENT_PROGRAM, Lab, Side
+from harness.servers import Json, Refused, Servers
+from harness.waiting import eventually
+
+pytestmark = [pytest.mark.agent, pytest.mark.disruptive]
+
+OVS_AGENT = "neutron-ovs"
+
+
+def started_at(lab: Lab, server_id: str) -> str:
+    return lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{server_id}")
+
+
+def kill_agent(lab: Lab) -> None:
+    """kill -9, and wait until supervisor has started another."""
+    before = lab.pid(AGENT_PROGRAM)
+    assert before
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: lab.pid(AGENT_PROGRAM) not in (0, before), "the agent started again", 30)
+
+
+def wait_answering(servers: Servers, server_id: str) -> None:
+    """Wait until the agent answers calls about a server."""
+
+    def answers() -> bool:
+        try:
+            servers.console(server_id, 1)
+        except Refused:
+            return False
+        return True
+
+    eventually(answers, "the agent answers", 60)
+
+
+@contextlib.contextmanager
+def without(lab: Lab, program: str) -> Iterator[None]:
+    """Stop a program of the cloud for a while."""
+    lab.supervisorctl("stop", program)
+    try:
+        yield
+    finally:
+        lab.supervisorctl("start", program)
+
+
+def wait_network_agent(lab: Lab, admin_servers: Servers, since: float) -> None:
+    """Wait until the Open vSwitch agent has reported after `since` (it wires ports from then on)."""
+
+    def reported() -> bool:
+        for agent in admin_servers.connection.network.agents(agent_type="Open vSwitch agent", host=lab.host):
+            seen = time.mktime(time.strptime(agent.last_heartbeat_at[:19], "%Y-%m-%d %H:%M:%S")) - time.timezone
+            return seen >= since
+        return False
+
+    eventually(reported, "a report of the Open vSwitch agent", 90)
+
+
+# ------------------------------------------------------------ the agent
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_a_restart_of_the_agent_leaves_running_servers_alone(
+    lab: Lab, launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable, how: str
+) -> None:
+    server_id = launch("steady", networks=private_network, key_name="demo")["id"]
+    inside = guest_of(server_id).wait_ssh()
+    before = started_at(lab, server_id)
+    if how == "kill":
+        kill_agent(lab)
+    else:
+        lab.supervisorctl("restart", AGENT_PROGRAM)
+    wait_answering(servers, server_id)
+    assert started_at(lab, server_id) == before
+    assert servers.get(server_id)["status"] == "ACTIVE"
+    assert inside.ssh("echo here") == "here"
+    # It is the agent's again: the next request is served.
+    servers.action(server_id, "os-stop")
+    servers.wait(server_id, "SHUTOFF")
+
+
+def test_a_server_that_ended_while_the_agent_was_away_is_shut_off(lab: Lab, launch: Launcher, servers: Servers) -> None:
+    server_id = launch("mortal")["id"]
+    with without(lab, AGENT_PROGRAM):
+        lab.docker("kill", f"nova-{server_id}")
+    servers.wait(server_id, "SHUTOFF", 60)
+
+
+def test_what_was_asked_while_the_agent_was_away_is_done_when_it_is_back(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    stopped, deleted = launch("stopped")["id"], launch("deleted")["id"]
+    with without(lab, AGENT_PROGRAM):
+        servers.action(stopped, "os-stop")
+        servers.delete(deleted)
+        waiting = launch.request("waiting")
+    servers.wait(stopped, "SHUTOFF", 60)
+    servers.wait_gone(deleted)
+    servers.wait(waiting, "ACTIVE")
+
+
+def test_a_stopped_server_stays_stopped_over_a_restart(lab: Lab, launch: Launcher, servers: Servers) -> None:
+    server_id = launch("asleep")["id"]
+    servers.action(server_id, "os-stop")
+    servers.wait(server_id, "SHUTOFF")
+    kill_agent(lab)
+    wait_answering(servers, server_id)
+    assert servers.get(server_id)["status"] == "SHUTOFF"
+    servers.action(server_id, "os-start")
+    servers.wait(server_id, "ACTIVE")
+
+
+def _wait_spawning(servers: Servers, server_id: str, lab: Lab) -> None:
+    """The build has its network namespace and waits for its port to be wired."""
+    eventually(lambda: servers.get(server_id)["OS-EXT-STS:task_state"] == "spawning", "spawning", 30)
+    eventually(lambda: f"nova-{server_id}" in lab.run(["ip", "netns", "list"]), "the namespace", 30)
+
+
+def test_a_server_that_is_still_built_can_be_deleted_at_once(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
+) -> None:
+    """The port is never wired, so that the build waits; a delete does not wait with it."""
+    begin = time.time()
+    with without(lab, OVS_AGENT):
+        server_id = launch.request("unborn", networks=private_network)
+        _wait_spawning(servers, server_id, lab)
+        servers.delete(server_id)
+        servers.wait_gone(server_id, 30)
+    wait_network_agent(lab, admin_servers, begin)
+
+
+def test_an_agent_that_dies_while_it_builds_leaves_no_task_and_nothing_else(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
+) -> None:
+    begin = time.time()
+    with without(lab, OVS_AGENT):
+        server_id = launch.request("interrupted", networks=private_network)
+        _wait_spawning(servers, server_id, lab)
+        kill_agent(lab)
+        server = servers.wait(server_id, "ERROR", 60)
+    assert server["OS-EXT-STS:task_state"] is None
+    servers.delete(server_id)
+    servers.wait_gone(server_id)
+    wait_network_agent(lab, admin_servers, begin)
+
+
+def test_an_agent_that_dies_while_it_deletes_finishes_the_delete_later(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    server_id = launch("half-gone")["id"]
+    dockerd = lab.pid("dockerd")
+    # A Docker that does not answer holds the delete where it is.
+    os.kill(dockerd, signal.SIGSTOP)
+    try:
+        servers.delete(server_id)
+        eventually(lambda: servers.get(server_id)["OS-EXT-STS:task_state"] == "deleting", "deleting", 10)
+        time.sleep(2)
+        kill_agent(lab)
+    finally:
+        os.kill(dockerd, signal.SIGCONT)
+    servers.wait_gone(server_id, 60)
+
+
+# ------------------------------------------------------------ RabbitMQ
+
+
+def test_a_restart_of_rabbitmq_heals(lab: Lab, launch: Launcher, servers: Servers, side: Side) -> None:
+    server_id = launch("patient")["id"]
+    before = lab.pid(AGENT_PROGRAM)
+    lab.supervisorctl("restart", "rabbitmq")
+    wait_answering(servers, server_id)
+    assert lab.pid(AGENT_PROGRAM) == before, "the agent did not survive"
+    assert servers.get(server_id)["status"] == "ACTIVE"
+
+    def launches() -> bool:
+        # The rest of the cloud heals too, each service in its own time.
+        try:
+            server = servers.wait(launch.request("healed"), "ACTIVE", 60)
+        except (AssertionError, Refused):
+            return False
+        return bool(server)
+
+    eventually(launches, "a launch that succeeds", 120)
+
+
+# ------------------------------------------------------------ Docker
+
+
+def test_without_docker_requests_fail_clearly_and_all_is_well_when_it_is_back(
+    lab: Lab, launch: Launcher, servers: Servers, tiny: Archive
+) -> None:
+    running, doomed = launch("running")["id"], launch("doomed")["id"]
+    with without(lab, "dockerd"):
+        failed = launch.failing("too-early")
+        assert "docker" in failed["fault"]["message"].lower(), failed["fault"]
+        # The containers ended with their engine. Whatever Nova makes of that, no task is left over.
+        servers.wait_idle(running)
+        servers.delete(doomed)
+        time.sleep(3)
+    # A delete that failed without Docker may be asked for again.
+    servers.delete(doomed)
+    servers.wait_gone(doomed)
+    servers.wait_idle(running)
+    if servers.get(running)["status"] == "ACTIVE":
+        servers.action(running, "os-stop")
+    servers.wait(running, "SHUTOFF", 60)
+    servers.action(running, "os-start")
+    servers.wait(running, "ACTIVE", 60)
+    launch("later")

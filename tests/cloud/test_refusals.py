@@ -1,0 +1,221 @@
+"""What the agent does not do: refused with words that a user understands, and the server stays usable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Launcher
+from harness.servers import Json, Refused, Servers, wait_event
+from openstack.connection import Connection
+
+pytestmark = pytest.mark.agent
+
+
+@pytest.fixture(scope="module")
+def shared(module_launch: Launcher) -> str:
+    return str(module_launch("refusing")["id"])
+
+
+@pytest.fixture
+def server_id(shared: str, servers: Servers) -> Iterator[str]:
+    """A server that must be as usable after the refusal as before."""
+    yield shared
+    server = servers.wait_idle(shared)
+    assert server["status"] == "ACTIVE", f"{server['status']}: {server.get('fault')}"
+    assert server["OS-EXT-STS:power_state"] == 1
+    assert servers.console(shared, 1)
+
+
+def _assert_a_sentence(text: str | None) -> None:
+    assert text, "no reason is given"
+    assert len(text) > 15 and " " in text, f"not a sentence: {text!r}"
+    assert "Traceback" not in text
+    assert "Unexpected API Error" not in text
+
+
+ACCEPTED_AND_REFUSED_LATER = [
+    ("suspend", None, "compute_suspend_instance"),
+    ("rescue", {}, "compute_rescue_instance"),
+    ("trigger_crash_dump", None, "compute_trigger_crash_dump"),
+]
+"""Actions that the API answers with 202 before the host sees them: the event carries the reason."""
+
+
+@pytest.mark.parametrize(("action", "arguments", "event_name"), ACCEPTED_AND_REFUSED_LATER)
+def test_an_action_is_refused_in_its_event(
+    server_id: str,
+    servers: Servers,
+    admin_servers: Servers,
+    action: str,
+    arguments: Json | None,
+    event_name: str,
+) -> None:
+    admin_servers.action(server_id, action, arguments)
+    event = wait_event(admin_servers, server_id, event_name)
+    assert event.result == "Error"
+    _assert_a_sentence(event.details)
+
+
+def test_the_user_who_asked_sees_the_reason(server_id: str, servers: Servers, admin_servers: Servers) -> None:
+    servers.action(server_id, "suspend")
+    wait_event(admin_servers, server_id, "compute_suspend_instance")
+    [newest, *_] = servers.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]
+    shown = servers.request("GET", f"/servers/{server_id}/os-instance-actions/{newest['request_id']}")
+    assert shown["instanceAction"]["message"] == "Error"
+    _assert_a_sentence(shown["instanceAction"]["events"][0]["details"])
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments"),
+    [
+        ("shelve", None),
+        ("createBackup", {"name": "refused-backup", "backup_type": "daily", "rotation": 1}),
+    ],
+)
+def test_an_image_that_was_made_for_a_refused_action_is_removed(
+    server_id: str, servers: Servers, admin_servers: Servers, action: str, arguments: Json | None
+) -> None:
+    """The API makes the image before it asks the host; the check for leftovers finds it if it stays."""
+    servers.action(server_id, action, arguments)
+    name = {"shelve": "compute_shelve_instance", "createBackup": "compute_backup_instance"}[action]
+    event = wait_event(admin_servers, server_id, name)
+    assert event.result == "Error"
+    _assert_a_sentence(event.details)
+
+
+def test_a_rebuild_is_refused(server_id: str, servers: Servers, admin_servers: Servers) -> None:
+    image = servers.get(server_id)["image"]["id"]
+    servers.action(server_id, "rebuild", {"imageRef": image})
+    event = wait_event(admin_servers, server_id, "compute_rebuild_instance")
+    assert event.result == "Error"
+    _assert_a_sentence(event.details)
+    assert servers.get(server_id)["image"]["id"] == image
+
+
+def test_a_resize_is_refused_and_what_it_claimed_is_given_back(
+    server_id: str, servers: Servers, admin_servers: Servers, admin: Connection
+) -> None:
+    before = admin.placement.get(f"/allocations/{server_id}").json()["allocations"]
+    flavor = admin.compute.find_flavor("c1.small", ignore_missing=False).id
+    try:
+        servers.action(server_id, "resize", {"flavorRef": flavor})
+    except Refused as refusal:
+        assert refusal.status < 500
+        _assert_a_sentence(refusal.message)
+    else:
+        servers.wait_idle(server_id)
+    after = admin.placement.get(f"/allocations/{server_id}").json()["allocations"]
+    assert {uuid: entry["resources"] for uuid, entry in after.items()} == {
+        uuid: entry["resources"] for uuid, entry in before.items()
+    }
+    migrations = admin_servers.request("GET", f"/os-migrations?instance_uuid={server_id}")["migrations"]
+    assert [migration["status"] for migration in migrations if migration["status"] not in ("error", "failed")] == []
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments"),
+    [
+        ("migrate", None),
+        ("os-migrateLive", {"host": None, "block_migration": "auto"}),
+        ("evacuate", {}),
+    ],
+)
+def test_a_move_is_refused(server_id: str, admin_servers: Servers, action: str, arguments: Json | None) -> None:
+    try:
+        admin_servers.action(server_id, action, arguments)
+    except Refused as refusal:
+        assert refusal.status < 500
+        _assert_a_sentence(refusal.message)
+    else:
+        admin_servers.wait_idle(server_id)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"), [("vnc", "novnc"), ("spice", "spice-html5"), ("serial", "serial"), ("mks", "webmks")]
+)
+def test_a_graphical_or_serial_console_is_refused(server_id: str, servers: Servers, protocol: str, kind: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        servers.request(
+            "POST", f"/servers/{server_id}/remote-consoles", {"remote_console": {"protocol": protocol, "type": kind}}
+        )
+    assert refusal.value.status == 400
+    _assert_a_sentence(refusal.value.message)
+
+
+def test_a_password_is_refused(server_id: str, servers: Servers) -> None:
+    with pytest.raises(Refused) as refusal:
+        servers.action(server_id, "changePassword", {"adminPass": "secret"})
+    assert refusal.value.status in (409, 501)
+    _assert_a_sentence(refusal.value.message)
+
+
+def test_diagnostics_are_refused(server_id: str, admin_servers: Servers) -> None:
+    for microversion in ("2.47", "2.48"):
+        with pytest.raises(Refused) as refusal:
+            admin_servers.request("GET", f"/servers/{server_id}/diagnostics", microversion=microversion)
+        assert refusal.value.status in (400, 501)
+
+
+def test_an_interface_cannot_be_added(server_id: str, servers: Servers, private_network: list[Json]) -> None:
+    with pytest.raises(Refused) as refusal:
+        servers.request(
+            "POST",
+            f"/servers/{server_id}/os-interface",
+            {"interfaceAttachment": {"net_id": private_network[0]["uuid"]}},
+        )
+    assert refusal.value.status in (400, 501)
+    _assert_a_sentence(refusal.value.message)
+
+
+def test_an_interface_cannot_be_taken_away(
+    launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
+) -> None:
+    server = launch("wired", networks=private_network)
+    [interface] = servers.interfaces(server["id"])
+    servers.request("DELETE", f"/servers/{server['id']}/os-interface/{interface['port_id']}")
+    event = wait_event(admin_servers, server["id"], "compute_detach_interface")
+    assert event.result == "Error"
+    _assert_a_sentence(event.details)
+    assert [entry["port_id"] for entry in servers.interfaces(server["id"])] == [interface["port_id"]]
+
+
+@pytest.mark.parametrize(("action", "arguments"), [("addFixedIp", {}), ("removeFixedIp", {"address": "10.64.0.9"})])
+def test_fixed_addresses_cannot_be_changed(
+    server_id: str, admin_servers: Servers, private_network: list[Json], action: str, arguments: Json
+) -> None:
+    """Actions of old API versions, which some clients still use."""
+    if action == "addFixedIp":
+        arguments = {"networkId": private_network[0]["uuid"]}
+    try:
+        admin_servers.action(server_id, action, arguments, microversion="2.43")
+    except Refused as refusal:
+        assert refusal.status < 500
+    admin_servers.wait_idle(server_id)
+
+
+def test_a_volume_cannot_be_attached(
+    server_id: str, servers: Servers, lab: object, demo: Connection, unique: Callable[[str], str]
+) -> None:
+    if "cinder" not in lab.options["extras"]:  # type: ignore[attr-defined]
+        pytest.skip("this cloud has no Cinder; test_messages.py asks the agent directly")
+    volume = demo.block_storage.create_volume(size=1, name=unique("volume"))
+    demo.block_storage.wait_for_status(volume, "available")
+    try:
+        with pytest.raises(Refused) as refusal:
+            servers.request(
+                "POST", f"/servers/{server_id}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume.id}}
+            )
+        assert refusal.value.status == 400
+        _assert_a_sentence(refusal.value.message)
+        assert demo.block_storage.get_volume(volume.id).status == "available"
+    finally:
+        demo.block_storage.delete_volume(volume)
+        demo.block_storage.wait_for_delete(volume)
+
+
+def test_host_actions_are_refused(admin_servers: Servers, side: object) -> None:
+    for action in ("reboot", "shutdown", "startup"):
+        with pytest.raises(Refused) as refusal:
+            admin_servers.request("GET", f"/os-hosts/{side.host}/{action}", microversion="2.42")  # type: ignore[attr-defined]
+        assert refusal.value.status in (400, 501)

@@ -1,0 +1,93 @@
+"""Snapshots: images made of servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Launcher
+from harness.guest import Guest
+from harness.lab import Lab
+from harness.servers import Json, Servers, wait_event
+from harness.waiting import eventually
+from openstack.connection import Connection
+
+pytestmark = pytest.mark.agent
+
+
+@pytest.fixture
+def snapshot(servers: Servers, demo: Connection, unique: Callable[[str], str]) -> Iterator[Callable[[str], str]]:
+    """Takes a snapshot of a server and waits until it can be launched; returns the image's id."""
+    made: list[str] = []
+
+    def take(server_id: str) -> str:
+        made.append(servers.action(server_id, "createImage", {"name": unique("snapshot")})["image_id"])
+        eventually(lambda: demo.image.get_image(made[-1]).status == "active", "the snapshot active", 60)
+        servers.wait_idle(server_id)
+        return made[-1]
+
+    yield take
+    for image_id in made:
+        demo.image.delete_image(image_id, ignore_missing=True)
+
+
+def test_a_snapshot_boots_with_the_files_of_its_server(
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    demo: Connection,
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+    snapshot: Callable[[str], str],
+) -> None:
+    original = launch("original", networks=private_network, key_name="demo")
+    inside = guest_of(original["id"]).wait_ssh()
+    inside.ssh("echo 'written before the snapshot' > /root/note; rm /etc/shells; ln -s /root/note /root/link")
+    image_id = snapshot(original["id"])
+    assert servers.get(original["id"])["status"] == "ACTIVE"
+    assert inside.ssh("cat /root/note") == "written before the snapshot"
+    assert wait_event(admin_servers, original["id"], "compute_snapshot_instance").result == "Success"
+    image = demo.image.get_image(image_id)
+    assert (image.container_format, image.disk_format) == ("docker", "raw")
+    assert image.properties["image_type"] == "snapshot" if "image_type" in image.properties else True
+    assert image.size > 1_000_000
+
+    clone = launch("clone", networks=private_network, key_name="demo", image=image_id)
+    inside_clone = guest_of(clone["id"]).wait_ssh()
+    assert inside_clone.ssh("cat /root/link") == "written before the snapshot"
+    assert inside_clone.ssh("ls /etc/shells", check=False) == ""
+    assert inside_clone.ssh("hostname") == clone["name"]
+
+
+def test_a_stopped_server_can_be_made_an_image(
+    launch: Launcher, servers: Servers, snapshot: Callable[[str], str]
+) -> None:
+    server = launch("still")
+    servers.action(server["id"], "os-stop")
+    servers.wait(server["id"], "SHUTOFF")
+    snapshot(server["id"])
+    assert servers.get(server["id"])["status"] == "SHUTOFF"
+
+
+def test_a_snapshot_leaves_no_image_on_the_host(launch: Launcher, lab: Lab, snapshot: Callable[[str], str]) -> None:
+    """Regression: a predecessor left every committed image behind."""
+    server = launch("tidy")
+    before = set(lab.docker("images", "--all", "--quiet", "--no-trunc").split())
+    snapshot(server["id"])
+    assert set(lab.docker("images", "--all", "--quiet", "--no-trunc").split()) - before == set()
+
+
+def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
+    launch: Launcher, servers: Servers, demo: Connection, unique: Callable[[str], str]
+) -> None:
+    server = launch("hasty")
+    image_id = servers.action(server["id"], "createImage", {"name": unique("hasty")})["image_id"]
+    servers.delete(server["id"])
+    servers.wait_gone(server["id"])
+    # Either it was finished before, or it is gone; a queued or saving image would stay for ever.
+    eventually(
+        lambda: (image := demo.image.find_image(image_id)) is None or image.status in ("active", "deleted"),
+        "the half-made image gone",
+        30,
+    )
+    demo.image.delete_image(image_id, ignore_missing=True)
