@@ -302,8 +302,10 @@ impl Rest {
 }
 
 fn sensitive(token: &SecretString, service: &'static str) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_str(token.expose_secret())
-        .map_err(|_| Error::Identity { service, reason: "the token holds characters that no header can carry".into() })?;
+    let mut value = HeaderValue::from_str(token.expose_secret()).map_err(|_| Error::Identity {
+        service,
+        reason: "the token holds characters that no header can carry".into(),
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -318,9 +320,9 @@ fn without_version(path: &str) -> &str {
 }
 
 fn is_version(segment: &str) -> bool {
-    segment
-        .strip_prefix('v')
-        .is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()) && number.chars().all(|c| c.is_ascii_digit() || c == '.'))
+    segment.strip_prefix('v').is_some_and(|number| {
+        number.starts_with(|c: char| c.is_ascii_digit()) && number.chars().all(|c| c.is_ascii_digit() || c == '.')
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub mod neutron;
 pub mod placement;
 mod retry;
 mod session;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use auth::{AuthConfig, Credentials, Named, Scope};

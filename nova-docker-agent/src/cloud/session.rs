@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::Error;
 use super::answer::{self, Asked};
 use super::auth::{AuthConfig, Credentials, Named, Scope};
 use super::catalog::Catalog;
 use super::client::EndpointConfig;
 use super::retry::{Failure, Retry};
 use super::tls::{http_client, reason};
-use super::Error;
 
 const SERVICE: &str = "keystone";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -72,11 +72,7 @@ impl Session {
         if let Some(url) = &endpoint.endpoint_override {
             return Ok(url.clone());
         }
-        self.login()
-            .await?
-            .catalog
-            .endpoint(endpoint)
-            .map_err(|reason| Error::Identity { service: SERVICE, reason })
+        self.login().await?.catalog.endpoint(endpoint).map_err(|reason| Error::Identity { service: SERVICE, reason })
     }
 
     /// Forgets a token that a service has refused, so that the next call logs in again. Another token is left alone: somebody
@@ -128,7 +124,9 @@ impl Session {
                 Ok(response) if response.status() == StatusCode::CREATED => {
                     return read_login(response, &asked, started).await;
                 }
-                Ok(response) => Failure::Status(response.status().as_u16(), answer::refusal(response, asked.clone()).await),
+                Ok(response) => {
+                    Failure::Status(response.status().as_u16(), answer::refusal(response, asked.clone()).await)
+                }
                 Err(error) => Failure::Connection(asked.clone().unreachable(reason(&error.without_url()))),
             };
             // A login may be repeated: it only makes a token.
@@ -182,7 +180,9 @@ fn auth_body(auth: &AuthConfig) -> Value {
     let mut body = json!({ "identity": identity });
     match &auth.scope {
         Scope::Unscoped => {}
-        Scope::Project { project, domain } => body["scope"] = json!({ "project": with_domain(project, domain.as_ref()) }),
+        Scope::Project { project, domain } => {
+            body["scope"] = json!({ "project": with_domain(project, domain.as_ref()) })
+        }
         Scope::Domain(domain) => body["scope"] = json!({ "domain": named(domain) }),
         Scope::System => body["scope"] = json!({ "system": { "all": true } }),
     }

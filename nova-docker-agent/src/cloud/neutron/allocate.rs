@@ -137,7 +137,9 @@ impl Neutron {
             return Err(Failed { error, left: Some(bound) });
         }
         if plan.dns && slot.has_dns_domain() {
-            self.name_externally(caller, request, &bound).await.map_err(|error| Failed { error, left: Some(bound.clone()) })?;
+            self.name_externally(caller, request, &bound)
+                .await
+                .map_err(|error| Failed { error, left: Some(bound.clone()) })?;
         }
         Ok(bound)
     }
@@ -169,7 +171,8 @@ impl Neutron {
         }
         let asker = if as_user { caller.clone() } else { caller.as_service() };
         let created = self.create_port(&asker, &port).await;
-        let created = created.map_err(|error| Failed { error: create_error(error, request, slot, address), left: None })?;
+        let created =
+            created.map_err(|error| Failed { error: create_error(error, request, slot, address), left: None })?;
         let allocated = |port| AllocatedPort { port, created: true, tag: slot.tag.clone() };
         if !as_user {
             return Ok(allocated(created));
@@ -261,8 +264,12 @@ fn create_error(error: Error, request: &AllocateRequest, slot: &Slot, address: O
     match error.code() {
         Some("OverQuota") => NetworkError::PortLimitExceeded { project: request.project_id.clone() },
         Some("IpAddressGenerationFailure" | "ExternalIpAddressExhausted") => NetworkError::NoMoreFixedIps { network },
-        Some("IpAddressInUse" | "IpAddressAlreadyAllocated") => NetworkError::FixedIpAlreadyInUse { address: address() },
-        Some("InvalidIpForNetwork" | "InvalidIpForSubnet") => NetworkError::InvalidFixedIp { address: address(), network },
+        Some("IpAddressInUse" | "IpAddressAlreadyAllocated") => {
+            NetworkError::FixedIpAlreadyInUse { address: address() }
+        }
+        Some("InvalidIpForNetwork" | "InvalidIpForSubnet") => {
+            NetworkError::InvalidFixedIp { address: address(), network }
+        }
         Some("PortSecurityAndIPRequiredForSecurityGroups") => NetworkError::SecurityGroupCannotBeApplied { network },
         Some("NetworkNotFound") => NetworkError::NetworkNotFound { network },
         _ => error.into(),

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::network_info::{
-    FixedAddress, GatewayAddress, NetworkInfo, SubnetMeta, Vif, VifAddress, VifNetwork, VifNetworkMeta, VifRoute, VifSubnet,
+    FixedAddress, GatewayAddress, NetworkInfo, SubnetMeta, Vif, VifAddress, VifNetwork, VifNetworkMeta, VifRoute,
+    VifSubnet,
 };
 use super::{Allocation, FloatingIp, Network, Neutron, Port, Subnet, distinct, filters};
 use crate::cloud::{Caller, Error};
@@ -218,9 +219,10 @@ fn vif_subnet(port: &Port, subnet: &Subnet, around: &Surroundings) -> VifSubnet 
 }
 
 fn fixed_address(port: &Port, ip: &str, around: &Surroundings) -> FixedAddress {
-    let floating = around.floating_ips.iter().filter(|floating| {
-        floating.port_id == Some(port.id) && floating.fixed_ip_address.as_deref() == Some(ip)
-    });
+    let floating = around
+        .floating_ips
+        .iter()
+        .filter(|floating| floating.port_id == Some(port.id) && floating.fixed_ip_address.as_deref() == Some(ip));
     FixedAddress {
         address: ip.to_owned(),
         kind: "fixed".into(),

@@ -49,11 +49,11 @@ impl Neutron {
             .await
             .map_err(|error| DeallocateError::List { instance: instance_uuid, error })?;
         let preserved = |port: &Port| {
-            requested_ports.contains(&port.id)
-                || cache.0.iter().any(|vif| vif.id == port.id && vif.preserve_on_delete)
+            requested_ports.contains(&port.id) || cache.0.iter().any(|vif| vif.id == port.id && vif.preserve_on_delete)
         };
         let results = join_all(ports.iter().map(|port| async move {
-            let result = if preserved(port) { self.unbind(caller, port).await } else { self.remove(caller, port).await };
+            let result =
+                if preserved(port) { self.unbind(caller, port).await } else { self.remove(caller, port).await };
             result.map_err(|error| (port.id, error))
         }))
         .await;

@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn keys_that_are_new_to_us_survive_at_every_level() {
-        let mut value: Value = serde_json::from_str(include_str!("../../../tests/wire/rest/network_info.json")).unwrap();
+        let mut value: Value =
+            serde_json::from_str(include_str!("../../../tests/wire/rest/network_info.json")).unwrap();
         value[0]["future"] = 1.into();
         value[0]["network"]["future"] = 2.into();
         value[0]["network"]["meta"]["future"] = 3.into();

@@ -56,11 +56,10 @@ impl Neutron {
 
     async fn plan_as(&self, caller: &Caller, request: &AllocateRequest) -> Result<Plan, NetworkError> {
         let service = caller.as_service();
-        let (slots, security_groups, dns) = tokio::try_join!(
-            self.slots(caller, request),
-            self.security_group_ids(caller, request),
-            async { Ok::<_, NetworkError>(self.has_extension(&service, "dns-integration").await?) },
-        )?;
+        let (slots, security_groups, dns) =
+            tokio::try_join!(self.slots(caller, request), self.security_group_ids(caller, request), async {
+                Ok::<_, NetworkError>(self.has_extension(&service, "dns-integration").await?)
+            },)?;
         for slot in &slots {
             if slot.network.external && !slot.network.shared && !request.is_admin {
                 return Err(NetworkError::ExternalNetworkAttachForbidden { network: slot.network.id });
