@@ -341,6 +341,8 @@ def environment(layout: Layout, program: Program) -> dict[str, str]:
     if python:
         # Native threads by the dozen: without the limit glibc keeps an arena of memory for each.
         base |= {"MALLOC_ARENA_MAX": "2", "PYTHONWARNINGS": "ignore"}
+        # setproctitle would write its titles over the environment, and with it over STATE_VARIABLE.
+        base["SPT_NOENV"] = "1"
     return base | dict(program.environment)
 
 

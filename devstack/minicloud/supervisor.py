@@ -42,7 +42,6 @@ def configuration(layout: Layout, programs: Iterable[Program]) -> Ini:
             "logfile": f"{layout.log}/supervisord.log",
             "pidfile": f"{layout.run}/supervisord.pid",
             "childlogdir": str(layout.log),
-            "environment": f'{STATE_VARIABLE}="{layout.root}"',
             "minfds": 4096,
         },
         "rpcinterface:supervisor": {
@@ -137,6 +136,7 @@ class Supervisor:
         process.run(
             [f"{self._layout.venv}/bin/supervisord", "-c", config],
             log=self._layout.log / "supervisord-start.log",
+            env=process.clean_environment(**{STATE_VARIABLE: str(self._layout.root)}),
         )
         wait_until(self.answers, 30, "supervisord to answer")
 
