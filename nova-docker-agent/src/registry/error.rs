@@ -32,6 +32,9 @@ pub enum Error {
     /// dockerd takes a registry without TLS on loopback only, and nobody else should see it.
     #[error("the image registry must listen on a loopback address, not on {address}")]
     NotLoopback { address: SocketAddr },
+    /// The last lease of the image was dropped.
+    #[error("image {image} was closed while it was being read")]
+    Closed { image: String },
     /// The registry is shutting down.
     #[error("the image registry is shutting down")]
     ShuttingDown,

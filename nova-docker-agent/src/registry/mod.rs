@@ -11,14 +11,26 @@
 //! A layer is known by its digest: whoever can name a digest in an image of theirs is taken to have the layer, by this
 //! cache as by dockerd's own layer store.
 
+mod archive;
+mod cache;
+mod counters;
 mod digest;
 mod error;
+mod fetch;
+mod http;
+mod image;
 mod lease;
+mod manifest;
 mod server;
 mod source;
+mod spool;
+mod stream;
+#[cfg(test)]
+mod testing;
 
+pub use counters::Counters;
 pub use digest::Digest;
 pub use error::{Error, Problem};
 pub use lease::{Lease, Reference};
-pub use server::{Counters, Registry, RegistryConfig};
+pub use server::{Registry, RegistryConfig};
 pub use source::{ImageDescriptor, Source, SourceBody, SourceError};

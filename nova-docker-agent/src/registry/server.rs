@@ -1,12 +1,31 @@
 //! The registry as a whole.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::Error;
-use super::lease::Lease;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::archive::layout;
+use super::cache::{Cache, Pins};
+use super::counters::{Counters, count};
+use super::error::{Error, Problem};
+use super::fetch::Fetcher;
+use super::http::auth::{Secret, USERNAME};
+use super::http::path::NAMESPACE;
+use super::http::{self, Service, listener};
+use super::image::Image;
+use super::lease::{Lease, Leases, Reference};
+use super::manifest::Platform;
 use super::source::{ImageDescriptor, Source};
+
+/// Indexes that are kept in memory. Each is a few kilobytes, mostly the image's configuration.
+const KNOWN_IMAGES: usize = 64;
 
 /// How to run a [`Registry`].
 #[derive(Clone, Debug)]
@@ -19,30 +38,25 @@ pub struct RegistryConfig {
     pub cache_size: u64,
 }
 
-/// What the registry has done since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Layers read from the image service, and their bytes.
-    pub layer_reads: u64,
-    pub layer_bytes: u64,
-    /// Reads of archive indexes (tar headers, manifests, configurations) from the image service, and their bytes.
-    pub index_reads: u64,
-    pub index_bytes: u64,
-    /// Requests for a layer that was cached, that joined a read under way, and that started a read.
-    pub hits: u64,
-    pub joins: u64,
-    pub misses: u64,
-    /// Bytes of layers sent to clients.
-    pub served_bytes: u64,
-    /// Layers removed to keep within the cache's size.
-    pub evictions: u64,
-}
-
 /// A running registry. Clones share it.
 #[derive(Clone)]
 pub struct Registry {
     address: SocketAddr,
+    shared: Arc<Shared>,
 }
+
+struct Shared {
+    service: Arc<Service>,
+    platform: Platform,
+    known: Mutex<HashMap<Content, Known>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// One content of one image.
+type Content = (Uuid, u64, String);
+/// Its index, once somebody has read it.
+type Known = Arc<OnceCell<Arc<Image>>>;
 
 impl Registry {
     /// Opens the cache, listens and serves.
@@ -50,16 +64,52 @@ impl Registry {
     /// # Errors
     /// [`Error::NotLoopback`], [`Error::Listen`] and [`Error::Cache`].
     pub async fn start(config: RegistryConfig) -> Result<Self, Error> {
-        Ok(Self { address: config.listen })
+        let address = config.listen;
+        if !address.ip().is_loopback() {
+            return Err(Error::NotLoopback { address });
+        }
+        let opened = tokio::task::spawn_blocking(move || Cache::open(&config.cache_directory, config.cache_size));
+        let cache = opened.await.unwrap_or(Err(Error::ShuttingDown))?;
+        let listen = async {
+            let listener = TcpListener::bind(address).await?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let (address, listener) =
+            listen.await.map_err(|cause: std::io::Error| Error::Listen { address, cause: Arc::new(cause) })?;
+        let service = Arc::new(Service {
+            secret: Secret::generate(),
+            leases: Arc::new(Leases::default()),
+            fetcher: Fetcher::new(cache),
+        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(listener::serve(listener, http::router(service.clone()), stop.clone()));
+        let platform = Platform::host();
+        Ok(Self { address, shared: Arc::new(Shared { service, platform, known: Mutex::default(), stop, tasks }) })
     }
 
     /// Reads the index of `image` through `source`, and opens the image to dockerd until the lease is dropped.
     ///
     /// # Errors
     /// [`Error::BadImage`] when the image is not usable on this host, [`Error::Source`] when it could not be read.
-    pub async fn open(&self, image: &ImageDescriptor, source: Arc<dyn Source>) -> Result<Lease, Error> {
-        drop((image, source));
-        Err(Error::ShuttingDown)
+    pub async fn open(&self, descriptor: &ImageDescriptor, source: Arc<dyn Source>) -> Result<Lease, Error> {
+        let label = descriptor.label();
+        if self.shared.stop.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        if descriptor.container_format != "docker" {
+            let problem = Problem::ContainerFormat { found: descriptor.container_format.clone() };
+            return Err(Error::BadImage { image: label, problem });
+        }
+        let (image, spooled) = self.shared.image(descriptor, &source, &label).await?;
+        let Service { secret, leases, fetcher } = &*self.shared.service;
+        let pins = fetcher.cache.pin(image.layers.keys().copied());
+        drop(spooled);
+        let reference = Reference {
+            name: format!("{}/{NAMESPACE}/{}@{}", self.address, descriptor.id, image.manifest.digest),
+            username: USERNAME.into(),
+            secret: secret.value(),
+        };
+        Ok(leases.open((descriptor.id, label), image, source, pins, reference))
     }
 
     /// Where it listens.
@@ -69,9 +119,74 @@ impl Registry {
 
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
-        Counters::default()
+        let fetcher = &self.shared.service.fetcher;
+        fetcher.tally.read(fetcher.cache.evictions())
     }
 
-    /// Stops taking requests, waits for those under way, and gives up reads that nobody waits for.
-    pub async fn shutdown(&self) {}
+    /// Stops taking requests, waits for those under way, but not for long, and gives up reads from the image service.
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        self.shared.service.fetcher.shutdown().await;
+    }
+}
+
+impl Shared {
+    /// The index of an image: the one that is known, when the content is the same, or read now. Whoever else asks for it
+    /// meanwhile waits for that reading.
+    async fn image(
+        &self,
+        descriptor: &ImageDescriptor,
+        source: &Arc<dyn Source>,
+        label: &str,
+    ) -> Result<(Arc<Image>, Option<Pins>), Error> {
+        let Some(hash) = &descriptor.content_hash else { return self.read(descriptor, source, label).await };
+        let known = self.known((descriptor.id, descriptor.size, hash.clone()));
+        let mut fresh = None;
+        let read = async {
+            let (image, spooled) = self.read(descriptor, source, label).await?;
+            fresh = Some(spooled);
+            Ok(image)
+        };
+        let image = known.get_or_try_init(|| read).await?.clone();
+        if let Some(spooled) = fresh {
+            return Ok((image, spooled));
+        }
+        let cache = &self.service.fetcher.cache;
+        let pins = cache.pin(image.layers.keys().copied());
+        if image.sequential && !image.layers.keys().all(|digest| cache.get(digest).is_some()) {
+            // One pass through the file, rather than one for each layer.
+            return self.read(descriptor, source, label).await;
+        }
+        // Another user read the index; this one must be allowed to read the image as well.
+        let allowed = source.read(Some(0..1)).await;
+        match allowed {
+            Ok(_) | Err(super::SourceError::RangeUnsupported) => Ok((image, Some(pins))),
+            Err(cause) => Err(Error::Source { image: label.to_owned(), cause }),
+        }
+    }
+
+    async fn read(
+        &self,
+        descriptor: &ImageDescriptor,
+        source: &Arc<dyn Source>,
+        label: &str,
+    ) -> Result<(Arc<Image>, Option<Pins>), Error> {
+        let fetcher = &self.service.fetcher;
+        count(&fetcher.tally.indexes, 1);
+        let read = layout::read_image(source.clone(), descriptor.size, &fetcher.cache, &self.platform).await;
+        let (image, pins) = read.map_err(|failure| failure.of(label))?;
+        count(&fetcher.tally.index_reads, image.reads);
+        Ok((Arc::new(image), pins))
+    }
+
+    fn known(&self, content: Content) -> Known {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_IMAGES && !known.contains_key(&content) {
+            let any = known.keys().next().cloned();
+            any.and_then(|content| known.remove(&content));
+        }
+        known.entry(content).or_default().clone()
+    }
 }

@@ -24,6 +24,16 @@ pub struct ImageDescriptor {
     pub content_hash: Option<String>,
 }
 
+impl ImageDescriptor {
+    /// The image in messages.
+    pub(super) fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{:?} ({})", name.chars().take(100).collect::<String>(), self.id),
+            None => self.id.to_string(),
+        }
+    }
+}
+
 /// The stored file of one image, readable with the credentials of one caller.
 pub trait Source: Send + Sync {
     /// Reads the bytes `range` of the file, or all of it.

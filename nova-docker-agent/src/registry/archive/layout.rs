@@ -1,0 +1,306 @@
+//! The two layouts of a `docker save` archive, and the image in it.
+//!
+//! Docker before 25, and most other tools: `manifest.json` names the configuration and the layers, uncompressed tar files
+//! whose digests are the `diff_ids` of the configuration. Docker from 25 on, and OCI tools: an OCI image layout
+//! (`index.json`, `blobs/sha256/HEX`), with `manifest.json` besides it for older Dockers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oci_spec::image::ImageConfiguration;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::super::cache::{Cache, Pins};
+use super::super::digest::Digest;
+use super::super::error::Problem;
+use super::super::image::{Document, Image, Layer};
+use super::super::manifest::{self, Descriptor, Index, Manifest, Platform};
+use super::super::source::Source;
+use super::{Archive, Failure};
+
+/// Of `manifest.json`, `index.json` and OCI manifests, in bytes: what registries allow.
+const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+/// Of an image's configuration, in bytes.
+const MAX_CONFIG: u64 = 8 * 1024 * 1024;
+/// Storage drivers end at 128 layers or so.
+const MAX_LAYERS: usize = 512;
+/// Indexes within indexes.
+const MAX_DEPTH: usize = 4;
+/// Manifests that an archive's indexes name.
+const MAX_MANIFESTS: usize = 256;
+
+/// Reads the index of the archive that is `size` bytes long, and the image for `platform` in it. The pins keep what was put
+/// into the cache on the way.
+pub async fn read_image(
+    source: Arc<dyn Source>,
+    size: u64,
+    cache: &Arc<Cache>,
+    platform: &Platform,
+) -> Result<(Image, Option<Pins>), Failure> {
+    let mut archive = Archive::open(source, size, cache).await?;
+    let image = match archive.find("index.json") {
+        Some(_) => oci(&mut archive, platform).await?,
+        None => legacy(&mut archive).await?,
+    };
+    check_platform(&image.configuration, platform)?;
+    Ok((image, archive.into_pins()))
+}
+
+/// One image in `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Vec<String>,
+}
+
+async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
+    let Some(bytes) = archive.read("manifest.json", MAX_MANIFEST).await? else {
+        return Err(no_manifest(archive).into());
+    };
+    let saved: Vec<Saved> = parse("manifest.json", &bytes)?;
+    let names = || saved.iter().map(|saved| saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config).clone());
+    let [saved] = saved.as_slice() else {
+        return Err(match saved.len() {
+            0 => bad("manifest.json", "it names no image").into(),
+            _ => Problem::SeveralImages { names: names().collect() }.into(),
+        });
+    };
+    let config = required(archive, &saved.config, MAX_CONFIG).await?;
+    let configuration: ImageConfiguration = parse(&saved.config, &config)?;
+    let diff_ids = configuration.rootfs().diff_ids();
+    check_layers(saved.layers.len(), diff_ids.len(), &saved.config)?;
+    let mut descriptors = vec![];
+    let mut layers = HashMap::new();
+    for (path, diff_id) in saved.layers.iter().zip(diff_ids) {
+        let (digest, layer) = legacy_layer(archive, path, diff_id, &saved.config).await?;
+        descriptors.push(Descriptor::new(manifest::OCI_LAYER, digest, layer.size()));
+        layers.insert(digest, layer);
+    }
+    let config = Document::new(manifest::OCI_CONFIG, config);
+    let described = Descriptor::new(manifest::OCI_CONFIG, config.digest, config.bytes.len() as u64);
+    let built = Manifest::build(described, descriptors).map_err(|error| bad("manifest.json", &error.to_string()))?;
+    let manifest = Document::new(manifest::OCI_MANIFEST, built);
+    Ok(Image { manifest, config, configuration, layers, sequential: archive.is_sequential(), reads: archive.reads() })
+}
+
+/// A layer is served as it is stored: uncompressed, so that its digest is its diff_id.
+async fn legacy_layer(
+    archive: &mut Archive,
+    path: &str,
+    diff_id: &str,
+    config: &str,
+) -> Result<(Digest, Layer), Failure> {
+    let name = super::walker::resolve("", path).ok_or_else(|| Problem::Missing { file: path.to_owned() })?;
+    let range = archive.find(&name).ok_or_else(|| Problem::Missing { file: path.to_owned() })?;
+    let digest: Digest = diff_id.parse().map_err(|_| bad(config, "a diff_id is not a sha256 digest"))?;
+    if let Some(compression) = compression(&archive.magic(&range).await?) {
+        let media_type = format!("a {compression} file in a `docker save` archive");
+        return Err(Problem::UnsupportedLayer { layer: path.to_owned(), media_type }.into());
+    }
+    if let Some(found) = archive.digest(&range)
+        && found != digest
+    {
+        return Err(Problem::DigestMismatch { expected: digest, found }.into());
+    }
+    Ok((digest, Layer { range }))
+}
+
+/// What a layer that is no plain tar archive is compressed with.
+fn compression(magic: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 4] =
+        [(b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")];
+    KNOWN.iter().find(|(start, _)| magic.starts_with(start)).map(|(_, name)| *name)
+}
+
+fn no_manifest(archive: &Archive) -> Problem {
+    let reason = match archive.is_file_system() {
+        true => "it is a container's file system, as `docker export` writes it",
+        false => "there is no manifest.json in it",
+    };
+    Problem::NotADockerArchive { reason: reason.into() }
+}
+
+async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Failure> {
+    let (descriptor, bytes) = choose(archive, platform).await?;
+    let file = descriptor.digest.clone();
+    let manifest: Manifest = parse(&file, &bytes)?;
+    let config = blob(archive, &manifest.config, MAX_CONFIG).await?;
+    let configuration: ImageConfiguration = parse(&manifest.config.digest, &config)?;
+    check_layers(manifest.layers.len(), configuration.rootfs().diff_ids().len(), &manifest.config.digest)?;
+    let mut layers = HashMap::new();
+    for layer in &manifest.layers {
+        check_layer(layer)?;
+        let (digest, path) = locate(layer)?;
+        let range = archive.find(&path).ok_or(Problem::Missing { file: path.clone() })?;
+        if range.end - range.start != layer.size {
+            return Err(bad(&path, "it has another size than its manifest says").into());
+        }
+        if let Some(found) = archive.digest(&range)
+            && found != digest
+        {
+            return Err(Problem::DigestMismatch { expected: digest, found }.into());
+        }
+        layers.insert(digest, Layer { range });
+    }
+    let manifest_type = if descriptor.media_type.is_empty() { manifest::OCI_MANIFEST } else { &descriptor.media_type };
+    let config = Document::new(&manifest.config.media_type, config);
+    let manifest = Document::new(manifest_type, bytes);
+    Ok(Image { manifest, config, configuration, layers, sequential: archive.is_sequential(), reads: archive.reads() })
+}
+
+/// Whether dockerd can, and may, use a layer that is described so.
+fn check_layer(layer: &Descriptor) -> Result<(), Problem> {
+    if !layer.is_layer() {
+        let media_type = shorten(&layer.media_type);
+        return Err(Problem::UnsupportedLayer { layer: shorten(&layer.digest), media_type });
+    }
+    // A client would go to whatever address an image's owner writes there, as the host.
+    if !layer.urls.is_empty() {
+        return Err(bad(&layer.digest, "its manifest sends the client to another address for it"));
+    }
+    Ok(())
+}
+
+/// The one manifest for `platform` among those that the archive's indexes name. Of an image for several platforms, usually
+/// only one was saved: what is named and not there is passed over.
+async fn choose(archive: &mut Archive, platform: &Platform) -> Result<(Descriptor, Bytes), Failure> {
+    let found = manifests(archive).await?;
+    if found.is_empty() {
+        return Err(bad("index.json", "no image that it names is in the archive").into());
+    }
+    let mut fitting = vec![];
+    let mut others = vec![];
+    for (descriptor, bytes) in found {
+        let declared = platform_of(archive, &descriptor, &bytes).await?;
+        if platform.runs(&declared) {
+            fitting.push((descriptor, bytes, declared))
+        } else {
+            others.push(declared.to_string())
+        }
+    }
+    // An image for the host itself goes before one that its processor also runs.
+    if fitting.iter().any(|(_, _, declared)| declared == platform) {
+        fitting.retain(|(_, _, declared)| declared == platform);
+    }
+    match fitting.len() {
+        0 => Err(Problem::Platform { found: others.join(", "), host: platform.to_string() }.into()),
+        1 => Ok(fitting.swap_remove(0)).map(|(descriptor, bytes, _)| (descriptor, bytes)),
+        _ => {
+            let name = |descriptor: &Descriptor| {
+                let named = descriptor.annotation("io.containerd.image.name");
+                let named = named.or_else(|| descriptor.annotation("org.opencontainers.image.ref.name"));
+                named.unwrap_or(&descriptor.digest).to_owned()
+            };
+            Err(Problem::SeveralImages { names: fitting.iter().map(|(descriptor, ..)| name(descriptor)).collect() }
+                .into())
+        }
+    }
+}
+
+/// The manifests in the archive, each once, however many names it has.
+async fn manifests(archive: &mut Archive) -> Result<Vec<(Descriptor, Bytes)>, Failure> {
+    let bytes = required(archive, "index.json", MAX_MANIFEST).await?;
+    let index: Index = parse("index.json", &bytes)?;
+    let mut waiting: Vec<_> = index.manifests.into_iter().rev().map(|descriptor| (descriptor, 0)).collect();
+    let mut found: Vec<(Descriptor, Bytes)> = vec![];
+    let mut named = 0;
+    while let Some((descriptor, depth)) = waiting.pop() {
+        named += 1;
+        if named > MAX_MANIFESTS || depth > MAX_DEPTH {
+            return Err(bad("index.json", "it names too many manifests").into());
+        }
+        if descriptor.is_attestation() || found.iter().any(|(known, _)| known.digest == descriptor.digest) {
+            continue;
+        }
+        let (_, path) = locate(&descriptor)?;
+        if archive.find(&path).is_none() {
+            continue;
+        }
+        if descriptor.is_index() {
+            let index: Index = parse(&path, &blob(archive, &descriptor, MAX_MANIFEST).await?)?;
+            waiting.extend(index.manifests.into_iter().rev().map(|descriptor| (descriptor, depth + 1)));
+        } else if descriptor.is_manifest() {
+            let bytes = blob(archive, &descriptor, MAX_MANIFEST).await?;
+            found.push((descriptor, bytes));
+        }
+    }
+    Ok(found)
+}
+
+/// What a manifest is for: its descriptor says so, or its configuration.
+async fn platform_of(archive: &mut Archive, descriptor: &Descriptor, manifest: &[u8]) -> Result<Platform, Failure> {
+    if let Some(platform) = &descriptor.platform {
+        return Ok(platform.clone());
+    }
+    let manifest: Manifest = parse(&descriptor.digest, manifest)?;
+    let config = blob(archive, &manifest.config, MAX_CONFIG).await?;
+    Ok(parse(&manifest.config.digest, &config)?)
+}
+
+/// The content of a small blob, verified.
+async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Failure> {
+    let (expected, path) = locate(descriptor)?;
+    let bytes = required(archive, &path, limit).await?;
+    if bytes.len() as u64 != descriptor.size {
+        return Err(bad(&path, "it has another size than its manifest says").into());
+    }
+    let found = Digest::of(&bytes);
+    if found != expected {
+        return Err(bad(&path, &format!("its digest is {found}, not that of its name")).into());
+    }
+    Ok(bytes)
+}
+
+fn locate(descriptor: &Descriptor) -> Result<(Digest, String), Problem> {
+    let digest = descriptor.digest.parse::<Digest>();
+    let digest = digest.map_err(|_| bad("the OCI layout", "a digest in it is not a sha256 digest"))?;
+    Ok((digest, format!("blobs/sha256/{}", digest.hex())))
+}
+
+async fn required(archive: &mut Archive, path: &str, limit: u64) -> Result<Bytes, Failure> {
+    archive.read(path, limit).await?.ok_or_else(|| Problem::Missing { file: shorten(path) }.into())
+}
+
+fn check_layers(named: usize, diff_ids: usize, config: &str) -> Result<(), Problem> {
+    if named > MAX_LAYERS {
+        return Err(Problem::TooManyLayers { found: named, limit: MAX_LAYERS });
+    }
+    if named != diff_ids {
+        return Err(bad(config, &format!("it has {diff_ids} diff_ids, and the manifest {named} layers")));
+    }
+    if named == 0 {
+        return Err(bad(config, "it has no layers: there is nothing to run"));
+    }
+    Ok(())
+}
+
+fn check_platform(configuration: &ImageConfiguration, host: &Platform) -> Result<(), Problem> {
+    let architecture = configuration.architecture().to_string();
+    let found = Platform { os: configuration.os().to_string(), architecture };
+    if host.runs(&found) {
+        return Ok(());
+    }
+    Err(Problem::Platform { found: shorten(&found.to_string()), host: host.to_string() })
+}
+
+fn parse<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| bad(file, &error.to_string()))
+}
+
+fn bad(file: &str, reason: &str) -> Problem {
+    Problem::BadMetadata { file: shorten(file), reason: shorten(reason) }
+}
+
+/// Messages repeat what the image says, which may be anything.
+fn shorten(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! The index of a `docker save` archive: which file is where, and the small files in it.
+
+pub mod layout;
+pub mod reader;
+pub mod walker;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cache::{BeginError, Cache, Pins};
+use super::digest::Digest;
+use super::error::{Error, Problem};
+use super::source::{Source, SourceError};
+use super::spool;
+use reader::{Forward, Reader, Window};
+use walker::{Entry, Kind, Walker};
+
+/// Files up to this size that pass through the window are kept: manifests and configurations, mostly.
+const SMALL: u64 = 64 * 1024;
+/// All of them together.
+const SMALL_TOTAL: u64 = 4 * 1024 * 1024;
+/// How many bytes tell the compression of a file.
+const MAGIC: u64 = 6;
+/// Links that are followed from one name.
+const MAX_LINKS: usize = 16;
+
+/// What stopped the reading of an archive.
+pub enum Failure {
+    Problem(Problem),
+    Source(SourceError),
+    /// The cache, while the archive was written to it.
+    Begin(BeginError),
+    Other(Error),
+}
+
+impl Failure {
+    /// The error, for whoever needs `image`.
+    pub fn of(self, image: &str) -> Error {
+        let image = image.to_owned();
+        match self {
+            Self::Problem(problem) => Error::BadImage { image, problem },
+            Self::Source(cause) => Error::Source { image, cause },
+            Self::Begin(error) => error.of(&image),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// An archive whose headers were all read.
+pub struct Archive {
+    files: HashMap<String, Kind>,
+    contents: Contents,
+}
+
+/// Where the files' contents are to be had.
+enum Contents {
+    /// In the store, by range; small ones, and the first bytes of others, were seen on the way. By where they begin.
+    Ranged { window: Window, seen: HashMap<u64, Bytes> },
+    /// In the cache: the store has no ranges, so that all was kept as it streamed by. By where they begin.
+    Spooled { cache: Arc<Cache>, digests: HashMap<u64, Digest>, pins: Pins },
+}
+
+impl Archive {
+    /// Reads the headers of the archive, `size` bytes long.
+    pub async fn open(source: Arc<dyn Source>, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
+        if size == 0 {
+            return Err(Problem::NotATar { found: "it is empty" }.into());
+        }
+        match Reader::open(source, size).await? {
+            Reader::Ranged(window) => Self::by_range(window, size).await,
+            Reader::Sequential(forward) => Self::in_one_pass(forward, size, cache).await,
+        }
+    }
+
+    async fn by_range(mut window: Window, size: u64) -> Result<Self, Failure> {
+        let mut walker = Walker::new(size);
+        let mut files = HashMap::new();
+        let mut seen = HashMap::new();
+        let mut room = SMALL_TOTAL;
+        while let Some(range) = walker.wants()? {
+            let bytes = window.read(range).await?;
+            let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
+            if let Kind::File(range) = &kind {
+                // Of a big one, enough to tell its compression.
+                let length = range.end - range.start;
+                let kept = if length <= SMALL.min(room) { length } else { length.min(MAGIC) };
+                if let Some(content) = window.peek(range.start..range.start + kept) {
+                    room = room.saturating_sub(kept);
+                    // A copy: a slice would keep the whole window in memory.
+                    seen.insert(range.start, Bytes::copy_from_slice(&content));
+                }
+            }
+            files.insert(path, kind);
+        }
+        Ok(Self { files, contents: Contents::Ranged { window, seen } })
+    }
+
+    async fn in_one_pass(mut forward: Forward, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
+        let mut walker = Walker::new(size);
+        let mut files = HashMap::new();
+        let mut digests = HashMap::new();
+        let mut pins = Pins::none(cache);
+        while let Some(range) = walker.wants()? {
+            let bytes = forward.read(range).await?;
+            let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
+            if let Kind::File(range) = &kind {
+                let digest = spool::keep(cache, &mut pins, &mut forward, range.clone()).await?;
+                digests.insert(range.start, digest);
+            }
+            files.insert(path, kind);
+        }
+        Ok(Self { files, contents: Contents::Spooled { cache: cache.clone(), digests, pins } })
+    }
+
+    /// Where the content of the file `path` is; links are followed.
+    pub fn find(&self, path: &str) -> Option<Range<u64>> {
+        let mut path = path;
+        for _ in 0..=MAX_LINKS {
+            match self.files.get(path)? {
+                Kind::File(range) => return Some(range.clone()),
+                Kind::Link(target) => path = target,
+                Kind::Other => return None,
+            }
+        }
+        None
+    }
+
+    /// The content of a small file; `None` if there is none of that name.
+    pub async fn read(&mut self, path: &str, limit: u64) -> Result<Option<Bytes>, Failure> {
+        let Some(range) = self.find(path) else { return Ok(None) };
+        let length = range.end - range.start;
+        if length > limit {
+            return Err(Problem::TooLarge { what: path.to_owned(), found: length, limit }.into());
+        }
+        self.bytes(range).await.map(Some)
+    }
+
+    /// The first bytes of a file, to tell its compression.
+    pub async fn magic(&mut self, range: &Range<u64>) -> Result<Bytes, Failure> {
+        self.bytes(range.start..range.end.min(range.start + MAGIC)).await
+    }
+
+    async fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, Failure> {
+        let length = (range.end - range.start) as usize;
+        match &mut self.contents {
+            Contents::Ranged { window, seen } => match seen.get(&range.start) {
+                Some(content) if content.len() >= length => Ok(content.slice(..length)),
+                _ => Ok(window.read(range).await?),
+            },
+            Contents::Spooled { cache, digests, .. } => {
+                let digest = digests.get(&range.start).copied();
+                let blob = digest.and_then(|digest| cache.get(&digest));
+                let blob = blob.ok_or_else(|| ended(range.start))?;
+                Ok(blob.read(0..length as u64).await?)
+            }
+        }
+    }
+
+    /// The digest of the file with this content, when it was kept in the cache as it streamed by.
+    pub fn digest(&self, range: &Range<u64>) -> Option<Digest> {
+        match &self.contents {
+            Contents::Ranged { .. } => None,
+            Contents::Spooled { digests, .. } => digests.get(&range.start).copied(),
+        }
+    }
+
+    /// Keeps what was spooled from eviction, for as long as the result lives.
+    pub fn into_pins(self) -> Option<Pins> {
+        match self.contents {
+            Contents::Ranged { .. } => None,
+            Contents::Spooled { pins, .. } => Some(pins),
+        }
+    }
+
+    /// How many requests to the store it took so far.
+    pub fn reads(&self) -> u64 {
+        match &self.contents {
+            Contents::Ranged { window, .. } => window.reads(),
+            Contents::Spooled { .. } => 1,
+        }
+    }
+
+    /// Whether the store cannot read ranges.
+    pub fn is_sequential(&self) -> bool {
+        matches!(self.contents, Contents::Spooled { .. })
+    }
+
+    /// Whether the archive holds a container's file system, as `docker export` writes it.
+    pub fn is_file_system(&self) -> bool {
+        ["etc", "usr", "bin", "dev"].iter().filter(|name| self.files.contains_key(**name)).count() >= 2
+    }
+}
+
+fn ended(position: u64) -> SourceError {
+    reader::ended(position)
+}

@@ -1,0 +1,496 @@
+//! Layers that are kept on this host, by digest.
+//!
+//! ```text
+//! CACHE/blobs/sha256/HEX      complete and verified: a file gets here by renaming, after it was synced
+//! CACHE/partial/PROCESS/FILE  being written; of processes that are gone, removed when the next one starts
+//! CACHE/lock                  held while a process starts
+//! ```
+//!
+//! Several processes may share a directory. Each keeps the size of the whole within its own bound.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::digest::Digest;
+use super::error::Error;
+
+/// What is left free on the file system for everything else.
+const MARGIN: u64 = 64 * 1024 * 1024;
+
+/// The layers on this host.
+pub struct Cache {
+    blobs: PathBuf,
+    partial: PathBuf,
+    limit: u64,
+    state: Mutex<State>,
+    /// Changes when a blob may have lost its last pin.
+    unpinned: watch::Sender<()>,
+    evictions: AtomicU64,
+    /// Tells other processes that `partial` is in use.
+    _alive: Flock<File>,
+}
+
+#[derive(Default)]
+struct State {
+    blobs: HashMap<Digest, Kept>,
+    pins: HashMap<Digest, usize>,
+    /// Bytes of `blobs`.
+    total: u64,
+    /// Bytes that partial files were begun for.
+    reserved: u64,
+    clock: u64,
+}
+
+struct Kept {
+    size: u64,
+    /// On the clock of `State`.
+    used: u64,
+}
+
+impl Cache {
+    /// Opens the cache in `directory`, which is made if it does not exist, and removes what was left half-written.
+    pub fn open(directory: &Path, limit: u64) -> Result<Arc<Self>, Error> {
+        let blobs = directory.join("blobs/sha256");
+        let partials = directory.join("partial");
+        for path in [&blobs, &partials] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|cause| Error::cache("create", path, cause))?;
+        }
+        let starting = lock(&directory.join("lock"), FlockArg::LockExclusive)?;
+        remove_leftovers(&partials)?;
+        let partial = partials.join(Uuid::new_v4().to_string());
+        fs::create_dir(&partial).map_err(|cause| Error::cache("create", &partial, cause))?;
+        let alive = lock(&partial.join("lock"), FlockArg::LockExclusive)?;
+        drop(starting);
+        let state = Mutex::new(scan(&blobs)?);
+        let (unpinned, _) = watch::channel(());
+        Ok(Arc::new(Self { blobs, partial, limit, state, unpinned, evictions: AtomicU64::new(0), _alive: alive }))
+    }
+
+    /// The blob of this digest, if it is there.
+    pub fn get(&self, digest: &Digest) -> Option<Blob> {
+        let path = self.path(digest);
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let mut state = self.state();
+        let (size, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!("layer cache: cannot open {}: {error}", path.display());
+                }
+                state.forget(digest);
+                return None;
+            }
+        };
+        if state.blobs.get(digest).is_some_and(|kept| kept.size != size) {
+            tracing::warn!("layer cache: {} was altered: it is read again from its image", path.display());
+            state.forget(digest);
+            return None;
+        }
+        state.remember(*digest, size);
+        // Only the order of eviction after a restart depends on it.
+        if let Err(error) = file.set_modified(SystemTime::now()) {
+            tracing::debug!("layer cache: cannot touch {}: {error}", path.display());
+        }
+        Some(Blob { file: Arc::new(file), size, path: Arc::new(path) })
+    }
+
+    /// Begins a file for a blob of `size` bytes, for which room is made.
+    ///
+    /// # Errors
+    /// There is no room ([`NoRoom`]), or the file cannot be made.
+    pub fn begin(self: &Arc<Self>, size: u64) -> Result<Partial, BeginError> {
+        self.make_room(size)?;
+        let path = self.partial.join(Uuid::new_v4().to_string());
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = Arc::new(file.map_err(|cause| Error::cache("create", &path, cause))?);
+        self.state().reserved += size;
+        Ok(Partial { cache: self.clone(), file, path: Arc::new(path), reserved: size, written: 0 })
+    }
+
+    /// Keeps these blobs, present or still to come, from eviction.
+    pub fn pin(self: &Arc<Self>, digests: impl IntoIterator<Item = Digest>) -> Pins {
+        let mut pins = Pins::none(self);
+        digests.into_iter().for_each(|digest| pins.add(digest));
+        pins
+    }
+
+    /// Waits until nothing pins this blob.
+    pub async fn unpinned(&self, digest: &Digest) {
+        let mut changes = self.unpinned.subscribe();
+        while self.state().pins.contains_key(digest) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// How many blobs were removed to make room.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of complete blobs.
+    pub fn total(&self) -> u64 {
+        self.state().total
+    }
+
+    fn make_room(&self, size: u64) -> Result<(), BeginError> {
+        self.trim(size);
+        loop {
+            let available = self.available()?;
+            let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
+            if available >= needed {
+                return Ok(());
+            }
+            if !self.evict_one() {
+                return Err(BeginError::NoRoom(NoRoom { needed: size, available, directory: self.blobs.clone() }));
+            }
+        }
+    }
+
+    fn available(&self) -> Result<u64, Error> {
+        let stat = nix::sys::statvfs::statvfs(&self.blobs);
+        let stat = stat.map_err(|errno| Error::cache("measure", &self.blobs, errno.into()))?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    /// Evicts until `coming` more bytes fit into the bound, or nothing more can be evicted.
+    fn trim(&self, coming: u64) {
+        while self.total().saturating_add(coming) > self.limit && self.evict_one() {}
+    }
+
+    /// Removes the blob that was not used for longest and that nothing pins.
+    fn evict_one(&self) -> bool {
+        let mut state = self.state();
+        let unpinned = state.blobs.iter().filter(|(digest, _)| !state.pins.contains_key(*digest));
+        let Some(digest) = unpinned.min_by_key(|(_, kept)| kept.used).map(|(digest, _)| *digest) else { return false };
+        state.forget(&digest);
+        // Under the lock, so that the file cannot be opened, and pinned, in between.
+        let path = self.path(&digest);
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("layer cache: cannot remove {}: {error}", path.display()),
+        }
+        true
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.blobs.join(digest.hex())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remember(&mut self, digest: Digest, size: u64) {
+        self.clock += 1;
+        let kept = Kept { size, used: self.clock };
+        if self.blobs.insert(digest, kept).is_none() {
+            self.total += size;
+        }
+    }
+
+    fn forget(&mut self, digest: &Digest) {
+        if let Some(kept) = self.blobs.remove(digest) {
+            self.total -= kept.size;
+        }
+    }
+}
+
+fn lock(path: &Path, kind: FlockArg) -> Result<Flock<File>, Error> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(|cause| Error::cache("open", path, cause))?;
+    Flock::lock(file, kind).map_err(|(_, errno)| Error::cache("lock", path, errno.into()))
+}
+
+/// Removes the partial files of processes that are gone.
+fn remove_leftovers(partials: &Path) -> Result<(), Error> {
+    let entries = fs::read_dir(partials).map_err(|cause| Error::cache("list", partials, cause))?;
+    for entry in entries {
+        let path = entry.map_err(|cause| Error::cache("list", partials, cause))?.path();
+        if lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).is_err() && path.join("lock").exists() {
+            continue;
+        }
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|cause| Error::cache("remove", &path, cause))?;
+    }
+    Ok(())
+}
+
+/// The blobs that are there, in the order in which they were used.
+fn scan(blobs: &Path) -> Result<State, Error> {
+    let failed = |cause| Error::cache("list", blobs, cause);
+    let mut found = vec![];
+    for entry in fs::read_dir(blobs).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let metadata = entry.metadata().map_err(failed)?;
+        let digest = entry.file_name().to_str().and_then(|name| format!("sha256:{name}").parse::<Digest>().ok());
+        match digest {
+            Some(digest) if metadata.is_file() => {
+                found.push((metadata.modified().map_err(failed)?, digest, metadata.len()))
+            }
+            _ => tracing::warn!("layer cache: {} does not belong there and is left alone", entry.path().display()),
+        }
+    }
+    found.sort();
+    let mut state = State::default();
+    found.into_iter().for_each(|(_, digest, size)| state.remember(digest, size));
+    Ok(state)
+}
+
+/// A blob, or the beginning of one. It stays readable when its file is renamed or removed.
+#[derive(Clone)]
+pub struct Blob {
+    file: Arc<File>,
+    path: Arc<PathBuf>,
+    pub size: u64,
+}
+
+impl Blob {
+    /// The bytes of `range`, which must be within what was written.
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let Self { file, path, .. } = self.clone();
+        let read = move || {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            file.read_exact_at(&mut bytes, range.start).map_err(|cause| Error::cache("read", path.as_ref(), cause))?;
+            Ok(Bytes::from(bytes))
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::ShuttingDown))
+    }
+}
+
+/// A blob that is being written. The file is removed when this is dropped before [`Partial::store`].
+pub struct Partial {
+    cache: Arc<Cache>,
+    file: Arc<File>,
+    path: Arc<PathBuf>,
+    reserved: u64,
+    written: u64,
+}
+
+impl Partial {
+    /// Reads what is being written; `size` is what it will have.
+    pub fn blob(&self) -> Blob {
+        Blob { file: self.file.clone(), path: self.path.clone(), size: self.reserved }
+    }
+
+    /// Appends. Blocks.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all_at(bytes, self.written);
+        written.map_err(|cause| Error::cache("write", self.path.as_ref(), cause))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Keeps it as the blob with this digest, which the caller has verified. Blocks until it is on the disk, so that a
+    /// blob is whole even if the host stops at once.
+    pub fn store(self, digest: Digest) -> Result<(), Error> {
+        self.file.sync_data().map_err(|cause| Error::cache("sync", self.path.as_ref(), cause))?;
+        let target = self.cache.path(&digest);
+        let renamed = fs::rename(self.path.as_ref(), &target);
+        renamed.map_err(|cause| Error::cache("rename to", &target, cause))?;
+        self.cache.state().remember(digest, self.written);
+        self.cache.trim(0);
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.cache.state().reserved -= self.reserved;
+        match fs::remove_file(self.path.as_ref()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("layer cache: cannot remove {}: {error}", self.path.display());
+            }
+            // It may have been stored.
+            _ => {}
+        }
+    }
+}
+
+/// The file system has no room for a blob.
+#[derive(Debug)]
+pub struct NoRoom {
+    pub needed: u64,
+    pub available: u64,
+    pub directory: PathBuf,
+}
+
+/// Why a blob could not be begun.
+#[derive(Debug)]
+pub enum BeginError {
+    NoRoom(NoRoom),
+    Failed(Error),
+}
+
+impl From<Error> for BeginError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl BeginError {
+    /// The error, for whoever needs the blob of `image`.
+    pub fn of(self, image: &str) -> Error {
+        match self {
+            Self::Failed(error) => error,
+            Self::NoRoom(NoRoom { needed, available, directory }) => {
+                Error::NoSpace { image: image.to_owned(), needed, available, directory }
+            }
+        }
+    }
+}
+
+/// Blobs that are not evicted while this lives.
+pub struct Pins {
+    cache: Arc<Cache>,
+    digests: Vec<Digest>,
+}
+
+impl Pins {
+    /// Pins nothing yet.
+    pub fn none(cache: &Arc<Cache>) -> Self {
+        Self { cache: cache.clone(), digests: vec![] }
+    }
+
+    /// Pins one more.
+    pub fn add(&mut self, digest: Digest) {
+        *self.cache.state().pins.entry(digest).or_default() += 1;
+        self.digests.push(digest);
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut state = self.cache.state();
+        for digest in &self.digests {
+            if let Some(count) = state.pins.get_mut(digest) {
+                *count -= 1;
+                if *count == 0 {
+                    state.pins.remove(digest);
+                }
+            }
+        }
+        drop(state);
+        self.cache.unpinned.send_replace(());
+        self.cache.trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(cache: &Arc<Cache>, content: &[u8]) -> Digest {
+        let mut partial = cache.begin(content.len() as u64).unwrap();
+        partial.write(content).unwrap();
+        let digest = Digest::of(content);
+        partial.store(digest).unwrap();
+        digest
+    }
+
+    fn files(directory: &Path) -> usize {
+        fs::read_dir(directory).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn a_blob_survives_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let digest = keep(&Cache::open(directory.path(), 1000).unwrap(), b"layer");
+        let cache = Cache::open(directory.path(), 1000).unwrap();
+        assert_eq!(cache.total(), 5);
+        assert_eq!(cache.get(&digest).unwrap().read(1..5).await.unwrap(), "ayer");
+    }
+
+    #[test]
+    fn the_blob_that_was_not_used_for_longest_is_evicted() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 250).unwrap();
+        let old = keep(&cache, &[1; 100]);
+        let new = keep(&cache, &[2; 100]);
+        assert!(cache.get(&old).is_some());
+        keep(&cache, &[3; 100]);
+        assert!(cache.get(&old).is_some());
+        assert!(cache.get(&new).is_none());
+        assert_eq!((cache.total(), cache.evictions()), (200, 1));
+    }
+
+    #[test]
+    fn a_pinned_blob_is_not_evicted_until_its_last_pin_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 0).unwrap();
+        let digest = Digest::of(&[1; 100]);
+        let first = cache.pin([digest]);
+        let second = cache.pin([digest]);
+        keep(&cache, &[1; 100]);
+        drop(first);
+        assert!(cache.get(&digest).is_some());
+        drop(second);
+        assert!(cache.get(&digest).is_none());
+        assert_eq!(files(&directory.path().join("blobs/sha256")), 0);
+    }
+
+    #[test]
+    fn what_a_dead_process_left_half_written_is_removed_and_what_a_living_one_writes_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let partials = directory.path().join("partial");
+        let living = Cache::open(directory.path(), 1000).unwrap();
+        let half = living.begin(10).unwrap();
+        fs::create_dir(partials.join("dead")).unwrap();
+        fs::write(partials.join("dead/lock"), b"").unwrap();
+        fs::write(partials.join("dead/half"), b"half").unwrap();
+        let _second = Cache::open(directory.path(), 1000).unwrap();
+        assert!(!partials.join("dead").exists());
+        assert!(half.path.exists());
+        let path = half.path.clone();
+        drop(half);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_blob_that_another_process_stored_or_removed_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let one = Cache::open(directory.path(), 1000).unwrap();
+        let other = Cache::open(directory.path(), 1000).unwrap();
+        let digest = keep(&one, b"layer");
+        assert!(other.get(&digest).is_some());
+        fs::remove_file(one.path(&digest)).unwrap();
+        assert!(other.get(&digest).is_none());
+        assert_eq!(other.total(), 0);
+    }
+
+    #[test]
+    fn a_blob_whose_size_changed_on_the_disk_is_not_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 1000).unwrap();
+        let digest = keep(&cache, b"layer");
+        fs::write(cache.path(&digest), b"lay").unwrap();
+        assert!(cache.get(&digest).is_none());
+    }
+
+    #[test]
+    fn what_cannot_fit_on_the_disk_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), u64::MAX).unwrap();
+        let error = cache.begin(1 << 60).err().unwrap().of("x");
+        assert!(matches!(error, Error::NoSpace { needed, .. } if needed == 1 << 60), "{error}");
+    }
+}

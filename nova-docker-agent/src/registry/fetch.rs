@@ -1,0 +1,235 @@
+//! Reads of layers from the image service: one for each digest at a time, whatever the number of clients that wait for it.
+//!
+//! A read goes to the disk at its own pace and is finished though its client has gone; it is given up only when no open
+//! image has the layer any more. Clients follow it through the file. They are sent the end of a layer only when all of it has
+//! proved to have its digest, so that a bad layer never looks complete; and bytes that are not yet proven go to clients of
+//! the same image only, so that one tenant's bad image costs no other tenant's launch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backon::{BackoffBuilder, ExponentialBackoff};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::archive::reader;
+use super::cache::{Blob, Cache};
+use super::counters::{Tally, count};
+use super::digest::Digest;
+use super::error::{Error, Problem};
+use super::image::Layer;
+use super::lease::OpenImage;
+use super::source::{Source, SourceError};
+use super::spool::{self, Writer};
+
+/// Reads at one time. Each has a thread while it writes.
+const MAX_READS: usize = 16;
+/// How much of the end of a layer is held back until its digest is known.
+const HELD_BACK: u64 = 4096;
+
+/// Begins, shares and remembers reads.
+pub struct Fetcher {
+    pub cache: Arc<Cache>,
+    pub tally: Tally,
+    running: Mutex<HashMap<Digest, Arc<Fetch>>>,
+    permits: Semaphore,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// One read, under way or just over.
+pub struct Fetch {
+    /// The image, and the lease, that it reads for.
+    pub image: Uuid,
+    pub lease: u64,
+    progress: watch::Receiver<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    blob: Option<Blob>,
+    written: u64,
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Reading,
+    /// All of it is there and has the right digest.
+    Verified,
+    Failed(Error),
+}
+
+/// Where a layer is to be had.
+pub enum Place {
+    Cached(Blob),
+    Coming(Arc<Fetch>),
+}
+
+impl Fetcher {
+    pub fn new(cache: Arc<Cache>) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            tally: Tally::default(),
+            running: Mutex::default(),
+            permits: Semaphore::new(MAX_READS),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Finds the layer in the cache, or the read of it that is under way, or begins one from `image`.
+    pub fn locate(self: &Arc<Self>, digest: Digest, layer: &Layer, image: &Arc<OpenImage>) -> Place {
+        let mut running = self.running();
+        // Under the lock: a read leaves the list after its layer has entered the cache.
+        if let Some(fetch) = running.get(&digest) {
+            count(&self.tally.joins, 1);
+            return Place::Coming(fetch.clone());
+        }
+        if let Some(blob) = self.cache.get(&digest).filter(|blob| blob.size == layer.size()) {
+            count(&self.tally.hits, 1);
+            return Place::Cached(blob);
+        }
+        count(&self.tally.misses, 1);
+        let (sender, progress) = watch::channel(Progress::default());
+        let fetch = Arc::new(Fetch { image: image.id, lease: image.lease, progress });
+        running.insert(digest, fetch.clone());
+        drop(running);
+        let (layer, label, source) = (layer.clone(), image.label.clone(), image.source.clone());
+        let job = Job { fetcher: self.clone(), digest, layer, label, source, progress: sender };
+        self.tasks.spawn(job.run());
+        Place::Coming(fetch)
+    }
+
+    /// Gives up all reads, and waits until they have cleaned up.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Fetch>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fetch {
+    /// Waits until there are bytes from `position` on for a client of `image`; returns the file and where they end.
+    pub async fn available(&self, position: u64, image: Uuid) -> Result<(Blob, u64), Error> {
+        let mut progress = self.progress.clone();
+        let shared = image == self.image;
+        let readable = |progress: &Progress| match (&progress.state, &progress.blob) {
+            (State::Verified, Some(blob)) => blob.size,
+            (State::Reading, Some(blob)) if shared => progress.written.min(blob.size.saturating_sub(HELD_BACK)),
+            _ => 0,
+        };
+        let ready = |progress: &Progress| !matches!(progress.state, State::Reading) || readable(progress) > position;
+        let progress = progress.wait_for(|progress| ready(progress)).await.map_err(|_| Error::ShuttingDown)?;
+        match (&progress.state, &progress.blob) {
+            (State::Failed(error), _) => Err(error.clone()),
+            (_, Some(blob)) => Ok((blob.clone(), readable(&progress))),
+            (_, None) => Err(Error::ShuttingDown),
+        }
+    }
+}
+
+/// The task behind a [`Fetch`]. It does not hold the image open: see [`Cache::unpinned`].
+struct Job {
+    fetcher: Arc<Fetcher>,
+    digest: Digest,
+    layer: Layer,
+    label: String,
+    source: Arc<dyn Source>,
+    progress: watch::Sender<Progress>,
+}
+
+impl Job {
+    async fn run(self) {
+        let result = tokio::select! {
+            result = self.fetch() => result,
+            () = self.fetcher.stop.cancelled() => Err(Error::ShuttingDown),
+            () = self.fetcher.cache.unpinned(&self.digest) => Err(Error::Closed { image: self.label.clone() }),
+        };
+        if let Err(error) = &result {
+            tracing::warn!(image = %self.label, layer = %self.digest, "layer was not read: {error}");
+        }
+        self.fetcher.running().remove(&self.digest);
+        if let Err(error) = result {
+            self.progress.send_modify(|progress| progress.state = State::Failed(error));
+        }
+    }
+
+    async fn fetch(&self) -> Result<(), Error> {
+        let _permit = self.fetcher.permits.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        let begun = spool::begin(&self.fetcher.cache, self.layer.size()).await;
+        let partial = begun.map_err(|error| error.of(&self.label))?;
+        self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
+        let sender = self.progress.clone();
+        let writer = Writer::start(partial, move |written| sender.send_modify(|progress| progress.written = written));
+        self.copy(&writer).await?;
+        let (partial, found) = writer.finish().await?;
+        if found != self.digest {
+            let problem = Problem::DigestMismatch { expected: self.digest, found };
+            return Err(Error::BadImage { image: self.label.clone(), problem });
+        }
+        self.progress.send_modify(|progress| progress.state = State::Verified);
+        // Clients have what they asked for; the next one reads the layer again.
+        if let Err(error) = spool::store(partial, self.digest).await {
+            tracing::warn!(layer = %self.digest, "layer was not kept: {error}");
+        }
+        Ok(())
+    }
+
+    /// Reads the layer to its end, going on after interruptions where it was.
+    async fn copy(&self, writer: &Writer) -> Result<(), Error> {
+        let mut position = self.layer.range.start;
+        let mut delays = fresh_delays();
+        while position < self.layer.range.end {
+            let before = position;
+            let Err(cause) = self.copy_some(writer, &mut position).await else { continue };
+            if position > before {
+                delays = fresh_delays();
+            }
+            match delays.next().filter(|_| cause.is_temporary()) {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => return Err(Error::Source { image: self.label.clone(), cause }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn copy_some(&self, writer: &Writer, position: &mut u64) -> Result<(), SourceError> {
+        let tally = &self.fetcher.tally;
+        count(&tally.layer_reads, 1);
+        let end = self.layer.range.end;
+        let mut stream = reader::read_range(&*self.source, *position..end).await?;
+        while *position < end {
+            let chunk = stream.next().await.unwrap_or_else(|| Err(reader::ended(*position)))?;
+            let chunk = cut(chunk, end - *position);
+            let length = chunk.len() as u64;
+            if !writer.write(chunk).await {
+                // The disk failed; the writer knows how, and nothing more is needed from here.
+                *position = end;
+                return Ok(());
+            }
+            *position += length;
+            count(&tally.layer_bytes, length);
+        }
+        Ok(())
+    }
+}
+
+fn fresh_delays() -> ExponentialBackoff {
+    reader::patience().build()
+}
+
+/// At most `limit` bytes of `chunk`: a store may send more than it was asked for.
+fn cut(chunk: Bytes, limit: u64) -> Bytes {
+    let length = usize::try_from(limit).unwrap_or(usize::MAX).min(chunk.len());
+    chunk.slice(..length)
+}
