@@ -105,6 +105,94 @@ impl TransportConfig {
     /// # Errors
     /// One sentence for each value that is not of its option's type.
     pub fn apply_url_options(&mut self) -> Result<(), Vec<String>> {
+        let options = self.url.options.clone();
+        let wrong: Vec<String> = options.iter().filter_map(|(name, value)| self.apply(name, value).err()).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn apply(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let wrong = |expected: &str| format!("option {name} of the transport URL: {value:?} is not {expected}");
+        let flag = || parse_flag(value).ok_or_else(|| wrong("a boolean"));
+        let count = || value.parse::<u32>().map_err(|_| wrong("a number"));
+        let seconds = || count().map(|seconds| Duration::from_secs(seconds.into()));
+        match name {
+            "amqp_durable_queues" => self.durable = flag()?,
+            "amqp_auto_delete" => self.auto_delete = flag()?,
+            "rabbit_ha_queues" => self.ha_queues = flag()?,
+            "rabbit_quorum_queue" => self.quorum = flag()?,
+            "rabbit_quorum_delivery_limit" => self.quorum_delivery_limit = count()?,
+            // The second spelling is that of releases up to Zed.
+            "rabbit_quorum_max_memory_length" | "rabbit_quroum_max_memory_length" => {
+                self.quorum_max_memory_length = count()?;
+            }
+            "rabbit_quorum_max_memory_bytes" | "rabbit_quroum_max_memory_bytes" => {
+                self.quorum_max_memory_bytes = count()?;
+            }
+            "rabbit_transient_quorum_queue" => self.transient_quorum = flag()?,
+            "rabbit_transient_queues_ttl" => self.transient_ttl = seconds()?,
+            "heartbeat_timeout_threshold" => self.heartbeat = seconds()?,
+            "rabbit_qos_prefetch_count" => {
+                self.prefetch = value.parse().map_err(|_| wrong("a number from 0 to 65535"))?;
+            }
+            "rabbit_login_method" => {
+                self.login = Login::parse(value).ok_or_else(|| wrong("PLAIN, AMQPLAIN or EXTERNAL"))?;
+            }
+            "ssl" => self.tls.enabled = flag()?,
+            "ssl_ca_file" => self.tls.ca_file = Some(value.into()),
+            "ssl_cert_file" => self.tls.cert_file = Some(value.into()),
+            "ssl_key_file" => self.tls.key_file = Some(value.into()),
+            "rabbit_retry_interval" => self.retry_interval = seconds()?,
+            "rabbit_interval_max" => self.retry_interval_max = seconds()?,
+            "kombu_missing_consumer_retry_timeout" => self.missing_consumer_timeout = seconds()?,
+            _ => {}
+        }
         Ok(())
+    }
+}
+
+impl Login {
+    /// The mechanism that the option `rabbit_login_method` names.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name.to_ascii_uppercase().as_str() {
+            "AMQPLAIN" => Some(Self::Amqplain),
+            "PLAIN" => Some(Self::Plain),
+            "EXTERNAL" => Some(Self::External),
+            _ => None,
+        }
+    }
+}
+
+fn parse_flag(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> TransportConfig {
+        TransportConfig::new(TransportUrl::parse(url).unwrap())
+    }
+
+    #[test]
+    fn options_of_the_url_win() {
+        let mut config =
+            config("rabbit://h/?ssl=True&ssl_ca_file=/ca.pem&rabbit_quorum_queue=1&rabbit_login_method=plain&other=x");
+        config.quorum = false;
+        config.apply_url_options().unwrap();
+        assert!(config.tls.enabled && config.quorum);
+        assert_eq!(config.tls.ca_file, Some("/ca.pem".into()));
+        assert_eq!(config.login, Login::Plain);
+    }
+
+    #[test]
+    fn every_wrong_option_is_named() {
+        let wrong = config("rabbit://h/?ssl=maybe&heartbeat_timeout_threshold=-1").apply_url_options().unwrap_err();
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong[0].contains("ssl") && wrong[1].contains("heartbeat_timeout_threshold"), "{wrong:?}");
     }
 }
