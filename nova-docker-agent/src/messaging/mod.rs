@@ -23,18 +23,28 @@
 //! waits for its reply until its own deadline, a publish under way is repeated until its own deadline, and a handler
 //! under way goes on and replies over the next connection.
 
+mod calls;
 mod config;
 mod context;
+mod dispatch;
 mod failure;
+mod link;
+mod publisher;
+mod replies;
 mod rpc;
+mod server;
+mod tls;
+mod topology;
 mod transport;
 mod url;
+mod wire;
 
 pub use config::{Login, TlsConfig, TransportConfig};
 pub use context::Context;
 pub use failure::Failure;
 pub use rpc::{CallError, Endpoint, Handler, Request, Rpc, Target};
-pub use transport::{Server, Transport};
+pub use server::Server;
+pub use transport::Transport;
 pub use url::{HostAddress, TransportUrl, UrlError};
 
 /// Why the message bus cannot be used.
@@ -43,12 +53,6 @@ pub enum Error {
     /// A TLS file cannot be read or does not hold what it should.
     #[error("TLS for the message broker: {path}: {reason}")]
     Tls { path: String, reason: String },
-    /// No broker answered in time; `last` is what the last one tried said.
-    #[error("no connection to the message broker ({hosts}) within {seconds} s: {last}")]
-    Unreachable { hosts: String, seconds: u64, last: String },
-    /// The broker refused an operation.
-    #[error("{operation}: {reason}")]
-    Broker { operation: String, reason: String },
     /// A message could not be handed to the broker before its deadline.
     #[error("the message for {destination} could not be delivered to the broker within {seconds} s: {last}")]
     NotPublished { destination: String, seconds: u64, last: String },

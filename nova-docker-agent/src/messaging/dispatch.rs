@@ -1,0 +1,118 @@
+//! Which endpoint a request is for, how a request for none is answered, and which requests came before.
+
+use std::collections::VecDeque;
+
+use super::{Endpoint, Failure, Request};
+
+/// How many unique ids are remembered, as in oslo.messaging: enough for what a broker delivers again.
+const MEMORY: usize = 16;
+
+/// Says whether one of the endpoints serves the request.
+///
+/// # Errors
+/// What the caller gets when none does.
+pub(super) fn dispatch(endpoints: &[Endpoint], request: &Request) -> Result<(), Failure> {
+    let served = endpoints
+        .iter()
+        .any(|endpoint| endpoint.namespace == request.namespace && compatible(&endpoint.version, &request.version));
+    if !served {
+        return Err(Failure::unsupported_version(&request.version, &request.method));
+    }
+    // Names that are private in Python are no methods of an interface.
+    if request.method.starts_with('_') { Err(Failure::no_such_method(&request.method)) } else { Ok(()) }
+}
+
+/// The same major version, and at most the minor version that is offered.
+fn compatible(offered: &str, requested: &str) -> bool {
+    match (version(offered), version(requested)) {
+        (Some((major, minor)), Some((wanted_major, wanted_minor))) => major == wanted_major && wanted_minor <= minor,
+        _ => false,
+    }
+}
+
+/// `x.y` or `x.y.z`; the third part is of no importance.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.splitn(3, '.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Some((major, minor)),
+        (Some(Ok(major)), None) => Some((major, 0)),
+        _ => None,
+    }
+}
+
+/// The unique ids of the last requests. A broker, or a sender that lost its connection, may deliver a request twice.
+#[derive(Default)]
+pub(super) struct Duplicates {
+    seen: VecDeque<String>,
+}
+
+impl Duplicates {
+    /// Remembers an id; true when it was known.
+    pub(super) fn check(&mut self, unique_id: &str) -> bool {
+        if unique_id.is_empty() {
+            return false;
+        }
+        if self.seen.iter().any(|seen| seen == unique_id) {
+            return true;
+        }
+        if self.seen.len() == MEMORY {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(unique_id.to_owned());
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::messaging::Context;
+
+    fn request(namespace: Option<&str>, version: &str, method: &str) -> Request {
+        Request {
+            context: Context::admin(),
+            method: method.to_owned(),
+            args: Map::new(),
+            version: version.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            unique_id: String::new(),
+            is_call: true,
+        }
+    }
+
+    #[test]
+    fn minor_versions_up_to_the_offered_one_are_served() {
+        let endpoints = [Endpoint::new(None, "6.5"), Endpoint::new(Some("baseapi"), "1.1")];
+        for (namespace, version) in
+            [(None, "6.0"), (None, "6.5"), (None, "6"), (None, "6.4.9"), (Some("baseapi"), "1.0")]
+        {
+            assert_eq!(dispatch(&endpoints, &request(namespace, version, "m")), Ok(()), "{namespace:?} {version}");
+        }
+        for (namespace, version) in
+            [(None, "6.6"), (None, "5.0"), (None, "x"), (Some("baseapi"), "6.0"), (Some("y"), "6.0")]
+        {
+            let failure = dispatch(&endpoints, &request(namespace, version, "m")).unwrap_err();
+            assert_eq!(failure.class, "UnsupportedVersion", "{namespace:?} {version}");
+            assert_eq!(failure.module, "oslo_messaging.rpc.dispatcher");
+        }
+    }
+
+    #[test]
+    fn private_methods_are_no_methods() {
+        let failure = dispatch(&[Endpoint::new(None, "6.5")], &request(None, "6.0", "_destroy")).unwrap_err();
+        assert_eq!(failure.class, "NoSuchMethod");
+    }
+
+    #[test]
+    fn the_last_sixteen_ids_are_remembered() {
+        let mut duplicates = Duplicates::default();
+        for id in 0..17 {
+            assert!(!duplicates.check(&id.to_string()));
+        }
+        assert!(duplicates.check("16") && duplicates.check("1"));
+        assert!(!duplicates.check("0"), "the seventeenth last is forgotten");
+        assert!(!duplicates.check("") && !duplicates.check(""), "messages without an id are no duplicates");
+    }
+}

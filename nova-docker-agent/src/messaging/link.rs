@@ -1,0 +1,270 @@
+//! A connection that comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::tcp::{AMQPUriTcpExt, RustlsConnector, TLSConfig};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use rand::seq::SliceRandom;
+use secrecy::ExposeSecret;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::config::Login;
+use super::url::HostAddress;
+use super::{Error, TransportConfig, tls};
+
+/// How long one attempt to connect to one host may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection to one of the brokers, and another one whenever it is lost.
+#[derive(Clone)]
+pub(super) struct Link {
+    state: watch::Receiver<State>,
+    closing: CancellationToken,
+    done: CancellationToken,
+}
+
+#[derive(Clone)]
+enum State {
+    /// No connection; what the last attempt failed with.
+    Down(String),
+    Up(Arc<Session>),
+}
+
+/// The time between a connection and its loss.
+pub(super) struct Session {
+    connection: Connection,
+    lost: CancellationToken,
+    /// Somebody had an error on this session: it may be lost without the supervisor having been told.
+    suspected: Notify,
+}
+
+impl Link {
+    /// Begins to connect, and goes on in the background until [`Self::close`]. `purpose` is for logs and for the broker's
+    /// list of connections.
+    pub(super) async fn start(config: &TransportConfig, purpose: &'static str) -> Result<Self, Error> {
+        let connector = match config.tls.enabled {
+            true => Some(Arc::new(tls::connector(&config.tls).await?)),
+            false => None,
+        };
+        let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
+        let (closing, done) = (CancellationToken::new(), CancellationToken::new());
+        let mut hosts = config.url.hosts.clone();
+        hosts.shuffle(&mut rand::rng());
+        let mut supervisor = Supervisor {
+            config: config.clone(),
+            purpose,
+            connector,
+            hosts,
+            next: 0,
+            state: sender,
+            closing: closing.clone(),
+        };
+        let finished = done.clone().drop_guard();
+        tokio::spawn(async move {
+            supervisor.run().await;
+            drop(finished);
+        });
+        Ok(Self { state, closing, done })
+    }
+
+    /// The session, as soon as there is one.
+    pub(super) async fn session(&self) -> Result<Arc<Session>, Error> {
+        let mut state = self.state.clone();
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Err(Error::Closed),
+            up = state.wait_for(|state| matches!(state, State::Up(_))) => match up.as_deref() {
+                Ok(State::Up(session)) => Ok(session.clone()),
+                _ => Err(Error::Closed),
+            },
+        }
+    }
+
+    /// The session, or why there is none at `deadline`.
+    pub(super) async fn session_before(&self, deadline: Instant) -> Result<Arc<Session>, String> {
+        match tokio::time::timeout_at(deadline, self.session()).await {
+            Ok(session) => session.map_err(|error| error.to_string()),
+            Err(_) => Err(match &*self.state.borrow() {
+                State::Down(last) => last.clone(),
+                State::Up(_) => "connected too late".to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn connected(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(_)) && !self.closing.is_cancelled()
+    }
+
+    /// Resolves when [`Self::close`] was called.
+    pub(super) async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Ends the connection when the guard is dropped.
+    pub(super) fn close_on_drop(&self) -> DropGuard {
+        self.closing.clone().drop_guard()
+    }
+
+    /// Ends the connection for good.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.done.cancelled().await;
+    }
+}
+
+impl Session {
+    /// A new channel.
+    pub(super) async fn channel(&self) -> lapin::Result<Channel> {
+        self.connection.create_channel().await.inspect_err(|_| self.suspected.notify_one())
+    }
+
+    /// Resolves when the connection is gone.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// To be called after an error of a channel, in case it was the connection's.
+    pub(super) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+}
+
+struct Supervisor {
+    config: TransportConfig,
+    purpose: &'static str,
+    connector: Option<Arc<RustlsConnector>>,
+    /// In the order in which they are tried.
+    hosts: Vec<HostAddress>,
+    next: usize,
+    state: watch::Sender<State>,
+    closing: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(&mut self) {
+        let closing = self.closing.clone();
+        loop {
+            let session = tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                session = self.connect() => session,
+            };
+            let up = Arc::new(session);
+            self.state.send_replace(State::Up(up.clone()));
+            let reason = tokio::select! {
+                biased;
+                () = closing.cancelled() => None,
+                reason = self.watch(&up) => Some(reason),
+            };
+            up.lost.cancel();
+            let Some(reason) = reason else {
+                self.state.send_replace(State::Down(Error::Closed.to_string()));
+                if let Err(error) = up.connection.close(200, "closed by the client".into()).await {
+                    tracing::debug!(connection = self.purpose, %error, "the connection to the message broker was closed already");
+                }
+                return;
+            };
+            tracing::warn!(connection = self.purpose, %reason, "lost the connection to the message broker");
+            self.state.send_replace(State::Down(reason));
+        }
+    }
+
+    /// Tries the hosts in turn, with growing pauses after each round, until one answers.
+    async fn connect(&mut self) -> Session {
+        let mut pause = self.config.retry_interval;
+        let mut failures = 0;
+        loop {
+            let host = self.hosts[self.next % self.hosts.len()].clone();
+            let attempt = timeout(CONNECT_TIMEOUT, self.connect_to(&host)).await;
+            let reason = match attempt {
+                Ok(Ok(connection)) => {
+                    tracing::info!(connection = self.purpose, %host, "connected to the message broker");
+                    return Session { connection, lost: CancellationToken::new(), suspected: Notify::new() };
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+            };
+            tracing::warn!(connection = self.purpose, %host, %reason, "cannot connect to the message broker; trying again");
+            self.state.send_replace(State::Down(format!("{host}: {reason}")));
+            self.next += 1;
+            failures += 1;
+            if failures % self.hosts.len() == 0 {
+                // Jitter, so that the hosts of a cloud do not all come back to a restarted broker in the same moment.
+                tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+                pause = (pause * 2).min(self.config.retry_interval_max);
+            }
+        }
+    }
+
+    async fn connect_to(&self, host: &HostAddress) -> lapin::Result<Connection> {
+        let name = format!("{}:{}:{}", self.config.process, std::process::id(), self.purpose);
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let connector = self.connector.clone();
+        let connect = async move |uri: AMQPUri, runtime| {
+            let stream = AMQPUriTcpExt::connect_with_config_async(&uri, TLSConfig::default(), &runtime).await?;
+            match &connector {
+                None => Ok(stream),
+                Some(connector) => Ok(stream.into_rustls(connector, &uri.authority.host).await?),
+            }
+        };
+        Connection::connector(self.uri(host), lapin::runtime::default_runtime()?, connect, properties).await
+    }
+
+    fn uri(&self, host: &HostAddress) -> AMQPUri {
+        AMQPUri {
+            // Always that of an unencrypted connection: TLS is put on top by `connect_to`.
+            scheme: AMQPScheme::AMQP,
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo {
+                    username: host.username.clone(),
+                    password: host.password.expose_secret().to_owned(),
+                },
+                host: host.host.clone(),
+                port: host.port,
+            },
+            vhost: self.config.url.virtual_host.clone(),
+            query: AMQPQueryString {
+                heartbeat: Some(self.config.heartbeat.as_secs().try_into().unwrap_or(u16::MAX)),
+                auth_mechanism: Some(match self.config.login {
+                    Login::Amqplain => SASLMechanism::AMQPlain,
+                    Login::Plain => SASLMechanism::Plain,
+                    Login::External => SASLMechanism::External,
+                }),
+                ..AMQPQueryString::default()
+            },
+        }
+    }
+
+    /// Reports what the broker says about the connection until it is lost, and then why.
+    async fn watch(&self, session: &Session) -> String {
+        let mut events = std::pin::pin!(session.connection.events_listener());
+        let status = session.connection.status();
+        let mut reason = "no reason given".to_owned();
+        // An error before the listener existed made no event.
+        while status.connected() {
+            tokio::select! {
+                () = session.suspected.notified() => {}
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(why)) => tracing::warn!(
+                        connection = self.purpose,
+                        reason = why,
+                        "the message broker takes no messages at this time; they wait here"
+                    ),
+                    Some(Event::ConnectionUnblocked) => {
+                        tracing::info!(connection = self.purpose, "the message broker takes messages again");
+                    }
+                    // May be a channel's: the loop condition tells.
+                    Some(Event::Error(error)) => reason = error.to_string(),
+                    Some(_) => {}
+                    None => break,
+                },
+            }
+        }
+        reason
+    }
+}
