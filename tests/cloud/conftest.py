@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,9 @@ def no_panic(lab: Lab, side: Side) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def unique() -> Callable[[str], str]:
-    """A name that no other resource of this run has."""
-    return lambda stem: f"t{next(_numbers):03d}-{stem}"
+    """A name that no other resource of this run has, nor one that an earlier run left behind."""
+    run = secrets.token_hex(2)
+    return lambda stem: f"t{run}-{next(_numbers)}-{stem}"
 
 
 class Launcher:

@@ -1,0 +1,144 @@
+"""Horizon in a real browser: Debian's chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox",  # the tests run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+_PATIENCE = 60_000
+"""Milliseconds."""
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """A browser with a fresh profile, which Playwright removes afterwards."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+class Dashboard:
+    """What a user does in the dashboard. Every step leaves a picture."""
+
+    def __init__(self, page: Page, url: str, pictures: Path) -> None:
+        self._page = page
+        self._url = url
+        self._pictures = pictures
+        self._taken = 0
+        # A dashboard on a busy machine takes its time.
+        page.set_default_timeout(_PATIENCE)
+        expect.set_options(timeout=_PATIENCE)
+
+    def picture(self, name: str) -> None:
+        self._taken += 1
+        self._page.screenshot(path=self._pictures / f"{self._taken:02d}-{name}.png")
+
+    def log_in(self, user: str, password: str) -> None:
+        self._page.goto(f"{self._url}/auth/login/")
+        self._page.fill("#id_username", user)
+        self._page.fill("#id_password", password)
+        self.picture("login")
+        self._page.click("#loginBtn")
+        self._page.wait_for_url("**/project/**")
+        self.picture("logged-in")
+
+    # ------------------------------------------------------------ the launch dialog
+
+    def launch(self, name: str, image: str, flavor: str, network: str, key: str) -> None:
+        """Launch a server from the dialog under Instances."""
+        self.open_instances()
+        self._page.click("#instances__action_launch-ng")
+        dialog = self._page.locator(".modal-dialog")
+        dialog.locator("input#name").fill(name)
+        self._step(dialog, "Source")
+        self._choose(dialog, image)
+        self.picture("launch-source")
+        self._step(dialog, "Flavor")
+        self._choose(dialog, flavor)
+        self.picture("launch-flavor")
+        self._step(dialog, "Networks")
+        self._choose(dialog, network)
+        self.picture("launch-network")
+        self._step(dialog, "Key Pair")
+        self._choose(dialog, key)
+        self.picture("launch-key")
+        dialog.locator("button.finish").click()
+        expect(dialog).to_have_count(0)
+
+    def _step(self, dialog: Locator, title: str) -> None:
+        dialog.locator(".wizard-nav a").filter(has_text=title).click()
+
+    def _choose(self, dialog: Locator, name: str) -> None:
+        """Move a row of the visible step from `Available` to `Allocated`, unless the dialog did so by itself."""
+        step = dialog.locator("ng-include:visible, .step:visible").last
+        exact = re.compile(rf"^\s*{re.escape(name)}\s*$")
+        allocated = step.locator(".transfer-allocated tr").filter(has=self._page.locator("td", has_text=exact))
+        available = step.locator(".transfer-available tr").filter(has=self._page.locator("td", has_text=exact))
+        expect(allocated.or_(available).first).to_be_visible()
+        if allocated.count() == 0:
+            available.first.locator("button").first.click()
+        expect(allocated.first).to_be_visible()
+
+    # ------------------------------------------------------------ the table of instances
+
+    def open_instances(self) -> None:
+        self._page.goto(f"{self._url}/project/instances/", wait_until="networkidle")
+
+    def row(self, name: str) -> Locator:
+        return self._page.locator("table#instances tbody tr").filter(
+            has=self._page.locator("a", has_text=re.compile(rf"^\s*{re.escape(name)}\s*$"))
+        )
+
+    def wait_status(self, name: str, status: str, seconds: float = 60) -> None:
+        """The page itself asks again and again while something is under way."""
+        expect(self.row(name).locator("td.status_up, td.status_down, td.status_unknown, td").filter(
+            has_text=re.compile(rf"^\s*{status}\s*$")
+        ).first).to_be_visible(timeout=seconds * 1000)
+        self.picture(f"instances-{status.lower()}")
+
+    def act(self, name: str, action: str) -> None:
+        """Choose from the menu at the end of a row, and confirm where the page asks."""
+        row = self.row(name)
+        row.locator("a.dropdown-toggle").click()
+        row.locator(f"[id$='__action_{action}']").click()
+        self.picture(f"asked-{action}")
+        self._page.locator(".modal-dialog .btn-primary, .modal-dialog .btn-danger").last.click()
+
+    def console_log(self, name: str) -> str:
+        """The text under the tab Log of a server."""
+        self.row(name).locator("a").filter(has_text=name).click()
+        self._page.locator("a[data-target='#instance_details__log']").click()
+        log = self._page.locator("pre.logs")
+        expect(log).to_be_visible()
+        self.picture("log")
+        return log.inner_text()
+
+    def snapshot(self, name: str, snapshot: str) -> None:
+        self.open_instances()
+        self.row(name).locator("[id$='__action_snapshot']").first.click()
+        self._page.locator(".modal-dialog input#id_name, .modal-dialog input[name=name]").fill(snapshot)
+        self.picture("snapshot")
+        self._page.locator(".modal-dialog .btn-primary").last.click()
+
+    def wait_image(self, name: str, status: str = "Active", seconds: float = 60) -> None:
+        """Wait until the table under Images shows it."""
+        self._page.goto(f"{self._url}/project/images", wait_until="networkidle")
+        row = self._page.locator("tr").filter(has=self._page.locator("a", has_text=name))
+        expect(row.first).to_contain_text(status, timeout=seconds * 1000)
+        self.picture("images")

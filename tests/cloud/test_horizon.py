@@ -1,0 +1,80 @@
+"""The dashboard, as a user sees it: one story from the login to the deleted server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.dashboard import CHROMIUM, Dashboard, browser
+from harness.lab import Lab, Side
+from harness.servers import Servers
+from harness.waiting import eventually
+from openstack.connection import Connection
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts" / "horizon"
+
+
+@pytest.fixture
+def dashboard(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Dashboard]:
+    if not Path(CHROMIUM).exists():
+        pytest.fail(f"no {CHROMIUM}; install it with: apt-get install chromium")
+    pictures = ARTIFACTS / request.node.name
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir(parents=True)
+    with browser() as started:
+        page = started.new_page(viewport={"width": 1400, "height": 1000})
+        shown = Dashboard(page, "http://127.0.0.1:8080", pictures)
+        yield shown
+        shown.picture("last")
+
+
+@pytest.fixture
+def name(unique: Callable[[str], str], servers: Servers, demo: Connection) -> Iterator[str]:
+    """A name for a server and its snapshot, which are taken away also when the story breaks off."""
+    chosen = unique("from-horizon")
+    yield chosen
+    for server in demo.compute.servers(name=chosen):
+        servers.delete(server.id)
+        servers.wait_gone(server.id)
+    for image in demo.image.images(name=f"{chosen}-snapshot"):
+        demo.image.delete_image(image)
+
+
+@pytest.mark.timeout(400)
+def test_the_life_of_a_server(
+    dashboard: Dashboard, name: str, lab: Lab, side: Side, demo: Connection, servers: Servers
+) -> None:
+    dashboard.log_in("demo", str(demo.auth["password"]))
+    dashboard.launch(name, side.image, side.flavor, "private", "demo")
+    dashboard.wait_status(name, "Active")
+    [server] = demo.compute.servers(name=name)
+    for address in servers.addresses(server.id):
+        assert address in dashboard.row(name).inner_text()
+
+    log = dashboard.console_log(name)
+    if side.real:
+        assert "tiny: starting as process 1" in log or "ready after" in log
+    dashboard.open_instances()
+    dashboard.act(name, "soft_reboot")
+    eventually(lambda: _actions(servers, server.id, "reboot") == ["Success"], "the reboot done", 60)
+    dashboard.open_instances()
+    dashboard.wait_status(name, "Active")
+
+    dashboard.snapshot(name, f"{name}-snapshot")
+    dashboard.wait_image(f"{name}-snapshot")
+
+    dashboard.open_instances()
+    dashboard.act(name, "delete")
+    servers.wait_gone(server.id)
+    dashboard.open_instances()
+    assert dashboard.row(name).count() == 0
+
+
+def _actions(servers: Servers, server_id: str, action: str) -> list[str]:
+    """Results of all the actions of one kind: an action that has no message went well."""
+    found = servers.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]
+    server = servers.get(server_id)
+    idle = server["OS-EXT-STS:task_state"] is None
+    return [entry["message"] or "Success" for entry in found if entry["action"] == action and idle]
