@@ -107,9 +107,12 @@ class Dashboard:
 
     def wait_status(self, name: str, status: str, seconds: float = 60) -> None:
         """The page itself asks again and again while something is under way."""
-        expect(self.row(name).locator("td.status_up, td.status_down, td.status_unknown, td").filter(
-            has_text=re.compile(rf"^\s*{status}\s*$")
-        ).first).to_be_visible(timeout=seconds * 1000)
+        expect(
+            self.row(name)
+            .locator("td.status_up, td.status_down, td.status_unknown, td")
+            .filter(has_text=re.compile(rf"^\s*{status}\s*$"))
+            .first
+        ).to_be_visible(timeout=seconds * 1000)
         self.picture(f"instances-{status.lower()}")
 
     def act(self, name: str, action: str) -> None:

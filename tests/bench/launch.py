@@ -1,0 +1,148 @@
+"""How long launches take, and what the compute services weigh: our agent beside stock nova-compute.
+
+Stock nova-compute runs Nova's fake driver, which starts nothing: its times are what Nova itself costs. Launches
+are sequential and interleaved, so that both sides see the same state of the machine.
+
+    STATE/venv/bin/python tests/bench/launch.py [--count 20] [--side agent] [--state-dir STATE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cloud"))
+
+from harness.lab import Lab, Side
+from harness.servers import Json, Refused, Servers
+
+_LIMIT = 120.0
+"""Seconds after which one step is given up."""
+
+_POLL = 0.1
+
+Times = dict[tuple[str, str], list[float]]
+"""(operation, side) -> seconds."""
+
+
+class Failed(Exception):
+    """An operation ended in ERROR or took too long; a median without it would flatter."""
+
+
+@dataclasses.dataclass
+class Bench:
+    lab: Lab
+    count: int
+    sides: dict[str, Side]
+    times: Times = dataclasses.field(default_factory=dict)
+
+    def run(self) -> None:
+        connection = self.lab.connect("demo")
+        network = connection.network.find_network("private")
+        clients = {name: Servers(connection, side) for name, side in self.sides.items()}
+        for client in clients.values():
+            # The first launch of an image also reads it; that is another question.
+            self._one(client, "none", lambda _operation, _seconds: None, "warm")
+        for number in range(self.count):
+            for kind, networks in (("no port", "none"), ("one port", [{"uuid": network.id}])):
+                for name, client in clients.items():
+
+                    def note(operation: str, seconds: float, name: str = name, kind: str = kind) -> None:
+                        self.times.setdefault((f"{operation}, {kind}", name), []).append(seconds)
+
+                    self._one(client, networks, note, f"{number}")
+            print(f"\rround {number + 1} of {self.count}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+
+    def _one(self, client: Servers, networks: str | list[Json], note: Callable[[str, float], None], stem: str) -> None:
+        begin = time.monotonic()
+        server_id = client.create(f"bench-{client.side.program}-{stem}", networks=networks)["id"]
+        try:
+            self._until(client, server_id, "ACTIVE", begin)
+            note("launch", time.monotonic() - begin)
+            for kind in ("SOFT", "HARD"):
+                begin = time.monotonic()
+                client.action(server_id, "reboot", {"type": kind})
+                self._until(client, server_id, "ACTIVE", begin)
+                note(f"reboot {kind.lower()}", time.monotonic() - begin)
+        finally:
+            begin = time.monotonic()
+            client.delete(server_id)
+            self._until_gone(client, server_id, begin)
+            note("delete", time.monotonic() - begin)
+
+    def _until(self, client: Servers, server_id: str, status: str, begin: float) -> None:
+        while True:
+            server = client.get(server_id)
+            if server["status"] == status and server["OS-EXT-STS:task_state"] is None:
+                return
+            if server["status"] == "ERROR":
+                raise Failed(f"{server['name']}: {server.get('fault', {}).get('message')}")
+            self._pause(begin, f"{server['name']} {status}")
+
+    def _until_gone(self, client: Servers, server_id: str, begin: float) -> None:
+        while client.exists(server_id):
+            self._pause(begin, f"{server_id} deleted")
+
+    def _pause(self, begin: float, what: str) -> None:
+        if time.monotonic() - begin > _LIMIT:
+            raise Failed(f"{what}: not within {_LIMIT:.0f} s")
+        time.sleep(_POLL)
+
+    def report(self) -> str:
+        lines = [f"medians of {self.count} in seconds, sequential and interleaved", ""]
+        names = list(self.sides)
+        header = f"{'operation':<24}" + "".join(f"{name:>10}" for name in names)
+        lines.append(header + (f"{'ratio':>10}" if len(names) == 2 else ""))
+        for operation in sorted({operation for operation, _ in self.times}):
+            medians = [statistics.median(self.times[operation, name]) for name in names]
+            line = f"{operation:<24}" + "".join(f"{median:>10.2f}" for median in medians)
+            lines.append(line + (f"{medians[0] / medians[1]:>10.2f}" if len(medians) == 2 else ""))
+        memory = [_resident_mb(self.lab.pid(side.program)) for side in self.sides.values()]
+        line = f"{'resident memory, MB':<24}" + "".join(f"{megabytes:>10.0f}" for megabytes in memory)
+        lines.append(line + (f"{memory[0] / memory[1]:>10.2f}" if len(memory) == 2 else ""))
+        return "\n".join(lines)
+
+
+def _resident_mb(pid: int) -> float:
+    """What a process and its children keep in memory."""
+    total = 0.0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        except OSError:
+            continue  # the process ended meanwhile
+        if int(fields["Pid"]) == pid or int(fields["PPid"]) == pid:
+            total += int(fields.get("VmRSS", "0 kB").split()[0]) / 1024
+    return total
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/nova-docker-mini"), help="where the cloud is")
+    parser.add_argument("--count", type=int, default=20, help="launches of each kind on each side (default 20)")
+    parser.add_argument("--side", choices=("agent", "fake"), help="measure only one of the two")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    lab = Lab(arguments.state_dir)
+    names = [arguments.side] if arguments.side else ["agent", "fake"]
+    bench = Bench(lab, arguments.count, {name: lab.side(name) for name in names})
+    try:
+        bench.run()
+    except (Failed, Refused) as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nlaunch.py: interrupted; what was measured so far:", file=sys.stderr)
+    print(bench.report())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
