@@ -27,6 +27,8 @@ mod spool;
 mod stream;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use counters::Counters;
 pub use digest::Digest;
