@@ -17,6 +17,9 @@ How one `mini up` travels through the package:
     status, teardown
                  what is running; how to remove all of it
 
-Everything but seed, demo and standin_agent uses the standard library only, because it runs before the
-virtual environment exists.
+    supervisord_main, chunked_wsgi, standin_agent
+                 run inside processes of the cloud
+
+Everything but those three, seed and demo uses the standard library only, because it runs before the virtual
+environment exists.
 """
