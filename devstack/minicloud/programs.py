@@ -276,6 +276,7 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
                 "neutron-ovs-fake",
                 (
                     str(layout.python),
+                    "-BP",
                     str(Path(__file__).with_name("standin_agent.py")),
                     "--config-file",
                     f"{layout.etc}/neutron-fake.conf",

@@ -134,7 +134,8 @@ class Supervisor:
         for leftover in (self._layout.supervisor_socket, self._layout.run / "supervisord.pid"):
             leftover.unlink(missing_ok=True)
         process.run(
-            [self._layout.python, "-B", Path(__file__).with_name("supervisord_main.py"), "-c", config],
+            # -P: beside the script lies this module, which has the name of supervisor's package.
+            [self._layout.python, "-BP", Path(__file__).with_name("supervisord_main.py"), "-c", config],
             log=self._layout.log / "supervisord-start.log",
             env=process.clean_environment(**{STATE_VARIABLE: str(self._layout.root)}),
         )
