@@ -1,1 +1,148 @@
 //! The compute service: the Nova state machine, one file for each family of operation.
+//!
+//! | file | what |
+//! |---|---|
+//! | `run` | start and graceful stop, in Nova's order |
+//! | `dispatch` | from an RPC method to its operation or its refusal |
+//! | `operation` | what every operation owes to Nova: event, fault, task state |
+//! | `build`, `spawn`, `build_failure` | `build_and_run_instance` |
+//! | `terminate`, `power`, `snapshot`, `console` | the operation of that name |
+//! | `refusal`, `refuse` | operations that containers do not have |
+//! | `external_events`, `waiters`, `network_cache` | what Neutron tells, and waiting for it |
+//! | `tracker`, `usage`, `provider` | the compute node's record, its resource provider |
+//! | `periodic`, `power_sync`, `reaper`, `recovery` | what nobody asked for: audits, crashes, leftovers, restarts |
+
+mod build;
+mod build_failure;
+mod console;
+mod dispatch;
+mod error;
+mod external_events;
+mod guest;
+pub mod identity;
+mod image;
+mod interfaces;
+mod locks;
+mod network_cache;
+mod operation;
+mod periodic;
+mod power;
+mod power_sync;
+mod provider;
+mod reaper;
+mod recovery;
+mod refusal;
+mod refuse;
+mod run;
+mod snapshot;
+mod spawn;
+mod terminate;
+mod tracker;
+mod usage;
+mod waiters;
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use run::{StartError, run};
+
+use self::{error::Error, locks::InstanceLocks, tracker::ResourceTracker, waiters::PlugWaiters};
+use crate::{
+    cloud::{Caller, Cloud},
+    conductor::Conductor,
+    config::Config,
+    driver::Driver,
+    messaging::Context,
+    network::Plumber,
+    objects::Instance,
+    registry::Registry,
+};
+
+/// The compute service of one host.
+pub(crate) struct Compute {
+    config: Config,
+    /// Name of the service: queues, service row, port bindings.
+    host: String,
+    /// Name of the compute node and of the resource provider.
+    node: String,
+    compute_id: Uuid,
+    service_id: i64,
+    /// The control plane's own service version: which behaviours it expects of a compute service.
+    service_version: i64,
+    conductor: Conductor,
+    cloud: Cloud,
+    driver: Driver,
+    plumber: Plumber,
+    registry: Registry,
+    tracker: ResourceTracker,
+    /// Instances with an operation under way.
+    locks: InstanceLocks,
+    /// Instances whose network information is being rewritten.
+    cache_locks: InstanceLocks,
+    waiters: PlugWaiters,
+    /// Builds under way, to be cancelled when their instance is deleted.
+    building: Mutex<HashMap<Uuid, CancellationToken>>,
+    build_slots: Semaphore,
+    snapshot_slots: Semaphore,
+    /// Read while an image is pulled and not used by a container yet; written to prune.
+    images: tokio::sync::RwLock<()>,
+}
+
+/// A task state that the database must have for a save to happen; `None` is "no task".
+type Expected<'a> = Option<&'a [Option<&'a str>]>;
+
+impl Compute {
+    /// Saves `fields` and brings the copy up to date with the row.
+    async fn save(
+        &self,
+        context: &Context,
+        instance: &mut Instance,
+        fields: Value,
+        expected: Expected<'_>,
+    ) -> Result<(), Error> {
+        let fields = match fields {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        let saved = self.conductor.save_instance(context, instance.uuid(), fields, expected).await?;
+        instance.apply(saved.into_object().data);
+        Ok(())
+    }
+
+    /// The sender of REST calls for a request: its user, or the agent itself when the request has no token.
+    fn caller(&self, context: &Context) -> Caller {
+        match context.auth_token() {
+            Some(token) => Caller::user(token, context.request_id()),
+            None => Caller::service(context.request_id()),
+        }
+    }
+
+    /// Makes the build of `instance` stop at its next wait.
+    fn cancel_build(&self, instance: Uuid) {
+        let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = building.get(&instance) {
+            token.cancel();
+        }
+    }
+
+    fn begin_build(&self, instance: Uuid) -> CancellationToken {
+        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        building.entry(instance).or_default().clone()
+    }
+
+    fn end_build(&self, instance: Uuid) {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+    }
+}
+
+/// Now, as Nova's objects carry times: `2026-11-22T14:09:40Z`.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -103,6 +103,12 @@ impl Plumber {
         if failures.is_empty() { Ok(()) } else { Err(Error::Incomplete { instance, failures }) }
     }
 
+    /// Removes one interface of an instance, by its host side; one that is absent is no failure.
+    pub async fn unplug_port(&self, devname: &str) -> Result<(), Error> {
+        self.ovs.delete_ports(&[devname.to_owned()]).await?;
+        Links::of_host()?.delete(devname).await
+    }
+
     /// Every instance that has a namespace or an Open vSwitch port of ours on this host.
     pub async fn list(&self) -> Result<Vec<Uuid>, Error> {
         let named = |name: &str| Uuid::parse_str(name.strip_prefix(NAMESPACE_PREFIX)?).ok();

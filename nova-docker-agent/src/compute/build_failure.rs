@@ -1,0 +1,114 @@
+//! A build that failed: everything it made is undone, then another host may try, or the user is told.
+
+use serde_json::{Value, json};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Compute, build::BuildRequest, error::Error};
+use crate::{cloud::Caller, conductor::BuildInstances, messaging::Context};
+
+impl Compute {
+    /// Undoes the build. Returns the failure, or none when the conductor was asked to try another host.
+    pub(super) async fn build_failed(
+        &self,
+        context: &Context,
+        request: &mut BuildRequest,
+        error: Error,
+    ) -> Option<Error> {
+        warn!(%error, details = error.details(), "the build failed");
+        let leftovers = self.undo_build(context, request).await;
+        self.tracker.release(request.uuid).await;
+        if error.is_gone() {
+            self.drop_allocation(context, request.uuid).await;
+            return Some(error);
+        }
+        let may_retry =
+            request.rest.get("filter_properties").and_then(|f| f.get("retry")).is_some_and(|retry| !retry.is_null());
+        if leftovers.is_none() && error.is_reschedulable() && may_retry {
+            match self.reschedule(context, request, &error).await {
+                Ok(()) => return None,
+                Err(problem) => warn!(%problem, "cannot ask for another host"),
+            }
+        }
+        let error = match leftovers {
+            Some(cleanup) => Error::Cleanup { error: Box::new(error), cleanup },
+            None => error,
+        };
+        self.error_out(context, request, &error).await;
+        Some(error)
+    }
+
+    /// Container, namespace, ports: each is tried, and what stays is reported.
+    async fn undo_build(&self, context: &Context, request: &BuildRequest) -> Option<String> {
+        let mut failures = Vec::new();
+        if let Err(error) = self.driver.remove(request.uuid).await {
+            failures.push(error.to_string());
+        }
+        if let Err(error) = self.plumber.unplug(request.uuid, &[]).await {
+            failures.push(error.to_string());
+        }
+        if let Err(error) =
+            self.release_network(context, request.uuid, &request.requested_ports(), &request.instance).await
+        {
+            failures.push(error.to_string());
+        }
+        if failures.is_empty() {
+            return None;
+        }
+        let failures = failures.join("; ");
+        warn!(failures, "not everything of the failed build is gone");
+        Some(failures)
+    }
+
+    /// Hands the instance back to the conductor, which takes the next host of the scheduler's list.
+    async fn reschedule(&self, context: &Context, request: &mut BuildRequest, error: &Error) -> Result<(), Error> {
+        let mut system_metadata = request.instance.system_metadata();
+        system_metadata.insert("network_allocated".to_owned(), "False".to_owned());
+        let fields = json!({
+            "host": null, "node": null, "compute_id": null, "launched_on": null, "availability_zone": null,
+            "task_state": "scheduling", "system_metadata": system_metadata,
+        });
+        self.save(context, &mut request.instance, fields, None).await?;
+        self.drop_allocation(context, request.uuid).await;
+        let argument = |name: &str| request.rest.get(name).cloned().unwrap_or_default();
+        let mut filter_properties = argument("filter_properties");
+        if let Some(retry) = filter_properties.get_mut("retry").and_then(Value::as_object_mut) {
+            retry.insert("exc".to_owned(), json!([format!("{error}\n")]));
+            retry.insert("exc_reason".to_owned(), error.to_string().into());
+        }
+        let build = BuildInstances {
+            instance: request.instance.clone(),
+            image: request.image.clone(),
+            filter_properties,
+            admin_password: argument("admin_password"),
+            injected_files: argument("injected_files"),
+            requested_networks: argument("requested_networks"),
+            security_groups: argument("security_groups"),
+            request_spec: argument("request_spec"),
+            host_list: argument("host_list"),
+        };
+        self.conductor.build_instances(context, build).await?;
+        info!("asked the conductor for another host");
+        Ok(())
+    }
+
+    /// The user sees ERROR and the fault. The host is taken off, so a later delete is the API's own.
+    async fn error_out(&self, context: &Context, request: &BuildRequest, error: &Error) {
+        self.record_fault(context, request.uuid, error).await;
+        let state = json!({
+            "host": null, "node": null, "compute_id": null, "numa_topology": null,
+            "vm_state": "error", "task_state": null,
+        });
+        self.set_state(context, request.uuid, state).await;
+        self.drop_allocation(context, request.uuid).await;
+    }
+
+    /// What the scheduler has claimed in placement for the instance.
+    pub(super) async fn drop_allocation(&self, context: &Context, uuid: Uuid) {
+        let caller = Caller::service(context.request_id());
+        if let Err(error) = self.cloud.placement.delete_allocations(&caller, uuid).await {
+            // The audit finds it again.
+            warn!(%error, instance = %uuid, "cannot drop the instance's allocations");
+        }
+    }
+}

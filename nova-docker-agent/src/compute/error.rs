@@ -1,0 +1,168 @@
+//! What can go wrong in an operation, and how Nova is told: the one table from our errors to `nova.exception`.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::waiters::PlugError;
+use crate::{
+    cloud, driver,
+    messaging::{CallError, Failure},
+    network, registry,
+};
+
+/// An operation failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0}")]
+    Conductor(#[from] CallError),
+    #[error("{0}")]
+    Network(#[from] cloud::neutron::NetworkError),
+    #[error("{0}")]
+    Cloud(#[from] cloud::Error),
+    #[error("{0}")]
+    Driver(#[from] driver::Error),
+    #[error("cannot plug the instance's network: {0}")]
+    Plumbing(#[from] network::Error),
+    #[error("{0}")]
+    Image(#[from] registry::Error),
+    #[error("{0}")]
+    Plug(#[from] PlugError),
+    #[error("{0}")]
+    Ports(#[from] cloud::neutron::DeallocateError),
+    /// The image's record rules it out, before a byte of it is read.
+    #[error("{0}")]
+    UnacceptableImage(String),
+    /// The instance asks for what this host does not do; another host may.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The user deleted the instance while the operation ran.
+    #[error("instance {0} is being deleted")]
+    Deleting(Uuid),
+    /// A request whose arguments do not make sense.
+    #[error("{method}: {problem}")]
+    BadRequest { method: String, problem: String },
+    /// An exception of Nova's own, to be raised at the caller as it is.
+    #[error("{message}")]
+    Exception { class: &'static str, message: String, kwargs: Map<String, Value> },
+    /// An operation failed, and so did cleaning up after it.
+    #[error("{error}; cleaning up after it failed too: {cleanup}")]
+    Cleanup { error: Box<Error>, cleanup: String },
+}
+
+impl Error {
+    /// A `nova.exception` class with its message and the keyword arguments that API handlers read.
+    pub fn exception(class: &'static str, message: impl Into<String>, kwargs: Value) -> Self {
+        let kwargs = match kwargs {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        Self::Exception { class, message: message.into(), kwargs }
+    }
+
+    fn remote_class(&self) -> Option<&str> {
+        match self {
+            Self::Conductor(error) => error.class(),
+            Self::Cleanup { error, .. } => error.remote_class(),
+            _ => None,
+        }
+    }
+
+    /// The instance's row is gone, or about to go: nothing to report to anybody.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Deleting(_))
+            || matches!(self.remote_class(), Some("InstanceNotFound" | "UnexpectedDeletingTaskStateError"))
+    }
+
+    /// The instance's row does not exist any more.
+    pub fn is_instance_not_found(&self) -> bool {
+        self.remote_class() == Some("InstanceNotFound")
+    }
+
+    /// Somebody else changed the task state: it is theirs to reset.
+    pub fn is_unexpected_task_state(&self) -> bool {
+        matches!(self.remote_class(), Some("UnexpectedTaskStateError" | "UnexpectedDeletingTaskStateError"))
+    }
+
+    /// Whether another host may succeed where this one failed.
+    pub fn is_reschedulable(&self) -> bool {
+        match self {
+            Self::Driver(error) => !is_users_fault(error),
+            Self::Plumbing(_) | Self::Conductor(_) => true,
+            Self::Image(error) => !error.is_bad_image(),
+            Self::Cleanup { error, .. } => error.is_reschedulable(),
+            _ => false,
+        }
+    }
+
+    /// HTTP-like code of the fault: below 500 its details are shown to the user, not to operators alone.
+    pub fn fault_code(&self) -> u16 {
+        match self {
+            Self::UnacceptableImage(_) | Self::BadRequest { .. } | Self::Unsupported(_) | Self::Exception { .. } => 400,
+            Self::Driver(error) if is_users_fault(error) => 400,
+            Self::Image(error) if error.is_bad_image() => 400,
+            Self::Network(_) => 400,
+            Self::Cleanup { error, .. } => error.fault_code(),
+            _ => 500,
+        }
+    }
+
+    /// More than fits into a fault's message: the last lines of a container's log, for one.
+    pub fn details(&self) -> String {
+        match self {
+            Self::Driver(driver::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
+            Self::Cleanup { error, cleanup } => format!("{}\n{cleanup}", error.details()),
+            _ => String::new(),
+        }
+    }
+
+    /// The `nova.exception` (or builtin) that the caller of the RPC sees.
+    pub fn to_failure(&self) -> Failure {
+        let nova = |class: &str, kwargs: Map<String, Value>| nova_failure(class, &self.to_string(), kwargs);
+        match self {
+            Self::Conductor(CallError::Remote(failure)) => failure.clone(),
+            Self::Exception { class: "NotImplementedError", .. } => Failure {
+                class: "NotImplementedError".to_owned(),
+                module: "builtins".to_owned(),
+                message: String::new(),
+                args: Vec::new(),
+                kwargs: Map::new(),
+                traceback: Vec::new(),
+            },
+            Self::Exception { class, kwargs, .. } => nova(class, kwargs.clone()),
+            Self::Network(error) => nova(error.nova_class(), Map::new()),
+            Self::Image(_) | Self::UnacceptableImage(_) => nova("ImageUnacceptable", Map::new()),
+            Self::Plug(_) => nova("VirtualInterfaceCreateException", Map::new()),
+            Self::Plumbing(_) => nova("VirtualInterfacePlugException", Map::new()),
+            Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
+            Self::BadRequest { .. } => nova("Invalid", Map::new()),
+            Self::Unsupported(_) => nova("NotSupported", Map::new()),
+            Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
+            Self::Cloud(_) | Self::Conductor(_) | Self::Driver(_) | Self::Ports(_) => nova("NovaException", Map::new()),
+        }
+    }
+}
+
+/// The image or the request is wrong: no other host would do better, and the user can mend it.
+fn is_users_fault(error: &driver::Error) -> bool {
+    use driver::Error::{CommandNotFound, ExitedAtOnce, ImageUnacceptable, Invalid};
+    matches!(error, CommandNotFound { .. } | ExitedAtOnce { .. } | ImageUnacceptable { .. } | Invalid { .. })
+}
+
+fn kwargs(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// A failure that Nova rebuilds as `nova.exception.<class>` with exactly this text.
+pub(crate) fn nova_failure(class: &str, message: &str, kwargs: Map<String, Value>) -> Failure {
+    Failure {
+        class: class.to_owned(),
+        module: "nova.exception".to_owned(),
+        message: message.to_owned(),
+        args: vec![Value::String(message.to_owned())],
+        kwargs,
+        traceback: Vec::new(),
+    }
+}

@@ -1,0 +1,114 @@
+//! The instance's network information cache: what the API shows as addresses, and the only record of whose the ports are.
+
+use serde_json::json;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::{Compute, error::Error};
+use crate::{
+    cloud::{Caller, neutron::NetworkInfo},
+    messaging::Context,
+    objects::Instance,
+};
+
+/// The cache as an instance carries it.
+pub(super) fn network_info(instance: &Instance) -> Result<NetworkInfo, Error> {
+    parse(instance.network_info(), instance.uuid())
+}
+
+fn parse(value: serde_json::Value, uuid: &str) -> Result<NetworkInfo, Error> {
+    serde_json::from_value(value).map_err(|error| Error::BadRequest {
+        method: format!("instance {uuid}"),
+        problem: format!("its network information cache cannot be read: {error}"),
+    })
+}
+
+impl Compute {
+    /// Writes the cache.
+    pub(super) async fn save_network_info(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        network: &NetworkInfo,
+    ) -> Result<(), Error> {
+        self.conductor.save_info_cache(context, &uuid.to_string(), &json!(network)).await?;
+        Ok(())
+    }
+
+    /// The cache as it is in the database now.
+    pub(super) async fn load_network_info(&self, context: &Context, uuid: Uuid) -> Result<NetworkInfo, Error> {
+        let uuid = uuid.to_string();
+        match self.conductor.info_cache(context, &uuid).await {
+            Ok(value) => parse(value, &uuid),
+            Err(error) if error.class() == Some("InstanceInfoCacheNotFound") => Ok(NetworkInfo::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks Neutron again, and writes the cache when something changed.
+    ///
+    /// # Errors
+    /// Neutron or conductor did not answer. An instance that is gone is no error.
+    pub(super) async fn refresh_network_info(&self, uuid: Uuid) -> Result<(), Error> {
+        let _lock = self.cache_locks.lock(uuid).await;
+        let context = Context::admin();
+        let instance = match self.conductor.instance(&context, &uuid.to_string(), &["info_cache"]).await {
+            Ok(instance) => instance,
+            Err(error) if error.class() == Some("InstanceNotFound") => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let cache = network_info(&instance)?;
+        let project = instance.project_id().unwrap_or_default();
+        let caller = Caller::service(context.request_id());
+        let current = self.cloud.neutron.build_network_info(&caller, uuid, project, &cache).await?;
+        if current != cache {
+            debug!(instance = %uuid, "the instance's network changed");
+            self.save_network_info(&context, uuid, &current).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the instance's ports back to Neutron and forgets them. `requested_ports` belong to the user.
+    ///
+    /// # Errors
+    /// Ports that could not be released; everything else was.
+    pub(super) async fn release_network(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        requested_ports: &[Uuid],
+        instance: &Instance,
+    ) -> Result<(), Error> {
+        let _lock = self.cache_locks.lock(uuid).await;
+        // Read anew: the copy in a request may be older than the ports.
+        let cache = match self.load_network_info(context, uuid).await {
+            Ok(cache) => cache,
+            Err(error) => {
+                warn!(%error, "using the request's copy of the network information cache");
+                network_info(instance)?
+            }
+        };
+        let caller = Caller::service(context.request_id());
+        let released = self.cloud.neutron.deallocate(&caller, uuid, requested_ports, &cache).await;
+        if let Err(error) = released {
+            return Err(Error::Ports(error));
+        }
+        let id = uuid.to_string();
+        self.conductor.delete_virtual_interfaces(context, &id).await?;
+        self.save_network_info(context, uuid, &NetworkInfo::default()).await?;
+        Ok(())
+    }
+
+    /// The scheduler's affinity filters look at the instances that it knows of each host.
+    pub(super) async fn tell_schedulers(&self, instance: &Instance) {
+        if !self.config.track_instance_changes {
+            return;
+        }
+        let told =
+            self.conductor.update_instance_info(&Context::admin(), &self.host, std::slice::from_ref(instance)).await;
+        if let Err(error) = told {
+            // They are told all instances every two minutes.
+            debug!(%error, "cannot tell the schedulers");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What every operation on an instance owes to Nova around its own work: the instance action event, the fault, and a task
+//! state that is never left behind (`wrap_instance_event`, `wrap_instance_fault` and `reverts_task_state` of nova-compute).
+
+use serde_json::{Map, Value, json};
+use tracing::{Instrument as _, info, info_span, warn};
+use uuid::Uuid;
+
+use super::{Compute, error::Error};
+use crate::{conductor::EventFailure, messaging::Context};
+
+/// Faults hold at most this many characters of message.
+const FAULT_MESSAGE_CHARS: usize = 255;
+
+/// Which of the duties an operation has; see `compute/dispatch.rs` for each method's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Duties {
+    /// Name of the instance action event, as Nova's own compute service names it.
+    pub event: &'static str,
+    /// Clears the task state when the operation fails.
+    pub reverts_task_state: bool,
+    /// Sets vm_state to `error` when the operation fails.
+    pub errors_out: bool,
+}
+
+impl Duties {
+    pub const fn of(event: &'static str) -> Self {
+        Self { event, reverts_task_state: true, errors_out: false }
+    }
+
+    pub const fn erroring_out(self) -> Self {
+        Self { errors_out: true, ..self }
+    }
+}
+
+impl Compute {
+    /// Runs `work` with its duties. A failure has been reported to Nova by the time this returns it.
+    pub(super) async fn operate<T>(
+        &self,
+        context: &Context,
+        instance: Uuid,
+        duties: Duties,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let span =
+            info_span!("operation", name = duties.event, instance = %instance, request_id = context.request_id());
+        async {
+            info!("started");
+            self.start_event(context, instance, duties.event).await;
+            let result = work.await;
+            if let Err(error) = &result {
+                self.report_failure(context, instance, duties, error).await;
+            } else {
+                info!("finished");
+            }
+            self.finish_event(context, instance, duties.event, result.as_ref().err()).await;
+            result
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// The event is the user's view of progress; its absence must not stop the operation.
+    pub(super) async fn start_event(&self, context: &Context, instance: Uuid, event: &str) {
+        if let Err(error) = self.conductor.event_start(context, &instance.to_string(), event, &self.host).await {
+            warn!(%error, "cannot record the start of the event");
+        }
+    }
+
+    pub(super) async fn finish_event(&self, context: &Context, instance: Uuid, event: &str, error: Option<&Error>) {
+        let failure = error.filter(|error| !error.is_gone()).map(|error| EventFailure {
+            message: error.to_string(),
+            traceback: format!("{error}\n{}", error.details()).trim_end().to_owned(),
+        });
+        if let Err(error) = self.conductor.event_finish(context, &instance.to_string(), event, failure.as_ref()).await {
+            warn!(%error, "cannot record the end of the event");
+        }
+    }
+
+    async fn report_failure(&self, context: &Context, instance: Uuid, duties: Duties, error: &Error) {
+        if error.is_gone() {
+            info!(%error, "given up: the instance is being deleted");
+            return;
+        }
+        warn!(%error, "failed");
+        if duties.errors_out {
+            self.set_state(context, instance, json!({"vm_state": "error"})).await;
+        }
+        self.record_fault(context, instance, error).await;
+        if duties.reverts_task_state && !error.is_unexpected_task_state() {
+            self.set_state(context, instance, json!({"task_state": null})).await;
+        }
+    }
+
+    /// Records why an operation failed, for `openstack server show`.
+    pub(super) async fn record_fault(&self, context: &Context, instance: Uuid, error: &Error) {
+        let text = error.to_string();
+        let message: String = text.chars().take(FAULT_MESSAGE_CHARS).collect();
+        let details = format!("{text}\n{}", error.details()).trim_end().to_owned();
+        let created = self
+            .conductor
+            .create_fault(context, &instance.to_string(), error.fault_code(), &message, &details, &self.host)
+            .await;
+        if let Err(error) = created {
+            warn!(%error, "cannot record the fault");
+        }
+    }
+
+    /// Saves states on the way out of a failure; a row that is gone needs none.
+    pub(super) async fn set_state(&self, context: &Context, instance: Uuid, fields: Value) {
+        let fields = match fields {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        match self.conductor.save_instance(context, &instance.to_string(), fields, None).await {
+            Ok(_) => {}
+            Err(error) if error.class() == Some("InstanceNotFound") => {}
+            Err(error) => warn!(%error, "cannot reset the instance's state"),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What the compute service does by the clock.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, debug, info, info_span, warn};
+
+use super::{Compute, error::Error, guest::instance_uuid};
+use crate::{cloud::Caller, driver, messaging::Context};
+
+/// Unused images are looked for this often.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+
+impl Compute {
+    /// Starts every periodic task; they end with `stopping`.
+    pub(super) fn start_periodic_tasks(self: &Arc<Self>, tasks: &TaskTracker, stopping: &CancellationToken) {
+        let config = &self.config;
+        self.every(tasks, stopping, "update_available_resource", config.update_resources_interval, |c| async move {
+            c.audit().await
+        });
+        self.every(tasks, stopping, "sync_power_states", config.sync_power_state_interval, |c| async move {
+            c.sync_power_states().await
+        });
+        self.every(
+            tasks,
+            stopping,
+            "cleanup_running_deleted_instances",
+            config.running_deleted_instance_poll_interval,
+            |c| async move { c.reap_deleted().await },
+        );
+        self.every(
+            tasks,
+            stopping,
+            "sync_scheduler_instance_info",
+            config.scheduler_instance_sync_interval,
+            |c| async move { c.sync_schedulers().await },
+        );
+        self.every(
+            tasks,
+            stopping,
+            "heal_instance_info_cache",
+            config.heal_instance_info_cache_interval,
+            |c| async move { c.heal_network_info().await },
+        );
+        self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move { c.prune_images().await });
+        let saver = self.clone();
+        spawn_until(tasks, stopping, async move { saver.tracker.keep_saved(&saver.conductor, &saver.config).await });
+        let reporter = self.clone();
+        spawn_until(tasks, stopping, async move { reporter.report_state().await });
+        let watcher = self.clone();
+        spawn_until(tasks, stopping, async move { watcher.watch_containers().await });
+    }
+
+    fn every<F, W>(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        stopping: &CancellationToken,
+        name: &'static str,
+        interval: Option<Duration>,
+        work: W,
+    ) where
+        F: Future<Output = Result<(), Error>> + Send,
+        W: Fn(Arc<Compute>) -> F + Send + 'static,
+    {
+        let Some(interval) = interval else {
+            debug!(name, "periodic task is off");
+            return;
+        };
+        let compute = self.clone();
+        spawn_until(tasks, stopping, async move {
+            let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                clock.tick().await;
+                if let Err(error) = work(compute.clone()).instrument(info_span!("periodic", name)).await {
+                    warn!(%error, task = name, "periodic task failed; it is tried again at its next turn");
+                }
+            }
+        });
+    }
+
+    /// Says every `report_interval` that the service is alive. Without it the host is down after a minute.
+    async fn report_state(&self) {
+        let mut clock = tokio::time::interval(self.config.report_interval);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = None;
+        let mut healthy = true;
+        loop {
+            clock.tick().await;
+            match self.report_once(&mut count).await {
+                Ok(()) if !healthy => {
+                    healthy = true;
+                    info!("reporting to the conductor again");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    healthy = false;
+                    // Somebody else's count, or none: it is read anew.
+                    count = None;
+                    warn!(%error, "cannot report this service as alive");
+                }
+            }
+        }
+    }
+
+    /// Only a count that grows is taken as a sign of life, so it goes on from the stored one.
+    async fn report_once(&self, count: &mut Option<i64>) -> Result<(), Error> {
+        let context = Context::admin();
+        let last = match *count {
+            Some(last) => last,
+            None => {
+                let service = self.conductor.service(&context, &self.host).await?;
+                service.map_or(0, |service| service.report_count())
+            }
+        };
+        self.conductor.report(&context, self.service_id, last + 1).await?;
+        *count = Some(last + 1);
+        Ok(())
+    }
+
+    /// Host and instances as they are, to the compute node's record and to placement. A host whose Docker does not
+    /// answer is taken off the scheduler's list.
+    pub(super) async fn audit(&self) -> Result<(), Error> {
+        let context = Context::admin();
+        let service = self.conductor.service(&context, &self.host).await?;
+        let disabled = service.as_ref().is_some_and(|service| service.disabled());
+        let host = match self.driver.host().await {
+            Ok(host) => host,
+            Err(error @ driver::Error::Unavailable { .. }) => {
+                warn!(%error, "no new instances until Docker is back");
+                return self.sync_traits(&Caller::own(), true).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.sync_provider(&host, disabled).await?;
+        let instances = self.tracker.audit(&self.conductor, &self.config, host, (&self.host, &self.node)).await?;
+        self.drop_stale_allocations(&instances).await
+    }
+
+    async fn sync_schedulers(&self) -> Result<(), Error> {
+        if !self.config.track_instance_changes {
+            return Ok(());
+        }
+        let context = Context::admin();
+        let instances = self.conductor.instances_by_host(&context, &self.host, &[]).await?;
+        let uuids: Vec<&str> = instances.iter().map(|instance| instance.uuid()).collect();
+        self.conductor.sync_instance_info(&context, &self.host, &uuids).await?;
+        Ok(())
+    }
+
+    /// Repairs what a lost `network-changed` event has left stale.
+    async fn heal_network_info(&self) -> Result<(), Error> {
+        for instance in self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await? {
+            if instance.task_state().is_none() {
+                self.refresh_network_info(instance_uuid(&instance)?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Images that no container uses go, while none is being pulled; their layers stay in the registry's cache.
+    async fn prune_images(&self) -> Result<(), Error> {
+        let Ok(_alone) = self.images.try_write() else {
+            return Ok(());
+        };
+        let removed = self.driver.prune_images(&[]).await?;
+        if !removed.is_empty() {
+            info!(?removed, "removed images that no instance uses");
+        }
+        Ok(())
+    }
+}
+
+fn spawn_until(tasks: &TaskTracker, stopping: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let stopping = stopping.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = work => {}
+        }
+    });
+}

@@ -1,0 +1,156 @@
+//! Stop, start, reboot, pause, unpause.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    Compute,
+    error::Error,
+    guest::{instance_uuid, power, power_state},
+    interfaces::interfaces,
+    operation::Duties,
+};
+use crate::{driver::PowerState, messaging::Context, objects::Instance};
+
+impl Compute {
+    /// Stops the container; `clean` gives it time to end by itself.
+    pub(super) async fn stop(&self, context: &Context, mut instance: Instance, clean: bool) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        let duties = Duties::of("compute_stop_instance");
+        self.operate(context, uuid, duties, self.stop_locked(context, &mut instance, clean)).await
+    }
+
+    /// The stop itself, with the instance's lock held.
+    pub(super) async fn stop_locked(
+        &self,
+        context: &Context,
+        instance: &mut Instance,
+        clean: bool,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
+        let was_down = self.power_state(uuid).await? == power::SHUTDOWN;
+        let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
+        self.driver.stop(uuid, timeout).await?;
+        let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "stopped", "task_state": null});
+        let expected: &[Option<&str>] = if was_down { &[Some("powering-off"), None] } else { &[Some("powering-off")] };
+        self.save(context, instance, state, Some(expected)).await
+    }
+
+    /// Starts the container of a stopped instance.
+    pub(super) async fn start(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        self.operate(context, uuid, Duties::of("compute_start_instance"), async {
+            self.power_on(context, uuid).await?;
+            let mut state =
+                json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
+            self.drop_shelving_marks(context, uuid, &mut state).await?;
+            self.save(context, &mut instance, state, Some(&[Some("powering-on")])).await
+        })
+        .await
+    }
+
+    /// Stops and starts the container: its files stay, its processes do not.
+    pub(super) async fn reboot(&self, context: &Context, mut instance: Instance, hard: bool) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        let [requested, pending, started] = if hard {
+            ["rebooting_hard", "reboot_pending_hard", "reboot_started_hard"]
+        } else {
+            ["rebooting", "reboot_pending", "reboot_started"]
+        };
+        self.operate(context, uuid, Duties::of("compute_reboot_instance"), async {
+            let expected: &[Option<&str>] = &[Some(requested), Some(pending), Some(started)];
+            let state = json!({"power_state": self.power_state(uuid).await?, "task_state": pending});
+            self.save(context, &mut instance, state, Some(expected)).await?;
+            self.save(context, &mut instance, json!({"task_state": started}), Some(&[Some(pending)])).await?;
+            let timeout = if hard { Duration::ZERO } else { self.stop_timeout(&instance) };
+            let rebooted = self.restart_guest(context, uuid, timeout).await;
+            self.after_reboot(context, &mut instance, rebooted).await
+        })
+        .await
+    }
+
+    async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
+        self.driver.stop(uuid, timeout).await?;
+        self.power_on(context, uuid).await
+    }
+
+    /// A reboot that failed leaves an instance that is what its container is: running, or in error.
+    async fn after_reboot(
+        &self,
+        context: &Context,
+        instance: &mut Instance,
+        rebooted: Result<(), Error>,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
+        let now = self.power_state(uuid).await;
+        let vm_state = match (&rebooted, &now) {
+            (Ok(()), _) | (Err(_), Ok(power::RUNNING)) => "active",
+            (Err(_), _) => "error",
+        };
+        let state = json!({"power_state": now.unwrap_or(power::NOSTATE), "vm_state": vm_state, "task_state": null});
+        self.save(context, instance, state, None).await?;
+        rebooted
+    }
+
+    /// Freezes the container's processes.
+    pub(super) async fn pause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
+            self.driver.pause(uuid).await?;
+            let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "paused", "task_state": null});
+            self.save(context, &mut instance, state, Some(&[Some("pausing")])).await
+        })
+        .await
+    }
+
+    /// Lets the container's processes go on.
+    pub(super) async fn unpause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
+            self.driver.unpause(uuid).await?;
+            let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
+            self.save(context, &mut instance, state, Some(&[Some("unpausing")])).await
+        })
+        .await
+    }
+
+    /// Plugs what is not plugged (the host may have been restarted) and starts the container.
+    pub(super) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+        let network = self.load_network_info(context, uuid).await?;
+        self.plumber.plug(uuid, &interfaces(&network)?).await?;
+        self.driver.start(uuid).await?;
+        self.driver.started_well(uuid, self.config.docker.build_grace).await?;
+        Ok(())
+    }
+
+    /// Nova's power state of the container.
+    pub(super) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
+        let state: Option<PowerState> = self.driver.state(uuid).await?;
+        Ok(power_state(state.as_ref()))
+    }
+
+    /// Image property `os_shutdown_timeout`, or the host's default.
+    fn stop_timeout(&self, instance: &Instance) -> Duration {
+        let of_image = instance.system_metadata().get("image_os_shutdown_timeout").and_then(|value| value.parse().ok());
+        of_image.map_or(self.config.shutdown_timeout, Duration::from_secs)
+    }
+
+    /// A start ends what a shelving has left. system_metadata is replaced as a whole, so it is read anew, and only then.
+    async fn drop_shelving_marks(&self, context: &Context, uuid: Uuid, state: &mut Value) -> Result<(), Error> {
+        let instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
+        let mut metadata = instance.system_metadata();
+        let marks = metadata.len();
+        metadata.retain(|key, _| !matches!(key.as_str(), "shelved_at" | "shelved_image_id" | "shelved_host"));
+        if metadata.len() != marks {
+            state["system_metadata"] = json!(metadata);
+        }
+        Ok(())
+    }
+}

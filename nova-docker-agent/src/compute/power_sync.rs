@@ -1,0 +1,149 @@
+//! Containers that change by themselves: Nova is told what they are now.
+
+use std::{pin::pin, sync::Arc};
+
+use futures::StreamExt as _;
+use serde_json::json;
+use tracing::{Instrument as _, debug, info, info_span, warn};
+use uuid::Uuid;
+
+use super::{
+    Compute,
+    error::Error,
+    guest::{instance_uuid, power},
+    operation::Duties,
+};
+use crate::{
+    driver::{Event, EventKind},
+    messaging::Context,
+    objects::Instance,
+};
+
+/// What to do about an instance whose container is not what Nova thinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    Nothing,
+    /// Only the power state is brought up to date.
+    Record,
+    /// The instance is stopped the way its user would: an action "stop", and vm_state `stopped`.
+    Stop,
+}
+
+impl Compute {
+    /// Follows Docker's events; runs until it is dropped.
+    pub(super) async fn watch_containers(self: Arc<Self>) {
+        let mut events = pin!(self.driver.events());
+        while let Some(Event { uuid, kind }) = events.next().await {
+            debug!(instance = %uuid, ?kind, "container event");
+            if matches!(kind, EventKind::Destroyed) {
+                continue;
+            }
+            let compute = self.clone();
+            // Of its own: it waits for the operation that may have caused the event.
+            tokio::spawn(async move {
+                if let Err(error) = compute.sync_power_state(uuid).await {
+                    warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
+                }
+            });
+        }
+    }
+
+    /// Every instance of the host, for events that were missed.
+    pub(super) async fn sync_power_states(&self) -> Result<(), Error> {
+        let instances = self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await?;
+        for instance in instances.iter().filter(|instance| instance.task_state().is_none()) {
+            let uuid = instance_uuid(instance)?;
+            if self.locks.is_busy(uuid) {
+                continue;
+            }
+            if let Err(error) = self.sync_power_state(uuid).await {
+                warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
+            }
+        }
+        Ok(())
+    }
+
+    /// One instance. Waits for the operation under way; one that has a task is left to it.
+    async fn sync_power_state(&self, uuid: Uuid) -> Result<(), Error> {
+        let _lock = self.locks.lock(uuid).await;
+        let context = Context::admin();
+        let mut instance = match self.conductor.instance(&context, &uuid.to_string(), &["system_metadata"]).await {
+            Ok(instance) => instance,
+            Err(error) if error.class() == Some("InstanceNotFound") => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if instance.task_state().is_some() || instance.host() != Some(self.host.as_str()) {
+            return Ok(());
+        }
+        let actual = self.power_state(uuid).await?;
+        let recorded = instance.power_state().unwrap_or(power::NOSTATE);
+        match decide(instance.vm_state().unwrap_or_default(), recorded, actual) {
+            Decision::Nothing => Ok(()),
+            Decision::Record => self.save(&context, &mut instance, json!({"power_state": actual}), Some(&[None])).await,
+            Decision::Stop => self.stop_as_its_user(&context, instance, actual).await,
+        }
+    }
+
+    async fn stop_as_its_user(&self, context: &Context, mut instance: Instance, actual: i64) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        let span = info_span!("power_sync", instance = %uuid, request_id = context.request_id());
+        async {
+            info!(
+                vm_state = instance.vm_state(),
+                power_state = actual,
+                "the container is not what Nova thinks; stopping the instance"
+            );
+            let stopping = json!({"task_state": "powering-off", "progress": 0, "power_state": actual});
+            self.save(context, &mut instance, stopping, Some(&[None])).await?;
+            let uuid_text = uuid.to_string();
+            if let Err(error) = self.conductor.action_start(context, &uuid_text, "stop").await {
+                warn!(%error, "cannot record the stop as an action");
+            }
+            let duties = Duties::of("compute_stop_instance");
+            self.operate(context, uuid, duties, self.stop_locked(context, &mut instance, true)).await
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+/// Nova's table (`_sync_instance_power_state`), for instances without a task.
+fn decide(vm_state: &str, recorded: i64, actual: i64) -> Decision {
+    let down = matches!(actual, power::SHUTDOWN | power::CRASHED);
+    match vm_state {
+        "active" if down => Decision::Stop,
+        "stopped" if matches!(actual, power::RUNNING | power::PAUSED) => Decision::Stop,
+        "paused" if down => Decision::Stop,
+        _ if actual == recorded || actual == power::NOSTATE => Decision::Nothing,
+        _ => Decision::Record,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_active_instance_whose_container_ended_is_stopped() {
+        assert_eq!(decide("active", power::RUNNING, power::SHUTDOWN), Decision::Stop);
+        assert_eq!(decide("active", power::RUNNING, power::CRASHED), Decision::Stop);
+        assert_eq!(decide("active", power::SHUTDOWN, power::SHUTDOWN), Decision::Stop, "whatever was recorded");
+    }
+
+    #[test]
+    fn a_stopped_instance_that_somebody_started_behind_nova_is_stopped_again() {
+        assert_eq!(decide("stopped", power::SHUTDOWN, power::RUNNING), Decision::Stop);
+    }
+
+    #[test]
+    fn a_container_that_is_not_there_is_not_reported_as_anything() {
+        assert_eq!(decide("active", power::RUNNING, power::NOSTATE), Decision::Nothing);
+    }
+
+    #[test]
+    fn other_states_only_have_their_power_recorded() {
+        assert_eq!(decide("error", power::RUNNING, power::SHUTDOWN), Decision::Record);
+        assert_eq!(decide("active", power::RUNNING, power::PAUSED), Decision::Record);
+        assert_eq!(decide("active", power::RUNNING, power::RUNNING), Decision::Nothing);
+    }
+}

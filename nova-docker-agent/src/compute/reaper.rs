@@ -1,0 +1,117 @@
+//! What is left on the host of instances that are gone: deleted while the service was down, or in the middle of a crash.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::{Map, Value, json};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Compute, error::Error, guest::instance_uuid};
+use crate::{config::RunningDeletedAction, messaging::Context};
+
+impl Compute {
+    /// Instances that have a container, a namespace or a switch port here. Containers of another agent's are not ours.
+    async fn present(&self) -> Result<BTreeSet<Uuid>, Error> {
+        let ours = self.compute_id.to_string();
+        let (mine, others): (Vec<_>, Vec<_>) =
+            self.driver.list().await?.into_iter().partition(|guest| guest.compute_id == ours);
+        let others: HashSet<Uuid> = others.into_iter().map(|guest| guest.uuid).collect();
+        let mut present: BTreeSet<Uuid> = mine.into_iter().map(|guest| guest.uuid).collect();
+        present.extend(self.plumber.list().await?.into_iter().filter(|uuid| !others.contains(uuid)));
+        Ok(present)
+    }
+
+    /// Removes guests whose instance is deleted.
+    pub(super) async fn reap_deleted(&self) -> Result<(), Error> {
+        let present = self.present().await?;
+        if present.is_empty() {
+            return Ok(());
+        }
+        let uuids: Vec<String> = present.iter().map(Uuid::to_string).collect();
+        let context = Context::admin().with_read_deleted("yes");
+        let mut filters = Map::new();
+        filters.insert("deleted".to_owned(), json!(true));
+        filters.insert("soft_deleted".to_owned(), json!(false));
+        filters.insert("uuid".to_owned(), json!(uuids));
+        for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
+            let uuid = instance_uuid(&instance)?;
+            if let Err(error) = self.reap(uuid).await {
+                warn!(%error, instance = %uuid, "cannot remove what is left of a deleted instance");
+            }
+        }
+        Ok(())
+    }
+
+    async fn reap(&self, uuid: Uuid) -> Result<(), Error> {
+        let _lock = self.locks.lock(uuid).await;
+        match self.config.running_deleted_instance_action {
+            RunningDeletedAction::Noop => Ok(()),
+            RunningDeletedAction::Log => {
+                warn!(instance = %uuid, "a deleted instance is still on this host (running_deleted_instance_action = log)");
+                Ok(())
+            }
+            RunningDeletedAction::Shutdown => {
+                info!(instance = %uuid, "stopping the container of a deleted instance");
+                Ok(self.driver.stop(uuid, self.config.shutdown_timeout).await?)
+            }
+            RunningDeletedAction::Reap => {
+                info!(instance = %uuid, "removing what is left of a deleted instance");
+                self.remove_guest(uuid).await
+            }
+        }
+    }
+
+    /// At start: what a crash in the middle of a build has left of instances that are not this host's any more.
+    pub(super) async fn reap_strays(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
+        let strays: Vec<Uuid> = self.present().await?.into_iter().filter(|uuid| !here.contains(uuid)).collect();
+        for uuid in strays {
+            if self.is_elsewhere(uuid).await? {
+                info!(instance = %uuid, "removing what is left of an instance that is not on this host");
+                if let Err(error) = self.remove_guest(uuid).await {
+                    warn!(%error, instance = %uuid, "cannot remove it");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether Nova knows the instance, and knows it as not being here. One that Nova does not know at all is left to an
+    /// operator: the agent may be looking at the wrong cloud.
+    async fn is_elsewhere(&self, uuid: Uuid) -> Result<bool, Error> {
+        let context = Context::admin().with_read_deleted("yes");
+        match self.conductor.instance(&context, &uuid.to_string(), &[]).await {
+            Ok(instance) if instance.deleted() => Ok(true),
+            Ok(instance) => Ok(instance.host() != Some(self.host.as_str())),
+            Err(error) if error.class() == Some("InstanceNotFound") => {
+                warn!(instance = %uuid, "a container of an instance that Nova does not know: left alone");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// At start: builds that were claimed in placement here and never came further than that.
+    pub(super) async fn error_out_unclaimed_builds(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
+        let caller = crate::cloud::Caller::own();
+        let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
+        let unclaimed: Vec<String> =
+            held.allocations.keys().filter(|uuid| !here.contains(uuid)).map(Uuid::to_string).collect();
+        if unclaimed.is_empty() {
+            return Ok(());
+        }
+        let context = Context::admin();
+        let mut filters = Map::new();
+        filters.insert("uuid".to_owned(), json!(unclaimed));
+        filters.insert("vm_state".to_owned(), json!("building"));
+        for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
+            // Its message may still wait in the queue; then the build begins as soon as this start is done.
+            if instance.host().is_none() && instance.task_state().is_none() {
+                let uuid = instance_uuid(&instance)?;
+                warn!(instance = %uuid, "its build was interrupted before it was this host's; setting it to error");
+                self.set_state(&context, uuid, json!({"vm_state": "error", "task_state": Value::Null})).await;
+                self.drop_allocation(&context, uuid).await;
+            }
+        }
+        Ok(())
+    }
+}

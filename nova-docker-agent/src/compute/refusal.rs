@@ -1,0 +1,289 @@
+//! Operations that containers do not have, and how each is refused so that its user gets a plain answer: never a stuck
+//! task state, never an HTTP 500 (`protocol`: calls raise an exception that the API knows, casts leave a fault and an event).
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::error::Error;
+
+/// How a method is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The caller waits for an answer: an exception that its handler turns into a 4xx or 501.
+    Call(Answer),
+    /// Nobody waits: event, fault, task state reset.
+    Cast(Cast),
+}
+
+/// The exception that answers a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    class: &'static str,
+    what: &'static str,
+    /// The call is part of an instance action: it has an event.
+    pub event: Option<&'static str>,
+    /// The API has set a task state before it called.
+    pub resets_task_state: bool,
+}
+
+/// What a refused cast leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cast {
+    pub event: &'static str,
+    what: &'static str,
+    pub aftermath: Aftermath,
+}
+
+/// What the API has prepared for a cast, and what its refusal must take back besides the task state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aftermath {
+    Nothing,
+    /// An image record in Glance, queued for the upload (`image_id`).
+    Image,
+    /// The new image and its properties, already written into the instance (`orig_image_ref`, `orig_sys_metadata`).
+    Rebuild,
+    /// A claim on this host and an allocation held by the migration (`migration`).
+    Resize,
+    /// A claim on this host for an instance that has none yet.
+    Unshelve,
+    /// An instance whose fate the request has already decided elsewhere: only the migration is marked.
+    Migration,
+}
+
+const fn call(class: &'static str, what: &'static str) -> Refusal {
+    Refusal::Call(Answer { class, what, event: None, resets_task_state: false })
+}
+
+const fn cast(event: &'static str, what: &'static str) -> Refusal {
+    cast_then(event, what, Aftermath::Nothing)
+}
+
+const fn cast_then(event: &'static str, what: &'static str, aftermath: Aftermath) -> Refusal {
+    Refusal::Cast(Cast { event, what, aftermath })
+}
+
+/// The refusal of `method`, none when it is not a method of the compute RPC API that we refuse.
+pub(crate) fn refusal(method: &str) -> Option<Refusal> {
+    const LIVE: &str = "Live migration of a container";
+    const MIGRATION: &str = "Resizing or migrating a container";
+    const VOLUMES: &str = "Attaching volumes to a container";
+    Some(match method {
+        "get_serial_console" | "get_vnc_console" | "get_spice_console" | "get_mks_console" | "get_rdp_console" => {
+            call("ConsoleTypeUnavailable", "This console")
+        }
+        "get_diagnostics"
+        | "get_instance_diagnostics"
+        | "get_host_uptime"
+        | "host_power_action"
+        | "host_maintenance_mode" => call("NotImplementedError", ""),
+        "attach_interface" => Refusal::Call(Answer {
+            class: "AttachInterfaceNotSupported",
+            what: "Attaching an interface to a running container",
+            event: Some("compute_attach_interface"),
+            resets_task_state: false,
+        }),
+        "set_admin_password" => Refusal::Call(Answer {
+            class: "SetAdminPasswdNotSupported",
+            what: "Setting the password of a container",
+            event: Some("compute_set_admin_password"),
+            resets_task_state: true,
+        }),
+        "reserve_block_device_name" => {
+            Refusal::Call(Answer { class: "NotSupported", what: VOLUMES, event: None, resets_task_state: false })
+        }
+        "remove_volume_connection" => call("NotSupported", VOLUMES),
+        "check_can_live_migrate_destination" => Refusal::Call(Answer {
+            class: "MigrationPreCheckError",
+            what: LIVE,
+            event: Some("compute_check_can_live_migrate_destination"),
+            resets_task_state: false,
+        }),
+        "check_can_live_migrate_source" => Refusal::Call(Answer {
+            class: "MigrationPreCheckError",
+            what: LIVE,
+            event: Some("compute_check_can_live_migrate_source"),
+            resets_task_state: false,
+        }),
+        "pre_live_migration" | "post_live_migration_at_destination" => call("MigrationPreCheckError", LIVE),
+        "prep_snapshot_based_resize_at_dest"
+        | "prep_snapshot_based_resize_at_source"
+        | "finish_snapshot_based_resize_at_dest"
+        | "confirm_snapshot_based_resize_at_source"
+        | "revert_snapshot_based_resize_at_dest"
+        | "finish_revert_snapshot_based_resize_at_source" => call("MigrationPreCheckError", MIGRATION),
+        "quiesce_instance" => call("InstanceQuiesceNotSupported", "Quiescing a container"),
+        "suspend_instance" => cast("compute_suspend_instance", "Suspending a container"),
+        "resume_instance" => cast("compute_resume_instance", "Resuming a suspended container"),
+        "backup_instance" => cast_then("compute_backup_instance", "Rotating backups of a container", Aftermath::Image),
+        "shelve_instance" => cast_then("compute_shelve_instance", "Shelving a container", Aftermath::Image),
+        "shelve_offload_instance" => cast("compute_shelve_offload_instance", "Shelving a container"),
+        "unshelve_instance" => {
+            cast_then("compute_unshelve_instance", "Unshelving into a container", Aftermath::Unshelve)
+        }
+        "soft_delete_instance" => cast("compute_soft_delete_instance", "Soft deletion of a container"),
+        "restore_instance" => cast("compute_restore_instance", "Restoring a soft-deleted container"),
+        "rebuild_instance" => cast_then("compute_rebuild_instance", "Rebuilding a container", Aftermath::Rebuild),
+        "rescue_instance" => cast("compute_rescue_instance", "Rescuing a container"),
+        "unrescue_instance" => cast("compute_unrescue_instance", "Rescuing a container"),
+        "detach_interface" => cast("compute_detach_interface", "Detaching an interface from a container"),
+        "add_fixed_ip_to_instance" => cast("compute_add_fixed_ip_to_instance", "Adding a fixed IP to a container"),
+        "remove_fixed_ip_from_instance" => {
+            cast("compute_remove_fixed_ip_from_instance", "Removing a fixed IP from a container")
+        }
+        "attach_volume" => cast("compute_attach_volume", VOLUMES),
+        "detach_volume" => cast("compute_detach_volume", "Detaching volumes from a container"),
+        "swap_volume" => cast("compute_swap_volume", VOLUMES),
+        "volume_snapshot_create" => cast("compute_volume_snapshot_create", VOLUMES),
+        "volume_snapshot_delete" => cast("compute_volume_snapshot_delete", VOLUMES),
+        "prep_resize" => cast_then("compute_prep_resize", MIGRATION, Aftermath::Resize),
+        "resize_instance" => cast_then("compute_resize_instance", MIGRATION, Aftermath::Migration),
+        "finish_resize" => cast_then("compute_finish_resize", MIGRATION, Aftermath::Migration),
+        "confirm_resize" => cast_then("compute_confirm_resize", MIGRATION, Aftermath::Migration),
+        "revert_resize" => cast_then("compute_revert_resize", MIGRATION, Aftermath::Migration),
+        "finish_revert_resize" => cast_then("compute_finish_revert_resize", MIGRATION, Aftermath::Migration),
+        "live_migration" => cast_then("compute_live_migration", LIVE, Aftermath::Migration),
+        "rollback_live_migration_at_destination" => cast("compute_rollback_live_migration_at_destination", LIVE),
+        "drop_move_claim_at_destination" => cast("compute_drop_move_claim_at_destination", LIVE),
+        "live_migration_force_complete" => cast("compute_live_migration_force_complete", LIVE),
+        "live_migration_abort" => cast("compute_live_migration_abort", LIVE),
+        "trigger_crash_dump" => cast("compute_trigger_crash_dump", "A crash dump of a container"),
+        "unquiesce_instance" => cast("compute_unquiesce_instance", "Quiescing a container"),
+        "allow_share" => cast("compute_allow_share", "Attaching shares to a container"),
+        "deny_share" => cast("compute_deny_share", "Attaching shares to a container"),
+        _ => return None,
+    })
+}
+
+impl Answer {
+    /// The exception, with the keyword arguments that its message or the API's handler reads.
+    pub fn error(&self, instance: Option<Uuid>, console_type: Option<&str>) -> Error {
+        let id = instance.map(|uuid| uuid.to_string());
+        let message = sentence(self.what);
+        let (message, kwargs) = match self.class {
+            "ConsoleTypeUnavailable" => {
+                let console = console_type.unwrap_or("requested");
+                (
+                    format!("A {console} console is not available for containers; use the console log."),
+                    json!({"console_type": console}),
+                )
+            }
+            "MigrationPreCheckError" => (message.clone(), json!({"reason": message})),
+            "InstanceQuiesceNotSupported" => (message.clone(), json!({"instance_id": id, "reason": message})),
+            "AttachInterfaceNotSupported" => (message, json!({"instance_uuid": id})),
+            _ => (message, Value::Null),
+        };
+        Error::exception(self.class, message, kwargs)
+    }
+}
+
+impl Cast {
+    /// The sentence that the user reads in the fault and in the event.
+    pub fn error(&self) -> Error {
+        Error::exception("NotSupported", sentence(self.what), Value::Null)
+    }
+}
+
+fn sentence(what: &str) -> String {
+    format!("{what} is not supported by nova-docker-agent; the instance was left as it is.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every method of the compute RPC API 6.5 that is not served, so that none is forgotten.
+    const REFUSED: &[&str] = &[
+        "add_fixed_ip_to_instance",
+        "allow_share",
+        "attach_interface",
+        "attach_volume",
+        "backup_instance",
+        "check_can_live_migrate_destination",
+        "check_can_live_migrate_source",
+        "confirm_resize",
+        "confirm_snapshot_based_resize_at_source",
+        "deny_share",
+        "detach_interface",
+        "detach_volume",
+        "drop_move_claim_at_destination",
+        "finish_resize",
+        "finish_revert_resize",
+        "finish_revert_snapshot_based_resize_at_source",
+        "finish_snapshot_based_resize_at_dest",
+        "get_diagnostics",
+        "get_host_uptime",
+        "get_instance_diagnostics",
+        "get_mks_console",
+        "get_serial_console",
+        "get_spice_console",
+        "get_vnc_console",
+        "host_maintenance_mode",
+        "host_power_action",
+        "live_migration",
+        "live_migration_abort",
+        "live_migration_force_complete",
+        "post_live_migration_at_destination",
+        "pre_live_migration",
+        "prep_resize",
+        "prep_snapshot_based_resize_at_dest",
+        "prep_snapshot_based_resize_at_source",
+        "quiesce_instance",
+        "rebuild_instance",
+        "remove_fixed_ip_from_instance",
+        "remove_volume_connection",
+        "rescue_instance",
+        "reserve_block_device_name",
+        "resize_instance",
+        "restore_instance",
+        "resume_instance",
+        "revert_resize",
+        "revert_snapshot_based_resize_at_dest",
+        "rollback_live_migration_at_destination",
+        "set_admin_password",
+        "shelve_instance",
+        "shelve_offload_instance",
+        "soft_delete_instance",
+        "suspend_instance",
+        "swap_volume",
+        "trigger_crash_dump",
+        "unquiesce_instance",
+        "unrescue_instance",
+        "unshelve_instance",
+        "volume_snapshot_create",
+        "volume_snapshot_delete",
+    ];
+
+    #[test]
+    fn every_method_that_is_not_served_has_a_refusal_of_its_own() {
+        for method in REFUSED {
+            assert!(refusal(method).is_some(), "{method}");
+        }
+        assert_eq!(refusal("build_and_run_instance"), None);
+        assert_eq!(refusal("no_such_method"), None);
+    }
+
+    #[test]
+    fn the_event_of_a_refused_cast_is_named_after_its_method() {
+        for method in REFUSED {
+            if let Some(Refusal::Cast(cast)) = refusal(method) {
+                assert_eq!(cast.event, format!("compute_{method}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_console_names_its_type_for_the_api() {
+        let Some(Refusal::Call(answer)) = refusal("get_vnc_console") else { panic!("a call") };
+        let failure = answer.error(None, Some("novnc")).to_failure();
+        assert_eq!((failure.module.as_str(), failure.class.as_str()), ("nova.exception", "ConsoleTypeUnavailable"));
+        assert_eq!(failure.kwargs["console_type"], "novnc");
+    }
+
+    #[test]
+    fn a_missing_feature_of_the_host_is_a_builtin_not_implemented_error() {
+        let Some(Refusal::Call(answer)) = refusal("get_diagnostics") else { panic!("a call") };
+        let failure = answer.error(None, None).to_failure();
+        assert_eq!((failure.module.as_str(), failure.class.as_str()), ("builtins", "NotImplementedError"));
+        assert!(failure.args.is_empty());
+    }
+}

@@ -1,0 +1,147 @@
+//! Carrying out a refusal: what the API has prepared for the operation is taken back.
+
+use serde_json::{Map, Value, json};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    Compute,
+    dispatch::instance_argument,
+    error::Error,
+    guest::instance_uuid,
+    operation::Duties,
+    refusal::{Aftermath, Cast, Refusal},
+};
+use crate::{
+    cloud::Caller,
+    messaging::Context,
+    objects::{Instance, Migration},
+};
+
+impl Compute {
+    /// Answers a method that containers do not have. The answer of a cast goes nowhere.
+    pub(super) async fn refuse(
+        &self,
+        context: &Context,
+        method: &str,
+        refusal: Refusal,
+        mut args: Map<String, Value>,
+    ) -> Result<Value, Error> {
+        let instance = args.contains_key("instance").then(|| instance_argument(method, &mut args)).transpose()?;
+        info!(method, "refused: not supported for containers");
+        match (refusal, instance) {
+            (Refusal::Call(answer), instance) => {
+                let uuid = instance.as_ref().map(instance_uuid).transpose()?;
+                let error = answer.error(uuid, args.get("console_type").and_then(Value::as_str));
+                match (answer.event, uuid) {
+                    (Some(event), Some(uuid)) => {
+                        let duties = Duties { event, reverts_task_state: answer.resets_task_state, errors_out: false };
+                        self.operate(context, uuid, duties, async { Err(error) }).await
+                    }
+                    _ => Err(error),
+                }
+            }
+            (Refusal::Cast(cast), Some(instance)) => self.refuse_cast(context, cast, instance, &args).await,
+            (Refusal::Cast(cast), None) => Err(cast.error()),
+        }
+    }
+
+    async fn refuse_cast(
+        &self,
+        context: &Context,
+        cast: Cast,
+        instance: Instance,
+        args: &Map<String, Value>,
+    ) -> Result<Value, Error> {
+        let uuid = instance_uuid(&instance)?;
+        self.operate(context, uuid, Duties::of(cast.event), async {
+            let undone = match cast.aftermath {
+                Aftermath::Nothing => Ok(()),
+                Aftermath::Image => self.discard_image(context, args).await,
+                Aftermath::Rebuild => self.undo_rebuild(context, &instance, args).await,
+                Aftermath::Resize => self.undo_resize(context, uuid, args).await,
+                Aftermath::Unshelve => self.undo_unshelve(context, uuid).await,
+                Aftermath::Migration => self.fail_migration(context, args, "error").await,
+            };
+            Err(match undone {
+                Ok(()) => cast.error(),
+                Err(cleanup) => Error::Cleanup { error: Box::new(cast.error()), cleanup: cleanup.to_string() },
+            })
+        })
+        .await
+    }
+
+    /// The record that the API has made in Glance for the upload that will not happen.
+    async fn discard_image(&self, context: &Context, args: &Map<String, Value>) -> Result<(), Error> {
+        let Some(image) = args.get("image_id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok()) else {
+            return Ok(());
+        };
+        self.cloud.glance.delete(&self.caller(context), image).await?;
+        Ok(())
+    }
+
+    /// The API has written the new image into the instance before it asked.
+    async fn undo_rebuild(
+        &self,
+        context: &Context,
+        instance: &Instance,
+        args: &Map<String, Value>,
+    ) -> Result<(), Error> {
+        if args.get("recreate") == Some(&json!(true)) {
+            return self.undo_evacuation(context, instance, args).await;
+        }
+        let mut fields = Map::new();
+        if let Some(image) = args.get("orig_image_ref") {
+            fields.insert("image_ref".to_owned(), image.clone());
+        }
+        if let Some(metadata @ Value::Object(_)) = args.get("orig_sys_metadata") {
+            fields.insert("system_metadata".to_owned(), metadata.clone());
+        }
+        if !fields.is_empty() {
+            self.conductor.save_instance(context, instance.uuid(), fields, None).await?;
+        }
+        Ok(())
+    }
+
+    /// An evacuation has claimed this host for an instance that lives elsewhere.
+    async fn undo_evacuation(
+        &self,
+        context: &Context,
+        instance: &Instance,
+        args: &Map<String, Value>,
+    ) -> Result<(), Error> {
+        self.fail_migration(context, args, "failed").await?;
+        let caller = Caller::service(context.request_id());
+        let placement = &self.cloud.placement;
+        placement.remove_provider(&caller, instance_uuid(instance)?, self.compute_id).await?;
+        Ok(())
+    }
+
+    /// Conductor has moved the allocation that the instance holds to the migration, and claimed this host for the instance.
+    async fn undo_resize(&self, context: &Context, instance: Uuid, args: &Map<String, Value>) -> Result<(), Error> {
+        let migration = args.get("migration").cloned().map(Migration::try_from).and_then(Result::ok);
+        if let Some(migration) = migration.as_ref().and_then(|migration| Uuid::parse_str(migration.uuid()?).ok()) {
+            let caller = Caller::service(context.request_id());
+            self.cloud.placement.move_allocations(&caller, migration, instance).await?;
+        } else {
+            warn!(%instance, "a resize came without its migration: its allocations stay as they are");
+        }
+        self.fail_migration(context, args, "error").await
+    }
+
+    async fn undo_unshelve(&self, context: &Context, instance: Uuid) -> Result<(), Error> {
+        let caller = Caller::service(context.request_id());
+        self.cloud.placement.delete_allocations(&caller, instance).await?;
+        Ok(())
+    }
+
+    async fn fail_migration(&self, context: &Context, args: &Map<String, Value>, status: &str) -> Result<(), Error> {
+        let Some(mut migration) = args.get("migration").cloned().and_then(|value| Migration::try_from(value).ok())
+        else {
+            return Ok(());
+        };
+        migration.set("status", status);
+        self.conductor.save_migration(&context.elevated(), &mut migration).await?;
+        Ok(())
+    }
+}

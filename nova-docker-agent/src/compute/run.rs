@@ -1,0 +1,260 @@
+//! Start and graceful stop, in the order that Nova's services have.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use backon::{ExponentialBuilder, Retryable as _};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    Compute,
+    dispatch::{Dispatcher, endpoints},
+    error::Error,
+    identity::{self, IdentityError},
+    locks::InstanceLocks,
+    tracker::{NodeNames, ResourceTracker},
+    waiters::PlugWaiters,
+};
+use crate::{
+    cloud::{self, Cloud},
+    conductor::Conductor,
+    config::Config,
+    driver::{self, Driver, DriverConfig},
+    messaging::{self, Context, Server, Transport},
+    network::{NetworkConfig, Plumber},
+    registry::{self, Registry, RegistryConfig},
+};
+
+/// The oldest control plane that is known to work: Nova 28 (2023.2), whose instances carry `compute_id`.
+const OLDEST_SERVICE_VERSION: i64 = 66;
+/// The newest whose behaviour was read and tested: Nova 34 (2026.2).
+const NEWEST_SERVICE_VERSION: i64 = 74;
+/// How long one conductor may take to answer the first question.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that is kept back of the graceful stop for cleaning up.
+const CLEANUP_RESERVE: Duration = Duration::from_secs(20);
+
+/// Why the service did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot use the message bus: {0}")]
+    Messaging(#[from] messaging::Error),
+    #[error("cannot set up the clients of the control plane: {0}")]
+    Cloud(#[from] cloud::Error),
+    #[error("cannot start the image registry: {0}")]
+    Registry(#[from] registry::Error),
+    #[error("cannot use Docker: {0}")]
+    Driver(#[from] driver::Error),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(
+        "the control plane's service version is {0}: older than {OLDEST_SERVICE_VERSION} (Nova 28, 2023.2), which this agent needs"
+    )]
+    TooOld(i64),
+    #[error("{0}")]
+    Nova(String),
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        Self::Nova(error.to_string())
+    }
+}
+
+impl From<messaging::CallError> for StartError {
+    fn from(error: messaging::CallError) -> Self {
+        Self::Nova(error.to_string())
+    }
+}
+
+/// Runs the compute service until `shutdown` completes, and then stops it gracefully.
+///
+/// # Errors
+/// The service did not come up. While it runs, what fails is logged and tried again.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    let transport = Transport::connect(config.messaging.transport.clone()).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let compute = tokio::select! {
+        compute = start(config, transport.clone()) => Arc::new(compute?),
+        () = &mut shutdown => {
+            info!("stopped before the service was up");
+            transport.close().await;
+            return Ok(());
+        }
+    };
+    let stopping = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    if let Err(error) = compute.recover().await {
+        warn!(%error, "recovery is not complete; what is left is looked at by the periodic tasks");
+    }
+    let servers = serve(&compute, &transport).await?;
+    compute.start_periodic_tasks(&tasks, &stopping);
+    info!(host = compute.host, node = compute.node, compute_id = %compute.compute_id, "the compute service is up");
+    shutdown.await;
+    stop(&compute, servers, &tasks, &stopping).await;
+    transport.close().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// The two queues of this host.
+struct Servers {
+    /// New work.
+    main: Server,
+    /// Since Nova 33: events and continuations for work under way, which must outlast the first queue.
+    alternative: Server,
+}
+
+async fn serve(compute: &Arc<Compute>, transport: &Transport) -> Result<Servers, StartError> {
+    let dispatcher = Arc::new(Dispatcher(compute.clone()));
+    let alternative = transport.serve("compute-alt", &compute.host, endpoints(), dispatcher.clone()).await?;
+    let main = transport.serve("compute", &compute.host, endpoints(), dispatcher).await?;
+    Ok(Servers { main, alternative })
+}
+
+async fn start(config: Config, transport: Transport) -> Result<Compute, StartError> {
+    let conductor = Conductor::new(Arc::new(transport), config.rpc_response_timeout);
+    await_conductor(&conductor).await;
+    let context = Context::admin();
+    let service_version = conductor.minimum_version(&context, "nova-conductor").await?;
+    check_service_version(service_version)?;
+    let service = conductor.service(&context, &config.host).await?;
+    let compute_id = node_identity(&config, service.is_some())?;
+    let cloud = Cloud::new(&config.cloud)?;
+    let driver = connect_driver(&config).await?;
+    let registry = Registry::start(RegistryConfig {
+        listen: config.docker.registry_listen,
+        cache_directory: config.docker.cache_directory.clone(),
+        cache_size: config.docker.cache_size_gb << 30,
+    })
+    .await?;
+    let service = match service {
+        Some(service) => {
+            if let (Some(id), true) = (service.id(), service.service_version() != service_version) {
+                conductor.save_service_version(&context, id, service_version).await?;
+            }
+            service
+        }
+        None => {
+            let service = conductor.create_service(&context, &config.host, service_version).await?;
+            info!(host = config.host, "registered the compute service");
+            service
+        }
+    };
+    let service_id = service.id().ok_or_else(|| StartError::Nova("the service's row has no id".to_owned()))?;
+    let host = driver.host().await?;
+    let names = NodeNames { host: &config.host, node: &config.host, uuid: compute_id, service_id };
+    let tracker = ResourceTracker::start(&conductor, &config, &names, host.clone()).await?;
+    let compute = Compute {
+        host: config.host.clone(),
+        node: config.host.clone(),
+        compute_id,
+        service_id,
+        service_version,
+        conductor,
+        cloud,
+        driver,
+        plumber: Plumber::new(NetworkConfig {
+            ovsdb_connection: config.ovs.ovsdb_connection.clone(),
+            ..NetworkConfig::default()
+        }),
+        registry,
+        tracker,
+        locks: InstanceLocks::default(),
+        cache_locks: InstanceLocks::default(),
+        waiters: PlugWaiters::default(),
+        building: Mutex::new(HashMap::new()),
+        build_slots: slots(config.max_concurrent_builds),
+        snapshot_slots: slots(config.max_concurrent_snapshots),
+        images: tokio::sync::RwLock::new(()),
+        config,
+    };
+    compute.audit().await?;
+    Ok(compute)
+}
+
+/// Zero means no limit, as everywhere in Nova.
+fn slots(limit: usize) -> Semaphore {
+    Semaphore::new(if limit == 0 { Semaphore::MAX_PERMITS } else { limit })
+}
+
+/// Waits for as long as it takes: the control plane may be starting too.
+async fn await_conductor(conductor: &Conductor) {
+    while let Err(error) = conductor.ping(PING_TIMEOUT).await {
+        warn!(%error, "no conductor answers; waiting for one");
+        // A lost connection fails at once, and would make this loop spin.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn check_service_version(version: i64) -> Result<(), StartError> {
+    if version < OLDEST_SERVICE_VERSION {
+        return Err(StartError::TooOld(version));
+    }
+    if version > NEWEST_SERVICE_VERSION {
+        warn!(
+            version,
+            newest = NEWEST_SERVICE_VERSION,
+            "the control plane is newer than any that this agent was tested with"
+        );
+    }
+    Ok(())
+}
+
+fn node_identity(config: &Config, registered: bool) -> Result<Uuid, IdentityError> {
+    let mut directories = config.config_directories.clone();
+    directories.push(config.state_path.clone());
+    match identity::read(&directories)? {
+        Some(id) => Ok(id),
+        None if registered => {
+            Err(IdentityError::Lost { host: config.host.clone(), path: identity::path(&config.state_path) })
+        }
+        None => identity::create(&config.state_path),
+    }
+}
+
+/// Docker may be restarting: the service waits for it rather than fail over and over.
+async fn connect_driver(config: &Config) -> Result<Driver, driver::Error> {
+    let settings = &config.docker;
+    let driver_config = DriverConfig {
+        host_url: settings.host_url.clone(),
+        runtime: settings.runtime.clone(),
+        pids_limit: i64::try_from(settings.pids_limit).unwrap_or(i64::MAX),
+        log_max_size: format!("{}m", settings.log_max_size_mb),
+        log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
+        inject_key: settings.inject_key,
+        ..DriverConfig::default()
+    };
+    let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();
+    (|| Driver::connect(driver_config.clone()))
+        .retry(backoff)
+        .when(|error| matches!(error, driver::Error::Unavailable { .. }))
+        .notify(|error, pause| warn!(%error, retry_in = ?pause, "waiting for Docker"))
+        .await
+}
+
+/// Takes no new work, lets what runs come to its end, and only then stops to listen for its events.
+async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, stopping: &CancellationToken) {
+    let limit = compute.config.graceful_shutdown_timeout.saturating_sub(CLEANUP_RESERVE);
+    info!(limit = ?limit, "stopping: no new requests; waiting for operations under way");
+    servers.main.stop().await;
+    if tokio::time::timeout(limit, servers.main.drained()).await.is_err() {
+        warn!("operations are still under way; their waits are cancelled");
+        compute.waiters.cancel_all("cancelled, the compute service is stopping");
+        let cut_off = tokio::time::timeout(CLEANUP_RESERVE, servers.main.drained()).await;
+        if cut_off.is_err() {
+            warn!("gave up on operations under way; the next start takes them up");
+        }
+    }
+    servers.alternative.stop().await;
+    stopping.cancel();
+    tasks.close();
+    tasks.wait().await;
+    compute.registry.shutdown().await;
+}

@@ -1,0 +1,133 @@
+//! The work of a build: image and network at the same time, then the container.
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{Compute, build::BuildRequest, error::Error, guest::guest, interfaces::interfaces, waiters::PlugWait};
+use crate::{
+    cloud::neutron::{AllocateRequest, NetworkInfo},
+    messaging::Context,
+    network::Interface,
+};
+
+/// A root device to show; containers have no disks.
+const ROOT_DEVICE: &str = "/dev/sda";
+
+/// A network that is plugged, and the wait for Neutron to say so.
+struct Plugged {
+    interfaces: Vec<Interface>,
+    wait: PlugWait,
+}
+
+impl Compute {
+    /// Brings the instance up to a container that runs. Everything that it made before a failure is still there.
+    pub(super) async fn spawn(
+        &self,
+        context: &Context,
+        request: &mut BuildRequest,
+        cancelled: &CancellationToken,
+    ) -> Result<(), Error> {
+        let uuid = request.uuid;
+        let _images = self.images.read().await;
+        let image_value = request.image.clone();
+        // Whichever fails first stops the image; the network is never left in the middle of a request.
+        let stop_pull = cancelled.child_token();
+        let (image, network) = tokio::join!(self.pull_image(context, uuid, &image_value, &stop_pull), async {
+            self.plug_network(context, request).await.inspect_err(|_| stop_pull.cancel())
+        },);
+        let plugged = network?;
+        let lease = image?;
+        let guest = guest(&request.instance, &image_value, self.compute_id)?;
+        self.driver.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
+        drop(lease);
+        self.await_plugged(uuid, plugged.wait, cancelled).await?;
+        self.driver.start(uuid).await?;
+        self.driver.started_well(uuid, self.config.docker.build_grace).await?;
+        info!("the container runs");
+        Ok(())
+    }
+
+    async fn plug_network(&self, context: &Context, request: &mut BuildRequest) -> Result<Plugged, Error> {
+        let no_task: &[Option<&str>] = &[None];
+        let networking = json!({"vm_state": "building", "task_state": "networking"});
+        self.save(context, &mut request.instance, networking, Some(no_task)).await?;
+        let network = self.allocate_network(context, request).await?;
+        let interfaces = interfaces(&network)?;
+        // Registered before plugging: Neutron may answer within milliseconds.
+        let awaited = network.0.iter().filter(|vif| !vif.active).map(|vif| vif.id.to_string());
+        let wait = self.waiters.register(request.uuid, awaited);
+        let uuid = request.uuid;
+        tokio::try_join!(
+            async { Ok(self.plumber.plug(uuid, &interfaces).await?) },
+            self.prepare_block_devices(context, request),
+        )?;
+        Ok(Plugged { interfaces, wait })
+    }
+
+    async fn allocate_network(&self, context: &Context, request: &mut BuildRequest) -> Result<NetworkInfo, Error> {
+        let caller = self.caller(context);
+        let instance = &request.instance;
+        let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
+        let wanted = AllocateRequest {
+            instance_uuid: request.uuid,
+            project_id: instance.project_id().unwrap_or_default().to_owned(),
+            availability_zone: zone.to_owned(),
+            host: self.host.clone(),
+            hostname: instance.hostname().map(str::to_owned),
+            networks: request.networks.clone(),
+            security_groups: request.security_groups.clone(),
+            is_admin: context.get("is_admin").and_then(serde_json::Value::as_bool).unwrap_or(false),
+        };
+        let allocation = self.cloud.neutron.allocate(&caller, &wanted).await?;
+        let uuid = request.uuid.to_string();
+        for allocated in &allocation.ports {
+            let (port, tag) = (&allocated.port, allocated.tag.as_deref());
+            let id = port.id.to_string();
+            self.conductor.create_virtual_interface(context, &uuid, &id, &port.mac_address, tag).await?;
+        }
+        let network = self.cloud.neutron.network_info_of(&caller, &allocation, &NetworkInfo::default()).await?;
+        self.save_network_info(context, request.uuid, &network).await?;
+        Ok(network)
+    }
+
+    /// Nova shows a device for the root disk, and counts the states on the way.
+    async fn prepare_block_devices(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
+        let root = async {
+            for device in request.block_devices.iter_mut().filter(|device| device.is_root()) {
+                device.set("device_name", ROOT_DEVICE);
+                self.conductor.save_block_device(context, device).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let states = async {
+            let mapping =
+                json!({"vm_state": "building", "task_state": "block_device_mapping", "root_device_name": ROOT_DEVICE});
+            self.save(context, &mut request.instance, mapping, None).await?;
+            let expected: &[Option<&str>] = &[Some("block_device_mapping")];
+            self.save(context, &mut request.instance, json!({"task_state": "spawning"}), Some(expected)).await
+        };
+        tokio::try_join!(root, states)?;
+        Ok(())
+    }
+
+    async fn await_plugged(
+        &self,
+        uuid: uuid::Uuid,
+        wait: PlugWait,
+        cancelled: &CancellationToken,
+    ) -> Result<(), Error> {
+        let plugged = tokio::select! {
+            () = cancelled.cancelled() => return Err(Error::Deleting(uuid)),
+            plugged = wait.wait(self.config.vif_plugging_timeout) => plugged,
+        };
+        match plugged {
+            Err(error) if self.config.vif_plugging_is_fatal => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "started without waiting any longer (vif_plugging_is_fatal = false)");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `terminate_instance`: nothing of the instance stays, here or in the other services.
+
+use serde_json::json;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Compute, error::Error, guest::instance_uuid, now, operation::Duties};
+use crate::{messaging::Context, objects::Instance};
+
+impl Compute {
+    /// Deletes the instance. One that is gone already is deleted.
+    pub(super) async fn terminate(&self, context: &Context, instance: Instance) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        // A build under way gives up at its next wait, and lets go of the lock.
+        self.cancel_build(uuid);
+        self.waiters.cancel(uuid, "cancelled, the instance is being deleted");
+        let _lock = self.locks.lock(uuid).await;
+        let duties = Duties::of("compute_terminate_instance").erroring_out();
+        let deleted = self.operate(context, uuid, duties, self.delete(context, instance)).await;
+        match deleted {
+            Err(error) if error.is_instance_not_found() => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// The deletion itself, also for instances whose deletion was interrupted by a restart.
+    pub(super) async fn delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        self.remove_guest(uuid).await?;
+        // Only now: a port that is given back may be given to somebody else.
+        self.release_network(context, uuid, &[], &instance).await?;
+        let deleted = json!({"vm_state": "deleted", "task_state": null, "power_state": 0, "terminated_at": now()});
+        self.save(context, &mut instance, deleted, None).await?;
+        self.tracker.release(uuid).await;
+        let id = uuid.to_string();
+        let (_, tokens, _) = tokio::join!(
+            self.drop_allocation(context, uuid),
+            self.conductor.clean_console_auths(context, &id),
+            self.forget_in_schedulers(&id),
+        );
+        if let Err(error) = tokens {
+            warn!(%error, "cannot revoke the instance's consoles; they expire by themselves");
+        }
+        let row = instance.id().ok_or_else(|| Error::BadRequest {
+            method: format!("instance {uuid}"),
+            problem: "its row has no id".to_owned(),
+        })?;
+        self.conductor.destroy_instance(context, &id, row, instance.host()).await?;
+        info!("deleted");
+        Ok(())
+    }
+
+    /// Container, namespace and switch ports; what is absent is fine.
+    ///
+    /// # Errors
+    /// Everything was tried; the first failure, with the second if there were two.
+    pub(super) async fn remove_guest(&self, uuid: Uuid) -> Result<(), Error> {
+        let container = self.driver.remove(uuid).await.map_err(Error::from);
+        let network = self.plumber.unplug(uuid, &[]).await.map_err(Error::from);
+        match (container, network) {
+            (Err(error), Err(cleanup)) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),
+            (container, network) => container.and(network),
+        }
+    }
+
+    async fn forget_in_schedulers(&self, uuid: &str) {
+        if !self.config.track_instance_changes {
+            return;
+        }
+        if let Err(error) = self.conductor.delete_instance_info(&Context::admin(), &self.host, uuid).await {
+            tracing::debug!(%error, "cannot tell the schedulers");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What instances use of the node: the sums that the compute node's record shows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{config::Config, driver::HostResources, objects::Instance};
+
+/// What one instance uses, and what the node's statistics say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub vcpus: i64,
+    pub memory_mb: i64,
+    pub disk_gb: i64,
+    pub project_id: String,
+    pub vm_state: Option<String>,
+    pub task_state: Option<String>,
+    pub os_type: Option<String>,
+}
+
+impl Usage {
+    /// None for an instance that uses nothing on its host: deleted, or shelved away.
+    pub fn of(instance: &Instance) -> Option<Self> {
+        let vm_state = instance.str("vm_state").map(str::to_owned);
+        if matches!(vm_state.as_deref(), Some("deleted" | "shelved_offloaded")) {
+            return None;
+        }
+        let flavor = instance.flavor();
+        let amount = |field: &str| {
+            flavor.as_ref().and_then(|flavor| flavor.int(field)).or_else(|| instance.int(field)).unwrap_or(0)
+        };
+        let swap_mb = flavor.as_ref().and_then(|flavor| flavor.int("swap")).unwrap_or(0);
+        Some(Self {
+            vcpus: amount("vcpus"),
+            memory_mb: amount("memory_mb"),
+            disk_gb: amount("root_gb") + amount("ephemeral_gb") + swap_mb / 1024,
+            project_id: instance.str("project_id").unwrap_or_default().to_owned(),
+            vm_state,
+            task_state: instance.str("task_state").map(str::to_owned),
+            os_type: instance.str("os_type").map(str::to_owned),
+        })
+    }
+}
+
+/// The instances of the node, and its failed builds in a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Usages {
+    pub instances: HashMap<Uuid, Usage>,
+    pub failed_builds: u64,
+}
+
+impl Usages {
+    fn sum(&self, of: impl Fn(&Usage) -> i64) -> i64 {
+        self.instances.values().map(of).sum()
+    }
+
+    /// `ComputeNode.stats`: counters by name, as strings.
+    fn stats(&self) -> Map<String, Value> {
+        let mut counters: BTreeMap<String, u64> = BTreeMap::new();
+        let mut count = |key: String| *counters.entry(key).or_default() += 1;
+        let mut io_workload = 0u64;
+        for usage in self.instances.values() {
+            if let Some(state) = &usage.vm_state {
+                count(format!("num_vm_{state}"));
+            }
+            count(format!("num_task_{}", usage.task_state.as_deref().unwrap_or("None")));
+            count(format!("num_os_type_{}", usage.os_type.as_deref().unwrap_or("None")));
+            count(format!("num_proj_{}", usage.project_id));
+            io_workload += u64::from(is_io_heavy(usage.task_state.as_deref()));
+        }
+        let mut stats: Map<String, Value> =
+            counters.into_iter().map(|(key, value)| (key, Value::String(value.to_string()))).collect();
+        if !self.instances.is_empty() {
+            stats.insert("num_instances".to_owned(), self.instances.len().to_string().into());
+            stats.insert("io_workload".to_owned(), io_workload.to_string().into());
+        }
+        stats.insert("failed_builds".to_owned(), self.failed_builds.to_string().into());
+        // Present but null: the API shows no uptime, and does not ask every host for it by RPC.
+        stats.insert("uptime".to_owned(), Value::Null);
+        stats
+    }
+}
+
+fn is_io_heavy(task_state: Option<&str>) -> bool {
+    matches!(
+        task_state,
+        Some("block_device_mapping" | "spawning" | "image_snapshot" | "image_pending_upload" | "image_uploading")
+            | Some("image_backup" | "rebuilding" | "rebuild_block_device_mapping" | "rebuild_spawning")
+    )
+}
+
+/// The fields of the compute node's record that follow from the host and its instances.
+pub(crate) fn node_fields(config: &Config, host: &HostResources, usages: &Usages) -> Map<String, Value> {
+    let (vcpus, memory_mb, disk_gb) = (i64::from(host.vcpus), host.memory_mb as i64, host.disk_gb as i64);
+    let vcpus_used = config.reserved_host_cpus as i64 + usages.sum(|usage| usage.vcpus);
+    let memory_mb_used = config.reserved_host_memory_mb as i64 + usages.sum(|usage| usage.memory_mb);
+    let disk_gb_used = reserved_disk_gb(config) as i64 + usages.sum(|usage| usage.disk_gb);
+    let disk_free = disk_gb.saturating_sub(host.disk_used_gb as i64);
+    let workload = usages.instances.values().filter(|usage| usage.task_state.is_some()).count();
+    let fields = json!({
+        "vcpus": vcpus,
+        "memory_mb": memory_mb,
+        "local_gb": disk_gb,
+        "vcpus_used": vcpus_used,
+        "memory_mb_used": memory_mb_used,
+        "local_gb_used": disk_gb_used,
+        "free_ram_mb": memory_mb - memory_mb_used,
+        // Never null: the scheduler would ignore the node.
+        "free_disk_gb": disk_gb - disk_gb_used,
+        "disk_available_least": disk_free,
+        "current_workload": workload,
+        "running_vms": usages.instances.len(),
+        "hypervisor_type": "docker",
+        "hypervisor_version": version_number(&host.docker_version),
+        "cpu_info": "",
+        "metrics": "[]",
+        "host_ip": config.my_ip.to_string(),
+        "stats": usages.stats(),
+    });
+    match fields {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// `reserved_host_disk_mb` in GiB, rounded up as Nova does.
+pub(crate) fn reserved_disk_gb(config: &Config) -> u64 {
+    config.reserved_host_disk_mb.div_ceil(1024)
+}
+
+/// Nova's form of a hypervisor version: 20.10.24 is 20010024.
+fn version_number(version: &str) -> i64 {
+    version
+        .split('.')
+        .take(3)
+        .map(|part| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<i64>().unwrap_or(0))
+        .chain(std::iter::repeat(0))
+        .take(3)
+        .fold(0, |number, part| number * 1000 + part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(vcpus: i64, task_state: Option<&str>) -> Usage {
+        Usage {
+            vcpus,
+            memory_mb: 64,
+            disk_gb: 1,
+            project_id: "p".to_owned(),
+            vm_state: Some("active".to_owned()),
+            task_state: task_state.map(str::to_owned),
+            os_type: None,
+        }
+    }
+
+    #[test]
+    fn versions_are_numbers_as_nova_writes_them() {
+        assert_eq!(version_number("20.10.24+dfsg1"), 20_010_024);
+        assert_eq!(version_number("29.1"), 29_001_000);
+        assert_eq!(version_number("garbage"), 0);
+    }
+
+    #[test]
+    fn statistics_count_instances_by_state_task_and_project() {
+        let mut usages = Usages { failed_builds: 2, ..Usages::default() };
+        usages.instances.insert(Uuid::new_v4(), usage(1, None));
+        usages.instances.insert(Uuid::new_v4(), usage(2, Some("spawning")));
+        let stats = usages.stats();
+        assert_eq!(stats["num_instances"], "2");
+        assert_eq!(stats["num_vm_active"], "2");
+        assert_eq!(stats["num_task_spawning"], "1");
+        assert_eq!(stats["num_task_None"], "1");
+        assert_eq!(stats["num_proj_p"], "2");
+        assert_eq!(stats["io_workload"], "1");
+        assert_eq!(stats["failed_builds"], "2");
+        assert_eq!(stats["uptime"], Value::Null);
+    }
+
+    #[test]
+    fn a_shelved_away_instance_uses_nothing() {
+        let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
+        instance.set("vm_state", "shelved_offloaded");
+        assert_eq!(Usage::of(&instance), None);
+    }
+}
