@@ -63,7 +63,7 @@ impl Compute {
         let pulling = async {
             let lease = self.registry.open(&descriptor, Arc::new(source)).await?;
             let reference = &lease.reference;
-            let pulled = self.driver.pull(&reference.name, &reference.username, &reference.secret);
+            let pulled = self.driver.pull(reference);
             tokio::select! {
                 // The registry knows better than Docker what is wrong with an image, and knows it sooner.
                 error = lease.failed() => return Err(error.into()),

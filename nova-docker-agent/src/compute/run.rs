@@ -78,7 +78,7 @@ impl From<messaging::CallError> for StartError {
 /// # Errors
 /// The service did not come up. While it runs, what fails is logged and tried again.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-    let transport = Transport::connect(config.messaging.transport.clone()).await?;
+    let transport = Transport::connect(config.messaging.clone()).await?;
     let mut shutdown = std::pin::pin!(shutdown);
     let compute = tokio::select! {
         compute = start(config, transport.clone()) => Arc::new(compute?),

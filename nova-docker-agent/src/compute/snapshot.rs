@@ -42,7 +42,7 @@ impl Compute {
         let [requested, taking, pending, uploading] = states;
         let power = json!({"task_state": taking, "power_state": self.power_state(uuid).await?});
         self.save(context, instance, power, Some(&[Some(requested)])).await?;
-        let mut snapshot = self.driver.snapshot(uuid).await?;
+        let snapshot = self.driver.snapshot(uuid).await?;
         self.save(context, instance, json!({"task_state": pending}), Some(&[Some(taking)])).await?;
         let caller = self.caller(context);
         self.describe_snapshot(&caller, instance, image).await?;

@@ -3,14 +3,12 @@
 //! The same sections and option names that nova-compute reads, with oslo.config's rules for the files, and `[docker]` for our own.
 //! Everything wrong is reported at once, before anything is opened.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use crate::cloud::{AuthConfig, CloudConfig, ServiceConfig};
+use crate::messaging::TransportConfig;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -23,7 +21,8 @@ pub struct Config {
     pub instances_path: PathBuf,
     /// Directories of the configuration files, first one first: `compute_id` is looked for there before `state_path`.
     pub config_directories: Vec<PathBuf>,
-    pub messaging: MessagingConfig,
+    /// `transport_url`, `control_exchange` and `[oslo_messaging_rabbit]`, the options of the URL applied.
+    pub messaging: TransportConfig,
     pub rpc_response_timeout: Duration,
     pub long_rpc_timeout: Duration,
     pub report_interval: Duration,
@@ -75,15 +74,6 @@ impl Config {
     pub fn service_user(&self) -> Option<&AuthConfig> {
         self.cloud.service_user.as_ref()
     }
-}
-
-/// `transport_url`, `control_exchange` and `[oslo_messaging_rabbit]`.
-#[derive(Clone, Debug)]
-pub struct MessagingConfig {
-    pub transport_url: SecretString,
-    pub control_exchange: String,
-    /// Options of `[oslo_messaging_rabbit]` that the files set, by name. Their meaning and defaults belong to `messaging`.
-    pub rabbit: BTreeMap<String, String>,
 }
 
 /// What to do with guests whose instance was deleted while we were away.
