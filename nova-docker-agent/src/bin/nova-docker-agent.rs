@@ -1,1 +1,145 @@
-fn main() {}
+//! The command line.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use nova_docker_agent::config::{self, Config, ConfigError, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing};
+use nova_docker_agent::{compute, telemetry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// `EX_USAGE` of sysexits.h: the configuration is wrong, and starting again will not help.
+const BAD_CONFIGURATION: u8 = 64;
+
+/// Run containers from the Nova API: an OpenStack compute service for Docker.
+///
+/// It takes the place of nova-compute on a host with dockerd, and reads the same nova.conf.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Check the configuration of a compute host before anything is started:
+    nova-docker-agent config --config-file /etc/nova/nova.conf
+
+  Run the agent where nova-compute ran:
+    nova-docker-agent run --config-file /etc/nova/nova.conf --config-file /etc/nova/nova-cpu.conf
+
+  The same with more to read, as JSON lines, without touching a file:
+    OS_DEFAULT__DEBUG=true OS_DEFAULT__USE_JSON=true nova-docker-agent run
+
+Exit status: 0 after a clean stop, 64 when the configuration is wrong (every mistake is listed), 1 for anything else.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the compute service until SIGTERM or SIGINT, then finish what is running and leave.
+    Run {
+        #[command(flatten)]
+        sources: Sources,
+        /// Print the configuration first, as the command config does.
+        #[arg(long)]
+        print_config: bool,
+    },
+    /// Check the configuration and print every option with its value and where that comes from (secrets are hidden).
+    Config {
+        #[command(flatten)]
+        sources: Sources,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Args)]
+struct Sources {
+    /// A nova.conf; may be given several times, later values win [default: /etc/nova/nova.conf].
+    #[arg(long, value_name = "FILE")]
+    config_file: Vec<PathBuf>,
+    /// A directory whose *.conf files are read after all files, in the order of their names; may be given several times
+    /// [default: /etc/nova/nova.conf.d, if it exists and no file or directory is given].
+    #[arg(long, value_name = "DIRECTORY")]
+    config_dir: Vec<PathBuf>,
+}
+
+impl Sources {
+    fn load(self) -> Result<(Config, Listing), Vec<ConfigError>> {
+        let Self { mut config_file, mut config_dir } = self;
+        if config_file.is_empty() && config_dir.is_empty() {
+            config_file.push(DEFAULT_FILE.into());
+            if Path::new(DEFAULT_DIRECTORY).is_dir() {
+                config_dir.push(DEFAULT_DIRECTORY.into());
+            }
+        }
+        config::load_listed(&config_file, &config_dir)
+    }
+}
+
+fn main() -> ExitCode {
+    let (sources, print, run_it) = match Cli::parse().command {
+        Command::Run { sources, print_config } => (sources, print_config, true),
+        Command::Config { sources } => (sources, true, false),
+    };
+    let (config, listing) = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(errors) => return bad_configuration(&errors),
+    };
+    if print {
+        print!("{listing}");
+    }
+    if !run_it {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = telemetry::init(&config.log) {
+        eprintln!("nova-docker-agent: cannot set logging up: {error}");
+        return ExitCode::FAILURE;
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bad_configuration(errors: &[ConfigError]) -> ExitCode {
+    for error in errors {
+        eprintln!("nova-docker-agent: {error}");
+    }
+    eprintln!("nova-docker-agent: {} mistake(s) in the configuration; nothing was started", errors.len());
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("agent").build()?;
+    runtime.block_on(async {
+        let shutdown = shutdown_requested()?;
+        compute::run(config, shutdown).await?;
+        Ok(())
+    })
+}
+
+/// Ends with the first SIGTERM or SIGINT. The second one ends the process: whoever sends it does not want to wait.
+fn shutdown_requested() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let name = first(&mut terminate, &mut interrupt).await;
+        tracing::info!("{name}: stopping as soon as running operations have ended; a second signal ends them");
+        tokio::spawn(async move {
+            let name = first(&mut terminate, &mut interrupt).await;
+            tracing::warn!("{name} again: leaving at once");
+            std::process::exit(1);
+        });
+    })
+}
+
+async fn first(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

@@ -57,26 +57,27 @@ pub struct CloudConfig {
 }
 
 impl Cloud {
-    /// Makes the clients; opens no connection.
+    /// Makes the clients; opens no connection. `[glance]`, which in Nova has no identity of its own, may have one; otherwise it uses
+    /// that of `[service_user]`, or without that of `[neutron]`.
     ///
     /// # Errors
-    /// [`Error`] when a certificate or key file cannot be read.
+    /// [`Error`] when a certificate or key file cannot be used.
     pub fn new(config: &CloudConfig) -> Result<Self, Error> {
         let service_user = match &config.service_user {
             Some(auth) => Some(Session::new(auth.clone())?),
             None => None,
         };
         let service_token = service_user.clone().filter(|_| config.send_service_user_token);
-        let session = |service: &ServiceConfig| match &service.auth {
-            Some(auth) => Session::new(auth.clone()).map(Some),
-            None => Ok(service_user.clone()),
-        };
+        let own = |service: &ServiceConfig| service.auth.clone().map(Session::new).transpose();
+        let neutron = own(&config.neutron)?.or_else(|| service_user.clone());
+        let placement = own(&config.placement)?.or_else(|| service_user.clone());
+        let glance = own(&config.glance)?.or(service_user).or_else(|| neutron.clone());
         Ok(Self {
-            placement: Placement::new(session(&config.placement)?, service_token.clone(), &config.placement)?,
-            neutron: Neutron::new(session(&config.neutron)?, service_token.clone(), &config.neutron)?
+            placement: Placement::new(placement, service_token.clone(), &config.placement)?,
+            neutron: Neutron::new(neutron, service_token.clone(), &config.neutron)?
                 .with_ovs_bridge(&config.ovs_bridge)
                 .with_extension_sync_interval(config.extension_sync_interval),
-            glance: Glance::new(session(&config.glance)?, service_token, &config.glance)?,
+            glance: Glance::new(glance, service_token, &config.glance)?,
         })
     }
 }

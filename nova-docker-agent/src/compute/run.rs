@@ -226,7 +226,7 @@ async fn connect_driver(config: &Config) -> Result<Driver, driver::Error> {
         host_url: settings.host_url.clone(),
         runtime: settings.runtime.clone(),
         pids_limit: i64::try_from(settings.pids_limit).unwrap_or(i64::MAX),
-        log_max_size: format!("{}m", settings.log_max_size_mb),
+        log_max_size: settings.log_max_size.clone(),
         log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
         inject_key: settings.inject_key,
         ..DriverConfig::default()

@@ -1,14 +1,38 @@
 //! The operator's nova.conf, typed and validated.
 //!
 //! The same sections and option names that nova-compute reads, with oslo.config's rules for the files, and `[docker]` for our own.
-//! Everything wrong is reported at once, before anything is opened.
+//! Everything wrong is reported at once, before anything is opened. Sections and options that nobody here reads are ignored (the file
+//! is shared with other services), except in `[docker]`, where they are mistakes.
+//!
+//! `table` and `identity` list the options; `settings` brings the raw values together, `reader` checks them, `build` puts the
+//! [`Config`] together.
+
+mod build;
+mod error;
+mod identity;
+mod ini;
+mod kind;
+mod listing;
+mod reader;
+mod settings;
+mod spelling;
+mod table;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cloud::{AuthConfig, CloudConfig, ServiceConfig};
+pub use error::{ConfigError, Origin};
+pub use listing::Listing;
+pub use settings::{Setting, Settings};
+
+use crate::cloud::CloudConfig;
 use crate::messaging::TransportConfig;
+
+/// Where nova.conf is when nobody says.
+pub const DEFAULT_FILE: &str = "/etc/nova/nova.conf";
+/// Its directory of snippets, read when it exists.
+pub const DEFAULT_DIRECTORY: &str = "/etc/nova/nova.conf.d";
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -47,7 +71,7 @@ pub struct Config {
     pub max_concurrent_builds: usize,
     /// 0: no limit.
     pub max_concurrent_snapshots: usize,
-    /// None: switched off (negative). Zero in the file means the default of 60 s, as for every periodic task of Nova.
+    /// None: switched off (-1). Zero in the file is Nova's default rate of 60 s.
     pub sync_power_state_interval: Option<Duration>,
     pub update_resources_interval: Option<Duration>,
     pub heal_instance_info_cache_interval: Option<Duration>,
@@ -60,20 +84,11 @@ pub struct Config {
     pub resume_guests_state_on_host_boot: bool,
     pub dhcp_domain: String,
     pub default_availability_zone: String,
+    /// `[service_user]`, `[placement]`, `[neutron]`, `[glance]`.
     pub cloud: CloudConfig,
     pub docker: DockerConfig,
     pub ovs: OvsConfig,
     pub log: LogConfig,
-}
-
-impl Config {
-    pub fn placement(&self) -> &ServiceConfig {
-        &self.cloud.placement
-    }
-
-    pub fn service_user(&self) -> Option<&AuthConfig> {
-        self.cloud.service_user.as_ref()
-    }
 }
 
 /// What to do with guests whose instance was deleted while we were away.
@@ -86,7 +101,7 @@ pub enum RunningDeletedAction {
 }
 
 /// `[docker]`: what is ours.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerConfig {
     /// dockerd's API, `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
     pub host_url: String,
@@ -101,14 +116,14 @@ pub struct DockerConfig {
     pub build_grace: Duration,
     /// Processes of one container.
     pub pids_limit: u64,
-    /// MiB of one log file of a container.
-    pub log_max_size_mb: u64,
+    /// Size of one log file of a container, in dockerd's form (`10m`).
+    pub log_max_size: String,
     pub log_max_files: u64,
     /// Write the key pair's public key into the container's `authorized_keys`.
     pub inject_key: bool,
 }
 
-/// `[vif_plug_ovs]` and `[os_vif_ovs]`, as os-vif has them.
+/// `[os_vif_ovs]`, as os-vif has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OvsConfig {
     /// `tcp:127.0.0.1:6640` or `unix:/var/run/openvswitch/db.sock`.
@@ -122,17 +137,43 @@ pub struct LogConfig {
     pub json: bool,
 }
 
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ConfigError {
-    pub message: String,
-}
-
-/// Reads the files in order, then the `*.conf` files of each directory in the order of their names; later values win.
+/// Reads the files in order, then the `*.conf` files of each directory in the order of their names; later values win, and oslo.config's
+/// environment variables (`OS_<SECTION>__<OPTION>`) win over all files.
 ///
 /// # Errors
 /// Everything that is wrong, all at once.
-pub fn load(_files: &[PathBuf], _dirs: &[PathBuf]) -> Result<Config, Vec<ConfigError>> {
-    todo!()
+pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<Config, Vec<ConfigError>> {
+    load_listed(files, directories).map(|(config, _)| config)
 }
+
+/// The same, with the list of all options.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub fn load_listed(files: &[PathBuf], directories: &[PathBuf]) -> Result<(Config, Listing), Vec<ConfigError>> {
+    let (mut settings, mut errors) = Settings::read(files, directories);
+    settings.add_environment(std::env::vars());
+    match from_settings(&settings, files) {
+        Ok(loaded) if errors.is_empty() => Ok(loaded),
+        Ok(_) => Err(errors),
+        Err(more) => {
+            errors.extend(more);
+            Err(errors)
+        }
+    }
+}
+
+/// The configuration of settings from anywhere; `files` are only remembered for their directories.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub fn from_settings(settings: &Settings, files: &[PathBuf]) -> Result<(Config, Listing), Vec<ConfigError>> {
+    match build::build(settings, files) {
+        (Some(config), reader) => Ok((config, Listing::new(&reader))),
+        (None, reader) => Err(reader.errors),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

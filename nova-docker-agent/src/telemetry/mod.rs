@@ -1,6 +1,63 @@
 //! Logs.
+//!
+//! Everything goes to standard error, one line each, for people or (`[DEFAULT] use_json`) for machines. What belongs to an operation
+//! carries its `request_id` and `instance` through [`operation_span`].
+
+use std::io::IsTerminal;
+
+use tracing::Span;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::LogConfig;
 
-/// Sets the process's logging up: standard error, people's form or JSON. Call once.
-pub fn init(_config: &LogConfig) {}
+/// Sets the process's logging up. `RUST_LOG` wins over `[DEFAULT] debug`. Panics are logged too.
+///
+/// # Errors
+/// When logging was set up before.
+pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter(config.debug)));
+    let registry = tracing_subscriber::registry().with(filter);
+    if config.json {
+        let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+        registry.with(lines.with_writer(std::io::stderr)).try_init()?;
+    } else {
+        let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_target(false);
+        registry.with(lines.with_writer(std::io::stderr)).try_init()?;
+    }
+    log_panics();
+    Ok(())
+}
+
+/// Our own lines, and of the libraries only what is wrong with them.
+fn default_filter(debug: bool) -> &'static str {
+    if debug { "info,nova_docker_agent=debug" } else { "warn,nova_docker_agent=info" }
+}
+
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(%backtrace, "{panic}");
+    }));
+}
+
+/// The span of one operation on an instance: instrument its future with it, and every line says whose it is.
+///
+/// `operation` is Nova's word for it (`build_and_run_instance`), `request_id` the API request's.
+pub fn operation_span(operation: &str, request_id: &str, instance: &str) -> Span {
+    tracing::info_span!("operation", name = operation, request_id, instance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_default_filters_are_understood() {
+        for debug in [false, true] {
+            let filter = EnvFilter::builder().parse(default_filter(debug)).unwrap();
+            assert_eq!(filter.to_string().contains("nova_docker_agent=debug"), debug);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The configuration, put together from checked options.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::reader::Reader;
+use super::settings::Settings;
+use super::spelling::closest;
+use super::table::{self, HostDefaults};
+use super::{Config, DockerConfig, LogConfig, OvsConfig, RunningDeletedAction};
+use crate::cloud::CloudConfig;
+use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
+
+/// Nova's rate of periodic tasks whose interval is 0.
+const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
+
+/// Reads everything; the reader knows afterwards what is wrong. None only when something is.
+pub(super) fn build<'a>(settings: &'a Settings, files: &[PathBuf]) -> (Option<Config>, Reader<'a>) {
+    let mut reader = Reader::new(settings);
+    reader.read(table::fixed(&host_defaults()));
+    let config = config(&mut reader, files);
+    unknown_options(&mut reader, "docker");
+    let config = if reader.errors.is_empty() { config } else { None };
+    (config, reader)
+}
+
+fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
+    let cloud = cloud(reader);
+    let transport = transport(reader);
+    let period = |option| period(reader.number("DEFAULT", option));
+    let ratio = |option| reader.parsed::<f64>("DEFAULT", option);
+    let seconds = |option| reader.seconds("DEFAULT", option);
+    Some(Config {
+        host: reader.string("DEFAULT", "host"),
+        my_ip: reader.parsed("DEFAULT", "my_ip")?,
+        state_path: reader.path("DEFAULT", "state_path")?,
+        instances_path: reader.path("DEFAULT", "instances_path")?,
+        config_directories: directories(files),
+        messaging: transport?,
+        rpc_response_timeout: seconds("rpc_response_timeout"),
+        long_rpc_timeout: seconds("long_rpc_timeout"),
+        report_interval: seconds("report_interval"),
+        shutdown_timeout: seconds("shutdown_timeout"),
+        graceful_shutdown_timeout: seconds("graceful_shutdown_timeout"),
+        manager_shutdown_timeout: seconds("manager_shutdown_timeout"),
+        vif_plugging_timeout: seconds("vif_plugging_timeout"),
+        vif_plugging_is_fatal: reader.flag("DEFAULT", "vif_plugging_is_fatal"),
+        reserved_host_memory_mb: reader.number("DEFAULT", "reserved_host_memory_mb"),
+        reserved_host_disk_mb: reader.number("DEFAULT", "reserved_host_disk_mb"),
+        reserved_host_cpus: reader.number("DEFAULT", "reserved_host_cpus"),
+        // Zero means unset, as for Nova.
+        cpu_allocation_ratio: ratio("cpu_allocation_ratio").filter(|&ratio| ratio > 0.0),
+        ram_allocation_ratio: ratio("ram_allocation_ratio").filter(|&ratio| ratio > 0.0),
+        disk_allocation_ratio: ratio("disk_allocation_ratio").filter(|&ratio| ratio > 0.0),
+        initial_cpu_allocation_ratio: ratio("initial_cpu_allocation_ratio")?,
+        initial_ram_allocation_ratio: ratio("initial_ram_allocation_ratio")?,
+        initial_disk_allocation_ratio: ratio("initial_disk_allocation_ratio")?,
+        max_concurrent_builds: reader.number("DEFAULT", "max_concurrent_builds"),
+        max_concurrent_snapshots: reader.number("DEFAULT", "max_concurrent_snapshots"),
+        sync_power_state_interval: period("sync_power_state_interval"),
+        update_resources_interval: period("update_resources_interval"),
+        heal_instance_info_cache_interval: period("heal_instance_info_cache_interval"),
+        scheduler_instance_sync_interval: period("scheduler_instance_sync_interval"),
+        track_instance_changes: reader.flag("filter_scheduler", "track_instance_changes"),
+        running_deleted_instance_action: running_deleted_action(reader),
+        running_deleted_instance_poll_interval: period("running_deleted_instance_poll_interval"),
+        running_deleted_instance_timeout: seconds("running_deleted_instance_timeout"),
+        resume_guests_state_on_host_boot: reader.flag("DEFAULT", "resume_guests_state_on_host_boot"),
+        dhcp_domain: reader.string("DEFAULT", "dhcp_domain"),
+        default_availability_zone: reader.string("DEFAULT", "default_availability_zone"),
+        cloud,
+        docker: docker(reader)?,
+        ovs: OvsConfig { ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection") },
+        log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
+    })
+}
+
+fn cloud(reader: &mut Reader) -> CloudConfig {
+    let service_user = reader.identity("service_user", false);
+    let send_service_user_token = reader.flag("service_user", "send_service_user_token");
+    if send_service_user_token && service_user.is_none() {
+        let complained = reader.errors.iter().any(|error| {
+            matches!(error, ConfigError::Value { section, .. } | ConfigError::Missing { section, .. } if section == "service_user")
+        });
+        if !complained {
+            reader.missing("service_user", "auth_type", "an identity, since send_service_user_token is on");
+        }
+    }
+    let placement = reader.service("placement", "placement", 3, true);
+    let neutron_retries = reader.number("neutron", "http_retries");
+    let neutron = reader.service("neutron", "network", neutron_retries, true);
+    let glance_retries = reader.number("glance", "num_retries");
+    let mut glance = reader.service("glance", "image", glance_retries, false);
+    if glance.endpoint.endpoint_override.is_none() {
+        if let Some(server) = reader.list("glance", "api_servers").first() {
+            match server.parse() {
+                Ok(url) => glance.endpoint.endpoint_override = Some(url),
+                Err(_) => reader.reject("glance", "api_servers", "URLs that begin with http:// or https://"),
+            }
+        }
+    }
+    CloudConfig {
+        service_user,
+        send_service_user_token,
+        placement,
+        neutron,
+        glance,
+        ovs_bridge: reader.string("neutron", "ovs_bridge"),
+        extension_sync_interval: reader.seconds("neutron", "extension_sync_interval"),
+    }
+}
+
+fn transport(reader: &mut Reader) -> Option<TransportConfig> {
+    const RABBIT: &str = "oslo_messaging_rabbit";
+    let url = match TransportUrl::parse(&reader.text("DEFAULT", "transport_url")?) {
+        Ok(url) => url,
+        Err(error) => {
+            reader.reject("DEFAULT", "transport_url", format!("rabbit://user:password@host:port/vhost, but {error}"));
+            return None;
+        }
+    };
+    let flag = |option| reader.flag(RABBIT, option);
+    let seconds = |option| reader.seconds(RABBIT, option);
+    let mut config = TransportConfig {
+        control_exchange: reader.string("DEFAULT", "control_exchange"),
+        durable: flag("amqp_durable_queues"),
+        auto_delete: flag("amqp_auto_delete"),
+        ha_queues: flag("rabbit_ha_queues"),
+        quorum: flag("rabbit_quorum_queue"),
+        quorum_delivery_limit: reader.number(RABBIT, "rabbit_quorum_delivery_limit"),
+        quorum_max_memory_length: reader.number(RABBIT, "rabbit_quorum_max_memory_length"),
+        quorum_max_memory_bytes: reader.number(RABBIT, "rabbit_quorum_max_memory_bytes"),
+        transient_quorum: flag("rabbit_transient_quorum_queue"),
+        transient_ttl: seconds("rabbit_transient_queues_ttl"),
+        heartbeat: seconds("heartbeat_timeout_threshold"),
+        prefetch: reader.number(RABBIT, "rabbit_qos_prefetch_count"),
+        login: match reader.string(RABBIT, "rabbit_login_method").as_str() {
+            "PLAIN" => Login::Plain,
+            "EXTERNAL" => Login::External,
+            _ => Login::Amqplain,
+        },
+        tls: TlsConfig {
+            enabled: flag("ssl"),
+            ca_file: reader.path(RABBIT, "ssl_ca_file"),
+            cert_file: reader.path(RABBIT, "ssl_cert_file"),
+            key_file: reader.path(RABBIT, "ssl_key_file"),
+        },
+        retry_interval: seconds("rabbit_retry_interval"),
+        retry_interval_max: seconds("rabbit_interval_max"),
+        missing_consumer_timeout: seconds("kombu_missing_consumer_retry_timeout"),
+        ..TransportConfig::new(url)
+    };
+    if let Err(problems) = config.apply_url_options() {
+        for problem in problems {
+            reader.reject("DEFAULT", "transport_url", format!("right options after the question mark, but {problem}"));
+        }
+    }
+    Some(config)
+}
+
+fn docker(reader: &Reader) -> Option<DockerConfig> {
+    Some(DockerConfig {
+        host_url: reader.string("docker", "host_url"),
+        runtime: reader.string("docker", "runtime"),
+        registry_listen: reader.parsed("docker", "registry_listen")?,
+        cache_directory: reader.path("docker", "cache_directory")?,
+        cache_size_gb: reader.number("docker", "cache_size_gb"),
+        build_grace: reader.seconds("docker", "build_grace_seconds"),
+        pids_limit: reader.number("docker", "pids_limit"),
+        log_max_size: reader.string("docker", "log_max_size"),
+        log_max_files: reader.number("docker", "log_max_files"),
+        inject_key: reader.flag("docker", "inject_key"),
+    })
+}
+
+fn running_deleted_action(reader: &Reader) -> RunningDeletedAction {
+    match reader.string("DEFAULT", "running_deleted_instance_action").as_str() {
+        "log" => RunningDeletedAction::Log,
+        "shutdown" => RunningDeletedAction::Shutdown,
+        "noop" => RunningDeletedAction::Noop,
+        _ => RunningDeletedAction::Reap,
+    }
+}
+
+fn period(seconds: i64) -> Option<Duration> {
+    match u64::try_from(seconds) {
+        Err(_) => None,
+        Ok(0) => Some(DEFAULT_PERIOD),
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+    }
+}
+
+/// In a section that is ours alone, an option that nobody reads is a mistake.
+fn unknown_options(reader: &mut Reader, section: &str) {
+    let known: Vec<&str> =
+        reader.resolved.iter().filter(|option| option.spec.section == section).map(|option| option.spec.name).collect();
+    let unknown = reader.settings.section(section).filter(|(option, _)| !known.contains(&option.as_str()));
+    let errors: Vec<ConfigError> = unknown
+        .map(|(option, setting)| ConfigError::Unknown {
+            origin: setting.origin.clone(),
+            section: section.to_owned(),
+            option: option.clone(),
+            hint: closest(option, &known).map(str::to_owned),
+        })
+        .collect();
+    reader.errors.extend(errors);
+}
+
+fn directories(files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for directory in files.iter().filter_map(|file| file.parent()) {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        if !directories.iter().any(|known| known == directory) {
+            directories.push(directory.to_owned());
+        }
+    }
+    directories
+}
+
+fn host_defaults() -> HostDefaults {
+    let hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    HostDefaults { hostname: hostname.unwrap_or_else(|| "localhost".into()), address: own_address().to_string() }
+}
+
+/// The address that leads to the default route. Connecting a datagram socket sends nothing.
+fn own_address() -> IpAddr {
+    let documentation_address = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(documentation_address).and_then(|()| socket.local_addr()))
+        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}

@@ -1,0 +1,206 @@
+//! Every option that is read: its name and default are Nova's (or oslo.messaging's, keystoneauth's, os-vif's), `[docker]` is ours.
+
+use super::kind::Kind;
+
+/// One option.
+#[derive(Clone, Debug)]
+pub(super) struct Spec {
+    pub(super) section: String,
+    pub(super) name: &'static str,
+    /// Older names in the same section.
+    pub(super) aliases: &'static [&'static str],
+    pub(super) kind: Kind,
+    pub(super) default: Option<String>,
+    /// Must be set.
+    pub(super) required: bool,
+    pub(super) secret: bool,
+    pub(super) help: &'static str,
+}
+
+impl Spec {
+    pub(super) fn new(section: &str, name: &'static str, kind: Kind, help: &'static str) -> Self {
+        let section = section.to_owned();
+        Self { section, name, aliases: &[], kind, default: None, required: false, secret: false, help }
+    }
+
+    fn or(mut self, default: impl Into<String>) -> Self {
+        self.default = Some(default.into());
+        self
+    }
+
+    pub(super) fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    pub(super) fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+/// What this host is called and reached at, where nobody says.
+#[derive(Clone, Debug)]
+pub(super) struct HostDefaults {
+    pub(super) hostname: String,
+    pub(super) address: String,
+}
+
+/// All sections whose options do not depend on other options.
+pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
+    let mut specs = general(host);
+    specs.extend(resources());
+    specs.extend(periodic());
+    specs.extend(rabbit());
+    specs.extend(docker());
+    specs.push(
+        Spec::new("service_user", "send_service_user_token", Kind::Bool, "Send the agent's token along with a user's.")
+            .or("false"),
+    );
+    specs
+        .push(Spec::new("neutron", "ovs_bridge", Kind::Text, "Bridge of ports whose binding names none.").or("br-int"));
+    specs.push(
+        Spec::new("neutron", "extension_sync_interval", SECONDS, "How long the list of extensions is kept.").or("600"),
+    );
+    specs.push(
+        Spec::new(
+            "neutron",
+            "http_retries",
+            Kind::Int { min: 0, max: 100 },
+            "Repetitions of calls that may be repeated.",
+        )
+        .or("3"),
+    );
+    specs.push(
+        Spec::new(
+            "glance",
+            "num_retries",
+            Kind::Int { min: 0, max: 100 },
+            "Repetitions of calls that may be repeated.",
+        )
+        .or("3"),
+    );
+    specs.push(Spec::new("glance", "api_servers", Kind::List, "Glance's addresses (old; the first one is used)."));
+    specs.push(
+        Spec::new("os_vif_ovs", "ovsdb_connection", Kind::OvsdbUrl, "Open vSwitch's database.")
+            .or("tcp:127.0.0.1:6640"),
+    );
+    specs.push(
+        Spec::new("filter_scheduler", "track_instance_changes", Kind::Bool, "Tell the schedulers about instances.")
+            .or("true"),
+    );
+    specs
+}
+
+const SECONDS: Kind = Kind::Int { min: 0, max: 10_000_000 };
+/// Periodic tasks: negative switches off, 0 is the default rate.
+const INTERVAL: Kind = Kind::Int { min: -1, max: 10_000_000 };
+
+fn general(host: &HostDefaults) -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("DEFAULT", name, kind, help);
+    vec![
+        spec("host", Kind::Text, "Name of this host; must be the one of its neutron agent.").or(&host.hostname),
+        spec("my_ip", Kind::Ip, "Address of this host.").or(&host.address),
+        spec("state_path", Kind::Text, "Where state is kept.").or("/var/lib/nova"),
+        spec("instances_path", Kind::Text, "Where instances are kept.").or("$state_path/instances"),
+        spec("transport_url", Kind::Text, "RabbitMQ: rabbit://user:password@host:port/vhost.").required().secret(),
+        spec("control_exchange", Kind::Text, "Exchange of the control plane.").or("nova"),
+        spec("rpc_response_timeout", Kind::Int { min: 1, max: 86_400 }, "Limit of a call, in seconds.").or("60"),
+        spec("long_rpc_timeout", Kind::Int { min: 1, max: 86_400 }, "Limit of a long call, in seconds.").or("1800"),
+        spec("report_interval", Kind::Int { min: 1, max: 86_400 }, "Seconds between signs of life.").or("10"),
+        spec("shutdown_timeout", SECONDS, "Seconds that a guest has for a clean stop.").or("60"),
+        spec("graceful_shutdown_timeout", SECONDS, "Seconds that the agent has for a clean stop.").or("180"),
+        spec("manager_shutdown_timeout", SECONDS, "Seconds of it that running operations have.").or("160"),
+        spec("vif_plugging_timeout", SECONDS, "Seconds to wait for neutron to wire a port; 0: do not wait.").or("300"),
+        spec("vif_plugging_is_fatal", Kind::Bool, "Fail a launch when that time is over.").or("true"),
+        spec("resume_guests_state_on_host_boot", Kind::Bool, "Start what ran before the host went down.").or("false"),
+        spec("dhcp_domain", Kind::Text, "Domain of instances' names.").or("novalocal"),
+        spec("default_availability_zone", Kind::Text, "Zone of hosts in no other.").or("nova"),
+        spec("debug", Kind::Bool, "Log more.").or("false"),
+        spec("use_json", Kind::Bool, "Log as JSON.").or("false"),
+    ]
+}
+
+fn resources() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("DEFAULT", name, kind, help);
+    let ratio = |name, help| spec(name, Kind::Float { min: 0.0 }, help);
+    vec![
+        spec("reserved_host_memory_mb", Kind::at_least(0), "MiB of memory that are not for instances.").or("512"),
+        spec("reserved_host_disk_mb", Kind::at_least(0), "MiB of disk that are not for instances.").or("0"),
+        spec("reserved_host_cpus", Kind::at_least(0), "CPUs that are not for instances.").or("0"),
+        ratio("cpu_allocation_ratio", "Virtual CPUs for each CPU; unset or 0: as in placement, else the initial one."),
+        ratio("ram_allocation_ratio", "The same for memory."),
+        ratio("disk_allocation_ratio", "The same for disk."),
+        ratio("initial_cpu_allocation_ratio", "Ratio of a new provider.").or("4.0"),
+        ratio("initial_ram_allocation_ratio", "Ratio of a new provider.").or("1.0"),
+        ratio("initial_disk_allocation_ratio", "Ratio of a new provider.").or("1.0"),
+        spec("max_concurrent_builds", Kind::at_least(0), "Launches at the same time; 0: no limit.").or("10"),
+        spec("max_concurrent_snapshots", Kind::at_least(0), "Snapshots at the same time; 0: no limit.").or("5"),
+    ]
+}
+
+fn periodic() -> Vec<Spec> {
+    let spec = |name, help, default: &str| Spec::new("DEFAULT", name, INTERVAL, help).or(default);
+    let choices = Kind::Choice(&["reap", "log", "shutdown", "noop"]);
+    vec![
+        spec("sync_power_state_interval", "Seconds between comparisons of power states.", "600"),
+        spec("update_resources_interval", "Seconds between resource audits.", "0"),
+        spec("heal_instance_info_cache_interval", "Seconds between refreshes of network information.", "-1"),
+        spec("scheduler_instance_sync_interval", "Seconds between reports to the schedulers.", "120"),
+        spec("running_deleted_instance_poll_interval", "Seconds between searches for guests without instance.", "1800"),
+        Spec::new("DEFAULT", "running_deleted_instance_timeout", SECONDS, "Seconds that they have first.").or("0"),
+        Spec::new("DEFAULT", "running_deleted_instance_action", choices, "What to do with them.").or("reap"),
+    ]
+}
+
+fn rabbit() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("oslo_messaging_rabbit", name, kind, help);
+    let flag = |name, help| spec(name, Kind::Bool, help).or("false");
+    let number = |name, help, default: &str| spec(name, Kind::Int { min: 0, max: i32::MAX as i64 }, help).or(default);
+    let choices = Kind::Choice(&["PLAIN", "AMQPLAIN", "EXTERNAL"]);
+    vec![
+        flag("amqp_durable_queues", "Exchange and queues survive the broker.").aliases(&["rabbit_durable_queues"]),
+        flag("amqp_auto_delete", "Unused exchange and queues go."),
+        flag("rabbit_ha_queues", "Mirrored queues."),
+        flag("rabbit_quorum_queue", "Replicated queues."),
+        number("rabbit_quorum_delivery_limit", "Deliveries before a message is dropped; 0: no limit.", "0"),
+        number("rabbit_quorum_max_memory_length", "Messages in memory; 0: no limit.", "0"),
+        number("rabbit_quorum_max_memory_bytes", "Bytes in memory; 0: no limit.", "0"),
+        flag("rabbit_transient_quorum_queue", "Replicated reply and fanout queues."),
+        number("rabbit_transient_queues_ttl", "Seconds that an unused one of them lives.", "1800"),
+        number("heartbeat_timeout_threshold", "Seconds of silence that mean a dead connection; 0: never.", "60"),
+        spec("rabbit_qos_prefetch_count", Kind::Int { min: 0, max: 65_535 }, "Messages in advance; 0: no limit.")
+            .or("0"),
+        spec("rabbit_login_method", choices, "How to log in.").or("AMQPLAIN"),
+        spec("rabbit_retry_interval", Kind::Int { min: 1, max: 3600 }, "First pause between connections.").or("1"),
+        spec("rabbit_interval_max", Kind::Int { min: 1, max: 3600 }, "Longest pause between connections.").or("30"),
+        number("kombu_missing_consumer_retry_timeout", "Seconds that a reply waits for its queue.", "60")
+            .aliases(&["kombu_reconnect_timeout"]),
+        flag("ssl", "Use TLS.").aliases(&["rabbit_use_ssl"]),
+        spec("ssl_ca_file", Kind::Text, "PEM file of authorities.").aliases(&["kombu_ssl_ca_certs"]),
+        spec("ssl_cert_file", Kind::Text, "PEM file of a client certificate.").aliases(&["kombu_ssl_certfile"]),
+        spec("ssl_key_file", Kind::Text, "PEM file of its key.").aliases(&["kombu_ssl_keyfile"]),
+    ]
+}
+
+fn docker() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("docker", name, kind, help);
+    vec![
+        spec("host_url", Kind::DockerUrl, "How to reach dockerd.").or("unix:///var/run/docker.sock"),
+        spec("runtime", Kind::Text, "Our OCI runtime's name in dockerd's configuration.").or("nova"),
+        spec("registry_listen", Kind::Loopback, "Where the embedded registry listens.").or("127.0.0.1:0"),
+        spec("cache_directory", Kind::Text, "Where image layers are kept.").or("$state_path/docker-layers"),
+        spec("cache_size_gb", Kind::Int { min: 1, max: 1_000_000 }, "GiB of image layers to keep.").or("20"),
+        spec("build_grace_seconds", Kind::Int { min: 0, max: 600 }, "Seconds that a new container must survive.")
+            .or("1"),
+        spec("pids_limit", Kind::Int { min: 1, max: 4_194_304 }, "Processes of one container.").or("4096"),
+        spec("log_max_size", Kind::Size, "Size of one log file of a container.").or("10m"),
+        spec("log_max_files", Kind::Int { min: 1, max: 100 }, "Log files of a container.").or("2"),
+        spec("inject_key", Kind::Bool, "Give containers the key pair's public key.").or("true"),
+    ]
+}
