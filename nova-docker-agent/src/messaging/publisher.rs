@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::link::{Link, Session};
 use super::{Error, TransportConfig, topology};
 
-/// The pause before a message is offered again on a connection that just refused it.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The pause before a message is offered again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Hands messages to the broker over one channel.
 pub(super) struct Publisher {
@@ -66,20 +66,22 @@ impl Publisher {
 
     /// Offers a message to the broker until it has it or the deadline has come.
     ///
-    /// When a connection is lost between a message and its confirm, the message is sent twice; the receiver knows it by
-    /// its unique id.
+    /// A request for whose routing key there is no queue is offered again, too: after a restart of the broker its
+    /// server needs a moment to declare the queue (Python drops such requests). When a connection is lost between a
+    /// message and its confirm, the message is sent twice; the receiver knows it by its unique id.
     pub(super) async fn publish(&self, destination: &Destination, message: Message) -> Result<Outcome, Error> {
         let started = Instant::now();
         let mut last = "no connection".to_owned();
         while Instant::now() < message.deadline {
             match self.attempt(destination, &message).await {
+                Ok(Outcome::Unroutable) if matches!(destination, Destination::Exchange(..)) => {
+                    last = "there is no such queue".to_owned();
+                }
                 Ok(outcome) => return Ok(outcome),
                 Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Again(reason)) => {
-                    tracing::debug!(%destination, reason, "the message was not taken by the broker; trying again");
-                    last = reason;
-                }
+                Err(Attempt::Again(reason)) => last = reason,
             }
+            tracing::debug!(%destination, reason = last, "the message was not taken by the broker; trying again");
             tokio::time::sleep_until(message.deadline.min(Instant::now() + RETRY_PAUSE)).await;
         }
         let seconds = started.elapsed().as_secs();
@@ -165,7 +167,8 @@ impl PublishChannel {
             }
             Destination::Queue(queue) => (String::new(), queue.clone()),
         };
-        let options = BasicPublishOptions { mandatory: exchange.is_empty(), ..BasicPublishOptions::default() };
+        let mandatory = !matches!(destination, Destination::Fanout(_));
+        let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
         let properties = properties(&message);
         let open = self.clone();
         // In a task, because the confirm must be awaited even when nobody wants to know any more: lapin keeps the ones
