@@ -12,6 +12,8 @@ mod migrations;
 mod network;
 mod scheduler;
 mod services;
+#[cfg(test)]
+mod wire_tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -30,6 +30,8 @@ mod dispatch;
 mod failure;
 mod link;
 mod publisher;
+#[cfg(test)]
+pub(crate) mod recorded;
 mod replies;
 mod rpc;
 mod server;
@@ -38,6 +40,8 @@ mod topology;
 mod transport;
 mod url;
 mod wire;
+#[cfg(test)]
+mod wire_tests;
 
 pub use config::{Login, TlsConfig, TransportConfig};
 pub use context::Context;
@@ -46,6 +50,10 @@ pub use rpc::{CallError, Endpoint, Handler, Request, Rpc, Target};
 pub use server::Server;
 pub use transport::Transport;
 pub use url::{HostAddress, TransportUrl, UrlError};
+
+/// Directives that a log filter needs whatever else it says: the AMQP library logs messages that came back with all
+/// that is in them (tokens, passwords), and whole frames at its lower levels.
+pub const LOG_DIRECTIVES: [&str; 2] = ["lapin=warn", "lapin::returned_messages=off"];
 
 /// Why the message bus cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]

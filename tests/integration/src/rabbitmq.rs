@@ -26,8 +26,12 @@ rm -rf "$HOME"
 /// For a broker of one test: the test process ended, however it did.
 const UNTIL_INPUT_ENDS: &str = "cat > /dev/null";
 
-/// For the shared broker: no test process holds the lock.
-const UNTIL_UNUSED: &str = r#"exec 9>> "$HOME.users"; until flock --nonblock --exclusive 9; do sleep 2; done"#;
+/// For the shared broker: no test process held the lock at two moments. One moment is not enough, because the runner
+/// starts one process after the other.
+const UNTIL_UNUSED: &str = r#"
+exec 9>> "$HOME.users"
+until flock --nonblock --exclusive 9 && flock --unlock 9 && sleep 10 && flock --nonblock --exclusive 9; do sleep 5; done
+"#;
 
 /// A running broker.
 pub struct Broker {
