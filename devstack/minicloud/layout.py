@@ -37,7 +37,7 @@ PORTS = {
 }
 """Every TCP port on 127.0.0.1 that the cloud takes, by the name of what listens there."""
 
-OPTIONAL_PORTS = {"heat": {"heat-api": 8004}, "cinder": {"cinder-api": 8776}}
+OPTIONAL_PORTS = {"heat": {"heat-api": 8004, "heat-api-cfn": 8000}, "cinder": {"cinder-api": 8776}}
 
 EXTERNAL_CIDR = "172.24.4.0/24"
 EXTERNAL_HOST_ADDRESS = "172.24.4.1/24"

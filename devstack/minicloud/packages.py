@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minicloud import process
@@ -43,6 +43,11 @@ DEBIAN_PACKAGES: dict[str, tuple[str, ...]] = {
     "containers and their images": ("docker.io", "debootstrap"),
 }
 
+EXTRA_DEBIAN_PACKAGES = {
+    # The driver asks mount.nfs whether it is there, though it never has to mount anything here.
+    "cinder": ("nfs-common",),
+}
+
 _UNITS = {
     "mariadb-server": ("mariadb.service",),
     "rabbitmq-server": ("rabbitmq-server.service",),
@@ -52,6 +57,8 @@ _UNITS = {
     "haproxy": ("haproxy.service",),
     "radvd": ("radvd.service",),
     "keepalived": ("keepalived.service",),
+    "rpcbind": ("rpcbind.service", "rpcbind.socket"),
+    "nfs-common": ("nfs-client.target",),
     "docker.io": ("docker.service", "docker.socket"),
     "containerd": ("containerd.service",),
 }
@@ -98,10 +105,11 @@ def _apt(layout: Layout, *arguments: str) -> None:
     )
 
 
-def install_debian(layout: Layout) -> str | None:
+def install_debian(layout: Layout, extras: Iterable[str]) -> str | None:
     """Install what is missing. The services of the packages stay off, now and at the next boot."""
     before = _installed()
-    missing = [name for group in DEBIAN_PACKAGES.values() for name in group if name not in before]
+    groups = [*DEBIAN_PACKAGES.values(), *(EXTRA_DEBIAN_PACKAGES.get(extra, ()) for extra in extras)]
+    missing = [name for group in groups for name in group if name not in before]
     if not missing:
         restore_policy()
         return None

@@ -52,6 +52,12 @@ class _Wsgi:
     extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+_EXTRA_APIS = {
+    "heat": {"heat-api": "heat.wsgi.api", "heat-api-cfn": "heat.wsgi.cfn"},
+    "cinder": {"cinder-api": "cinder.wsgi.api"},
+}
+
+
 def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
     etc = str(layout.etc)
     # The paste file comes first: Nova reads it by position, and finds no application otherwise.
@@ -88,14 +94,9 @@ def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
         ),
     ]
     services += [
-        _Wsgi(
-            f"{extra}-api",
-            f"{extra}.wsgi.api",
-            2,
-            (f"{extra}.conf",),
-            extra={"pyargv": f"--config-file {etc}/{extra}.conf"},
-        )
+        _Wsgi(name, module, 2, (f"{extra}.conf",), extra={"pyargv": f"--config-file {etc}/{extra}.conf"})
         for extra in options.extras
+        for name, module in _EXTRA_APIS[extra].items()
     ]
     return services
 

@@ -29,6 +29,7 @@ CATALOG = (
     ("nova", "compute", url("nova-api", "/v2.1"), None),
     ("neutron", "network", url("neutron-api"), None),
     ("heat", "orchestration", url("heat-api", "/v1/%(tenant_id)s"), "heat"),
+    ("heat-cfn", "cloudformation", url("heat-api-cfn", "/v1"), "heat"),
     ("cinder", "block-storage", url("cinder-api", "/v3/%(project_id)s"), "cinder"),
 )
 FLAVORS = (

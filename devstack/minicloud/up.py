@@ -110,7 +110,7 @@ class _Up:
 
     def _foundation(self, graph: Graph) -> None:
         layout = self.layout
-        graph.add("Debian packages", lambda: packages.install_debian(layout))
+        graph.add("Debian packages", lambda: packages.install_debian(layout, self.options.extras))
         graph.add("Python packages", lambda: packages.make_venv(layout), ["Debian packages"])
         graph.add("configuration", self._configure, ["Debian packages"])
         graph.add("image tiny (file)", lambda: tiny.build(layout), ["Debian packages"])
@@ -282,8 +282,9 @@ class _Up:
             for name in self.programs:
                 if name.startswith(extra):
                     self.supervisor.start(name)
-            api = f"{extra}-api"
-            self.supervisor.start_and_wait(api, lambda: api_answers(api), 120)
+            for name, program in self.programs.items():
+                if name.startswith(extra) and program.port is not None:
+                    self._api(name)()
             self._seed(extra)
 
         return start

@@ -34,7 +34,7 @@ def test_options_select_programs() -> None:
         "neutron-ovs-fake",
     }
     extra = set(programs(LAYOUT, Options(agent=False, extras=("cinder", "heat")))) - plain
-    assert extra == {"heat-api", "heat-engine", "cinder-api", "cinder-scheduler", "cinder-volume"}
+    assert extra == {"heat-api", "heat-api-cfn", "heat-engine", "cinder-api", "cinder-scheduler", "cinder-volume"}
 
 
 def test_every_program_is_supervised_and_none_starts_by_itself() -> None:

@@ -17,6 +17,12 @@ def heat(layout: Layout, passwords: Passwords) -> Ini:
                 "use_stderr": True,
                 "transport_url": common.transport_url(passwords),
                 "num_engine_workers": 1,
+                # A server of a stack gets its user data as the template says it, not wrapped for cfn-tools, which no
+                # container image has.
+                "default_user_data_format": "RAW",
+                "default_software_config_transport": "POLL_SERVER_HEAT",
+                "heat_metadata_server_url": url("heat-api-cfn"),
+                "heat_waitcondition_server_url": url("heat-api-cfn", "/v1/waitcondition"),
                 "auth_encryption_key": passwords["heat_encryption"],
                 "stack_user_domain_name": "heat",
                 "stack_domain_admin": "heat_domain_admin",
@@ -57,6 +63,7 @@ def cinder(layout: Layout, passwords: Passwords) -> Ini:
                 "enabled_backends": "nfs",
                 "default_volume_type": "nfs",
                 "glance_api_servers": url("glance"),
+                "resource_query_filters_file": f"{layout.venv}/etc/cinder/resource_filters.json",
                 "rootwrap_config": f"{layout.venv}/etc/cinder/rootwrap.conf",
             },
             "nfs": {
