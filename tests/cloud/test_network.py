@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -73,6 +74,14 @@ def test_eth0_has_the_addresses_and_the_mac_of_its_port(server: Json, inside: Gu
         assert f" {fixed['ip_address']}/" in shown
     assert inside.ssh("ls /sys/class/net").split() == ["eth0", "lo"]
     assert "127.0.0.1/8" in inside.ssh("ip -o address show dev lo")
+
+
+@pytest.mark.agent
+def test_the_network_is_there_before_the_first_process(server: Json, servers: Servers) -> None:
+    """The boot log is written by process 1, which looks at its interfaces once. Regression: predecessors plugged later."""
+    log = servers.wait_console(server["id"], "ready after")
+    assert f"eth0 inet {servers.addresses(server['id'])[0]}/" in log
+    assert re.search(r"interface eth0: up,", log), "the interface was not up yet"
 
 
 @pytest.mark.agent

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import Launcher
@@ -131,9 +133,15 @@ def test_usage_follows_the_servers(launch: Launcher, admin_servers: Servers, sid
 
 
 @pytest.mark.agent
-def test_the_state_directory_holds_no_secret_that_others_can_read(lab: Lab) -> None:
-    agent = lab.state / "agent"
-    open_to_all = [
-        path for path in agent.rglob("*") if path.is_file() and "secret" in path.name and path.stat().st_mode & 0o077
-    ]
-    assert open_to_all == []
+def test_no_password_is_in_the_log_or_on_a_command_line(lab: Lab, side: Side) -> None:
+    passwords = json.loads((lab.state / "passwords.json").read_text())
+    log = lab.log(side.program).read_text(errors="replace")
+    command_line = Path(f"/proc/{lab.pid(side.program)}/cmdline").read_text()
+    assert [name for name, value in passwords.items() if value in log or value in command_line] == []
+
+
+@pytest.mark.agent
+def test_what_the_agent_keeps_is_its_own_business(lab: Lab) -> None:
+    """Nothing below its state directory can be written by others."""
+    files = [path for path in (lab.state / "agent").rglob("*") if not path.is_symlink()]
+    assert [path for path in files if path.stat().st_mode & 0o022] == []
