@@ -78,7 +78,7 @@ def test_eth0_has_the_addresses_and_the_mac_of_its_port(server: Json, inside: Gu
 
 @pytest.mark.agent
 def test_the_network_is_there_before_the_first_process(server: Json, servers: Servers) -> None:
-    """The boot log is written by process 1, which looks at its interfaces once. Regression: predecessors plugged later."""
+    """Process 1 looks at its interfaces once, while it writes the boot log. Regression: predecessors plugged later."""
     log = servers.wait_console(server["id"], "ready after")
     assert f"eth0 inet {servers.addresses(server['id'])[0]}/" in log
     assert re.search(r"interface eth0: up,", log), "the interface was not up yet"
