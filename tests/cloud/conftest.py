@@ -61,7 +61,13 @@ def demo(lab: Lab) -> Connection:
 
 @pytest.fixture(scope="session")
 def admin(lab: Lab) -> Connection:
-    return lab.connect("admin")
+    connection = lab.connect("admin")
+    try:
+        connection.authorize()
+        connection.compute.get("/").raise_for_status()
+    except Exception as error:
+        pytest.exit(f"the cloud in {lab.state} does not answer ({error}); see ./devstack/mini status", returncode=3)
+    return connection
 
 
 @pytest.fixture(scope="session")

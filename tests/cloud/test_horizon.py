@@ -63,7 +63,8 @@ def test_the_life_of_a_server(
     dashboard.wait_status(name, "Active")
 
     dashboard.snapshot(name, f"{name}-snapshot")
-    dashboard.wait_image(f"{name}-snapshot")
+    # Nova's fake driver takes no pictures: its snapshots wait for ever.
+    dashboard.wait_image(f"{name}-snapshot", "Active" if side.real else "Queued")
 
     dashboard.open_instances()
     dashboard.act(name, "delete")
