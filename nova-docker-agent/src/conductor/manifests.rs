@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value};
 
-const SERVICE_TREE: &[(&str, &str)] = &[
+type Versions = &'static [(&'static str, &'static str)];
+
+const SERVICE_TREE: Versions = &[
     ("Service", "1.22"),
     ("ComputeNode", "1.19"),
     ("HVSpec", "1.2"),
@@ -13,7 +15,7 @@ const SERVICE_TREE: &[(&str, &str)] = &[
     ("PciDevicePool", "1.1"),
 ];
 
-const INSTANCE_TREE: &[(&str, &str)] = &[
+const INSTANCE_TREE: Versions = &[
     ("Instance", "2.8"),
     ("ServiceList", "1.19"),
     ("Service", "1.22"),
@@ -54,7 +56,7 @@ const INSTANCE_TREE: &[(&str, &str)] = &[
 ///
 /// A class that is not in the table is sent without versions, and the conductor answers with an error that names it.
 pub(super) fn object_versions(class: &str) -> Map<String, Value> {
-    let (own, tree): (&[(&str, &str)], &[(&str, &str)]) = match class {
+    let (own, tree): (Versions, Versions) = match class {
         "Instance" => (&[], INSTANCE_TREE),
         "InstanceList" => (&[("InstanceList", "2.6")], INSTANCE_TREE),
         "BlockDeviceMapping" => (&[("BlockDeviceMapping", "1.21")], INSTANCE_TREE),
