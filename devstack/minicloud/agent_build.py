@@ -44,10 +44,15 @@ def find_cargo() -> Path:
 def build(layout: Layout) -> str:
     """Build with cargo and put the binaries where the cloud runs them. Cargo knows whether there is work to do."""
     cargo = find_cargo()
+    environment = process.caller_environment(PATH=f"{cargo.parent}:{os.environ.get('PATH', process.SYSTEM_PATH)}")
+    toolchains = cargo.parent.parent.parent / ".rustup"
+    if toolchains.is_dir():
+        # With sudo, HOME is root's and rustup would look for its toolchains there.
+        environment.setdefault("RUSTUP_HOME", str(toolchains))
     process.run(
         ["nice", cargo, "build", "--release", "--locked", "-p", "nova-docker-agent"],
         log=layout.log / "agent-build.log",
-        env=process.caller_environment(PATH=f"{cargo.parent}:{os.environ.get('PATH', process.SYSTEM_PATH)}"),
+        env=environment,
         cwd=SOURCE,
     )
     target = Path(os.environ.get("CARGO_TARGET_DIR", SOURCE / "target")) / "release"

@@ -16,6 +16,7 @@ from minicloud.options import Options
 from minicloud.programs import STATE_VARIABLE
 
 _MINIMUM_MEMORY_KIB = 7 * 1024 * 1024
+_CLOUD_MEMORY_MB = 6144
 _MINIMUM_DISK_BYTES = 12 * 1024**3
 
 
@@ -52,6 +53,12 @@ def _os_release() -> dict[str, str]:
 def _meminfo() -> dict[str, str]:
     lines = Path("/proc/meminfo").read_text().splitlines()
     return {name: value.split()[0] for name, value in (line.split(":", 1) for line in lines)}
+
+
+def reserved_memory_mb() -> int:
+    """What servers may not have of the machine's memory, because the cloud runs on it too, in MiB."""
+    total = int(_meminfo()["MemTotal"]) // 1024
+    return min(_CLOUD_MEMORY_MB, total // 2)
 
 
 def processes(layout: Layout) -> dict[int, str]:
@@ -97,6 +104,8 @@ def check_ports(layout: Layout, options: Options) -> None:
     wanted = dict(PORTS)
     for extra in options.extras:
         wanted |= OPTIONAL_PORTS[extra]
+    if not options.agent:
+        del wanted["agent registry"]
     names = {port: name for name, port in wanted.items()}
     ours = processes(layout)
     problems = []

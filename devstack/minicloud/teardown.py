@@ -26,7 +26,7 @@ def stop(layout: Layout, progress: Progress) -> None:
         supervisor.shutdown()
     # dnsmasq and haproxy leave their agents' process groups; after a crash it is everything.
     if ended := host.end_processes(layout):
-        progress.say(f"ended {len(ended)} processes that no supervisor knew")
+        progress.say(f"ended what no supervisor knew (processes: {len(ended)})")
     _remove_datapath(layout)
     if count := host.remove_namespaces(layout):
         progress.say(f"removed {count} network namespaces")

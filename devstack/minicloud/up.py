@@ -19,7 +19,7 @@ from minicloud.config import clients, extras, identity, infrastructure, neutron,
 from minicloud.config.ini import Ini, render
 from minicloud.files import Marker, write_file
 from minicloud.images import debian, tiny
-from minicloud.layout import LOCK_FILE, PORTS, Layout, url
+from minicloud.layout import EXTERNAL_CIDR, LOCK_FILE, PORTS, Layout, url
 from minicloud.options import Options
 from minicloud.passwords import Passwords
 from minicloud.programs import Program, programs, uwsgi_files
@@ -47,6 +47,12 @@ def exclusive(layout: Layout) -> Iterator[None]:
 
 def up(layout: Layout, options: Options, progress: Progress) -> None:
     """Bring the cloud up. Whatever is done already is left alone; runs again after any interruption."""
+    # Before minutes of installing, rather than after.
+    host.check_ports(layout, options)
+    if (device := openvswitch.foreign_route()) is not None:
+        raise host.UnfitHost(
+            f"{EXTERNAL_CIDR} is the cloud's external network, and this machine already routes it to {device}"
+        )
     layout.create()
     options.save(layout.options_file)
     secrets = passwords_module.load_or_create(layout.passwords_file)
@@ -60,7 +66,7 @@ def write_configuration(layout: Layout, options: Options, secrets: Passwords, da
         "placement.conf": identity.placement(layout, secrets),
         "glance-api.conf": identity.glance(layout, secrets),
         "nova.conf": nova.control(layout, secrets, options),
-        "nova-docker-agent.conf": nova.agent(layout, secrets, options),
+        "nova-docker-agent.conf": nova.agent(layout, secrets, options, host.reserved_memory_mb()),
         "neutron.conf": neutron.neutron(layout, secrets, options),
         "ml2_conf.ini": neutron.ml2(),
         "ovs_agent.ini": neutron.ovs_agent(datapath),
@@ -162,8 +168,7 @@ class _Up:
                 path.unlink(missing_ok=True)
             layout.create()
             if ended:
-                self.progress.say(f"  ended {len(ended)} processes that an earlier run left behind")
-        host.check_ports(layout, self.options)
+                self.progress.say(f"  ended what an earlier run left behind (processes: {len(ended)})")
         openstack = layout.bin / "openstack"
         openstack.unlink(missing_ok=True)
         openstack.symlink_to(layout.venv / "bin" / "openstack")
@@ -218,8 +223,6 @@ class _Up:
         self.supervisor.start_and_wait("rabbitmq", broker.answers, 90)
 
     def _open_vswitch(self) -> None:
-        if (device := openvswitch.foreign_route()) is not None:
-            raise host.UnfitHost(f"the external network's addresses are already routed to {device} on this machine")
         if self.supervisor.states()["ovsdb"] != "RUNNING":
             openvswitch.make_database(self.layout)
         self.supervisor.start_and_wait("ovsdb", lambda: openvswitch.answers(self.layout), 20)

@@ -69,7 +69,7 @@ def test_percent_signs_survive_supervisor_s_own_expansion() -> None:
 
 
 def test_the_agent_gets_nova_s_section_and_option_names(secrets: Passwords) -> None:
-    conf = nova.agent(LAYOUT, secrets, EVERYTHING)
+    conf = nova.agent(LAYOUT, secrets, EVERYTHING, 4096)
     assert conf["DEFAULT"]["host"] == "node"
     assert conf["DEFAULT"]["transport_url"] == f"rabbit://openstack:{secrets['rabbitmq']}@127.0.0.1:5672/"
     for section, user in (("service_user", "nova"), ("placement", "placement"), ("neutron", "neutron")):

@@ -8,9 +8,6 @@ from minicloud.layout import ADDRESS, PORTS, REGION, Layout
 from minicloud.options import Options
 from minicloud.passwords import Passwords
 
-# A launch asks for whole megabytes of a machine that also runs the cloud itself.
-_RESERVED_FOR_THE_CLOUD_MB = 6144
-
 
 def _common(layout: Layout, passwords: Passwords) -> Ini:
     return merge(
@@ -71,8 +68,8 @@ def fake_compute(layout: Layout, passwords: Passwords, options: Options) -> Ini:
     )
 
 
-def agent(layout: Layout, passwords: Passwords, options: Options) -> Ini:
-    """nova-docker-agent's nova.conf."""
+def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memory_mb: int) -> Ini:
+    """nova-docker-agent's nova.conf. `reserved_memory_mb` (MiB) is what the cloud itself takes of the machine."""
     auth = common.password_auth
     return {
         "DEFAULT": {
@@ -80,7 +77,7 @@ def agent(layout: Layout, passwords: Passwords, options: Options) -> Ini:
             "host": options.host,
             "my_ip": ADDRESS,
             "state_path": f"{layout.root}/agent",
-            "reserved_host_memory_mb": _RESERVED_FOR_THE_CLOUD_MB,
+            "reserved_host_memory_mb": reserved_memory_mb,
         },
         "service_user": {**auth(passwords, "nova"), "send_service_user_token": True},
         "placement": auth(passwords, "placement"),
