@@ -163,6 +163,9 @@ impl Archive {
 
     async fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, Failure> {
         let length = (range.end - range.start) as usize;
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
         match &mut self.contents {
             Contents::Ranged { window, seen } => match seen.get(&range.start) {
                 Some(content) if content.len() >= length => Ok(content.slice(..length)),

@@ -1,0 +1,96 @@
+use super::*;
+
+fn keep(cache: &Arc<Cache>, content: &[u8]) -> Digest {
+    let mut partial = cache.begin(content.len() as u64).unwrap();
+    partial.write(content).unwrap();
+    let digest = Digest::of(content);
+    partial.store(digest).unwrap();
+    digest
+}
+
+fn files(directory: &Path) -> usize {
+    fs::read_dir(directory).unwrap().count()
+}
+
+#[tokio::test]
+async fn a_blob_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let digest = keep(&Cache::open(directory.path(), 1000).unwrap(), b"layer");
+    let cache = Cache::open(directory.path(), 1000).unwrap();
+    assert_eq!(cache.total(), 5);
+    assert_eq!(cache.get(&digest).unwrap().read(1..5).await.unwrap(), "ayer");
+}
+
+#[test]
+fn the_blob_that_was_not_used_for_longest_is_evicted() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 250).unwrap();
+    let old = keep(&cache, &[1; 100]);
+    let new = keep(&cache, &[2; 100]);
+    assert!(cache.get(&old).is_some());
+    keep(&cache, &[3; 100]);
+    assert!(cache.get(&old).is_some());
+    assert!(cache.get(&new).is_none());
+    assert_eq!((cache.total(), cache.evictions()), (200, 1));
+}
+
+#[test]
+fn a_pinned_blob_is_not_evicted_until_its_last_pin_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 0).unwrap();
+    let digest = Digest::of(&[1; 100]);
+    let first = cache.pin([digest]);
+    let second = cache.pin([digest]);
+    keep(&cache, &[1; 100]);
+    drop(first);
+    assert!(cache.get(&digest).is_some());
+    drop(second);
+    assert!(cache.get(&digest).is_none());
+    assert_eq!(files(&directory.path().join("blobs/sha256")), 0);
+}
+
+#[test]
+fn what_a_dead_process_left_half_written_is_removed_and_what_a_living_one_writes_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let partials = directory.path().join("partial");
+    let living = Cache::open(directory.path(), 1000).unwrap();
+    let half = living.begin(10).unwrap();
+    fs::create_dir(partials.join("dead")).unwrap();
+    fs::write(partials.join("dead/lock"), b"").unwrap();
+    fs::write(partials.join("dead/half"), b"half").unwrap();
+    let _second = Cache::open(directory.path(), 1000).unwrap();
+    assert!(!partials.join("dead").exists());
+    assert!(half.path.exists());
+    let path = half.path.clone();
+    drop(half);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_blob_that_another_process_stored_or_removed_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = Cache::open(directory.path(), 1000).unwrap();
+    let other = Cache::open(directory.path(), 1000).unwrap();
+    let digest = keep(&one, b"layer");
+    assert!(other.get(&digest).is_some());
+    fs::remove_file(one.path(&digest)).unwrap();
+    assert!(other.get(&digest).is_none());
+    assert_eq!(other.total(), 0);
+}
+
+#[test]
+fn a_blob_whose_size_changed_on_the_disk_is_not_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 1000).unwrap();
+    let digest = keep(&cache, b"layer");
+    fs::write(cache.path(&digest), b"lay").unwrap();
+    assert!(cache.get(&digest).is_none());
+}
+
+#[test]
+fn what_cannot_fit_on_the_disk_is_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), u64::MAX).unwrap();
+    let error = cache.begin(1 << 60).err().unwrap().of("x");
+    assert!(matches!(error, Error::NoSpace { needed, .. } if needed == 1 << 60), "{error}");
+}
