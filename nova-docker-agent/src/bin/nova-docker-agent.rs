@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::future::Future;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -87,7 +88,11 @@ fn main() -> ExitCode {
         Err(errors) => return bad_configuration(&errors),
     };
     if print {
-        print!("{listing}");
+        // Whoever reads only the beginning (head, a pager) closes the pipe: no reason to complain.
+        let printed = write!(std::io::stdout(), "{listing}");
+        if printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe) {
+            return ExitCode::FAILURE;
+        }
     }
     if !run_it {
         return ExitCode::SUCCESS;

@@ -93,12 +93,11 @@ fn cloud(reader: &mut Reader) -> CloudConfig {
     let neutron = reader.service("neutron", "network", neutron_retries, true);
     let glance_retries = reader.number("glance", "num_retries");
     let mut glance = reader.service("glance", "image", glance_retries, false);
-    if glance.endpoint.endpoint_override.is_none() {
-        if let Some(server) = reader.list("glance", "api_servers").first() {
-            match server.parse() {
-                Ok(url) => glance.endpoint.endpoint_override = Some(url),
-                Err(_) => reader.reject("glance", "api_servers", "URLs that begin with http:// or https://"),
-            }
+    let servers = reader.list("glance", "api_servers");
+    if let (None, Some(server)) = (&glance.endpoint.endpoint_override, servers.first()) {
+        match server.parse() {
+            Ok(url) => glance.endpoint.endpoint_override = Some(url),
+            Err(_) => reader.reject("glance", "api_servers", "URLs that begin with http:// or https://"),
         }
     }
     CloudConfig {

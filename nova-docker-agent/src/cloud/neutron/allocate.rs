@@ -75,7 +75,7 @@ impl Neutron {
     /// with the agent's.
     ///
     /// # Errors
-    /// [`NetworkError`]; then no port of the request is left created or bound, unless neutron did not answer: its port, if it made one
+    /// [`NetworkError`]; then no port of the request is left created or bound, unless neutron gave no answer that makes sense: its port, if it made one
     /// after all, has the instance as its device, and [`Neutron::deallocate`] finds it.
     pub async fn allocate(&self, caller: &Caller, request: &AllocateRequest) -> Result<Allocation, NetworkError> {
         let plan = self.plan(caller, request).await?;

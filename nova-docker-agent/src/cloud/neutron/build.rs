@@ -194,7 +194,7 @@ fn vif_subnet(port: &Port, subnet: &Subnet, around: &Surroundings) -> VifSubnet 
     let ips = port.fixed_ips.iter().filter(|ip| ip.subnet_id == subnet.id);
     // With several DHCP ports the last one counts, as in Nova.
     let dhcp_ips = around.dhcp_ports.iter().flat_map(|port| &port.fixed_ips);
-    let dhcp_server = dhcp_ips.filter(|ip| ip.subnet_id == subnet.id).last().map(|ip| ip.ip_address.clone());
+    let dhcp_server = dhcp_ips.rev().find(|ip| ip.subnet_id == subnet.id).map(|ip| ip.ip_address.clone());
     VifSubnet {
         cidr: subnet.cidr.clone(),
         version: version(&subnet.cidr),

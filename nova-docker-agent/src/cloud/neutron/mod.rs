@@ -226,5 +226,4 @@ fn distinct(ids: impl IntoIterator<Item = Uuid>) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -26,7 +26,7 @@ pub(super) struct Slot {
 
 pub(super) enum Source {
     New { address: Option<IpAddr> },
-    Existing(Port),
+    Existing(Box<Port>),
 }
 
 impl Slot {
@@ -140,7 +140,7 @@ impl Neutron {
         for wanted in wanted {
             let port = wanted.port_id.and_then(|id| ports.iter().position(|port| port.id == id));
             let source = match port {
-                Some(index) => Source::Existing(ports.swap_remove(index)),
+                Some(index) => Source::Existing(Box::new(ports.swap_remove(index))),
                 None => Source::New { address: wanted.address },
             };
             let id = match &source {

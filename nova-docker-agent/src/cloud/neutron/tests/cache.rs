@@ -1,0 +1,140 @@
+use super::*;
+
+async fn mount_recorded(server: &MockServer, lines: &str) {
+    let calls = recorded(lines);
+    let last = |start: &str| {
+        let matching = calls.iter().rev().find(|call| call.method == "GET" && call.path.starts_with(start));
+        matching.unwrap_or_else(|| panic!("no recorded call of {start}")).response.clone()
+    };
+    let ports = Mock::given(method("GET")).and(path("/v2.0/ports")).and(query_param("device_id", INSTANCE));
+    let body = last("/v2.0/ports?tenant_id=");
+    ports.respond_with(ResponseTemplate::new(200).set_body_json(body)).mount(server).await;
+    let dhcp = Mock::given(method("GET")).and(path("/v2.0/ports")).and(query_param("device_owner", "network:dhcp"));
+    dhcp.respond_with(ResponseTemplate::new(200).set_body_json(last("/v2.0/ports?network_id="))).mount(server).await;
+    mount(server, "GET", "/v2.0/subnets", 200, last("/v2.0/subnets?")).await;
+    mount(server, "GET", "/v2.0/networks", 200, last("/v2.0/networks?id=")).await;
+    mount(server, "GET", "/v2.0/floatingips", 200, json!({ "floatingips": [] })).await;
+}
+
+fn stock(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Only the agent's own token shows an interface's binding, and the order of things in a list is neutron's.
+#[tokio::test]
+async fn the_cache_is_the_one_that_stock_nova_wrote() {
+    let server = control_plane().await;
+    mount_recorded(&server, include_str!("../../../../tests/wire/rest/create_net.jsonl")).await;
+    let info = client(&server).build_network_info(&user(), instance(), PROJECT, &NetworkInfo::default()).await.unwrap();
+    let expected = stock(include_str!("../../../../tests/wire/rest/network_info.json"));
+    assert_eq!(serde_json::to_value(&info).unwrap(), expected);
+    let sent = requests(&server, "GET /v2.0/ports").await;
+    assert!(sent.iter().all(|request| header(request, "x-auth-token") == Some("token-1")));
+}
+
+#[tokio::test]
+async fn several_interfaces_are_one_query_of_each_kind() {
+    let server = control_plane().await;
+    mount_recorded(&server, include_str!("../../../../tests/wire/rest/interface_attach.jsonl")).await;
+    let cache = NetworkInfo::parse(Some(include_str!("../../../../tests/wire/rest/network_info.json"))).unwrap();
+    let info = client(&server).build_network_info(&agent(), instance(), PROJECT, &cache).await.unwrap();
+    let expected = stock(include_str!("../../../../tests/wire/rest/network_info_two.json"));
+    assert_eq!(serde_json::to_value(&info).unwrap(), expected);
+    assert_eq!(asked(&server).await.len(), 5);
+}
+
+#[tokio::test]
+async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_stay() {
+    let server = control_plane().await;
+    mount_recorded(&server, include_str!("../../../../tests/wire/rest/create_net.jsonl")).await;
+    let mut cache = NetworkInfo::parse(Some(include_str!("../../../../tests/wire/rest/network_info.json"))).unwrap();
+    cache.0[0].preserve_on_delete = true;
+    let mut vanished = cache.0[0].clone();
+    vanished.id = id(42);
+    cache.0.insert(0, vanished.clone());
+    let info = client(&server).build_network_info(&agent(), instance(), PROJECT, &cache).await.unwrap();
+    assert_eq!(info.0[0], vanished);
+    assert!(info.0[1].preserve_on_delete);
+    assert_eq!(info.0.len(), 2);
+}
+
+#[tokio::test]
+async fn an_instance_without_ports_needs_one_query() {
+    let server = control_plane().await;
+    mount_ports(&server, &[]).await;
+    let info =
+        client(&server).build_network_info(&agent(), instance(), PROJECT, &NetworkInfo::default()).await.unwrap();
+    assert_eq!((info.0.len(), asked(&server).await.len()), (0, 1));
+}
+
+fn dual_stack_port() -> Value {
+    let mut port = port_json(id(7), id(1));
+    port["fixed_ips"] = json!([
+        { "subnet_id": id(4), "ip_address": "10.0.0.5" },
+        { "subnet_id": id(6), "ip_address": "fd00::5" },
+    ]);
+    port["binding:vif_type"] = "ovs".into();
+    port["status"] = "ACTIVE".into();
+    port
+}
+
+async fn mount_dual_stack(server: &MockServer) {
+    let dhcp = |n, ip: &str| {
+        json!({ "id": id(n), "network_id": id(1), "mac_address": "m", "status": "ACTIVE",
+        "fixed_ips": [{ "subnet_id": id(4), "ip_address": ip }] })
+    };
+    let of_instance = Mock::given(method("GET")).and(path("/v2.0/ports")).and(query_param("device_id", INSTANCE));
+    let ports = json!({ "ports": [dual_stack_port()] });
+    of_instance.respond_with(ResponseTemplate::new(200).set_body_json(ports)).with_priority(1).mount(server).await;
+    mount_ports(server, &[dhcp(11, "10.0.0.2"), dhcp(12, "10.0.0.3")]).await;
+    let v4 = json!({ "id": id(4), "network_id": id(1), "cidr": "10.0.0.0/24", "gateway_ip": null, "enable_dhcp": true,
+        "dns_nameservers": ["9.9.9.9"], "host_routes": [{ "destination": "192.168.0.0/16", "nexthop": "10.0.0.9" }] });
+    let v6 = json!({ "id": id(6), "network_id": id(1), "cidr": "fd00::/64", "gateway_ip": "fd00::1", "enable_dhcp": false,
+        "dns_nameservers": [], "host_routes": [], "ipv6_address_mode": "slaac" });
+    mount(server, "GET", "/v2.0/subnets", 200, json!({ "subnets": [v4, v6] })).await;
+    let floating =
+        json!({ "id": id(20), "floating_ip_address": "203.0.113.9", "fixed_ip_address": "10.0.0.5", "port_id": id(7) });
+    mount(server, "GET", "/v2.0/floatingips", 200, json!({ "floatingips": [floating] })).await;
+}
+
+#[tokio::test]
+async fn both_address_families_routes_and_floating_addresses_are_there() {
+    let server = control_plane().await;
+    mount_dual_stack(&server).await;
+    let mut network = network_json(id(1));
+    network["segments"] = json!([
+        { "provider:network_type": "vxlan", "provider:physical_network": null },
+        { "provider:network_type": "vlan", "provider:physical_network": "physnet1" },
+    ]);
+    mount_networks(&server, &[network]).await;
+    let client = client(&server).with_ovs_bridge("a-bridge-with-a-long-name");
+    let info = client.build_network_info(&agent(), instance(), PROJECT, &NetworkInfo::default()).await.unwrap();
+    let network = &info.0[0].network;
+    assert_eq!(network.bridge.as_deref(), Some("a-bridge-with-"));
+    assert_eq!((network.meta.physical_network.as_deref(), network.meta.tunneled), (Some("physnet1"), false));
+    assert!(info.0[0].active);
+    let [v4, v6] = network.subnets.as_slice() else { panic!("{:?}", network.subnets) };
+    assert_eq!(
+        serde_json::to_value(&v4.gateway).unwrap(),
+        json!({ "address": null, "type": "gateway", "version": null, "meta": {} })
+    );
+    assert_eq!(v4.meta.dhcp_server.as_deref(), Some("10.0.0.3"));
+    let route = json!({ "cidr": "192.168.0.0/16", "interface": null, "meta": {},
+        "gateway": { "address": "10.0.0.9", "type": "gateway", "version": 4, "meta": {} } });
+    assert_eq!(serde_json::to_value(&v4.routes).unwrap(), json!([route]));
+    let floating = json!({ "address": "203.0.113.9", "type": "floating", "version": 4, "meta": {} });
+    assert_eq!(serde_json::to_value(&v4.ips[0].floating_ips).unwrap(), json!([floating]));
+    assert_eq!((v6.version, v6.ips[0].address.as_str(), v6.ips[0].version), (6, "fd00::5", 6));
+    assert_eq!(serde_json::to_value(&v6.meta).unwrap(), json!({ "enable_dhcp": false, "ipv6_address_mode": "slaac" }));
+}
+
+#[tokio::test]
+async fn a_neutron_without_routers_has_no_floating_addresses() {
+    let server = control_plane().await;
+    Mock::given(method("GET"))
+        .and(path("/v2.0/floatingips"))
+        .respond_with(ResponseTemplate::new(404))
+        .mount(&server)
+        .await;
+    assert_eq!(client(&server).floating_ips(&agent(), &[]).await.unwrap(), []);
+}
