@@ -1,6 +1,13 @@
 //! What the integration tests share: servers of their own.
 
+pub mod docker;
+pub mod instance;
+mod isolation;
+pub mod ovs;
+pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod raw;
 pub mod rpc;
+
+pub use isolation::isolated;

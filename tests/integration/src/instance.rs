@@ -1,0 +1,45 @@
+//! Instances and interfaces for tests.
+
+use nova_docker_agent::driver::{Guest, split_command};
+use nova_docker_agent::network::Interface;
+use uuid::Uuid;
+
+use crate::ovs::BRIDGE;
+
+/// An instance that runs `command` (a shell's line) in the test image.
+pub fn guest(command: &str) -> Guest {
+    Guest {
+        uuid: Uuid::new_v4(),
+        name: "test".to_owned(),
+        hostname: "test-host".to_owned(),
+        project_id: "project-of-the-test".to_owned(),
+        user_id: "user-of-the-test".to_owned(),
+        vcpus: 1,
+        memory_mb: 64,
+        root_gb: 1,
+        swap_mb: 0,
+        command: Some(split_command(command).expect("a command")),
+        environment: Default::default(),
+        extra_specs: Default::default(),
+        key: None,
+        created_by: "compute-of-the-test".to_owned(),
+    }
+}
+
+/// The `number`th interface of an instance, with an address of either family: `10.9.number.host/24`, `fd00:number::host/64`.
+pub fn interface(number: u8, host: u8) -> Interface {
+    let port_id = Uuid::new_v4();
+    let parse = |text: String| text.parse().expect("an address");
+    Interface {
+        port_id,
+        devname: Interface::devname_of(&port_id),
+        name: format!("eth{number}"),
+        mac: format!("fa:16:3e:00:{number:02x}:{host:02x}"),
+        mtu: Some(1450),
+        bridge: BRIDGE.to_owned(),
+        addresses: vec![parse(format!("10.9.{number}.{host}/24")), parse(format!("fd00:{number}::{host}/64"))],
+        gateways: vec![],
+        routes: vec![],
+        dns: vec![],
+    }
+}

@@ -1,0 +1,83 @@
+//! An Open vSwitch of a test's own, with its datapath in user space. To be started inside [`isolated`](crate::isolated).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nova_docker_agent::network::{NetworkConfig, Plumber};
+
+use crate::process::{Server, attempt, require, run};
+
+const PACKAGE: &str = "openvswitch-switch";
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+/// The integration bridge that is made at the start.
+pub const BRIDGE: &str = "br-int";
+
+/// A database and a switch; both end when this is dropped.
+#[derive(Debug)]
+pub struct OpenVSwitch {
+    /// Dropped first: the switch, then its database.
+    _switch: Server,
+    database: Server,
+    directory: tempfile::TempDir,
+}
+
+impl OpenVSwitch {
+    /// Starts both and makes the bridge.
+    pub async fn start() -> Self {
+        require("ovs-vswitchd", PACKAGE);
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        let database_file = path("conf.db").display().to_string();
+        run("ovsdb-tool", &["create", &database_file, SCHEMA]).await;
+        let log = path("log");
+        let own = |name: &str| -> Vec<String> {
+            vec![
+                format!("--pidfile={}", path(&format!("{name}.pid")).display()),
+                format!("--unixctl={}", path(&format!("{name}.ctl")).display()),
+            ]
+        };
+        let environment = [("OVS_RUNDIR", directory.path()), ("OVS_DBDIR", directory.path())];
+        let socket = path("db.sock");
+        let mut arguments = vec![database_file, format!("--remote=punix:{}", socket.display())];
+        arguments.extend(own("db"));
+        let mut database = Server::start("ovsdb-server", PACKAGE, &arguments, &environment, &log);
+        database.until_ready(&log, async || socket.exists()).await;
+        let connection = format!("unix:{}", socket.display());
+        run("ovs-vsctl", &[&format!("--db={connection}"), "--no-wait", "init"]).await;
+        let mut arguments = vec![connection.clone()];
+        arguments.extend(own("switch"));
+        let mut switch = Server::start("ovs-vswitchd", PACKAGE, &arguments, &environment, &log);
+        let add = [&format!("--db={connection}"), "--timeout=2", "--may-exist", "add-br", BRIDGE];
+        let netdev = ["--", "set", "Bridge", BRIDGE, "datapath_type=netdev"];
+        let add: Vec<&str> = add.into_iter().chain(netdev).collect();
+        switch.until_ready(&log, async || attempt("ovs-vsctl", &add).await.0).await;
+        Self { _switch: switch, database, directory }
+    }
+
+    /// The database's address.
+    pub fn connection(&self) -> String {
+        format!("unix:{}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("db.sock")
+    }
+
+    /// A plumber for this switch.
+    pub fn plumber(&self) -> Plumber {
+        Plumber::new(NetworkConfig { ovsdb_connection: self.connection(), ovsdb_timeout: Duration::from_secs(5) })
+    }
+
+    /// Runs `ovs-vsctl`.
+    pub async fn vsctl(&self, arguments: &[&str]) -> String {
+        let database = format!("--db={}", self.connection());
+        let arguments: Vec<&str> =
+            [database.as_str(), "--timeout=10"].into_iter().chain(arguments.iter().copied()).collect();
+        run("ovs-vsctl", &arguments).await.trim().to_owned()
+    }
+
+    /// Takes the database away.
+    pub fn stop_database(&mut self) {
+        self.database.stop();
+    }
+}

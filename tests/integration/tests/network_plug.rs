@@ -1,0 +1,239 @@
+//! Plugging instances into a real Open vSwitch with its datapath in user space.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use integration_tests::instance::interface;
+use integration_tests::isolated;
+use integration_tests::ovs::{BRIDGE, OpenVSwitch};
+use integration_tests::process::{attempt, run};
+use nova_docker_agent::network::{Error, Interface, Plumber, Route};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Output of `ip -j` inside an instance's namespace.
+async fn ip(instance: Uuid, arguments: &[&str]) -> Value {
+    let namespace = format!("nova-{instance}");
+    let arguments: Vec<&str> = ["-j", "-n", &namespace].into_iter().chain(arguments.iter().copied()).collect();
+    serde_json::from_str(&run("ip", &arguments).await).expect("JSON")
+}
+
+async fn inside(instance: Uuid, command: &[&str]) -> String {
+    let namespace = format!("nova-{instance}");
+    let arguments: Vec<&str> = ["netns", "exec", &namespace].into_iter().chain(command.iter().copied()).collect();
+    run("ip", &arguments).await
+}
+
+fn devnames(interfaces: &[Interface]) -> Vec<String> {
+    interfaces.iter().map(|interface| interface.devname.clone()).collect()
+}
+
+/// `destination via gateway` of each route that is not the kernel's own.
+async fn routes(instance: Uuid, family: &str) -> Vec<String> {
+    let found = ip(instance, &[family, "route", "show", "proto", "static"]).await;
+    let mut routes: Vec<String> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|route| format!("{} {}", route["dst"].as_str().unwrap(), route["gateway"].as_str().unwrap_or("link")))
+        .collect();
+    routes.sort();
+    routes
+}
+
+#[test]
+fn an_instance_has_its_interfaces_in_order_with_everything_that_neutron_says() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let instance = Uuid::new_v4();
+        let mut interfaces = [interface(0, 5), interface(1, 5)];
+        interfaces[0].addresses.push("10.9.0.77/24".parse().unwrap());
+        interfaces[0].gateways = vec!["10.9.0.1".parse().unwrap(), "fd00:0::1".parse().unwrap()];
+        interfaces[0].routes = vec![
+            Route { destination: "169.254.169.254/32".parse().unwrap(), via: "10.9.0.2".parse().unwrap() },
+            Route { destination: "192.0.2.0/24".parse().unwrap(), via: "0.0.0.0".parse().unwrap() },
+        ];
+        interfaces[1].gateways = vec!["10.9.1.1".parse().unwrap()];
+        ovs.plumber().plug(instance, &interfaces).await.unwrap();
+
+        let links = ip(instance, &["addr"]).await;
+        let find = |name: &str| links.as_array().unwrap().iter().find(|link| link["ifname"] == name).unwrap().clone();
+        assert!(find("lo")["flags"].as_array().unwrap().contains(&"UP".into()));
+        for expected in &interfaces {
+            let link = find(&expected.name);
+            assert_eq!(link["address"], expected.mac.as_str());
+            assert_eq!(link["mtu"], 1450);
+            let addresses = link["addr_info"].as_array().unwrap();
+            for address in &expected.addresses {
+                let found = addresses.iter().find(|found| found["local"] == address.addr().to_string()).unwrap();
+                assert_eq!(found["prefixlen"], address.prefix_len());
+                assert_eq!(found.get("tentative"), None, "{address} waits for duplicate address detection");
+            }
+            let offload = inside(instance, &["ethtool", "-k", &expected.name]).await;
+            assert!(offload.contains("tx-checksumming: off"), "{offload}");
+            let host: Value =
+                serde_json::from_str(&run("ip", &["-j", "link", "show", &expected.devname]).await).unwrap();
+            assert_eq!(host[0]["mtu"], 1450);
+            let offload = run("ethtool", &["-k", &expected.devname]).await;
+            assert!(offload.contains("tx-checksumming: off"), "{offload}");
+        }
+        let expected = ["169.254.169.254 10.9.0.2", "192.0.2.0/24 link", "default 10.9.0.1"];
+        assert_eq!(routes(instance, "-4").await, expected, "the first gateway is the default route");
+        assert_eq!(routes(instance, "-6").await, ["default fd00::1"]);
+
+        for expected in &interfaces {
+            let ids = ovs.vsctl(&["get", "Interface", &expected.devname, "external_ids"]).await;
+            for wanted in [
+                format!("iface-id=\"{}\"", expected.port_id),
+                "iface-status=active".to_owned(),
+                format!("attached-mac=\"{}\"", expected.mac),
+                format!("vm-uuid=\"{instance}\""),
+            ] {
+                assert!(ids.contains(&wanted), "{wanted} is missing in {ids}");
+            }
+            assert_eq!(ovs.vsctl(&["port-to-br", &expected.devname]).await, BRIDGE);
+        }
+    });
+}
+
+#[test]
+fn plugging_twice_changes_nothing() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        let interfaces = [interface(0, 5)];
+        plumber.plug(instance, &interfaces).await.unwrap();
+        let state = async || {
+            let ports = ovs.vsctl(&["--columns=_uuid,ofport,external_ids", "list", "Interface"]).await;
+            let mut links = ip(instance, &["addr"]).await;
+            // Packets come and go meanwhile.
+            links
+                .as_array_mut()
+                .unwrap()
+                .iter_mut()
+                .for_each(|link| drop(link.as_object_mut().unwrap().remove("operstate")));
+            (ports, links)
+        };
+        let before = state().await;
+        plumber.plug(instance, &interfaces).await.unwrap();
+        assert_eq!(state().await, before);
+    });
+}
+
+#[test]
+fn a_record_of_a_device_that_has_gone_is_made_anew() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        let interfaces = [interface(0, 5)];
+        let devname = interfaces[0].devname.as_str();
+        plumber.plug(instance, &interfaces).await.unwrap();
+        // As after a reboot of the host: Open vSwitch remembers the port, the kernel has nothing.
+        run("ip", &["netns", "del", &format!("nova-{instance}")]).await;
+        attempt("ip", &["link", "del", devname]).await;
+        plumber.plug(instance, &interfaces).await.unwrap();
+        let port = ovs.vsctl(&["get", "Interface", devname, "ofport", "error"]).await;
+        let (number, error) = port.split_once('\n').unwrap();
+        assert!(number.parse::<u32>().is_ok_and(|number| number > 0), "{port}");
+        assert_eq!(error, "[]");
+    });
+}
+
+#[test]
+fn a_half_of_a_pair_that_belongs_to_another_port_is_replaced() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        let (first, second) = (interface(0, 5), interface(1, 6));
+        plumber.plug(instance, &[first.clone(), second.clone()]).await.unwrap();
+        // The first port was detached: the second one becomes eth0.
+        let moved = Interface { name: "eth0".to_owned(), ..second };
+        plumber.plug(instance, std::slice::from_ref(&moved)).await.unwrap();
+        let link = ip(instance, &["link", "show", "eth0"]).await;
+        assert_eq!(link[0]["address"], moved.mac.as_str());
+    });
+}
+
+#[test]
+fn two_instances_reach_each_other_over_the_switch() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let plumber = ovs.plumber();
+        let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+        plumber.plug(one, &[interface(0, 1)]).await.unwrap();
+        plumber.plug(two, &[interface(0, 2)]).await.unwrap();
+        inside(one, &["busybox", "ping", "-c", "1", "-W", "5", "10.9.0.2"]).await;
+        inside(one, &["busybox", "ping", "-6", "-c", "1", "-W", "5", "fd00:0::2"]).await;
+        // TCP does not survive wrong checksums; ping does.
+        let server = async { inside(two, &["timeout", "10", "busybox", "nc", "-l", "-p", "7"]).await };
+        let client = async {
+            let talk =
+                "for i in 1 2 3 4 5 6 7 8 9; do echo hello | busybox nc -w 3 10.9.0.2 7 && exit; sleep 0.3; done";
+            inside(one, &["sh", "-c", talk]).await
+        };
+        let (heard, _) = tokio::join!(server, client);
+        assert_eq!(heard, "hello\n");
+    });
+}
+
+#[test]
+fn unplugging_leaves_nothing_and_may_be_repeated() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let (plumber, instance, other) = (ovs.plumber(), Uuid::new_v4(), Uuid::new_v4());
+        let interfaces = [interface(0, 5), interface(1, 5)];
+        plumber.plug(instance, &interfaces).await.unwrap();
+        plumber.plug(other, &[interface(0, 9)]).await.unwrap();
+        let mut both = vec![instance, other];
+        both.sort();
+        assert_eq!(plumber.list().await.unwrap(), both);
+        // Named is the first one only: the second one is found by its vm-uuid.
+        plumber.unplug(instance, &devnames(&interfaces[..1])).await.unwrap();
+        assert_eq!(plumber.list().await.unwrap(), [other]);
+        assert!(!Plumber::namespace_path(instance).exists());
+        let ports = ovs.vsctl(&["list-ports", BRIDGE]).await;
+        for name in devnames(&interfaces) {
+            assert!(!ports.contains(&name), "{ports}");
+            assert!(!attempt("ip", &["link", "show", &name]).await.0, "{name} is still there");
+        }
+        plumber.unplug(instance, &devnames(&interfaces)).await.unwrap();
+        assert_eq!(ip(other, &["link", "show", "eth0"]).await[0]["address"], "fa:16:3e:00:00:09");
+    });
+}
+
+#[test]
+fn unplugging_goes_on_when_the_switch_does_not_answer_and_says_so() {
+    isolated(async || {
+        let mut ovs = OpenVSwitch::start().await;
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        let interfaces = [interface(0, 5)];
+        plumber.plug(instance, &interfaces).await.unwrap();
+        ovs.stop_database();
+        let error = plumber.unplug(instance, &devnames(&interfaces)).await.unwrap_err();
+        assert!(matches!(&error, Error::Incomplete { failures, .. } if failures.len() == 2), "{error}");
+        assert!(error.to_string().contains("Open vSwitch"), "{error}");
+        assert!(!Plumber::namespace_path(instance).exists());
+        assert!(!attempt("ip", &["link", "show", &interfaces[0].devname]).await.0);
+    });
+}
+
+#[test]
+fn an_instance_without_interfaces_has_a_namespace_with_a_loopback() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        plumber.plug(instance, &[]).await.unwrap();
+        inside(instance, &["busybox", "ping", "-c", "1", "-W", "5", "127.0.0.1"]).await;
+        plumber.unplug(instance, &[]).await.unwrap();
+        assert!(plumber.list().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn the_callers_thread_stays_in_its_namespace() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let namespace = || std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let before = namespace();
+        ovs.plumber().plug(Uuid::new_v4(), &[interface(0, 5)]).await.unwrap();
+        assert_eq!(namespace(), before);
+    });
+}
