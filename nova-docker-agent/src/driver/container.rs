@@ -8,7 +8,6 @@ use bollard::models::{
 };
 
 use super::{DriverConfig, Error, Guest, labels};
-use crate::network::Interface;
 
 const MIB: u64 = 1024 * 1024;
 /// Length of the scheduling period in microseconds; the kernel's default.
@@ -17,11 +16,10 @@ const CPU_PERIOD: i64 = 100_000;
 const MAX_CPU_SHARES: i64 = 262_144;
 /// Linux takes no longer host name than 64 bytes; a DNS label has at most 63.
 const MAX_HOSTNAME: usize = 63;
-/// Name servers that resolvers look at.
-const MAX_DNS: usize = 3;
 
 /// What a container may do of what root may: what sshd, su, web servers and package managers need. Of Docker's own set,
-/// NET_RAW is missing (forged packets; `ping` works without it) and MKNOD (device files).
+/// NET_RAW is missing (forged packets, and the kernel's packet sockets; a `ping` that knows datagram sockets works without it)
+/// and MKNOD (device files).
 const CAPABILITIES: [&str; 12] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -38,6 +36,7 @@ const CAPABILITIES: [&str; 12] = [
 ];
 
 /// Extra specifications of the flavor that change the container; only an operator can write them.
+const SPEC_CAPABILITIES: &str = "docker:cap_add";
 const SPEC_INIT: &str = "docker:init";
 const SPEC_NO_NEW_PRIVILEGES: &str = "docker:no_new_privileges";
 const SPEC_PIDS_LIMIT: &str = "docker:pids_limit";
@@ -45,40 +44,34 @@ const SPEC_PIDS_LIMIT: &str = "docker:pids_limit";
 /// The body of Docker's create request. `quota` says whether the storage driver enforces a size.
 pub(super) fn body(
     guest: &Guest,
+    hostname: &str,
     image: &str,
-    interfaces: &[Interface],
+    interfaces: usize,
     config: &DriverConfig,
     quota: bool,
 ) -> Result<ContainerCreateBody, Error> {
-    let hostname = hostname(&guest.hostname)?;
     Ok(ContainerCreateBody {
         image: Some(image.to_owned()),
         cmd: guest.command.clone(),
         env: Some(environment(guest)?),
-        labels: Some(labels::of(guest, interfaces.len())),
+        labels: Some(labels::of(guest, interfaces)),
         tty: Some(false),
         open_stdin: Some(false),
         // Nova does not look at it, and an image may ask for a probe every millisecond.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
-        host_config: Some(host_config(guest, &hostname, interfaces, config, quota)?),
-        hostname: Some(hostname),
+        host_config: Some(host_config(guest, config, quota)?),
+        hostname: Some(hostname.to_owned()),
+        // Docker must leave the namespace alone: it would disable IPv6 in it, and flush the addresses, before each start.
+        network_disabled: Some(true),
         ..Default::default()
     })
 }
 
-fn host_config(
-    guest: &Guest,
-    hostname: &str,
-    interfaces: &[Interface],
-    config: &DriverConfig,
-    quota: bool,
-) -> Result<HostConfig, Error> {
+fn host_config(guest: &Guest, config: &DriverConfig, quota: bool) -> Result<HostConfig, Error> {
     let memory = to_bytes(guest.memory_mb);
     Ok(HostConfig {
         runtime: Some(config.runtime.clone()),
         network_mode: Some("none".to_owned()),
-        dns: Some(name_servers(interfaces)),
-        extra_hosts: Some(own_address(hostname, interfaces)),
 
         memory: Some(memory),
         // Memory and swap together: equal to the memory, there is no swap.
@@ -99,7 +92,7 @@ fn host_config(
         init: Some(spec_bool(guest, SPEC_INIT)?.unwrap_or(false)),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
+        cap_add: Some(capabilities(guest)?),
         // The seccomp profile, masked paths and the LSM profile are Docker's defaults as long as nothing is said of them.
         security_opt: spec_bool(guest, SPEC_NO_NEW_PRIVILEGES)?
             .unwrap_or(true)
@@ -108,6 +101,21 @@ fn host_config(
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         ..Default::default()
     })
+}
+
+/// The usual ones, and those that the flavor adds: names with commas or spaces between them.
+fn capabilities(guest: &Guest) -> Result<Vec<String>, Error> {
+    let mut names = CAPABILITIES.map(str::to_owned).to_vec();
+    let added = guest.extra_specs.get(SPEC_CAPABILITIES).map_or("", String::as_str);
+    for name in added.split([',', ' ']).filter(|name| !name.is_empty()) {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        if !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
+            return Err(spec_invalid(SPEC_CAPABILITIES, format!("{name:?} is no capability")));
+        }
+        names.push(name.to_owned());
+    }
+    Ok(names)
 }
 
 fn log_config(config: &DriverConfig) -> HostConfigLogConfig {
@@ -130,7 +138,8 @@ fn environment(guest: &Guest) -> Result<Vec<String>, Error> {
     guest.environment.iter().map(variable).collect()
 }
 
-fn hostname(wanted: &str) -> Result<String, Error> {
+/// A name that Linux takes: cut to its length. The error names what is wrong with it.
+pub(super) fn hostname(wanted: &str) -> Result<String, Error> {
     let mut hostname: String = wanted.chars().take(MAX_HOSTNAME).collect();
     hostname.truncate(hostname.trim_end_matches(['-', '.']).len());
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
@@ -138,23 +147,6 @@ fn hostname(wanted: &str) -> Result<String, Error> {
         return Err(Error::Invalid { what: format!("host name {wanted:?}"), reason: "it is no DNS name".to_owned() });
     }
     Ok(hostname)
-}
-
-/// The interfaces' name servers, each once, in order.
-fn name_servers(interfaces: &[Interface]) -> Vec<String> {
-    let mut servers: Vec<String> = Vec::new();
-    for server in interfaces.iter().flat_map(|interface| &interface.dns).map(ToString::to_string) {
-        if !servers.contains(&server) && servers.len() < MAX_DNS {
-            servers.push(server);
-        }
-    }
-    servers
-}
-
-/// The line of /etc/hosts for the instance itself: its name and its first fixed IP.
-fn own_address(hostname: &str, interfaces: &[Interface]) -> Vec<String> {
-    let first = interfaces.iter().flat_map(|interface| &interface.addresses).next();
-    first.map(|address| format!("{hostname}:{}", address.addr())).into_iter().collect()
 }
 
 fn to_bytes(mib: u64) -> i64 {
@@ -216,7 +208,7 @@ mod tests {
     }
 
     fn host_config_of(guest: &Guest) -> HostConfig {
-        body(guest, "image", &[], &DriverConfig::default(), false).unwrap().host_config.unwrap()
+        body(guest, "h", "image", 0, &DriverConfig::default(), false).unwrap().host_config.unwrap()
     }
 
     #[test]
@@ -228,7 +220,7 @@ mod tests {
     #[test]
     fn a_storage_quota_is_asked_for_only_where_it_is_enforced() {
         assert_eq!(host_config_of(&guest()).storage_opt, None);
-        let body = body(&guest(), "image", &[], &DriverConfig::default(), true).unwrap();
+        let body = body(&guest(), "h", "image", 0, &DriverConfig::default(), true).unwrap();
         assert_eq!(body.host_config.unwrap().storage_opt.unwrap()["size"], "1G");
     }
 
@@ -238,7 +230,15 @@ mod tests {
         let specs = [(SPEC_NO_NEW_PRIVILEGES.to_owned(), "False".to_owned())].into();
         assert_eq!(host_config_of(&Guest { extra_specs: specs, ..guest() }).security_opt, None);
         let specs = [(SPEC_NO_NEW_PRIVILEGES.to_owned(), "perhaps".to_owned())].into();
-        assert!(body(&Guest { extra_specs: specs, ..guest() }, "i", &[], &DriverConfig::default(), false).is_err());
+        assert!(body(&Guest { extra_specs: specs, ..guest() }, "h", "i", 0, &DriverConfig::default(), false).is_err());
+    }
+
+    #[test]
+    fn a_flavor_adds_capabilities_to_the_usual_ones() {
+        let specs = [(SPEC_CAPABILITIES.to_owned(), "cap_net_raw, MKNOD".to_owned())].into();
+        let names = host_config_of(&Guest { extra_specs: specs, ..guest() }).cap_add.unwrap();
+        assert_eq!(names[CAPABILITIES.len()..], ["NET_RAW", "MKNOD"]);
+        assert!(!host_config_of(&guest()).cap_add.unwrap().contains(&"NET_RAW".to_owned()));
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_variable_cannot_smuggle_another_one_in() {
         let environment = [("A=B".to_owned(), "1".to_owned())].into();
-        assert!(body(&Guest { environment, ..guest() }, "i", &[], &DriverConfig::default(), false).is_err());
+        assert!(body(&Guest { environment, ..guest() }, "h", "i", 0, &DriverConfig::default(), false).is_err());
     }
 
     #[test]

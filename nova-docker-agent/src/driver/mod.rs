@@ -10,6 +10,7 @@ mod create;
 mod docker;
 mod error;
 mod events;
+mod files;
 mod guest;
 mod host;
 mod image;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use bollard::models::ImageConfig;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use serde_json::Value;
 
@@ -134,7 +134,7 @@ impl Scrubber {
         header.set_cksum();
         output.extend_from_slice(header.as_bytes());
         output.extend_from_slice(content);
-        output.resize(output.len().next_multiple_of(BLOCK), 0);
+        output.put_bytes(0, content.len().next_multiple_of(BLOCK) - content.len());
     }
 }
 
@@ -208,14 +208,14 @@ mod tests {
             "config":{"Hostname":"h","Env":["PATH=/bin","TOKEN="],"Labels":{"org.openstack.nova.project-id":"","mine":"1"}}}"#;
         let layer = vec![7_u8; 1500];
         let files: [(&str, &[u8]); 3] =
-            [(&format!("{name}.json"), config), (&format!("{name}/layer.tar"), &layer), ("manifest.json", b"[]")];
-        for piece in [1, 511, 513, 100_000] {
+            [(&format!("{name}/layer.tar"), &layer), (&format!("{name}.json"), config), ("manifest.json", b"[]")];
+        for piece in [1, 511, 513, 700, 100_000] {
             let found = run(archive(&files), piece).await;
-            let scrubbed: Value = serde_json::from_slice(&found[0].1).unwrap();
+            let scrubbed: Value = serde_json::from_slice(&found[1].1).unwrap();
             let expected = serde_json::json!({"os": "linux",
                 "config": {"Hostname": "", "Domainname": "", "Env": ["PATH=/bin"], "Labels": {"mine": "1"}}});
             assert_eq!(scrubbed, expected);
-            assert_eq!(found[1], (format!("{name}/layer.tar"), layer.clone()));
+            assert_eq!(found[0], (format!("{name}/layer.tar"), layer.clone()));
             assert_eq!(found[2].1, b"[]");
         }
     }

@@ -10,13 +10,15 @@ use super::interface::{Interface, is_device_name, parse_mac};
 use super::link::{Hop, Links};
 
 /// The kernel's settings in a new namespace. Interfaces have what Neutron says and nothing else, at once: no address is
-/// made of router advertisements, and none waits for duplicate address detection. `ping` needs no privilege.
-const SETTINGS: [(&str, &str); 5] = [
+/// made of router advertisements, and none waits for duplicate address detection. `ping` and a server on a low port need no
+/// privilege, as in Docker's own namespaces.
+const SETTINGS: [(&str, &str); 6] = [
     ("/proc/sys/net/ipv6/conf/all/accept_ra", "0"),
     ("/proc/sys/net/ipv6/conf/default/accept_ra", "0"),
     ("/proc/sys/net/ipv6/conf/all/accept_dad", "0"),
     ("/proc/sys/net/ipv6/conf/default/accept_dad", "0"),
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
 ];
 
 /// Writes the settings; to be run inside the namespace.

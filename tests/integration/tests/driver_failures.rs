@@ -1,0 +1,143 @@
+//! What goes wrong with instances in a real Docker, and how it is called.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use integration_tests::docker::{Dockerd, IMAGE};
+use integration_tests::instance::guest;
+use integration_tests::isolated;
+use nova_docker_agent::driver::{Driver, DriverConfig, Error, Guest};
+use nova_docker_agent::registry::Reference;
+
+const GRACE: Duration = Duration::from_secs(10);
+
+#[test]
+fn an_exit_at_once_is_told_with_the_code_and_the_last_words() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("sh -c 'for i in `seq 30`; do echo line $i; done; usleep 200000; echo broken >&2; exit 3'");
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        let begun = Instant::now();
+        match driver.started_well(guest.uuid, GRACE).await.unwrap_err() {
+            Error::ExitedAtOnce { exit_code: 3, oom: false, log_tail } => {
+                let lines: Vec<&str> = log_tail.lines().collect();
+                assert_eq!(lines.len(), 20, "{log_tail}");
+                assert_eq!((lines[0], lines[19]), ("line 12", "broken"));
+            }
+            other => panic!("{other}"),
+        }
+        assert!(begun.elapsed() < GRACE, "the grace was waited for");
+    });
+}
+
+#[test]
+fn a_good_end_is_too_early_as_well() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("true");
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        let error = driver.started_well(guest.uuid, GRACE).await.unwrap_err();
+        assert!(matches!(error, Error::ExitedAtOnce { exit_code: 0, .. }), "{error}");
+        assert!(error.to_string().contains("it wrote nothing"), "{error}");
+    });
+}
+
+#[test]
+fn a_death_for_want_of_memory_is_called_that() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = Guest { memory_mb: 16, ..guest("sh -c 'exec tail /dev/zero'") };
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        let error = driver.started_well(guest.uuid, Duration::from_secs(30)).await.unwrap_err();
+        assert!(matches!(error, Error::ExitedAtOnce { exit_code: 137, oom: true, .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_called_by_its_name() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        for command in ["/bin/nothing", "nothing --at all", "/etc/passwd", "/etc"] {
+            let guest = guest(command);
+            driver.create(&guest, IMAGE, &[]).await.unwrap();
+            match driver.start(guest.uuid).await.unwrap_err() {
+                Error::CommandNotFound { command: found, .. } => {
+                    assert_eq!(found, command.split(' ').next().unwrap());
+                }
+                other => panic!("{command}: {other}"),
+            }
+            driver.remove(guest.uuid).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_missing_image_and_a_taken_name_are_told_apart() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("true");
+        let error = driver.create(&guest, "127.0.0.1:1/glance/nothing:none", &[]).await.unwrap_err();
+        assert!(matches!(error, Error::NotFound { .. }), "{error}");
+        assert!(error.to_string().contains("glance/nothing"), "{error}");
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        let error = driver.create(&guest, IMAGE, &[]).await.unwrap_err();
+        assert!(matches!(error, Error::Docker { status: 409, .. }), "{error}");
+        assert!(driver.state(guest.uuid).await.unwrap().is_some(), "the first container was removed");
+    });
+}
+
+#[test]
+fn a_pull_from_a_registry_that_is_not_there_says_so() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let digest = "0".repeat(64);
+        let reference = Reference {
+            name: format!("127.0.0.1:1/glance/11111111-2222-3333-4444-555555555555@sha256:{digest}"),
+            username: "nova".to_owned(),
+            secret: "0123abcd".to_owned().into(),
+        };
+        let error = driver.pull(&reference).await.unwrap_err();
+        assert!(matches!(error, Error::ImageUnavailable { .. }), "{error}");
+        assert!(!error.to_string().contains("0123abcd"), "{error}");
+    });
+}
+
+#[test]
+fn everything_says_that_docker_is_down() {
+    isolated(async || {
+        let mut docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("sleep 1000");
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        docker.stop_server();
+        let down = |error: Error| assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+        down(driver.start(guest.uuid).await.unwrap_err());
+        down(driver.state(guest.uuid).await.unwrap_err());
+        down(driver.list().await.unwrap_err());
+        down(driver.create(&guest, IMAGE, &[]).await.unwrap_err());
+        down(driver.remove(guest.uuid).await.unwrap_err());
+        down(driver.host().await.unwrap_err());
+        down(Driver::connect(docker.driver_config()).await.unwrap_err());
+        docker.start_server().await;
+        driver.start(guest.uuid).await.unwrap();
+    });
+}
+
+#[test]
+fn a_docker_without_our_runtime_is_refused_with_what_to_do() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let config = DriverConfig { runtime: "absent".to_owned(), ..docker.driver_config() };
+        let error = Driver::connect(config).await.unwrap_err().to_string();
+        assert!(error.contains("\"absent\"") && error.contains("daemon.json"), "{error}");
+    });
+}

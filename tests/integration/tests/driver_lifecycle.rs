@@ -1,0 +1,270 @@
+//! Instances in a real Docker: network, limits, start, stop, pause, remove.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use integration_tests::docker::{Dockerd, IMAGE};
+use integration_tests::instance::{guest, interface};
+use integration_tests::isolated;
+use integration_tests::ovs::OpenVSwitch;
+use integration_tests::process::run;
+use nova_docker_agent::driver::{Driver, Error, Guest, PowerState, PublicKey};
+use nova_docker_agent::network::{NetworkConfig, Plumber};
+use uuid::Uuid;
+
+const GRACE: Duration = Duration::from_secs(1);
+const KILLED: PowerState = PowerState::Stopped { exit_code: 137 };
+
+async fn launch(driver: &Driver, guest: &Guest) {
+    driver.create(guest, IMAGE, &[]).await.unwrap();
+    driver.start(guest.uuid).await.unwrap();
+}
+
+async fn inside(docker: &Dockerd, guest: &Guest, command: &str) -> String {
+    docker.docker(&["exec", &format!("nova-{}", guest.uuid), "sh", "-c", command]).await
+}
+
+/// Waits until the console log has `text` in it.
+async fn until_logged(driver: &Driver, uuid: Uuid, text: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let log = driver.console(uuid, None).await.unwrap();
+        if log.contains(text) {
+            return log;
+        }
+        assert!(Instant::now() < deadline, "{text:?} is not in {log:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process() {
+    isolated(async || {
+        let (docker, ovs) = (Dockerd::start().await, OpenVSwitch::start().await);
+        let (driver, plumber) = (docker.driver().await, ovs.plumber());
+        let extra_specs = [("docker:cap_add".to_owned(), "NET_RAW".to_owned())].into();
+        let guest = Guest { extra_specs, ..guest("sh -c 'ip addr; echo BOOTED; exec sleep 1000'") };
+        let mut interfaces = [interface(0, 5), interface(1, 5)];
+        interfaces[0].dns = vec!["192.0.2.53".parse().unwrap()];
+        plumber.plug(guest.uuid, &interfaces).await.unwrap();
+        driver.create(&guest, IMAGE, &interfaces).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        driver.started_well(guest.uuid, GRACE).await.unwrap();
+
+        let log = until_logged(&driver, guest.uuid, "BOOTED").await;
+        for wanted in ["lo:", "eth0", "eth1", "fa:16:3e:00:00:05", "10.9.0.5/24", "fd00:0::5/64", "10.9.1.5/24"] {
+            let wanted = wanted.replace("fd00:0::5", "fd00::5");
+            assert!(log.contains(&wanted), "{wanted} is not in {log}");
+        }
+        assert_eq!(inside(&docker, &guest, "hostname").await, "test-host");
+        assert!(inside(&docker, &guest, "cat /etc/hosts").await.contains("10.9.0.5\ttest-host"));
+        assert_eq!(inside(&docker, &guest, "grep nameserver /etc/resolv.conf").await, "nameserver 192.0.2.53");
+        inside(&docker, &guest, "ping -c 1 -W 5 10.9.0.5").await;
+
+        driver.stop(guest.uuid, Duration::ZERO).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        let addresses = inside(&docker, &guest, "ip addr").await;
+        assert!(addresses.contains("10.9.1.5/24") && addresses.contains("fd00:1::5/64"), "{addresses}");
+        driver.remove(guest.uuid).await.unwrap();
+        let namespace = format!("nova-{}", guest.uuid);
+        assert!(
+            run("ip", &["-n", &namespace, "addr"]).await.contains("10.9.0.5/24"),
+            "the network went with the container"
+        );
+        assert_eq!(std::fs::read_dir(docker.path("links")).unwrap().count(), 0, "a link stays");
+        plumber.unplug(guest.uuid, &[]).await.unwrap();
+    });
+}
+
+#[test]
+fn an_instance_does_not_start_without_its_network() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("sleep 1000");
+        driver.create(&guest, IMAGE, &[interface(0, 5)]).await.unwrap();
+        let error = driver.start(guest.uuid).await.unwrap_err();
+        assert!(matches!(error, Error::NetworkMissing { .. }), "{error}");
+        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Created));
+    });
+}
+
+#[test]
+fn the_flavors_limits_are_in_the_control_groups() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        // More processors than this machine has: that is what overcommitting is.
+        let guest = Guest { vcpus: 64, memory_mb: 48, swap_mb: 16, ..guest("sleep 1000") };
+        launch(&driver, &guest).await;
+        let pid = docker.docker(&["inspect", "-f", "{{.State.Pid}}", &format!("nova-{}", guest.uuid)]).await;
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let read = |controller: &str, v1: &str, v2: &str| {
+            let v1_group = groups.lines().find_map(|line| {
+                let (names, path) = line.split_once(':')?.1.split_once(':')?;
+                names.split(',').any(|name| name == controller).then_some(path)
+            });
+            let file = match v1_group {
+                Some(path) => format!("/sys/fs/cgroup/{controller}{path}/{v1}"),
+                None => format!("/sys/fs/cgroup{}/{v2}", groups.trim().trim_start_matches("0::")),
+            };
+            let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+            (v1_group.is_some(), text.trim().to_owned())
+        };
+        let mib = |count: u64| (count << 20).to_string();
+        assert_eq!(read("memory", "memory.limit_in_bytes", "memory.max").1, mib(48));
+        match read("memory", "memory.memsw.limit_in_bytes", "memory.swap.max") {
+            (true, both) => assert_eq!(both, mib(64)),
+            (false, swap) => assert_eq!(swap, mib(16)),
+        }
+        match read("cpu", "cpu.cfs_quota_us", "cpu.max") {
+            (true, quota) => assert_eq!(quota, "6400000"),
+            (false, quota) => assert_eq!(quota, "6400000 100000"),
+        }
+        assert_eq!(read("pids", "pids.max", "pids.max").1, "4096");
+    });
+}
+
+#[test]
+fn an_instance_has_few_privileges_and_yet_those_of_a_small_machine() {
+    isolated(async || {
+        let (docker, plumber) = (Dockerd::start().await, Plumber::new(NetworkConfig::default()));
+        let driver = docker.driver().await;
+        let guest = guest("sleep 1000");
+        plumber.plug(guest.uuid, &[]).await.unwrap();
+        launch(&driver, &guest).await;
+        let status = inside(&docker, &guest, "cat /proc/self/status").await;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        assert_eq!(field("NoNewPrivs"), "1");
+        assert_eq!(field("Seccomp"), "2");
+        let effective = u64::from_str_radix(&field("CapEff"), 16).unwrap();
+        let has = |number: u32| effective >> number & 1 == 1;
+        // chown, kill, setuid, net_bind_service, sys_chroot, audit_write
+        assert!([0, 5, 7, 10, 18, 29].into_iter().all(has), "{effective:x}");
+        // net_admin, net_raw, sys_module, sys_ptrace, sys_admin, mknod
+        assert!(![12, 13, 16, 19, 21, 27].into_iter().any(has), "{effective:x}");
+        assert!(
+            inside(&docker, &guest, "ls /proc/1/ns/ipc && mknod /tmp/d b 8 0 || echo refused")
+                .await
+                .contains("refused")
+        );
+        assert_eq!(inside(&docker, &guest, "su user -c 'id -u'").await, "1000");
+        // What a ping without privileges needs; Debian's busybox, which the test image is made of, has no such ping.
+        assert_eq!(inside(&docker, &guest, "cat /proc/sys/net/ipv4/ping_group_range").await, "0\t2147483647");
+    });
+}
+
+#[test]
+fn the_key_pair_is_roots_alone() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let key = PublicKey { name: "mine".to_owned(), data: "ssh-ed25519 AAAAC3 me@here".to_owned() };
+        let guest = Guest { key: Some(key), ..guest("sleep 1000") };
+        launch(&driver, &guest).await;
+        assert_eq!(inside(&docker, &guest, "cat /root/.ssh/authorized_keys").await, "ssh-ed25519 AAAAC3 me@here");
+        let modes = inside(&docker, &guest, "stat -c '%a %u' /root /root/.ssh /root/.ssh/authorized_keys").await;
+        assert_eq!(modes, "755 0\n700 0\n600 0");
+    });
+}
+
+#[test]
+fn a_stop_asks_first_and_kills_later() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let polite = guest("sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'");
+        launch(&driver, &polite).await;
+        until_logged(&driver, polite.uuid, "UP").await;
+        driver.stop(polite.uuid, Duration::from_secs(30)).await.unwrap();
+        assert_eq!(driver.state(polite.uuid).await.unwrap(), Some(PowerState::Stopped { exit_code: 0 }));
+        assert!(driver.console(polite.uuid, None).await.unwrap().contains("BYE"));
+
+        let deaf = guest("sh -c 'trap \"\" TERM; echo UP; while :; do sleep 0.1; done'");
+        launch(&driver, &deaf).await;
+        until_logged(&driver, deaf.uuid, "UP").await;
+        let begun = Instant::now();
+        driver.stop(deaf.uuid, Duration::from_secs(2)).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(2), "killed after {:?}", begun.elapsed());
+        assert_eq!(driver.state(deaf.uuid).await.unwrap(), Some(KILLED));
+
+        driver.start(deaf.uuid).await.unwrap();
+        let begun = Instant::now();
+        driver.stop(deaf.uuid, Duration::ZERO).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(2), "killed after {:?}", begun.elapsed());
+        // It is stopped: once more is no failure, in either way.
+        driver.stop(deaf.uuid, Duration::ZERO).await.unwrap();
+        driver.stop(deaf.uuid, Duration::from_secs(1)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_paused_instance_can_be_thawed_stopped_and_killed() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'");
+        launch(&driver, &guest).await;
+        until_logged(&driver, guest.uuid, "UP").await;
+        driver.pause(guest.uuid).await.unwrap();
+        driver.pause(guest.uuid).await.unwrap();
+        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Paused));
+        driver.unpause(guest.uuid).await.unwrap();
+        driver.unpause(guest.uuid).await.unwrap();
+        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Running));
+
+        driver.pause(guest.uuid).await.unwrap();
+        driver.stop(guest.uuid, Duration::from_secs(30)).await.unwrap();
+        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Stopped { exit_code: 0 }));
+
+        driver.start(guest.uuid).await.unwrap();
+        driver.pause(guest.uuid).await.unwrap();
+        driver.stop(guest.uuid, Duration::ZERO).await.unwrap();
+        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(KILLED));
+
+        driver.start(guest.uuid).await.unwrap();
+        driver.pause(guest.uuid).await.unwrap();
+        driver.remove(guest.uuid).await.unwrap();
+        assert_eq!(driver.state(guest.uuid).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn containers_are_told_apart_by_their_whole_name_and_their_label() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let (ours, other) = (guest("sleep 1000"), Uuid::new_v4());
+        for name in [format!("nova-{other}-copy"), format!("x-nova-{other}"), format!("nova-{other}")] {
+            docker.docker(&["create", "--name", &name, IMAGE]).await;
+        }
+        launch(&driver, &ours).await;
+        assert_eq!(driver.state(other).await.unwrap(), None);
+        driver.remove(other).await.unwrap();
+        assert!(matches!(driver.start(other).await, Err(Error::NotFound { .. })));
+        let listed = driver.list().await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!((listed[0].uuid, listed[0].state), (ours.uuid, PowerState::Running));
+        assert_eq!(listed[0].compute_id, "compute-of-the-test");
+        driver.remove(ours.uuid).await.unwrap();
+        driver.remove(ours.uuid).await.unwrap();
+        assert_eq!(docker.docker(&["ps", "-aq"]).await.lines().count(), 3, "foreign containers were touched");
+    });
+}
+
+#[test]
+fn the_host_is_described() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let host = docker.driver().await.host().await.unwrap();
+        assert_eq!(host.vcpus as usize, std::thread::available_parallelism().unwrap().get());
+        assert!(host.memory_mb > host.memory_used_mb && host.memory_used_mb > 0, "{host:?}");
+        assert!(host.disk_gb > host.disk_used_gb, "{host:?}");
+        assert!(host.docker_version.starts_with(|first: char| first.is_ascii_digit()), "{host:?}");
+        assert_eq!(host.api_version, docker.docker(&["version", "-f", "{{.Server.APIVersion}}"]).await);
+        assert_eq!(host.kernel, run("uname", &["-r"]).await.trim());
+    });
+}

@@ -1,0 +1,208 @@
+//! What comes out of instances in a real Docker: console log, snapshots, events.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use integration_tests::docker::{Dockerd, IMAGE};
+use integration_tests::instance::guest;
+use integration_tests::isolated;
+use nova_docker_agent::driver::{Driver, Event, EventKind, Guest, PowerState};
+use uuid::Uuid;
+
+async fn launch(driver: &Driver, guest: &Guest) {
+    driver.create(guest, IMAGE, &[]).await.unwrap();
+    driver.start(guest.uuid).await.unwrap();
+}
+
+async fn until_ended(driver: &Driver, uuid: Uuid) {
+    let ended = driver.started_well(uuid, Duration::from_secs(60)).await;
+    assert!(ended.is_err(), "it still runs");
+}
+
+#[test]
+fn the_console_has_exactly_the_last_lines_of_both_streams_in_order() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        // The writes are apart in time: two pipes carry them.
+        let lines =
+            "for i in `seq 1 40`; do echo out $i; usleep 4000; echo err $i >&2; usleep 4000; done; printf prompt";
+        let guest = guest(&format!("sh -c '{lines}'"));
+        launch(&driver, &guest).await;
+        until_ended(&driver, guest.uuid).await;
+        assert_eq!(driver.console(guest.uuid, Some(4)).await.unwrap(), "err 39\nout 40\nerr 40\nprompt");
+        assert_eq!(driver.console(guest.uuid, Some(35)).await.unwrap().lines().count(), 35);
+        assert_eq!(driver.console(guest.uuid, Some(1000)).await.unwrap().lines().count(), 81);
+        assert_eq!(driver.console(guest.uuid, None).await.unwrap().lines().next(), Some("out 1"));
+        assert_eq!(driver.console(guest.uuid, Some(0)).await.unwrap(), "");
+    });
+}
+
+#[test]
+fn a_line_that_docker_keeps_in_pieces_is_one_line_and_the_log_is_bounded() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let long = "head -c 50000 /dev/zero | tr \"\\0\" x; echo";
+        let guest = guest(&format!("sh -c 'seq 30000; {long}; echo last'"));
+        launch(&driver, &guest).await;
+        until_ended(&driver, guest.uuid).await;
+        let log = driver.console(guest.uuid, Some(3)).await.unwrap();
+        let lengths: Vec<usize> = log.lines().map(str::len).collect();
+        assert_eq!(lengths, [5, 50_000, 4]);
+        let log = driver.console(guest.uuid, None).await.unwrap();
+        assert!(log.len() <= 100 * 1024 && log.len() > 99 * 1024, "{}", log.len());
+        assert!(log.lines().next().unwrap().parse::<u32>().unwrap() > 10_000, "it does not begin with a whole line");
+        assert!(log.ends_with("\nlast\n"));
+    });
+}
+
+#[test]
+fn a_snapshot_can_be_loaded_says_nothing_of_the_instance_and_leaves_nothing() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        docker.import("base:test", &["ENV KEPT=1", "LABEL theirs=2"]).await;
+        let driver = docker.driver().await;
+        let environment = [("INSTANCE_SECRET".to_owned(), "known to one instance".to_owned())].into();
+        let guest = Guest { environment, ..guest("sh -c 'echo written >/file; echo DONE; exec sleep 1000'") };
+        driver.create(&guest, "base:test", &[]).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while driver.console(guest.uuid, None).await.unwrap() != "DONE\n" {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let images = async || {
+            let listed = docker.docker(&["images", "-aq", "--no-trunc"]).await;
+            listed.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+        };
+        let before = images().await;
+
+        let snapshot = driver.snapshot(guest.uuid).await.unwrap();
+        let archive: Vec<_> = snapshot.stream().try_collect().await.unwrap();
+        let archive = archive.concat();
+        snapshot.finish().await.unwrap();
+        assert_eq!(images().await, before, "an image stays");
+        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Running));
+
+        for trace in ["known to one", "INSTANCE_SECRET", "org.openstack", "project-of-the-test"] {
+            let found = archive.windows(trace.len()).any(|window| window == trace.as_bytes());
+            assert!(!found, "{trace} is in {}", place_of(trace, &archive));
+        }
+        let file = docker.path("snapshot.tar");
+        std::fs::write(&file, archive).unwrap();
+        let loaded = docker.docker(&["load", "-qi", file.to_str().unwrap()]).await;
+        let id = loaded.strip_prefix("Loaded image ID: ").unwrap();
+        let run = docker.docker(&["run", "--rm", "--network=none", id, "sh", "-c", "cat /file; echo $KEPT"]).await;
+        assert_eq!(run, "written\n1");
+        let format = "{{json .Config.Cmd}} {{json .Config.Labels}} {{json .Config.Hostname}}";
+        assert_eq!(docker.docker(&["inspect", "-f", format, id]).await, r#"["sh"] {"theirs":"2"} """#);
+    });
+}
+
+/// The file of an archive that has `text` in it.
+fn place_of(text: &str, archive: &[u8]) -> String {
+    let at = archive.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    let mut archive = tar::Archive::new(archive);
+    let entries = archive.entries().unwrap().map(|entry| entry.unwrap());
+    let entry = entries.take_while(|entry| entry.raw_file_position() as usize <= at).last().unwrap();
+    entry.path().unwrap().display().to_string()
+}
+
+#[test]
+fn a_snapshot_that_is_dropped_or_cut_off_by_a_crash_leaves_nothing() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("sleep 1000");
+        launch(&driver, &guest).await;
+        let count = async || docker.docker(&["images", "-q", "nova-snapshot"]).await.lines().count();
+
+        let snapshot = driver.snapshot(guest.uuid).await.unwrap();
+        assert_eq!(count().await, 1);
+        drop(snapshot);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while count().await > 0 {
+            assert!(Instant::now() < deadline, "the image stays");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+
+        std::mem::forget(driver.snapshot(guest.uuid).await.unwrap());
+        docker.driver().await;
+        assert_eq!(count().await, 0, "the next start leaves the image");
+    });
+}
+
+struct Events(Pin<Box<dyn Stream<Item = Event> + Send>>);
+
+impl Events {
+    fn of(driver: &Driver) -> Self {
+        Self(driver.events().boxed())
+    }
+
+    async fn next(&mut self) -> Event {
+        let next = tokio::time::timeout(Duration::from_secs(30), self.0.next());
+        next.await.expect("no event came").expect("the stream ended")
+    }
+
+    async fn expect(&mut self, uuid: Uuid, kind: EventKind) {
+        assert_eq!(self.next().await, Event { uuid, kind });
+    }
+}
+
+#[test]
+fn what_happens_is_told_in_order_and_only_of_our_containers() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let mut events = Events::of(&driver);
+        docker.docker(&["run", "--rm", "--network=none", IMAGE, "true"]).await;
+        let stays = guest("sleep 1000");
+        launch(&driver, &stays).await;
+        events.expect(stays.uuid, EventKind::Started).await;
+        driver.pause(stays.uuid).await.unwrap();
+        events.expect(stays.uuid, EventKind::Paused).await;
+        driver.unpause(stays.uuid).await.unwrap();
+        events.expect(stays.uuid, EventKind::Unpaused).await;
+        driver.stop(stays.uuid, Duration::ZERO).await.unwrap();
+        events.expect(stays.uuid, EventKind::Died { exit_code: 137, oom: false }).await;
+        driver.remove(stays.uuid).await.unwrap();
+        events.expect(stays.uuid, EventKind::Destroyed).await;
+
+        let greedy = Guest { memory_mb: 16, ..guest("sh -c 'exec tail /dev/zero'") };
+        launch(&driver, &greedy).await;
+        events.expect(greedy.uuid, EventKind::Started).await;
+        events.expect(greedy.uuid, EventKind::Died { exit_code: 137, oom: true }).await;
+    });
+}
+
+#[test]
+fn what_happened_while_docker_was_away_is_told_when_it_is_back() {
+    isolated(async || {
+        let mut docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        // They end when they are asked to, or Docker takes its time.
+        let quick = "sh -c 'trap \"exit 0\" TERM; while :; do sleep 0.1; done'";
+        let (old, new) = (guest(quick), guest(quick));
+        launch(&driver, &old).await;
+        let mut events = Events::of(&driver);
+        // Something has come through: the stream is up.
+        launch(&driver, &new).await;
+        events.expect(new.uuid, EventKind::Started).await;
+
+        docker.stop_server();
+        docker.start_server().await;
+        let mut died = [events.next().await, events.next().await];
+        died.sort_by_key(|event| event.uuid);
+        let mut expected = [old.uuid, new.uuid];
+        expected.sort();
+        assert_eq!(died.map(|event| event.uuid), expected);
+        assert!(died.iter().all(|event| matches!(event.kind, EventKind::Died { .. })), "{died:?}");
+
+        driver.start(old.uuid).await.unwrap();
+        events.expect(old.uuid, EventKind::Started).await;
+    });
+}
