@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import ipaddress
+import sys
 from pathlib import Path
 
 from minicloud import process
@@ -71,11 +72,20 @@ def make_external_bridge(layout: Layout, datapath: str) -> None:
     process.run(["ip", "link", "set", bridge, "up"])
 
 
-def foreign_route() -> str | None:
-    """The device through which the host already reaches the external network's addresses, if there is another."""
-    routes = json.loads(process.run(["ip", "-json", "route", "show", "root", EXTERNAL_CIDR]) or "[]")
-    devices = {route.get("dev", "") for route in routes} - {EXTERNAL_BRIDGE, ""}
-    return min(devices) if devices else None
+def foreign_route(table: str | None = None) -> str | None:
+    """The device through which the host already reaches the external network's addresses, if there is another.
+
+    `table` is the text of /proc/net/route: that is there before `ip` is installed.
+    """
+    external = ipaddress.ip_network(EXTERNAL_CIDR)
+    for line in (table or Path("/proc/net/route").read_text()).splitlines()[1:]:
+        device, destination, mask = (line.split()[index] for index in (0, 1, 7))
+        # Both are written as the number that their bytes in memory make.
+        address, netmask = (int.from_bytes(bytes.fromhex(text), sys.byteorder) for text in (destination, mask))
+        network = ipaddress.ip_network((address, netmask.bit_count()))
+        if network.prefixlen and network.overlaps(external) and device != EXTERNAL_BRIDGE:
+            return device
+    return None
 
 
 def remove_bridges(layout: Layout) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -110,7 +111,7 @@ def run(
             stream = stack.enter_context(log.open("ab"))
             start = stream.tell()
             sink = stream.fileno()
-        child = subprocess.Popen(
+        child = _start(
             arguments,
             stdin=subprocess.PIPE,
             stdout=sink,
@@ -139,10 +140,17 @@ def run(
     return text
 
 
+def _start(arguments: list[str], **settings: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(arguments, **settings)
+    except FileNotFoundError as error:
+        raise CommandFailed(f"`{shlex.join(arguments)}` could not be started: {error}") from error
+
+
 def succeeds(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> bool:
     """Whether a quick check passes."""
     try:
         run(command, env=env)
-    except (CommandFailed, FileNotFoundError):
+    except CommandFailed:
         return False
     return True
