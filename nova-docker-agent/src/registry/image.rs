@@ -46,3 +46,10 @@ pub struct Image {
     /// The requests that it took to read the index.
     pub reads: u64,
 }
+
+impl Image {
+    /// How many bytes its documents have.
+    pub fn documents(&self) -> usize {
+        self.manifest.bytes.len() + self.config.bytes.len()
+    }
+}

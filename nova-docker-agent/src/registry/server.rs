@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -22,10 +22,11 @@ use super::http::{self, Service, listener};
 use super::image::Image;
 use super::lease::{Lease, Leases, Reference};
 use super::manifest::Platform;
-use super::source::{ImageDescriptor, Source};
+use super::source::{ImageDescriptor, Source, SourceError};
 
-/// Indexes that are kept in memory. Each is a few kilobytes, mostly the image's configuration.
+/// Indexes that are kept in memory, and how big their documents may be. They have a few kilobytes, mostly.
 const KNOWN_IMAGES: usize = 64;
+const KNOWN_SIZE: usize = 256 * 1024;
 
 /// How to run a [`Registry`].
 #[derive(Clone, Debug)]
@@ -140,9 +141,10 @@ impl Shared {
         descriptor: &ImageDescriptor,
         source: &Arc<dyn Source>,
         label: &str,
-    ) -> Result<(Arc<Image>, Option<Pins>), Error> {
+    ) -> Result<(Arc<Image>, Pins), Error> {
         let Some(hash) = &descriptor.content_hash else { return self.read(descriptor, source, label).await };
-        let known = self.known((descriptor.id, descriptor.size, hash.clone()));
+        let content = (descriptor.id, descriptor.size, hash.clone());
+        let known = self.known(&content);
         let mut fresh = None;
         let read = async {
             let (image, spooled) = self.read(descriptor, source, label).await?;
@@ -151,6 +153,9 @@ impl Shared {
         };
         let image = known.get_or_try_init(|| read).await?.clone();
         if let Some(spooled) = fresh {
+            if image.documents() > KNOWN_SIZE {
+                self.all_known().remove(&content);
+            }
             return Ok((image, spooled));
         }
         let cache = &self.service.fetcher.cache;
@@ -162,7 +167,7 @@ impl Shared {
         // Another user read the index; this one must be allowed to read the image as well.
         let allowed = source.read(Some(0..1)).await;
         match allowed {
-            Ok(_) | Err(super::SourceError::RangeUnsupported) => Ok((image, Some(pins))),
+            Ok(_) | Err(SourceError::RangeUnsupported) => Ok((image, pins)),
             Err(cause) => Err(Error::Source { image: label.to_owned(), cause }),
         }
     }
@@ -172,7 +177,7 @@ impl Shared {
         descriptor: &ImageDescriptor,
         source: &Arc<dyn Source>,
         label: &str,
-    ) -> Result<(Arc<Image>, Option<Pins>), Error> {
+    ) -> Result<(Arc<Image>, Pins), Error> {
         let fetcher = &self.service.fetcher;
         count(&fetcher.tally.indexes, 1);
         let read = layout::read_image(source.clone(), descriptor.size, &fetcher.cache, &self.platform).await;
@@ -181,12 +186,16 @@ impl Shared {
         Ok((Arc::new(image), pins))
     }
 
-    fn known(&self, content: Content) -> Known {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_IMAGES && !known.contains_key(&content) {
+    fn known(&self, content: &Content) -> Known {
+        let mut known = self.all_known();
+        if known.len() >= KNOWN_IMAGES && !known.contains_key(content) {
             let any = known.keys().next().cloned();
             any.and_then(|content| known.remove(&content));
         }
-        known.entry(content).or_default().clone()
+        known.entry(content.clone()).or_default().clone()
+    }
+
+    fn all_known(&self) -> MutexGuard<'_, HashMap<Content, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

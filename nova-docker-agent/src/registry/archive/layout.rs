@@ -38,7 +38,7 @@ pub async fn read_image(
     size: u64,
     cache: &Arc<Cache>,
     platform: &Platform,
-) -> Result<(Image, Option<Pins>), Failure> {
+) -> Result<(Image, Pins), Failure> {
     let mut archive = Archive::open(source, size, cache).await?;
     let image = match archive.find("index.json") {
         Some(_) => oci(&mut archive, platform).await?,
@@ -78,8 +78,8 @@ async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
     let mut descriptors = vec![];
     let mut layers = HashMap::new();
     for (path, diff_id) in saved.layers.iter().zip(diff_ids) {
-        let (digest, layer) = legacy_layer(archive, path, diff_id, &saved.config).await?;
-        descriptors.push(Descriptor::new(manifest::OCI_LAYER, digest, layer.size()));
+        let (descriptor, digest, layer) = legacy_layer(archive, path, diff_id, &saved.config).await?;
+        descriptors.push(descriptor);
         layers.insert(digest, layer);
     }
     let config = Document::new(manifest::OCI_CONFIG, config);
@@ -89,26 +89,33 @@ async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
     Ok(Image { manifest, config, configuration, layers, sequential: archive.is_sequential(), reads: archive.reads() })
 }
 
-/// A layer is served as it is stored: uncompressed, so that its digest is its diff_id.
+/// A layer is served as it is stored. `docker save` stores it uncompressed, so that its digest is its diff_id. Other tools
+/// compress: such a layer must be read to learn its digest.
 async fn legacy_layer(
     archive: &mut Archive,
     path: &str,
     diff_id: &str,
     config: &str,
-) -> Result<(Digest, Layer), Failure> {
-    let name = super::walker::resolve("", path).ok_or_else(|| Problem::Missing { file: path.to_owned() })?;
-    let range = archive.find(&name).ok_or_else(|| Problem::Missing { file: path.to_owned() })?;
-    let digest: Digest = diff_id.parse().map_err(|_| bad(config, "a diff_id is not a sha256 digest"))?;
-    if let Some(compression) = compression(&archive.magic(&range).await?) {
-        let media_type = format!("a {compression} file in a `docker save` archive");
-        return Err(Problem::UnsupportedLayer { layer: path.to_owned(), media_type }.into());
-    }
+) -> Result<(Descriptor, Digest, Layer), Failure> {
+    let missing = || Problem::Missing { file: shorten(path) };
+    let name = super::walker::resolve("", path).ok_or_else(missing)?;
+    let range = archive.find(&name).ok_or_else(missing)?;
+    let diff_id: Digest = diff_id.parse().map_err(|_| bad(config, "a diff_id is not a sha256 digest"))?;
+    let (media_type, digest) = match compression(&archive.magic(&range).await?) {
+        None => (manifest::OCI_LAYER, diff_id),
+        Some("gzip") => (manifest::OCI_LAYER_GZIP, archive.keep(&range).await?),
+        Some(other) => {
+            let media_type = format!("a tar archive compressed with {other}");
+            return Err(Problem::UnsupportedLayer { layer: shorten(path), media_type }.into());
+        }
+    };
     if let Some(found) = archive.digest(&range)
         && found != digest
     {
         return Err(Problem::DigestMismatch { expected: digest, found }.into());
     }
-    Ok((digest, Layer { range }))
+    let layer = Layer { range };
+    Ok((Descriptor::new(media_type, digest, layer.size()), digest, layer))
 }
 
 /// What a layer that is no plain tar archive is compressed with.

@@ -71,6 +71,9 @@ impl From<Error> for Failure {
 pub struct Archive {
     files: HashMap<String, Kind>,
     contents: Contents,
+    cache: Arc<Cache>,
+    /// What was put into the cache on the way.
+    pins: Pins,
 }
 
 /// Where the files' contents are to be had.
@@ -78,7 +81,7 @@ enum Contents {
     /// In the store, by range; small ones, and the first bytes of others, were seen on the way. By where they begin.
     Ranged { window: Window, seen: HashMap<u64, Bytes> },
     /// In the cache: the store has no ranges, so that all was kept as it streamed by. By where they begin.
-    Spooled { cache: Arc<Cache>, digests: HashMap<u64, Digest>, pins: Pins },
+    Spooled { digests: HashMap<u64, Digest> },
 }
 
 impl Archive {
@@ -88,12 +91,12 @@ impl Archive {
             return Err(Problem::NotATar { found: "it is empty" }.into());
         }
         match Reader::open(source, size).await? {
-            Reader::Ranged(window) => Self::by_range(window, size).await,
+            Reader::Ranged(window) => Self::by_range(window, size, cache).await,
             Reader::Sequential(forward) => Self::in_one_pass(forward, size, cache).await,
         }
     }
 
-    async fn by_range(mut window: Window, size: u64) -> Result<Self, Failure> {
+    async fn by_range(mut window: Window, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
         let mut walker = Walker::new(size);
         let mut files = HashMap::new();
         let mut seen = HashMap::new();
@@ -113,7 +116,8 @@ impl Archive {
             }
             files.insert(path, kind);
         }
-        Ok(Self { files, contents: Contents::Ranged { window, seen } })
+        let (cache, pins) = (cache.clone(), Pins::none(cache));
+        Ok(Self { files, contents: Contents::Ranged { window, seen }, cache, pins })
     }
 
     async fn in_one_pass(mut forward: Forward, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
@@ -130,7 +134,7 @@ impl Archive {
             }
             files.insert(path, kind);
         }
-        Ok(Self { files, contents: Contents::Spooled { cache: cache.clone(), digests, pins } })
+        Ok(Self { files, contents: Contents::Spooled { digests }, cache: cache.clone(), pins })
     }
 
     /// Where the content of the file `path` is; links are followed.
@@ -171,9 +175,9 @@ impl Archive {
                 Some(content) if content.len() >= length => Ok(content.slice(..length)),
                 _ => Ok(window.read(range).await?),
             },
-            Contents::Spooled { cache, digests, .. } => {
+            Contents::Spooled { digests } => {
                 let digest = digests.get(&range.start).copied();
-                let blob = digest.and_then(|digest| cache.get(&digest));
+                let blob = digest.and_then(|digest| self.cache.get(&digest));
                 let blob = blob.ok_or_else(|| ended(range.start))?;
                 Ok(blob.read(0..length as u64).await?)
             }
@@ -188,12 +192,22 @@ impl Archive {
         }
     }
 
-    /// Keeps what was spooled from eviction, for as long as the result lives.
-    pub fn into_pins(self) -> Option<Pins> {
-        match self.contents {
-            Contents::Ranged { .. } => None,
-            Contents::Spooled { pins, .. } => Some(pins),
+    /// The digest of the file with this content, which is put into the cache if it is not there.
+    pub async fn keep(&mut self, range: &Range<u64>) -> Result<Digest, Failure> {
+        match &mut self.contents {
+            Contents::Ranged { window, .. } => {
+                let mut stream = window.stream(range.clone()).await?;
+                spool::keep(&self.cache, &mut self.pins, &mut stream, range.clone()).await
+            }
+            Contents::Spooled { digests } => {
+                Ok(digests.get(&range.start).copied().ok_or_else(|| ended(range.start))?)
+            }
         }
+    }
+
+    /// Keeps what was put into the cache from eviction, for as long as the result lives.
+    pub fn into_pins(self) -> Pins {
+        self.pins
     }
 
     /// How many requests to the store it took so far.

@@ -8,11 +8,18 @@ use backon::{ExponentialBuilder, Retryable};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::time::timeout;
 
-use super::super::source::{Source, SourceError};
+use super::super::source::{Source, SourceBody, SourceError};
+
+/// The body of a read.
+pub type Chunks = BoxStream<'static, Result<Bytes, SourceError>>;
 
 /// How much is read at once to find headers: the small files between two layers fit several times.
 const WINDOW: u64 = 128 * 1024;
+
+/// How long a read may give nothing before it counts as broken off.
+const STALL: Duration = Duration::from_secs(60);
 
 /// The first answer of a store tells which it is.
 pub enum Reader {
@@ -25,14 +32,14 @@ impl Reader {
     pub async fn open(source: Arc<dyn Source>, size: u64) -> Result<Self, SourceError> {
         let first = 0..WINDOW.min(size);
         let attempt = || async {
-            match source.read(Some(first.clone())).await {
+            match ask(&*source, Some(first.clone())).await {
                 Ok(body) if body.ranged => {
                     let buffer = collect(body.stream, first.end).await?;
                     Ok(Self::Ranged(Window { source: source.clone(), size, start: 0, buffer, reads: 1 }))
                 }
                 Ok(body) => Ok(Self::Sequential(Forward::new(body.stream))),
                 Err(SourceError::RangeUnsupported) => {
-                    Ok(Self::Sequential(Forward::new(source.read(None).await?.stream)))
+                    Ok(Self::Sequential(Forward::new(ask(&*source, None).await?.stream)))
                 }
                 Err(error) => Err(error),
             }
@@ -47,12 +54,9 @@ pub fn patience() -> ExponentialBuilder {
 }
 
 /// Reads `range` of `source` as a stream that begins at its start, whether or not the store can read ranges.
-pub async fn read_range(
-    source: &dyn Source,
-    range: Range<u64>,
-) -> Result<BoxStream<'static, Result<Bytes, SourceError>>, SourceError> {
-    let body = match source.read(Some(range.clone())).await {
-        Err(SourceError::RangeUnsupported) => source.read(None).await?,
+pub async fn read_range(source: &dyn Source, range: Range<u64>) -> Result<Chunks, SourceError> {
+    let body = match ask(source, Some(range.clone())).await {
+        Err(SourceError::RangeUnsupported) => ask(source, None).await?,
         other => other?,
     };
     if body.ranged {
@@ -61,6 +65,27 @@ pub async fn read_range(
     let mut whole = Forward::new(body.stream);
     whole.skip_to(range.start).await?;
     Ok(whole.rest())
+}
+
+/// Begins a read that does not wait for ever.
+async fn ask(source: &dyn Source, range: Option<Range<u64>>) -> Result<SourceBody, SourceError> {
+    let body = timeout(STALL, source.read(range)).await.map_err(|_| stalled(STALL))??;
+    Ok(SourceBody { ranged: body.ranged, stream: impatient(body.stream, STALL) })
+}
+
+/// Ends a stream with an error when it gives nothing for so long.
+fn impatient(stream: Chunks, patience: Duration) -> Chunks {
+    let next = move |mut stream: Chunks| async move {
+        match timeout(patience, stream.next()).await {
+            Ok(chunk) => chunk.map(|chunk| (chunk, stream)),
+            Err(_) => Some((Err(stalled(patience)), futures::stream::empty().boxed())),
+        }
+    };
+    futures::stream::unfold(stream, next).boxed()
+}
+
+fn stalled(patience: Duration) -> SourceError {
+    SourceError::Unavailable(format!("the image service sent nothing for {} seconds", patience.as_secs()))
 }
 
 /// The part of the file that was read last.
@@ -97,6 +122,13 @@ impl Window {
         (end <= self.buffer.len()).then(|| self.buffer.slice(start..end))
     }
 
+    /// The bytes of `range` as they come.
+    pub async fn stream(&mut self, range: Range<u64>) -> Result<Forward, SourceError> {
+        self.reads += 1;
+        let stream = read_range(&*self.source, range.clone()).await?;
+        Ok(Forward { stream, position: range.start, pending: Bytes::new() })
+    }
+
     /// How many reads it took so far.
     pub fn reads(&self) -> u64 {
         self.reads
@@ -105,13 +137,13 @@ impl Window {
 
 /// A file that streams by.
 pub struct Forward {
-    stream: BoxStream<'static, Result<Bytes, SourceError>>,
+    stream: Chunks,
     position: u64,
     pending: Bytes,
 }
 
 impl Forward {
-    fn new(stream: BoxStream<'static, Result<Bytes, SourceError>>) -> Self {
+    fn new(stream: Chunks) -> Self {
         Self { stream, position: 0, pending: Bytes::new() }
     }
 
@@ -147,13 +179,13 @@ impl Forward {
         Ok(())
     }
 
-    fn rest(self) -> BoxStream<'static, Result<Bytes, SourceError>> {
+    fn rest(self) -> Chunks {
         futures::stream::iter([Ok(self.pending)]).chain(self.stream).boxed()
     }
 }
 
 /// The first `length` bytes of a stream.
-async fn collect(stream: BoxStream<'static, Result<Bytes, SourceError>>, length: u64) -> Result<Bytes, SourceError> {
+async fn collect(stream: Chunks, length: u64) -> Result<Bytes, SourceError> {
     Forward::new(stream).read(0..length).await
 }
 
@@ -162,4 +194,19 @@ pub fn ended(position: u64) -> SourceError {
     SourceError::Unavailable(format!(
         "the image service ended the transfer after {position} bytes, before all were sent"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_gives_nothing_any_more_breaks_off() {
+        let first = futures::stream::iter([Ok(Bytes::from_static(b"first"))]);
+        let stuck = first.chain(futures::stream::pending()).boxed();
+        let chunks: Vec<_> = impatient(stuck, Duration::from_millis(20)).collect().await;
+        assert_eq!(chunks.len(), 2);
+        assert_eq!(chunks[0].as_ref().unwrap(), "first");
+        assert!(chunks[1].as_ref().unwrap_err().is_temporary());
+    }
 }

@@ -59,6 +59,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 
 async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("image registry: a connection has ended already: {error}");
+    }
     Ok(stream)
 }

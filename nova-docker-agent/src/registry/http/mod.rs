@@ -194,16 +194,21 @@ fn unknown(code: &str, message: &str) -> Response {
     refuse(StatusCode::NOT_FOUND, code, message, &[])
 }
 
-/// An error of the registry, by the codes that decide whether dockerd tries again.
+/// An error of the registry, by the codes that decide whether dockerd tries again. The texts name no image: dockerd lets
+/// pulls of several images wait for one layer, and repeats to each what it was told for the first.
 fn failed(error: &Error) -> Response {
-    let (status, code) = match error {
-        Error::BadImage { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "UNSUPPORTED"),
-        Error::Source { cause: SourceError::Forbidden(_), .. } => (StatusCode::FORBIDDEN, "DENIED"),
-        Error::Source { cause: SourceError::NotFound(_), .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
-        Error::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+    let (status, code, message) = match error {
+        Error::BadImage { problem, .. } => (StatusCode::UNPROCESSABLE_ENTITY, "UNSUPPORTED", problem.to_string()),
+        Error::Source { cause: SourceError::Forbidden(_), .. } => {
+            (StatusCode::FORBIDDEN, "DENIED", "the image service refused to give the layer".into())
+        }
+        Error::Source { cause: SourceError::NotFound(_), .. } => {
+            (StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "the layer is no longer in the image service".into())
+        }
+        Error::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN", "the host has no room for it".into()),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the layer cannot be read now".into()),
     };
-    refuse(status, code, &error.to_string(), &[])
+    refuse(status, code, &message, &[])
 }
 
 fn refuse(
