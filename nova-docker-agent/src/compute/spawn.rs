@@ -66,6 +66,9 @@ impl Compute {
     }
 
     async fn allocate_network(&self, context: &Context, request: &mut BuildRequest) -> Result<NetworkInfo, Error> {
+        // Binding a port makes Neutron send network-changed: its handler must not write a cache that it read before ours,
+        // or the record of which ports are the user's is lost, and they are deleted with the server.
+        let _lock = self.cache_locks.lock(request.uuid).await;
         let caller = self.caller(context);
         let instance = &request.instance;
         let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
