@@ -10,6 +10,8 @@ mod instances;
 mod manifests;
 mod migrations;
 mod network;
+#[cfg(test)]
+mod replay;
 mod scheduler;
 mod services;
 #[cfg(test)]

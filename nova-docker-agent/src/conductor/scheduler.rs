@@ -7,7 +7,8 @@ use crate::messaging::{CallError, Context, Target};
 use crate::objects::{Instance, Object};
 
 /// A build that shall be tried on another host: what the build request came with, and why this host failed.
-#[derive(Clone, Debug, PartialEq)]
+/// No `Debug`: a password and files are in it.
+#[derive(Clone, PartialEq)]
 pub struct BuildInstances {
     /// As it is in the database, without host and node.
     pub instance: Instance,

@@ -1,5 +1,6 @@
 //! What the two sides of a message look like to the rest of the program.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -113,8 +114,9 @@ impl Endpoint {
     }
 }
 
-/// A request that arrived, for an endpoint that is served.
-#[derive(Clone, Debug)]
+/// A request that arrived, for an endpoint that is served. `Debug` does not show the arguments: passwords and files are
+/// among them.
+#[derive(Clone)]
 pub struct Request {
     pub context: Context,
     pub method: String,
@@ -125,6 +127,18 @@ pub struct Request {
     pub unique_id: String,
     /// Somebody waits for the result.
     pub is_call: bool,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("version", &self.version)
+            .field("request_id", &self.context.request_id())
+            .field("unique_id", &self.unique_id)
+            .field("is_call", &self.is_call)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Executes requests.

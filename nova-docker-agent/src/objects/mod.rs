@@ -5,6 +5,7 @@
 //! not the same as null. Fields and minor versions that this agent does not know pass through untouched, because an
 //! object is often sent back (oslo.versionedobjects, `base.py`).
 
+mod instance;
 mod views;
 
 use std::collections::BTreeSet;

@@ -117,113 +117,6 @@ view! {
     VirtualInterface = "VirtualInterface" "1.3"
 }
 
-impl Instance {
-    /// An instance with nothing but its uuid, to save single fields of it.
-    pub fn slim(uuid: &str) -> Self {
-        let mut instance = Self::empty();
-        instance.data.insert("uuid".to_owned(), uuid.into());
-        instance
-    }
-
-    /// The identity of the instance; "" only when a sender left it out.
-    pub fn uuid(&self) -> &str {
-        self.str("uuid").unwrap_or_default()
-    }
-
-    /// The database id.
-    pub fn id(&self) -> Option<i64> {
-        self.int("id")
-    }
-
-    /// The compute host that the instance is on.
-    pub fn host(&self) -> Option<&str> {
-        self.str("host")
-    }
-
-    /// The hypervisor node that the instance is on.
-    pub fn node(&self) -> Option<&str> {
-        self.str("node")
-    }
-
-    pub fn vm_state(&self) -> Option<&str> {
-        self.str("vm_state")
-    }
-
-    /// What is being done to the instance; `None` = nothing (or not loaded).
-    pub fn task_state(&self) -> Option<&str> {
-        self.str("task_state")
-    }
-
-    /// Nova's number: 0 unknown, 1 running, 3 paused, 4 shut down, 6 crashed, 7 suspended.
-    pub fn power_state(&self) -> Option<i64> {
-        self.int("power_state")
-    }
-
-    pub fn project_id(&self) -> Option<&str> {
-        self.str("project_id")
-    }
-
-    pub fn user_id(&self) -> Option<&str> {
-        self.str("user_id")
-    }
-
-    pub fn display_name(&self) -> Option<&str> {
-        self.str("display_name")
-    }
-
-    /// The name that the guest should have, made from the display name by Nova.
-    pub fn hostname(&self) -> Option<&str> {
-        self.str("hostname")
-    }
-
-    /// The Glance image; `None` when booted from a volume (an empty text on the wire).
-    pub fn image_ref(&self) -> Option<&str> {
-        self.str("image_ref").filter(|image| !image.is_empty())
-    }
-
-    pub fn availability_zone(&self) -> Option<&str> {
-        self.str("availability_zone")
-    }
-
-    pub fn key_name(&self) -> Option<&str> {
-        self.str("key_name")
-    }
-
-    /// The public key, in OpenSSH's form.
-    pub fn key_data(&self) -> Option<&str> {
-        self.str("key_data")
-    }
-
-    /// Base64.
-    pub fn user_data(&self) -> Option<&str> {
-        self.str("user_data")
-    }
-
-    /// The user's metadata; empty when not loaded.
-    pub fn metadata(&self) -> BTreeMap<String, String> {
-        texts(self.get("metadata"))
-    }
-
-    /// Nova's own metadata, `image_*` among them; empty when not loaded. A save replaces all of it.
-    pub fn system_metadata(&self) -> BTreeMap<String, String> {
-        texts(self.get("system_metadata"))
-    }
-
-    pub fn flavor(&self) -> Option<Flavor> {
-        self.object("flavor")?.try_into().ok()
-    }
-
-    /// The cached VIFs, decoded from the JSON text in the cache; an empty list when there is none.
-    pub fn network_info(&self) -> Value {
-        let cache = self.object("info_cache").and_then(|cache| InstanceInfoCache::try_from(cache).ok());
-        cache.map_or_else(|| Value::Array(Vec::new()), |cache| cache.network_info())
-    }
-
-    pub fn deleted(&self) -> bool {
-        self.bool("deleted").unwrap_or_default()
-    }
-}
-
 impl Flavor {
     pub fn flavor_name(&self) -> Option<&str> {
         self.str("name")
@@ -384,16 +277,8 @@ impl ExternalEvent {
     }
 }
 
-impl InstanceInfoCache {
-    /// The cached VIFs, decoded; an empty list when there is none.
-    pub fn network_info(&self) -> Value {
-        let decoded = self.str("network_info").and_then(|text| serde_json::from_str::<Value>(text).ok());
-        decoded.filter(Value::is_array).unwrap_or_else(|| Value::Array(Vec::new()))
-    }
-}
-
 /// A dictionary of nullable texts; null reads as "".
-fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
+pub(super) fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -405,37 +290,11 @@ fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn an_object_of_another_class_is_refused() {
         let error = Flavor::try_from(Object::new("Instance", "2.8")).unwrap_err();
         assert_eq!(error.to_string(), "an object of class Flavor was expected, found Instance");
-    }
-
-    #[test]
-    fn the_network_info_is_read_through_its_two_layers() {
-        let mut cache = InstanceInfoCache::empty();
-        cache.set("network_info", r#"[{"id": "p"}]"#);
-        let mut instance = Instance::slim("u");
-        assert_eq!(instance.network_info(), json!([]));
-        instance.set("info_cache", cache);
-        assert_eq!(instance.network_info(), json!([{"id": "p"}]));
-    }
-
-    #[test]
-    fn a_slim_instance_has_no_changes_of_its_own() {
-        let instance = Instance::slim("u");
-        assert!(instance.changes.is_empty());
-        assert_eq!(instance.uuid(), "u");
-    }
-
-    #[test]
-    fn metadata_with_null_values_reads_as_empty_text() {
-        let mut instance = Instance::slim("u");
-        instance.set("metadata", json!({"a": null, "b": "c"}));
-        assert_eq!(instance.metadata(), BTreeMap::from([("a".into(), String::new()), ("b".into(), "c".into())]));
     }
 }

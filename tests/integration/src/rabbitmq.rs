@@ -153,7 +153,7 @@ impl Broker {
     }
 
     async fn wait_until_up(&self) {
-        let deadline = Instant::now() + Duration::from_secs(90);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while tokio::net::TcpStream::connect(("127.0.0.1", self.ports.amqp)).await.is_err() {
             assert!(Instant::now() < deadline, "the broker did not start:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
