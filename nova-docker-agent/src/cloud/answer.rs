@@ -70,8 +70,10 @@ async fn start_of_body(response: Response) -> Vec<u8> {
 fn explain(body: &[u8], status: u16) -> (Option<String>, String) {
     let (code, message) = match serde_json::from_slice::<Value>(body) {
         Ok(value) => explain_json(&value),
-        Err(_) => (None, html_text(&String::from_utf8_lossy(body))),
+        Err(_) => (None, String::from_utf8_lossy(body).into_owned()),
     };
+    // Glance puts line breaks of HTML into its JSON, placement blank lines.
+    let message = html_text(&message);
     let message = if message.is_empty() { format!("status {status} without explanation") } else { message };
     (code, message.chars().take(MAX_MESSAGE).collect())
 }
@@ -94,22 +96,27 @@ fn explain_json(value: &Value) -> (Option<String>, String) {
     (None, message.unwrap_or_else(|| value.to_string()))
 }
 
-/// The words of an HTML page (glance, and web servers in front), without head and tags.
+/// The words of an HTML page (glance, and web servers in front), without head, tags and line breaks. Other text keeps its words: a
+/// tag begins with a letter or a slash.
 fn html_text(page: &str) -> String {
-    let body = page.find("<body").map_or(page, |start| &page[start..]);
+    let mut rest = page.find("<body").map_or(page, |start| &page[start..]);
     let mut text = String::new();
-    let mut in_tag = false;
-    for c in body.chars() {
-        match c {
-            '<' => in_tag = true,
-            '>' if in_tag => {
-                in_tag = false;
+    while let Some(start) = rest.find('<') {
+        text.push_str(&rest[..start]);
+        let inner = &rest[start + 1..];
+        let is_tag = inner.starts_with(|c: char| c == '/' || c == '!' || c.is_ascii_alphabetic());
+        match inner.find('>').filter(|_| is_tag) {
+            Some(end) => {
                 text.push(' ');
+                rest = &inner[end + 1..];
             }
-            c if !in_tag => text.push(c),
-            _ => {}
+            None => {
+                text.push('<');
+                rest = inner;
+            }
         }
     }
+    text.push_str(rest);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -130,7 +137,13 @@ mod tests {
         let body = br#"{"errors": [{"status": 409, "title": "Conflict", "detail": "There was a conflict\n\n resource provider generation conflict  ", "code": "placement.concurrent_update", "request_id": "req-1"}]}"#;
         let (code, message) = explain(body, 409);
         assert_eq!(code.as_deref(), Some("placement.concurrent_update"));
-        assert!(message.ends_with("generation conflict"), "{message:?}");
+        assert_eq!(message, "There was a conflict resource provider generation conflict");
+    }
+
+    #[test]
+    fn markup_in_glances_messages_goes() {
+        let body = br#"{"message": "No image found with ID x<br /><br />\n\n\n", "code": "404 Not Found", "title": "Not Found"}"#;
+        assert_eq!(explain(body, 404).1, "No image found with ID x");
     }
 
     #[test]
@@ -143,6 +156,11 @@ mod tests {
     fn an_html_page_gives_its_words() {
         let page = b"<html>\n <head>\n  <title>404 Not Found</title>\n </head>\n <body>\n  <h1>404 Not Found</h1>\n  No image found with ID x<br /><br />\n\n\n </body>\n</html>";
         assert_eq!(explain(page, 404).1, "404 Not Found No image found with ID x");
+    }
+
+    #[test]
+    fn a_comparison_is_not_a_tag() {
+        assert_eq!(explain(br#"{"message": "1 < 2 and 3 > 2"}"#, 400).1, "1 < 2 and 3 > 2");
     }
 
     #[test]

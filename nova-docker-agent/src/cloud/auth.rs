@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::tls::TlsConfig;
@@ -20,6 +20,17 @@ pub struct AuthConfig {
     pub timeout: Option<Duration>,
 }
 
+impl AuthConfig {
+    /// Whether both are the same identity, so that one login serves both.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        self.auth_url == other.auth_url
+            && self.scope == other.scope
+            && self.tls == other.tls
+            && self.timeout == other.timeout
+            && self.credentials.same_as(&other.credentials)
+    }
+}
+
 /// A user, project or domain by id or by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
@@ -34,6 +45,28 @@ pub enum Credentials {
     Password { user: Named, user_domain: Option<Named>, password: SecretString },
     /// `auth_type = v3applicationcredential`. Given by id it needs no user.
     ApplicationCredential { id: Named, user: Option<Named>, user_domain: Option<Named>, secret: SecretString },
+}
+
+impl Credentials {
+    fn same_as(&self, other: &Self) -> bool {
+        let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+        match (self, other) {
+            (
+                Self::Password { user, user_domain, password },
+                Self::Password { user: other_user, user_domain: other_domain, password: other_password },
+            ) => user == other_user && user_domain == other_domain && same(password, other_password),
+            (
+                Self::ApplicationCredential { id, user, user_domain, secret },
+                Self::ApplicationCredential {
+                    id: other_id,
+                    user: other_user,
+                    user_domain: other_domain,
+                    secret: other_secret,
+                },
+            ) => id == other_id && user == other_user && user_domain == other_domain && same(secret, other_secret),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {

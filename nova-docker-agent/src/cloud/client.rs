@@ -217,7 +217,7 @@ impl Rest {
                     if status.is_success() {
                         return Ok(response);
                     }
-                    if status == StatusCode::UNAUTHORIZED && !renewed && self.forget(caller, &tokens).await {
+                    if status == StatusCode::UNAUTHORIZED && !renewed && self.forget(caller, &tokens) {
                         renewed = true;
                         continue;
                     }
@@ -282,14 +282,14 @@ impl Rest {
     }
 
     /// Forgets the agent's token after a 401, and says whether asking again with a new one makes sense.
-    async fn forget(&self, caller: &Caller, tokens: &Tokens) -> bool {
+    fn forget(&self, caller: &Caller, tokens: &Tokens) -> bool {
         let (session, token) = match &caller.identity {
             Identity::Service => (&self.session, Some(&tokens.user)),
             Identity::User(_) => (&self.service_session, tokens.service.as_ref()),
         };
         match (session, token) {
             (Some(session), Some(token)) => {
-                session.forget(token).await;
+                session.forget(token);
                 true
             }
             _ => false,

@@ -38,6 +38,7 @@ pub struct Cloud {
     pub placement: Placement,
     pub neutron: Neutron,
     pub glance: Glance,
+    sessions: Vec<Session>,
 }
 
 /// Everything that [`Cloud::new`] needs from the configuration.
@@ -63,21 +64,63 @@ impl Cloud {
     /// # Errors
     /// [`Error`] when a certificate or key file cannot be used.
     pub fn new(config: &CloudConfig) -> Result<Self, Error> {
-        let service_user = match &config.service_user {
-            Some(auth) => Some(Session::new(auth.clone())?),
-            None => None,
-        };
+        let mut sessions = Vec::new();
+        let service_user = session(&mut sessions, config.service_user.as_ref())?;
         let service_token = service_user.clone().filter(|_| config.send_service_user_token);
-        let own = |service: &ServiceConfig| service.auth.clone().map(Session::new).transpose();
-        let neutron = own(&config.neutron)?.or_else(|| service_user.clone());
-        let placement = own(&config.placement)?.or_else(|| service_user.clone());
-        let glance = own(&config.glance)?.or(service_user).or_else(|| neutron.clone());
+        let neutron = session(&mut sessions, config.neutron.auth.as_ref())?.or_else(|| service_user.clone());
+        let placement = session(&mut sessions, config.placement.auth.as_ref())?.or_else(|| service_user.clone());
+        let glance = session(&mut sessions, config.glance.auth.as_ref())?.or(service_user).or_else(|| neutron.clone());
         Ok(Self {
             placement: Placement::new(placement, service_token.clone(), &config.placement)?,
             neutron: Neutron::new(neutron, service_token.clone(), &config.neutron)?
                 .with_ovs_bridge(&config.ovs_bridge)
                 .with_extension_sync_interval(config.extension_sync_interval),
             glance: Glance::new(glance, service_token, &config.glance)?,
+            sessions,
         })
+    }
+
+    /// Logs all identities in, so that the first request need not wait for that. What fails is logged, and tried again when it is needed.
+    pub async fn log_in(&self) {
+        let logins = self.sessions.iter().map(Session::token);
+        for error in futures::future::join_all(logins).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "cannot log in to keystone yet");
+        }
+    }
+}
+
+/// The session of an identity: the same one for the same identity.
+fn session(sessions: &mut Vec<Session>, auth: Option<&AuthConfig>) -> Result<Option<Session>, Error> {
+    let Some(auth) = auth else { return Ok(None) };
+    if let Some(session) = sessions.iter().find(|session| session.is_for(auth)) {
+        return Ok(Some(session.clone()));
+    }
+    let session = Session::new(auth.clone())?;
+    sessions.push(session.clone());
+    Ok(Some(session))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{control_plane, password_auth, requests, service};
+    use super::*;
+
+    #[tokio::test]
+    async fn sections_with_the_same_identity_share_one_login() {
+        let server = control_plane().await;
+        let auth = password_auth(&server);
+        let other = AuthConfig { scope: Scope::System, ..auth.clone() };
+        let with = |kind, auth: &AuthConfig| ServiceConfig { auth: Some(auth.clone()), ..service(kind) };
+        let config = CloudConfig {
+            service_user: Some(auth.clone()),
+            send_service_user_token: true,
+            placement: with("placement", &auth),
+            neutron: with("network", &other),
+            glance: service("image"),
+            ovs_bridge: "br-int".into(),
+            extension_sync_interval: std::time::Duration::from_secs(600),
+        };
+        Cloud::new(&config).unwrap().log_in().await;
+        assert_eq!(requests(&server, "POST /v3/auth/tokens").await.len(), 2);
     }
 }

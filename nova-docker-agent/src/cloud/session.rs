@@ -1,6 +1,6 @@
 //! One keystone identity: its token and its catalog.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -8,7 +8,6 @@ use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use url::Url;
 
 use super::Error;
@@ -23,6 +22,8 @@ const SERVICE: &str = "keystone";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A token is renewed this long before its end, or after three quarters of a short life.
 const MARGIN: Duration = Duration::from_secs(300);
+/// A token with less life than this is not used for another call.
+const LAST_MOMENT: Duration = Duration::from_secs(10);
 
 /// A keystone identity that is logged in when needed. Cheap to clone; clones share the token.
 #[derive(Clone)]
@@ -34,8 +35,9 @@ struct Inner {
     http: Client,
     auth: AuthConfig,
     tokens_url: Url,
+    login: RwLock<Option<Arc<Login>>>,
     /// Held during a login, so that everybody who needs a token waits for the one login.
-    login: Mutex<Option<Arc<Login>>>,
+    logging_in: tokio::sync::Mutex<()>,
 }
 
 struct Login {
@@ -53,7 +55,8 @@ impl Session {
     pub fn new(auth: AuthConfig) -> Result<Self, Error> {
         let http = http_client(SERVICE, &auth.tls)?;
         let tokens_url = tokens_url(&auth.auth_url);
-        Ok(Self { inner: Arc::new(Inner { http, auth, tokens_url, login: Mutex::new(None) }) })
+        let (login, logging_in) = (RwLock::new(None), tokio::sync::Mutex::new(()));
+        Ok(Self { inner: Arc::new(Inner { http, auth, tokens_url, login, logging_in }) })
     }
 
     /// A valid token: the cached one, or a new one shortly before its expiry.
@@ -77,33 +80,59 @@ impl Session {
 
     /// Forgets a token that a service has refused, so that the next call logs in again. Another token is left alone: somebody
     /// else has already renewed it.
-    pub(super) async fn forget(&self, token: &SecretString) {
-        let mut login = self.inner.login.lock().await;
+    pub(super) fn forget(&self, token: &SecretString) {
+        let mut login = self.inner.login.write().unwrap_or_else(PoisonError::into_inner);
         if login.as_ref().is_some_and(|login| login.token.expose_secret() == token.expose_secret()) {
             *login = None;
         }
     }
 
+    /// Whether both log in as the same user, in the same place, for the same scope.
+    pub(super) fn is_for(&self, auth: &AuthConfig) -> bool {
+        self.inner.auth.same_as(auth)
+    }
+
+    fn current(&self) -> Option<Arc<Login>> {
+        self.inner.login.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn login(&self) -> Result<Arc<Login>, Error> {
-        let mut cached = self.inner.login.lock().await;
         let now = Instant::now();
-        if let Some(login) = cached.as_ref().filter(|login| now < login.renew_at) {
-            return Ok(Arc::clone(login));
-        }
-        match self.authenticate().await {
-            Ok(login) => {
-                let login = Arc::new(login);
-                *cached = Some(Arc::clone(&login));
+        match self.current() {
+            Some(login) if now < login.renew_at => Ok(login),
+            // Good for a while: nobody needs to wait for the next one.
+            Some(login) if now + LAST_MOMENT < login.end => {
+                self.renew_aside();
                 Ok(login)
             }
-            Err(error) => match cached.as_ref().filter(|login| now < login.end) {
-                Some(login) if error.is_unavailable() => {
-                    tracing::warn!(%error, "cannot renew the keystone token; using the old one while it lasts");
-                    Ok(Arc::clone(login))
+            _ => {
+                let _one_at_a_time = self.inner.logging_in.lock().await;
+                match self.current() {
+                    Some(login) if Instant::now() < login.renew_at => Ok(login),
+                    _ => self.log_in().await,
                 }
-                _ => Err(error),
-            },
+            }
         }
+    }
+
+    fn renew_aside(&self) {
+        let session = self.clone();
+        tokio::spawn(async move {
+            let Ok(_one_at_a_time) = session.inner.logging_in.try_lock() else { return };
+            if session.current().is_some_and(|login| Instant::now() < login.renew_at) {
+                return;
+            }
+            if let Err(error) = session.log_in().await {
+                tracing::warn!(%error, "cannot renew the keystone token; using the old one while it lasts");
+            }
+        });
+    }
+
+    /// Only under `logging_in`.
+    async fn log_in(&self) -> Result<Arc<Login>, Error> {
+        let login = Arc::new(self.authenticate().await?);
+        *self.inner.login.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&login));
+        Ok(login)
     }
 
     async fn authenticate(&self) -> Result<Login, Error> {

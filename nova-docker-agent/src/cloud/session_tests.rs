@@ -29,9 +29,9 @@ async fn only_the_refused_token_is_forgotten() {
     let server = control_plane().await;
     let session = session(&server);
     let token = session.token().await.unwrap();
-    session.forget(&SecretString::from("some older token")).await;
+    session.forget(&SecretString::from("some older token"));
     assert_eq!(session.token().await.unwrap().expose_secret(), "token-1");
-    session.forget(&token).await;
+    session.forget(&token);
     assert_eq!(session.token().await.unwrap().expose_secret(), "token-2");
 }
 
@@ -54,20 +54,52 @@ async fn a_refused_login_says_so_and_is_not_repeated() {
     assert!(error.starts_with("keystone refused POST /v3/auth/tokens: 401: The request"), "{error}");
 }
 
-#[tokio::test]
-async fn an_old_token_serves_while_keystone_is_away() {
+/// A session that has logged in, and whose token is due for renewal.
+async fn with_a_token_that_ends_in_15_seconds(then: Vec<ResponseTemplate>) -> (MockServer, Session) {
     let server = MockServer::start().await;
     let body =
-        json!({ "token": { "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-01T00:00:02.000000Z" } });
-    let good = ResponseTemplate::new(201).insert_header("x-subject-token", "old").set_body_json(body);
-    // Three quarters of two seconds: the second call renews, and fails for less than the rest of the token's life.
-    let answers = InTurn::new(vec![good, ResponseTemplate::new(500)]);
-    Mock::given(method("POST")).respond_with(answers).mount(&server).await;
+        json!({ "token": { "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-01T00:01:00.000000Z" } });
+    let token = |name: &str| ResponseTemplate::new(201).insert_header("x-subject-token", name).set_body_json(&body);
+    let answers = [token("old")].into_iter().chain(then).collect();
+    Mock::given(method("POST")).respond_with(InTurn::new(answers)).mount(&server).await;
     let session = session(&server);
-    assert_eq!(session.token().await.unwrap().expose_secret(), "old");
-    tokio::time::sleep(Duration::from_millis(1550)).await;
-    assert_eq!(session.token().await.unwrap().expose_secret(), "old");
+    session.token().await.unwrap();
+    let mut login = session.inner.login.write().unwrap();
+    let old = login.take().unwrap();
+    let (renew_at, end) = (Instant::now(), Instant::now() + Duration::from_secs(15));
+    *login = Some(Arc::new(Login { token: old.token.clone(), renew_at, end, catalog: old.catalog.clone() }));
+    drop(login);
+    (server, session)
+}
+
+async fn logins(server: &MockServer, wanted: usize) {
+    while server.received_requests().await.unwrap().len() < wanted {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_renewal_of_a_token_that_still_works() {
+    let body =
+        json!({ "token": { "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-01T01:00:00.000000Z" } });
+    let next = ResponseTemplate::new(201).insert_header("x-subject-token", "new").set_body_json(body);
+    let (server, session) = with_a_token_that_ends_in_15_seconds(vec![next]).await;
+    for _ in 0..5 {
+        assert_eq!(session.token().await.unwrap().expose_secret(), "old");
+    }
+    logins(&server, 2).await;
+    while session.token().await.unwrap().expose_secret() != "new" {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(server.received_requests().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_old_token_serves_while_keystone_is_away() {
+    let (server, session) = with_a_token_that_ends_in_15_seconds(vec![ResponseTemplate::new(500)]).await;
+    assert_eq!(session.token().await.unwrap().expose_secret(), "old");
+    logins(&server, 2).await;
+    assert_eq!(session.token().await.unwrap().expose_secret(), "old");
 }
 
 #[tokio::test]

@@ -110,6 +110,13 @@ fn a_bad_secret_is_never_shown() {
 }
 
 #[test]
+fn the_debug_form_of_a_configuration_shows_no_secret() {
+    let text = format!("{:?}", good(&[]));
+    assert!(text.contains("placement") && !text.contains("secret-password") && !text.contains(":pw@"), "{text}");
+    assert!(!text.contains("\"pw\""), "{text}");
+}
+
+#[test]
 fn references_to_other_options_are_followed() {
     let config = good(&[
         (("DEFAULT", "state_path"), "/srv/$host"),

@@ -40,7 +40,8 @@ impl Neutron {
         let caller = caller.as_service();
         let instance = instance_uuid.to_string();
         let ports = self.ports(&caller, &[("tenant_id", project_id), ("device_id", &instance)]).await?;
-        let surroundings = self.surroundings(&caller, &ports).await?;
+        let port_ids: Vec<Uuid> = ports.iter().map(|port| port.id).collect();
+        let surroundings = self.surroundings(&caller, &ports, &port_ids).await?;
         let mut fresh: Vec<(Uuid, Vif)> = ports
             .iter()
             .map(|port| {
@@ -73,7 +74,10 @@ impl Neutron {
         cache: &NetworkInfo,
     ) -> Result<NetworkInfo, Error> {
         let ports: Vec<Port> = allocation.ports.iter().map(|allocated| allocated.port.clone()).collect();
-        let surroundings = self.surroundings(&caller.as_service(), &ports).await?;
+        // Only a port that was there before can have a floating IP.
+        let older = allocation.ports.iter().filter(|allocated| !allocated.created);
+        let older: Vec<Uuid> = older.map(|allocated| allocated.port.id).collect();
+        let surroundings = self.surroundings(&caller.as_service(), &ports, &older).await?;
         let mut vifs: Vec<Vif> =
             cache.0.iter().filter(|vif| !ports.iter().any(|port| port.id == vif.id)).cloned().collect();
         for allocated in &allocation.ports {
@@ -82,13 +86,13 @@ impl Neutron {
         Ok(NetworkInfo(vifs))
     }
 
-    /// One query of each kind for all ports, all at the same time.
-    async fn surroundings(&self, caller: &Caller, ports: &[Port]) -> Result<Surroundings, Error> {
+    /// One query of each kind for all ports, all at the same time. `reachable` are the ports that may have floating IPs.
+    async fn surroundings(&self, caller: &Caller, ports: &[Port], reachable: &[Uuid]) -> Result<Surroundings, Error> {
         if ports.is_empty() {
             let (networks, subnets, dhcp_ports, floating_ips) = Default::default();
             return Ok(Surroundings { networks, subnets, dhcp_ports, floating_ips });
         }
-        let port_ids = distinct(ports.iter().map(|port| port.id));
+        let port_ids = distinct(reachable.iter().copied());
         let network_ids = distinct(ports.iter().map(|port| port.network_id));
         let subnet_ids = distinct(ports.iter().flat_map(|port| &port.fixed_ips).map(|ip| ip.subnet_id));
         let mut dhcp_filters = filters("network_id", &network_ids);
@@ -99,11 +103,14 @@ impl Neutron {
             // Without an id the query would mean all subnets.
             if subnet_ids.is_empty() { Ok(Vec::new()) } else { self.subnets(caller, &subnet_filters).await }
         };
+        let floating_ips = async {
+            if port_ids.is_empty() { Ok(Vec::new()) } else { self.floating_ips(caller, &floating_filters).await }
+        };
         let (networks, subnets, dhcp_ports, floating_ips) = tokio::try_join!(
             self.networks(caller, &network_filters),
             subnets,
             self.ports(caller, &dhcp_filters),
-            self.floating_ips(caller, &floating_filters),
+            floating_ips,
         )?;
         Ok(Surroundings { networks, subnets, dhcp_ports, floating_ips })
     }

@@ -44,6 +44,40 @@ async fn several_interfaces_are_one_query_of_each_kind() {
 }
 
 #[tokio::test]
+async fn a_fresh_allocation_gives_the_same_cache_without_reading_its_ports_again() {
+    let lines = include_str!("../../../../tests/wire/rest/create_net.jsonl");
+    let server = control_plane().await;
+    mount_recorded(&server, lines).await;
+    let calls = recorded(lines);
+    let bound: Port = serde_json::from_value(find(&calls, "PUT", "/v2.0/ports/").response["port"].clone()).unwrap();
+    let allocation = Allocation { ports: vec![AllocatedPort { port: bound, created: true, tag: None }] };
+    let info = client(&server).network_info_of(&user(), &allocation, &NetworkInfo::default()).await.unwrap();
+    let expected = stock(include_str!("../../../../tests/wire/rest/network_info.json"));
+    assert_eq!(serde_json::to_value(&info).unwrap(), expected);
+    let lines = asked(&server).await;
+    assert!(
+        lines.len() == 3 && !lines.iter().any(|line| line.contains("device_id") || line.contains("floatingips")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_users_port_is_marked_as_such_and_other_interfaces_stay() {
+    let lines = include_str!("../../../../tests/wire/rest/create_net.jsonl");
+    let server = control_plane().await;
+    mount_recorded(&server, lines).await;
+    let calls = recorded(lines);
+    let bound: Port = serde_json::from_value(find(&calls, "PUT", "/v2.0/ports/").response["port"].clone()).unwrap();
+    let allocation = Allocation { ports: vec![AllocatedPort { port: bound, created: false, tag: None }] };
+    let mut cache = NetworkInfo::parse(Some(include_str!("../../../../tests/wire/rest/network_info.json"))).unwrap();
+    cache.0[0].id = id(42);
+    let info = client(&server).network_info_of(&user(), &allocation, &cache).await.unwrap();
+    assert_eq!(info.0[0], cache.0[0]);
+    assert!(info.0[1].preserve_on_delete);
+    assert!(asked(&server).await.iter().any(|line| line.contains("floatingips")));
+}
+
+#[tokio::test]
 async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_stay() {
     let server = control_plane().await;
     mount_recorded(&server, include_str!("../../../../tests/wire/rest/create_net.jsonl")).await;
