@@ -127,6 +127,10 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
     let service = conductor.service(&context, &config.host).await?;
     let compute_id = node_identity(&config, service.is_some())?;
     let cloud = Cloud::new(&config.cloud)?;
+    tokio::spawn({
+        let cloud = cloud.clone();
+        async move { cloud.log_in().await }
+    });
     let driver = connect_driver(&config).await?;
     let registry = Registry::start(RegistryConfig {
         listen: config.docker.registry_listen,
