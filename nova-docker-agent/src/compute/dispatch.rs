@@ -46,7 +46,7 @@ fn base_api(request: &Request) -> Result<Value, Failure> {
 
 impl Compute {
     async fn dispatch(self: Arc<Self>, request: Request) -> Result<Value, Failure> {
-        let Request { context, method, args, .. } = request;
+        let Request { context, method, args, is_call, .. } = request;
         let result = match method.as_str() {
             "external_instance_event" => self.external_instance_event(&args).await,
             "set_host_enabled" => self.set_host_enabled(&args).await,
@@ -58,10 +58,14 @@ impl Compute {
                 None => return Err(Failure::no_such_method(method)),
             },
         };
-        if let Err(error) = &result {
-            debug!(%error, "answered with a failure");
+        match result {
+            // Nobody waits for an answer, and Nova has been told what happened to the instance.
+            Err(error) if !is_call && !matches!(error, Error::BadRequest { .. }) => {
+                debug!(%error, "a cast failed");
+                Ok(Value::Null)
+            }
+            result => result.map_err(|error| error.to_failure()),
         }
-        result.map_err(|error| error.to_failure())
     }
 
     /// Methods that work on one instance; none when there is no such method.

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use futures::StreamExt as _;
 use serde_json::json;
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
@@ -16,6 +17,8 @@ use super::{
 };
 use crate::{messaging::Context, objects::Instance};
 
+/// How many instances are looked at at a time; most of it is waiting.
+const CONCURRENCY: usize = 8;
 /// What recovery reads of each instance.
 const INSTANCE_ATTRS: &[&str] = &["info_cache", "metadata", "system_metadata", "flavor"];
 
@@ -48,13 +51,18 @@ impl Compute {
         let context = Context::admin();
         let instances = self.conductor.instances_by_host(&context, &self.host, INSTANCE_ATTRS).await?;
         let here: HashSet<Uuid> = instances.iter().map(instance_uuid).collect::<Result<_, _>>()?;
-        for instance in instances {
-            let uuid = instance_uuid(&instance)?;
-            let span = info_span!("recovery", instance = %uuid);
-            if let Err(error) = self.recover_instance(instance).instrument(span).await {
-                warn!(%error, instance = %uuid, "cannot recover the instance");
-            }
-        }
+        futures::stream::iter(instances)
+            .for_each_concurrent(CONCURRENCY, async |instance| {
+                let span = info_span!("recovery", instance = instance.uuid());
+                async {
+                    if let Err(error) = self.recover_instance(instance).await {
+                        warn!(%error, "cannot recover the instance");
+                    }
+                }
+                .instrument(span)
+                .await;
+            })
+            .await;
         self.reap_strays(&here).await?;
         self.error_out_unclaimed_builds(&here).await?;
         self.reap_deleted().await
