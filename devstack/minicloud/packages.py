@@ -129,10 +129,10 @@ def _keep_off_at_boot(layout: Layout, added: set[str]) -> None:
     if shutil.which("systemctl"):
         # Works on the links below /etc also where systemd does not run.
         process.run(["systemctl", "disable", *units], log=layout.log / "apt.log")
-    else:
-        for unit in units:
-            if Path("/etc/init.d", unit.partition(".")[0]).exists():
-                process.run(["update-rc.d", unit.partition(".")[0], "disable"], log=layout.log / "apt.log")
+        return
+    for unit in units:
+        if Path("/etc/init.d", unit.partition(".")[0]).exists():
+            process.run(["update-rc.d", unit.partition(".")[0], "disable"], log=layout.log / "apt.log")
 
 
 def _locked(name: str) -> str:

@@ -122,15 +122,10 @@ class _Up:
         graph.add("image tiny (file)", lambda: tiny.build(layout), ["Debian packages"])
         graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
         needed = ["Python packages", "configuration"]
+        graph.add("supervisor", self._supervise, needed)
         if self.options.agent:
+            # Nothing waits for it but the agent: its program is configured again when it is there.
             graph.add("agent (build)", lambda: agent_build.build(layout), ["Debian packages"])
-            # supervisor compares digests, also the one of the agent's binary.
-            if not (layout.bin / "nova-docker-agent").exists():
-                graph.add("supervisor", self._supervise, needed)
-            else:
-                graph.add("supervisor", self._supervise, [*needed, "agent (build)"])
-        else:
-            graph.add("supervisor", self._supervise, needed)
         graph.add("Horizon (static files)", self._horizon_files, needed)
 
     def _configure(self) -> str:
@@ -320,7 +315,7 @@ class _Up:
             graph.add("nova-compute with the fake driver", self._fake_compute, needs)
 
     def _agent(self) -> None:
-        # Built after supervisord was configured, on a first run: the digest is another now.
+        # The binary may be another than when supervisord was configured, and with it the digest.
         self.supervisor.configure(self.programs.values())
         self._register(self.options.host, "nova-docker-agent")
 
