@@ -11,6 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::LogConfig;
+use crate::messaging::LOG_DIRECTIVES;
 
 /// Sets the process's logging up. `RUST_LOG` wins over `[DEFAULT] debug`. Panics are logged too.
 ///
@@ -18,7 +19,7 @@ use crate::config::LogConfig;
 /// When logging was set up before.
 pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter(config.debug)));
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(without_secrets(filter));
     if config.json {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
         registry.with(lines.with_writer(std::io::stderr)).try_init()?;
@@ -33,6 +34,12 @@ pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
 /// Our own lines, and of the libraries only what is wrong with them.
 fn default_filter(debug: bool) -> &'static str {
     if debug { "info,nova_docker_agent=debug" } else { "warn,nova_docker_agent=info" }
+}
+
+/// Libraries that log what they carry are silenced, whatever the filter asks for.
+fn without_secrets(filter: EnvFilter) -> EnvFilter {
+    let directives = LOG_DIRECTIVES.iter().filter_map(|directive| directive.parse().ok());
+    directives.fold(filter, EnvFilter::add_directive)
 }
 
 fn log_panics() {
@@ -52,6 +59,15 @@ pub fn operation_span(operation: &str, request_id: &str, instance: &str) -> Span
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_filter_lets_messages_into_the_log() {
+        for wanted in ["trace", "lapin=trace", "lapin::returned_messages=trace", default_filter(true)] {
+            let filter = without_secrets(EnvFilter::new(wanted)).to_string();
+            assert!(filter.contains("lapin=warn") && filter.contains("lapin::returned_messages=off"), "{filter}");
+            assert!(!filter.contains("lapin=trace") && !filter.contains("returned_messages=trace"), "{filter}");
+        }
+    }
 
     #[test]
     fn both_default_filters_are_understood() {
