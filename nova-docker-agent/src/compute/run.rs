@@ -78,8 +78,15 @@ impl From<messaging::CallError> for StartError {
 /// # Errors
 /// The service did not come up. While it runs, what fails is logged and tried again.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-    let transport = Transport::connect(config.messaging.clone()).await?;
     let mut shutdown = std::pin::pin!(shutdown);
+    // Tries until a broker answers, which may be never.
+    let transport = tokio::select! {
+        transport = Transport::connect(config.messaging.clone()) => transport?,
+        () = &mut shutdown => {
+            info!("stopped before the message broker was there");
+            return Ok(());
+        }
+    };
     let compute = tokio::select! {
         compute = start(config, transport.clone()) => Arc::new(compute?),
         () = &mut shutdown => {
