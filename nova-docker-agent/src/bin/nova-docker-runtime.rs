@@ -111,7 +111,6 @@ impl Invocation {
         let text = fs::read(&file).map_err(|error| failed("read", &error))?;
         let mut config: Value = serde_json::from_slice(&text).map_err(|error| failed("parse", &error))?;
         set_network_namespace(&mut config, &namespace).map_err(|error| failed("use", &error))?;
-        drop_network_hook(&mut config);
         let text = serde_json::to_vec(&config).map_err(|error| failed("encode", &error))?;
         // A new file under the old name: a crash must not leave half a configuration.
         let fresh = bundle.join("config.json.nova");
@@ -218,9 +217,6 @@ fn linked_namespace(links: &Path, id: &OsStr) -> Result<Option<String>, String> 
     }
 }
 
-/// First argument of the hook by which dockerd learns of a container's network namespace (libnetwork).
-const NETWORK_HOOK: &str = "libnetwork-setkey";
-
 /// Sets the path of the network namespace in an OCI runtime configuration, and adds the namespace where it is absent.
 fn set_network_namespace(config: &mut Value, path: &str) -> Result<(), &'static str> {
     let root = config.as_object_mut().ok_or("it is no JSON object")?;
@@ -231,13 +227,6 @@ fn set_network_namespace(config: &mut Value, path: &str) -> Result<(), &'static 
     namespaces.retain(|namespace| namespace.get("type").and_then(Value::as_str) != Some("network"));
     namespaces.push(json!({"type": "network", "path": path}));
     Ok(())
-}
-
-/// Takes dockerd's own network hook out. It would make dockerd adopt the namespace as a sandbox of its own, in which it
-/// switches IPv6 off: the instance would lose its IPv6 addresses.
-fn drop_network_hook(config: &mut Value) {
-    let Some(Value::Array(hooks)) = config.pointer_mut("/hooks/prestart") else { return };
-    hooks.retain(|hook| hook.pointer("/args/0").and_then(Value::as_str) != Some(NETWORK_HOOK));
 }
 
 #[cfg(test)]
@@ -326,19 +315,5 @@ mod tests {
         let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
         assert_eq!(config["linux"]["namespaces"][0]["path"], "/proc/self/ns/net");
         assert_eq!(fs::read_dir(&bundle).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn dockers_network_hook_is_dropped_and_other_hooks_stay() {
-        let mut config = json!({"hooks": {"prestart": [
-            {"path": "/proc/1/exe", "args": ["libnetwork-setkey", "-exec-root=/run/docker", "abc"]},
-            {"path": "/usr/bin/nvidia-container-runtime-hook", "args": ["nvidia-container-runtime-hook", "prestart"]},
-        ]}});
-        drop_network_hook(&mut config);
-        assert_eq!(config.pointer("/hooks/prestart/0/path"), Some(&json!("/usr/bin/nvidia-container-runtime-hook")));
-        assert_eq!(config.pointer("/hooks/prestart/1"), None);
-        let mut none = json!({});
-        drop_network_hook(&mut none);
-        assert_eq!(none, json!({}));
     }
 }
