@@ -196,7 +196,7 @@ fn strip_prefix<'a>(argument: &'a OsStr, prefix: &str) -> Option<&'a OsStr> {
 /// the instance must not run.
 fn linked_namespace(links: &Path, id: &OsStr) -> Result<Option<String>, String> {
     let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-    if id.is_empty() || !id.as_bytes().iter().all(|byte| plain(byte)) {
+    if id.is_empty() || !id.as_bytes().iter().all(plain) {
         return Ok(None);
     }
     let link = links.join(id);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+};
 use futures::TryStreamExt;
 use secrecy::ExposeSecret;
 
@@ -50,20 +52,31 @@ impl Driver {
         let options = ListImagesOptionsBuilder::default().digests(true).build();
         let images = self.engine().docker.list_images(Some(options)).await;
         let images = images.map_err(|error| self.engine().error("list", "images", error))?;
-        let candidates = images.into_iter().flat_map(|image| image.repo_digests);
+        // Docker itself lets go of a reference as long as a used image has another one.
+        let used = self.used_images().await?;
+        let unused = images.into_iter().filter(|image| !used.contains(&image.id));
+        let candidates = unused.flat_map(|image| image.repo_digests);
         let mut removed = Vec::new();
         for name in candidates.filter(|name| path_in_registry(name).is_some_and(|path| !kept.contains(path))) {
             let options = RemoveImageOptionsBuilder::default().build();
             match self.engine().docker.remove_image(&name, Some(options), None).await {
                 Ok(_) => removed.push(name),
                 Err(error) => match self.engine().error("remove", &format!("image {name}"), error) {
-                    // A container uses it, or somebody else was quicker.
+                    // A container has come to use it, or somebody else was quicker.
                     Error::Docker { status: 409, .. } | Error::NotFound { .. } => {}
                     other => return Err(other),
                 },
             }
         }
         Ok(removed)
+    }
+
+    /// IDs of the images of all containers, ours and others.
+    async fn used_images(&self) -> Result<HashSet<String>, Error> {
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let listed = self.engine().docker.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| self.engine().error("list", "containers", error))?;
+        Ok(listed.into_iter().filter_map(|container| container.image_id).collect())
     }
 }
 

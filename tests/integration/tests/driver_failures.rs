@@ -141,3 +141,28 @@ fn a_docker_without_our_runtime_is_refused_with_what_to_do() {
         assert!(error.contains("\"absent\"") && error.contains("daemon.json"), "{error}");
     });
 }
+
+#[test]
+fn an_instance_whose_link_leads_nowhere_does_not_start_and_docker_says_why() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let guest = guest("sleep 1000");
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        let id = docker.docker(&["inspect", "-f", "{{.Id}}", &format!("nova-{}", guest.uuid)]).await;
+        std::fs::create_dir(docker.path("links")).unwrap();
+        std::os::unix::fs::symlink("/run/netns/gone", docker.path("links").join(id)).unwrap();
+        let error = driver.start(guest.uuid).await.unwrap_err().to_string();
+        assert!(error.contains("network namespace /run/netns/gone of this instance is not there"), "{error}");
+    });
+}
+
+#[test]
+fn a_container_that_is_none_of_ours_passes_through_the_runtime() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let links =
+            docker.docker(&["run", "--rm", "--runtime=nova", "--network=none", IMAGE, "ip", "-o", "link"]).await;
+        assert!(links.contains("lo:") && links.lines().count() == 1, "{links}");
+    });
+}

@@ -1,0 +1,123 @@
+//! A real Docker that pulls from our own registry.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use integration_tests::docker::{Dockerd, IMAGE};
+use integration_tests::instance::guest;
+use integration_tests::isolated;
+use nova_docker_agent::driver::Error;
+use nova_docker_agent::registry::{
+    ImageDescriptor, Lease, Reference, Registry, RegistryConfig, Source, SourceBody, SourceError,
+};
+use uuid::Uuid;
+
+/// An image file in memory.
+struct Stored(Vec<u8>);
+
+impl Source for Stored {
+    fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>> {
+        let ranged = range.is_some();
+        let range = range.unwrap_or(0..self.0.len() as u64);
+        let end = (range.end as usize).min(self.0.len());
+        let chunks: Vec<_> =
+            self.0[range.start as usize..end].chunks(65_536).map(|chunk| Ok(chunk.to_vec().into())).collect();
+        Box::pin(async move { Ok(SourceBody { ranged, stream: futures::stream::iter(chunks).boxed() }) })
+    }
+}
+
+async fn registry(directory: &Path) -> Registry {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let config = RegistryConfig { listen, cache_directory: directory.join("cache"), cache_size: 1 << 30 };
+    Registry::start(config).await.unwrap()
+}
+
+/// Opens the test image as Glance would have it.
+async fn open(docker: &Dockerd, registry: &Registry, id: Uuid) -> Lease {
+    let file = docker.path("image.tar");
+    docker.docker(&["save", "-o", file.to_str().unwrap(), IMAGE]).await;
+    let stored = std::fs::read(file).unwrap();
+    let image = ImageDescriptor {
+        id,
+        name: Some("test".to_owned()),
+        size: stored.len() as u64,
+        container_format: "docker".to_owned(),
+        disk_format: "raw".to_owned(),
+        content_hash: None,
+    };
+    registry.open(&image, Arc::new(Stored(stored))).await.unwrap()
+}
+
+/// References of all images but the one that the tests import.
+async fn references(docker: &Dockerd) -> Vec<String> {
+    let listed =
+        docker.docker(&["images", "-a", "--digests", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}"]).await;
+    listed.lines().filter(|line| !line.starts_with(IMAGE)).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_pruned() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let registry = registry(&docker.path("")).await;
+        let lease = open(&docker, &registry, Uuid::new_v4()).await;
+        let name = lease.reference.name.clone();
+        driver.pull(&lease.reference).await.unwrap();
+        driver.pull(&lease.reference).await.unwrap();
+
+        let guest = guest("sleep 1000");
+        driver.create(&guest, &name, &[]).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        driver.started_well(guest.uuid, Duration::from_secs(1)).await.unwrap();
+        drop(lease);
+        assert!(driver.prune_images(&[]).await.unwrap().is_empty(), "an image in use was removed");
+
+        driver.remove(guest.uuid).await.unwrap();
+        assert!(driver.prune_images(std::slice::from_ref(&name)).await.unwrap().is_empty(), "a kept image was removed");
+        assert_eq!(driver.prune_images(&[]).await.unwrap(), [name]);
+        assert!(references(&docker).await.is_empty(), "{:?}", references(&docker).await);
+        assert!(docker.docker(&["images", "-q", IMAGE]).await.len() > 1, "a foreign image was removed");
+    });
+}
+
+#[test]
+fn the_same_image_from_a_registry_that_was_restarted_is_pruned_as_one() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let id = Uuid::new_v4();
+        for run in ["one", "two"] {
+            let registry = registry(&docker.path(run)).await;
+            let lease = open(&docker, &registry, id).await;
+            driver.pull(&lease.reference).await.unwrap();
+        }
+        assert_eq!(references(&docker).await.len(), 2);
+        assert_eq!(driver.prune_images(&[]).await.unwrap().len(), 2);
+        assert!(references(&docker).await.is_empty());
+    });
+}
+
+#[test]
+fn a_wrong_secret_is_told_from_a_missing_image() {
+    isolated(async || {
+        let docker = Dockerd::start().await;
+        let driver = docker.driver().await;
+        let registry = registry(&docker.path("")).await;
+        let lease = open(&docker, &registry, Uuid::new_v4()).await;
+        let wrong = Reference { secret: "wrong".to_owned().into(), ..lease.reference.clone() };
+        let error = driver.pull(&wrong).await.unwrap_err();
+        assert!(matches!(error, Error::ImageUnauthorised { .. }), "{error}");
+        let (path, _) = lease.reference.name.split_once('@').unwrap();
+        let absent = Reference { name: format!("{path}@sha256:{}", "0".repeat(64)), ..lease.reference.clone() };
+        let error = driver.pull(&absent).await.unwrap_err();
+        assert!(matches!(error, Error::NotFound { .. }), "{error}");
+        assert!(references(&docker).await.is_empty(), "a failed pull leaves something");
+    });
+}
