@@ -42,12 +42,13 @@ impl Transport {
     pub async fn connect(config: TransportConfig) -> Result<Self, Error> {
         let consuming = Link::start(&config, "consume").await?;
         let publishing = Link::start(&config, "publish").await?;
+        // Before the first wait, so that whoever stops waiting stops the attempts, too.
+        let end = [consuming.close_on_drop(), publishing.close_on_drop()];
         consuming.session().await?;
         publishing.session().await?;
         let publisher = Arc::new(Publisher::new(publishing.clone(), config.clone()));
         let replies = Arc::new(Replies::new(publisher.clone(), config.missing_consumer_timeout));
         let calls = Calls::start(consuming.clone(), config.clone());
-        let end = [consuming.close_on_drop(), publishing.close_on_drop()];
         let inner = Inner { config, consuming, publishing, publisher, replies, calls, _end: end };
         Ok(Self { inner: Arc::new(inner) })
     }
