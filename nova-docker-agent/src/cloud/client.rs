@@ -161,7 +161,16 @@ impl Rest {
     /// Sends a call and reads the answer's JSON.
     pub(super) async fn json<T: DeserializeOwned>(&self, caller: &Caller, call: Call) -> Result<T, Error> {
         let asked = call.asked(self.service);
-        answer::json(self.send(caller, &call).await?, asked).await
+        let mut retry = Retry::new(self.connect_retries, 0);
+        loop {
+            match answer::json(self.send(caller, &call).await?, asked.clone()).await {
+                // The connection broke within the answer.
+                Err(error @ Error::Unreachable { .. }) => {
+                    retry.wait_or_give_up(Failure::Connection(error), call.repeatable).await?;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Sends a deletion; whether there was something.

@@ -106,6 +106,30 @@ async fn a_post_is_repeated_when_the_connection_was_never_made() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_is_asked_for_again() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let server = control_plane().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = service("network");
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    config.endpoint.endpoint_override = Some(address.parse().unwrap());
+    let broken_and_whole = tokio::spawn(async move {
+        for body in ["{ \"n\"", "{ \"n\": 1 }"] {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(connection.read(&mut request).await.unwrap() > 0);
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\n{body}");
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let rest = Rest::new("neutron", Some(session(&server)), None, &config).unwrap();
+    let value: Value = rest.json(&agent(), Call::get("/thing")).await.unwrap();
+    assert_eq!(value, json!({ "n": 1 }));
+    broken_and_whole.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_call_that_takes_too_long_is_given_up_and_a_change_is_not_repeated() {
     let server = control_plane().await;
     mount(&server, "POST", vec![answer(200).set_delay(Duration::from_secs(5))]).await;
