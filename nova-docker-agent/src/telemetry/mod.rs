@@ -1,11 +1,10 @@
 //! Logs.
 //!
 //! Everything goes to standard error, one line each, for people or (`[DEFAULT] use_json`) for machines. What belongs to an operation
-//! carries its `request_id` and `instance` through [`operation_span`].
+//! carries its `request_id` and `instance`: they are fields of the operation's span, which every line shows.
 
 use std::io::IsTerminal;
 
-use tracing::Span;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -47,13 +46,6 @@ fn log_panics() {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(%backtrace, "{panic}");
     }));
-}
-
-/// The span of one operation on an instance: instrument its future with it, and every line says whose it is.
-///
-/// `operation` is Nova's word for it (`build_and_run_instance`), `request_id` the API request's.
-pub fn operation_span(operation: &str, request_id: &str, instance: &str) -> Span {
-    tracing::info_span!("operation", name = operation, request_id, instance)
 }
 
 #[cfg(test)]
