@@ -1,6 +1,7 @@
 //! What the integration tests share: servers of their own.
 
 pub mod docker;
+pub mod images;
 pub mod instance;
 mod isolation;
 pub mod ovs;

@@ -1,0 +1,143 @@
+//! Images as they are stored in Glance: what a real Docker saves, and the same in the layout of a newer Docker.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use nova_docker_agent::registry::{Digest, ImageDescriptor, Source, SourceBody, SourceError};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::docker::Dockerd;
+
+const CHUNK: usize = 64 * 1024;
+
+/// A file in memory that is read as Glance's are: by range.
+#[derive(Debug)]
+pub struct Stored(pub Bytes);
+
+impl Stored {
+    /// What Glance would say of it.
+    pub fn descriptor(&self) -> ImageDescriptor {
+        ImageDescriptor {
+            id: Uuid::new_v4(),
+            name: Some("test".to_owned()),
+            size: self.0.len() as u64,
+            container_format: "docker".to_owned(),
+            disk_format: "raw".to_owned(),
+            content_hash: None,
+        }
+    }
+}
+
+impl Source for Stored {
+    fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>> {
+        async move {
+            let ranged = range.is_some();
+            let range = range.unwrap_or(0..self.0.len() as u64);
+            let part = self.0.slice(range.start as usize..range.end as usize);
+            let chunks: Vec<_> =
+                (0..part.len()).step_by(CHUNK).map(|at| Ok(part.slice(at..part.len().min(at + CHUNK)))).collect();
+            Ok(SourceBody { ranged, stream: futures::stream::iter(chunks).boxed() })
+        }
+        .boxed()
+    }
+}
+
+/// Has Docker build an image from a Dockerfile that needs no network.
+pub async fn build(dockerd: &Dockerd, name: &str, dockerfile: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("Dockerfile"), dockerfile).expect("a Dockerfile");
+    let path = directory.path().display().to_string();
+    dockerd.docker(&["build", "-q", "--network=none", "-t", name, &path]).await;
+}
+
+/// `docker save`.
+pub async fn save(dockerd: &Dockerd, name: &str) -> Arc<Stored> {
+    let file = dockerd.path("saved.tar").display().to_string();
+    dockerd.docker(&["save", "-o", &file, name]).await;
+    Arc::new(Stored(std::fs::read(file).expect("a saved image").into()))
+}
+
+/// Removes every image that no container uses, so that the next pull gets every layer.
+pub async fn remove_all(dockerd: &Dockerd) {
+    dockerd.docker(&["image", "prune", "-af"]).await;
+}
+
+/// Whether a layer of a saved image is there twice, the second time as a link.
+pub fn has_links(saved: &Stored) -> bool {
+    let mut archive = tar::Archive::new(Cursor::new(&*saved.0));
+    let mut entries = archive.entries().expect("an archive").map(|entry| entry.expect("an entry"));
+    entries.any(|entry| entry.header().entry_type().is_symlink())
+}
+
+/// The files of an archive, with links replaced by what they lead to.
+fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut links = vec![];
+    for entry in tar::Archive::new(Cursor::new(archive)).entries().expect("an archive") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").display().to_string();
+        if let Some(target) = entry.link_name().expect("a link") {
+            links.push((path, target.display().to_string().trim_start_matches("../").to_owned()));
+            continue;
+        }
+        let mut content = vec![];
+        entry.read_to_end(&mut content).expect("an entry");
+        files.insert(path, content);
+    }
+    for (path, target) in links {
+        files.insert(path, files[&target].clone());
+    }
+    files
+}
+
+/// A saved image in the layout that Docker writes from version 25 on; `compress` is applied to each layer, and
+/// `layer_type` is the media type of the result.
+pub fn to_oci(saved: &Stored, layer_type: &str, compress: impl Fn(Vec<u8>) -> Vec<u8>) -> Arc<Stored> {
+    let files = files(&saved.0);
+    let listed: Value = serde_json::from_slice(&files["manifest.json"]).expect("a manifest");
+    let config = files[listed[0]["Config"].as_str().expect("a name")].clone();
+    let paths = listed[0]["Layers"].as_array().expect("layers").iter();
+    let layers: Vec<_> = paths.map(|path| compress(files[path.as_str().expect("a name")].clone())).collect();
+    let described = |media_type: &str, content: &[u8]| json!({"mediaType": media_type, "digest": Digest::of(content).to_string(), "size": content.len()});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": described("application/vnd.oci.image.config.v1+json", &config),
+        "layers": layers.iter().map(|layer| described(layer_type, layer)).collect::<Vec<_>>(),
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let index =
+        json!({"schemaVersion": 2, "manifests": [described("application/vnd.oci.image.manifest.v1+json", &manifest)]});
+    let blobs = layers.into_iter().chain([config, manifest]);
+    let blobs = blobs.map(|content| (format!("blobs/sha256/{}", Digest::of(&content).hex()), content));
+    let rest = [("index.json", index), ("oci-layout", json!({"imageLayoutVersion": "1.0.0"}))];
+    let rest = rest.map(|(path, content)| (path.to_owned(), content.to_string().into_bytes()));
+    archive(&blobs.chain(rest).collect())
+}
+
+/// A saved image with the content of its first layer altered, as a bad disk would.
+pub fn corrupt(saved: &Stored) -> Arc<Stored> {
+    let mut bytes = saved.0.to_vec();
+    let mut archive = tar::Archive::new(Cursor::new(&*saved.0));
+    let mut entries = archive.entries().expect("an archive").map(|entry| entry.expect("an entry"));
+    let layer = entries.find(|entry| entry.size() > 10_000).expect("a layer");
+    let middle = layer.raw_file_position() + layer.size() / 2;
+    drop(entries);
+    bytes[middle as usize] ^= 1;
+    Arc::new(Stored(bytes.into()))
+}
+
+fn archive(files: &BTreeMap<String, Vec<u8>>) -> Arc<Stored> {
+    let mut archive = tar::Builder::new(vec![]);
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, path, content.as_slice()).expect("an archive in memory");
+    }
+    Arc::new(Stored(archive.into_inner().expect("an archive in memory").into()))
+}

@@ -1,0 +1,163 @@
+//! dockerd pulls from the registry what `docker save` wrote.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use integration_tests::docker::{Dockerd, IMAGE};
+use integration_tests::images::{self, Stored};
+use integration_tests::isolated;
+use nova_docker_agent::driver;
+use nova_docker_agent::registry::{Counters, Lease, Problem, Reference, Registry, RegistryConfig};
+
+/// Four layers, of which the last two are the same, byte for byte.
+const DOCKERFILE: &str = r#"FROM busybox:test
+RUN echo one > /one
+RUN echo same > /same && touch -d @0 /same /
+RUN echo same > /same && touch -d @0 /same /
+CMD ["cat", "/one"]
+"#;
+const OTHER: &str = r#"FROM busybox:test
+RUN echo two > /two
+CMD ["cat", "/two"]
+"#;
+
+async fn registry(dockerd: &Dockerd) -> Registry {
+    let cache_directory = dockerd.path("cache");
+    let config = RegistryConfig { listen: "127.0.0.1:0".parse().unwrap(), cache_directory, cache_size: 1 << 30 };
+    Registry::start(config).await.unwrap()
+}
+
+async fn open(registry: &Registry, image: &Arc<Stored>) -> Lease {
+    registry.open(&image.descriptor(), image.clone()).await.unwrap()
+}
+
+async fn run(dockerd: &Dockerd, lease: &Lease) -> String {
+    dockerd.docker(&["run", "--rm", "--network=none", &lease.reference.name]).await
+}
+
+fn gzip(content: Vec<u8>) -> Vec<u8> {
+    let mut child = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || input.write_all(&content).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output.stdout
+}
+
+#[test]
+fn an_image_of_either_layout_is_pulled_and_runs() {
+    isolated(async || {
+        let dockerd = Dockerd::start().await;
+        let driver = dockerd.driver().await;
+        let registry = registry(&dockerd).await;
+        images::build(&dockerd, "test:1", DOCKERFILE).await;
+        let saved = images::save(&dockerd, "test:1").await;
+        assert!(images::has_links(&saved), "this Docker does not save the third layer as a link to the second");
+        let layers = 3;
+        let plain = images::to_oci(&saved, "application/vnd.oci.image.layer.v1.tar", |layer| layer);
+        let compressed = images::to_oci(&saved, "application/vnd.oci.image.layer.v1.tar+gzip", gzip);
+        // The second has the first one's layers, byte for byte; the third has others.
+        for (image, reads) in [(&saved, layers), (&plain, layers), (&compressed, 2 * layers)] {
+            images::remove_all(&dockerd).await;
+            let lease = open(&registry, image).await;
+            driver.pull(&lease.reference).await.unwrap();
+            assert_eq!(run(&dockerd, &lease).await, "one");
+            assert_eq!(registry.counters().layer_reads, reads);
+            assert!(lease.failure().is_none());
+        }
+    });
+}
+
+#[test]
+fn a_second_image_costs_only_the_layers_that_are_its_own() {
+    isolated(async || {
+        let dockerd = Dockerd::start().await;
+        let driver = dockerd.driver().await;
+        let registry = registry(&dockerd).await;
+        images::build(&dockerd, "test:1", DOCKERFILE).await;
+        images::build(&dockerd, "test:2", OTHER).await;
+        let (one, two) = (images::save(&dockerd, "test:1").await, images::save(&dockerd, "test:2").await);
+        images::remove_all(&dockerd).await;
+        let mut before = Counters::default();
+        for (image, output, reads) in [(&one, "one", 3), (&two, "two", 1)] {
+            let lease = open(&registry, image).await;
+            driver.pull(&lease.reference).await.unwrap();
+            assert_eq!(run(&dockerd, &lease).await, output);
+            let now = registry.counters();
+            assert_eq!(now.layer_reads - before.layer_reads, reads);
+            before = now;
+        }
+        // Nor does Docker ask for them again once it has forgotten them.
+        images::remove_all(&dockerd).await;
+        let lease = open(&registry, &one).await;
+        driver.pull(&lease.reference).await.unwrap();
+        assert_eq!(registry.counters().layer_reads, before.layer_reads);
+    });
+}
+
+#[test]
+fn a_pull_without_the_secret_or_of_an_image_that_was_closed_is_refused() {
+    isolated(async || {
+        let dockerd = Dockerd::start().await;
+        let driver = dockerd.driver().await;
+        let registry = registry(&dockerd).await;
+        let saved = images::save(&dockerd, IMAGE).await;
+        let lease = open(&registry, &saved).await;
+        let wrong = Reference { secret: "wrong".into(), ..lease.reference.clone() };
+        let error = driver.pull(&wrong).await.unwrap_err();
+        assert!(matches!(error, driver::Error::ImageUnauthorised { .. }), "{error}");
+        let reference = lease.reference.clone();
+        drop(lease);
+        let error = driver.pull(&reference).await.unwrap_err();
+        assert!(matches!(error, driver::Error::NotFound { .. }), "{error}");
+        assert_eq!(registry.counters().layer_reads, 0);
+    });
+}
+
+#[test]
+fn a_corrupt_layer_fails_the_pull_soon_and_by_name() {
+    isolated(async || {
+        let dockerd = Dockerd::start().await;
+        let driver = dockerd.driver().await;
+        let registry = registry(&dockerd).await;
+        let saved = images::corrupt(&*images::save(&dockerd, IMAGE).await);
+        images::remove_all(&dockerd).await;
+        let lease = open(&registry, &saved).await;
+        let started = Instant::now();
+        let (pulled, failure) = tokio::join!(driver.pull(&lease.reference), async {
+            let failure = lease.failed().await;
+            (failure, started.elapsed())
+        });
+        let (failure, known_after) = failure;
+        assert!(matches!(failure.problem(), Some(Problem::DigestMismatch { .. })), "{failure}");
+        assert!(known_after < Duration::from_secs(3), "{known_after:?}");
+        // Docker makes one more attempt, and repeats what the registry says then.
+        let error = pulled.unwrap_err();
+        assert!(matches!(error, driver::Error::ImageUnacceptable { .. }), "{error}");
+        assert!(error.to_string().contains("its content was altered"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    });
+}
+
+#[test]
+fn simultaneous_pulls_of_one_image_read_each_layer_once() {
+    isolated(async || {
+        let dockerd = Dockerd::start().await;
+        let driver = dockerd.driver().await;
+        let registry = registry(&dockerd).await;
+        images::build(&dockerd, "test:1", DOCKERFILE).await;
+        let saved = images::save(&dockerd, "test:1").await;
+        images::remove_all(&dockerd).await;
+        let descriptor = saved.descriptor();
+        let launches = (0..8).map(|_| async {
+            let lease = registry.open(&descriptor, saved.clone()).await.unwrap();
+            driver.pull(&lease.reference).await.unwrap();
+        });
+        futures::future::join_all(launches).await;
+        assert_eq!(registry.counters().layer_reads, 3);
+    });
+}
