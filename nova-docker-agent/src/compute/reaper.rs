@@ -1,6 +1,9 @@
 //! What is left on the host of instances that are gone: deleted while the service was down, or in the middle of a crash.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
@@ -8,6 +11,12 @@ use uuid::Uuid;
 
 use super::{Compute, error::Error, guest::instance_uuid};
 use crate::{config::RunningDeletedAction, messaging::Context};
+
+/// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
+fn is_due(deleted_at: Option<&str>, wait: Duration) -> bool {
+    let deleted_at = deleted_at.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    deleted_at.is_none_or(|at| at.duration_until(jiff::Timestamp::now()).unsigned_abs() >= wait)
+}
 
 impl Compute {
     /// Instances that have a container, a namespace or a switch port here. Containers of another agent's are not ours.
@@ -35,6 +44,9 @@ impl Compute {
         filters.insert("uuid".to_owned(), json!(uuids));
         for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
             let uuid = instance_uuid(&instance)?;
+            if !is_due(instance.str("deleted_at"), self.config.running_deleted_instance_timeout) {
+                continue;
+            }
             if let Err(error) = self.reap(uuid).await {
                 warn!(%error, instance = %uuid, "cannot remove what is left of a deleted instance");
             }
@@ -113,5 +125,19 @@ impl Compute {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deleted_instance_is_due_when_the_operators_wait_is_over() {
+        let hour = Duration::from_secs(3600);
+        assert!(is_due(Some("2020-01-01T00:00:00Z"), hour));
+        assert!(!is_due(Some(&super::super::now()), hour));
+        assert!(is_due(Some(&super::super::now()), Duration::ZERO));
+        assert!(is_due(None, hour));
     }
 }

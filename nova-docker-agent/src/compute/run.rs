@@ -252,7 +252,8 @@ async fn connect_driver(config: &Config) -> Result<Driver, driver::Error> {
 
 /// Takes no new work, lets what runs come to its end, and only then stops to listen for its events.
 async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, stopping: &CancellationToken) {
-    let limit = compute.config.graceful_shutdown_timeout.saturating_sub(CLEANUP_RESERVE);
+    let config = &compute.config;
+    let limit = config.graceful_shutdown_timeout.min(config.manager_shutdown_timeout).saturating_sub(CLEANUP_RESERVE);
     info!(limit = ?limit, "stopping: no new requests; waiting for operations under way");
     servers.main.stop().await;
     if tokio::time::timeout(limit, servers.main.drained()).await.is_err() {
