@@ -198,10 +198,10 @@ def test_a_fixed_address_can_be_asked_for(
 
 @pytest.mark.agent
 def test_several_interfaces_come_in_the_order_that_was_asked_for(
+    networks: Callable[..., Any],
     launch: Launcher,
     servers: Servers,
     demo: Connection,
-    networks: Callable[..., Any],
     private_network: list[Json],
     guest_of: Callable[[str], Guest],
 ) -> None:
@@ -249,19 +249,17 @@ def groups(demo: Connection, unique: Callable[[str], str]) -> Iterator[tuple[Any
 
 
 @pytest.fixture(scope="module")
-def members(groups: tuple[Any, Any, Any], module_launch: Launcher, private_network: list[Json]) -> tuple[Json, Json]:
-    """A server that is in `inner` only, and one that is in `friends`."""
+def members(
+    groups: tuple[Any, Any, Any], servers: Servers, unique: Callable[[str], str], private_network: list[Json]
+) -> Iterator[tuple[Json, Json]]:
+    """A server that is in `inner` only, and one that is in `friends`. They go before their groups do."""
     inner, friends, _ = groups
-    guarded = module_launch(
-        "guarded", networks=private_network, key_name="demo", security_groups=[{"name": inner.name}]
-    )
-    friend = module_launch(
-        "friend",
-        networks=private_network,
-        key_name="demo",
-        security_groups=[{"name": friends.name}, {"name": "default"}],
-    )
-    return guarded, friend
+    launcher = Launcher(servers, unique)
+    common = {"networks": private_network, "key_name": "demo"}
+    guarded = launcher("guarded", security_groups=[{"name": inner.name}], **common)
+    friend = launcher("friend", security_groups=[{"name": friends.name}, {"name": "default"}], **common)
+    yield guarded, friend
+    launcher.take_away()
 
 
 @pytest.mark.agent

@@ -13,7 +13,8 @@ from minicloud.images import packages
 from minicloud.images.tarball import ImageConfig, write_image, write_layer
 from minicloud.layout import Layout
 
-_PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "util-linux")
+# busybox' own ping wants a raw socket, which containers do not get; the one of iputils does with less.
+_PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "util-linux", "iputils-ping")
 _LIBRARY_PACKAGES = (
     "libc6",
     "libcrypt1",
@@ -28,8 +29,11 @@ _LIBRARY_PACKAGES = (
     "libselinux1",
     "libpcre2-8-0",
     "libtinfo6",
+    "libcap2",
+    "libidn2-0",
+    "libunistring2",
 )
-_PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "bin/lsblk")
+_PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "bin/lsblk", "bin/ping")
 _ETC = {
     "etc/passwd": "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
