@@ -305,6 +305,6 @@ def test_nobody_can_send_with_a_foreign_address(inside: Guest, members: tuple[Js
     _, friend = members
     target = servers.addresses(friend["id"])[0]
     inside.ssh("ip address add 10.64.0.200/32 dev eth0", check=False)
-    answer = inside.ssh(f"ping -c 2 -W 1 -I 10.64.0.200 {target}", check=False)
+    answer = inside.ssh(f"/bin/ping -c 2 -W 1 -I 10.64.0.200 {target}", check=False)
     assert ", 0% packet loss" not in answer
     inside.ssh("ip address del 10.64.0.200/32 dev eth0", check=False)

@@ -39,6 +39,8 @@ _ETC = {
     "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
     "etc/shells": "/bin/sh\n",
     "etc/nsswitch.conf": "hosts: files dns\n",
+    # busybox' shell prefers its own applets to programs of the same name.
+    "etc/profile": "alias ping=/bin/ping ping6=/bin/ping lsblk=/bin/lsblk\n",
 }
 _INIT = Path(__file__).with_name("tiny-init")
 

@@ -46,7 +46,8 @@ class Guest:
 
     def pings(self, target: str, count: int = 2) -> bool:
         """Whether `target` answers this server's ping at all."""
-        return ", 0% packet loss" in self.ssh(f"ping -c {count} -W 1 {target}", check=False)
+        # By its path: busybox' shell prefers its own, which wants a raw socket.
+        return ", 0% packet loss" in self.ssh(f"/bin/ping -c {count} -W 1 {target}", check=False)
 
     def http(self, path: str = "/") -> str:
         """The page that the server serves."""
