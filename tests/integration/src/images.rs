@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use nova_docker_agent::registry::{Digest, ImageDescriptor, Source, SourceBody, SourceError};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::docker::Dockerd;
@@ -19,6 +20,23 @@ const CHUNK: usize = 64 * 1024;
 /// A file in memory that is read as Glance's are: by range.
 #[derive(Debug)]
 pub struct Stored(pub Bytes);
+
+/// The same, from a store that takes its time: reads that begin after the first bytes wait until it is told to go on.
+#[derive(Debug)]
+pub struct Slow(pub Arc<Stored>, pub Arc<Semaphore>);
+
+impl Source for Slow {
+    fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>> {
+        async move {
+            if range.as_ref().is_some_and(|range| range.start > 0) {
+                let permit = self.1.acquire().await;
+                drop(permit.map_err(|closed| SourceError::Unavailable(closed.to_string()))?);
+            }
+            self.0.read(range).await
+        }
+        .boxed()
+    }
+}
 
 impl Stored {
     /// What Glance would say of it.

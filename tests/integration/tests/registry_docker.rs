@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use integration_tests::docker::{Dockerd, IMAGE};
-use integration_tests::images::{self, Stored};
+use integration_tests::images::{self, Slow, Stored};
 use integration_tests::isolated;
 use nova_docker_agent::driver;
 use nova_docker_agent::registry::{Counters, Lease, Problem, Reference, Registry, RegistryConfig};
+use tokio::sync::Semaphore;
 
 /// Four layers, of which the last two are the same, byte for byte.
 const DOCKERFILE: &str = r#"FROM busybox:test
@@ -159,5 +160,39 @@ fn simultaneous_pulls_of_one_image_read_each_layer_once() {
         });
         futures::future::join_all(launches).await;
         assert_eq!(registry.counters().layer_reads, 3);
+    });
+}
+
+/// Docker lets the second pull wait for the first one's transfer, since the digest is the same, and fails both.
+#[test]
+fn a_pull_that_waited_for_a_bad_images_layer_succeeds_when_it_is_tried_again() {
+    isolated(async || {
+        let dockerd = Dockerd::start().await;
+        let driver = dockerd.driver().await;
+        let registry = registry(&dockerd).await;
+        let good = images::save(&dockerd, IMAGE).await;
+        let bad = images::corrupt(&good);
+        images::remove_all(&dockerd).await;
+        let gate = Arc::new(Semaphore::new(1));
+        let slow = Arc::new(Slow(bad.clone(), gate.clone()));
+        let bad_lease = registry.open(&bad.descriptor(), slow).await.unwrap();
+        let good_lease = open(&registry, &good).await;
+        let index = gate.acquire().await.unwrap();
+        let second = async {
+            while registry.counters().misses == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let pull = driver.pull(&good_lease.reference);
+            let release = async {
+                // Docker does not tell that a pull waits for the transfer of another.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                drop(index);
+            };
+            tokio::join!(pull, release).0
+        };
+        let (first, second) = tokio::join!(driver.pull(&bad_lease.reference), second);
+        assert!(bad_lease.failure().is_some() && first.is_err());
+        assert!(second.is_err() && good_lease.failure().is_none());
+        driver.pull(&good_lease.reference).await.unwrap();
     });
 }
