@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Compute, error::Error};
 use crate::{
     cloud::{self, Caller, Glance},
+    driver,
     messaging::Context,
     registry::{ImageDescriptor, Lease, Source, SourceBody, SourceError},
 };
@@ -62,17 +63,7 @@ impl Compute {
             GlanceSource { glance: self.cloud.glance.clone(), caller: self.caller(context), image: descriptor.id };
         let pulling = async {
             let lease = self.registry.open(&descriptor, Arc::new(source)).await?;
-            let reference = &lease.reference;
-            let pulled = self.driver.pull(reference);
-            tokio::select! {
-                // The registry knows better than Docker what is wrong with an image, and knows it sooner.
-                error = lease.failed() => return Err(error.into()),
-                pulled = pulled => match (pulled, lease.failure()) {
-                    (Ok(()), _) => {}
-                    (Err(_), Some(error)) => return Err(error.into()),
-                    (Err(error), None) => return Err(error.into()),
-                },
-            }
+            self.pull_leased(&lease).await?;
             info!(image = %descriptor.id, digest = lease.manifest_digest, "the image is on the host");
             Ok(lease)
         };
@@ -81,6 +72,37 @@ impl Compute {
             lease = pulling => lease,
         }
     }
+
+    /// Has Docker pull an open image.
+    async fn pull_leased(&self, lease: &Lease) -> Result<(), Error> {
+        let mut left = PULLS;
+        loop {
+            left -= 1;
+            let pulled = tokio::select! {
+                // The registry knows better than Docker what is wrong with an image, and knows it sooner.
+                error = lease.failed() => return Err(error.into()),
+                pulled = self.driver.pull(&lease.reference) => pulled,
+            };
+            match (pulled, lease.failure()) {
+                (Ok(()), _) => return Ok(()),
+                (Err(_), Some(error)) => return Err(error.into()),
+                // Docker lets pulls of several images wait for one transfer of a layer that they share, and fails all of
+                // them when the image that it reads for is bad, or is closed.
+                (Err(error), None) if left > 0 && is_about_the_image(&error) => {
+                    info!("Docker is asked again for an image: {error}");
+                }
+                (Err(error), None) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// How often Docker is asked for an image in which the registry found nothing wrong.
+const PULLS: usize = 2;
+
+fn is_about_the_image(error: &driver::Error) -> bool {
+    use driver::Error::{ImageUnacceptable, ImageUnavailable, NotFound};
+    matches!(error, ImageUnacceptable { .. } | ImageUnavailable { .. } | NotFound { .. })
 }
 
 /// What the request says of the image (`ImageMeta` as a plain dictionary).
