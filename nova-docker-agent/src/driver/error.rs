@@ -50,7 +50,7 @@ pub enum Error {
         reason: String,
     },
     /// The container ended before it had run for as long as a new instance must.
-    #[error("the container exited at once with code {exit_code}{}{}", oom_text(*.oom), log_text(.log_tail))]
+    #[error("the container exited at once with code {exit_code}{}{}", cause_text(*.exit_code, *.oom), log_text(.log_tail))]
     ExitedAtOnce {
         /// Exit code of the first process; 128 + n for signal n.
         exit_code: i64,
@@ -101,8 +101,12 @@ pub enum Error {
     },
 }
 
-fn oom_text(oom: bool) -> &'static str {
-    if oom { " (out of memory)" } else { "" }
+fn cause_text(exit_code: i64, oom: bool) -> &'static str {
+    match (exit_code, oom) {
+        (_, true) => " (out of memory)",
+        (0, _) => " (its command came to its end; an instance runs for as long as its command does)",
+        _ => "",
+    }
 }
 
 fn log_text(tail: &str) -> String {

@@ -12,7 +12,10 @@ use super::link::{Hop, Links};
 /// The kernel's settings in a new namespace. Interfaces have what Neutron says and nothing else, at once: no address is
 /// made of router advertisements, and none waits for duplicate address detection. `ping` and a server on a low port need no
 /// privilege, as in Docker's own namespaces.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 8] = [
+    // A new namespace may inherit the host's choice, or an older one may have been touched.
+    ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0"),
+    ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0"),
     ("/proc/sys/net/ipv6/conf/all/accept_ra", "0"),
     ("/proc/sys/net/ipv6/conf/default/accept_ra", "0"),
     ("/proc/sys/net/ipv6/conf/all/accept_dad", "0"),

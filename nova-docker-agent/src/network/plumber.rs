@@ -54,14 +54,16 @@ impl Plumber {
     pub async fn plug(&self, instance: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
         let sides = interfaces.iter().map(GuestSide::of).collect::<Result<Vec<_>, Error>>()?;
         let path = Self::namespace_path(instance);
-        namespace::ensure(&path).await?;
-        namespace::inside(&path, guest_side::prepare_settings).await?;
+        let prepared = async {
+            namespace::ensure(&path).await?;
+            namespace::inside(&path, guest_side::prepare_settings).await
+        };
+        let (userspace, ()) = tokio::try_join!(self.userspace_bridges(interfaces), prepared)?;
         let host = Links::of_host()?;
         let guest = Links::of_namespace(&path).await?;
         if let Some(lo) = guest.find("lo").await? {
             guest.bring_up(&lo, "lo", None, None).await?;
         }
-        let userspace = self.userspace_bridges(interfaces).await?;
         let file = File::open(&path).map_err(|source| Error::system(format!("open {}", path.display()), source))?;
 
         let mut ports = Vec::with_capacity(interfaces.len());

@@ -119,6 +119,20 @@ fn plugging_twice_changes_nothing() {
 }
 
 #[test]
+fn addresses_that_were_flushed_come_back() {
+    isolated(async || {
+        let ovs = OpenVSwitch::start().await;
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        let interfaces = [interface(0, 5)];
+        plumber.plug(instance, &interfaces).await.unwrap();
+        inside(instance, &["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"]).await;
+        plumber.plug(instance, &interfaces).await.unwrap();
+        let found = ip(instance, &["-6", "addr", "show", "eth0", "scope", "global"]).await;
+        assert_eq!(found[0]["addr_info"][0]["local"], "fd00::5");
+    });
+}
+
+#[test]
 fn a_record_of_a_device_that_has_gone_is_made_anew() {
     isolated(async || {
         let ovs = OpenVSwitch::start().await;
