@@ -8,6 +8,17 @@
 //! It listens on loopback (which dockerd takes without TLS), asks for a secret that only this process knows, and shows
 //! only images that are open: those with a [`Lease`]. It knows image stores as a [`Source`] of bytes, and nothing of Nova.
 //!
+//! ```text
+//! server     Registry: opens images, keeps their indexes
+//!   archive    a docker save archive: tar walk, both layouts -> image (manifest, configuration, where the layers are)
+//!   lease      open images, with the credentials to read them
+//! http       the distribution specification's end-points, for whoever has the secret
+//!   stream     a layer for one client
+//!     fetch      one read of a layer, however many wait for it
+//!       spool      from the network to the disk, digested on the way
+//!         cache      what is kept on this host: eviction, pins, other processes
+//! ```
+//!
 //! A layer is known by its digest: whoever can name a digest in an image of theirs is taken to have the layer, by this
 //! cache as by dockerd's own layer store.
 

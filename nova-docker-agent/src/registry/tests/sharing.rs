@@ -124,6 +124,23 @@ async fn a_read_ends_when_no_open_image_needs_it() {
 }
 
 #[tokio::test]
+async fn a_stop_gives_up_reads_and_leaves_nothing_half_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = start(directory.path()).await;
+    let layer = testing::layer(1, 100_000);
+    let (source, gate) = gated(testing::legacy(std::slice::from_ref(&layer)));
+    let lease = open(&registry, &source).await;
+    let (address, name) = place(&lease);
+    let stream = send(address, "GET", &format!("{name}/blobs/{}", Digest::of(&layer)), &[authorization(&lease)]).await;
+    gate.add_permits(1);
+    until("the read has begun", || registry.counters().layer_bytes > 0 && kept(directory.path()) == 1).await;
+    drop(stream);
+    timeout(LONG, registry.shutdown()).await.unwrap();
+    until("the half layer was removed", || kept(directory.path()) == 0).await;
+    assert!(lease.failure().is_none());
+}
+
+#[tokio::test]
 async fn layers_are_kept_over_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let layers = [testing::layer(1, MIB), testing::layer(2, 100)];
