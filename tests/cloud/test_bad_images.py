@@ -80,8 +80,9 @@ def test_a_layer_that_is_missing(add_image: AddImage, fault_of: Callable[[str], 
 
 
 def test_an_image_of_another_architecture(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
-    tiny.config = {**tiny.config, "architecture": "s390x"}
-    _mentions(fault_of(add_image(tiny.with_file("other", b"s390x").tar())), "s390x", "architecture", "platform")
+    other = tiny.with_file("other", b"s390x")
+    other.config["architecture"] = "s390x"
+    _mentions(fault_of(add_image(other.tar())), "s390x", "architecture", "platform")
 
 
 def test_an_image_that_was_deleted_before_the_host_could_read_it(

@@ -117,7 +117,8 @@ def test_several_servers_are_launched_at_once(servers: Servers, launch: Launcher
 def test_it_serves_its_page(server: Json, guest_of: object, servers: Servers) -> None:
     servers.wait_console(server["id"], "ready after")
     guest: Guest = guest_of(server["id"])  # type: ignore[operator]
-    assert f"<h1>{server['name']}</h1>" in guest.http()
+    title = f"<h1>{server['name']}</h1>"
+    eventually(lambda: title in guest.http(), "its page", 15)
 
 
 @pytest.mark.agent
