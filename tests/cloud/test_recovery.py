@@ -203,7 +203,9 @@ def test_without_docker_requests_fail_clearly_and_all_is_well_when_it_is_back(
     running, doomed = launch("running")["id"], launch("doomed")["id"]
     with without(lab, "dockerd"):
         failed = launch.failing("too-early")
-        assert "docker" in failed["fault"]["message"].lower(), failed["fault"]
+        # Another host might have a Docker that runs, so the scheduler was asked for one; it had none.
+        fault = failed["fault"]["message"]
+        assert "docker" in fault.lower() or "Exhausted all hosts" in fault
         # The containers ended with their engine. Whatever Nova makes of that, no task is left over.
         servers.wait_idle(running)
         servers.delete(doomed)

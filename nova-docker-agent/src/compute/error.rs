@@ -88,7 +88,7 @@ impl Error {
         match self {
             Self::Driver(error) => !is_users_fault(error),
             Self::Plumbing(_) | Self::Conductor(_) => true,
-            Self::Image(error) => !error.is_bad_image(),
+            Self::Image(error) => !error.is_final(),
             Self::Cleanup { error, .. } => error.is_reschedulable(),
             _ => false,
         }
@@ -99,7 +99,7 @@ impl Error {
         match self {
             Self::UnacceptableImage(_) | Self::BadRequest { .. } | Self::Unsupported(_) | Self::Exception { .. } => 400,
             Self::Driver(error) if is_users_fault(error) => 400,
-            Self::Image(error) if error.is_bad_image() => 400,
+            Self::Image(error) if error.is_final() => 400,
             Self::Network(_) => 400,
             Self::Cleanup { error, .. } => error.fault_code(),
             _ => 500,
@@ -164,5 +164,29 @@ pub(crate) fn nova_failure(class: &str, message: &str, kwargs: Map<String, Value
         args: vec![Value::String(message.to_owned())],
         kwargs,
         traceback: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::SourceError;
+
+    fn unreadable(cause: SourceError) -> Error {
+        Error::Image(registry::Error::Source { image: "app".to_owned(), cause })
+    }
+
+    #[test]
+    fn an_image_that_is_gone_is_told_to_the_user_instead_of_tried_on_another_host() {
+        for cause in [SourceError::NotFound("404".to_owned()), SourceError::Forbidden("403".to_owned())] {
+            let error = unreadable(cause);
+            assert!(!error.is_reschedulable());
+            assert_eq!(error.fault_code(), 400);
+        }
+    }
+
+    #[test]
+    fn an_image_service_that_does_not_answer_is_tried_from_another_host() {
+        assert!(unreadable(SourceError::Unavailable("timed out".to_owned())).is_reschedulable());
     }
 }

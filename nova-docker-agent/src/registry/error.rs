@@ -46,6 +46,15 @@ impl Error {
         matches!(self, Self::BadImage { .. })
     }
 
+    /// Another host would fail in the same way: the image is bad, gone, or not the caller's to read.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::BadImage { .. } => true,
+            Self::Source { cause, .. } => matches!(cause, SourceError::NotFound(_) | SourceError::Forbidden(_)),
+            _ => false,
+        }
+    }
+
     /// What is wrong with the image, when the image is at fault.
     pub fn problem(&self) -> Option<&Problem> {
         match self {

@@ -14,5 +14,7 @@ def upload(connection: Connection, name: str, data: bytes, *, container_format: 
     answer = connection.image.put(
         f"/images/{image.id}/file", headers={"Content-Type": "application/octet-stream"}, data=data
     )
-    assert answer.status_code == 204, f"uploading image {name}: {answer.status_code} {answer.text}"
+    if answer.status_code != 204:
+        connection.image.delete_image(image.id)
+        raise AssertionError(f"uploading image {name}: {answer.status_code} {answer.text}")
     return str(image.id)
