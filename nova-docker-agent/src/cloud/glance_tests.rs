@@ -34,7 +34,7 @@ async fn all(body: ImageBody) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_image_record_loses_nothing() {
-    let calls = recorded(include_str!("../../tests/wire/rest/snapshot_glance.jsonl"));
+    let calls = recorded(include_str!("../../../tests/wire/rest/snapshot_glance.jsonl"));
     let stock = find(&calls, "GET", "/v2/images/");
     let server = control_plane().await;
     mount(&server, "GET", &stock.path, 200, stock.response.clone()).await;
@@ -46,7 +46,7 @@ async fn an_image_record_loses_nothing() {
 
 #[tokio::test]
 async fn an_update_has_the_shape_of_stock_novas() {
-    let calls = recorded(include_str!("../../tests/wire/rest/snapshot_glance.jsonl"));
+    let calls = recorded(include_str!("../../../tests/wire/rest/snapshot_glance.jsonl"));
     let stock = find(&calls, "PATCH", "/v2/images/");
     let server = control_plane().await;
     mount(&server, "PATCH", &stock.path, 200, stock.response.clone()).await;

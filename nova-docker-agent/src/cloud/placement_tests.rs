@@ -41,7 +41,7 @@ fn stock_inventories() -> BTreeMap<String, Inventory> {
 
 #[tokio::test]
 async fn registration_sends_what_stock_nova_sends() {
-    let calls = recorded(include_str!("../../tests/wire/rest/startup_placement.jsonl"));
+    let calls = recorded(include_str!("../../../tests/wire/rest/startup_placement.jsonl"));
     let server = control_plane().await;
     for call in &calls {
         let at = call.path.split('?').next().unwrap();
@@ -152,7 +152,7 @@ async fn a_missing_custom_trait_is_created_and_a_missing_standard_one_reported()
 
 #[tokio::test]
 async fn allocations_of_a_deleted_instance_are_read_and_dropped() {
-    let calls = recorded(include_str!("../../tests/wire/rest/delete_net.jsonl"));
+    let calls = recorded(include_str!("../../../tests/wire/rest/delete_net.jsonl"));
     let read = find(&calls, "GET", "/allocations/");
     let consumer: Uuid = read.path.trim_start_matches("/allocations/").parse().unwrap();
     let server = control_plane().await;

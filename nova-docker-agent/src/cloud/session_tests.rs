@@ -104,7 +104,7 @@ async fn an_old_token_serves_while_keystone_is_away() {
 
 #[tokio::test]
 async fn a_password_login_has_the_shape_of_stock_novas() {
-    let calls = recorded(include_str!("../../tests/wire/rest/create_net.jsonl"));
+    let calls = recorded(include_str!("../../../tests/wire/rest/create_net.jsonl"));
     let stock = find(&calls, "POST", "/v3/auth/tokens");
     let server = control_plane().await;
     session(&server).token().await.unwrap();

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_cache_of_stock_nova_survives_a_round_trip_without_loss() {
-        let text = include_str!("../../../tests/wire/rest/network_info.json");
+        let text = include_str!("../../../../tests/wire/rest/network_info.json");
         let stock: Value = serde_json::from_str(text).unwrap();
         let info = NetworkInfo::parse(Some(text)).unwrap();
         assert_eq!(serde_json::to_value(&info).unwrap(), stock);
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn keys_that_are_new_to_us_survive_at_every_level() {
         let mut value: Value =
-            serde_json::from_str(include_str!("../../../tests/wire/rest/network_info.json")).unwrap();
+            serde_json::from_str(include_str!("../../../../tests/wire/rest/network_info.json")).unwrap();
         value[0]["future"] = 1.into();
         value[0]["network"]["future"] = 2.into();
         value[0]["network"]["meta"]["future"] = 3.into();

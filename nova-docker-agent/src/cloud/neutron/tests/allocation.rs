@@ -27,7 +27,7 @@ async fn refusal(server: &MockServer, request: &AllocateRequest) -> NetworkError
 
 #[tokio::test]
 async fn a_port_is_made_and_bound_in_one_call_that_says_what_stock_nova_says_in_two() {
-    let calls = recorded(include_str!("../../../../tests/wire/rest/create_net.jsonl"));
+    let calls = recorded(include_str!("../../../../../tests/wire/rest/create_net.jsonl"));
     let mut expected = find(&calls, "POST", "/v2.0/ports").request["port"].clone();
     let bind = &find(&calls, "PUT", "/v2.0/ports/").request["port"];
     expected.as_object_mut().unwrap().extend(bind.as_object().unwrap().clone());

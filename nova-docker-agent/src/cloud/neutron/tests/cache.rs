@@ -24,9 +24,9 @@ fn stock(text: &str) -> Value {
 #[tokio::test]
 async fn the_cache_is_the_one_that_stock_nova_wrote() {
     let server = control_plane().await;
-    mount_recorded(&server, include_str!("../../../../tests/wire/rest/create_net.jsonl")).await;
+    mount_recorded(&server, include_str!("../../../../../tests/wire/rest/create_net.jsonl")).await;
     let info = client(&server).build_network_info(&user(), instance(), PROJECT, &NetworkInfo::default()).await.unwrap();
-    let expected = stock(include_str!("../../../../tests/wire/rest/network_info.json"));
+    let expected = stock(include_str!("../../../../../tests/wire/rest/network_info.json"));
     assert_eq!(serde_json::to_value(&info).unwrap(), expected);
     let sent = requests(&server, "GET /v2.0/ports").await;
     assert!(sent.iter().all(|request| header(request, "x-auth-token") == Some("token-1")));
@@ -35,24 +35,24 @@ async fn the_cache_is_the_one_that_stock_nova_wrote() {
 #[tokio::test]
 async fn several_interfaces_are_one_query_of_each_kind() {
     let server = control_plane().await;
-    mount_recorded(&server, include_str!("../../../../tests/wire/rest/interface_attach.jsonl")).await;
-    let cache = NetworkInfo::parse(Some(include_str!("../../../../tests/wire/rest/network_info.json"))).unwrap();
+    mount_recorded(&server, include_str!("../../../../../tests/wire/rest/interface_attach.jsonl")).await;
+    let cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
     let info = client(&server).build_network_info(&agent(), instance(), PROJECT, &cache).await.unwrap();
-    let expected = stock(include_str!("../../../../tests/wire/rest/network_info_two.json"));
+    let expected = stock(include_str!("../../../../../tests/wire/rest/network_info_two.json"));
     assert_eq!(serde_json::to_value(&info).unwrap(), expected);
     assert_eq!(asked(&server).await.len(), 5);
 }
 
 #[tokio::test]
 async fn a_fresh_allocation_gives_the_same_cache_without_reading_its_ports_again() {
-    let lines = include_str!("../../../../tests/wire/rest/create_net.jsonl");
+    let lines = include_str!("../../../../../tests/wire/rest/create_net.jsonl");
     let server = control_plane().await;
     mount_recorded(&server, lines).await;
     let calls = recorded(lines);
     let bound: Port = serde_json::from_value(find(&calls, "PUT", "/v2.0/ports/").response["port"].clone()).unwrap();
     let allocation = Allocation { ports: vec![AllocatedPort { port: bound, created: true, tag: None }] };
     let info = client(&server).network_info_of(&user(), &allocation, &NetworkInfo::default()).await.unwrap();
-    let expected = stock(include_str!("../../../../tests/wire/rest/network_info.json"));
+    let expected = stock(include_str!("../../../../../tests/wire/rest/network_info.json"));
     assert_eq!(serde_json::to_value(&info).unwrap(), expected);
     let lines = asked(&server).await;
     assert!(
@@ -63,13 +63,13 @@ async fn a_fresh_allocation_gives_the_same_cache_without_reading_its_ports_again
 
 #[tokio::test]
 async fn a_users_port_is_marked_as_such_and_other_interfaces_stay() {
-    let lines = include_str!("../../../../tests/wire/rest/create_net.jsonl");
+    let lines = include_str!("../../../../../tests/wire/rest/create_net.jsonl");
     let server = control_plane().await;
     mount_recorded(&server, lines).await;
     let calls = recorded(lines);
     let bound: Port = serde_json::from_value(find(&calls, "PUT", "/v2.0/ports/").response["port"].clone()).unwrap();
     let allocation = Allocation { ports: vec![AllocatedPort { port: bound, created: false, tag: None }] };
-    let mut cache = NetworkInfo::parse(Some(include_str!("../../../../tests/wire/rest/network_info.json"))).unwrap();
+    let mut cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
     cache.0[0].id = id(42);
     let info = client(&server).network_info_of(&user(), &allocation, &cache).await.unwrap();
     assert_eq!(info.0[0], cache.0[0]);
@@ -80,8 +80,8 @@ async fn a_users_port_is_marked_as_such_and_other_interfaces_stay() {
 #[tokio::test]
 async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_stay() {
     let server = control_plane().await;
-    mount_recorded(&server, include_str!("../../../../tests/wire/rest/create_net.jsonl")).await;
-    let mut cache = NetworkInfo::parse(Some(include_str!("../../../../tests/wire/rest/network_info.json"))).unwrap();
+    mount_recorded(&server, include_str!("../../../../../tests/wire/rest/create_net.jsonl")).await;
+    let mut cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
     cache.0[0].preserve_on_delete = true;
     let mut vanished = cache.0[0].clone();
     vanished.id = id(42);

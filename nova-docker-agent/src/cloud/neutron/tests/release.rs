@@ -8,7 +8,7 @@ fn bound(n: u128) -> Value {
 }
 
 fn preserving(ports: &[u128]) -> NetworkInfo {
-    let info = NetworkInfo::parse(Some(include_str!("../../../../tests/wire/rest/network_info.json"))).unwrap();
+    let info = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
     let vif = |n: &u128| Vif { id: id(*n), preserve_on_delete: true, ..info.0[0].clone() };
     NetworkInfo(ports.iter().map(vif).collect())
 }
@@ -66,7 +66,7 @@ async fn a_port_that_cannot_be_released_is_named_and_the_others_are_released() {
 
 #[tokio::test]
 async fn stock_novas_deletion_is_the_same_calls() {
-    let calls = recorded(include_str!("../../../../tests/wire/rest/delete_net.jsonl"));
+    let calls = recorded(include_str!("../../../../../tests/wire/rest/delete_net.jsonl"));
     let listed = find(&calls, "GET", "/v2.0/ports?");
     let deleted = find(&calls, "DELETE", "/v2.0/ports/");
     let server = willing(&[], &[]).await;
