@@ -185,12 +185,13 @@ def mapped_hosts(layout: Layout) -> set[str]:
     return set(_sql(layout, "SELECT host FROM nova_api.host_mappings").split())
 
 
-def registered_hosts(layout: Layout) -> set[str]:
-    """The compute hosts whose service and node records exist."""
+def reporting_hosts(layout: Layout) -> set[str]:
+    """The compute hosts that have their records and reported to Nova within the last 15 seconds (they do every 10)."""
     return set(
         _sql(
             layout,
             "SELECT DISTINCT s.host FROM nova.services s JOIN nova.compute_nodes n ON n.host = s.host"
-            " WHERE s.`binary` = 'nova-compute' AND s.deleted = 0 AND n.deleted = 0",
+            " WHERE s.`binary` = 'nova-compute' AND s.deleted = 0 AND n.deleted = 0"
+            " AND COALESCE(s.last_seen_up, s.created_at) > UTC_TIMESTAMP() - INTERVAL 15 SECOND",
         ).split()
     )

@@ -36,12 +36,14 @@ class Demo:
         self.progress = Progress()
 
     def run(self, always_new: bool) -> None:
-        server = None if always_new else self._existing()
-        if server is None:
-            server = self._launch()
+        server = (None if always_new else self._existing()) or self._launch()
         address = self._floating_address(server)
         self._show(server, address)
-        self._until(lambda: self._ping(address), 20, f"{address} to answer a ping")
+        self._until(
+            lambda: self._ping(address),
+            20,
+            f"{server.name} to answer a ping at {address} (`{self.program} demo --new` launches another server)",
+        )
         self.progress.say(f"{address} answers a ping")
         self._show_page(address)
         self._show_console(server)
@@ -116,7 +118,7 @@ class Demo:
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
-                raise DemoFailed(f"waited {seconds:.0f} s for {what}; is `{self.program} status` all right?")
+                raise DemoFailed(f"waited {seconds:.0f} s for {what}; `{self.program} status` may show what is wrong")
             time.sleep(0.2)
 
     @staticmethod

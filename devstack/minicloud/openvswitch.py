@@ -88,6 +88,10 @@ def foreign_route(table: str | None = None) -> str | None:
     return None
 
 
+def has_bridge(layout: Layout, bridge: str) -> bool:
+    return bridge in vsctl(layout, "list-br").split()
+
+
 def remove_bridges(layout: Layout) -> None:
     for bridge in BRIDGES:
         vsctl(layout, "--if-exists", "del-br", bridge)

@@ -307,6 +307,12 @@ class _Up:
             ["glance", "users and catalog", "image tiny (file)", "image debian (file)"],
         )
 
+    def _neutron_agents(self) -> None:
+        for name in NEUTRON_AGENTS:
+            self.supervisor.start(name)
+        # The compute service plugs into it, after a reboot at once: the servers that ran are brought back.
+        self.supervisor.start_and_wait("neutron-ovs", lambda: openvswitch.has_bridge(self.layout, "br-int"), 120)
+
     def _compute(self, graph: Graph) -> None:
         needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]
         if self.options.agent:
@@ -324,8 +330,8 @@ class _Up:
         self._register(self.options.fake_host, "nova-compute-fake")
 
     def _register(self, name: str, program: str) -> None:
-        """Wait until the compute service of host `name` is there, and let the scheduler know it."""
-        self.supervisor.start_and_wait(program, lambda: name in database.registered_hosts(self.layout), 90)
+        """Wait until the compute service of host `name` reports, and let the scheduler know it."""
+        self.supervisor.start_and_wait(program, lambda: name in database.reporting_hosts(self.layout), 90)
         if name not in database.mapped_hosts(self.layout):
             database.map_hosts(self.layout)
 
