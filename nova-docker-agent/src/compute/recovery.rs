@@ -1,7 +1,8 @@
 //! At start: operations that a restart has interrupted are finished or undone, instance by instance.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use backon::{ExponentialBuilder, Retryable as _};
 use futures::StreamExt as _;
 use serde_json::json;
 use tracing::{Instrument as _, info, info_span, warn};
@@ -65,7 +66,9 @@ impl Compute {
             .await;
         self.reap_strays(&here).await?;
         self.error_out_unclaimed_builds(&here).await?;
-        self.reap_deleted().await
+        self.reap_deleted().await?;
+        // Containers may have ended, or been started, while nobody watched.
+        self.sync_power_states().await
     }
 
     async fn recover_instance(self: &Arc<Self>, instance: Instance) -> Result<(), Error> {
@@ -146,7 +149,13 @@ impl Compute {
             warn!("the instance has no container on this host");
             return Ok(());
         }
-        self.plumber.plug(uuid, &interfaces(&network_info(&instance)?)?).await?;
+        let interfaces = interfaces(&network_info(&instance)?)?;
+        // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
+        let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
+        (|| self.plumber.plug(uuid, &interfaces))
+            .retry(pauses)
+            .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
+            .await?;
         let was_running = instance.power_state() == Some(power::RUNNING);
         if was_running && actual != power::RUNNING && self.config.resume_guests_state_on_host_boot {
             info!("starting the instance that was running before the host was restarted");
