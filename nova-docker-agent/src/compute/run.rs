@@ -98,7 +98,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
     if let Err(error) = compute.recover().await {
-        warn!(%error, "recovery is not complete; what is left is looked at by the periodic tasks");
+        warn!(%error, "cannot look at the instances of this host; the periodic tasks will");
     }
     let servers = serve(&compute, &transport).await?;
     compute.start_periodic_tasks(&tasks, &stopping);
