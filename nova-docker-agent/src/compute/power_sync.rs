@@ -1,6 +1,6 @@
 //! Containers that change by themselves: Nova is told what they are now.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use serde_json::json;
@@ -14,10 +14,14 @@ use super::{
     operation::Duties,
 };
 use crate::{
-    driver::{Event, EventKind},
+    driver::{self, Event, EventKind},
     messaging::Context,
     objects::Instance,
 };
+
+/// How often a Docker that is away is asked again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What to do about an instance whose container is not what Nova thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,16 @@ enum Decision {
 impl Compute {
     /// Follows Docker's events; runs until it is dropped.
     pub(super) async fn watch_containers(self: Arc<Self>) {
+        // Containers may have ended while nobody watched; the first turn of the periodic task is minutes away.
+        let compute = self.clone();
+        tokio::spawn(
+            async move {
+                if let Err(error) = compute.sync_power_states().await {
+                    warn!(%error, "cannot bring the instances' power states up to date");
+                }
+            }
+            .instrument(info_span!("power_sync")),
+        );
         let mut events = pin!(self.driver.events());
         while let Some(Event { uuid, kind }) = events.next().await {
             debug!(instance = %uuid, ?kind, "container event");
@@ -40,11 +54,22 @@ impl Compute {
             }
             let compute = self.clone();
             // Of its own: it waits for the operation that may have caused the event.
-            tokio::spawn(async move {
-                if let Err(error) = compute.sync_power_state(uuid).await {
-                    warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
-                }
-            });
+            tokio::spawn(async move { compute.sync_after_event(uuid).await });
+        }
+    }
+
+    /// The last events of a Docker that stops are about containers that it ends; what became of them it tells when it is
+    /// back.
+    async fn sync_after_event(&self, uuid: Uuid) {
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = self.sync_power_state(uuid).await {
+            let docker_is_away = matches!(error, Error::Driver(driver::Error::Unavailable { .. }));
+            warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
+            if !docker_is_away {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
