@@ -64,13 +64,8 @@ impl Compute {
                 .await;
             })
             .await;
-        let rest = [
-            self.reap_strays(&here).await,
-            self.error_out_unclaimed_builds(&here).await,
-            self.reap_deleted().await,
-            // Containers may have ended, or been started, while nobody watched.
-            self.sync_power_states().await,
-        ];
+        let rest =
+            [self.reap_strays(&here).await, self.error_out_unclaimed_builds(&here).await, self.reap_deleted().await];
         for error in rest.into_iter().filter_map(Result::err) {
             warn!(%error, "recovery is not complete; the periodic tasks look at what is left");
         }
