@@ -36,6 +36,16 @@ enum Decision {
 impl Compute {
     /// Follows Docker's events; runs until it is dropped.
     pub(super) async fn watch_containers(self: Arc<Self>) {
+        // Containers may have ended while nobody watched; the first turn of the periodic task is minutes away.
+        let compute = self.clone();
+        tokio::spawn(
+            async move {
+                if let Err(error) = compute.sync_power_states().await {
+                    warn!(%error, "cannot bring the instances' power states up to date");
+                }
+            }
+            .instrument(info_span!("power_sync")),
+        );
         let mut events = pin!(self.driver.events());
         while let Some(Event { uuid, kind }) = events.next().await {
             debug!(instance = %uuid, ?kind, "container event");
