@@ -195,3 +195,19 @@ def reporting_hosts(layout: Layout) -> set[str]:
             " AND COALESCE(s.last_seen_up, s.created_at) > UTC_TIMESTAMP() - INTERVAL 15 SECOND",
         ).split()
     )
+
+
+def namespace_names(layout: Layout) -> set[str]:
+    """The names of the network namespaces that belong to networks, routers and servers."""
+    names: set[str] = set()
+    for prefix, column in (
+        ("qdhcp", "SELECT id FROM neutron.networks"),
+        ("qrouter", "SELECT id FROM neutron.routers"),
+        ("nova", "SELECT uuid FROM nova.instances"),
+    ):
+        try:
+            names |= {f"{prefix}-{identifier}" for identifier in _sql(layout, column).split()}
+        except process.CommandFailed:
+            # The schema was not made yet, and so nothing that is in it.
+            continue
+    return names

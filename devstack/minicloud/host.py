@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
 from pathlib import Path
 
-from minicloud import process
-from minicloud.files import write_file
 from minicloud.layout import ADDRESS, OPTIONAL_PORTS, PORTS, Layout
 from minicloud.options import Options
 from minicloud.programs import STATE_VARIABLE
@@ -154,39 +151,3 @@ def memory_of(layout: Layout) -> int:
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     return total
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def namespaces() -> set[str]:
-    """The named network namespaces of the machine."""
-    directory = Path("/run/netns")
-    return {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
-
-
-def remember_namespaces(layout: Layout) -> None:
-    """Note which network namespaces are not ours, once per boot, before the first of ours is made."""
-    path = layout.root / "host.json"
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        if json.loads(path.read_text())["boot_id"] == _boot_id():
-            return
-    write_file(path, json.dumps({"boot_id": _boot_id(), "namespaces": sorted(namespaces())}) + "\n")
-
-
-def our_namespaces(layout: Layout) -> set[str]:
-    """The namespaces that Neutron's agents and the Docker agent made since the first `up` after the last boot."""
-    try:
-        noted = json.loads((layout.root / "host.json").read_text())
-    except FileNotFoundError:
-        return set()
-    before = set(noted["namespaces"]) if noted["boot_id"] == _boot_id() else set()
-    return {name for name in namespaces() - before if name.startswith(("qdhcp-", "qrouter-", "nova-"))}
-
-
-def remove_namespaces(layout: Layout) -> int:
-    names = our_namespaces(layout)
-    for name in names:
-        process.run(["ip", "netns", "delete", name])
-    return len(names)

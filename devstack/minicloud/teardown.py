@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from minicloud import host, openvswitch, process
+from minicloud import host, namespaces, openvswitch, process
 from minicloud import options as options_module
 from minicloud.layout import Layout
 from minicloud.programs import INFRASTRUCTURE, programs
@@ -21,6 +21,7 @@ class NotOurs(Exception):
 def stop(layout: Layout, progress: Progress) -> None:
     """Stop everything. Works on whatever is left of a cloud."""
     supervisor = Supervisor(layout)
+    made = namespaces.ours(layout)
     if supervisor.answers():
         _stop_in_order(layout, supervisor, progress)
         supervisor.shutdown()
@@ -28,8 +29,9 @@ def stop(layout: Layout, progress: Progress) -> None:
     if ended := host.end_processes(layout):
         progress.say(f"ended what no supervisor knew (processes: {len(ended)})")
     _remove_datapath(layout)
-    if count := host.remove_namespaces(layout):
-        progress.say(f"removed {count} network namespaces")
+    if made:
+        namespaces.remove(made)
+        progress.say(f"removed {len(made)} network namespaces")
     for target in sorted(_mounts_below(layout.root), reverse=True):
         process.run(["umount", target])
     shutil.rmtree(layout.run, ignore_errors=True)

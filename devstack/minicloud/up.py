@@ -131,7 +131,6 @@ class _Up:
     def _configure(self) -> str:
         layout = self.layout
         self.datapath, reason = openvswitch.choose_datapath()
-        host.remember_namespaces(layout)
         write_configuration(layout, self.options, self.secrets, self.datapath)
         for path in (
             "glance/images",

@@ -1,0 +1,42 @@
+"""The network namespaces that Neutron's agents and the Docker agent make for this cloud.
+
+They are named after the network, router or server that they serve, and /run/netns is one for the whole machine: another
+cloud's, or the host's own Neutron's, differ in nothing but these identifiers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from minicloud import database, process
+from minicloud.layout import Layout
+
+_DIRECTORY = Path("/run/netns")
+
+
+def ours(layout: Layout) -> set[str]:
+    """The namespaces of this cloud that exist. Asks the database when it runs; knows the most of them without."""
+    names = _from_files(layout)
+    if database.answers(layout):
+        names |= database.namespace_names(layout)
+    existing = {entry.name for entry in _DIRECTORY.iterdir()} if _DIRECTORY.is_dir() else set()
+    return names & existing
+
+
+def remove(names: set[str]) -> None:
+    for name in names:
+        if (_DIRECTORY / name).exists():
+            process.run(["ip", "netns", "delete", name])
+
+
+def _from_files(layout: Layout) -> set[str]:
+    """What the agents' and Docker's own directories tell after a crash."""
+    neutron = layout.root / "neutron"
+    names = {f"qdhcp-{path.name}" for path in neutron.glob("dhcp/*") if path.is_dir()}
+    for pattern in ("ns-metadata-proxy/*.conf", "ra/*.conf"):
+        names |= {f"qrouter-{path.name.partition('.')[0]}" for path in neutron.glob(pattern)}
+    for path in layout.root.glob("docker/containers/*/config.v2.json"):
+        # A container is named after its server, as its namespace is.
+        names.add(str(json.loads(path.read_text()).get("Name", "")).removeprefix("/"))
+    return names
