@@ -29,7 +29,7 @@ fn the_console_has_exactly_the_last_lines_of_both_streams_in_order() {
         let driver = docker.driver().await;
         // The writes are apart in time: two pipes carry them.
         let lines =
-            "for i in `seq 1 40`; do echo out $i; usleep 4000; echo err $i >&2; usleep 4000; done; printf prompt";
+            "for i in `seq 1 40`; do echo out $i; usleep 20000; echo err $i >&2; usleep 20000; done; printf prompt";
         let guest = guest(&format!("sh -c '{lines}'"));
         launch(&driver, &guest).await;
         until_ended(&driver, guest.uuid).await;
