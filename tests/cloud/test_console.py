@@ -22,7 +22,8 @@ def test_the_whole_log_has_the_boot_from_its_first_line(server_id: str, servers:
     lines = servers.console(server_id).splitlines()
     assert lines[0].startswith("[001] tiny: starting as process 1 on ")
     assert len(lines) > 30
-    assert READY in lines[-1]
+    # The ssh server says a word of its own at about the same time.
+    assert any(READY in line for line in lines[-3:])
 
 
 @pytest.mark.parametrize("count", [1, 7, 30])
