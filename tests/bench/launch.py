@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cloud"))
 
 from harness.lab import Lab, Side
 from harness.servers import Json, Refused, Servers
+from keystoneauth1.exceptions import ClientException
 
 _LIMIT = 120.0
 """Seconds after which one step is given up."""
@@ -135,6 +136,9 @@ def main() -> int:
     bench = Bench(lab, arguments.count, {name: lab.side(name) for name in names})
     try:
         bench.run()
+    except ClientException as error:
+        print(f"launch.py: the cloud does not answer ({error}); see ./devstack/mini status", file=sys.stderr)
+        return 1
     except (Failed, Refused) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
