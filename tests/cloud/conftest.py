@@ -31,9 +31,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _unfit_markers(config: pytest.Config) -> list[str]:
+    """Markers of tests that the compute service under test, or the cloud as it was started, has nothing for."""
+    options = Path(config.getoption("--state-dir")) / "options.json"
+    extras = Lab(options.parent).options["extras"] if options.exists() else []
+    return [
+        *(["agent"] if config.getoption("--against") == "fake" else []),
+        *(["cinder"] if "cinder" not in extras else []),  # type: ignore[operator]
+    ]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--against") == "fake":
-        unfit = [item for item in items if item.get_closest_marker("agent")]
+    unfit = [item for item in items if any(item.get_closest_marker(name) for name in _unfit_markers(config))]
+    if unfit:
         config.hook.pytest_deselected(items=unfit)
         items[:] = [item for item in items if item not in unfit]
     # Tests that restart services come last, whatever file they are in.
