@@ -58,10 +58,11 @@ impl Compute {
         let awaited = network.0.iter().filter(|vif| !vif.active).map(|vif| vif.id.to_string());
         let wait = self.waiters.register(request.uuid, awaited);
         let uuid = request.uuid;
-        tokio::try_join!(
-            async { Ok(self.plumber.plug(uuid, &interfaces).await?) },
-            self.prepare_block_devices(context, request),
-        )?;
+        // Both to their ends: a plug that is dropped half-way could finish after the build was undone.
+        let (plugged, prepared) =
+            tokio::join!(self.plumber.plug(uuid, &interfaces), self.prepare_block_devices(context, request));
+        plugged?;
+        prepared?;
         Ok(Plugged { interfaces, wait })
     }
 
