@@ -16,6 +16,10 @@ use crate::{
 /// Name of the build's event; the two underscores are Nova's.
 pub(super) const EVENT: &str = "compute__do_build_and_run_instance";
 
+/// Prefix of the system metadata that name the ports which the user brought, one port each (a value holds 255 characters).
+/// Written before any port is bound: whatever happens to this process afterwards, they are not deleted with the instance.
+const USER_PORT: &str = "user_port_";
+
 /// What the conductor sends with a build. What is not looked at here stays as it came: another host may need it.
 pub(crate) struct BuildRequest {
     pub instance: Instance,
@@ -45,12 +49,18 @@ impl BuildRequest {
     }
 
     /// Ports that the user brought: they outlive the instance.
-    pub fn requested_ports(&self) -> Vec<Uuid> {
+    fn requested_ports(&self) -> Vec<Uuid> {
         match &self.networks {
             Networks::Requested(requested) => requested.iter().filter_map(|network| network.port_id).collect(),
             _ => Vec::new(),
         }
     }
+}
+
+/// The ports that the user brought to the instance's launch, as [`Compute::claim`] has written them down.
+pub(super) fn user_ports(instance: &Instance) -> Vec<Uuid> {
+    let metadata = instance.system_metadata();
+    metadata.keys().filter_map(|key| key.strip_prefix(USER_PORT)?.parse().ok()).collect()
 }
 
 /// How a build ended.
@@ -72,7 +82,6 @@ impl Compute {
             let _slot = self.build_slots.acquire().await;
             let _lock = self.locks.lock(uuid).await;
             info!(name = request.instance.display_name(), "building");
-            self.start_event(context, uuid, EVENT).await;
             let ended = self.build_locked(context, &mut request, &cancelled).await;
             let failure = match &ended {
                 Ended::Failed(error) => Some(error),
@@ -99,7 +108,11 @@ impl Compute {
     ) -> Ended {
         let started = json!({"vm_state": "building", "task_state": null});
         let expected: &[Option<&str>] = &[Some("scheduling"), None];
-        if let Err(error) = self.save(context, &mut request.instance, started, Some(expected)).await {
+        let (_, saved) = tokio::join!(
+            self.start_event(context, request.uuid, EVENT),
+            self.save(context, &mut request.instance, started, Some(expected)),
+        );
+        if let Err(error) = saved {
             // Deleted while it was on its way, or a request that came twice: the instance is not ours to touch.
             info!(%error, "not built");
             self.drop_allocation(context, request.uuid).await;
@@ -126,6 +139,9 @@ impl Compute {
         check_supported(request)?;
         let mut system_metadata = request.instance.system_metadata();
         system_metadata.insert("boot_roles".to_owned(), context.roles().join(","));
+        for port in request.requested_ports() {
+            system_metadata.insert(format!("{USER_PORT}{port}"), String::new());
+        }
         let network_left_over = system_metadata.remove("network_allocated").as_deref() == Some("True");
         let fields = json!({
             "host": self.host,
@@ -140,7 +156,7 @@ impl Compute {
         }
         if network_left_over {
             // Another host failed to build it and left its ports for us; ours are made anew.
-            self.release_network(context, request.uuid, &request.requested_ports(), &request.instance).await?;
+            self.release_network(context, request.uuid, &request.instance).await?;
         }
         Ok(())
     }

@@ -47,9 +47,7 @@ impl Compute {
         if let Err(error) = self.plumber.unplug(request.uuid, &[]).await {
             failures.push(error.to_string());
         }
-        if let Err(error) =
-            self.release_network(context, request.uuid, &request.requested_ports(), &request.instance).await
-        {
+        if let Err(error) = self.release_network(context, request.uuid, &request.instance).await {
             failures.push(error.to_string());
         }
         if failures.is_empty() {

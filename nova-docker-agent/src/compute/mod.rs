@@ -10,8 +10,9 @@
 //! | `refusal`, `refuse` | operations that containers do not have |
 //! | `external_events`, `waiters`, `network_cache` | what Neutron tells, and waiting for it |
 //! | `tracker`, `usage`, `provider` | the compute node's record, its resource provider |
-//! | `periodic`, `power_sync`, `reaper`, `recovery` | what nobody asked for: audits, crashes, leftovers, restarts |
+//! | `periodic`, `audit`, `power_sync`, `reaper`, `recovery` | what nobody asked for: audits, crashes, leftovers, restarts |
 
+mod audit;
 mod build;
 mod build_failure;
 mod console;

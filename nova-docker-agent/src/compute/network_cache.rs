@@ -1,10 +1,10 @@
-//! The instance's network information cache: what the API shows as addresses, and the only record of whose the ports are.
+//! The instance's network information cache: what the API shows as addresses, and the record of whose the ports are.
 
 use serde_json::json;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::{Compute, error::Error};
+use super::{Compute, build::user_ports, error::Error};
 use crate::{
     cloud::{Caller, neutron::NetworkInfo},
     messaging::Context,
@@ -68,7 +68,7 @@ impl Compute {
         Ok(())
     }
 
-    /// Gives the instance's ports back to Neutron and forgets them. `requested_ports` belong to the user.
+    /// Gives the instance's ports back to Neutron and forgets them. Those that the user brought stay.
     ///
     /// # Errors
     /// Ports that could not be released; everything else was.
@@ -76,7 +76,6 @@ impl Compute {
         &self,
         context: &Context,
         uuid: Uuid,
-        requested_ports: &[Uuid],
         instance: &Instance,
     ) -> Result<(), Error> {
         let _lock = self.cache_locks.lock(uuid).await;
@@ -89,7 +88,7 @@ impl Compute {
             }
         };
         let caller = Caller::service(context.request_id());
-        let released = self.cloud.neutron.deallocate(&caller, uuid, requested_ports, &cache).await;
+        let released = self.cloud.neutron.deallocate(&caller, uuid, &user_ports(instance), &cache).await;
         if let Err(error) = released {
             return Err(Error::Ports(error));
         }

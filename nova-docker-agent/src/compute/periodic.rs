@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::{Compute, error::Error, guest::instance_uuid};
-use crate::{cloud::Caller, driver, messaging::Context};
+use crate::messaging::Context;
 
 /// Unused images are looked for this often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
@@ -117,25 +117,6 @@ impl Compute {
         self.conductor.report(&context, self.service_id, last + 1).await?;
         *count = Some(last + 1);
         Ok(())
-    }
-
-    /// Host and instances as they are, to the compute node's record and to placement. A host whose Docker does not
-    /// answer is taken off the scheduler's list.
-    pub(super) async fn audit(&self) -> Result<(), Error> {
-        let context = Context::admin();
-        let service = self.conductor.service(&context, &self.host).await?;
-        let disabled = service.as_ref().is_some_and(|service| service.disabled());
-        let host = match self.driver.host().await {
-            Ok(host) => host,
-            Err(error @ driver::Error::Unavailable { .. }) => {
-                warn!(%error, "no new instances until Docker is back");
-                return self.sync_traits(&Caller::own(), true).await;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.sync_provider(&host, disabled).await?;
-        let instances = self.tracker.audit(&self.conductor, &self.config, host, (&self.host, &self.node)).await?;
-        self.drop_stale_allocations(&instances).await
     }
 
     async fn sync_schedulers(&self) -> Result<(), Error> {

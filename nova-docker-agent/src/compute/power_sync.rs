@@ -47,14 +47,16 @@ impl Compute {
             .instrument(info_span!("power_sync")),
         );
         let mut events = pin!(self.driver.events());
-        while let Some(Event { uuid, kind }) = events.next().await {
-            debug!(instance = %uuid, ?kind, "container event");
-            if matches!(kind, EventKind::Destroyed) {
-                continue;
-            }
+        while let Some(event) = events.next().await {
+            debug!(?event, "event");
             let compute = self.clone();
-            // Of its own: it waits for the operation that may have caused the event.
-            tokio::spawn(async move { compute.sync_after_event(uuid).await });
+            // Each of its own: it may have to wait for the operation that caused the event.
+            match event {
+                Event::Guest { kind: EventKind::Destroyed, .. } => {}
+                Event::Guest { uuid, .. } => drop(tokio::spawn(async move { compute.sync_after_event(uuid).await })),
+                // What the schedulers should know now, not at the next turn of the clock.
+                Event::DockerLost | Event::DockerBack => drop(tokio::spawn(async move { compute.audit_now().await })),
+            }
         }
     }
 

@@ -131,7 +131,7 @@ impl Compute {
         if let Err(cleanup) = self.remove_guest(uuid).await {
             warn!(error = %cleanup, "not everything of the interrupted build is gone");
         }
-        self.release_network(context, uuid, &[], &instance).await?;
+        self.release_network(context, uuid, &instance).await?;
         self.finish_event(context, uuid, super::build::EVENT, Some(&error)).await;
         self.record_fault(context, uuid, &error).await;
         let state = json!({

@@ -97,7 +97,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     };
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
-    if let Err(error) = compute.recover().await {
+    let recovered = tokio::select! {
+        recovered = compute.recover() => recovered,
+        () = &mut shutdown => {
+            info!("stopped before every instance was looked at; the next start does");
+            compute.registry.shutdown().await;
+            transport.close().await;
+            return Ok(());
+        }
+    };
+    if let Err(error) = recovered {
         warn!(%error, "cannot look at the instances of this host; the periodic tasks will");
     }
     let servers = serve(&compute, &transport).await?;

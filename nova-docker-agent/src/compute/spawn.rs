@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::{Compute, build::BuildRequest, error::Error, guest::guest, interfaces::interfaces, waiters::PlugWait};
 use crate::{
-    cloud::neutron::{AllocateRequest, NetworkInfo},
+    cloud::neutron::{AllocateRequest, Allocation, NetworkInfo},
     messaging::Context,
     network::Interface,
 };
@@ -84,15 +84,31 @@ impl Compute {
             is_admin: context.get("is_admin").and_then(serde_json::Value::as_bool).unwrap_or(false),
         };
         let allocation = self.cloud.neutron.allocate(&caller, &wanted).await?;
-        let uuid = request.uuid.to_string();
+        let nothing = NetworkInfo::default();
+        let (rows, network) = tokio::join!(
+            self.create_virtual_interfaces(context, request.uuid, &allocation),
+            self.cloud.neutron.network_info_of(&caller, &allocation, &nothing),
+        );
+        rows?;
+        let network = network?;
+        self.save_network_info(context, request.uuid, &network).await?;
+        Ok(network)
+    }
+
+    /// One after another: Nova takes the order of the rows for the order of the interfaces.
+    async fn create_virtual_interfaces(
+        &self,
+        context: &Context,
+        instance: uuid::Uuid,
+        allocation: &Allocation,
+    ) -> Result<(), Error> {
+        let instance = instance.to_string();
         for allocated in &allocation.ports {
             let (port, tag) = (&allocated.port, allocated.tag.as_deref());
             let id = port.id.to_string();
-            self.conductor.create_virtual_interface(context, &uuid, &id, &port.mac_address, tag).await?;
+            self.conductor.create_virtual_interface(context, &instance, &id, &port.mac_address, tag).await?;
         }
-        let network = self.cloud.neutron.network_info_of(&caller, &allocation, &NetworkInfo::default()).await?;
-        self.save_network_info(context, request.uuid, &network).await?;
-        Ok(network)
+        Ok(())
     }
 
     /// Nova shows a device for the root disk, and counts the states on the way.

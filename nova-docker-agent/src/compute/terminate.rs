@@ -28,7 +28,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         self.remove_guest(uuid).await?;
         // Only now: a port that is given back may be given to somebody else.
-        self.release_network(context, uuid, &[], &instance).await?;
+        self.release_network(context, uuid, &instance).await?;
         let deleted = json!({"vm_state": "deleted", "task_state": null, "power_state": 0, "terminated_at": now()});
         self.save(context, &mut instance, deleted, None).await?;
         self.tracker.release(uuid).await;

@@ -47,6 +47,21 @@ impl Conductor {
         self.act(context, &mut service, "save").await
     }
 
+    /// Takes the service off the scheduler's list, with a reason for the operator, or puts it back.
+    pub async fn save_service_disabled(
+        &self,
+        context: &Context,
+        id: i64,
+        reason: Option<&str>,
+    ) -> Result<(), CallError> {
+        let mut service = Service::empty();
+        service.data.insert("id".to_owned(), id.into());
+        service.data.insert("binary".to_owned(), BINARY.into());
+        service.set("disabled", reason.is_some());
+        service.set("disabled_reason", reason);
+        self.act(context, &mut service, "save").await
+    }
+
     /// Says that the service is alive. Only a `count` greater than the stored one counts.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What happens to containers, from Docker's event stream.
+//! What happens to containers and to Docker itself, from Docker's event stream.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,7 +23,7 @@ impl Driver {
     /// while the connection was lost is not told.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + use<> {
         let (sender, receiver) = mpsc::channel(BUFFER);
-        let watcher = Watcher { driver: self.clone(), known: HashMap::new(), sender };
+        let watcher = Watcher { driver: self.clone(), known: HashMap::new(), lost: false, sender };
         let since = now();
         let task = AbortOnDrop(tokio::spawn(watcher.run(since)));
         futures::stream::unfold((receiver, task), |(mut receiver, task)| async move {
@@ -71,6 +71,8 @@ struct Known {
 struct Watcher {
     driver: Driver,
     known: HashMap<Uuid, Known>,
+    /// The reader was told that Docker does not answer.
+    lost: bool,
     sender: mpsc::Sender<Event>,
 }
 
@@ -81,7 +83,12 @@ impl Watcher {
         loop {
             match self.follow(&mut since, &mut delay).await {
                 Broken::Closed => return,
-                Broken::Docker(error) => tracing::warn!(%error, retry = ?delay, "Docker's events broke off"),
+                Broken::Docker(error) => {
+                    tracing::warn!(%error, retry = ?delay, "Docker's events broke off");
+                    if self.tell_lost().await.is_err() {
+                        return;
+                    }
+                }
             }
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(LAST_RETRY);
@@ -105,6 +112,9 @@ impl Watcher {
         self.compare(since.is_some()).await?;
         *since = None;
         *delay = FIRST_RETRY;
+        if std::mem::take(&mut self.lost) {
+            self.sender.send(Event::DockerBack).await.map_err(|_| Closed)?;
+        }
         let mut filters = labels::filter();
         filters.insert("type", vec!["container"]);
         filters.insert("event", vec!["start", "die", "pause", "unpause", "destroy"]);
@@ -152,6 +162,15 @@ impl Watcher {
         }
     }
 
+    /// A connection that merely ended is made anew at once, and nothing was lost.
+    async fn tell_lost(&mut self) -> Result<(), Closed> {
+        if self.lost || self.driver.ping().await.is_ok() {
+            return Ok(());
+        }
+        self.lost = true;
+        self.sender.send(Event::DockerLost).await.map_err(|_| Closed)
+    }
+
     async fn tell(&mut self, uuid: Uuid, kind: EventKind) -> Result<(), Closed> {
         let state = match kind {
             EventKind::Started | EventKind::Unpaused => Some(PowerState::Running),
@@ -168,7 +187,7 @@ impl Watcher {
         {
             return Ok(());
         }
-        self.sender.send(Event { uuid, kind }).await.map_err(|_| Closed)
+        self.sender.send(Event::Guest { uuid, kind }).await.map_err(|_| Closed)
     }
 
     async fn understand(&self, message: &EventMessage) -> Option<(Uuid, EventKind)> {

@@ -80,13 +80,20 @@ pub struct GuestSummary {
     pub compute_id: String,
 }
 
-/// Something happened to one of our containers.
+/// Something happened to one of our containers, or to Docker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The instance.
-    pub uuid: Uuid,
-    /// What happened.
-    pub kind: EventKind,
+pub enum Event {
+    /// To a container.
+    Guest {
+        /// The instance.
+        uuid: Uuid,
+        /// What happened.
+        kind: EventKind,
+    },
+    /// Docker does not answer any more.
+    DockerLost,
+    /// Docker answers again.
+    DockerBack,
 }
 
 /// What happened to a container.

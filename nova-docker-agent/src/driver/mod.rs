@@ -110,6 +110,15 @@ impl Driver {
         Ok(driver)
     }
 
+    /// Asks Docker for a sign of life.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        let engine = self.engine();
+        engine.docker.ping().await.map(drop).map_err(|error| engine.error("answer", "a ping", error))
+    }
+
     fn engine(&self) -> &Engine {
         &self.inner.engine
     }

@@ -164,6 +164,11 @@ impl Service {
         self.bool("disabled").unwrap_or_default()
     }
 
+    /// Why it is disabled, in the words of whoever did it.
+    pub fn disabled_reason(&self) -> Option<&str> {
+        self.str("disabled_reason")
+    }
+
     pub fn forced_down(&self) -> bool {
         self.bool("forced_down").unwrap_or_default()
     }

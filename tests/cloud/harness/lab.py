@@ -87,6 +87,11 @@ class Lab:
         """ovs-vsctl(8) on the cloud's own Open vSwitch."""
         return self.run(["ovs-vsctl", f"--db=unix:{self.state}/run/ovs/db.sock", *arguments])
 
+    def sql(self, statement: str) -> str:
+        """Run a statement as the database's administrator; columns are separated by tabs."""
+        client = ["mariadb", "--no-defaults", "-S", str(self.state / "run/mysql/mysql.sock"), "-u", "root", "-BN"]
+        return self.run(client, stdin=statement).strip()
+
     def supervisorctl(self, *arguments: str) -> str:
         """supervisorctl's exit status tells of stopped programs too, so it is not looked at."""
         control = [str(self.state / "venv" / "bin" / "supervisorctl"), "-c", str(self.state / "etc/supervisord.conf")]
