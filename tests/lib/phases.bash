@@ -41,6 +41,8 @@ in_background() {
     local name=$1
     shift
     note "=== $name (beside what follows)"
+    # Made here, or whoever follows the log at once finds none.
+    : >"$artifacts/logs/$name.background"
     # A process group of its own, so that an interruption ends all of it.
     setsid bash -c '"${@:2}" >"$1.background" 2>&1; echo $? >"$1.status"' - "$artifacts/logs/$name" "$@" &
     background_pid[$name]=$!
