@@ -9,7 +9,9 @@
 //!     messaging   oslo.messaging over RabbitMQ; knows nothing of Nova
 //!     objects     Nova's versioned objects: the primitive form, and typed views of it
 //!   cloud       REST: keystone session, placement, neutron, glance
-//!   driver      what an instance means in Docker: guest model, lifecycle, snapshot, console
+//! grpc       the second door: the driver core for a stock nova-compute
+//!   hypervisor  what both doors drive: a container with its network and its image
+//!     driver      what an instance means in Docker: guest model, lifecycle, snapshot, console
 //!     network     network namespaces, interfaces, Open vSwitch
 //!     registry    the Glance-backed OCI registry that dockerd pulls from
 //! config     nova.conf (oslo.config's INI) to a typed, validated configuration
@@ -26,6 +28,8 @@ pub mod compute;
 pub mod conductor;
 pub mod config;
 pub mod driver;
+pub mod grpc;
+pub mod hypervisor;
 pub mod messaging;
 pub mod network;
 pub mod objects;

@@ -174,11 +174,12 @@ def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_
             server_id = launch.request("interrupted", networks=[{"port": port.id}])
             _wait_spawning(servers, server_id, lab)
             os.kill(lab.pid(AGENT_PROGRAM), signal.SIGSTOP)
-            lab.sql(
-                "UPDATE nova_cell1.instance_info_caches SET network_info = '[]' "
-                f"WHERE instance_uuid = '{server_id}'; "
-            )
-            kill_agent(lab)
+            try:
+                lab.sql(
+                    f"UPDATE nova.instance_info_caches SET network_info = '[]' WHERE instance_uuid = '{server_id}';"
+                )
+            finally:
+                kill_agent(lab)
             servers.wait(server_id, "ERROR", 60)
         left = demo.network.get_port(port.id)
         assert left.device_id == ""

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use nova_docker_agent::config::{self, Config, ConfigError, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing};
-use nova_docker_agent::{compute, telemetry};
+use nova_docker_agent::{compute, grpc, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// `EX_USAGE` of sysexits.h: the configuration is wrong, and starting again will not help.
@@ -31,6 +31,9 @@ Examples:
   Run the agent where nova-compute ran:
     nova-docker-agent run --config-file /etc/nova/nova.conf --config-file /etc/nova/nova-cpu.conf
 
+  Only the container driver, for the stock nova-compute on this host (see python-shim/README.md):
+    nova-docker-agent serve-driver --config-file /etc/nova/nova.conf
+
   The same with more to read, as JSON lines, without touching a file:
     OS_DEFAULT__DEBUG=true OS_DEFAULT__USE_JSON=true nova-docker-agent run
 
@@ -45,6 +48,11 @@ enum Command {
         /// Print the configuration first, as the command config does.
         #[arg(long)]
         print_config: bool,
+    },
+    /// Serve the container driver over gRPC to a stock nova-compute, until SIGTERM or SIGINT. Instead of `run`, not beside it.
+    ServeDriver {
+        #[command(flatten)]
+        sources: Sources,
     },
     /// Check the configuration and print every option with its value and where that comes from (secrets are hidden).
     Config {
@@ -78,10 +86,18 @@ impl Sources {
     }
 }
 
+/// Which service the process is.
+#[derive(Clone, Copy)]
+enum Door {
+    ComputeService,
+    ContainerDriver,
+}
+
 fn main() -> ExitCode {
-    let (sources, print, run_it) = match Cli::parse().command {
-        Command::Run { sources, print_config } => (sources, print_config, true),
-        Command::Config { sources } => (sources, true, false),
+    let (sources, print, door) = match Cli::parse().command {
+        Command::Run { sources, print_config } => (sources, print_config, Some(Door::ComputeService)),
+        Command::ServeDriver { sources } => (sources, false, Some(Door::ContainerDriver)),
+        Command::Config { sources } => (sources, true, None),
     };
     let (config, listing) = match sources.load() {
         Ok(loaded) => loaded,
@@ -94,14 +110,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    if !run_it {
-        return ExitCode::SUCCESS;
-    }
+    let Some(door) = door else { return ExitCode::SUCCESS };
     if let Err(error) = telemetry::init(&config.log) {
         eprintln!("nova-docker-agent: cannot set logging up: {error}");
         return ExitCode::FAILURE;
     }
-    match run(config) {
+    match run(door, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -118,11 +132,14 @@ fn bad_configuration(errors: &[ConfigError]) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+fn run(door: Door, config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("agent").build()?;
     runtime.block_on(async {
         let shutdown = shutdown_requested()?;
-        compute::run(config, shutdown).await?;
+        match door {
+            Door::ComputeService => compute::run(config, shutdown).await?,
+            Door::ContainerDriver => grpc::serve(config, shutdown).await?,
+        }
         Ok(())
     })
 }

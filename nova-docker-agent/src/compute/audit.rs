@@ -19,7 +19,7 @@ impl Compute {
     pub(super) async fn audit(&self) -> Result<(), Error> {
         let context = Context::admin();
         let service = self.conductor.service(&context, &self.host).await?;
-        let host = match self.driver.host().await {
+        let host = match self.hypervisor.driver.host().await {
             Ok(host) => host,
             Err(error @ driver::Error::Unavailable { .. }) => {
                 warn!(%error, "no new instances until Docker is back");

@@ -18,7 +18,7 @@ impl Compute {
             Tail::All => None,
             Tail::Lines(lines) => Some(lines),
         };
-        match self.driver.console(uuid, lines).await {
+        match self.hypervisor.driver.console(uuid, lines).await {
             Ok(text) => Ok(text.into()),
             Err(driver::Error::NotFound { .. }) => Err(not_there(instance)),
             Err(error) => Err(error.into()),

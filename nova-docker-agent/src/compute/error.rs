@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::waiters::PlugError;
 use crate::{
-    cloud, driver,
+    cloud, driver, hypervisor,
     messaging::{CallError, Failure},
     network, registry,
 };
@@ -138,6 +138,22 @@ impl Error {
             Self::Unsupported(_) => nova("NotSupported", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
             Self::Cloud(_) | Self::Conductor(_) | Self::Driver(_) | Self::Ports(_) => nova("NovaException", Map::new()),
+        }
+    }
+}
+
+impl From<hypervisor::Error> for Error {
+    fn from(error: hypervisor::Error) -> Self {
+        match error {
+            hypervisor::Error::Driver(error) => Self::Driver(error),
+            hypervisor::Error::Plumbing(error) => Self::Plumbing(error),
+            hypervisor::Error::Image(error) => Self::Image(error),
+            hypervisor::Error::Glance(error) => Self::Cloud(error),
+            hypervisor::Error::UnacceptableImage(problem) => Self::UnacceptableImage(problem),
+            hypervisor::Error::Unsupported(problem) => Self::Unsupported(problem),
+            hypervisor::Error::Cleanup { error, cleanup } => {
+                Self::Cleanup { error: Box::new(Self::from(*error)), cleanup }
+            }
         }
     }
 }

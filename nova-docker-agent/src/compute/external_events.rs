@@ -71,7 +71,7 @@ impl Compute {
         };
         let vif = network.0.remove(position);
         info!(instance = %uuid, port, "the port was deleted; unplugging it");
-        self.plumber.unplug_port(&vif.devname.unwrap_or_else(|| Interface::devname_of(&vif.id))).await?;
+        self.hypervisor.plumber.unplug_port(&vif.devname.unwrap_or_else(|| Interface::devname_of(&vif.id))).await?;
         self.save_network_info(&context, uuid, &network).await
     }
 }

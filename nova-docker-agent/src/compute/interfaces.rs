@@ -1,105 +1,43 @@
-//! From Neutron's view of an instance's network to the interfaces that are plugged for it.
-
-use std::net::IpAddr;
-
-use ipnet::IpNet;
+//! From the network information cache to the interfaces that are plugged.
 
 use super::error::Error;
 use crate::{
     cloud::neutron::{NetworkInfo, Vif, VifSubnet},
-    network::{Interface, Route},
+    hypervisor::{self, Port, Subnet},
+    network::Interface,
 };
-
-/// Where the metadata service listens, inside every network.
-const METADATA: &str = "169.254.169.254/32";
 
 /// The interfaces of an instance, `eth0` first.
 ///
 /// # Errors
 /// A port is not bound as a plain Open vSwitch port, or its addresses cannot be read.
-pub(crate) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interface>, Error> {
-    network.0.iter().enumerate().map(|(index, vif)| interface(index, vif)).collect()
+pub(super) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interface>, Error> {
+    let ports: Vec<Port> = network.0.iter().map(port).collect();
+    Ok(hypervisor::interfaces(&ports)?)
 }
 
-fn interface(index: usize, vif: &Vif) -> Result<Interface, Error> {
-    check_type(vif)?;
-    let mut interface = Interface {
-        port_id: vif.id,
-        devname: vif.devname.clone().unwrap_or_else(|| Interface::devname_of(&vif.id)),
-        name: format!("eth{index}"),
+fn port(vif: &Vif) -> Port {
+    Port {
+        id: vif.id,
         mac: vif.address.clone(),
+        vif_type: vif.vif_type.clone(),
+        hybrid_plug: vif.details.as_ref().and_then(|details| details.get("ovs_hybrid_plug")) == Some(&true.into()),
+        devname: vif.devname.clone(),
+        bridge: vif.network.bridge.clone(),
         mtu: vif.network.meta.mtu,
-        bridge: bridge(vif)?,
-        addresses: Vec::new(),
-        gateways: Vec::new(),
-        routes: Vec::new(),
-        dns: Vec::new(),
-    };
-    for subnet in &vif.network.subnets {
-        add_subnet(&mut interface, subnet).map_err(|problem| {
-            Error::Unsupported(format!("subnet {} of port {} cannot be used: {problem}", subnet.cidr, vif.id))
-        })?;
-    }
-    Ok(interface)
-}
-
-fn check_type(vif: &Vif) -> Result<(), Error> {
-    let hybrid = vif.details.as_ref().and_then(|details| details.get("ovs_hybrid_plug")) == Some(&true.into());
-    match vif.vif_type.as_deref() {
-        Some("ovs") if hybrid => Err(Error::Unsupported(format!(
-            "port {} asks for the hybrid plug of the iptables firewall; set firewall_driver = openvswitch for this host's \
-             Open vSwitch agent",
-            vif.id
-        ))),
-        Some("ovs") => Ok(()),
-        other => Err(Error::Unsupported(format!(
-            "port {} is bound as {:?}; containers are plugged into Open vSwitch (vif type ovs) only",
-            vif.id,
-            other.unwrap_or("nothing")
-        ))),
+        subnets: vif.network.subnets.iter().map(subnet).collect(),
     }
 }
 
-fn bridge(vif: &Vif) -> Result<String, Error> {
-    vif.network
-        .bridge
-        .clone()
-        .ok_or_else(|| Error::Unsupported(format!("port {} names no bridge to be plugged into", vif.id)))
-}
-
-fn add_subnet(interface: &mut Interface, subnet: &VifSubnet) -> Result<(), String> {
-    let network: IpNet = subnet.cidr.parse().map_err(|_| "its prefix is not an address range".to_owned())?;
-    let gateway = subnet.gateway.address.as_deref().map(address).transpose()?;
-    let dhcp_server = subnet.meta.dhcp_server.as_deref().map(address).transpose()?;
-    for fixed in &subnet.ips {
-        let ip = address(&fixed.address)?;
-        interface.addresses.push(IpNet::new(ip, network.prefix_len()).map_err(|error| error.to_string())?);
+fn subnet(subnet: &VifSubnet) -> Subnet {
+    Subnet {
+        cidr: subnet.cidr.clone(),
+        addresses: subnet.ips.iter().map(|ip| ip.address.clone()).collect(),
+        gateway: subnet.gateway.address.clone(),
+        dns: subnet.dns.iter().map(|dns| dns.address.clone()).collect(),
+        dhcp_server: subnet.meta.dhcp_server.clone(),
+        routes: subnet.routes.iter().map(|route| (route.cidr.clone(), route.gateway.address.clone())).collect(),
     }
-    for route in &subnet.routes {
-        let destination = route.cidr.parse().map_err(|_| format!("route {:?} is not an address range", route.cidr))?;
-        interface.routes.push(Route { destination, via: address(&route.gateway.address)? });
-    }
-    // On a network without a router Neutron's DHCP agent answers for the metadata service, and says so by DHCP option 121.
-    if let (None, Some(server @ IpAddr::V4(_))) = (gateway, dhcp_server) {
-        let destination: IpNet = METADATA.parse().map_err(|_| "the metadata address".to_owned())?;
-        if interface.routes.iter().all(|route| route.destination != destination) {
-            interface.routes.push(Route { destination, via: server });
-        }
-    }
-    interface.gateways.extend(gateway);
-    let servers: Vec<IpAddr> = subnet.dns.iter().map(|dns| address(&dns.address)).collect::<Result<_, _>>()?;
-    // Without name servers of its own, a subnet has Neutron's: the DHCP agent knows the names of the ports.
-    let servers = if servers.is_empty() { dhcp_server.into_iter().collect() } else { servers };
-    for server in servers {
-        if !interface.dns.contains(&server) {
-            interface.dns.push(server);
-        }
-    }
-    Ok(())
-}
-
-fn address(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not an IP address"))
 }
 
 #[cfg(test)]
@@ -140,12 +78,12 @@ mod tests {
             ("eth0", "taped1b6eff-a1", "br-int")
         );
         assert_eq!(eth0.mtu, Some(1450));
-        assert_eq!(eth0.addresses, ["10.77.0.148/24".parse::<IpNet>().unwrap()]);
-        assert_eq!(eth0.gateways, ["10.77.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(eth0.addresses, ["10.77.0.148/24".parse::<ipnet::IpNet>().unwrap()]);
+        assert_eq!(eth0.gateways, ["10.77.0.1".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!(eth0.routes.len(), 1);
         assert_eq!(
             eth0.dns,
-            ["10.77.0.2".parse::<IpAddr>().unwrap()],
+            ["10.77.0.2".parse::<std::net::IpAddr>().unwrap()],
             "the DHCP agent serves names when nobody else does"
         );
     }
@@ -160,7 +98,8 @@ mod tests {
             found[0]
                 .routes
                 .iter()
-                .any(|route| route.destination.to_string() == METADATA && route.via.to_string() == "10.77.0.2")
+                .any(|route| route.destination.to_string() == "169.254.169.254/32"
+                    && route.via.to_string() == "10.77.0.2")
         );
     }
 

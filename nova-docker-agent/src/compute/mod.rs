@@ -23,7 +23,6 @@ mod guest;
 pub mod identity;
 mod image;
 mod interfaces;
-mod locks;
 mod network_cache;
 mod operation;
 mod periodic;
@@ -54,16 +53,14 @@ use uuid::Uuid;
 
 pub use run::{StartError, run};
 
-use self::{error::Error, locks::InstanceLocks, tracker::ResourceTracker, waiters::PlugWaiters};
+use self::{error::Error, tracker::ResourceTracker, waiters::PlugWaiters};
 use crate::{
     cloud::{Caller, Cloud},
     conductor::Conductor,
     config::Config,
-    driver::Driver,
+    hypervisor::{Hypervisor, InstanceLocks},
     messaging::Context,
-    network::Plumber,
     objects::Instance,
-    registry::Registry,
 };
 
 /// The compute service of one host.
@@ -79,9 +76,7 @@ pub(crate) struct Compute {
     service_version: i64,
     conductor: Conductor,
     cloud: Cloud,
-    driver: Driver,
-    plumber: Plumber,
-    registry: Registry,
+    hypervisor: Hypervisor,
     tracker: ResourceTracker,
     /// Instances with an operation under way.
     locks: InstanceLocks,
@@ -92,8 +87,6 @@ pub(crate) struct Compute {
     building: Mutex<HashMap<Uuid, CancellationToken>>,
     build_slots: Semaphore,
     snapshot_slots: Semaphore,
-    /// Read while an image is pulled and not used by a container yet; written to prune.
-    images: tokio::sync::RwLock<()>,
 }
 
 /// A task state that the database must have for a save to happen; `None` is "no task".

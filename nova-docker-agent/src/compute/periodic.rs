@@ -43,7 +43,9 @@ impl Compute {
             config.heal_instance_info_cache_interval,
             |c| async move { c.heal_network_info().await },
         );
-        self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move { c.prune_images().await });
+        self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move {
+            Ok(c.hypervisor.prune_images().await?)
+        });
         let saver = self.clone();
         spawn_until(tasks, stopping, async move { saver.tracker.keep_saved(&saver.conductor, &saver.config).await });
         let reporter = self.clone();
@@ -136,18 +138,6 @@ impl Compute {
             if instance.task_state().is_none() {
                 self.refresh_network_info(instance_uuid(&instance)?).await?;
             }
-        }
-        Ok(())
-    }
-
-    /// Images that no container uses go, while none is being pulled; their layers stay in the registry's cache.
-    async fn prune_images(&self) -> Result<(), Error> {
-        let Ok(_alone) = self.images.try_write() else {
-            return Ok(());
-        };
-        let removed = self.driver.prune_images(&[]).await?;
-        if !removed.is_empty() {
-            info!(?removed, "removed images that no instance uses");
         }
         Ok(())
     }

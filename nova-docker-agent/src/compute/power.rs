@@ -33,7 +33,7 @@ impl Compute {
         let uuid = instance_uuid(instance)?;
         let was_down = self.power_state(uuid).await? == power::SHUTDOWN;
         let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
-        self.driver.stop(uuid, timeout).await?;
+        self.hypervisor.driver.stop(uuid, timeout).await?;
         let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "stopped", "task_state": null});
         let expected: &[Option<&str>] = if was_down { &[Some("powering-off"), None] } else { &[Some("powering-off")] };
         self.save(context, instance, state, Some(expected)).await
@@ -75,7 +75,7 @@ impl Compute {
     }
 
     async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
-        self.driver.stop(uuid, timeout).await?;
+        self.hypervisor.driver.stop(uuid, timeout).await?;
         self.power_on(context, uuid).await
     }
 
@@ -102,7 +102,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
-            self.driver.pause(uuid).await?;
+            self.hypervisor.driver.pause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "paused", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("pausing")])).await
         })
@@ -114,7 +114,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
-            self.driver.unpause(uuid).await?;
+            self.hypervisor.driver.unpause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("unpausing")])).await
         })
@@ -124,15 +124,12 @@ impl Compute {
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.
     pub(super) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
         let network = self.load_network_info(context, uuid).await?;
-        self.plumber.plug(uuid, &interfaces(&network)?).await?;
-        self.driver.start(uuid).await?;
-        self.driver.started_well(uuid, self.config.docker.build_grace).await?;
-        Ok(())
+        Ok(self.hypervisor.power_on(uuid, &interfaces(&network)?).await?)
     }
 
     /// Nova's power state of the container.
     pub(super) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
-        let state: Option<PowerState> = self.driver.state(uuid).await?;
+        let state: Option<PowerState> = self.hypervisor.driver.state(uuid).await?;
         Ok(power_state(state.as_ref()))
     }
 

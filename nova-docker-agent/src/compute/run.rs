@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -17,7 +16,6 @@ use super::{
     dispatch::{Dispatcher, endpoints},
     error::Error,
     identity::{self, IdentityError},
-    locks::InstanceLocks,
     tracker::{NodeNames, ResourceTracker},
     waiters::PlugWaiters,
 };
@@ -25,10 +23,8 @@ use crate::{
     cloud::{self, Cloud},
     conductor::Conductor,
     config::Config,
-    driver::{self, Driver, DriverConfig},
+    hypervisor::{self, Hypervisor, InstanceLocks},
     messaging::{self, Context, Server, Transport},
-    network::{NetworkConfig, Plumber},
-    registry::{self, Registry, RegistryConfig},
 };
 
 /// The oldest control plane that is known to work: Nova 28 (2023.2), whose instances carry `compute_id`.
@@ -47,10 +43,8 @@ pub enum StartError {
     Messaging(#[from] messaging::Error),
     #[error("cannot set up the clients of the control plane: {0}")]
     Cloud(#[from] cloud::Error),
-    #[error("cannot start the image registry: {0}")]
-    Registry(#[from] registry::Error),
-    #[error("cannot use Docker: {0}")]
-    Driver(#[from] driver::Error),
+    #[error(transparent)]
+    Hypervisor(#[from] hypervisor::StartError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(
@@ -101,7 +95,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         recovered = compute.recover() => recovered,
         () = &mut shutdown => {
             info!("stopped before every instance was looked at; the next start does");
-            compute.registry.shutdown().await;
+            compute.hypervisor.shutdown().await;
             transport.close().await;
             return Ok(());
         }
@@ -147,13 +141,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         let cloud = cloud.clone();
         async move { cloud.log_in().await }
     });
-    let driver = connect_driver(&config).await?;
-    let registry = Registry::start(RegistryConfig {
-        listen: config.docker.registry_listen,
-        cache_directory: config.docker.cache_directory.clone(),
-        cache_size: config.docker.cache_size_gb << 30,
-    })
-    .await?;
+    let hypervisor = Hypervisor::start(&config, cloud.glance.clone()).await?;
     let service = match service {
         Some(service) => {
             if let (Some(id), true) = (service.id(), service.service_version() != service_version) {
@@ -168,7 +156,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         }
     };
     let service_id = service.id().ok_or_else(|| StartError::Nova("the service's row has no id".to_owned()))?;
-    let host = driver.host().await?;
+    let host = hypervisor.driver.host().await.map_err(Error::from)?;
     let names = NodeNames { host: &config.host, node: &config.host, uuid: compute_id, service_id };
     let tracker = ResourceTracker::start(&conductor, &config, &names, host.clone()).await?;
     let compute = Compute {
@@ -179,12 +167,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         service_version,
         conductor,
         cloud,
-        driver,
-        plumber: Plumber::new(NetworkConfig {
-            ovsdb_connection: config.ovs.ovsdb_connection.clone(),
-            ..NetworkConfig::default()
-        }),
-        registry,
+        hypervisor,
         tracker,
         locks: InstanceLocks::default(),
         cache_locks: InstanceLocks::default(),
@@ -192,7 +175,6 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         building: Mutex::new(HashMap::new()),
         build_slots: slots(config.max_concurrent_builds),
         snapshot_slots: slots(config.max_concurrent_snapshots),
-        images: tokio::sync::RwLock::new(()),
         config,
     };
     compute.audit().await?;
@@ -239,26 +221,6 @@ fn node_identity(config: &Config, registered: bool) -> Result<Uuid, IdentityErro
     }
 }
 
-/// Docker may be restarting: the service waits for it rather than fail over and over.
-async fn connect_driver(config: &Config) -> Result<Driver, driver::Error> {
-    let settings = &config.docker;
-    let driver_config = DriverConfig {
-        host_url: settings.host_url.clone(),
-        runtime: settings.runtime.clone(),
-        pids_limit: i64::try_from(settings.pids_limit).unwrap_or(i64::MAX),
-        log_max_size: settings.log_max_size.clone(),
-        log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
-        inject_key: settings.inject_key,
-        ..DriverConfig::default()
-    };
-    let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();
-    (|| Driver::connect(driver_config.clone()))
-        .retry(backoff)
-        .when(|error| matches!(error, driver::Error::Unavailable { .. }))
-        .notify(|error, pause| warn!(%error, retry_in = ?pause, "waiting for Docker"))
-        .await
-}
-
 /// Takes no new work, lets what runs come to its end, and only then stops to listen for its events.
 async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, stopping: &CancellationToken) {
     let config = &compute.config;
@@ -277,5 +239,5 @@ async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, sto
     stopping.cancel();
     tasks.close();
     tasks.wait().await;
-    compute.registry.shutdown().await;
+    compute.hypervisor.shutdown().await;
 }

@@ -5,11 +5,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Compute, error::Error, guest::instance_uuid, operation::Duties};
-use crate::{
-    cloud::{Caller, glance::Patch},
-    messaging::Context,
-    objects::Instance,
-};
+use crate::{messaging::Context, objects::Instance};
 
 impl Compute {
     /// Fills the image that the API has made. On failure the image is deleted.
@@ -42,38 +38,18 @@ impl Compute {
         let [requested, taking, pending, uploading] = states;
         let power = json!({"task_state": taking, "power_state": self.power_state(uuid).await?});
         self.save(context, instance, power, Some(&[Some(requested)])).await?;
-        let snapshot = self.driver.snapshot(uuid).await?;
+        let snapshot = self.hypervisor.driver.snapshot(uuid).await?;
         self.save(context, instance, json!({"task_state": pending}), Some(&[Some(taking)])).await?;
         let caller = self.caller(context);
-        self.describe_snapshot(&caller, instance, image).await?;
+        self.hypervisor.describe_snapshot(&caller, image, instance.project_id()).await?;
         self.save(context, instance, json!({"task_state": uploading}), Some(&[Some(pending)])).await?;
-        let uploaded = self.cloud.glance.upload(&caller, image, snapshot.stream()).await;
-        // The temporary image goes in either case; the upload's failure is the one to tell.
-        let finished = snapshot.finish().await;
-        uploaded?;
-        finished?;
+        self.hypervisor.upload_snapshot(&caller, image, snapshot).await?;
         info!(%image, "the snapshot is in Glance");
         match self.save(context, instance, json!({"task_state": null}), Some(&[Some(uploading)])).await {
             // The instance was deleted during the upload; its image is whole.
             Err(error) if error.is_gone() => Ok(()),
             saved => saved,
         }
-    }
-
-    /// Without both formats Glance takes no data.
-    async fn describe_snapshot(&self, caller: &Caller, instance: &Instance, image: Uuid) -> Result<(), Error> {
-        let mut patch = vec![
-            Patch::set("container_format", "docker"),
-            Patch::set("disk_format", "raw"),
-            Patch::set("img_hv_type", "docker"),
-            Patch::set("image_location", "snapshot"),
-            Patch::set("image_state", "available"),
-        ];
-        if let Some(owner) = instance.project_id() {
-            patch.push(Patch::set("owner_id", owner));
-        }
-        self.cloud.glance.update(caller, image, &patch).await?;
-        Ok(())
     }
 
     async fn discard_snapshot(&self, context: &Context, image: Uuid) {

@@ -29,7 +29,7 @@ impl Compute {
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
         let uuid = request.uuid;
-        let _images = self.images.read().await;
+        let _images = self.hypervisor.use_images().await;
         let image_value = request.image.clone();
         // Whichever fails first stops the image; the network is never left in the middle of a request.
         let stop_pull = cancelled.child_token();
@@ -39,11 +39,10 @@ impl Compute {
         let plugged = network?;
         let lease = image?;
         let guest = guest(&request.instance, &image_value, self.compute_id)?;
-        self.driver.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
+        self.hypervisor.driver.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
         drop(lease);
         self.await_plugged(uuid, plugged.wait, cancelled).await?;
-        self.driver.start(uuid).await?;
-        self.driver.started_well(uuid, self.config.docker.build_grace).await?;
+        self.hypervisor.start_guest(uuid).await?;
         info!("the container runs");
         Ok(())
     }
@@ -60,7 +59,7 @@ impl Compute {
         let uuid = request.uuid;
         // Both to their ends: a plug that is dropped half-way could finish after the build was undone.
         let (plugged, prepared) =
-            tokio::join!(self.plumber.plug(uuid, &interfaces), self.prepare_block_devices(context, request));
+            tokio::join!(self.hypervisor.plumber.plug(uuid, &interfaces), self.prepare_block_devices(context, request));
         plugged?;
         prepared?;
         Ok(Plugged { interfaces, wait })

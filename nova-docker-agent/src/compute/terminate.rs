@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::{Compute, error::Error, guest::instance_uuid, now, operation::Duties};
 use crate::{messaging::Context, objects::Instance};
@@ -26,7 +25,7 @@ impl Compute {
     /// The deletion itself, also for instances whose deletion was interrupted by a restart.
     pub(super) async fn delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
-        self.remove_guest(uuid).await?;
+        self.hypervisor.remove(uuid).await?;
         // Only now: a port that is given back may be given to somebody else.
         self.release_network(context, uuid, &instance).await?;
         let deleted = json!({"vm_state": "deleted", "task_state": null, "power_state": 0, "terminated_at": now()});
@@ -48,19 +47,6 @@ impl Compute {
         self.conductor.destroy_instance(context, &id, row, instance.host()).await?;
         info!("deleted");
         Ok(())
-    }
-
-    /// Container, namespace and switch ports; what is absent is fine.
-    ///
-    /// # Errors
-    /// Everything was tried; the first failure, with the second if there were two.
-    pub(super) async fn remove_guest(&self, uuid: Uuid) -> Result<(), Error> {
-        let container = self.driver.remove(uuid).await.map_err(Error::from);
-        let network = self.plumber.unplug(uuid, &[]).await.map_err(Error::from);
-        match (container, network) {
-            (Err(error), Err(cleanup)) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),
-            (container, network) => container.and(network),
-        }
     }
 
     async fn forget_in_schedulers(&self, uuid: &str) {

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::settings::Settings;
 use super::spelling::closest;
 use super::table::{self, HostDefaults};
-use super::{Config, DockerConfig, LogConfig, OvsConfig, RunningDeletedAction};
+use super::{Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, OvsConfig, RunningDeletedAction};
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
 
@@ -72,6 +72,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         default_availability_zone: reader.string("DEFAULT", "default_availability_zone"),
         cloud,
         docker: docker(reader)?,
+        grpc: grpc(reader)?,
         ovs: OvsConfig { ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection") },
         log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
     })
@@ -172,6 +173,27 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         log_max_files: reader.number("docker", "log_max_files"),
         inject_key: reader.flag("docker", "inject_key"),
     })
+}
+
+fn grpc(reader: &mut Reader) -> Option<GrpcConfig> {
+    const SECTION: &str = "docker_grpc";
+    let listen = GrpcListen::parse(&reader.text(SECTION, "listen")?)?;
+    let [certificate, key, client_ca] =
+        ["tls_certificate", "tls_key", "tls_client_ca"].map(|option| reader.path(SECTION, option));
+    if let GrpcListen::Tcp(_) = listen {
+        for (option, file) in [("tls_certificate", &certificate), ("tls_key", &key), ("tls_client_ca", &client_ca)] {
+            if file.is_none() {
+                reader.missing(SECTION, option, "a file, since listen is an https address");
+            }
+        }
+    }
+    let tls = match (certificate, key, client_ca) {
+        (Some(certificate), Some(key), Some(client_ca)) => Some(GrpcTls { certificate, key, client_ca }),
+        _ => None,
+    };
+    let socket_user = reader.text(SECTION, "socket_user").filter(|user| !user.is_empty());
+    let max_concurrent_requests = reader.number(SECTION, "max_concurrent_requests");
+    Some(GrpcConfig { listen, socket_user, tls, max_concurrent_requests })
 }
 
 fn running_deleted_action(reader: &Reader) -> RunningDeletedAction {

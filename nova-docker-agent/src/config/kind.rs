@@ -29,6 +29,8 @@ pub(super) enum Kind {
     DockerUrl,
     /// `unix:PATH`, `tcp:HOST:PORT`: how OVSDB is reached.
     OvsdbUrl,
+    /// `unix:///PATH`, `https://ADDRESS:PORT`: where the second door is.
+    GrpcUrl,
 }
 
 pub(super) const TRUE: [&str; 4] = ["true", "1", "on", "yes"];
@@ -86,6 +88,10 @@ impl Kind {
                     Err("dockerd's address, such as unix:///var/run/docker.sock or tcp://127.0.0.1:2375".into())
                 }
             }
+            Self::GrpcUrl => match super::GrpcListen::parse(text) {
+                Some(_) => Ok(()),
+                None => Err("unix:///PATH of a socket, or https://ADDRESS:PORT with an IP address".into()),
+            },
             Self::OvsdbUrl => {
                 let good = match text.split_once(':') {
                     Some(("unix", path)) => path.starts_with('/'),

@@ -1,6 +1,7 @@
 //! The operator's nova.conf, typed and validated.
 //!
-//! The same sections and option names that nova-compute reads, with oslo.config's rules for the files, and `[docker]` for our own.
+//! The same sections and option names that nova-compute reads, with oslo.config's rules for the files, and `[docker]` and
+//! `[docker_grpc]` for our own.
 //! Everything wrong is reported at once, before anything is opened. Sections and options that nobody here reads are ignored (the file
 //! is shared with other services), except in `[docker]`, where they are mistakes.
 //!
@@ -87,6 +88,7 @@ pub struct Config {
     /// `[service_user]`, `[placement]`, `[neutron]`, `[glance]`.
     pub cloud: CloudConfig,
     pub docker: DockerConfig,
+    pub grpc: GrpcConfig,
     pub ovs: OvsConfig,
     pub log: LogConfig,
 }
@@ -121,6 +123,44 @@ pub struct DockerConfig {
     pub log_max_files: u64,
     /// Write the key pair's public key into the container's `authorized_keys`.
     pub inject_key: bool,
+}
+
+/// `[docker_grpc]`: the second door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcConfig {
+    pub listen: GrpcListen,
+    /// Who may use the socket besides root and the agent's own user.
+    pub socket_user: Option<String>,
+    /// Needed for an https address: certificate chain, its key, and the authority of the clients' certificates.
+    pub tls: Option<GrpcTls>,
+    pub max_concurrent_requests: usize,
+}
+
+/// Files (PEM) of the second door's mutual TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: PathBuf,
+}
+
+/// Where the second door listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrpcListen {
+    Unix(PathBuf),
+    /// With mutual TLS.
+    Tcp(SocketAddr),
+}
+
+impl GrpcListen {
+    /// `unix:///PATH` or `https://ADDRESS:PORT`; None for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim().split_once("://")? {
+            ("unix", path) if path.starts_with('/') && path.len() > 1 => Some(Self::Unix(path.into())),
+            ("https", address) => address.parse().ok().map(Self::Tcp),
+            _ => None,
+        }
+    }
 }
 
 /// `[os_vif_ovs]`, as os-vif has it.

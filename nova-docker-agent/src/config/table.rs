@@ -58,6 +58,7 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
     specs.extend(periodic());
     specs.extend(rabbit());
     specs.extend(docker());
+    specs.extend(docker_grpc());
     specs.push(
         Spec::new("service_user", "send_service_user_token", Kind::Bool, "Send the agent's token along with a user's.")
             .or("false"),
@@ -185,6 +186,21 @@ fn rabbit() -> Vec<Spec> {
         spec("ssl_ca_file", Kind::Text, "PEM file of authorities.").aliases(&["kombu_ssl_ca_certs"]),
         spec("ssl_cert_file", Kind::Text, "PEM file of a client certificate.").aliases(&["kombu_ssl_certfile"]),
         spec("ssl_key_file", Kind::Text, "PEM file of its key.").aliases(&["kombu_ssl_keyfile"]),
+    ]
+}
+
+/// The second door. The virt driver reads options of its own in this section.
+fn docker_grpc() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("docker_grpc", name, kind, help);
+    vec![
+        spec("listen", Kind::GrpcUrl, "Where serve-driver listens: unix:///PATH or https://ADDRESS:PORT.")
+            .or("unix:///run/nova-docker-agent/driver.sock"),
+        spec("socket_user", Kind::Text, "User who may use the socket besides root and the agent's own."),
+        spec("tls_certificate", Kind::Text, "Certificate chain (PEM) of an https address."),
+        spec("tls_key", Kind::Text, "Private key (PEM) of the certificate."),
+        spec("tls_client_ca", Kind::Text, "Authority (PEM) that must have signed the clients' certificates."),
+        spec("max_concurrent_requests", Kind::Int { min: 1, max: 10_000 }, "Calls at a time; more of them wait.")
+            .or("64"),
     ]
 }
 

@@ -241,3 +241,17 @@ fn the_listing_of_secrets_apart_is_a_configuration_of_the_same_meaning() {
     assert_eq!((again.docker.pids_limit, again.host), (99, config.host));
     assert_eq!(again.config_directories, [file.path().parent().unwrap()]);
 }
+
+#[test]
+fn the_second_door_is_a_socket_unless_an_address_has_all_that_mutual_tls_needs() {
+    let config = good(&[]);
+    assert_eq!(config.grpc.listen, GrpcListen::Unix("/run/nova-docker-agent/driver.sock".into()));
+    let report = only_error(&[
+        (("docker_grpc", "listen"), "https://127.0.0.1:7400"),
+        (("docker_grpc", "tls_certificate"), "/c.pem"),
+        (("docker_grpc", "tls_key"), "/k.pem"),
+    ]);
+    assert!(report.starts_with("[docker_grpc] tls_client_ca is not set"), "{report}");
+    let report = only_error(&[(("docker_grpc", "listen"), "http://127.0.0.1:7400")]);
+    assert!(report.contains("https://ADDRESS:PORT"), "{report}");
+}

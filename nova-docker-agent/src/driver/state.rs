@@ -17,6 +17,8 @@ pub(super) struct Found {
     pub(super) state: PowerState,
     /// The configured count of interfaces.
     pub(super) interfaces: usize,
+    /// Identity of the compute service that created it.
+    compute_id: String,
     /// ID of its image.
     pub(super) image: String,
     /// `NAME=value` of each variable, the image's among them.
@@ -27,6 +29,12 @@ impl Driver {
     /// What the container is doing; none when there is no container.
     pub async fn state(&self, uuid: Uuid) -> Result<Option<PowerState>, Error> {
         Ok(self.find(uuid).await?.map(|found| found.state))
+    }
+
+    /// The container of one instance; none when there is no container.
+    pub async fn summary(&self, uuid: Uuid) -> Result<Option<GuestSummary>, Error> {
+        let found = self.find(uuid).await?;
+        Ok(found.map(|found| GuestSummary { uuid, state: found.state, compute_id: found.compute_id }))
     }
 
     /// Every container with our label, from Docker's list alone: a container that was killed for memory shows as stopped
@@ -60,6 +68,7 @@ impl Driver {
             id,
             state: power_state(&state),
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
+            compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
             image: details.image.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),
         }))

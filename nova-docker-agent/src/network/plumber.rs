@@ -105,10 +105,31 @@ impl Plumber {
         if failures.is_empty() { Ok(()) } else { Err(Error::Incomplete { instance, failures }) }
     }
 
+    /// The name that an interface has in the instance's namespace, or would get: the first free one.
+    pub async fn name_for(&self, instance: Uuid, devname: &str) -> Result<String, Error> {
+        let host = Links::of_host()?;
+        let guest = Links::of_namespace(&Self::namespace_path(instance)).await?;
+        let outer = host.find(devname).await?;
+        for number in 0.. {
+            let name = format!("eth{number}");
+            match (guest.find(&name).await?, &outer) {
+                (None, _) => return Ok(name),
+                (Some(inner), Some(outer)) if outer.peer == Some(inner.index) => return Ok(name),
+                _ => {}
+            }
+        }
+        Err(Error::Unusable { devname: devname.to_owned(), reason: "there is no name left for it".to_owned() })
+    }
+
     /// Removes one interface of an instance, by its host side; one that is absent is no failure.
     pub async fn unplug_port(&self, devname: &str) -> Result<(), Error> {
         self.ovs.delete_ports(&[devname.to_owned()]).await?;
         Links::of_host()?.delete(devname).await
+    }
+
+    /// Whether Open vSwitch has the host side `devname` as a port of this instance.
+    pub async fn is_plugged(&self, instance: Uuid, devname: &str) -> Result<bool, Error> {
+        Ok(self.ovs.ports_of(instance).await?.iter().any(|port| port == devname))
     }
 
     /// Every instance that has a namespace or an Open vSwitch port of ours on this host.

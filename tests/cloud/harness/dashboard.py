@@ -138,6 +138,8 @@ class Dashboard:
         self._page.locator(".modal-dialog input#id_name, .modal-dialog input[name=name]").fill(snapshot)
         self.picture("snapshot")
         self._page.locator(".modal-dialog .btn-primary").last.click()
+        # The dashboard goes there by itself; to go elsewhere meanwhile would break that off.
+        self._page.wait_for_url("**/project/images**", wait_until="networkidle")
 
     def wait_image(self, name: str, status: str = "Active", seconds: float = 60) -> None:
         """Wait until the table under Images shows it."""

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// Locks by instance uuid, made when first asked for and forgotten with their last holder.
 #[derive(Default)]
-pub(crate) struct InstanceLocks {
+pub struct InstanceLocks {
     locks: Mutex<HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>>,
 }
 

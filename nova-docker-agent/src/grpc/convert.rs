@@ -1,0 +1,198 @@
+//! From the contract's messages to the core's words, and back.
+
+use nova_docker_proto::v1;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::status::invalid;
+use crate::{
+    driver::{self, Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey},
+    hypervisor::{self, Port, Subnet},
+    network::Interface,
+    registry::ImageDescriptor,
+};
+
+/// The image property that replaces the image's command.
+const COMMAND_LINE: &str = "os_command_line";
+
+pub(super) fn uuid(field: &str, text: &str) -> Result<Uuid, Status> {
+    Uuid::parse_str(text).map_err(|_| invalid(field, format_args!("{text:?} is not a UUID")))
+}
+
+pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status> {
+    for (field, amount) in [("guest.vcpus", u64::from(guest.vcpus)), ("guest.memory_mib", guest.memory_mib)] {
+        if amount == 0 {
+            return Err(invalid(field, "must be at least 1"));
+        }
+    }
+    Ok(Guest {
+        uuid: uuid("guest.guest_id", &guest.guest_id)?,
+        name: guest.name,
+        hostname: guest.hostname,
+        project_id: guest.project_id,
+        user_id: guest.user_id,
+        vcpus: guest.vcpus,
+        memory_mb: guest.memory_mib,
+        root_gb: guest.root_gib,
+        swap_mb: guest.swap_mib,
+        command: command(image)?,
+        environment: guest.environment.into_iter().collect(),
+        extra_specs: guest.extra_specs.into_iter().collect(),
+        key: guest.key.map(|key| PublicKey { name: key.name, data: key.data }),
+        created_by: guest.owner,
+    })
+}
+
+fn command(image: &v1::Image) -> Result<Option<Vec<String>>, Status> {
+    let line = image.properties.get(COMMAND_LINE).map(|line| line.trim()).unwrap_or_default();
+    if line.is_empty() {
+        return Ok(None);
+    }
+    driver::split_command(line).map(Some).map_err(|error| invalid("image.properties", error))
+}
+
+pub(super) fn image(image: &v1::Image) -> Result<ImageDescriptor, Status> {
+    Ok(ImageDescriptor {
+        id: uuid("image.image_id", &image.image_id)?,
+        name: (!image.name.is_empty()).then(|| image.name.clone()),
+        size: image.size,
+        container_format: image.container_format.clone(),
+        disk_format: image.disk_format.clone(),
+        content_hash: image.content_hash.clone(),
+    })
+}
+
+pub(super) fn interfaces(guest: Uuid, interfaces: Vec<v1::Interface>) -> Result<Vec<Interface>, Status> {
+    let ports = interfaces.into_iter().map(port).collect::<Result<Vec<_>, _>>()?;
+    hypervisor::interfaces(&ports).map_err(|error| super::status::failure(&error, guest, None))
+}
+
+fn port(interface: v1::Interface) -> Result<Port, Status> {
+    let mtu = interface.mtu.filter(|mtu| *mtu > 0);
+    Ok(Port {
+        id: uuid("interface.port_id", &interface.port_id)?,
+        mac: interface.mac_address,
+        vif_type: (!interface.vif_type.is_empty()).then_some(interface.vif_type),
+        hybrid_plug: interface.hybrid_plug,
+        devname: interface.device_name,
+        bridge: Some(interface.bridge),
+        mtu,
+        subnets: interface.subnets.into_iter().map(subnet).collect(),
+    })
+}
+
+fn subnet(subnet: v1::Subnet) -> Subnet {
+    Subnet {
+        cidr: subnet.cidr,
+        addresses: subnet.addresses,
+        gateway: subnet.gateway,
+        dns: subnet.dns_servers,
+        dhcp_server: subnet.dhcp_server,
+        routes: subnet.routes.into_iter().map(|route| (route.destination, route.via)).collect(),
+    }
+}
+
+/// Absent and negative durations are zero.
+pub(super) fn duration(duration: Option<prost_types::Duration>) -> std::time::Duration {
+    duration.and_then(|duration| duration.try_into().ok()).unwrap_or_default()
+}
+
+pub(super) fn guest_state(guest: &GuestSummary) -> v1::GuestState {
+    let (power_state, exit_code) = power_state(guest.state);
+    v1::GuestState {
+        guest_id: guest.uuid.to_string(),
+        power_state: power_state.into(),
+        exit_code,
+        owner: guest.compute_id.clone(),
+    }
+}
+
+fn power_state(state: PowerState) -> (v1::PowerState, Option<i32>) {
+    let code = |code: i64| i32::try_from(code).ok();
+    match state {
+        PowerState::Created => (v1::PowerState::Created, None),
+        PowerState::Running => (v1::PowerState::Running, None),
+        PowerState::Paused => (v1::PowerState::Paused, None),
+        PowerState::Stopped { exit_code } => (v1::PowerState::Stopped, code(exit_code)),
+        PowerState::Crashed { exit_code, .. } => (v1::PowerState::Crashed, code(exit_code)),
+    }
+}
+
+pub(super) fn resources(host: HostResources) -> v1::HostResources {
+    let seconds = i64::try_from(host.uptime).unwrap_or(i64::MAX);
+    v1::HostResources {
+        vcpus: host.vcpus,
+        memory_mib: host.memory_mb,
+        memory_used_mib: host.memory_used_mb,
+        disk_gib: host.disk_gb,
+        disk_used_gib: host.disk_used_gb,
+        docker_version: host.docker_version,
+        api_version: host.api_version,
+        storage_driver: host.storage_driver,
+        quota_enforced: host.quota_enforced,
+        architecture: host.arch,
+        kernel: host.kernel,
+        uptime: Some(prost_types::Duration { seconds, nanos: 0 }),
+        load_average: host.load.to_vec(),
+        traits: vec![hypervisor::TRAIT.to_owned()],
+    }
+}
+
+pub(super) fn event(event: Event) -> v1::WatchEventsResponse {
+    use v1::watch_events_response::Event as Sent;
+    let host = |kind: v1::HostEventKind, message: &str| {
+        Sent::Host(v1::HostEvent { kind: kind.into(), message: message.to_owned() })
+    };
+    let event = match event {
+        Event::Guest { uuid, kind } => {
+            let kind = match kind {
+                EventKind::Started => v1::GuestEventKind::Started,
+                EventKind::Died { .. } => v1::GuestEventKind::Stopped,
+                EventKind::Paused => v1::GuestEventKind::Paused,
+                EventKind::Unpaused => v1::GuestEventKind::Resumed,
+                EventKind::Destroyed => v1::GuestEventKind::Deleted,
+            };
+            Sent::Guest(v1::GuestEvent { guest_id: uuid.to_string(), kind: kind.into() })
+        }
+        Event::DockerLost => host(v1::HostEventKind::DockerLost, "Docker does not answer on this host"),
+        Event::DockerBack => host(v1::HostEventKind::DockerBack, "Docker answers again"),
+    };
+    v1::WatchEventsResponse { event: Some(event) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> v1::Guest {
+        v1::Guest { guest_id: Uuid::nil().to_string(), vcpus: 1, memory_mib: 64, ..v1::Guest::default() }
+    }
+
+    #[test]
+    fn a_field_that_has_no_meaning_is_named() {
+        let none = v1::Image::default();
+        let refused = |guest| super::guest(guest, &none).unwrap_err().message().to_owned();
+        assert!(refused(v1::Guest { guest_id: "7".into(), ..message() }).starts_with("guest.guest_id: \"7\""));
+        assert!(refused(v1::Guest { memory_mib: 0, ..message() }).starts_with("guest.memory_mib"));
+        assert!(super::guest(message(), &none).is_ok());
+    }
+
+    #[test]
+    fn the_command_line_property_replaces_the_command() {
+        let with = |line: &str| v1::Image {
+            properties: [(COMMAND_LINE.to_owned(), line.to_owned())].into(),
+            ..v1::Image::default()
+        };
+        let command = |line| super::guest(message(), &with(line)).map(|guest| guest.command);
+        assert_eq!(command("sh -c 'a b'").unwrap(), Some(vec!["sh".into(), "-c".into(), "a b".into()]));
+        assert_eq!(command(" ").unwrap(), None);
+        assert!(command("sh 'open").is_err());
+    }
+
+    #[test]
+    fn a_duration_that_is_absent_or_negative_is_no_time() {
+        assert!(duration(None).is_zero());
+        assert!(duration(Some(prost_types::Duration { seconds: -1, nanos: 0 })).is_zero());
+        assert_eq!(duration(Some(prost_types::Duration { seconds: 2, nanos: 0 })).as_secs(), 2);
+    }
+}

@@ -1,0 +1,117 @@
+//! `CreateGuest`: image and network at the same time, then the container; or nothing at all.
+
+use std::sync::Arc;
+
+use futures::{SinkExt as _, channel::mpsc};
+use nova_docker_proto::v1;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::{info, warn};
+
+use super::{
+    convert,
+    status::{cancelled, failure},
+};
+use crate::{
+    cloud::Caller,
+    driver::Guest,
+    hypervisor::{Hypervisor, check_status},
+    network::Interface,
+    registry::ImageDescriptor,
+};
+
+/// A checked request.
+pub(super) struct Creation {
+    pub(super) guest: Guest,
+    image: ImageDescriptor,
+    interfaces: Vec<Interface>,
+    pub(super) caller: Caller,
+}
+
+/// Where progress is told. A caller that does not listen any more has cancelled.
+pub(super) type Progress = mpsc::Sender<Result<v1::CreateGuestResponse, Status>>;
+
+impl Creation {
+    pub(super) fn new(request: v1::CreateGuestRequest, caller: Caller) -> Result<Self, Status> {
+        let guest = request.guest.ok_or_else(|| super::status::invalid("guest", "is missing"))?;
+        let image = request.image.ok_or_else(|| super::status::invalid("image", "is missing"))?;
+        let descriptor = convert::image(&image)?;
+        let guest = convert::guest(guest, &image)?;
+        check_status(descriptor.id, &image.status).map_err(|error| failure(&error, guest.uuid, Some(descriptor.id)))?;
+        let interfaces = convert::interfaces(guest.uuid, request.interfaces)?;
+        Ok(Self { guest, image: descriptor, interfaces, caller })
+    }
+
+    /// Creates the guest. What was made before a failure is removed again; a guest that was there before stays.
+    pub(super) async fn run(
+        self,
+        hypervisor: Arc<Hypervisor>,
+        mut progress: Progress,
+        stop: CancellationToken,
+    ) -> Result<(), Status> {
+        let (uuid, image) = (self.guest.uuid, self.image.id);
+        let of_guest = |error| failure(&error, uuid, Some(image));
+        let there = hypervisor.driver.state(uuid).await.map_err(|error| failure(&error.into(), uuid, None))?;
+        if there.is_some() {
+            info!("the guest is there already");
+            hypervisor.plumber.plug(uuid, &self.interfaces).await.map_err(|error| of_guest(error.into()))?;
+            tell(&mut progress, v1::CreateStage::NetworkPlugged).await;
+            return Ok(());
+        }
+        let created = self.create(&hypervisor, progress, &stop).await;
+        if created.is_err()
+            && let Err(error) = hypervisor.remove(uuid).await
+        {
+            warn!(%error, "not everything of the guest that was not made is gone");
+        }
+        created
+    }
+
+    async fn create(
+        &self,
+        hypervisor: &Hypervisor,
+        progress: Progress,
+        stop: &CancellationToken,
+    ) -> Result<(), Status> {
+        let (uuid, image) = (self.guest.uuid, self.image.id);
+        let of_guest = |error| failure(&error, uuid, Some(image));
+        let _images = hypervisor.use_images().await;
+        let (mut pulled, mut plugged) = (progress.clone(), progress);
+        let stop_pull = stop.child_token();
+        // Whichever fails first stops the image; plugging always comes to its end, or it could finish after it was undone.
+        let (lease, network) = tokio::join!(
+            async {
+                let lease = tokio::select! {
+                    () = stop_pull.cancelled() => return Err(cancelled()),
+                    lease = hypervisor.pull(self.caller.clone(), &self.image) => lease.map_err(of_guest)?,
+                };
+                tell(&mut pulled, v1::CreateStage::ImagePulled).await;
+                Ok(lease)
+            },
+            async {
+                let network = hypervisor.plumber.plug(uuid, &self.interfaces).await;
+                match network {
+                    Ok(()) => tell(&mut plugged, v1::CreateStage::NetworkPlugged).await,
+                    Err(_) => stop_pull.cancel(),
+                }
+                network.map_err(|error| of_guest(error.into()))
+            }
+        );
+        network?;
+        let lease = lease?;
+        if stop.is_cancelled() {
+            return Err(cancelled());
+        }
+        let created = hypervisor.driver.create(&self.guest, &lease.reference.name, &self.interfaces).await;
+        created.map_err(|error| of_guest(error.into()))?;
+        if stop.is_cancelled() { Err(cancelled()) } else { Ok(()) }
+    }
+}
+
+/// A caller who is gone is noticed by the token, not here.
+pub(super) async fn tell(progress: &mut Progress, stage: v1::CreateStage) {
+    let sent = progress.send(Ok(v1::CreateGuestResponse { stage: stage.into() })).await;
+    if sent.is_err() {
+        tracing::debug!(?stage, "nobody listens");
+    }
+}

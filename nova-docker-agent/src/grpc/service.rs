@@ -1,0 +1,346 @@
+//! The calls of `nova_docker.v1.DriverService`.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::{SinkExt as _, Stream, StreamExt as _, channel::mpsc, stream};
+use nova_docker_proto::{REVISION, v1, v1::driver_service_server};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tracing::{Instrument as _, info, info_span, warn};
+use uuid::Uuid;
+
+use super::{
+    convert, create, request,
+    snapshot::{self, Capture},
+    status::{failure, guest_not_found, invalid, stopping, version_unsupported},
+};
+use crate::{
+    driver,
+    hypervisor::{CAPABILITIES, Error, Hypervisor, InstanceLocks},
+};
+
+/// The oldest client that is served.
+const OLDEST_REVISION: u32 = 1;
+/// Bytes of a console in one message.
+const CONSOLE_CHUNK: usize = 64 * 1024;
+/// Messages of progress that may wait for a slow caller.
+const PROGRESS: usize = 8;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service. Work outlives the call that asked for it: a caller that goes away in the middle leaves nothing half-done.
+pub(super) struct DriverService {
+    hypervisor: Arc<Hypervisor>,
+    locks: Arc<InstanceLocks>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl DriverService {
+    pub(super) fn new(hypervisor: Arc<Hypervisor>, tasks: TaskTracker, stopping: CancellationToken) -> Self {
+        Self { hypervisor, locks: Arc::default(), tasks, stopping }
+    }
+
+    /// Runs a change of one guest, alone, to its end.
+    async fn change<T, W>(
+        &self,
+        name: &'static str,
+        metadata: &MetadataMap,
+        guest: Uuid,
+        work: impl FnOnce(Arc<Hypervisor>) -> W + Send + 'static,
+    ) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send,
+    {
+        let span = info_span!("operation", name, instance = %guest, request_id = request::request_id(metadata));
+        let (hypervisor, locks) = (self.hypervisor.clone(), self.locks.clone());
+        let task = async move {
+            let _lock = locks.lock(guest).await;
+            info!("started");
+            let result = work(hypervisor).await.map_err(|error| failure(&error, guest, None));
+            report(&result);
+            result
+        };
+        let task = self.tasks.spawn(task.instrument(span));
+        task.await.map_err(|_| stopping())?
+    }
+
+    /// Runs long work on one guest, alone, and streams its progress; ends it when nobody listens any more.
+    fn stream<T, W>(
+        &self,
+        name: &'static str,
+        request_id: String,
+        guest: Uuid,
+        work: impl FnOnce(Arc<Hypervisor>, mpsc::Sender<Result<T, Status>>, CancellationToken) -> W + Send + 'static,
+    ) -> Response<Answers<T>>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Status>> + Send,
+    {
+        let span = info_span!("operation", name, instance = %guest, request_id);
+        let (mut sender, receiver) = mpsc::channel(PROGRESS);
+        let stop = CancellationToken::new();
+        let listening = stop.clone().drop_guard();
+        let (hypervisor, locks) = (self.hypervisor.clone(), self.locks.clone());
+        let task = async move {
+            let _lock = locks.lock(guest).await;
+            info!("started");
+            let result = work(hypervisor, sender.clone(), stop).await;
+            report(&result);
+            if sender.send(result).await.is_err() {
+                info!("the caller is gone");
+            }
+        };
+        self.tasks.spawn(task.instrument(span));
+        Response::new(while_listening(receiver, listening))
+    }
+}
+
+fn report<T>(result: &Result<T, Status>) {
+    match result {
+        Ok(_) => info!("finished"),
+        Err(status) => warn!(code = ?status.code(), "failed: {}", status.message()),
+    }
+}
+
+fn while_listening<T: Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>>, listening: DropGuard) -> Answers<T> {
+    stream::unfold((receiver, listening), |(mut receiver, listening)| async move {
+        receiver.next().await.map(|answer| (answer, (receiver, listening)))
+    })
+    .boxed()
+}
+
+#[tonic::async_trait]
+impl driver_service_server::DriverService for DriverService {
+    type CreateGuestStream = Answers<v1::CreateGuestResponse>;
+    type SnapshotGuestStream = Answers<v1::SnapshotGuestResponse>;
+    type GetConsoleOutputStream = Answers<v1::GetConsoleOutputResponse>;
+    type WatchEventsStream = Answers<v1::WatchEventsResponse>;
+
+    async fn get_server_info(
+        &self,
+        request: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        let v1::GetServerInfoRequest { client, revision, oldest_revision } = request.into_inner();
+        let agent_version = env!("CARGO_PKG_VERSION");
+        if revision < OLDEST_REVISION || oldest_revision > REVISION {
+            let who = if revision < OLDEST_REVISION { "client" } else { "agent" };
+            let message = format!(
+                "client {client:?} speaks revisions {oldest_revision} to {revision} of nova_docker.v1, and agent \
+                 {agent_version} speaks {OLDEST_REVISION} to {REVISION}; upgrade the {who}"
+            );
+            warn!("{message}");
+            return Err(version_unsupported(message, REVISION, OLDEST_REVISION));
+        }
+        info!(client, revision, "a client asks for this service");
+        Ok(Response::new(v1::GetServerInfoResponse {
+            agent_version: agent_version.to_owned(),
+            revision: REVISION,
+            oldest_revision: OLDEST_REVISION,
+            capabilities: CAPABILITIES.iter().map(|(name, has)| ((*name).to_owned(), *has)).collect(),
+            hypervisor_type: "docker".to_owned(),
+        }))
+    }
+
+    async fn get_host_resources(
+        &self,
+        _: Request<v1::GetHostResourcesRequest>,
+    ) -> Result<Response<v1::GetHostResourcesResponse>, Status> {
+        let host = self.hypervisor.driver.host().await.map_err(of_host)?;
+        Ok(Response::new(v1::GetHostResourcesResponse { resources: Some(convert::resources(host)) }))
+    }
+
+    async fn list_guests(&self, _: Request<v1::ListGuestsRequest>) -> Result<Response<v1::ListGuestsResponse>, Status> {
+        let guests = self.hypervisor.driver.list().await.map_err(of_host)?;
+        Ok(Response::new(v1::ListGuestsResponse { guests: guests.iter().map(convert::guest_state).collect() }))
+    }
+
+    async fn get_guest(&self, request: Request<v1::GetGuestRequest>) -> Result<Response<v1::GetGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        let found = self.hypervisor.driver.summary(guest).await;
+        let found = found.map_err(|error| failure(&error.into(), guest, None))?;
+        let found = found.ok_or_else(|| guest_not_found(guest))?;
+        Ok(Response::new(v1::GetGuestResponse { guest: Some(convert::guest_state(&found)) }))
+    }
+
+    async fn create_guest(
+        &self,
+        request: Request<v1::CreateGuestRequest>,
+    ) -> Result<Response<Self::CreateGuestStream>, Status> {
+        let caller = request::caller(request.metadata());
+        let creation = create::Creation::new(request.into_inner(), caller)?;
+        let (guest, id) = (creation.guest.uuid, creation.caller.request_id.clone());
+        Ok(self.stream("create_guest", id, guest, async move |hypervisor, progress, stop| {
+            creation.run(hypervisor, progress, stop).await?;
+            Ok(v1::CreateGuestResponse { stage: v1::CreateStage::Ready.into() })
+        }))
+    }
+
+    async fn start_guest(
+        &self,
+        request: Request<v1::StartGuestRequest>,
+    ) -> Result<Response<v1::StartGuestResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let interfaces = convert::interfaces(guest, request.interfaces)?;
+        self.change("start_guest", &metadata, guest, async move |h| h.power_on(guest, &interfaces).await).await?;
+        Ok(Response::new(v1::StartGuestResponse {}))
+    }
+
+    async fn stop_guest(
+        &self,
+        request: Request<v1::StopGuestRequest>,
+    ) -> Result<Response<v1::StopGuestResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let timeout = convert::duration(request.timeout);
+        self.change("stop_guest", &metadata, guest, async move |h| Ok(h.driver.stop(guest, timeout).await?)).await?;
+        Ok(Response::new(v1::StopGuestResponse {}))
+    }
+
+    async fn reboot_guest(
+        &self,
+        request: Request<v1::RebootGuestRequest>,
+    ) -> Result<Response<v1::RebootGuestResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let interfaces = convert::interfaces(guest, request.interfaces)?;
+        let timeout = convert::duration(request.timeout);
+        let reboot = async move |h: Arc<Hypervisor>| {
+            h.driver.stop(guest, timeout).await?;
+            h.power_on(guest, &interfaces).await
+        };
+        self.change("reboot_guest", &metadata, guest, reboot).await?;
+        Ok(Response::new(v1::RebootGuestResponse {}))
+    }
+
+    async fn pause_guest(
+        &self,
+        request: Request<v1::PauseGuestRequest>,
+    ) -> Result<Response<v1::PauseGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        self.change("pause_guest", request.metadata(), guest, async move |h| Ok(h.driver.pause(guest).await?)).await?;
+        Ok(Response::new(v1::PauseGuestResponse {}))
+    }
+
+    async fn unpause_guest(
+        &self,
+        request: Request<v1::UnpauseGuestRequest>,
+    ) -> Result<Response<v1::UnpauseGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        let unpause = async move |h: Arc<Hypervisor>| Ok(h.driver.unpause(guest).await?);
+        self.change("unpause_guest", request.metadata(), guest, unpause).await?;
+        Ok(Response::new(v1::UnpauseGuestResponse {}))
+    }
+
+    async fn delete_guest(
+        &self,
+        request: Request<v1::DeleteGuestRequest>,
+    ) -> Result<Response<v1::DeleteGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        self.change("delete_guest", request.metadata(), guest, async move |h| h.remove(guest).await).await?;
+        Ok(Response::new(v1::DeleteGuestResponse {}))
+    }
+
+    async fn snapshot_guest(
+        &self,
+        request: Request<v1::SnapshotGuestRequest>,
+    ) -> Result<Response<Self::SnapshotGuestStream>, Status> {
+        let caller = request::caller(request.metadata());
+        let capture = Capture::new(request.into_inner(), caller)?;
+        let (guest, id) = (capture.guest, capture.caller.request_id.clone());
+        Ok(self.stream("snapshot_guest", id, guest, async move |hypervisor, progress: snapshot::Progress, stop| {
+            capture.run(hypervisor, progress, stop).await?;
+            Ok(v1::SnapshotGuestResponse { stage: v1::SnapshotStage::Uploaded.into() })
+        }))
+    }
+
+    async fn get_console_output(
+        &self,
+        request: Request<v1::GetConsoleOutputRequest>,
+    ) -> Result<Response<Self::GetConsoleOutputStream>, Status> {
+        let request = request.into_inner();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let lines = request.tail_lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
+        if lines == Some(0) {
+            return Ok(Response::new(stream::empty().boxed()));
+        }
+        let text = self.hypervisor.driver.console(guest, lines).await;
+        let bytes = Bytes::from(text.map_err(|error| failure(&error.into(), guest, None))?);
+        let starts = (0..bytes.len()).step_by(CONSOLE_CHUNK);
+        let chunks: Vec<_> = starts
+            .map(|start| {
+                let chunk = bytes.slice(start..bytes.len().min(start + CONSOLE_CHUNK)).to_vec();
+                Ok(v1::GetConsoleOutputResponse { chunk })
+            })
+            .collect();
+        Ok(Response::new(stream::iter(chunks).boxed()))
+    }
+
+    async fn plug_guest(
+        &self,
+        request: Request<v1::PlugGuestRequest>,
+    ) -> Result<Response<v1::PlugGuestResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let interfaces = convert::interfaces(guest, request.interfaces)?;
+        let plug = async move |h: Arc<Hypervisor>| Ok(h.plumber.plug(guest, &interfaces).await?);
+        self.change("plug_guest", &metadata, guest, plug).await?;
+        Ok(Response::new(v1::PlugGuestResponse {}))
+    }
+
+    async fn unplug_guest(
+        &self,
+        request: Request<v1::UnplugGuestRequest>,
+    ) -> Result<Response<v1::UnplugGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        let unplug = async move |h: Arc<Hypervisor>| Ok(h.plumber.unplug(guest, &[]).await?);
+        self.change("unplug_guest", request.metadata(), guest, unplug).await?;
+        Ok(Response::new(v1::UnplugGuestResponse {}))
+    }
+
+    async fn attach_interface(
+        &self,
+        request: Request<v1::AttachInterfaceRequest>,
+    ) -> Result<Response<v1::AttachInterfaceResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let interface = request.interface.ok_or_else(|| invalid("interface", "is missing"))?;
+        let mut interfaces = convert::interfaces(guest, vec![interface])?;
+        let interface = interfaces.pop().ok_or_else(|| invalid("interface", "is missing"))?;
+        let attach = async move |h: Arc<Hypervisor>| h.attach(guest, interface).await;
+        let device = self.change("attach_interface", &metadata, guest, attach).await?;
+        Ok(Response::new(v1::AttachInterfaceResponse { device }))
+    }
+
+    async fn detach_interface(
+        &self,
+        request: Request<v1::DetachInterfaceRequest>,
+    ) -> Result<Response<v1::DetachInterfaceResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        let port = convert::uuid("port_id", &request.get_ref().port_id)?;
+        let detach = async move |h: Arc<Hypervisor>| h.detach(guest, port).await;
+        self.change("detach_interface", request.metadata(), guest, detach).await?;
+        Ok(Response::new(v1::DetachInterfaceResponse {}))
+    }
+
+    async fn watch_events(
+        &self,
+        _: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let events = self.hypervisor.driver.events().map(|event| Ok(convert::event(event)));
+        let first = stream::once(async { Ok(v1::WatchEventsResponse { event: None }) });
+        let stopping = self.stopping.clone().cancelled_owned();
+        Ok(Response::new(first.chain(events).take_until(stopping).boxed()))
+    }
+}
+
+/// A failure that is of no guest.
+fn of_host(error: driver::Error) -> Status {
+    failure(&error.into(), Uuid::nil(), None)
+}

@@ -1,0 +1,45 @@
+//! What can go wrong with a guest, whichever door it was asked through.
+
+use crate::{cloud, driver, network, registry};
+
+/// An operation on a guest failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The container.
+    #[error("{0}")]
+    Driver(#[from] driver::Error),
+    /// Its network.
+    #[error("cannot plug the instance's network: {0}")]
+    Plumbing(#[from] network::Error),
+    /// The image's contents.
+    #[error("{0}")]
+    Image(#[from] registry::Error),
+    /// The image service.
+    #[error("{0}")]
+    Glance(#[from] cloud::Error),
+    /// The image's record rules it out, before a byte of it is read.
+    #[error("{0}")]
+    UnacceptableImage(String),
+    /// The instance asks for what this host does not do; another host may.
+    #[error("{0}")]
+    Unsupported(String),
+    /// An operation failed, and so did cleaning up after it.
+    #[error("{error}; cleaning up after it failed too: {cleanup}")]
+    Cleanup {
+        /// What failed first.
+        error: Box<Error>,
+        /// What stays.
+        cleanup: String,
+    },
+}
+
+/// Why the host cannot be driven at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Docker will not do.
+    #[error("cannot use Docker: {0}")]
+    Driver(#[from] driver::Error),
+    /// The embedded registry did not start.
+    #[error("cannot start the image registry: {0}")]
+    Registry(#[from] registry::Error),
+}

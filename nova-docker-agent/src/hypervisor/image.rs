@@ -1,0 +1,152 @@
+//! Getting images onto the host.
+
+use std::{ops::Range, sync::Arc};
+
+use futures::{StreamExt as _, future::BoxFuture};
+use tokio::sync::RwLockReadGuard;
+use uuid::Uuid;
+
+use super::{Error, Hypervisor, info};
+use crate::{
+    cloud::{self, Caller, Glance},
+    driver,
+    registry::{ImageDescriptor, Lease, Source, SourceBody, SourceError},
+};
+
+/// How often Docker is asked for an image in which the registry found nothing wrong.
+const PULLS: usize = 2;
+
+/// An image of Glance, read with one caller's rights.
+struct GlanceSource {
+    glance: Glance,
+    caller: Caller,
+    image: Uuid,
+}
+
+impl Source for GlanceSource {
+    fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>> {
+        Box::pin(async move {
+            let ranged = range.is_some();
+            let body =
+                self.glance.read(&self.caller, self.image, range).await.map_err(|error| source_error(error, ranged))?;
+            let stream = body.stream.map(|chunk| chunk.map_err(|error| source_error(error, false))).boxed();
+            Ok(SourceBody { ranged: body.ranged, stream })
+        })
+    }
+}
+
+fn source_error(error: cloud::Error, ranged: bool) -> SourceError {
+    let text = error.to_string();
+    match error.status() {
+        // Stores without random access answer so, whatever the range.
+        Some(400) if ranged => SourceError::RangeUnsupported,
+        Some(404) => SourceError::NotFound(text),
+        Some(401 | 403) => SourceError::Forbidden(text),
+        _ => SourceError::Unavailable(text),
+    }
+}
+
+/// Keeps images that no container uses yet from being pruned.
+pub struct ImagesInUse<'a> {
+    _guard: RwLockReadGuard<'a, ()>,
+}
+
+impl Hypervisor {
+    /// To be held from before a pull until a container uses the image.
+    pub async fn use_images(&self) -> ImagesInUse<'_> {
+        ImagesInUse { _guard: self.images.read().await }
+    }
+
+    /// Opens an image with the caller's rights and has Docker pull it. The lease must live until a container uses the image.
+    ///
+    /// # Errors
+    /// The image cannot be used or read, or Docker is down.
+    pub async fn pull(&self, caller: Caller, image: &ImageDescriptor) -> Result<Lease, Error> {
+        let source = GlanceSource { glance: self.glance.clone(), caller, image: image.id };
+        let lease = self.registry.open(image, Arc::new(source)).await?;
+        self.pull_leased(&lease).await?;
+        info!(image = %image.id, digest = lease.manifest_digest, "the image is on the host");
+        Ok(lease)
+    }
+
+    /// Has Docker pull an open image.
+    async fn pull_leased(&self, lease: &Lease) -> Result<(), Error> {
+        let mut left = PULLS;
+        loop {
+            left -= 1;
+            let pulled = tokio::select! {
+                // The registry knows better than Docker what is wrong with an image, and knows it sooner.
+                error = lease.failed() => return Err(error.into()),
+                pulled = self.driver.pull(&lease.reference) => pulled,
+            };
+            match (pulled, lease.failure()) {
+                (Ok(()), _) => return Ok(()),
+                (Err(_), Some(error)) => return Err(error.into()),
+                // Docker lets pulls of several images wait for one transfer of a layer that they share, and fails all of
+                // them when the image that it reads for is bad, or is closed.
+                (Err(error), None) if left > 0 && is_about_the_image(&error) => {
+                    info!("Docker is asked again for an image: {error}");
+                }
+                (Err(error), None) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Removes images that no container uses, unless one is being pulled; their layers stay in the registry's cache.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn prune_images(&self) -> Result<(), Error> {
+        let Ok(_alone) = self.images.try_write() else {
+            return Ok(());
+        };
+        let removed = self.driver.prune_images(&[]).await?;
+        if !removed.is_empty() {
+            info!(?removed, "removed images that no instance uses");
+        }
+        Ok(())
+    }
+}
+
+/// Whether an image with this status in Glance can be used at all.
+///
+/// # Errors
+/// [`Error::UnacceptableImage`].
+pub fn check_status(image: Uuid, status: &str) -> Result<(), Error> {
+    match status {
+        "active" => Ok(()),
+        _ => Err(Error::UnacceptableImage(format!("image {image} is {status}, not active: it cannot be launched"))),
+    }
+}
+
+fn is_about_the_image(error: &driver::Error) -> bool {
+    use driver::Error::{ImageUnacceptable, ImageUnavailable, NotFound};
+    matches!(error, ImageUnacceptable { .. } | ImageUnavailable { .. } | NotFound { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_not_active_is_named_with_its_status() {
+        assert!(check_status(Uuid::nil(), "active").is_ok());
+        assert!(check_status(Uuid::nil(), "deactivated").unwrap_err().to_string().contains("is deactivated"));
+    }
+
+    #[test]
+    fn a_refused_range_is_told_apart_from_a_bad_request() {
+        let refused = |status| cloud::Error::Refused {
+            service: "glance",
+            method: "GET".to_owned(),
+            path: "/v2/images/x/file".to_owned(),
+            status,
+            code: None,
+            message: "no".to_owned(),
+            request_id: None,
+        };
+        assert!(matches!(source_error(refused(400), true), SourceError::RangeUnsupported));
+        assert!(matches!(source_error(refused(400), false), SourceError::Unavailable(_)));
+        assert!(matches!(source_error(refused(404), true), SourceError::NotFound(_)));
+    }
+}

@@ -1,0 +1,147 @@
+//! From what Neutron says of a guest's ports to the interfaces that are plugged for it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::Error;
+use crate::network::{Interface, Route};
+
+/// Where the metadata service listens, inside every network.
+const METADATA: &str = "169.254.169.254/32";
+
+/// A port of Neutron, bound to this host, as a door was told of it. Addresses and prefixes are texts that nobody has checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    pub id: Uuid,
+    /// MAC address.
+    pub mac: String,
+    /// `binding:vif_type`.
+    pub vif_type: Option<String>,
+    /// Neutron's agent asks for a Linux bridge between guest and switch (`ovs_hybrid_plug`).
+    pub hybrid_plug: bool,
+    /// Name of the host side, where Neutron or Nova has chosen one.
+    pub devname: Option<String>,
+    /// Integration bridge.
+    pub bridge: Option<String>,
+    pub mtu: Option<u32>,
+    pub subnets: Vec<Subnet>,
+}
+
+/// What a port knows of one of its subnets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subnet {
+    pub cidr: String,
+    /// The port's own, without prefix length.
+    pub addresses: Vec<String>,
+    pub gateway: Option<String>,
+    pub dns: Vec<String>,
+    pub dhcp_server: Option<String>,
+    /// Prefix and next hop.
+    pub routes: Vec<(String, String)>,
+}
+
+/// The interfaces of a guest, `eth0` first.
+///
+/// # Errors
+/// A port is not bound as a plain Open vSwitch port, or its addresses cannot be read.
+pub fn interfaces(ports: &[Port]) -> Result<Vec<Interface>, Error> {
+    ports.iter().enumerate().map(|(index, port)| interface(index, port)).collect()
+}
+
+fn interface(index: usize, port: &Port) -> Result<Interface, Error> {
+    check_type(port)?;
+    let bridge = port.bridge.clone().filter(|bridge| !bridge.is_empty());
+    let mut interface = Interface {
+        port_id: port.id,
+        devname: port.devname.clone().unwrap_or_else(|| Interface::devname_of(&port.id)),
+        name: format!("eth{index}"),
+        mac: port.mac.clone(),
+        mtu: port.mtu,
+        bridge: bridge
+            .ok_or_else(|| Error::Unsupported(format!("port {} names no bridge to be plugged into", port.id)))?,
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+        routes: Vec::new(),
+        dns: Vec::new(),
+    };
+    for subnet in &port.subnets {
+        add_subnet(&mut interface, subnet).map_err(|problem| {
+            Error::Unsupported(format!("subnet {} of port {} cannot be used: {problem}", subnet.cidr, port.id))
+        })?;
+    }
+    Ok(interface)
+}
+
+fn check_type(port: &Port) -> Result<(), Error> {
+    match port.vif_type.as_deref() {
+        Some("ovs") if port.hybrid_plug => Err(Error::Unsupported(format!(
+            "port {} asks for the hybrid plug of the iptables firewall; set firewall_driver = openvswitch for this host's \
+             Open vSwitch agent",
+            port.id
+        ))),
+        Some("ovs") => Ok(()),
+        other => Err(Error::Unsupported(format!(
+            "port {} is bound as {:?}; containers are plugged into Open vSwitch (vif type ovs) only",
+            port.id,
+            other.unwrap_or("nothing")
+        ))),
+    }
+}
+
+fn add_subnet(interface: &mut Interface, subnet: &Subnet) -> Result<(), String> {
+    let network: IpNet = subnet.cidr.parse().map_err(|_| "its prefix is not an address range".to_owned())?;
+    let gateway = subnet.gateway.as_deref().map(address).transpose()?;
+    let dhcp_server = subnet.dhcp_server.as_deref().map(address).transpose()?;
+    for text in &subnet.addresses {
+        let ip = address(text)?;
+        interface.addresses.push(IpNet::new(ip, network.prefix_len()).map_err(|error| error.to_string())?);
+    }
+    for (destination, via) in &subnet.routes {
+        let prefix = destination.parse().map_err(|_| format!("route {destination:?} is not an address range"))?;
+        interface.routes.push(Route { destination: prefix, via: address(via)? });
+    }
+    // On a network without a router Neutron's DHCP agent answers for the metadata service, and says so by DHCP option 121.
+    if let (None, Some(server @ IpAddr::V4(_))) = (gateway, dhcp_server) {
+        let destination: IpNet = METADATA.parse().map_err(|_| "the metadata address".to_owned())?;
+        if interface.routes.iter().all(|route| route.destination != destination) {
+            interface.routes.push(Route { destination, via: server });
+        }
+    }
+    interface.gateways.extend(gateway);
+    let servers: Vec<IpAddr> = subnet.dns.iter().map(|dns| address(dns)).collect::<Result<_, _>>()?;
+    // Without name servers of its own, a subnet has Neutron's: the DHCP agent knows the names of the ports.
+    let servers = if servers.is_empty() { dhcp_server.into_iter().collect() } else { servers };
+    for server in servers {
+        if !interface.dns.contains(&server) {
+            interface.dns.push(server);
+        }
+    }
+    Ok(())
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an IP address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_be_read_are_quoted_with_their_subnet_and_port() {
+        let port = Port { vif_type: Some("ovs".into()), bridge: Some("br-int".into()), ..Port::default() };
+        let with = |subnet| interfaces(&[Port { subnets: vec![subnet], ..port.clone() }]).unwrap_err().to_string();
+        let subnet = Subnet { cidr: "10.0.0.0/24".into(), addresses: vec!["10.0.0.x".into()], ..Subnet::default() };
+        let message = with(subnet.clone());
+        assert!(message.contains("10.0.0.0/24") && message.contains("\"10.0.0.x\""), "{message}");
+        assert!(with(Subnet { cidr: "ten".into(), ..subnet }).contains("not an address range"));
+    }
+
+    #[test]
+    fn a_port_without_a_bridge_is_refused_by_its_id() {
+        let port = Port { vif_type: Some("ovs".into()), ..Port::default() };
+        assert!(interfaces(&[port]).unwrap_err().to_string().contains(&Uuid::nil().to_string()));
+    }
+}

@@ -1,0 +1,158 @@
+//! What both doors drive: containers with their networks and images, on this host.
+//!
+//! The doors convert what they were asked into this module's words and report what became of it in their own; what happens to
+//! a container happens here, so that it is the same through either.
+
+mod error;
+mod image;
+mod interfaces;
+mod locks;
+mod snapshot;
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use tokio::sync::RwLock;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+pub use error::{Error, StartError};
+pub use image::{ImagesInUse, check_status};
+pub use interfaces::{Port, Subnet, interfaces};
+pub use locks::InstanceLocks;
+
+use crate::{
+    cloud::Glance,
+    config::Config,
+    driver::{self, Driver, DriverConfig},
+    network::{Interface, NetworkConfig, Plumber},
+    registry::{Registry, RegistryConfig},
+};
+
+/// What containers have of Nova's driver capabilities; those that are not named they do not have.
+pub const CAPABILITIES: &[(&str, bool)] = &[("supports_attach_interface", true), ("supports_image_type_raw", true)];
+/// Tells placement that containers run here.
+pub const TRAIT: &str = "CUSTOM_HV_DOCKER";
+
+/// Docker, Open vSwitch and the embedded registry of one host.
+pub struct Hypervisor {
+    /// Containers.
+    pub driver: Driver,
+    /// Their networks.
+    pub plumber: Plumber,
+    registry: Registry,
+    glance: Glance,
+    build_grace: Duration,
+    /// Read while an image is pulled and not used by a container yet; written to prune.
+    images: RwLock<()>,
+}
+
+impl Hypervisor {
+    /// Connects to Docker, for as long as that takes, and starts the embedded registry. Images are read from `glance`.
+    ///
+    /// # Errors
+    /// Docker does not know our runtime, or the registry's address is taken.
+    pub async fn start(config: &Config, glance: Glance) -> Result<Self, StartError> {
+        let driver = connect_driver(config).await?;
+        let registry = Registry::start(RegistryConfig {
+            listen: config.docker.registry_listen,
+            cache_directory: config.docker.cache_directory.clone(),
+            cache_size: config.docker.cache_size_gb << 30,
+        })
+        .await?;
+        let plumber = Plumber::new(NetworkConfig {
+            ovsdb_connection: config.ovs.ovsdb_connection.clone(),
+            ..NetworkConfig::default()
+        });
+        let build_grace = config.docker.build_grace;
+        Ok(Self { driver, plumber, registry, glance, build_grace, images: RwLock::new(()) })
+    }
+
+    /// Starts a container that is plugged, and sees whether it stays up.
+    ///
+    /// # Errors
+    /// It does not start, or ended at once.
+    pub async fn start_guest(&self, uuid: Uuid) -> Result<(), Error> {
+        self.driver.start(uuid).await?;
+        self.driver.started_well(uuid, self.build_grace).await?;
+        Ok(())
+    }
+
+    /// Plugs what is not plugged (the host may have been restarted) and starts the container.
+    ///
+    /// # Errors
+    /// It cannot be plugged, does not start, or ended at once.
+    pub async fn power_on(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
+        self.plumber.plug(uuid, interfaces).await?;
+        self.start_guest(uuid).await
+    }
+
+    /// Plugs one more interface into a guest, running or not, and returns its name inside. The default route stays that of the
+    /// first interface.
+    ///
+    /// # Errors
+    /// There is no such guest, or the interface cannot be plugged.
+    pub async fn attach(&self, uuid: Uuid, mut interface: Interface) -> Result<String, Error> {
+        if self.driver.state(uuid).await?.is_none() {
+            return Err(driver::Error::NotFound { what: format!("the container of instance {uuid}") }.into());
+        }
+        // Every guest has its namespace, unless the host was restarted and it was not started since.
+        self.plumber.plug(uuid, &[]).await?;
+        interface.name = self.plumber.name_for(uuid, &interface.devname).await?;
+        if interface.name != "eth0" {
+            interface.gateways.clear();
+        }
+        self.plumber.plug(uuid, std::slice::from_ref(&interface)).await?;
+        Ok(interface.name)
+    }
+
+    /// Unplugs one interface of a guest. One that is not plugged, or not into this guest, stays what it is.
+    ///
+    /// # Errors
+    /// Open vSwitch's or the kernel's.
+    pub async fn detach(&self, uuid: Uuid, port: Uuid) -> Result<(), Error> {
+        let devname = Interface::devname_of(&port);
+        if self.plumber.is_plugged(uuid, &devname).await? {
+            self.plumber.unplug_port(&devname).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes container, namespace and switch ports; what is absent is fine.
+    ///
+    /// # Errors
+    /// Everything was tried; the first failure, with the second if there were two.
+    pub async fn remove(&self, uuid: Uuid) -> Result<(), Error> {
+        let container = self.driver.remove(uuid).await.map_err(Error::from);
+        let network = self.plumber.unplug(uuid, &[]).await.map_err(Error::from);
+        match (container, network) {
+            (Err(error), Err(cleanup)) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),
+            (container, network) => container.and(network),
+        }
+    }
+
+    /// Ends what the registry serves.
+    pub async fn shutdown(&self) {
+        self.registry.shutdown().await;
+    }
+}
+
+/// Docker may be restarting: the service waits for it rather than fail over and over.
+async fn connect_driver(config: &Config) -> Result<Driver, driver::Error> {
+    let settings = &config.docker;
+    let driver_config = DriverConfig {
+        host_url: settings.host_url.clone(),
+        runtime: settings.runtime.clone(),
+        pids_limit: i64::try_from(settings.pids_limit).unwrap_or(i64::MAX),
+        log_max_size: settings.log_max_size.clone(),
+        log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
+        inject_key: settings.inject_key,
+        ..DriverConfig::default()
+    };
+    let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();
+    (|| Driver::connect(driver_config.clone()))
+        .retry(backoff)
+        .when(|error| matches!(error, driver::Error::Unavailable { .. }))
+        .notify(|error, pause| warn!(%error, retry_in = ?pause, "waiting for Docker"))
+        .await
+}
