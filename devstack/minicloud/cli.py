@@ -32,7 +32,7 @@ The dashboard is Horizon at http://127.0.0.1:8080; user and password are printed
 
 _EPILOG = """\
 Everything is kept below one directory (--state-dir) and listens on 127.0.0.1 or on the cloud's own bridges.
-The selection made with --with, --fake-compute and --no-agent is remembered by later runs of `up`.
+The selection made with --with, --fake-compute, --no-agent and --door is remembered by later runs of `up`.
 More: devstack/README.md
 """
 
@@ -84,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="build and start nova-docker-agent (the default)",
+    )
+    up.add_argument(
+        "--door",
+        choices=options_module.DOORS,
+        default=None,
+        help="how Nova reaches the agent: amqp, the agent is the compute service (the default); grpc, a stock nova-compute"
+        " drives it with the virt driver of python-shim/. Servers that run are kept by a change",
     )
     down = commands.add_parser("down", parents=[common], help="stop the cloud")
     down.add_argument("--wipe", action="store_true", help="also remove all state")
@@ -148,6 +155,7 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
                 extras=arguments.extras,
                 fake_compute=arguments.fake_compute,
                 agent=arguments.agent,
+                door=arguments.door,
             )
             up.up(layout, options, progress)
     except (host.UnfitHost, up.Busy) as error:

@@ -153,6 +153,11 @@ class Layout:
         return self.run / "docker.sock"
 
     @property
+    def driver_socket(self) -> Path:
+        """Where the agent serves the container driver to a stock nova-compute."""
+        return self.run / "driver.sock"
+
+    @property
     def ovs_db_socket(self) -> Path:
         return self.run / "ovs" / "db.sock"
 

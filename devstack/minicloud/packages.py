@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minicloud import process
 from minicloud.files import Marker, write_file
-from minicloud.layout import LOCK_FILE, Layout
+from minicloud.layout import LOCK_FILE, SOURCE, Layout
 
 DEBIAN_PACKAGES: dict[str, tuple[str, ...]] = {
     "Python, and what compiles uWSGI and links the agent": (
@@ -64,6 +64,7 @@ _UNITS = {
 }
 """The units that would start these packages' services at the next boot."""
 
+_VIRT_DRIVER = "virt-driver"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.nova-docker-mini-saved")
 _POLICY_TEXT = "#!/bin/sh\n# Made by nova-docker-agent's devstack/mini while it installs packages.\nexit 101\n"
@@ -154,6 +155,7 @@ def make_venv(layout: Layout) -> str | None:
     # Always from nothing: what an interrupted installation left cannot be told from what it finished, and with
     # uv's cache it takes seconds.
     marker.clear()
+    Marker(layout.markers, _VIRT_DRIVER).clear()
     shutil.rmtree(layout.venv, ignore_errors=True)
     process.run(["/usr/bin/python3", "-m", "venv", layout.venv], log=log, env=environment)
     pip: list[str | Path] = [layout.python, "-m", "pip", "--disable-pip-version-check"]
@@ -168,3 +170,28 @@ def make_venv(layout: Layout) -> str | None:
     process.run([*uv, "--require-hashes", "--compile-bytecode", "-r", LOCK_FILE], log=log, env=environment)
     marker.set(wanted)
     return f"{LOCK_FILE.read_text().count('==')} locked packages"
+
+
+def install_virt_driver(layout: Layout) -> str | None:
+    """Nova's virt driver for the agent, built from this source, into the virtual environment."""
+    digest = hashlib.sha256()
+    for folder in (SOURCE / "python-shim", SOURCE / "proto" / "nova_docker"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "tests" not in path.parts and path.suffix in (".py", ".pth", ".toml", ".proto"):
+                digest.update(str(path.relative_to(SOURCE)).encode() + b"\0" + path.read_bytes())
+    marker = Marker(layout.markers, _VIRT_DRIVER)
+    wanted = digest.hexdigest()
+    if marker.value() == wanted:
+        return None
+    marker.clear()
+    environment = process.caller_environment(UV_CACHE_DIR=f"{layout.cache}/uv", UV_NO_PROGRESS="1")
+    uv: list[str | Path] = [layout.venv / "bin" / "uv", "pip", "install", "--python", layout.python]
+    source = SOURCE / "python-shim"
+    process.run(
+        # What it requires is in the lock file.
+        [*uv, "--no-deps", "--reinstall", "--compile-bytecode", source],
+        log=layout.log / "virt-driver.log",
+        env=environment,
+    )
+    marker.set(wanted)
+    return "built and installed"

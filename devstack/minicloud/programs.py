@@ -289,20 +289,32 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
     return programs
 
 
-def _agent(layout: Layout) -> Program:
-    return Program(
+def _agent(layout: Layout, options: Options) -> list[Program]:
+    config = layout.etc / "nova-docker-agent.conf"
+    agent = Program(
         "nova-docker-agent",
         (
             f"{layout.bin}/nova-docker-agent",
-            "run",
+            "run" if options.door == "amqp" else "serve-driver",
             "--config-file",
-            f"{layout.etc}/nova-docker-agent.conf",
+            str(config),
         ),
         COMPUTE,
-        (layout.etc / "nova-docker-agent.conf", layout.bin / "nova-docker-agent"),
+        (config, layout.bin / "nova-docker-agent"),
         ovs_environment(layout),
         stop_seconds=60,
     )
+    if options.door == "amqp":
+        return [agent]
+    config = layout.etc / "nova-compute.conf"
+    compute = Program(
+        "nova-compute",
+        (f"{layout.venv}/bin/nova-compute", "--config-file", str(config)),
+        COMPUTE,
+        (config, layout.markers / "virt-driver"),  # what of the driver is installed
+        stop_seconds=60,
+    )
+    return [agent, compute]
 
 
 def programs(layout: Layout, options: Options) -> dict[str, Program]:
@@ -322,7 +334,7 @@ def programs(layout: Layout, options: Options) -> dict[str, Program]:
         )
     found += _daemons(layout, options)
     if options.agent:
-        found.append(_agent(layout))
+        found += _agent(layout, options)
     return {program.name: program for program in found}
 
 

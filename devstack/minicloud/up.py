@@ -67,6 +67,7 @@ def write_configuration(layout: Layout, options: Options, secrets: Passwords, da
         "glance-api.conf": identity.glance(layout, secrets),
         "nova.conf": nova.control(layout, secrets, options),
         "nova-docker-agent.conf": nova.agent(layout, secrets, options, host.reserved_memory_mb()),
+        "nova-compute.conf": nova.grpc_compute(layout, secrets, options, host.reserved_memory_mb()),
         "neutron.conf": neutron.neutron(layout, secrets, options),
         "ml2_conf.ini": neutron.ml2(),
         "ovs_agent.ini": neutron.ovs_agent(datapath),
@@ -126,6 +127,8 @@ class _Up:
         if self.options.agent:
             # Nothing waits for it but the agent: its program is configured again when it is there.
             graph.add("agent (build)", lambda: agent_build.build(layout), ["Debian packages"])
+            if self.options.door == "grpc":
+                graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["Python packages"])
         graph.add("Horizon (static files)", self._horizon_files, needed)
 
     def _configure(self) -> str:
@@ -141,6 +144,8 @@ class _Up:
             "nova-fake/lock",
             "neutron/lock",
             "agent/blobs",
+            "agent/lock",
+            "agent/instances",
             "cinder/lock",
             "cinder/coordination",
             "cinder/export",
@@ -315,14 +320,19 @@ class _Up:
     def _compute(self, graph: Graph) -> None:
         needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]
         if self.options.agent:
-            graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine"])
+            driver = ["virt driver"] if self.options.door == "grpc" else []
+            graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine", *driver])
         if self.options.fake_compute:
             graph.add("nova-compute with the fake driver", self._fake_compute, needs)
 
     def _agent(self) -> None:
         # The binary may be another than when supervisord was configured, and with it the digest.
         self.supervisor.configure(self.programs.values())
-        self._register(self.options.host, "nova-docker-agent")
+        if self.options.door == "amqp":
+            self._register(self.options.host, "nova-docker-agent")
+            return
+        self.supervisor.start_and_wait("nova-docker-agent", self.layout.driver_socket.exists, 60)
+        self._register(self.options.host, "nova-compute")
 
     def _fake_compute(self) -> None:
         self.supervisor.start("neutron-ovs-fake")

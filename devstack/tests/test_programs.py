@@ -33,6 +33,7 @@ def test_options_select_programs() -> None:
         "nova-compute-fake",
         "neutron-ovs-fake",
     }
+    assert set(programs(LAYOUT, Options(door="grpc"))) - plain == {"nova-docker-agent", "nova-compute"}
     extra = set(programs(LAYOUT, Options(agent=False, extras=("cinder", "heat")))) - plain
     assert extra == {"heat-api", "heat-api-cfn", "heat-engine", "cinder-api", "cinder-scheduler", "cinder-volume"}
 
@@ -80,9 +81,9 @@ def test_the_agent_gets_nova_s_section_and_option_names(secrets: Passwords) -> N
 
 def test_what_is_not_given_on_the_command_line_stays_as_it_was() -> None:
     before = Options(extras=("heat",), fake_compute=True, agent=False, host="node")
-    assert change(before, extras=None, fake_compute=None, agent=None) == before
-    after = change(before, extras=(), fake_compute=False, agent=True)
-    assert after == Options(extras=(), fake_compute=False, agent=True, host="node")
+    assert change(before, extras=None, fake_compute=None, agent=None, door=None) == before
+    after = change(before, extras=(), fake_compute=False, agent=True, door="grpc")
+    assert after == Options(extras=(), fake_compute=False, agent=True, door="grpc", host="node")
 
 
 def test_openrc_exports_one_user_s_credentials(secrets: Passwords) -> None:

@@ -3,7 +3,10 @@
 Stock nova-compute runs Nova's fake driver, which starts nothing: its times are what Nova itself costs. Launches
 are sequential and interleaved, so that both sides see the same state of the machine.
 
-    STATE/venv/bin/python tests/bench/launch.py [--count 20] [--side agent] [--state-dir STATE]
+    STATE/venv/bin/python tests/bench/launch.py [--count 20] [--side agent] [--doors amqp,grpc] [--state-dir STATE]
+
+With --doors the agent is measured through each of its doors, one after the other, each beside stock nova-compute;
+`devstack/mini up --door` changes over, and the door that was open before is open again at the end.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
+import subprocess
 import sys
 import time
 import warnings
@@ -28,8 +32,10 @@ _LIMIT = 120.0
 
 _POLL = 0.1
 
+_MINI = Path(__file__).resolve().parent.parent.parent / "devstack" / "mini"
+
 Times = dict[tuple[str, str], list[float]]
-"""(operation, side) -> seconds."""
+"""(operation, column) -> seconds."""
 
 
 class Failed(Exception):
@@ -41,7 +47,10 @@ class Bench:
     lab: Lab
     count: int
     sides: dict[str, Side]
+    """Column -> compute service."""
     times: Times = dataclasses.field(default_factory=dict)
+    memory: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Column -> MB."""
 
     def run(self) -> None:
         connection = self.lab.connect("demo")
@@ -60,6 +69,9 @@ class Bench:
                     self._one(client, networks, note, f"{number}")
             print(f"\rround {number + 1} of {self.count}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
+        for name, side in self.sides.items():
+            programs = [side.program, *(["nova-compute"] if side.real and self.lab.door == "grpc" else [])]
+            self.memory[name] = sum(_resident_mb(self.lab.pid(program)) for program in programs)
 
     def _one(self, client: Servers, networks: str | list[Json], note: Callable[[str, float], None], stem: str) -> None:
         begin = time.monotonic()
@@ -96,19 +108,23 @@ class Bench:
             raise Failed(f"{what}: not within {_LIMIT:.0f} s")
         time.sleep(_POLL)
 
-    def report(self) -> str:
-        lines = [f"medians of {self.count} in seconds, sequential and interleaved", ""]
-        names = list(self.sides)
-        header = f"{'operation':<24}" + "".join(f"{name:>10}" for name in names)
-        lines.append(header + (f"{'ratio':>10}" if len(names) == 2 else ""))
-        for operation in sorted({operation for operation, _ in self.times}):
-            medians = [statistics.median(self.times[operation, name]) for name in names]
-            line = f"{operation:<24}" + "".join(f"{median:>10.2f}" for median in medians)
-            lines.append(line + (f"{medians[0] / medians[1]:>10.2f}" if len(medians) == 2 else ""))
-        memory = [_resident_mb(self.lab.pid(side.program)) for side in self.sides.values()]
-        line = f"{'resident memory, MB':<24}" + "".join(f"{megabytes:>10.0f}" for megabytes in memory)
-        lines.append(line + (f"{memory[0] / memory[1]:>10.2f}" if len(memory) == 2 else ""))
-        return "\n".join(lines)
+
+def report(times: Times, memory: dict[str, float], count: int) -> str:
+    """A table: a column for each compute service, and the ratios of the others to the last."""
+    names = list(memory)
+    reference = names[-1]
+    others = names[:-1]
+    header = "".join(f"{name:>10}" for name in names) + "".join(f"{f'{name}/{reference}':>14}" for name in others)
+    lines = [f"medians of {count} in seconds, sequential and interleaved", "", f"{'operation':<24}{header}"]
+
+    def line(what: str, values: dict[str, float], digits: int) -> str:
+        columns = "".join(f"{values[name]:>10.{digits}f}" for name in names)
+        return f"{what:<24}{columns}" + "".join(f"{values[name] / values[reference]:>14.2f}" for name in others)
+
+    for operation in sorted({operation for operation, _ in times}):
+        lines.append(line(operation, {name: statistics.median(times[operation, name]) for name in names}, 2))
+    lines.append(line("resident memory, MB", memory, 0))
+    return "\n".join(lines)
 
 
 def _resident_mb(pid: int) -> float:
@@ -129,13 +145,24 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/nova-docker-mini"), help="where the cloud is")
     parser.add_argument("--count", type=int, default=20, help="launches of each kind on each side (default 20)")
     parser.add_argument("--side", choices=("agent", "fake"), help="measure only one of the two")
+    parser.add_argument("--doors", type=lambda text: text.split(","), default=[], help="amqp,grpc: both, one by one")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    lab = Lab(arguments.state_dir)
-    names = [arguments.side] if arguments.side else ["agent", "fake"]
-    bench = Bench(lab, arguments.count, {name: lab.side(name) for name in names})
+    times: Times = {}
+    memory: dict[str, float] = {}
+    before = Lab(arguments.state_dir).door
     try:
-        bench.run()
+        for door in arguments.doors or [before]:
+            lab = _through(door, arguments.state_dir)
+            agent = door if arguments.doors else "agent"
+            sides = {agent: lab.side("agent"), "fake": lab.side("fake")}
+            if arguments.side:
+                sides = {name: side for name, side in sides.items() if side.real == (arguments.side == "agent")}
+            bench = Bench(lab, arguments.count, sides, times)
+            bench.run()
+            fake = memory.pop("fake", None)
+            # The reference is the last column.
+            memory |= bench.memory | ({"fake": fake} if fake is not None else {})
     except ClientException as error:
         print(f"launch.py: the cloud does not answer ({error}); see ./devstack/mini status", file=sys.stderr)
         return 1
@@ -143,9 +170,22 @@ def main() -> int:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nlaunch.py: interrupted; what was measured so far:", file=sys.stderr)
-    print(bench.report())
+        return 130
+    finally:
+        _through(before, arguments.state_dir)
+    print(report(times, memory, arguments.count))
     return 0
+
+
+def _through(door: str, state_dir: Path) -> Lab:
+    """The cloud with this door open; a fresh view of it, which remembers no other."""
+    lab = Lab(state_dir)
+    if lab.door == door:
+        return lab
+    print(f"changing over to {door}", file=sys.stderr)
+    command = [_MINI, "--state-dir", state_dir, "up", "--door", door]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Lab(state_dir)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _unfit_markers(config: pytest.Config) -> list[str]:
     """Markers of tests that the compute service under test, or the cloud as it was started, has nothing for."""
     options = Path(config.getoption("--state-dir")) / "options.json"
-    extras = Lab(options.parent).options["extras"] if options.exists() else []
+    lab = Lab(options.parent)
+    extras = lab.options["extras"] if options.exists() else []
     return [
+        *(["amqp"] if options.exists() and lab.door == "grpc" else []),
         *(["agent"] if config.getoption("--against") == "fake" else []),
         *(["cinder"] if "cinder" not in extras else []),  # type: ignore[operator]
     ]

@@ -68,6 +68,23 @@ def fake_compute(layout: Layout, passwords: Passwords, options: Options) -> Ini:
     )
 
 
+def grpc_compute(layout: Layout, passwords: Passwords, options: Options, reserved_memory_mb: int) -> Ini:
+    """Stock nova-compute that drives the agent. It is the same compute node as the agent would be by itself."""
+    return merge(
+        _common(layout, passwords),
+        {
+            "DEFAULT": {
+                "host": options.host,
+                "state_path": f"{layout.root}/agent",
+                "compute_driver": "docker.DockerDriver",
+                "reserved_host_memory_mb": reserved_memory_mb,
+            },
+            "docker_grpc": {"address": f"unix://{layout.driver_socket}"},
+            "oslo_concurrency": {"lock_path": f"{layout.root}/agent/lock"},
+        },
+    )
+
+
 def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memory_mb: int) -> Ini:
     """nova-docker-agent's nova.conf. `reserved_memory_mb` (MiB) is what the cloud itself takes of the machine."""
     auth = common.password_auth
@@ -91,4 +108,5 @@ def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memor
             "registry_listen": f"{ADDRESS}:{PORTS['agent registry']}",
             "cache_directory": f"{layout.root}/agent/blobs",
         },
+        "docker_grpc": {"listen": f"unix://{layout.driver_socket}"},
     }

@@ -44,6 +44,11 @@ class Lab:
         """The host name of the agent, and of the neutron agents beside it."""
         return str(self.options["host"])
 
+    @property
+    def door(self) -> str:
+        """How Nova reaches the agent: `amqp`, or `grpc` through a stock nova-compute."""
+        return str(self.options["door"])
+
     def side(self, name: str) -> Side:
         if name == "agent":
             return Side(AGENT_PROGRAM, self.host, "c1.tiny", "tiny", real=True)
