@@ -1,0 +1,159 @@
+"""The agent's service: its methods, and the calls of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from oslo_context import context as oslo_context
+
+from nova_docker.rpc import Address, Call, CallError, Code
+from nova_docker.v1 import driver_pb2 as api
+
+#: The revision of the contract that this client was written for, and the least that it can work with.
+REVISION = 1
+OLDEST_REVISION = 1
+
+_SERVICE = "/nova_docker.v1.DriverService/"
+_REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
+_TOKEN = re.compile(r"[!-~]{1,16384}")
+
+
+class Message(Protocol):
+    """What protobuf's messages have in common, as far as it is used here."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: N802
+
+
+Request = TypeVar("Request", bound=Message, contravariant=True)
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True)
+class Method(Generic[Request, Response]):
+    """A method of the service."""
+
+    name: str
+    parse: Callable[[bytes], Response]
+    #: Whether it is an operation, which may take as long as [docker_grpc] operation_timeout.
+    operation: bool = True
+
+
+GET_SERVER_INFO: Method[api.GetServerInfoRequest, api.GetServerInfoResponse] = Method(
+    "GetServerInfo", api.GetServerInfoResponse.FromString, operation=False
+)
+GET_HOST_RESOURCES: Method[api.GetHostResourcesRequest, api.GetHostResourcesResponse] = Method(
+    "GetHostResources", api.GetHostResourcesResponse.FromString, operation=False
+)
+LIST_GUESTS: Method[api.ListGuestsRequest, api.ListGuestsResponse] = Method(
+    "ListGuests", api.ListGuestsResponse.FromString, operation=False
+)
+GET_GUEST: Method[api.GetGuestRequest, api.GetGuestResponse] = Method(
+    "GetGuest", api.GetGuestResponse.FromString, operation=False
+)
+CREATE_GUEST: Method[api.CreateGuestRequest, api.CreateGuestResponse] = Method(
+    "CreateGuest", api.CreateGuestResponse.FromString
+)
+START_GUEST: Method[api.StartGuestRequest, api.StartGuestResponse] = Method(
+    "StartGuest", api.StartGuestResponse.FromString
+)
+STOP_GUEST: Method[api.StopGuestRequest, api.StopGuestResponse] = Method("StopGuest", api.StopGuestResponse.FromString)
+REBOOT_GUEST: Method[api.RebootGuestRequest, api.RebootGuestResponse] = Method(
+    "RebootGuest", api.RebootGuestResponse.FromString
+)
+PAUSE_GUEST: Method[api.PauseGuestRequest, api.PauseGuestResponse] = Method(
+    "PauseGuest", api.PauseGuestResponse.FromString
+)
+UNPAUSE_GUEST: Method[api.UnpauseGuestRequest, api.UnpauseGuestResponse] = Method(
+    "UnpauseGuest", api.UnpauseGuestResponse.FromString
+)
+DELETE_GUEST: Method[api.DeleteGuestRequest, api.DeleteGuestResponse] = Method(
+    "DeleteGuest", api.DeleteGuestResponse.FromString
+)
+SNAPSHOT_GUEST: Method[api.SnapshotGuestRequest, api.SnapshotGuestResponse] = Method(
+    "SnapshotGuest", api.SnapshotGuestResponse.FromString
+)
+GET_CONSOLE_OUTPUT: Method[api.GetConsoleOutputRequest, api.GetConsoleOutputResponse] = Method(
+    "GetConsoleOutput", api.GetConsoleOutputResponse.FromString, operation=False
+)
+PLUG_GUEST: Method[api.PlugGuestRequest, api.PlugGuestResponse] = Method("PlugGuest", api.PlugGuestResponse.FromString)
+UNPLUG_GUEST: Method[api.UnplugGuestRequest, api.UnplugGuestResponse] = Method(
+    "UnplugGuest", api.UnplugGuestResponse.FromString
+)
+# Nova's API waits for these two, and gives up after rpc_response_timeout, which is a minute.
+ATTACH_INTERFACE: Method[api.AttachInterfaceRequest, api.AttachInterfaceResponse] = Method(
+    "AttachInterface", api.AttachInterfaceResponse.FromString, operation=False
+)
+DETACH_INTERFACE: Method[api.DetachInterfaceRequest, api.DetachInterfaceResponse] = Method(
+    "DetachInterface", api.DetachInterfaceResponse.FromString, operation=False
+)
+WATCH_EVENTS: Method[api.WatchEventsRequest, api.WatchEventsResponse] = Method(
+    "WatchEvents", api.WatchEventsResponse.FromString
+)
+
+
+class Agent:
+    """Calls the agent. Holds no connection, so that any number of threads may share it."""
+
+    def __init__(self, address: Address, call_timeout: float, operation_timeout: float) -> None:
+        self.address = address
+        self._call_timeout = call_timeout
+        self._operation_timeout = operation_timeout
+
+    def call(self, method: Method[Request, Response], request: Request) -> Response:
+        """The answer to a call that has one message for an answer."""
+        with self._start(method, request, self._timeout(method), {}) as call:
+            answers = [method.parse(message) for message in call]
+        if len(answers) != 1:
+            raise CallError(Code.INTERNAL, f"{method.name}: {len(answers)} messages instead of one", from_server=True)
+        return answers[0]
+
+    @contextmanager
+    def stream(
+        self, method: Method[Request, Response], request: Request, context: Any = None
+    ) -> Iterator[Iterator[Response]]:
+        """The messages of a call that has many; leaving the context before their end cancels the call.
+
+        context is Nova's; the agent reads and writes images with the rights of its token.
+        """
+        token = getattr(context, "auth_token", None)
+        metadata = {"x-auth-token": token} if token and _TOKEN.fullmatch(token) else {}
+        with self._start(method, request, self._timeout(method), metadata) as call:
+            yield map(method.parse, call)
+
+    def watch(self) -> Call:
+        """Starts WatchEvents, which has no end; its messages are to be parsed by WATCH_EVENTS."""
+        return self._start(WATCH_EVENTS, api.WatchEventsRequest(), None, {})
+
+    def _timeout(self, method: Method[Any, Any]) -> float:
+        return self._operation_timeout if method.operation else self._call_timeout
+
+    def _start(
+        self, method: Method[Request, Any], request: Request, timeout: float | None, metadata: dict[str, str]
+    ) -> Call:
+        # Half of the driver's methods are not given a context, but the thread that calls them has one.
+        request_id = getattr(oslo_context.get_current(), "request_id", None)
+        if request_id and _REQUEST_ID.fullmatch(request_id):
+            metadata["x-openstack-request-id"] = request_id
+        return Call(
+            self.address, _SERVICE + method.name, request.SerializeToString(), metadata=metadata, timeout=timeout
+        )
+
+
+def check_versions(info: api.GetServerInfoResponse) -> None:
+    """Raises CallError (VERSION_UNSUPPORTED) when this client cannot work with the agent.
+
+    An agent refuses clients itself; this is for one that is too old to know that it should.
+    """
+    if info.revision >= OLDEST_REVISION and info.oldest_revision <= REVISION:
+        return
+    older = f"nova-docker-agent {info.agent_version}" if info.revision < OLDEST_REVISION else "nova-docker-shim"
+    raise CallError(
+        Code.FAILED_PRECONDITION,
+        f"nova-docker-agent {info.agent_version} speaks revisions {info.oldest_revision} to {info.revision} of its "
+        f"interface, this driver {OLDEST_REVISION} to {REVISION}: upgrade {older}",
+        reason="VERSION_UNSUPPORTED",
+    )

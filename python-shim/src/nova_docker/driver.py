@@ -1,0 +1,339 @@
+"""The virt driver: what nova-compute calls.
+
+Each method converts, calls the agent and translates its errors. What it does not override does what Nova's base class
+says: mostly that it is not implemented. Every method takes arguments that it does not know, because releases of Nova
+add some.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from nova import context as nova_context
+from nova import exception, objects
+from nova.compute import power_state
+from nova.compute import utils as compute_utils
+from nova.conf import CONF
+from nova.virt import driver as virt_driver
+from nova.virt import event as virt_event
+from nova.virt import hardware
+from oslo_log import log as logging
+
+from nova_docker import __version__, config, errors, host
+from nova_docker import agent as service
+from nova_docker import snapshot as snapshots
+from nova_docker.agent import Agent
+from nova_docker.guest import POWER_STATES
+from nova_docker.interfaces import interface, interfaces
+from nova_docker.rpc import AddressRefused, CallError
+from nova_docker.service_record import set_usable
+from nova_docker.spawn import Builder, refuse_volumes
+from nova_docker.v1 import driver_pb2 as api
+from nova_docker.v1 import host_pb2
+from nova_docker.watch import Watcher
+
+LOG = logging.getLogger(__name__)
+
+_LONGEST_PAUSE = 30.0
+
+
+class DockerDriver(virt_driver.ComputeDriver):
+    """Forwards to nova-docker-agent."""
+
+    def __init__(self, virtapi: Any) -> None:
+        super().__init__(virtapi)
+        options = config.register(CONF)
+        try:
+            address = config.address(options)
+        except AddressRefused as error:
+            raise exception.InvalidConfiguration(f"[{config.GROUP}] address: {error}") from error
+        self._agent = Agent(address, options.call_timeout, options.operation_timeout)
+        self._builder = Builder(self._agent, virtapi)
+        self._watcher: Watcher | None = None
+        self._hypervisor_type = ""
+        self._traits: set[str] = set()
+        self._ended = threading.local()
+
+    # The host
+
+    def init_host(self, host: str, **kwargs: Any) -> None:
+        """Waits for the agent, for as long as it takes, and begins to listen to it."""
+        self._wait_for_agent()
+        self._watcher = Watcher(self._agent, self._greet, self._emit, lambda problem: set_usable(self.virtapi, problem))
+        self._watcher.start()
+
+    def cleanup_host(self, host: str, **kwargs: Any) -> None:
+        """Stops to listen."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+
+    def _wait_for_agent(self) -> None:
+        pause = 1.0
+        while True:
+            try:
+                self._greet()
+                # Nova is about to ask for every guest, which needs Docker too.
+                self._agent.call(service.LIST_GUESTS, api.ListGuestsRequest())
+            except AddressRefused as error:
+                raise exception.InvalidConfiguration(f"[{config.GROUP}] address: {error}") from error
+            except CallError as error:
+                if error.reason == "VERSION_UNSUPPORTED":
+                    raise exception.NovaException(message=str(error)) from error
+                LOG.warning(
+                    "nova-docker-agent cannot be used at %s: %s. Is it running, with its option [docker_grpc] listen "
+                    "set to this address, and may this user (see allowed_users there) connect? Trying again in %d s.",
+                    self._agent.address.text,
+                    error,
+                    pause,
+                )
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                return
+
+    def _greet(self) -> None:
+        """Learns what the agent is and can do."""
+        info = self._agent.call(
+            service.GET_SERVER_INFO,
+            api.GetServerInfoRequest(
+                client=f"nova-docker-shim/{__version__}",
+                revision=service.REVISION,
+                oldest_revision=service.OLDEST_REVISION,
+            ),
+        )
+        service.check_versions(info)
+        self._hypervisor_type = info.hypervisor_type
+        # An object's own: the class attribute is shared with every other driver that does not define one.
+        self.capabilities = {**virt_driver.ComputeDriver.capabilities, **info.capabilities}
+        LOG.info("nova-docker-agent %s at %s", info.agent_version, self._agent.address.text)
+
+    def _emit(self, guest_id: str, transition: int) -> None:
+        if self._compute_event_callback is None:
+            return
+        # Nova drops the event of an end unless get_info says, while it handles that, that the guest is shut down. One
+        # that ended badly is, too.
+        self._ended.guest_id = guest_id if transition == virt_event.EVENT_LIFECYCLE_STOPPED else None
+        try:
+            self.emit_event(virt_event.LifecycleEvent(guest_id, transition))
+        finally:
+            self._ended.guest_id = None
+
+    def get_available_nodes(self, refresh: bool = False, **kwargs: Any) -> list[str]:
+        """One: this host."""
+        return [CONF.host]
+
+    def get_available_resource(self, nodename: str, **kwargs: Any) -> dict[str, Any]:
+        """What the host has."""
+        return host.available_resource(self._resources(), nodename, self._hypervisor_type)
+
+    def update_provider_tree(self, provider_tree: Any, nodename: str, allocations: Any = None, **kwargs: Any) -> None:
+        """Tells Placement what the host has and is. Traits that others have put there stay."""
+        resources = self._resources()
+        ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
+        reserved = self._get_reserved_host_disk_gb_from_config()
+        provider_tree.update_inventory(nodename, host.inventory(resources, ratios, reserved))
+        provider_tree.remove_traits(nodename, *(self._traits - set(resources.traits)))
+        provider_tree.add_traits(nodename, *resources.traits)
+        self._traits = set(resources.traits)
+
+    def get_host_uptime(self, **kwargs: Any) -> str:
+        """A line as uptime(1) prints it."""
+        return host.uptime(self._resources(), datetime.now())
+
+    def get_host_ip_addr(self, **kwargs: Any) -> str:
+        """The address by which other hosts know this one."""
+        return str(CONF.my_ip)
+
+    def _resources(self) -> host_pb2.HostResources:
+        with errors.translated(None):
+            return self._agent.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest()).resources
+
+    # What there is
+
+    def list_instance_uuids(self, **kwargs: Any) -> list[str]:
+        """Every guest on this host."""
+        with errors.translated(None):
+            return [guest.guest_id for guest in self._agent.call(service.LIST_GUESTS, api.ListGuestsRequest()).guests]
+
+    def list_instances(self, **kwargs: Any) -> list[str]:
+        """Names of the guests, which only Nova knows; the UUID of one that Nova does not know."""
+        uuids = self.list_instance_uuids()
+        context = nova_context.get_admin_context()
+        known = objects.InstanceList.get_by_filters(context, {"uuid": uuids, "deleted": False}) if uuids else []
+        names = {instance.uuid: instance.name for instance in known}
+        return [names.get(uuid, uuid) for uuid in uuids]
+
+    def get_info(self, instance: Any, use_cache: bool = True, **kwargs: Any) -> Any:
+        """What a guest is doing."""
+        with errors.translated(instance):
+            guest = self._agent.call(service.GET_GUEST, api.GetGuestRequest(guest_id=instance.uuid)).guest
+        state = POWER_STATES.get(guest.power_state, power_state.NOSTATE)
+        if state == power_state.CRASHED and getattr(self._ended, "guest_id", None) == instance.uuid:
+            state = power_state.SHUTDOWN
+        return hardware.InstanceInfo(state=state)
+
+    def get_console_output(self, context: Any, instance: Any, **kwargs: Any) -> bytes:
+        """What a guest has written."""
+        request = api.GetConsoleOutputRequest(guest_id=instance.uuid)
+        with errors.translated(instance), self._agent.stream(service.GET_CONSOLE_OUTPUT, request) as answers:
+            return b"".join(answer.chunk for answer in answers)
+
+    # From spawn to destroy
+
+    def spawn(
+        self,
+        context: Any,
+        instance: Any,
+        image_meta: Any,
+        injected_files: Any,
+        admin_password: Any,
+        allocations: Any,
+        network_info: Any = None,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        accel_info: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Makes a guest and starts it. Files and passwords are not put into containers."""
+        refuse_volumes(instance, block_device_info)
+        self._builder.build(context, instance, image_meta, network_info, power_on)
+
+    def destroy(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        destroy_secrets: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Removes a guest with everything that is its own; one that is not there is removed."""
+        undone = self._builder.is_undone(instance)
+        with errors.translated(instance):
+            try:
+                self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
+            except CallError as error:
+                if not (undone and errors.is_away(error)):
+                    raise
+                # An error here would keep Nova from trying the build on another host.
+                LOG.info("Nothing is left of the failed build", instance=instance)
+
+    def cleanup(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        migrate_data: Any = None,
+        destroy_vifs: bool = True,
+        destroy_secrets: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Removes what is left of a guest, which is the same."""
+        self.destroy(context, instance, network_info)
+
+    # Power
+
+    def power_on(
+        self, context: Any, instance: Any, network_info: Any, block_device_info: Any = None, **kwargs: Any
+    ) -> None:
+        """Starts a guest."""
+        request = api.StartGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
+        with errors.translated(instance, errors.powering_on):
+            self._agent.call(service.START_GUEST, request)
+
+    def power_off(self, instance: Any, timeout: Any = 0, retry_interval: int = 0, **kwargs: Any) -> None:
+        """Stops a guest, which has timeout seconds to end by itself."""
+        if hasattr(timeout, "uuid"):
+            # The manager calls it with (context, instance) where it reaps deleted instances.
+            instance, timeout = timeout, 0
+        request = api.StopGuestRequest(guest_id=instance.uuid, timeout={"seconds": int(timeout)})
+        with errors.translated(instance, errors.powering_off):
+            self._agent.call(service.STOP_GUEST, request)
+
+    def reboot(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        reboot_type: str,
+        block_device_info: Any = None,
+        bad_volumes_callback: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Stops and starts a guest; a soft reboot lets it end by itself."""
+        timeout = _shutdown_timeout(instance) if reboot_type == "SOFT" else 0
+        request = api.RebootGuestRequest(
+            guest_id=instance.uuid, interfaces=interfaces(network_info), timeout={"seconds": int(timeout)}
+        )
+        with errors.translated(instance, errors.rebooting):
+            self._agent.call(service.REBOOT_GUEST, request)
+
+    def resume_state_on_host_boot(
+        self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Starts a guest that ran before the host went down. What follows is in another order in every release."""
+        self.power_on(context, instance, network_info)
+
+    def pause(self, instance: Any, **kwargs: Any) -> None:
+        """Freezes a guest."""
+        with errors.translated(instance):
+            self._agent.call(service.PAUSE_GUEST, api.PauseGuestRequest(guest_id=instance.uuid))
+
+    def unpause(self, instance: Any, **kwargs: Any) -> None:
+        """Thaws a guest."""
+        with errors.translated(instance):
+            self._agent.call(service.UNPAUSE_GUEST, api.UnpauseGuestRequest(guest_id=instance.uuid))
+
+    def snapshot(
+        self, context: Any, instance: Any, image_id: str, update_task_state: Callable[..., None], **kwargs: Any
+    ) -> None:
+        """Makes a guest an image."""
+        snapshots.snapshot(self._agent, context, instance, image_id, update_task_state)
+
+    # Network
+
+    def plug_vifs(self, instance: Any, network_info: Any, **kwargs: Any) -> None:
+        """Plugs the interfaces of a guest; called for every server when nova-compute starts."""
+        request = api.PlugGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
+        with errors.translated(instance, errors.plugging):
+            try:
+                self._agent.call(service.PLUG_GUEST, request)
+            except CallError as error:
+                if not errors.is_missing(error):
+                    raise
+                # Raising would keep nova-compute from starting.
+                LOG.warning("There is no container to plug interfaces into", instance=instance)
+
+    def unplug_vifs(self, instance: Any, network_info: Any, **kwargs: Any) -> None:
+        """Unplugs the interfaces of a guest."""
+        with errors.translated(instance):
+            self._agent.call(service.UNPLUG_GUEST, api.UnplugGuestRequest(guest_id=instance.uuid))
+
+    def attach_interface(self, context: Any, instance: Any, image_meta: Any, vif: Any, **kwargs: Any) -> None:
+        """Plugs one more interface into a guest."""
+        request = api.AttachInterfaceRequest(guest_id=instance.uuid, interface=interface(vif))
+        with errors.translated(instance, errors.attaching(instance)):
+            device = self._agent.call(service.ATTACH_INTERFACE, request).device
+        LOG.info("Port %s is %s", vif["id"], device, instance=instance)
+
+    def detach_interface(self, context: Any, instance: Any, vif: Any, **kwargs: Any) -> None:
+        """Unplugs one interface of a guest."""
+        request = api.DetachInterfaceRequest(guest_id=instance.uuid, port_id=vif["id"])
+        with errors.translated(instance, errors.detaching(instance)):
+            self._agent.call(service.DETACH_INTERFACE, request)
+
+
+def _shutdown_timeout(instance: Any) -> int:
+    """As the manager finds it for power_off; the reboot is not told."""
+    timeout = compute_utils.get_value_from_system_metadata(
+        instance, key="image_os_shutdown_timeout", type=int, default=CONF.shutdown_timeout
+    )
+    return int(timeout)

@@ -1,0 +1,51 @@
+"""From Nova's network information to the interfaces that the agent plugs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nova_docker.v1 import network_pb2
+
+# What nova.network.model.VIF is: a dictionary, with methods that are not needed here.
+Vif = Mapping[str, Any]
+
+
+def interfaces(network_info: Iterable[Vif] | None) -> list[network_pb2.Interface]:
+    """The interfaces of an instance, eth0 first."""
+    return [interface(vif) for vif in network_info or ()]
+
+
+def interface(vif: Vif) -> network_pb2.Interface:
+    """One interface."""
+    network = vif["network"]
+    details = vif.get("details") or {}
+    return network_pb2.Interface(
+        port_id=vif["id"],
+        mac_address=vif["address"],
+        vif_type=vif.get("type") or "",
+        hybrid_plug=bool(details.get("ovs_hybrid_plug")),
+        device_name=vif.get("devname") or None,
+        bridge=network.get("bridge") or details.get("bridge_name") or "",
+        mtu=(network.get("meta") or {}).get("mtu") or None,
+        subnets=[_subnet(subnet) for subnet in network.get("subnets") or ()],
+    )
+
+
+def _subnet(subnet: Mapping[str, Any]) -> network_pb2.Subnet:
+    return network_pb2.Subnet(
+        cidr=subnet["cidr"],
+        addresses=[ip["address"] for ip in subnet.get("ips") or ()],
+        gateway=_address(subnet.get("gateway")),
+        dns_servers=[server["address"] for server in subnet.get("dns") or ()],
+        dhcp_server=(subnet.get("meta") or {}).get("dhcp_server") or None,
+        routes=[
+            network_pb2.Route(destination=route["cidr"], via=_address(route.get("gateway")) or "")
+            for route in subnet.get("routes") or ()
+        ],
+    )
+
+
+def _address(ip: Mapping[str, Any] | None) -> str | None:
+    # A subnet without a gateway has an address without an address.
+    return (ip or {}).get("address") or None

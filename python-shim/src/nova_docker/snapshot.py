@@ -1,0 +1,33 @@
+"""Making an image of a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nova.compute import task_states
+from oslo_log import log as logging
+
+from nova_docker import agent as service
+from nova_docker import errors
+from nova_docker.agent import Agent
+from nova_docker.v1 import driver_pb2 as api
+
+LOG = logging.getLogger(__name__)
+
+
+def snapshot(agent: Agent, context: Any, instance: Any, image_id: str, update_task_state: Callable[..., None]) -> None:
+    """Uploads the guest's file system into the image; raises half-way when the user deletes the server meanwhile."""
+    request = api.SnapshotGuestRequest(guest_id=instance.uuid, image_id=image_id, project_id=instance.project_id or "")
+    with (
+        errors.translated(instance, errors.snapshotting(instance, image_id)),
+        agent.stream(service.SNAPSHOT_GUEST, request, context) as answers,
+    ):
+        for answer in answers:
+            if answer.stage == api.SNAPSHOT_STAGE_CAPTURED:
+                LOG.info("The file system is captured", instance=instance)
+                update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
+            elif answer.stage == api.SNAPSHOT_STAGE_UPLOADING:
+                update_task_state(
+                    task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
+                )
