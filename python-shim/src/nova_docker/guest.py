@@ -7,9 +7,14 @@ from typing import Any
 
 from nova.compute import power_state
 from nova.conf import CONF
-from nova.virt import node
 
 from nova_docker.v1 import guest_pb2
+
+try:
+    from nova.virt import node
+except ImportError:
+    # Before Nova 27 a compute service had no identity.
+    node = None
 
 POWER_STATES: dict[int, int] = {
     guest_pb2.POWER_STATE_CREATED: power_state.SHUTDOWN,
@@ -45,10 +50,8 @@ def guest(instance: Any) -> guest_pb2.Guest:
 
 
 def owner() -> str:
-    """Who makes guests: the compute service's identity, or its host name before Nova 27, which had no identity."""
-    if hasattr(node, "get_local_node_uuid"):
-        return str(node.get_local_node_uuid())
-    return str(CONF.host)
+    """Who makes guests: the compute service's identity, or, where it has none, its host name."""
+    return str(CONF.host if node is None else node.get_local_node_uuid())
 
 
 def image(instance: Any, image_meta: Any, record: Mapping[str, Any]) -> guest_pb2.Image:
