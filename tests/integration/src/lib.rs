@@ -1,6 +1,8 @@
 //! What the integration tests share: servers of their own.
 
 pub mod docker;
+pub mod door;
+pub mod glance;
 pub mod images;
 pub mod instance;
 mod isolation;

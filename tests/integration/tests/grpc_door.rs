@@ -1,0 +1,219 @@
+//! Guests through the second door: the gRPC service on a real Docker and Open vSwitch.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use integration_tests::door::{Client, Door, create, launch, port, reason, with_token};
+use integration_tests::isolated;
+use nova_docker_proto::{REVISION, v1};
+use tonic::Code;
+use uuid::Uuid;
+use v1::{CreateStage, PowerState};
+
+async fn state(client: &mut Client, id: &str) -> PowerState {
+    let asked = v1::GetGuestRequest { guest_id: id.to_owned() };
+    client.get_guest(asked).await.unwrap().into_inner().guest.unwrap().power_state()
+}
+
+async fn console(client: &mut Client, id: &str, tail_lines: Option<u32>) -> String {
+    let asked = v1::GetConsoleOutputRequest { guest_id: id.to_owned(), tail_lines };
+    let mut stream = client.get_console_output(asked).await.unwrap().into_inner();
+    let mut text = vec![];
+    while let Some(answer) = stream.message().await.unwrap() {
+        text.extend(answer.chunk);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+#[test]
+fn the_service_tells_what_it_is_and_what_the_host_has() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        let asked = v1::GetServerInfoRequest { client: "test/1".to_owned(), revision: REVISION, oldest_revision: 1 };
+        let info = client.get_server_info(asked).await.unwrap().into_inner();
+        assert_eq!((info.hypervisor_type.as_str(), info.revision), ("docker", REVISION));
+        assert!(info.capabilities["supports_attach_interface"]);
+        let host = client.get_host_resources(v1::GetHostResourcesRequest {}).await.unwrap().into_inner();
+        let host = host.resources.unwrap();
+        let version = door.docker.docker(&["version", "-f", "{{.Server.Version}}"]).await;
+        assert_eq!(host.docker_version, version);
+        assert!(host.vcpus > 0 && host.memory_mib > host.memory_used_mib && host.disk_gib > 0);
+        assert_eq!(host.load_average.len(), 3);
+        assert_eq!(host.traits, ["CUSTOM_HV_DOCKER"]);
+        door.close().await;
+    });
+}
+
+#[test]
+fn a_client_of_another_time_is_refused_with_who_must_be_upgraded() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        let newer = REVISION + 7;
+        for (revision, oldest_revision, who) in [(0, 0, "upgrade the client"), (newer, newer, "upgrade the agent")] {
+            let asked = v1::GetServerInfoRequest { client: "test/1".to_owned(), revision, oldest_revision };
+            let status = client.get_server_info(asked).await.unwrap_err();
+            let (code, reason, metadata) = reason(&status);
+            assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "VERSION_UNSUPPORTED"));
+            assert_eq!((metadata["revision"].as_str(), metadata["oldest_revision"].as_str()), ("1", "1"));
+            assert!(status.message().contains(who), "{status}");
+        }
+        // Newer, and able to do with what there is.
+        let asked = v1::GetServerInfoRequest { client: "test/1".to_owned(), revision: newer, oldest_revision: 1 };
+        client.get_server_info(asked).await.unwrap();
+    });
+}
+
+#[test]
+fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        let interfaces = [port(0, 5)];
+        let request = door.guest("sh -c 'echo BOOTED; trap \"exit 0\" TERM; while :; do sleep 0.1; done'", &interfaces);
+        let id = request.guest.as_ref().unwrap().guest_id.clone();
+        let guest_id = || id.clone();
+
+        let mut stages = create(&mut client, request).await.unwrap();
+        assert_eq!(stages.pop(), Some(CreateStage::Ready));
+        stages.sort_by_key(|stage| *stage as i32);
+        assert_eq!(stages, [CreateStage::ImagePulled, CreateStage::NetworkPlugged]);
+        let listed = client.list_guests(v1::ListGuestsRequest {}).await.unwrap().into_inner().guests;
+        let made = v1::GuestState {
+            guest_id: guest_id(),
+            power_state: PowerState::Created.into(),
+            exit_code: None,
+            owner: "compute-of-the-test".to_owned(),
+        };
+        assert_eq!(listed, [made]);
+
+        let start = || v1::StartGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec() };
+        client.start_guest(start()).await.unwrap();
+        assert_eq!(state(&mut client, &id).await, PowerState::Running);
+        client.start_guest(start()).await.unwrap();
+        client.pause_guest(v1::PauseGuestRequest { guest_id: guest_id() }).await.unwrap();
+        client.pause_guest(v1::PauseGuestRequest { guest_id: guest_id() }).await.unwrap();
+        assert_eq!(state(&mut client, &id).await, PowerState::Paused);
+        client.unpause_guest(v1::UnpauseGuestRequest { guest_id: guest_id() }).await.unwrap();
+        client.unpause_guest(v1::UnpauseGuestRequest { guest_id: guest_id() }).await.unwrap();
+        assert_eq!(state(&mut client, &id).await, PowerState::Running);
+
+        let stop = |timeout| v1::StopGuestRequest { guest_id: guest_id(), timeout };
+        client.stop_guest(stop(seconds(20))).await.unwrap();
+        client.stop_guest(stop(None)).await.unwrap();
+        let asked = v1::GetGuestRequest { guest_id: guest_id() };
+        let stopped = client.get_guest(asked).await.unwrap().into_inner().guest.unwrap();
+        assert_eq!((stopped.power_state(), stopped.exit_code), (PowerState::Stopped, Some(0)), "it was killed");
+
+        client.start_guest(start()).await.unwrap();
+        let reboot = v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec(), timeout: None };
+        client.reboot_guest(reboot).await.unwrap();
+        assert_eq!(state(&mut client, &id).await, PowerState::Running);
+        assert_eq!(console(&mut client, &id, None).await, "BOOTED\n".repeat(3));
+        assert_eq!(console(&mut client, &id, Some(2)).await, "BOOTED\n".repeat(2));
+        assert_eq!(console(&mut client, &id, Some(0)).await, "");
+
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
+#[test]
+fn a_guest_that_is_made_again_stays_the_one_it_is() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let id = launch(&mut client, request.clone()).await;
+        let container = async || door.docker.docker(&["ps", "-aq", "--no-trunc"]).await;
+        let before = container().await;
+        let stages = create(&mut client, request).await.unwrap();
+        assert_eq!(stages.last(), Some(&CreateStage::Ready));
+        assert_eq!((container().await, state(&mut client, &id).await), (before, PowerState::Running));
+    });
+}
+
+#[test]
+fn a_creation_that_is_given_up_in_the_middle_leaves_nothing() {
+    isolated(async || {
+        let mut door = Door::open().await;
+        let mut client = door.client().await;
+        door.glance.hold_layers();
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let mut stream = client.create_guest(with_token(request.clone())).await.unwrap().into_inner();
+        let first = stream.message().await.unwrap().unwrap();
+        assert_eq!(first.stage(), CreateStage::NetworkPlugged);
+        door.glance.until_held().await;
+        assert_ne!(door.leftovers().await, Vec::<String>::new(), "nothing was begun");
+        drop(stream);
+        // The next change waits for its turn.
+        let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
+        let status = client.pause_guest(v1::PauseGuestRequest { guest_id }).await.unwrap_err();
+        assert_eq!(reason(&status).1, "GUEST_NOT_FOUND");
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.glance.release_layers();
+        launch(&mut client, request).await;
+        door.service().stop().await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        // Deaf to the stop signal: the stop takes its time, and the start after it is the second half.
+        let id =
+            launch(&mut client, door.guest("sh -c 'trap \"\" TERM; echo BOOTED; while :; do sleep 0.1; done'", &[]))
+                .await;
+        let reboot = v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![], timeout: seconds(2) };
+        let mut request = tonic::Request::new(reboot);
+        request.set_timeout(std::time::Duration::from_millis(500));
+        let status = client.reboot_guest(request).await.unwrap_err();
+        assert!(matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded), "{status}");
+        // The next change waits for its turn.
+        let start = v1::StartGuestRequest { guest_id: id.clone(), interfaces: vec![] };
+        client.start_guest(start).await.unwrap();
+        assert_eq!(console(&mut client, &id, None).await, "BOOTED\n".repeat(2));
+        door.close().await;
+    });
+}
+
+#[test]
+fn a_snapshot_is_described_and_uploaded_with_the_users_token() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        let id = launch(&mut client, door.guest("sh -c 'echo kept >/root/file; exec sleep 1000'", &[])).await;
+        let image = Uuid::new_v4();
+        let request = v1::SnapshotGuestRequest {
+            guest_id: id,
+            image_id: image.to_string(),
+            project_id: "project-of-the-test".to_owned(),
+        };
+        let mut stream = client.snapshot_guest(with_token(request)).await.unwrap().into_inner();
+        let mut stages = vec![];
+        while let Some(answer) = stream.message().await.unwrap() {
+            stages.push(answer.stage());
+        }
+        use v1::SnapshotStage::{Captured, Uploaded, Uploading};
+        assert_eq!(stages, [Captured, Uploading, Uploaded]);
+        let updates = door.glance.updates();
+        assert!(updates.len() == 1 && updates[0].0 == image, "{updates:?}");
+        assert!(updates[0].1.contains("project-of-the-test") && updates[0].1.contains("docker"), "{updates:?}");
+        let made = door.glance.add(door.glance.uploaded(image).unwrap());
+        let mut request = door.guest("cat /root/file", &[]);
+        let properties = request.image.take().unwrap().properties;
+        request.image = Some(v1::Image { properties, ..made });
+        let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
+        create(&mut client, request).await.unwrap();
+        let start = v1::StartGuestRequest { guest_id, interfaces: vec![] };
+        let ended = client.start_guest(start).await.unwrap_err();
+        assert_eq!(reason(&ended).2["log_tail"], "kept");
+    });
+}
