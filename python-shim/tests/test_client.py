@@ -3,6 +3,7 @@
 import base64
 import logging
 import os
+import socket
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from conftest import INSTANCE, PORT, REQUEST_ID, TOKEN, eventually
 from nova_docker import agent as service
 from nova_docker.agent import Agent
-from nova_docker.rpc import Address, AddressRefused, Call, CallError, Code
+from nova_docker.rpc import Address, AddressRefused, CallError, Code
 from nova_docker.v1 import driver_pb2 as api
 from nova_docker.v1 import network_pb2
 
@@ -170,11 +171,26 @@ def test_a_server_that_is_absent_is_told_with_its_address(tmp_path):
     assert caught.value.code == Code.UNAVAILABLE
 
 
-def test_something_else_than_http2_is_told_as_such(silent_socket, monkeypatch):
-    call = Call(Address(f"unix://{silent_socket}"), "/x/Y", b"", timeout=5)
-    monkeypatch.setattr(call, "_read", lambda: b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with call, pytest.raises(CallError, match="does not speak HTTP/2"):
-        list(call)
+def test_something_else_than_http2_is_an_error_at_once(tmp_path):
+    path = f"{tmp_path}/web.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        os.chmod(path, 0o600)
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(CallError) as caught:
+            Agent(Address(f"unix://{path}"), 20, 60).call(service.GET_GUEST, GET_GUEST)
+        thread.join()
+    assert caught.value.code in (Code.INTERNAL, Code.UNAVAILABLE)
+    assert path in str(caught.value)
 
 
 def test_forty_threads_call_at_once(client, fake_agent):

@@ -87,9 +87,8 @@ class Builder:
         made = False
         try:
             # Planned before the guest is made: Neutron's events may come as soon as the interfaces are plugged.
-            with self._virtapi.wait_for_instance_event(
-                instance, waited, timeout=timeout, error_callback=_wiring_failed
-            ):
+            # The timeout has another name in older releases.
+            with self._virtapi.wait_for_instance_event(instance, waited, timeout, _wiring_failed):
                 yield
                 made = True
         except _timeouts():

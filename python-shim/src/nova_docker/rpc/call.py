@@ -112,7 +112,7 @@ class Call:
                 self._socket.settimeout(1)
                 self._http2.reset_stream(self._stream, h2.errors.ErrorCodes.CANCEL)
                 self._socket.sendall(self._http2.data_to_send())
-            except (OSError, h2.exceptions.ProtocolError):
+            except (OSError, ValueError, h2.exceptions.ProtocolError):
                 pass  # Closing the connection tells the same.
         self._socket.close()
 
@@ -184,13 +184,14 @@ class Call:
             try:
                 self._socket.settimeout(min(wait, SILENCE))
                 data = self._socket.recv(_READ)
-            except TimeoutError as error:
+            except (OSError, ValueError) as error:
+                # ValueError is what a TLS socket says that another thread has shut down under eventlet.
+                if not _is_timeout(error):
+                    raise self._lost(str(error)) from error
                 if wait <= SILENCE:
                     raise self._late() from error
                 self._after_silence()
                 continue
-            except OSError as error:
-                raise self._lost(str(error)) from error
             self._pinged = False
             if not data:
                 raise self._lost("the connection was closed")
@@ -211,9 +212,9 @@ class Call:
         try:
             self._socket.settimeout(min(wait, SILENCE))
             self._socket.sendall(data)
-        except TimeoutError as error:
-            raise (self._late() if wait <= SILENCE else self._lost("it does not read what is sent")) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            if _is_timeout(error):
+                raise (self._late() if wait <= SILENCE else self._lost("it does not read what is sent")) from error
             # A server may answer and close without having read everything; the answer is worth more than this error.
             if not self._drain():
                 raise self._lost(str(error)) from error
@@ -226,7 +227,7 @@ class Call:
                     break
                 for event in self._http2.receive_data(data):
                     self._handle(event)
-        except (OSError, h2.exceptions.ProtocolError):
+        except (OSError, ValueError, h2.exceptions.ProtocolError):
             pass
         return self._ended
 
@@ -276,6 +277,11 @@ class Call:
         if self._cancelled:
             return CallError(Code.CANCELLED, f"{self._method}: cancelled")
         return CallError(Code.UNAVAILABLE, f"{self._method}: lost the connection to {self._address.text}: {why}")
+
+
+def _is_timeout(error: Exception) -> bool:
+    # TLS sockets of eventlet up to 0.33 raise an SSLError that is known by its text only.
+    return isinstance(error, TimeoutError) or error.args == ("timed out",)
 
 
 def _headers(headers: Sequence[tuple[str | bytes, str | bytes]] | None) -> dict[str, str]:

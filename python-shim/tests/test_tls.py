@@ -1,0 +1,181 @@
+"""The client across a network: TLS with certificates on both sides."""
+
+import datetime
+import ipaddress
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from conftest import FakeAgentProcess
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from nova_docker import agent as service
+from nova_docker import config
+from nova_docker.agent import Agent
+from nova_docker.rpc import Address, AddressRefused, CallError, Code, Tls
+from nova_docker.v1 import driver_pb2 as api
+
+RESOURCES = api.GetHostResourcesRequest()
+
+
+def certificate(directory, name, authority=None):
+    """Files of a key and of a certificate that the authority has signed, or, without one, itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime(2020, 1, 1)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.subject if authority else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=36500))
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+    )
+    if authority is None:
+        usage = dict.fromkeys(
+            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only",
+             "decipher_only"), False,
+        )  # fmt: skip
+        builder = builder.add_extension(
+            x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, **usage), critical=True
+        )
+    signed = builder.sign(authority.key if authority else key, hashes.SHA256())
+    files = SimpleNamespace(key=key, subject=subject, pem=directory / f"{name}.pem", key_pem=directory / f"{name}.key")
+    files.pem.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    files.key_pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory):
+    """A fake agent on loopback, and the files that a client needs."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = certificate(directory, "authority")
+    server = certificate(directory, "server", authority)
+    client = certificate(directory, "client", authority)
+    agent = FakeAgentProcess("127.0.0.1:0", authority.pem, server.pem, server.key_pem)
+    agent.start()
+    tls = Tls(str(authority.pem), str(client.pem), str(client.key_pem))
+    yield SimpleNamespace(
+        agent=agent, tls=tls, text=f"https://127.0.0.1:{agent.port}", directory=directory, client=client
+    )
+    agent.stop()
+
+
+def call(address):
+    return Agent(address, 20, 60).call(service.GET_HOST_RESOURCES, RESOURCES).resources.vcpus
+
+
+def test_a_client_with_a_certificate_is_served(remote):
+    assert call(Address(remote.text, tls=remote.tls)) == 8
+
+
+def test_many_threads_call_at_once_through_tls(remote):
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(call(Address(remote.text, tls=remote.tls)))) for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [8] * 10
+
+
+def test_a_call_through_tls_ends_at_its_deadline_too(remote):
+    address = Address(remote.text, tls=remote.tls)
+    remote.agent.control(address, plan={"GetHostResources": {"delay": 3, "times": 1}})
+    begin = time.monotonic()
+    with pytest.raises(CallError) as caught:
+        Agent(address, 0.5, 60).call(service.GET_HOST_RESOURCES, RESOURCES)
+    assert caught.value.code == Code.DEADLINE_EXCEEDED
+    assert time.monotonic() - begin < 2
+
+
+def test_a_large_answer_comes_through_tls(remote):
+    address = Address(remote.text, tls=remote.tls)
+    remote.agent.control(
+        address,
+        plan={"GetConsoleOutput": {"answer": [{"chunk": "YWJj" * 500_000}]}},
+        guests={"a": "RUNNING"},
+    )
+    with Agent(address, 20, 60).stream(
+        service.GET_CONSOLE_OUTPUT, api.GetConsoleOutputRequest(guest_id="a")
+    ) as answers:
+        assert [answer.chunk for answer in answers] == [b"abc" * 500_000]
+
+
+def test_another_thread_can_cancel_a_call_through_tls(remote):
+    watching = Agent(Address(remote.text, tls=remote.tls), 20, 60).watch()
+    messages = iter(watching)
+    next(messages)
+    timer = threading.Timer(0.2, watching.cancel)
+    timer.start()
+    with pytest.raises(CallError) as caught:
+        next(messages)
+    assert caught.value.code == Code.CANCELLED
+    timer.join()
+    watching.close()
+
+
+def test_a_client_of_another_authority_is_not_served(remote):
+    stranger = certificate(remote.directory, "stranger")
+    tls = Tls(remote.tls.ca, str(stranger.pem), str(stranger.key_pem))
+    with pytest.raises(CallError) as caught:
+        call(Address(remote.text, tls=tls))
+    assert caught.value.code == Code.UNAVAILABLE
+
+
+def test_a_server_of_another_authority_is_not_trusted(remote):
+    other = certificate(remote.directory, "other")
+    tls = Tls(str(other.pem), remote.tls.certificate, remote.tls.key)
+    with pytest.raises(CallError, match="certificate verify failed"):
+        call(Address(remote.text, tls=tls))
+
+
+def test_a_server_of_another_name_is_not_trusted(remote):
+    with pytest.raises(CallError, match="certificate verify failed"):
+        call(Address(remote.text.replace("127.0.0.1", "localhost"), tls=remote.tls))
+
+
+def test_a_missing_file_is_refused_by_its_name(remote):
+    tls = Tls(remote.tls.ca, "/nonexistent/client.pem", remote.tls.key)
+    with pytest.raises(AddressRefused, match=r"/nonexistent/client\.pem"):
+        call(Address(remote.text, tls=tls))
+
+
+def test_the_files_come_from_nova_conf(remote, tmp_path):
+    from nova.conf import CONF
+
+    path = tmp_path / "nova.conf"
+    path.write_text(
+        f"""
+        [docker_grpc]
+        address = {remote.text}
+        tls_ca = {remote.tls.ca}
+        tls_client_certificate = {remote.tls.certificate}
+        tls_client_key = {remote.tls.key}
+        # The agent's own, in the same file.
+        listen = unix:///run/nova-docker-agent/driver.sock
+        allowed_users = nova
+        max_concurrent_requests = 64
+        """.replace("        ", ""),
+    )
+    CONF([], project="nova", default_config_files=[str(path)], default_config_dirs=[])
+    try:
+        assert call(config.address(config.register(CONF))) == 8
+    finally:
+        CONF.reset()
+
+
+def test_nobody_listening_is_told_with_the_address(remote):
+    with pytest.raises(CallError, match=r"https://127\.0\.0\.1:1"):
+        call(Address("https://127.0.0.1:1", tls=remote.tls))
