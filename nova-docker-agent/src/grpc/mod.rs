@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use nova_docker_proto::v1::driver_service_server::DriverServiceServer;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
@@ -146,7 +146,7 @@ async fn report_health(hypervisor: Arc<Hypervisor>, health: HealthReporter) {
 }
 
 async fn prune_images(hypervisor: Arc<Hypervisor>) {
-    let mut clock = tokio::time::interval(PRUNE_INTERVAL);
+    let mut clock = tokio::time::interval_at(Instant::now() + PRUNE_INTERVAL, PRUNE_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         clock.tick().await;

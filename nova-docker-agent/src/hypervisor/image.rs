@@ -4,9 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use futures::{StreamExt as _, future::BoxFuture};
 use tokio::sync::RwLockReadGuard;
+use tracing::{debug, info};
 use uuid::Uuid;
 
-use super::{Error, Hypervisor, info};
+use super::{Error, Hypervisor};
 use crate::{
     cloud::{self, Caller, Glance},
     driver,
@@ -102,7 +103,8 @@ impl Hypervisor {
         };
         let removed = self.driver.prune_images(&[]).await?;
         if !removed.is_empty() {
-            info!(?removed, "removed images that no instance uses");
+            info!(images = removed.len(), "removed images that no instance uses");
+            debug!(?removed);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::RwLock;
-use tracing::{info, warn};
+use tracing::warn;
 use uuid::Uuid;
 
 pub use error::{Error, StartError};

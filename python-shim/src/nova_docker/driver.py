@@ -178,10 +178,10 @@ class DockerDriver(virt_driver.ComputeDriver):
         return hardware.InstanceInfo(state=state)
 
     def get_console_output(self, context: Any, instance: Any, **kwargs: Any) -> bytes:
-        """What a guest has written."""
+        """What a guest has written, without the end of the last line: Nova counts what follows it as a line."""
         request = api.GetConsoleOutputRequest(guest_id=instance.uuid)
         with errors.translated(instance), self._agent.stream(service.GET_CONSOLE_OUTPUT, request) as answers:
-            return b"".join(answer.chunk for answer in answers)
+            return b"".join(answer.chunk for answer in answers).removesuffix(b"\n")
 
     # From spawn to destroy
 
