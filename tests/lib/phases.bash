@@ -98,8 +98,8 @@ print_tails() {
         printf '\n--- end of %s\n' "$name"
         tail -n 60 "$artifacts/logs/$name.log"
     done
-    [ "${phase_status[cloud-up]-0}${phase_status[cloud]-0}" != 00 ] || return 0
-    for log in "$state_dir"/log/*{agent,nova-conductor,dockerd,rabbit}*; do
+    [ "${phase_status[cloud-up]-0}${phase_status[cloud-grpc]-0}${phase_status[cloud-amqp]-0}" != 000 ] || return 0
+    for log in "$state_dir"/log/*{agent,nova-compute,nova-conductor,dockerd,rabbit}*; do
         [ -f "$log" ] || continue
         printf '\n--- end of %s\n' "$log"
         tail -n 40 "$log"
