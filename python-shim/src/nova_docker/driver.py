@@ -2,7 +2,7 @@
 
 Each method converts, calls the agent and translates its errors. What it does not override does what Nova's base class
 says: mostly that it is not implemented. Every method takes arguments that it does not know, because releases of Nova
-add some.
+add some, and give them by position.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class DockerDriver(virt_driver.ComputeDriver):
 
     # The host
 
-    def init_host(self, host: str, **kwargs: Any) -> None:
+    def init_host(self, host: str, *args: Any, **kwargs: Any) -> None:
         """Waits for the agent, for as long as it takes, and begins to listen to it."""
         self._wait_for_agent()
         self._watcher = Watcher(self._agent, self._greet, self._emit, lambda problem: set_usable(self.virtapi, problem))
         self._watcher.start()
 
-    def cleanup_host(self, host: str, **kwargs: Any) -> None:
+    def cleanup_host(self, host: str, *args: Any, **kwargs: Any) -> None:
         """Stops to listen."""
         if self._watcher is not None:
             self._watcher.stop()
@@ -123,15 +123,17 @@ class DockerDriver(virt_driver.ComputeDriver):
         finally:
             self._ended.guest_id = None
 
-    def get_available_nodes(self, refresh: bool = False, **kwargs: Any) -> list[str]:
+    def get_available_nodes(self, refresh: bool = False, *args: Any, **kwargs: Any) -> list[str]:
         """One: this host."""
         return [CONF.host]
 
-    def get_available_resource(self, nodename: str, **kwargs: Any) -> dict[str, Any]:
+    def get_available_resource(self, nodename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What the host has."""
         return host.available_resource(self._resources(), nodename, self._hypervisor_type)
 
-    def update_provider_tree(self, provider_tree: Any, nodename: str, allocations: Any = None, **kwargs: Any) -> None:
+    def update_provider_tree(
+        self, provider_tree: Any, nodename: str, allocations: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
         """Tells Placement what the host has and is. Traits that others have put there stay."""
         resources = self._resources()
         ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
@@ -141,11 +143,11 @@ class DockerDriver(virt_driver.ComputeDriver):
         provider_tree.add_traits(nodename, *resources.traits)
         self._traits = set(resources.traits)
 
-    def get_host_uptime(self, **kwargs: Any) -> str:
+    def get_host_uptime(self, *args: Any, **kwargs: Any) -> str:
         """A line as uptime(1) prints it."""
         return host.uptime(self._resources(), datetime.now())
 
-    def get_host_ip_addr(self, **kwargs: Any) -> str:
+    def get_host_ip_addr(self, *args: Any, **kwargs: Any) -> str:
         """The address by which other hosts know this one."""
         return str(CONF.my_ip)
 
@@ -155,12 +157,12 @@ class DockerDriver(virt_driver.ComputeDriver):
 
     # What there is
 
-    def list_instance_uuids(self, **kwargs: Any) -> list[str]:
+    def list_instance_uuids(self, *args: Any, **kwargs: Any) -> list[str]:
         """Every guest on this host."""
         with errors.translated(None):
             return [guest.guest_id for guest in self._agent.call(service.LIST_GUESTS, api.ListGuestsRequest()).guests]
 
-    def list_instances(self, **kwargs: Any) -> list[str]:
+    def list_instances(self, *args: Any, **kwargs: Any) -> list[str]:
         """Names of the guests, which only Nova knows; the UUID of one that Nova does not know."""
         uuids = self.list_instance_uuids()
         context = nova_context.get_admin_context()
@@ -168,7 +170,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         names = {instance.uuid: instance.name for instance in known}
         return [names.get(uuid, uuid) for uuid in uuids]
 
-    def get_info(self, instance: Any, use_cache: bool = True, **kwargs: Any) -> Any:
+    def get_info(self, instance: Any, use_cache: bool = True, *args: Any, **kwargs: Any) -> Any:
         """What a guest is doing."""
         with errors.translated(instance):
             guest = self._agent.call(service.GET_GUEST, api.GetGuestRequest(guest_id=instance.uuid)).guest
@@ -177,7 +179,7 @@ class DockerDriver(virt_driver.ComputeDriver):
             state = power_state.SHUTDOWN
         return hardware.InstanceInfo(state=state)
 
-    def get_console_output(self, context: Any, instance: Any, **kwargs: Any) -> bytes:
+    def get_console_output(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> bytes:
         """What a guest has written, without the end of the last line: Nova counts what follows it as a line."""
         request = api.GetConsoleOutputRequest(guest_id=instance.uuid)
         with errors.translated(instance), self._agent.stream(service.GET_CONSOLE_OUTPUT, request) as answers:
@@ -197,6 +199,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         block_device_info: Any = None,
         power_on: bool = True,
         accel_info: Any = None,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
         """Makes a guest and starts it. Files and passwords are not put into containers."""
@@ -211,6 +214,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         block_device_info: Any = None,
         destroy_disks: bool = True,
         destroy_secrets: bool = True,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
         """Removes a guest with everything that is its own; one that is not there is removed."""
@@ -234,6 +238,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         migrate_data: Any = None,
         destroy_vifs: bool = True,
         destroy_secrets: bool = True,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
         """Removes what is left of a guest, which is the same."""
@@ -241,15 +246,13 @@ class DockerDriver(virt_driver.ComputeDriver):
 
     # Power
 
-    def power_on(
-        self, context: Any, instance: Any, network_info: Any, block_device_info: Any = None, **kwargs: Any
-    ) -> None:
+    def power_on(self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Starts a guest."""
         request = api.StartGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
         with errors.translated(instance, errors.powering_on):
             self._agent.call(service.START_GUEST, request)
 
-    def power_off(self, instance: Any, timeout: Any = 0, retry_interval: int = 0, **kwargs: Any) -> None:
+    def power_off(self, instance: Any, timeout: Any = 0, retry_interval: int = 0, *args: Any, **kwargs: Any) -> None:
         """Stops a guest, which has timeout seconds to end by itself."""
         if hasattr(timeout, "uuid"):
             # The manager calls it with (context, instance) where it reaps deleted instances.
@@ -264,8 +267,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         instance: Any,
         network_info: Any,
         reboot_type: str,
-        block_device_info: Any = None,
-        bad_volumes_callback: Any = None,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
         """Stops and starts a guest; a soft reboot lets it end by itself."""
@@ -282,25 +284,31 @@ class DockerDriver(virt_driver.ComputeDriver):
         """Starts a guest that ran before the host went down. What follows is in another order in every release."""
         self.power_on(context, instance, network_info)
 
-    def pause(self, instance: Any, **kwargs: Any) -> None:
+    def pause(self, instance: Any, *args: Any, **kwargs: Any) -> None:
         """Freezes a guest."""
         with errors.translated(instance):
             self._agent.call(service.PAUSE_GUEST, api.PauseGuestRequest(guest_id=instance.uuid))
 
-    def unpause(self, instance: Any, **kwargs: Any) -> None:
+    def unpause(self, instance: Any, *args: Any, **kwargs: Any) -> None:
         """Thaws a guest."""
         with errors.translated(instance):
             self._agent.call(service.UNPAUSE_GUEST, api.UnpauseGuestRequest(guest_id=instance.uuid))
 
     def snapshot(
-        self, context: Any, instance: Any, image_id: str, update_task_state: Callable[..., None], **kwargs: Any
+        self,
+        context: Any,
+        instance: Any,
+        image_id: str,
+        update_task_state: Callable[..., None],
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         """Makes a guest an image."""
         snapshots.snapshot(self._agent, context, instance, image_id, update_task_state)
 
     # Network
 
-    def plug_vifs(self, instance: Any, network_info: Any, **kwargs: Any) -> None:
+    def plug_vifs(self, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Plugs the interfaces of a guest; called for every server when nova-compute starts."""
         request = api.PlugGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
         with errors.translated(instance, errors.plugging):
@@ -312,19 +320,21 @@ class DockerDriver(virt_driver.ComputeDriver):
                 # Raising would keep nova-compute from starting.
                 LOG.warning("There is no container to plug interfaces into", instance=instance)
 
-    def unplug_vifs(self, instance: Any, network_info: Any, **kwargs: Any) -> None:
+    def unplug_vifs(self, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Unplugs the interfaces of a guest."""
         with errors.translated(instance):
             self._agent.call(service.UNPLUG_GUEST, api.UnplugGuestRequest(guest_id=instance.uuid))
 
-    def attach_interface(self, context: Any, instance: Any, image_meta: Any, vif: Any, **kwargs: Any) -> None:
+    def attach_interface(
+        self, context: Any, instance: Any, image_meta: Any, vif: Any, *args: Any, **kwargs: Any
+    ) -> None:
         """Plugs one more interface into a guest."""
         request = api.AttachInterfaceRequest(guest_id=instance.uuid, interface=interface(vif))
         with errors.translated(instance, errors.attaching(instance)):
             device = self._agent.call(service.ATTACH_INTERFACE, request).device
         LOG.info("Port %s is %s", vif["id"], device, instance=instance)
 
-    def detach_interface(self, context: Any, instance: Any, vif: Any, **kwargs: Any) -> None:
+    def detach_interface(self, context: Any, instance: Any, vif: Any, *args: Any, **kwargs: Any) -> None:
         """Unplugs one interface of a guest."""
         request = api.DetachInterfaceRequest(guest_id=instance.uuid, port_id=vif["id"])
         with errors.translated(instance, errors.detaching(instance)):
