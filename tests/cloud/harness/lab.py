@@ -14,6 +14,7 @@ import openstack
 from openstack.connection import Connection
 
 AGENT_PROGRAM = "nova-docker-agent"
+COMPUTE_PROGRAM = "nova-compute"
 FAKE_PROGRAM = "nova-compute-fake"
 
 

@@ -1,0 +1,140 @@
+"""What a stock nova-compute makes of the agent, beyond what both doors do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import Launcher
+from harness.guest import Guest
+from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
+from harness.servers import Json, Servers
+from harness.waiting import eventually
+from openstack.connection import Connection
+
+pytestmark = [pytest.mark.agent, pytest.mark.grpc]
+
+
+@pytest.fixture
+def second_network(demo: Connection, unique: Callable[[str], str]) -> Iterator[Any]:
+    network = demo.network.create_network(name=unique("network"))
+    subnet = demo.network.create_subnet(
+        network_id=network.id, name=network.name, cidr="10.91.0.0/24", ip_version=4, gateway_ip=None
+    )
+    yield subnet
+    demo.network.delete_network(network)
+
+
+def test_an_interface_comes_and_goes_while_the_server_runs(
+    launch: Launcher,
+    servers: Servers,
+    demo: Connection,
+    private_network: list[Json],
+    second_network: Any,
+    guest_of: Callable[[str], Guest],
+) -> None:
+    server_id = launch("growing", networks=private_network, key_name="demo")["id"]
+    inside = guest_of(server_id).wait_ssh()
+    boot = inside.ssh("cut -d' ' -f22 /proc/1/stat")
+    path = f"/servers/{server_id}/os-interface"
+    body = {"interfaceAttachment": {"net_id": second_network.network_id}}
+    attached = servers.request("POST", path, body)["interfaceAttachment"]
+    [fixed] = attached["fixed_ips"]
+    assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1")
+    assert inside.ssh("cat /sys/class/net/eth1/address") == attached["mac_addr"]
+    assert len(inside.ssh("ip route | grep '^default'").splitlines()) == 1, "the way out is another"
+
+    servers.action(server_id, "reboot", {"type": "SOFT"})
+    servers.wait(server_id, "ACTIVE")
+    inside.wait_ssh()
+    assert inside.ssh("cut -d' ' -f22 /proc/1/stat") != boot
+    assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1"), "lost by the reboot"
+
+    servers.request("DELETE", f"{path}/{attached['port_id']}")
+    eventually(lambda: inside.ssh("ls /sys/class/net").split() == ["eth0", "lo"], "eth1 gone", 30)
+    eventually(lambda: demo.network.find_port(attached["port_id"]) is None, "the port gone", 30)
+
+
+def test_a_rebuild_begins_anew_and_keeps_the_address(
+    launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable[[str], Guest]
+) -> None:
+    server = launch("rebuilt", networks=private_network, key_name="demo")
+    server_id, addresses = server["id"], servers.get(server["id"])["addresses"]
+    inside = guest_of(server_id).wait_ssh()
+    inside.ssh("echo gone > /root/file")
+    servers.action(server_id, "rebuild", {"imageRef": server["image"]["id"], "key_name": "demo"})
+    servers.wait(server_id, "ACTIVE")
+    assert servers.get(server_id)["addresses"] == addresses
+    # Another machine by its host key, as after any rebuild.
+    again = guest_of(server_id).wait_ssh()
+    assert again.ssh("ls /root/file", check=False) == ""
+
+
+def test_a_shelved_server_comes_back_with_its_files(
+    launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable[[str], Guest], lab: Lab
+) -> None:
+    server_id = launch("shelved", networks=private_network, key_name="demo")["id"]
+    guest_of(server_id).wait_ssh().ssh("echo kept > /root/file")
+    servers.action(server_id, "shelve")
+    servers.wait(server_id, "SHELVED_OFFLOADED", 90)
+    assert f"nova-{server_id}" not in lab.docker("ps", "-a", "--format", "{{.Names}}")
+    servers.action(server_id, "unshelve")
+    servers.wait(server_id, "ACTIVE", 90)
+    assert guest_of(server_id).wait_ssh().ssh("cat /root/file") == "kept"
+
+
+@pytest.mark.disruptive
+def test_an_agent_that_is_lost_in_the_middle_of_a_launch_fails_it_and_nothing_else(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    bystander = launch("bystander")["id"]
+    dockerd = lab.pid("dockerd")
+    # A Docker that does not answer holds the launch where it is.
+    os.kill(dockerd, signal.SIGSTOP)
+    try:
+        doomed = launch.request("doomed")
+        eventually(lambda: servers.get(doomed)["OS-EXT-STS:task_state"] == "spawning", "spawning", 30)
+        before = lab.pid(AGENT_PROGRAM)
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: lab.pid(AGENT_PROGRAM) not in (0, before), "the agent started again", 30)
+    finally:
+        os.kill(dockerd, signal.SIGCONT)
+    failed = servers.wait(doomed, "ERROR", 90)
+    message = failed["fault"]["message"]
+    assert "agent" in message or "Exhausted all hosts" in message, message
+    assert "Traceback" not in message
+    assert servers.get(bystander)["status"] == "ACTIVE"
+    servers.action(bystander, "os-stop")
+    servers.wait(bystander, "SHUTOFF")
+    launch("later")
+
+
+@pytest.mark.disruptive
+def test_nova_compute_waits_for_an_agent_that_is_not_there_and_says_so(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    running = launch("running")["id"]
+    started = lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{running}")
+    log = lab.log(COMPUTE_PROGRAM)
+    lab.supervisorctl("stop", AGENT_PROGRAM)
+    try:
+        size = log.stat().st_size
+        lab.supervisorctl("restart", COMPUTE_PROGRAM)
+        socket = f"{lab.state}/run/driver.sock"
+        eventually(lambda: f"cannot be used at unix://{socket}" in _since(log, size), "a word in the log", 60)
+    finally:
+        lab.supervisorctl("start", AGENT_PROGRAM)
+    # Its next try may be half a minute away.
+    launched = launch.request("patient")
+    servers.wait(launched, "ACTIVE", 120)
+    assert lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{running}") == started
+    assert servers.get(running)["status"] == "ACTIVE"
+
+
+def _since(log: Any, size: int) -> str:
+    with log.open("rb") as stream:
+        stream.seek(size if log.stat().st_size >= size else 0)
+        return stream.read().decode(errors="replace")
