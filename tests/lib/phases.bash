@@ -68,7 +68,8 @@ closing_lines() {
         -e '^=+ .*(passed|failed|error|skipped|no tests).* =+$' \
         -e '(licenses|bans|sources) (ok|FAILED)' \
         -e '^All checks passed' -e '^[0-9]+ files? (already|would)' -e '^Found [0-9]+ error' \
-        -e '^not run,' | tail -n 6
+        -e '^contract ok' -e '^Success: no issues' -e '^Found [0-9]+ errors? in' -e '^shim: FAILED' \
+        -e '^not run,' | tail -n 8
 }
 
 print_results() {

@@ -46,10 +46,10 @@ install_packages() {
 
 install_tools() {
     mkdir -p "$tools/bin" || return
-    install_ruff && install_cargo_deny
+    install_python_tools && install_cargo_deny
 }
 
-install_ruff() {
+install_python_tools() {
     cmp -s "$here/requirements.txt" "$tools/venv/requirements.txt" && return
     rm -rf "$tools/venv"
     /usr/bin/python3 -m venv "$tools/venv" &&
