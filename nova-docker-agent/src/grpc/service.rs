@@ -289,7 +289,7 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
-        let plug = async move |h: Arc<Hypervisor>| Ok(h.plumber.plug(guest, &interfaces).await?);
+        let plug = async move |h: Arc<Hypervisor>| h.plug(guest, &interfaces).await;
         self.change("plug_guest", &metadata, guest, plug).await?;
         Ok(Response::new(v1::PlugGuestResponse {}))
     }

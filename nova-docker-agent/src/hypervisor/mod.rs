@@ -81,10 +81,22 @@ impl Hypervisor {
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.
     ///
     /// # Errors
-    /// It cannot be plugged, does not start, or ended at once.
+    /// There is no such guest, it cannot be plugged, does not start, or ended at once.
     pub async fn power_on(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
-        self.plumber.plug(uuid, interfaces).await?;
+        self.plug(uuid, interfaces).await?;
         self.start_guest(uuid).await
+    }
+
+    /// Plugs what is not plugged of a guest that has a container: nobody would ever unplug it for one that has none.
+    ///
+    /// # Errors
+    /// There is no such guest, or an interface cannot be plugged.
+    pub async fn plug(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
+        if self.driver.state(uuid).await?.is_none() {
+            return Err(driver::Error::NotFound { what: format!("the container of instance {uuid}") }.into());
+        }
+        self.plumber.plug(uuid, interfaces).await?;
+        Ok(())
     }
 
     /// Plugs one more interface into a guest, running or not, and returns its name inside. The default route stays that of the
@@ -93,11 +105,8 @@ impl Hypervisor {
     /// # Errors
     /// There is no such guest, or the interface cannot be plugged.
     pub async fn attach(&self, uuid: Uuid, mut interface: Interface) -> Result<String, Error> {
-        if self.driver.state(uuid).await?.is_none() {
-            return Err(driver::Error::NotFound { what: format!("the container of instance {uuid}") }.into());
-        }
         // Every guest has its namespace, unless the host was restarted and it was not started since.
-        self.plumber.plug(uuid, &[]).await?;
+        self.plug(uuid, &[]).await?;
         interface.name = self.plumber.name_for(uuid, &interface.devname).await?;
         if interface.name != "eth0" {
             interface.gateways.clear();
