@@ -120,8 +120,7 @@ impl Hypervisor {
     /// # Errors
     /// Open vSwitch's or the kernel's.
     pub async fn detach(&self, uuid: Uuid, port: Uuid) -> Result<(), Error> {
-        let devname = Interface::devname_of(&port);
-        if self.plumber.is_plugged(uuid, &devname).await? {
+        for devname in self.plumber.devices_of(uuid, port).await? {
             self.plumber.unplug_port(&devname).await?;
         }
         Ok(())

@@ -48,9 +48,19 @@ impl OpenVSwitch {
 
     /// Names of the interfaces that carry the instance's `vm-uuid`.
     pub(super) async fn ports_of(&self, instance: Uuid) -> Result<Vec<String>, Error> {
-        let condition = format!("external_ids:vm-uuid=\"{instance}\"");
-        let command = words(&["--columns=name", "find", "Interface", &condition]);
-        let table = self.run(&format!("find the ports of instance {instance}"), vec![command]).await?;
+        self.find_names(&format!("find the ports of instance {instance}"), &[vm_uuid_is(instance)]).await
+    }
+
+    /// Names of the interfaces that carry the instance's `vm-uuid` and Neutron's `port`.
+    pub(super) async fn devices_of(&self, instance: Uuid, port: Uuid) -> Result<Vec<String>, Error> {
+        let conditions = [vm_uuid_is(instance), format!("external_ids:iface-id=\"{port}\"")];
+        self.find_names(&format!("find port {port} of instance {instance}"), &conditions).await
+    }
+
+    async fn find_names(&self, action: &str, conditions: &[String]) -> Result<Vec<String>, Error> {
+        let mut command = words(&["--columns=name", "find", "Interface"]);
+        command.extend_from_slice(conditions);
+        let table = self.run(action, vec![command]).await?;
         Ok(rows(&table).filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect())
     }
 
@@ -116,6 +126,10 @@ fn add_commands(instance: Uuid, port: &NewPort<'_>) -> Vec<Vec<String>> {
         format!("external_ids:plugged-by={MARK}"),
     ]);
     commands
+}
+
+fn vm_uuid_is(instance: Uuid) -> String {
+    format!("external_ids:vm-uuid=\"{instance}\"")
 }
 
 fn words(words: &[&str]) -> Vec<String> {

@@ -127,9 +127,9 @@ impl Plumber {
         Links::of_host()?.delete(devname).await
     }
 
-    /// Whether Open vSwitch has the host side `devname` as a port of this instance.
-    pub async fn is_plugged(&self, instance: Uuid, devname: &str) -> Result<bool, Error> {
-        Ok(self.ovs.ports_of(instance).await?.iter().any(|port| port == devname))
+    /// Host sides of Neutron's `port` in this instance: one, or none when it is not plugged, or into another instance.
+    pub async fn devices_of(&self, instance: Uuid, port: Uuid) -> Result<Vec<String>, Error> {
+        self.ovs.devices_of(instance, port).await
     }
 
     /// Every instance that has a namespace or an Open vSwitch port of ours on this host.
