@@ -10,6 +10,9 @@ use uuid::Uuid;
 use crate::{cloud, driver, hypervisor::Error, registry};
 
 const DOMAIN: &str = "nova-docker-agent";
+/// Bytes of a message. grpcio refuses answers with more than 8 KiB of headers, and the message is in them twice:
+/// percent-encoded, and with the last words of a guest in base64.
+const MESSAGE_BYTES: usize = 1000;
 
 /// A status of a reason of our own.
 pub(super) fn status(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
@@ -26,7 +29,17 @@ fn with<const N: usize>(
     let name = name.strip_prefix("ERROR_REASON_").unwrap_or(name);
     let metadata: HashMap<String, String> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let details = ErrorDetails::with_error_info(name, DOMAIN, metadata);
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, shorten(message.into()), details)
+}
+
+/// The beginning says what was tried, the end why it failed.
+fn shorten(message: String) -> String {
+    const HALF: usize = MESSAGE_BYTES / 2;
+    let boundary = |from: usize| (from..=message.len()).find(|&at| message.is_char_boundary(at)).unwrap_or(from);
+    match message.len() {
+        0..=MESSAGE_BYTES => message,
+        length => format!("{} ... {}", &message[..boundary(HALF)], &message[boundary(length - HALF)..]),
+    }
 }
 
 /// A field of a request that has no meaning.
@@ -72,7 +85,7 @@ pub(super) fn failure(error: &Error, guest: Uuid, image: Option<Uuid>) -> Status
         Error::Cleanup { error: first, .. } => {
             // The first failure's kind, with the words of both.
             let status = failure(first, guest, image);
-            Status::with_error_details(status.code(), message, status.get_error_details())
+            Status::with_error_details(status.code(), shorten(message), status.get_error_details())
         }
     }
 }
@@ -147,6 +160,15 @@ mod tests {
         let status = failure(&error, Uuid::nil(), None);
         assert_eq!(status.get_details_error_info().unwrap().reason, "NO_SPACE");
         assert!(status.message().contains("port stays"));
+    }
+
+    #[test]
+    fn a_long_message_keeps_its_beginning_and_its_end() {
+        let status = invalid("field", format!("{}why", "ä".repeat(3000)));
+        let message = status.message();
+        assert!(message.starts_with("field: ä") && message.ends_with("äwhy"), "{message}");
+        assert!(message.len() <= MESSAGE_BYTES + 10, "{}", message.len());
+        assert_eq!(shorten("short".to_owned()), "short");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::mount::{MsFlags, mount};
 use nova_docker_agent::config::{self, Config, Settings};
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use crate::docker::{Dockerd, IMAGE};
 use crate::glance::{Glance, TOKEN};
-use crate::images;
+use crate::images::{self, Stored};
 use crate::ovs::{BRIDGE, OpenVSwitch};
 
 /// A client of the door.
@@ -32,6 +33,8 @@ pub struct Door {
     service: Option<Service>,
     /// The test image in Glance. Docker has forgotten it.
     pub image: v1::Image,
+    /// Its file.
+    pub stored: Arc<Stored>,
     pub glance: Glance,
     pub docker: Dockerd,
     pub ovs: OpenVSwitch,
@@ -78,12 +81,13 @@ impl Door {
         std::fs::create_dir_all(&links).and_then(|()| std::fs::create_dir_all(LINK_DIRECTORY)).expect("directories");
         let nothing = None::<&str>;
         mount(Some(&links), LINK_DIRECTORY, nothing, MsFlags::MS_BIND, nothing).expect("links of our own");
-        let image = glance.add(images::save(&docker, IMAGE).await.0.clone());
+        let stored = images::save(&docker, IMAGE).await;
+        let image = glance.add(stored.0.clone());
         images::remove_all(&docker).await;
         // Other users come as far as the socket.
         let all = std::fs::Permissions::from_mode(0o755);
         let directory = tempfile::Builder::new().permissions(all).tempdir().expect("a directory");
-        Self { service: None, image, glance, docker, ovs, directory }
+        Self { service: None, image, stored, glance, docker, ovs, directory }
     }
 
     /// Starts the service and waits until it listens.
