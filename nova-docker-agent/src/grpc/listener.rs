@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
@@ -77,8 +77,8 @@ impl Listener {
         match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(ListenError::InUse(address)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // What a process that was killed has left.
-            Err(_) => std::fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove_stale(path).map_err(failed)?,
+            Err(error) => return Err(failed(error)),
         }
         // Until the mode is set, strangers could connect; they are sent away by who they are.
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -141,6 +141,14 @@ impl Socket {
             }
         }
     }
+}
+
+/// Removes what a process that was killed has left. A file is refused in the same way as a socket that nobody listens at.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file which is not a socket"));
+    }
+    std::fs::remove_file(path)
 }
 
 fn find_user(name: &str) -> Result<Uid, ListenError> {
