@@ -18,7 +18,10 @@ use futures::StreamExt as _;
 use nova_docker_proto::v1::driver_service_server::DriverServiceServer;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::{
+    server::NamedService,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 use tonic_health::server::HealthReporter;
 use tower::{layer::util::Identity as NoLayer, limit::GlobalConcurrencyLimitLayer};
 use tracing::{info, warn};
@@ -37,6 +40,10 @@ use crate::{
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// A peer that is silent for so long is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// What is given up at a stop has so long to be undone.
+const UNDO_LIMIT: Duration = Duration::from_secs(30);
+/// Once no operation is under way, the last answers have so long to leave. Clients may hold streams open for ever.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Why the second door did not open.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +78,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
             return Ok(());
         }
     };
-    let stopping = CancellationToken::new();
+    let (stopping, given_up) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<DriverServiceServer<DriverService>>().await;
@@ -79,12 +86,12 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .register_encoded_file_descriptor_set(nova_docker_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let service = DriverService::new(hypervisor.clone(), tasks.clone(), stopping.clone());
+    let service = DriverService::new(hypervisor.clone(), tasks.clone(), stopping.clone(), given_up.clone());
     let router = router(&config)?
         .add_service(health_service)
         .add_service(reflection)
         .add_service(DriverServiceServer::new(service));
-    tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(hypervisor.clone(), health)));
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(hypervisor.clone(), health.clone())));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(prune_images(hypervisor.clone())));
 
     info!(address = %listener.address(), "the container driver is up");
@@ -95,23 +102,40 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
             info!("stopping: no new calls; waiting for those under way");
             // Ends the streams that never end.
             stopping.cancel();
+            end_health(health).await;
         }
     };
-    let limit = config.graceful_shutdown_timeout;
-    let serving = router.serve_with_incoming_shutdown(listener.connections(), ended);
-    tokio::select! {
-        served = serving => served?,
-        () = async { stopping.cancelled().await; tokio::time::sleep(limit).await } => {
-            warn!("calls are still under way; their clients are cut off");
-        }
-    }
-    tasks.close();
-    if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
-        warn!("gave up on operations under way");
-    }
+    let drained = CancellationToken::new();
+    let serving = async {
+        let served = tokio::select! {
+            served = router.serve_with_incoming_shutdown(listener.connections(), ended) => served,
+            () = async { drained.cancelled().await; tokio::time::sleep(LAST_ANSWERS).await } => Ok(()),
+        };
+        stopping.cancel();
+        served
+    };
+    let draining = async {
+        stopping.cancelled().await;
+        drain(&tasks, &given_up, config.graceful_shutdown_timeout).await;
+        drained.cancel();
+    };
+    let (served, ()) = tokio::join!(serving, draining);
     hypervisor.shutdown().await;
     info!("stopped");
-    Ok(())
+    Ok(served?)
+}
+
+/// Waits for the operations under way. Those that take longer than `limit` are given up: what can be undone is undone.
+async fn drain(tasks: &TaskTracker, given_up: &CancellationToken, limit: Duration) {
+    tasks.close();
+    if tokio::time::timeout(limit, tasks.wait()).await.is_ok() {
+        return;
+    }
+    warn!(operations = tasks.len(), "operations are still under way and are given up");
+    given_up.cancel();
+    if tokio::time::timeout(UNDO_LIMIT, tasks.wait()).await.is_err() {
+        warn!(operations = tasks.len(), "operations do not end; they are cut off");
+    }
 }
 
 type Layers = tower::layer::util::Stack<GlobalConcurrencyLimitLayer, NoLayer>;
@@ -142,6 +166,14 @@ async fn report_health(hypervisor: Arc<Hypervisor>, health: HealthReporter) {
             Event::DockerBack => health.set_serving::<DriverServiceServer<DriverService>>().await,
             Event::Guest { .. } => {}
         }
+    }
+}
+
+/// Ends the watches of health, which would keep their connections open.
+async fn end_health(mut health: HealthReporter) {
+    health.set_not_serving::<DriverServiceServer<DriverService>>().await;
+    for service in ["", <DriverServiceServer<DriverService> as NamedService>::NAME] {
+        health.clear_service_status(service).await;
     }
 }
 

@@ -9,14 +9,14 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
     convert, create, request,
     snapshot::{self, Capture},
-    status::{failure, guest_not_found, invalid, stopping, version_unsupported},
+    status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
 use crate::{
     driver,
@@ -37,12 +37,20 @@ pub(super) struct DriverService {
     hypervisor: Arc<Hypervisor>,
     locks: Arc<InstanceLocks>,
     tasks: TaskTracker,
+    /// No new calls.
     stopping: CancellationToken,
+    /// Nor is what is under way waited for any longer.
+    given_up: CancellationToken,
 }
 
 impl DriverService {
-    pub(super) fn new(hypervisor: Arc<Hypervisor>, tasks: TaskTracker, stopping: CancellationToken) -> Self {
-        Self { hypervisor, locks: Arc::default(), tasks, stopping }
+    pub(super) fn new(
+        hypervisor: Arc<Hypervisor>,
+        tasks: TaskTracker,
+        stopping: CancellationToken,
+        given_up: CancellationToken,
+    ) -> Self {
+        Self { hypervisor, locks: Arc::default(), tasks, stopping, given_up }
     }
 
     /// Runs a change of one guest, alone, to its end.
@@ -67,7 +75,7 @@ impl DriverService {
             result
         };
         let task = self.tasks.spawn(task.instrument(span));
-        task.await.map_err(|_| stopping())?
+        task.await.map_err(|error| if error.is_panic() { status::panicked() } else { stopping() })?
     }
 
     /// Runs long work on one guest, alone, and streams its progress; ends it when nobody listens any more.
@@ -84,13 +92,17 @@ impl DriverService {
     {
         let span = info_span!("operation", name, instance = %guest, request_id);
         let (mut sender, receiver) = mpsc::channel(PROGRESS);
-        let stop = CancellationToken::new();
+        let given_up = self.given_up.clone();
+        let stop = given_up.child_token();
         let listening = stop.clone().drop_guard();
         let (hypervisor, locks) = (self.hypervisor.clone(), self.locks.clone());
         let task = async move {
             let _lock = locks.lock(guest).await;
             info!("started");
-            let result = work(hypervisor, sender.clone(), stop).await;
+            let result = work(hypervisor, sender.clone(), stop).await.map_err(|status| match status.code() {
+                Code::Cancelled if given_up.is_cancelled() => stopping(),
+                _ => status,
+            });
             report(&result);
             if sender.send(result).await.is_err() {
                 info!("the caller is gone");

@@ -58,6 +58,11 @@ pub(super) fn stopping() -> Status {
     status(Code::Unavailable, ErrorReason::Stopping, "the agent is stopping; repeat the call when it is back")
 }
 
+/// A defect of ours; the log has its words.
+pub(super) fn panicked() -> Status {
+    status(Code::Internal, ErrorReason::HostFailed, "the operation broke off; the agent's log says where")
+}
+
 /// The caller went away.
 pub(super) fn cancelled() -> Status {
     status(Code::Cancelled, ErrorReason::Cancelled, "the call was cancelled; what it had begun is undone")

@@ -30,7 +30,7 @@ impl Dockerd {
         require("dockerd", PACKAGE);
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
-        let runtime = build_runtime().await;
+        let runtime = build("nova-docker-runtime").await;
         let configuration = json!({
             "hosts": [format!("unix://{}", path("docker.sock").display())],
             "data-root": path("data"), "exec-root": path("exec"), "pidfile": path("docker.pid"),
@@ -153,15 +153,15 @@ async fn busybox_archive() -> Vec<u8> {
     archive.into_inner().expect("an archive in memory")
 }
 
-/// The wrapper as it stands in the sources, built beside this test.
-async fn build_runtime() -> PathBuf {
+/// A program of the agent as it stands in the sources, built beside this test.
+pub async fn build(program: &str) -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let test = std::env::current_exe().expect("a path");
     let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let manifest = manifest.display().to_string();
     let mut arguments = vec!["build", "-q", "--manifest-path", &manifest, "-p", "nova-docker-agent"];
-    arguments.extend(["--bin", "nova-docker-runtime"]);
+    arguments.extend(["--bin", program]);
     if profile.ends_with("release") {
         arguments.push("--release");
     }
@@ -174,5 +174,5 @@ async fn build_runtime() -> PathBuf {
     });
     let built = build.status().await.expect("cargo");
     assert!(built.success(), "{cargo} {arguments:?}: {built}");
-    profile.join("nova-docker-runtime")
+    profile.join(program)
 }

@@ -30,7 +30,8 @@ pub type Setting<'a> = ((&'a str, &'a str), &'a str);
 
 /// An open door.
 pub struct Door {
-    service: Option<Service>,
+    /// None: nobody listens.
+    pub service: Option<Service>,
     /// The test image in Glance. Docker has forgotten it.
     pub image: v1::Image,
     /// Its file.
@@ -100,32 +101,46 @@ impl Door {
 
     /// Its configuration.
     pub fn config(&self, settings: &[Setting<'_>]) -> Config {
-        let (host_url, connection, glance) = (self.docker.host_url(), self.ovs.connection(), self.glance.url());
-        let cache = self.docker.path("cache").display().to_string();
-        let listen = format!("unix://{}", self.socket().display());
-        let mut all = vec![
-            (("DEFAULT", "transport_url"), "rabbit://nobody:listens@127.0.0.1:1/"),
-            (("docker", "host_url"), host_url.as_str()),
-            (("docker", "cache_directory"), cache.as_str()),
-            (("docker_grpc", "listen"), listen.as_str()),
-            (("os_vif_ovs", "ovsdb_connection"), connection.as_str()),
-            (("glance", "endpoint_override"), glance.as_str()),
-            (("glance", "num_retries"), "0"),
-        ];
-        for section in ["placement", "neutron"] {
-            all.extend([
-                ((section, "auth_type"), "password"),
-                ((section, "auth_url"), "http://127.0.0.1:1/v3"),
-                ((section, "username"), "nobody"),
-                ((section, "password"), "secret"),
-                ((section, "user_domain_name"), "Default"),
-                ((section, "project_name"), "service"),
-                ((section, "project_domain_name"), "Default"),
-            ]);
-        }
-        all.extend_from_slice(settings);
+        let all = self.settings(settings);
+        let all = all.iter().map(|(section, option, value)| ((*section, *option), value.as_str()));
         let (config, _) = config::from_settings(&Settings::from_map(all), &[]).expect("a configuration");
         config
+    }
+
+    /// The same as a file.
+    pub fn config_file(&self) -> PathBuf {
+        let all = self.settings(&[]);
+        let text: String =
+            all.iter().map(|(section, option, value)| format!("[{section}]\n{option} = {value}\n")).collect();
+        let path = self.path("nova.conf");
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    fn settings<'a>(&self, more: &[Setting<'a>]) -> Vec<(&'a str, &'a str, String)> {
+        let mut all = vec![
+            ("DEFAULT", "transport_url", "rabbit://nobody:listens@127.0.0.1:1/".to_owned()),
+            ("docker", "host_url", self.docker.host_url()),
+            ("docker", "cache_directory", self.docker.path("cache").display().to_string()),
+            ("docker_grpc", "listen", format!("unix://{}", self.socket().display())),
+            ("os_vif_ovs", "ovsdb_connection", self.ovs.connection()),
+            ("glance", "endpoint_override", self.glance.url()),
+            ("glance", "num_retries", "0".to_owned()),
+        ];
+        for section in ["placement", "neutron"] {
+            let identity = [
+                ("auth_type", "password"),
+                ("auth_url", "http://127.0.0.1:1/v3"),
+                ("username", "nobody"),
+                ("password", "secret"),
+                ("user_domain_name", "Default"),
+                ("project_name", "service"),
+                ("project_domain_name", "Default"),
+            ];
+            all.extend(identity.map(|(option, value)| (section, option, value.to_owned())));
+        }
+        all.extend(more.iter().map(|((section, option), value)| (*section, *option, (*value).to_owned())));
+        all
     }
 
     /// Where it listens unless told otherwise.

@@ -1,5 +1,6 @@
 //! What the integration tests share: servers of their own.
 
+pub mod certificates;
 pub mod docker;
 pub mod door;
 pub mod glance;

@@ -1,0 +1,187 @@
+//! What the second door tells by itself: events, health, its contract; and how it is shut.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use integration_tests::door::{Client, Door, connect, create, launch, port, reason, with_token};
+use integration_tests::isolated;
+use nova_docker_proto::v1;
+use tonic::{Code, Streaming};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use v1::watch_events_response::Event;
+use v1::{CreateStage, GuestEventKind, HostEventKind};
+
+const SERVICE: &str = "nova_docker.v1.DriverService";
+
+/// A watch that misses nothing from here on.
+async fn watch(client: &mut Client) -> Streaming<v1::WatchEventsResponse> {
+    let mut events = client.watch_events(v1::WatchEventsRequest {}).await.unwrap().into_inner();
+    assert_eq!(events.message().await.unwrap().unwrap().event, None);
+    events
+}
+
+async fn next(events: &mut Streaming<v1::WatchEventsResponse>) -> Event {
+    events.message().await.unwrap().unwrap().event.unwrap()
+}
+
+async fn next_of_guest(events: &mut Streaming<v1::WatchEventsResponse>) -> (String, GuestEventKind) {
+    match next(events).await {
+        Event::Guest(event) => (event.guest_id.clone(), event.kind()),
+        Event::Host(event) => panic!("{event:?}"),
+    }
+}
+
+#[test]
+fn a_watch_tells_everything_that_happens_to_guests_in_order() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        let mut events = watch(&mut client).await;
+        let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        let guest_id = || id.clone();
+        client.pause_guest(v1::PauseGuestRequest { guest_id: guest_id() }).await.unwrap();
+        client.unpause_guest(v1::UnpauseGuestRequest { guest_id: guest_id() }).await.unwrap();
+        // Behind the agent's back.
+        door.docker.docker(&["kill", &format!("nova-{id}")]).await;
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
+        use GuestEventKind::{Deleted, Paused, Resumed, Started, Stopped};
+        for kind in [Started, Paused, Resumed, Stopped, Deleted] {
+            assert_eq!(next_of_guest(&mut events).await, (guest_id(), kind));
+        }
+    });
+}
+
+#[test]
+fn a_watch_tells_that_docker_is_lost_what_that_did_to_guests_and_that_it_is_back() {
+    isolated(async || {
+        let mut door = Door::open().await;
+        let mut client = door.client().await;
+        let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        let mut events = watch(&mut client).await;
+        door.docker.stop_server();
+        door.docker.start_server().await;
+        // A Docker that ends tells of its containers, or does not come to it.
+        let (mut of_guests, mut of_host) = (vec![], vec![]);
+        while of_host.last() != Some(&HostEventKind::DockerBack) {
+            match next(&mut events).await {
+                Event::Guest(event) => of_guests.push((event.guest_id.clone(), event.kind())),
+                Event::Host(event) => of_host.push(event.kind()),
+            }
+        }
+        assert_eq!(of_host, [HostEventKind::DockerLost, HostEventKind::DockerBack]);
+        assert_eq!(of_guests, [(id, GuestEventKind::Stopped)]);
+        let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        assert_eq!(next_of_guest(&mut events).await, (id, GuestEventKind::Started));
+    });
+}
+
+async fn next_health(answers: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
+    answers.message().await.unwrap().unwrap().status()
+}
+
+#[test]
+fn the_health_of_the_service_is_that_of_docker() {
+    isolated(async || {
+        let mut door = Door::open().await;
+        let mut health = HealthClient::new(door.channel().await);
+        let asked = HealthCheckRequest { service: SERVICE.to_owned() };
+        let mut answers = health.watch(asked.clone()).await.unwrap().into_inner();
+        assert_eq!(next_health(&mut answers).await, ServingStatus::Serving);
+        door.docker.stop_server();
+        assert_eq!(next_health(&mut answers).await, ServingStatus::NotServing);
+        door.docker.start_server().await;
+        assert_eq!(next_health(&mut answers).await, ServingStatus::Serving);
+        assert_eq!(health.check(asked).await.unwrap().into_inner().status(), ServingStatus::Serving);
+        // A watch of health does not keep the service from ending.
+        let ended = door.service().stop();
+        assert_eq!(next_health(&mut answers).await, ServingStatus::NotServing);
+        assert_eq!(answers.message().await.unwrap(), None);
+        ended.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn reflection_tells_the_contract() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut reflection = ServerReflectionClient::new(door.channel().await);
+        let ask = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+        let questions = [
+            ask(MessageRequest::ListServices(String::new())),
+            ask(MessageRequest::FileContainingSymbol(format!("{SERVICE}.CreateGuest"))),
+        ];
+        let mut answers =
+            reflection.server_reflection_info(futures::stream::iter(questions)).await.unwrap().into_inner();
+        let mut next = async || answers.message().await.unwrap().unwrap().message_response.unwrap();
+        match next().await {
+            MessageResponse::ListServicesResponse(listed) => {
+                let names: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
+                assert!(names.contains(&SERVICE) && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        match next().await {
+            MessageResponse::FileDescriptorResponse(found) => {
+                assert!(
+                    found
+                        .file_descriptor_proto
+                        .iter()
+                        .any(|file| String::from_utf8_lossy(file).contains("CreateGuest"))
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_stop_lets_the_calls_under_way_end_and_takes_no_others() {
+    isolated(async || {
+        let mut door = Door::open().await;
+        let mut client = door.client().await;
+        let mut events = watch(&mut client).await;
+        door.glance.hold_layers();
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let mut stages = client.create_guest(with_token(request)).await.unwrap().into_inner();
+        door.glance.until_held().await;
+
+        let ended = door.service().stop();
+        assert_eq!(events.message().await.unwrap(), None, "the watch goes on");
+        assert!(!door.socket().exists());
+        connect(&door.socket()).await.expect_err("somebody listens");
+        assert!(!ended.is_finished());
+        door.glance.release_layers();
+        let mut last = CreateStage::Unspecified;
+        while let Some(answer) = stages.message().await.unwrap() {
+            last = answer.stage();
+        }
+        assert_eq!(last, CreateStage::Ready);
+        ended.await.unwrap().unwrap();
+        let status = client.list_guests(v1::ListGuestsRequest {}).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+    });
+}
+
+#[test]
+fn a_creation_that_does_not_end_while_the_service_stops_is_undone() {
+    isolated(async || {
+        let mut door = Door::open_with(&[(("DEFAULT", "graceful_shutdown_timeout"), "1")]).await;
+        let mut client = door.client().await;
+        door.glance.hold_layers();
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let created = create(&mut client, request);
+        let stopped = async {
+            door.glance.until_held().await;
+            let ended = door.service.take().unwrap().stop();
+            ended.await.unwrap().unwrap();
+        };
+        let (created, ()) = tokio::join!(created, stopped);
+        let (code, reason, _) = reason(&created.unwrap_err());
+        assert_eq!((code, reason.as_str()), (Code::Unavailable, "STOPPING"));
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+    });
+}
