@@ -66,7 +66,8 @@ NEEDS_NO_GUEST = ("CreateGuest", "DeleteGuest", "UnplugGuest")
 class FakeAgent(grpc.GenericRpcHandler):
     """Answers every method of the service out of one table."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: grpc.Server) -> None:
+        self.server = server
         self.changed = threading.Condition()
         self.reset()
 
@@ -97,6 +98,9 @@ class FakeAgent(grpc.GenericRpcHandler):
         with self.changed:
             if order.get("reset"):
                 self.reset()
+            if order.get("stop"):
+                # Takes no more calls, and lets those that run come to their end.
+                self.server.stop(grace=10)
             self.plans.update(order.get("plan", {}))
             self.events += order.get("events", [])
             for guest_id, state in order.get("guests", {}).items():
@@ -240,7 +244,7 @@ def main(address: str, tls: list[str]) -> None:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10),
     ]
     server = grpc.server(futures.ThreadPoolExecutor(64), options=options)
-    server.add_generic_rpc_handlers((FakeAgent(),))
+    server.add_generic_rpc_handlers((FakeAgent(server),))
     if tls:
         authority, certificate, key = (open(path, "rb").read() for path in tls)  # noqa: SIM115
         credentials = grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)

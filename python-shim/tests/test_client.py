@@ -165,6 +165,15 @@ def test_a_server_that_dies_in_the_middle_of_a_call_is_told_as_such(mortal_agent
     assert client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest()).resources.vcpus == 8
 
 
+def test_a_server_that_is_stopping_lets_a_call_come_to_its_end(mortal_agent):
+    mortal_agent.plan("GetHostResources", delay=1)
+    stop = threading.Timer(0.3, lambda: mortal_agent.control(stop=True))
+    stop.start()
+    client = Agent(mortal_agent.address, 20, 60)
+    assert client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest()).resources.vcpus == 8
+    stop.join()
+
+
 def test_a_server_that_is_absent_is_told_with_its_address(tmp_path):
     with pytest.raises(CallError, match=f"{tmp_path}/nobody.sock") as caught:
         Agent(Address(f"unix://{tmp_path}/nobody.sock"), 20, 60).call(service.GET_GUEST, GET_GUEST)

@@ -249,17 +249,33 @@ def test_each_failure_of_a_launch_becomes_the_exception_that_the_manager_acts_on
     with pytest.raises(exception.NovaException, match="what the agent says") as caught:
         launch()
     assert type(caught.value) is expected
+    # An agent that gives a creation up has undone it.
+    assert fake_agent.methods() == ["CreateGuest"]
 
 
-def test_an_agent_that_dies_during_a_launch_is_told_in_a_sentence(conf, mortal_agent, driver, launch):
+def test_an_agent_that_dies_during_a_launch_is_told_in_a_sentence(mortal_agent, driver, launch, context, instance):
     driver._builder._agent.address = mortal_agent.address
     mortal_agent.plan("CreateGuest", die=True)
     with pytest.raises(exception.HypervisorUnavailable, match="nova-docker-agent does not answer"):
         launch()
     mortal_agent.stop()
     mortal_agent.start()
+    # It may have left something, so a clean-up that fails must not be taken for done.
+    mortal_agent.fail("DeleteGuest", "UNAVAILABLE", "DOCKER_UNAVAILABLE", "Docker is down")
+    with pytest.raises(exception.HypervisorUnavailable, match="Docker is down"):
+        driver.destroy(context, instance, None)
     launch()
-    assert mortal_agent.methods() == ["CreateGuest", "StartGuest"]
+    assert mortal_agent.methods() == ["DeleteGuest", "CreateGuest", "StartGuest"]
+
+
+def test_a_launch_without_an_agent_can_be_tried_on_another_host(driver, launch, mortal_agent, context, instance):
+    driver._builder._agent.address = mortal_agent.address
+    mortal_agent.stop()
+    with pytest.raises(exception.HypervisorUnavailable, match="nova-docker-agent does not answer"):
+        launch()
+    driver.destroy(context, instance, None)
+    with pytest.raises(exception.HypervisorUnavailable):
+        driver.destroy(context, instance, None)
 
 
 def test_a_failed_launch_on_a_host_without_docker_can_be_tried_on_another(

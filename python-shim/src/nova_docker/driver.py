@@ -86,7 +86,7 @@ class DockerDriver(virt_driver.ComputeDriver):
                     raise exception.NovaException(message=str(error)) from error
                 LOG.warning(
                     "nova-docker-agent cannot be used at %s: %s. Is it running, with its option [docker_grpc] listen "
-                    "set to this address, and may this user (see allowed_users there) connect? Trying again in %d s.",
+                    "set to this address, and may this user (see socket_user there) connect? Trying again in %d s.",
                     self._agent.address.text,
                     error,
                     pause,

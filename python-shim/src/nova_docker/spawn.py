@@ -69,11 +69,15 @@ class Builder:
             with self._agent.stream(service.CREATE_GUEST, request, context) as answers:
                 for answer in answers:
                     LOG.info("%s", _STAGES.get(answer.stage, answer.stage), instance=instance)
-        except CallError:
-            self._undone.add(instance.uuid)
+        except CallError as error:
+            # It undoes what it gives up; of one that fell silent nobody knows.
+            if error.from_server or not error.begun:
+                self._undone.add(instance.uuid)
             raise
 
     def _undo(self, instance: Any) -> None:
+        if instance.uuid in self._undone:
+            return
         try:
             self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
         except CallError as error:

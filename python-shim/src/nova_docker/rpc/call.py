@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import h2.config
 import h2.connection
@@ -37,6 +37,17 @@ _READ = 65536
 
 # hpack tells every header in its debugging messages, tokens too, and nova-compute is often run with debug = true.
 logging.getLogger("hpack").setLevel(logging.WARNING)
+
+
+class _Http2(h2.connection.H2Connection):
+    """h2 takes a GOAWAY for the end of everything; a server that is stopping says it, and ends its calls in peace."""
+
+    def _receive_goaway_frame(self, frame: Any) -> Any:
+        state = self.state_machine.state
+        answer = super()._receive_goaway_frame(frame)
+        if frame.error_code == h2.errors.ErrorCodes.NO_ERROR:
+            self.state_machine.state = state
+        return answer
 
 
 class Call:
@@ -66,7 +77,7 @@ class Call:
         self._received = bytearray()
         self._unacknowledged = 0
         self._stream = 1
-        self._http2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._http2 = _Http2(h2.config.H2Configuration(header_encoding="utf-8"))
         self._socket = self._connect()
         try:
             self._send_request(request, metadata or {}, timeout)
@@ -120,7 +131,8 @@ class Call:
         try:
             return self._address.connect(self._remaining())
         except OSError as error:
-            raise CallError(Code.UNAVAILABLE, f"cannot connect to {self._address.text}: {error}") from error
+            text = f"cannot connect to {self._address.text}: {error}"
+            raise CallError(Code.UNAVAILABLE, text, begun=False) from error
 
     def _send_request(self, request: bytes, metadata: Mapping[str, str], timeout: float | None) -> None:
         headers = [
@@ -172,7 +184,7 @@ class Call:
         """Waits for bytes of the server and takes in what they mean."""
         try:
             events = self._http2.receive_data(self._read())
-        except h2.exceptions.ProtocolError as error:
+        except (h2.exceptions.ProtocolError, UnicodeDecodeError) as error:
             raise CallError(Code.INTERNAL, f"{self._address.text} does not speak HTTP/2: {error}") from error
         for event in events:
             self._handle(event)

@@ -54,7 +54,7 @@ class CallError(Exception):
     """A call failed. The text is the server's sentence, or says what happened to the connection.
 
     reason is that of the server's google.rpc.ErrorInfo ("GUEST_NOT_FOUND"), or empty; metadata is that of the same.
-    from_server tells whether the server answered at all.
+    begun tells whether the server may have seen the call, from_server whether it answered.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class CallError(Exception):
         *,
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
+        begun: bool = True,
         from_server: bool = False,
     ) -> None:
         super().__init__(message)
@@ -71,6 +72,7 @@ class CallError(Exception):
         self.message = message
         self.reason = reason
         self.metadata = dict(metadata or {})
+        self.begun = begun
         self.from_server = from_server
 
 
