@@ -56,10 +56,21 @@ pub enum ServeError {
     Listen(#[from] ListenError),
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
-    #[error("cannot serve gRPC: {0}")]
+    #[error("[docker_grpc] tls_certificate, tls_key and tls_client_ca cannot be used: {}", cause(.0))]
+    Tls(#[source] tonic::transport::Error),
+    #[error("cannot serve gRPC: {}", cause(.0))]
     Transport(#[from] tonic::transport::Error),
     #[error("cannot describe the service: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The innermost words: tonic's own are "transport error".
+fn cause(error: &tonic::transport::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// Serves until `shutdown` completes; then no new call is taken, and those under way come to their end.
@@ -69,6 +80,7 @@ pub enum ServeError {
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
     let mut shutdown = Box::pin(shutdown);
     let cloud = Cloud::new(&config.cloud)?;
+    let mut server = server(&config)?;
     // Before anything is waited for: whoever starts a second agent is told at once.
     let listener = Listener::bind(&config.grpc)?;
     let hypervisor = tokio::select! {
@@ -87,10 +99,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let service = DriverService::new(hypervisor.clone(), tasks.clone(), stopping.clone(), given_up.clone());
-    let router = router(&config)?
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(DriverServiceServer::new(service));
+    let router =
+        server.add_service(health_service).add_service(reflection).add_service(DriverServiceServer::new(service));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(hypervisor.clone(), health.clone())));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(prune_images(hypervisor.clone())));
 
@@ -140,10 +150,10 @@ async fn drain(tasks: &TaskTracker, given_up: &CancellationToken, limit: Duratio
 
 type Layers = tower::layer::util::Stack<GlobalConcurrencyLimitLayer, NoLayer>;
 
-fn router(config: &Config) -> Result<Server<Layers>, ServeError> {
+fn server(config: &Config) -> Result<Server<Layers>, ServeError> {
     let mut server = Server::builder().http2_keepalive_interval(Some(KEEPALIVE));
     if let Some(tls) = &config.grpc.tls {
-        server = server.tls_config(tls_config(tls)?)?;
+        server = server.tls_config(tls_config(tls)?).map_err(ServeError::Tls)?;
     }
     Ok(server.layer(GlobalConcurrencyLimitLayer::new(config.grpc.max_concurrent_requests)))
 }

@@ -147,6 +147,36 @@ fn over_tcp_only_clients_with_a_certificate_of_the_authority_come_in() {
     });
 }
 
+#[test]
+fn a_certificate_that_is_none_is_told_at_the_start() {
+    isolated(async || {
+        let door = Door::closed().await;
+        let authority = Authority::new(&door.path(""), "ours").await;
+        let (certificate, key) = authority.sign("agent").await;
+        let text = door.path("text").display().to_string();
+        std::fs::write(&text, "no certificate").unwrap();
+        let absent = door.path("absent").display().to_string();
+        let error = async |certificate: &str, key: &str, authority: &str| {
+            let config = door.config(&[
+                (("docker_grpc", "listen"), "https://127.0.0.1:7400"),
+                (("docker_grpc", "tls_certificate"), certificate),
+                (("docker_grpc", "tls_key"), key),
+                (("docker_grpc", "tls_client_ca"), authority),
+            ]);
+            serve(config, std::future::pending()).await.unwrap_err().to_string()
+        };
+        let authority = authority.certificate();
+        let missing = error(&certificate, &absent, &authority).await;
+        assert!(missing.contains(&absent), "{missing}");
+        for (certificate, key, authority) in
+            [(&text, &key, &authority), (&certificate, &text, &authority), (&certificate, &key, &text)]
+        {
+            let unusable = error(certificate, key, authority).await;
+            assert!(unusable.contains("tls_certificate") && !unusable.contains("transport error"), "{unusable}");
+        }
+    });
+}
+
 /// The program: the socket of one that was killed stays, and the next one removes it when it is asked to end.
 #[test]
 fn the_program_serves_until_it_is_told_to_end() {
