@@ -139,6 +139,25 @@ fn a_guest_that_is_made_again_stays_the_one_it_is() {
 }
 
 #[test]
+fn two_creations_of_one_guest_at_the_same_time_make_one() {
+    isolated(async || {
+        let door = Door::open().await;
+        let mut client = door.client().await;
+        door.glance.hold_layers();
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let (mut one, mut two) = (client.clone(), client.clone());
+        let release = async {
+            door.glance.until_held().await;
+            door.glance.release_layers();
+        };
+        let (one, two, ()) = tokio::join!(create(&mut one, request.clone()), create(&mut two, request), release);
+        assert_eq!((one.unwrap().last(), two.unwrap().last()), (Some(&CreateStage::Ready), Some(&CreateStage::Ready)));
+        let listed = client.list_guests(v1::ListGuestsRequest {}).await.unwrap().into_inner().guests;
+        assert_eq!(listed.len(), 1);
+    });
+}
+
+#[test]
 fn a_creation_that_is_given_up_in_the_middle_leaves_nothing() {
     isolated(async || {
         let mut door = Door::open().await;

@@ -185,3 +185,28 @@ fn a_creation_that_does_not_end_while_the_service_stops_is_undone() {
         assert_eq!(door.leftovers().await, Vec::<String>::new());
     });
 }
+
+#[test]
+fn a_client_that_comes_before_docker_is_served_when_docker_is_there() {
+    isolated(async || {
+        let mut door = Door::closed().await;
+        door.docker.stop_server();
+        door.start(&[]).await;
+        let mut client = door.client().await;
+        let call = client.list_guests(v1::ListGuestsRequest {});
+        let (listed, ()) = tokio::join!(call, door.docker.start_server());
+        assert_eq!(listed.unwrap().into_inner().guests, []);
+    });
+}
+
+#[test]
+fn a_service_that_waits_for_docker_can_be_stopped() {
+    isolated(async || {
+        let mut door = Door::closed().await;
+        door.docker.stop_server();
+        door.start(&[]).await;
+        assert!(door.socket().exists());
+        door.service().stop().await.unwrap().unwrap();
+        assert!(!door.socket().exists());
+    });
+}
