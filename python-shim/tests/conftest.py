@@ -156,6 +156,7 @@ def conf():
     config.register(CONF)
     CONF.set_override("host", "compute1")
     CONF.set_override("my_ip", "192.0.2.10")
+    CONF.set_override("restart_timeout", 0, group="docker_grpc")
     yield CONF
     CONF.reset()
 

@@ -165,6 +165,20 @@ def test_a_server_that_dies_in_the_middle_of_a_call_is_told_as_such(mortal_agent
     assert client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest()).resources.vcpus == 8
 
 
+def test_a_call_waits_for_a_server_that_is_being_restarted(mortal_agent):
+    mortal_agent.stop()
+    start = threading.Timer(0.5, mortal_agent.start)
+    start.start()
+    client = Agent(mortal_agent.address, 20, 60, restart_timeout=30)
+    try:
+        client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest())
+    finally:
+        start.join()
+    mortal_agent.stop()
+    with pytest.raises(CallError):
+        client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest(), patient=False)
+
+
 def test_a_server_that_is_stopping_lets_a_call_come_to_its_end(mortal_agent):
     mortal_agent.plan("GetHostResources", delay=1)
     stop = threading.Timer(0.3, lambda: mortal_agent.control(stop=True))

@@ -1,5 +1,7 @@
 """The driver's other methods against the fake agent."""
 
+import threading
+
 import pytest
 from conftest import IMAGE, INSTANCE, PORT, TOKEN
 from nova import exception
@@ -311,3 +313,14 @@ def test_what_the_agent_cannot_do_is_not_implemented(driver, context, instance):
 def test_arguments_of_later_releases_are_borne(driver, running, context, instance):
     driver.power_on(context, instance, None, None, some_new_thing=1)
     driver.destroy(context, instance, None, None, True, True, some_new_thing=1)
+
+
+def test_a_delete_that_loses_its_agent_is_asked_for_again(mortal_agent, driver, context, instance):
+    driver._agent.address = mortal_agent.address
+    driver._agent._restart_timeout = 30
+    mortal_agent.plan("DeleteGuest", die=True)
+    restart = threading.Timer(0.5, lambda: (mortal_agent.stop(), mortal_agent.start()))
+    restart.start()
+    driver.destroy(context, instance, None)
+    restart.join()
+    assert mortal_agent.methods() == ["DeleteGuest"]

@@ -290,3 +290,15 @@ def test_a_failed_launch_on_a_host_without_docker_can_be_tried_on_another(
     # Whoever asks again may mean a guest that is there.
     with pytest.raises(exception.HypervisorUnavailable, match="Docker is down"):
         driver.destroy(context, instance, None)
+
+
+def test_what_a_failed_launch_has_left_is_removed_when_the_agent_is_back(mortal_agent, driver, launch):
+    driver._builder._agent.address = mortal_agent.address
+    mortal_agent.plan("CreateGuest", die=True)
+    with pytest.raises(exception.HypervisorUnavailable):
+        launch()
+    mortal_agent.stop()
+    mortal_agent.start()
+    driver._builder.remove_remains()
+    driver._builder.remove_remains()
+    assert mortal_agent.methods() == ["DeleteGuest"], "removed more than once, or not at all"

@@ -19,9 +19,7 @@ AddImage = Callable[..., str]
 
 
 @pytest.fixture
-def fault_of(
-    lab: Lab, launch: Launcher, admin_servers: Servers, private_network: list[Json]
-) -> Callable[[str], str]:
+def fault_of(lab: Lab, launch: Launcher, admin_servers: Servers, private_network: list[Json]) -> Callable[[str], str]:
     """Launches an image on a network and returns the message of the fault that it must end in."""
 
     def fault(image_id: str) -> str:

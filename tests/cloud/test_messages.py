@@ -196,6 +196,7 @@ REFUSED_CALLS = {
 
 
 @pytest.mark.agent
+@pytest.mark.amqp
 @pytest.mark.parametrize("method", REFUSED_CALLS)
 def test_a_refused_call_raises_what_the_api_knows(
     amqp: Amqp, side: Side, server_id: str, lab: Lab, method: str

@@ -128,6 +128,7 @@ def _wait_spawning(servers: Servers, server_id: str, lab: Lab) -> None:
     eventually(lambda: f"nova-{server_id}" in lab.run(["ip", "netns", "list"]), "the namespace", 30)
 
 
+@pytest.mark.amqp  # A stock nova-compute deletes a server only when its build has ended.
 def test_a_server_that_is_still_built_can_be_deleted_at_once(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
 ) -> None:

@@ -9,7 +9,8 @@ from conftest import Launcher
 from harness.servers import Json, Refused, Servers, wait_event
 from openstack.connection import Connection
 
-pytestmark = pytest.mark.agent
+# A stock nova-compute has its own way with what its driver cannot do.
+pytestmark = [pytest.mark.agent, pytest.mark.amqp]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ OLDEST_REVISION = 1
 
 _SERVICE = "/nova_docker.v1.DriverService/"
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
+# Seconds between two looks whether the agent listens.
+_PAUSE = 0.25
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
@@ -98,14 +101,20 @@ WATCH_EVENTS: Method[api.WatchEventsRequest, api.WatchEventsResponse] = Method(
 class Agent:
     """Calls the agent. Holds no connection, so that any number of threads may share it."""
 
-    def __init__(self, address: Address, call_timeout: float, operation_timeout: float) -> None:
+    def __init__(
+        self, address: Address, call_timeout: float, operation_timeout: float, restart_timeout: float = 0
+    ) -> None:
         self.address = address
         self._call_timeout = call_timeout
         self._operation_timeout = operation_timeout
+        self._restart_timeout = restart_timeout
 
-    def call(self, method: Method[Request, Response], request: Request) -> Response:
-        """The answer to a call that has one message for an answer."""
-        with self._start(method, request, self._timeout(method), {}) as call:
+    def call(self, method: Method[Request, Response], request: Request, *, patient: bool = True) -> Response:
+        """The answer to a call that has one message for an answer.
+
+        Unless patient, an agent that does not listen is an error at once.
+        """
+        with self._start(method, request, self._timeout(method), {}, patient) as call:
             answers = [method.parse(message) for message in call]
         if len(answers) != 1:
             raise CallError(Code.INTERNAL, f"{method.name}: {len(answers)} messages instead of one", from_server=True)
@@ -121,26 +130,43 @@ class Agent:
         """
         token = getattr(context, "auth_token", None)
         metadata = {"x-auth-token": token} if token and _TOKEN.fullmatch(token) else {}
-        with self._start(method, request, self._timeout(method), metadata) as call:
+        with self._start(method, request, self._timeout(method), metadata, True) as call:
             yield map(method.parse, call)
 
     def watch(self) -> Call:
         """Starts WatchEvents, which has no end; its messages are to be parsed by WATCH_EVENTS."""
-        return self._start(WATCH_EVENTS, api.WatchEventsRequest(), None, {})
+        return self._start(WATCH_EVENTS, api.WatchEventsRequest(), None, {}, False)
 
     def _timeout(self, method: Method[Any, Any]) -> float:
         return self._operation_timeout if method.operation else self._call_timeout
 
     def _start(
-        self, method: Method[Request, Any], request: Request, timeout: float | None, metadata: dict[str, str]
+        self,
+        method: Method[Request, Any],
+        request: Request,
+        timeout: float | None,
+        metadata: dict[str, str],
+        patient: bool,
     ) -> Call:
         # Half of the driver's methods are not given a context, but the thread that calls them has one.
         request_id = getattr(oslo_context.get_current(), "request_id", None)
         if request_id and _REQUEST_ID.fullmatch(request_id):
             metadata["x-openstack-request-id"] = request_id
-        return Call(
-            self.address, _SERVICE + method.name, request.SerializeToString(), metadata=metadata, timeout=timeout
-        )
+        end = time.monotonic() + (self._restart_timeout if patient else 0)
+        while True:
+            try:
+                return Call(
+                    self.address,
+                    _SERVICE + method.name,
+                    request.SerializeToString(),
+                    metadata=metadata,
+                    timeout=timeout,
+                )
+            except CallError as error:
+                # Nothing has been asked yet, so it may be asked again.
+                if error.begun or error.code != Code.UNAVAILABLE or time.monotonic() >= end:
+                    raise
+                time.sleep(_PAUSE)
 
 
 def check_versions(info: api.GetServerInfoResponse) -> None:

@@ -20,6 +20,12 @@ OPTIONS = [
     cfg.StrOpt("tls_client_certificate", help="Certificate (PEM) with which nova-compute shows who it is."),
     cfg.StrOpt("tls_client_key", help="Key (PEM) of tls_client_certificate."),
     cfg.FloatOpt("connect_timeout", default=5, min=0.1, help="Seconds within which a connection must be there."),
+    cfg.FloatOpt(
+        "restart_timeout",
+        default=10,
+        min=0,
+        help="Seconds that a call waits for an agent that does not listen, because it may be restarting.",
+    ),
     cfg.FloatOpt("call_timeout", default=50, min=1, help="Seconds that a question to the agent may take."),
     cfg.FloatOpt(
         "operation_timeout",

@@ -29,7 +29,7 @@ from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
 from nova_docker.guest import POWER_STATES
 from nova_docker.interfaces import interface, interfaces
-from nova_docker.rpc import AddressRefused, CallError
+from nova_docker.rpc import AddressRefused, CallError, Code
 from nova_docker.service_record import set_usable
 from nova_docker.spawn import Builder, refuse_volumes
 from nova_docker.v1 import driver_pb2 as api
@@ -51,7 +51,7 @@ class DockerDriver(virt_driver.ComputeDriver):
             address = config.address(options)
         except AddressRefused as error:
             raise exception.InvalidConfiguration(f"[{config.GROUP}] address: {error}") from error
-        self._agent = Agent(address, options.call_timeout, options.operation_timeout)
+        self._agent = Agent(address, options.call_timeout, options.operation_timeout, options.restart_timeout)
         self._builder = Builder(self._agent, virtapi)
         self._watcher: Watcher | None = None
         self._hypervisor_type = ""
@@ -63,7 +63,7 @@ class DockerDriver(virt_driver.ComputeDriver):
     def init_host(self, host: str, *args: Any, **kwargs: Any) -> None:
         """Waits for the agent, for as long as it takes, and begins to listen to it."""
         self._wait_for_agent()
-        self._watcher = Watcher(self._agent, self._greet, self._emit, lambda problem: set_usable(self.virtapi, problem))
+        self._watcher = Watcher(self._agent, self._greet, self._emit, self._set_usable)
         self._watcher.start()
 
     def cleanup_host(self, host: str, *args: Any, **kwargs: Any) -> None:
@@ -78,7 +78,7 @@ class DockerDriver(virt_driver.ComputeDriver):
             try:
                 self._greet()
                 # Nova is about to ask for every guest, which needs Docker too.
-                self._agent.call(service.LIST_GUESTS, api.ListGuestsRequest())
+                self._agent.call(service.LIST_GUESTS, api.ListGuestsRequest(), patient=False)
             except AddressRefused as error:
                 raise exception.InvalidConfiguration(f"[{config.GROUP}] address: {error}") from error
             except CallError as error:
@@ -105,12 +105,19 @@ class DockerDriver(virt_driver.ComputeDriver):
                 revision=service.REVISION,
                 oldest_revision=service.OLDEST_REVISION,
             ),
+            patient=False,
         )
         service.check_versions(info)
         self._hypervisor_type = info.hypervisor_type
         # An object's own: the class attribute is shared with every other driver that does not define one.
         self.capabilities = {**virt_driver.ComputeDriver.capabilities, **info.capabilities}
         LOG.info("nova-docker-agent %s at %s", info.agent_version, self._agent.address.text)
+
+    def _set_usable(self, problem: str | None) -> None:
+        """Tells Nova whether the host takes new servers."""
+        set_usable(self.virtapi, problem)
+        if problem is None:
+            self._builder.remove_remains()
 
     def _emit(self, guest_id: str, transition: int) -> None:
         if self._compute_event_callback is None:
@@ -221,12 +228,22 @@ class DockerDriver(virt_driver.ComputeDriver):
         undone = self._builder.is_undone(instance)
         with errors.translated(instance):
             try:
-                self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
+                self._delete(instance)
             except CallError as error:
                 if not (undone and errors.is_away(error)):
                     raise
                 # An error here would keep Nova from trying the build on another host.
                 LOG.info("Nothing is left of the failed build", instance=instance)
+
+    def _delete(self, instance: Any) -> None:
+        request = api.DeleteGuestRequest(guest_id=instance.uuid)
+        try:
+            self._agent.call(service.DELETE_GUEST, request)
+        except CallError as error:
+            if error.from_server or not error.begun or error.code != Code.UNAVAILABLE:
+                raise
+            LOG.info("The agent went away in the middle of a delete, which is asked for again", instance=instance)
+            self._agent.call(service.DELETE_GUEST, request)
 
     def cleanup(
         self,

@@ -37,6 +37,8 @@ class Builder:
         self._virtapi = virtapi
         # Instances whose creation the agent gave up: nothing of them is left, which destroy may believe.
         self._undone: set[str] = set()
+        # Instances of which something may be left, because the agent was not there to remove it.
+        self._remains: set[str] = set()
 
     def build(self, context: Any, instance: Any, image_meta: Any, network_info: Any, power_on: bool) -> None:
         """Makes the guest and starts it; on failure nothing of it is left."""
@@ -47,6 +49,7 @@ class Builder:
             interfaces=interfaces(vifs),
         )
         self._undone.discard(instance.uuid)
+        self._remains.discard(instance.uuid)
         with errors.translated(instance, errors.spawning(instance, request.image.image_id)):
             try:
                 with self._wired(instance, vifs):
@@ -81,7 +84,18 @@ class Builder:
         try:
             self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
         except CallError as error:
-            LOG.warning("Cannot remove what is left of the failed build: %s", error, instance=instance)
+            LOG.warning("Cannot remove what is left of the failed build yet: %s", error, instance=instance)
+            self._remains.add(instance.uuid)
+
+    def remove_remains(self) -> None:
+        """Removes what failed builds have left, now that the agent is there."""
+        for uuid in list(self._remains):
+            try:
+                self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=uuid), patient=False)
+            except CallError as error:
+                LOG.warning("Cannot remove what is left of the failed build of %s yet: %s", uuid, error)
+            else:
+                self._remains.discard(uuid)
 
     @contextmanager
     def _wired(self, instance: Any, vifs: list[Vif]) -> Iterator[None]:
