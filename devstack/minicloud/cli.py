@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         "--door",
         choices=options_module.DOORS,
         default=None,
-        help="how Nova reaches the agent: amqp, the agent is the compute service (the default); grpc, a stock nova-compute"
-        " drives it with the virt driver of python-shim/. Servers that run are kept by a change",
+        help="how Nova reaches the agent: amqp, the agent is the compute service (the default); grpc, a stock"
+        " nova-compute drives it with the virt driver of python-shim/. Servers that run are kept by a change",
     )
     down = commands.add_parser("down", parents=[common], help="stop the cloud")
     down.add_argument("--wipe", action="store_true", help="also remove all state")

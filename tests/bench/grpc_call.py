@@ -1,5 +1,6 @@
-"""What one call through the second door costs, beside a request to dockerd: both from Python, over a Unix socket, with a
-connection of its own for each.
+"""What one call through the second door costs, beside a request to dockerd.
+
+Both from Python, over a Unix socket, with a connection of its own for each.
 
     STATE/venv/bin/python tests/bench/grpc_call.py [--count 500] [--state-dir STATE]
 

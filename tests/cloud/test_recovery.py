@@ -166,8 +166,8 @@ def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_
     private_network: list[Json],
     unique: Callable[[str], str],
 ) -> None:
-    """The moment between the binding of a port and the write of Nova's cache is too short to be met, so the cache is taken
-    back to what it was."""
+    """The moment between the binding of a port and the write of Nova's cache is too short to be met, so the cache is
+    taken back to what it was."""
     port = demo.network.create_port(name=unique("port"), network_id=private_network[0]["uuid"])
     begin = time.time()
     try:
@@ -177,7 +177,7 @@ def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_
             os.kill(lab.pid(AGENT_PROGRAM), signal.SIGSTOP)
             try:
                 lab.sql(
-                    f"UPDATE nova.instance_info_caches SET network_info = '[]' WHERE instance_uuid = '{server_id}';"
+                    f"UPDATE nova.instance_info_caches SET network_info = '[]' WHERE instance_uuid = '{server_id}';"  # noqa: S608, it is the server's own id
                 )
             finally:
                 kill_agent(lab)
