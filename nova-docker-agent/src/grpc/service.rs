@@ -1,9 +1,9 @@
 //! The calls of `nova_docker.v1.DriverService`.
 
-use std::{pin::Pin, sync::Arc};
+use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::{SinkExt as _, Stream, StreamExt as _, channel::mpsc, stream};
+use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, channel::mpsc, stream};
 use nova_docker_proto::{REVISION, v1, v1::driver_service_server};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -99,7 +99,7 @@ impl DriverService {
         let task = async move {
             let _lock = locks.lock(guest).await;
             info!("started");
-            let result = work(hypervisor, sender.clone(), stop).await.map_err(|status| match status.code() {
+            let result = caught(work(hypervisor, sender.clone(), stop)).await.map_err(|status| match status.code() {
                 Code::Cancelled if given_up.is_cancelled() => stopping(),
                 _ => status,
             });
@@ -111,6 +111,11 @@ impl DriverService {
         self.tasks.spawn(task.instrument(span));
         Response::new(while_listening(receiver, listening))
     }
+}
+
+/// A stream whose work panics must not end as if it had come to its end.
+async fn caught<T>(work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(status::panicked()))
 }
 
 fn report<T>(result: &Result<T, Status>) {
@@ -355,4 +360,15 @@ impl driver_service_server::DriverService for DriverService {
 /// A failure that is of no guest.
 fn of_host(error: driver::Error) -> Status {
     failure(&error.into(), Uuid::nil(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panics_ends_its_stream_with_a_failure() {
+        let status = caught(async { panic!("a defect") as Result<(), Status> }).await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal);
+    }
 }
