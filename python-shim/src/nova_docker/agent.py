@@ -120,6 +120,19 @@ class Agent:
             raise CallError(Code.INTERNAL, f"{method.name}: {len(answers)} messages instead of one", from_server=True)
         return answers[0]
 
+    def insist(self, method: Method[Request, Response], request: Request) -> Response:
+        """As call, and asks again when the agent goes away in the middle and comes back soon."""
+        end: float | None = None
+        while True:
+            try:
+                return self.call(method, request)
+            except CallError as error:
+                end = end or time.monotonic() + self._restart_timeout
+                lost = error.begun and not error.from_server and error.code == Code.UNAVAILABLE
+                if not lost or time.monotonic() >= end:
+                    raise
+                time.sleep(_PAUSE)
+
     @contextmanager
     def stream(
         self, method: Method[Request, Response], request: Request, context: Any = None

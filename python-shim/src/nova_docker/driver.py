@@ -29,7 +29,7 @@ from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
 from nova_docker.guest import POWER_STATES
 from nova_docker.interfaces import interface, interfaces
-from nova_docker.rpc import AddressRefused, CallError, Code
+from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
 from nova_docker.spawn import Builder, refuse_volumes
 from nova_docker.v1 import driver_pb2 as api
@@ -228,22 +228,12 @@ class DockerDriver(virt_driver.ComputeDriver):
         undone = self._builder.is_undone(instance)
         with errors.translated(instance):
             try:
-                self._delete(instance)
+                self._agent.insist(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
             except CallError as error:
                 if not (undone and errors.is_away(error)):
                     raise
                 # An error here would keep Nova from trying the build on another host.
                 LOG.info("Nothing is left of the failed build", instance=instance)
-
-    def _delete(self, instance: Any) -> None:
-        request = api.DeleteGuestRequest(guest_id=instance.uuid)
-        try:
-            self._agent.call(service.DELETE_GUEST, request)
-        except CallError as error:
-            if error.from_server or not error.begun or error.code != Code.UNAVAILABLE:
-                raise
-            LOG.info("The agent went away in the middle of a delete, which is asked for again", instance=instance)
-            self._agent.call(service.DELETE_GUEST, request)
 
     def cleanup(
         self,
