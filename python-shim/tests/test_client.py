@@ -104,6 +104,18 @@ def test_a_call_ends_at_its_deadline(fake_agent, delay):
     assert time.monotonic() - begin < 2
 
 
+def test_a_reader_that_is_slower_than_the_deadline_is_told_so(fake_agent):
+    fake_agent.plan("GetConsoleOutput", answer=[{"chunk": "YQ=="}] * 20, between=0.1)
+    fake_agent.control(guests={INSTANCE: "RUNNING"})
+    request = api.GetConsoleOutputRequest(guest_id=INSTANCE)
+    with Agent(fake_agent.address, 0.3, 60).stream(service.GET_CONSOLE_OUTPUT, request) as answers:
+        next(answers)
+        time.sleep(0.5)
+        with pytest.raises(CallError) as caught:
+            list(answers)
+    assert caught.value.code == Code.DEADLINE_EXCEEDED
+
+
 def test_a_server_that_says_nothing_is_given_up_at_the_deadline(silent_socket):
     with pytest.raises(CallError, match=silent_socket) as caught:
         Agent(Address(f"unix://{silent_socket}"), 0.3, 60).call(

@@ -17,6 +17,7 @@ from nova_docker.driver import DockerDriver
 from nova_docker.rpc import Address
 
 OTHER = "0f6b1c5e-8a56-4c5b-b0cd-41a7f9a4f6aa"
+END = "11111111-8a56-4c5b-b0cd-41a7f9a4f6aa"
 STARTED, STOPPED = virt_event.EVENT_LIFECYCLE_STARTED, virt_event.EVENT_LIFECYCLE_STOPPED
 PAUSED, RESUMED = virt_event.EVENT_LIFECYCLE_PAUSED, virt_event.EVENT_LIFECYCLE_RESUMED
 
@@ -116,6 +117,42 @@ def test_what_was_missed_while_the_agent_was_away_is_told_when_it_is_back(starte
     assert eventually(lambda: (INSTANCE, STOPPED) in events)
     mortal_agent.control(events=[guest_event("STARTED", OTHER)])
     assert eventually(lambda: events[-1] == (OTHER, STARTED))
+
+
+def back(**guests):
+    """Docker is back, and the guests do what is said."""
+    return {
+        "guests": guests,
+        "events": [{"host": {"kind": "HOST_EVENT_KIND_DOCKER_BACK"}}, guest_event("RESUMED", END)],
+    }
+
+
+def test_only_what_has_changed_is_told_after_a_gap(started, fake_agent):
+    fake_agent.control(guests={INSTANCE: "RUNNING", OTHER: "RUNNING"})
+    events = started(fake_agent)
+    fake_agent.control(**back(**{INSTANCE: "STOPPED", OTHER: "RUNNING"}))
+    assert eventually(lambda: (END, RESUMED) in events)
+    assert events == [(INSTANCE, STOPPED), (END, RESUMED)]
+
+
+def test_a_guest_that_is_again_what_it_was_before_its_last_event_is_told(started, fake_agent):
+    fake_agent.control(guests={INSTANCE: "RUNNING"})
+    events = started(fake_agent)
+    fake_agent.control(events=[guest_event("STOPPED")])
+    fake_agent.control(**back(**{INSTANCE: "RUNNING"}))
+    assert eventually(lambda: (END, RESUMED) in events)
+    assert events == [(INSTANCE, STOPPED), (INSTANCE, STARTED), (END, RESUMED)]
+
+
+def test_an_agent_that_is_only_restarted_does_not_disable_the_host(started, mortal_agent, record, monkeypatch):
+    monkeypatch.setattr(watch, "_FIRST_PAUSE", 1.5)
+    monkeypatch.setattr(watch, "_LONGEST_PAUSE", 3)
+    started(mortal_agent)
+    for _ in range(2):
+        mortal_agent.stop()
+        mortal_agent.start()
+        assert eventually(lambda: mortal_agent.calls("WatchEvents"))
+    assert record.saved == 0
 
 
 def test_capabilities_are_asked_again_when_the_agent_comes_back(started, driver, mortal_agent, fake_agent):

@@ -56,6 +56,7 @@ class Watcher:
         self._usable = usable
         self._stopping = threading.Event()
         self._call: Call | None = None
+        self._pause = _FIRST_PAUSE
         self._states: dict[str, int] | None = None
         self._thread = threading.Thread(target=self._run, name="nova-docker-events", daemon=True)
 
@@ -72,23 +73,21 @@ class Watcher:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             try:
                 self._follow()
-                pause = _FIRST_PAUSE
             except (CallError, AddressRefused) as error:
                 if self._stopping.is_set():
                     return
                 LOG.warning("No events from nova-docker-agent: %s", error)
-                if pause > _FIRST_PAUSE:
+                if self._pause > _FIRST_PAUSE:
                     # A second failure in a row: it is not just being restarted.
                     self._usable(f"nova-docker-agent cannot be used: {error}")
             except Exception:
                 LOG.exception("Listening to nova-docker-agent failed")
             # Not all hosts at the same moment.
-            self._stopping.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            self._stopping.wait(self._pause * random.uniform(0.8, 1.2))  # noqa: S311
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def _follow(self) -> None:
         """Listens until the connection ends, which is an error unless the agent ended it well."""
@@ -111,6 +110,7 @@ class Watcher:
                 self._catch_up()
         else:
             # The first message: from here on nothing is missed.
+            self._pause = _FIRST_PAUSE
             self._catch_up()
 
     def _take_guest(self, event: guest_pb2.GuestEvent) -> None:

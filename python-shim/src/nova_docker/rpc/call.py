@@ -116,15 +116,7 @@ class Call:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Ends the call; a server that is not ready yet is told not to go on."""
-        if not self._ended and not self._cancelled:
-            self._ended = True
-            try:
-                self._socket.settimeout(1)
-                self._http2.reset_stream(self._stream, h2.errors.ErrorCodes.CANCEL)
-                self._socket.sendall(self._http2.data_to_send())
-            except (OSError, ValueError, h2.exceptions.ProtocolError):
-                pass  # Closing the connection tells the same.
+        """Ends the call. A server that is not ready yet sees its connection end, and does not go on."""
         self._socket.close()
 
     def _connect(self) -> socket.socket:
@@ -227,21 +219,7 @@ class Call:
         except (OSError, ValueError) as error:
             if _is_timeout(error):
                 raise (self._late() if wait <= SILENCE else self._lost("it does not read what is sent")) from error
-            # A server may answer and close without having read everything; the answer is worth more than this error.
-            if not self._drain():
-                raise self._lost(str(error)) from error
-
-    def _drain(self) -> bool:
-        try:
-            while not self._ended:
-                data = self._socket.recv(_READ)
-                if not data:
-                    break
-                for event in self._http2.receive_data(data):
-                    self._handle(event)
-        except (OSError, ValueError, h2.exceptions.ProtocolError):
-            pass
-        return self._ended
+            raise self._lost(str(error)) from error
 
     def _handle(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived):
