@@ -286,6 +286,13 @@ def test_placement_learns_inventory_with_novas_ratios_and_reserves(driver, tree,
     assert inventory["VCPU"]["allocation_ratio"] == 2.0
 
 
+def test_no_more_is_reserved_than_there_is(driver, tree, fake_agent, conf):
+    conf.set_override("reserved_host_memory_mb", 512)
+    fake_agent.plan("GetHostResources", answer={"resources": {"memoryMib": 300}})
+    driver.update_provider_tree(tree, NODE)
+    assert tree.data(NODE).inventory["MEMORY_MB"]["reserved"] == 300
+
+
 def test_traits_come_and_go_with_the_agent_and_others_stay(driver, tree, fake_agent):
     driver.update_provider_tree(tree, NODE)
     assert tree.data(NODE).traits == {"CUSTOM_OPERATORS_OWN", "CUSTOM_HV_DOCKER"}
