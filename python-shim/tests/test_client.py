@@ -279,6 +279,14 @@ def test_the_token_goes_only_where_images_are_read_or_written(client, fake_agent
     assert resources["metadata"]["x-openstack-request-id"] == create["metadata"]["x-openstack-request-id"] == REQUEST_ID
 
 
+def test_a_token_that_cannot_be_a_header_is_left_out(client, fake_agent, context):
+    context.auth_token = "two\r\nlines"  # noqa: S105
+    with client.stream(service.CREATE_GUEST, api.CreateGuestRequest(guest={"guest_id": INSTANCE}), context) as answers:
+        list(answers)
+    (create,) = fake_agent.calls("CreateGuest")
+    assert "x-auth-token" not in create["metadata"]
+
+
 def test_a_token_is_never_logged(client, context, caplog):
     logging.getLogger("nova_docker").setLevel(logging.DEBUG)
     with caplog.at_level(logging.DEBUG):
