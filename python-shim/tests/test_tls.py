@@ -165,7 +165,7 @@ def test_the_files_come_from_nova_conf(remote, tmp_path):
         tls_client_key = {remote.tls.key}
         # The agent's own, in the same file.
         listen = unix:///run/nova-docker-agent/driver.sock
-        allowed_users = nova
+        socket_user = nova
         max_concurrent_requests = 64
         """.replace("        ", ""),
     )
