@@ -144,9 +144,8 @@ def test_a_guest_that_is_again_what_it_was_before_its_last_event_is_told(started
     assert events == [(INSTANCE, STOPPED), (INSTANCE, STARTED), (END, RESUMED)]
 
 
-def test_an_agent_that_is_only_restarted_does_not_disable_the_host(started, mortal_agent, record, monkeypatch):
-    monkeypatch.setattr(watch, "_FIRST_PAUSE", 1.5)
-    monkeypatch.setattr(watch, "_LONGEST_PAUSE", 3)
+def test_an_agent_that_is_only_restarted_does_not_disable_the_host(started, mortal_agent, record, conf):
+    conf.set_override("restart_timeout", 60, group="docker_grpc")
     started(mortal_agent)
     for _ in range(2):
         mortal_agent.stop()

@@ -98,6 +98,7 @@ def test_a_server_that_ended_while_the_agent_was_away_is_shut_off(lab: Lab, laun
     servers.wait(server_id, "SHUTOFF", 60)
 
 
+@pytest.mark.amqp  # Nobody takes such requests for an agent that nova-compute drives.
 def test_what_was_asked_while_the_agent_was_away_is_done_when_it_is_back(
     lab: Lab, launch: Launcher, servers: Servers
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_server_that_is_still_built_can_be_deleted_at_once(
     wait_network_agent(lab, admin_servers, begin)
 
 
+@pytest.mark.amqp  # nova-compute does not ask the agent for anything while it waits for the port, and goes on.
 def test_an_agent_that_dies_while_it_builds_leaves_no_task_and_nothing_else(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
 ) -> None:
@@ -157,6 +159,7 @@ def test_an_agent_that_dies_while_it_builds_leaves_no_task_and_nothing_else(
     wait_network_agent(lab, admin_servers, begin)
 
 
+@pytest.mark.amqp  # The ports are nova-compute's business then.
 def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_it_is(
     lab: Lab,
     launch: Launcher,

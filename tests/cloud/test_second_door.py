@@ -88,20 +88,21 @@ def test_a_shelved_server_comes_back_with_its_files(
 
 @pytest.mark.disruptive
 def test_an_agent_that_is_lost_in_the_middle_of_a_launch_fails_it_and_nothing_else(
-    lab: Lab, launch: Launcher, servers: Servers
+    lab: Lab, launch: Launcher, servers: Servers, private_network: list[Json]
 ) -> None:
     bystander = launch("bystander")["id"]
-    dockerd = lab.pid("dockerd")
-    # A Docker that does not answer holds the launch where it is.
-    os.kill(dockerd, signal.SIGSTOP)
+    database = lab.pid("ovsdb")
+    log = lab.log(AGENT_PROGRAM)
+    size = log.stat().st_size
+    # An Open vSwitch that does not answer holds the launch where it is.
+    os.kill(database, signal.SIGSTOP)
     try:
-        doomed = launch.request("doomed")
-        eventually(lambda: servers.get(doomed)["OS-EXT-STS:task_state"] == "spawning", "spawning", 30)
-        before = lab.pid(AGENT_PROGRAM)
-        os.kill(before, signal.SIGKILL)
-        eventually(lambda: lab.pid(AGENT_PROGRAM) not in (0, before), "the agent started again", 30)
+        doomed = launch.request("doomed", networks=private_network)
+        begun = f'name="create_guest" instance={doomed}'
+        eventually(lambda: begun in _since(log, size), "the agent at work", 60)
+        os.kill(lab.pid(AGENT_PROGRAM), signal.SIGKILL)
     finally:
-        os.kill(dockerd, signal.SIGCONT)
+        os.kill(database, signal.SIGCONT)
     failed = servers.wait(doomed, "ERROR", 90)
     message = failed["fault"]["message"]
     assert "agent" in message or "Exhausted all hosts" in message, message

@@ -63,7 +63,8 @@ class DockerDriver(virt_driver.ComputeDriver):
     def init_host(self, host: str, *args: Any, **kwargs: Any) -> None:
         """Waits for the agent, for as long as it takes, and begins to listen to it."""
         self._wait_for_agent()
-        self._watcher = Watcher(self._agent, self._greet, self._emit, self._set_usable)
+        grace = CONF[config.GROUP].restart_timeout
+        self._watcher = Watcher(self._agent, self._greet, self._emit, self._set_usable, grace)
         self._watcher.start()
 
     def cleanup_host(self, host: str, *args: Any, **kwargs: Any) -> None:

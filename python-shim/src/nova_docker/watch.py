@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from nova.virt import event as virt_event
@@ -18,7 +19,7 @@ from nova_docker.v1 import guest_pb2, host_pb2
 LOG = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 15.0
+_LONGEST_PAUSE = 5.0
 
 # Nova has no word for a guest that is gone.
 _TRANSITIONS: dict[int, int] = {
@@ -40,7 +41,8 @@ class Watcher:
     """A thread (of the kind that Nova runs on) that follows WatchEvents and connects again whenever that ends.
 
     greet is called on each connection before anything else; it raises CallError or AddressRefused when this agent
-    cannot be used. transition takes what happened to a guest; usable takes what is wrong with the host, or None.
+    cannot be used. transition takes what happened to a guest; usable takes what is wrong with the host, or None. An agent
+    that is away is wrong after grace seconds.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Watcher:
         greet: Callable[[], None],
         transition: Callable[[str, int], None],
         usable: Callable[[str | None], None],
+        grace: float,
     ) -> None:
         self._agent = agent
         self._greet = greet
@@ -56,6 +59,8 @@ class Watcher:
         self._usable = usable
         self._stopping = threading.Event()
         self._call: Call | None = None
+        self._grace = grace
+        self._failing_since: float | None = None
         self._pause = _FIRST_PAUSE
         self._states: dict[str, int] | None = None
         self._thread = threading.Thread(target=self._run, name="nova-docker-events", daemon=True)
@@ -80,8 +85,10 @@ class Watcher:
                 if self._stopping.is_set():
                     return
                 LOG.warning("No events from nova-docker-agent: %s", error)
-                if self._pause > _FIRST_PAUSE:
-                    # A second failure in a row: it is not just being restarted.
+                now = time.monotonic()
+                self._failing_since = self._failing_since or now
+                if now - self._failing_since >= self._grace:
+                    # It is not just being restarted.
                     self._usable(f"nova-docker-agent cannot be used: {error}")
             except Exception:
                 LOG.exception("Listening to nova-docker-agent failed")
@@ -110,7 +117,7 @@ class Watcher:
                 self._catch_up()
         else:
             # The first message: from here on nothing is missed.
-            self._pause = _FIRST_PAUSE
+            self._pause, self._failing_since = _FIRST_PAUSE, None
             self._catch_up()
 
     def _take_guest(self, event: guest_pb2.GuestEvent) -> None:
