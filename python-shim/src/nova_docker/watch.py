@@ -41,8 +41,8 @@ class Watcher:
     """A thread (of the kind that Nova runs on) that follows WatchEvents and connects again whenever that ends.
 
     greet is called on each connection before anything else; it raises CallError or AddressRefused when this agent
-    cannot be used. transition takes what happened to a guest; usable takes what is wrong with the host, or None. An agent
-    that is away is wrong after grace seconds.
+    cannot be used. transition takes what happened to a guest; usable takes what is wrong with the host, or None. An
+    agent that is away is wrong after grace seconds.
     """
 
     def __init__(
