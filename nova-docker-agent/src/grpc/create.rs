@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{
     convert,
-    status::{cancelled, failure},
+    status::{cancelled, failure, with_cleanup},
 };
 use crate::{
     cloud::Caller,
@@ -58,13 +58,14 @@ impl Creation {
             tell(&mut progress, v1::CreateStage::NetworkPlugged).await;
             return Ok(());
         }
-        let created = self.create(&hypervisor, progress, &stop).await;
-        if created.is_err()
-            && let Err(error) = hypervisor.remove(uuid).await
-        {
-            warn!(%error, "not everything of the guest that was not made is gone");
+        let Err(status) = self.create(&hypervisor, progress, &stop).await else { return Ok(()) };
+        match hypervisor.remove(uuid).await {
+            Ok(()) => Err(status),
+            Err(error) => {
+                warn!(%error, "not everything of the guest that was not made is gone");
+                Err(with_cleanup(&status, &error))
+            }
         }
-        created
     }
 
     async fn create(

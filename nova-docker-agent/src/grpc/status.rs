@@ -68,6 +68,12 @@ pub(super) fn cancelled() -> Status {
     status(Code::Cancelled, ErrorReason::Cancelled, "the call was cancelled; what it had begun is undone")
 }
 
+/// A failure after which cleaning up failed too: the first one's kind, with the words of both.
+pub(super) fn with_cleanup(status: &Status, cleanup: &Error) -> Status {
+    let message = format!("{}; cleaning up after it failed too: {cleanup}", status.message());
+    Status::with_error_details(status.code(), shorten(message), status.get_error_details())
+}
+
 /// There is no such guest.
 pub(super) fn guest_not_found(guest: Uuid) -> Status {
     let message = format!("guest {guest} has no container on this host");

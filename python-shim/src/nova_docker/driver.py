@@ -234,7 +234,8 @@ class DockerDriver(virt_driver.ComputeDriver):
                 if not (undone and errors.is_away(error)):
                     raise
                 # An error here would keep Nova from trying the build on another host.
-                LOG.info("Nothing is left of the failed build", instance=instance)
+                LOG.info("What the failed build may have left is removed later", instance=instance)
+                self._builder.remember(instance)
 
     def cleanup(
         self,

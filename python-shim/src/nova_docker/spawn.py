@@ -85,7 +85,11 @@ class Builder:
             self._agent.insist(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
         except CallError as error:
             LOG.warning("Cannot remove what is left of the failed build yet: %s", error, instance=instance)
-            self._remains.add(instance.uuid)
+            self.remember(instance)
+
+    def remember(self, instance: Any) -> None:
+        """Something may be left of the instance, to be removed when the agent can."""
+        self._remains.add(instance.uuid)
 
     def remove_remains(self) -> None:
         """Removes what failed builds have left, now that the agent is there."""
