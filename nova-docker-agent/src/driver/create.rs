@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use uuid::Uuid;
 
-use super::{Driver, Error, Guest, container, labels};
+use super::{Driver, Error, Guest, container, image::image_name, labels};
 use crate::network::{Interface, Plumber};
 
 impl Driver {
@@ -72,10 +72,10 @@ impl Driver {
 /// What a refused creation says of the image.
 fn create_error(image: &str, error: Error) -> Error {
     match error {
-        Error::NotFound { .. } => Error::NotFound { what: format!("image {image}") },
+        Error::NotFound { .. } => Error::NotFound { what: format!("image {}", image_name(image)) },
         Error::Docker { message, .. } if message.to_lowercase().contains("no command specified") => {
             let reason = "it has no command, and the instance gives none".to_owned();
-            Error::ImageUnacceptable { image: image.to_owned(), reason }
+            Error::ImageUnacceptable { image: image_name(image).to_owned(), reason }
         }
         other => other,
     }

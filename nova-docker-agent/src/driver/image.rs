@@ -88,6 +88,13 @@ fn path_in_registry(name: &str) -> Option<&str> {
     (["127.0.0.1", "[::1]", "localhost"].contains(&address) && path.starts_with(NAMESPACE)).then_some(path)
 }
 
+/// What users know an image of our registry by, its id in Glance; any other reference as it is. A fault has no room for a
+/// digest beside the reason.
+pub(super) fn image_name(reference: &str) -> &str {
+    let id = path_in_registry(reference).and_then(|path| path.strip_prefix(NAMESPACE));
+    id.map_or(reference, |id| id.split_once('@').map_or(id, |(id, _)| id))
+}
+
 fn report(image: &str, step: &CreateImageInfo) {
     let status = step.status.as_deref().unwrap_or_default();
     let layer = step.id.as_deref().unwrap_or_default();
@@ -102,12 +109,12 @@ fn report(image: &str, step: &CreateImageInfo) {
 fn pull_error(image: &str, error: Error) -> Error {
     let reason = match error {
         Error::Docker { message, .. } => message,
-        Error::NotFound { .. } => return Error::NotFound { what: format!("image {image}") },
+        Error::NotFound { .. } => return Error::NotFound { what: format!("image {}", image_name(image)) },
         other => return other,
     };
     let text = reason.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let image = image.to_owned();
+    let image = image_name(image).to_owned();
     // In this order: "unexpected EOF" may end a message that began with the real reason.
     if has(&["unauthorized", "authentication required", "access denied", "denied:", "no basic auth", "forbidden"]) {
         Error::ImageUnauthorised { image, reason }
@@ -150,6 +157,12 @@ mod tests {
         assert!(matches!(digest, Error::ImageUnacceptable { .. }));
         let refused = pulled("Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: connect: connection refused");
         assert!(matches!(refused, Error::ImageUnavailable { .. }));
+    }
+
+    #[test]
+    fn an_image_of_our_registry_is_called_by_its_id() {
+        assert_eq!(image_name("127.0.0.1:5000/glance/a-b@sha256:0"), "a-b");
+        assert_eq!(image_name("sha256:0123"), "sha256:0123");
     }
 
     #[test]

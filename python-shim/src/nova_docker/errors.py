@@ -75,14 +75,13 @@ def _usual(error: CallError, text: str, instance: Any) -> Exception:
     return found
 
 
-def spawning(instance: Any, image_id: str) -> Special:
+def spawning(instance: Any) -> Special:
     """For spawn: the user's faults end the build, everything else may be tried on another host."""
 
     def special(error: CallError, text: str) -> Exception | None:
-        if error.reason in ("IMAGE_UNACCEPTABLE", "IMAGE_NOT_FOUND"):
-            # ImageNotFound would be tried on another host, which would not find it either.
-            return _exception(exception.ImageUnacceptable(image_id=image_id, reason=text))
         if error.reason in _USERS_FAULT:
+            # Images too: the manager would make ImageUnacceptable this, with so many words around the reason that the
+            # fault has no room for it, and would try ImageNotFound on another host.
             return _exception(exception.BuildAbortException(instance_uuid=instance.uuid, reason=text))
         if error.reason == "PLUG_FAILED":
             return _exception(exception.VirtualInterfacePlugException(message=text))

@@ -50,7 +50,7 @@ class Builder:
         )
         self._undone.discard(instance.uuid)
         self._remains.discard(instance.uuid)
-        with errors.translated(instance, errors.spawning(instance, request.image.image_id)):
+        with errors.translated(instance, errors.spawning(instance)):
             try:
                 with self._wired(instance, vifs):
                     self._create(context, instance, request)
