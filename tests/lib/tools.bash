@@ -28,7 +28,7 @@ check_prerequisites() {
 install_packages() {
     local package needed=() lacking=()
     wants checks && needed+=(python3-venv)
-    wants integration && needed+=(curl)
+    wants integration && needed+=(busybox-static curl openssl)
     wants cloud && needed+=(chromium openssh-client)
     command -v cc >/dev/null || needed+=(gcc libc6-dev)
     for package in ${needed[@]+"${needed[@]}"}; do
