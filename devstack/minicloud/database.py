@@ -185,14 +185,24 @@ def mapped_hosts(layout: Layout) -> set[str]:
     return set(_sql(layout, "SELECT host FROM nova_api.host_mappings").split())
 
 
-def reporting_hosts(layout: Layout) -> set[str]:
-    """The compute hosts that have their records and reported to Nova within the last 15 seconds (they do every 10)."""
+def now(layout: Layout) -> str:
+    """The time of the database, in UTC."""
+    return _sql(layout, "SELECT UTC_TIMESTAMP()").strip()
+
+
+def reporting_hosts(layout: Layout, since: str | None = None) -> set[str]:
+    """The compute hosts that have their records and reported to Nova after `since`.
+
+    Without it, within the last 15 seconds (they do every 10).
+    """
+    limit = "UTC_TIMESTAMP() - INTERVAL 15 SECOND" if since is None else f"'{since}'"
     return set(
         _sql(
             layout,
-            "SELECT DISTINCT s.host FROM nova.services s JOIN nova.compute_nodes n ON n.host = s.host"
+            "SELECT DISTINCT s.host FROM nova.services s"  # noqa: S608, the time is the database's own
+            " JOIN nova.compute_nodes n ON n.host = s.host"
             " WHERE s.`binary` = 'nova-compute' AND s.deleted = 0 AND n.deleted = 0"
-            " AND COALESCE(s.last_seen_up, s.created_at) > UTC_TIMESTAMP() - INTERVAL 15 SECOND",
+            f" AND COALESCE(s.last_seen_up, s.created_at) > {limit}",
         ).split()
     )
 

@@ -340,7 +340,10 @@ class _Up:
 
     def _register(self, name: str, program: str) -> None:
         """Wait until the compute service of host `name` reports, and let the scheduler know it."""
-        self.supervisor.start_and_wait(program, lambda: name in database.reporting_hosts(self.layout), 90)
+        # What was reported before may be of another program, whose place this one takes.
+        running = self.supervisor.states().get(program) == "RUNNING"
+        since = None if running else database.now(self.layout)
+        self.supervisor.start_and_wait(program, lambda: name in database.reporting_hosts(self.layout, since), 90)
         if name not in database.mapped_hosts(self.layout):
             database.map_hosts(self.layout)
 

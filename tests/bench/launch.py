@@ -151,6 +151,7 @@ def main() -> int:
     times: Times = {}
     memory: dict[str, float] = {}
     before = Lab(arguments.state_dir).door
+    status = 0
     try:
         for door in arguments.doors or [before]:
             lab = _through(door, arguments.state_dir)
@@ -165,16 +166,18 @@ def main() -> int:
             memory |= bench.memory | ({"fake": fake} if fake is not None else {})
     except ClientException as error:
         print(f"launch.py: the cloud does not answer ({error}); see ./devstack/mini status", file=sys.stderr)
-        return 1
+        status = 1
     except (Failed, Refused) as error:
         print(f"launch.py: {error}", file=sys.stderr)
-        return 1
+        status = 1
     except KeyboardInterrupt:
         return 130
     finally:
         _through(before, arguments.state_dir)
-    print(report(times, memory, arguments.count))
-    return 0
+    if memory:
+        # Also after a failure: the doors that were measured to their end.
+        print(report({key: value for key, value in times.items() if key[1] in memory}, memory, arguments.count))
+    return status
 
 
 def _through(door: str, state_dir: Path) -> Lab:
