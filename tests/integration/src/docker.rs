@@ -82,6 +82,15 @@ impl Dockerd {
         self.server = None;
     }
 
+    /// Kills the server; its containers run on until the next one is started, which ends them.
+    pub fn kill_server(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill();
+            // Its containerd ends with it, but looks alive to the next one where process 1 collects no children.
+            std::fs::remove_file(self.path("exec/containerd/containerd.pid")).expect("dockerd's containerd");
+        }
+    }
+
     /// Starts it (again).
     pub async fn start_server(&mut self) {
         let log = self.path("log");

@@ -56,8 +56,17 @@ impl Server {
 
     /// Asks the server to end, and waits for it.
     pub fn stop(&mut self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    /// Ends the server where it is, as a crash does.
+    pub fn kill(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    fn end(&mut self, signal: Signal) {
         let Ok(pid) = i32::try_from(self.child.id()) else { return };
-        if matches!(self.child.try_wait(), Ok(None)) && kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok() {
+        if matches!(self.child.try_wait(), Ok(None)) && kill(Pid::from_raw(pid), signal).is_ok() {
             self.child.wait().expect("a child");
         }
     }

@@ -86,7 +86,7 @@ fn a_missing_image_and_a_taken_name_are_told_apart() {
         let guest = guest("true");
         let error = driver.create(&guest, "127.0.0.1:1/glance/nothing:none", &[]).await.unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
-        assert!(error.to_string().contains("glance/nothing"), "{error}");
+        assert!(error.to_string().contains("image nothing:none "), "{error}");
         driver.create(&guest, IMAGE, &[]).await.unwrap();
         let error = driver.create(&guest, IMAGE, &[]).await.unwrap_err();
         assert!(matches!(error, Error::Docker { status: 409, .. }), "{error}");
