@@ -18,6 +18,8 @@ use super::tls::reason;
 use super::{Caller, Error, ServiceConfig, Session};
 
 const PATCH_TYPE: &str = "application/openstack-images-v2.1-json-patch";
+/// Images in one answer to a listing, at most; glance's own limit is 1000 (`api_limit_max`).
+const PAGE: usize = 250;
 /// A transfer that stands still this long is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(120);
 
@@ -51,6 +53,11 @@ pub struct ImageMeta {
     #[serde(default)]
     pub owner: Option<String>,
     #[serde(default)]
+    pub tags: Vec<String>,
+    /// RFC 3339; the newest of several images with one name is the one that counts.
+    #[serde(default)]
+    pub created_at: Option<String>,
+    #[serde(default)]
     pub visibility: Option<String>,
     /// MiB.
     #[serde(default)]
@@ -72,6 +79,14 @@ pub struct ImageBody {
     /// Size of the whole image, when the answer says.
     pub total: Option<u64>,
     pub stream: BoxStream<'static, Result<Bytes, Error>>,
+}
+
+/// One answer to a listing.
+#[derive(Deserialize)]
+struct Page {
+    images: Vec<ImageMeta>,
+    #[serde(default)]
+    next: Option<String>,
 }
 
 /// One operation of an update.
@@ -143,6 +158,38 @@ impl Glance {
             Err(error) => Err(error),
             Ok(response) => body(response, Some(range), asked),
         }
+    }
+
+    /// The images that the caller sees and all `filters` hold for (Glance's own query parameters: `name`, `owner`, `tag`,
+    /// `container_format`, `os_hidden`, `sort`, any property), at most `most` of them.
+    ///
+    /// # Errors
+    /// [`Error`] of glance.
+    pub async fn list(&self, caller: &Caller, filters: &[(&str, &str)], most: usize) -> Result<Vec<ImageMeta>, Error> {
+        let mut images: Vec<ImageMeta> = vec![];
+        let mut marker: Option<String> = None;
+        loop {
+            let limit = (most - images.len()).min(PAGE).to_string();
+            let mut call = Call::get("/v2/images").query(filters).query(&[("limit", &limit)]);
+            if let Some(marker) = &marker {
+                call = call.query(&[("marker", marker)]);
+            }
+            let page: Page = self.rest.json(caller, call).await?;
+            let last = page.images.last().map(|image| image.id.to_string());
+            images.extend(page.images);
+            if page.next.is_none() || last.is_none() || images.len() >= most {
+                return Ok(images);
+            }
+            marker = last;
+        }
+    }
+
+    /// Makes an image record in the caller's project, without data: it is `queued`.
+    ///
+    /// # Errors
+    /// [`Error`] of glance (403: policy, 409: the id is taken, 413: quota).
+    pub async fn create(&self, caller: &Caller, record: &Map<String, Value>) -> Result<ImageMeta, Error> {
+        self.rest.json(caller, Call::post("/v2/images").json(record)).await
     }
 
     /// Changes properties of an image.

@@ -1,7 +1,7 @@
 //! Layers that are kept on this host, by digest.
 //!
 //! ```text
-//! CACHE/blobs/sha256/HEX      complete and verified: a file gets here by renaming, after it was synced
+//! CACHE/blobs/ALGORITHM/HEX   complete and verified: a file gets here by renaming, after it was synced
 //! CACHE/partial/PROCESS/FILE  being written; of processes that are gone, removed when the next one starts
 //! CACHE/lock                  held while a process starts
 //! ```
@@ -23,7 +23,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::digest::Digest;
+use super::digest::{Algorithm, Digest};
 use super::error::Error;
 
 /// What is left free on the file system for everything else.
@@ -62,9 +62,10 @@ struct Kept {
 impl Cache {
     /// Opens the cache in `directory`, which is made if it does not exist, and removes what was left half-written.
     pub fn open(directory: &Path, limit: u64) -> Result<Arc<Self>, Error> {
-        let blobs = directory.join("blobs/sha256");
+        let blobs = directory.join("blobs");
         let partials = directory.join("partial");
-        for path in [&blobs, &partials] {
+        let algorithms = Algorithm::ALL.map(|algorithm| blobs.join(algorithm.name()));
+        for path in algorithms.iter().chain([&partials]) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|cause| Error::cache("create", path, cause))?;
         }
@@ -191,7 +192,7 @@ impl Cache {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.blobs.join(digest.hex())
+        self.blobs.join(digest.algorithm().name()).join(digest.hex())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -237,17 +238,21 @@ fn remove_leftovers(partials: &Path) -> Result<(), Error> {
 
 /// The blobs that are there, in the order in which they were used.
 fn scan(blobs: &Path) -> Result<State, Error> {
-    let failed = |cause| Error::cache("list", blobs, cause);
     let mut found = vec![];
-    for entry in fs::read_dir(blobs).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let metadata = entry.metadata().map_err(failed)?;
-        let digest = entry.file_name().to_str().and_then(|name| format!("sha256:{name}").parse::<Digest>().ok());
-        match digest {
-            Some(digest) if metadata.is_file() => {
-                found.push((metadata.modified().map_err(failed)?, digest, metadata.len()))
+    for algorithm in Algorithm::ALL {
+        let directory = blobs.join(algorithm.name());
+        let failed = |cause| Error::cache("list", &directory, cause);
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let metadata = entry.metadata().map_err(failed)?;
+            let name = entry.file_name();
+            let digest = name.to_str().and_then(|name| format!("{}:{name}", algorithm.name()).parse::<Digest>().ok());
+            match digest {
+                Some(digest) if metadata.is_file() => {
+                    found.push((metadata.modified().map_err(failed)?, digest, metadata.len()))
+                }
+                _ => tracing::warn!("layer cache: {} does not belong there and is left alone", entry.path().display()),
             }
-            _ => tracing::warn!("layer cache: {} does not belong there and is left alone", entry.path().display()),
         }
     }
     found.sort();

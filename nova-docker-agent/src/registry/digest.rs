@@ -1,34 +1,103 @@
-//! Content digests, `sha256:` and 64 lower-case hexadecimal digits.
+//! Content digests: an algorithm, a colon, and lower-case hexadecimal digits.
+//!
+//! Source: OCI image specification 1.1, descriptor.md, "Registered algorithms".
 
 use std::fmt;
 use std::str::FromStr;
 
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
-/// The SHA-256 digest of a blob. The only algorithm that `docker save` and dockerd use.
+/// The digest of a blob.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; 32]);
+pub enum Digest {
+    Sha256([u8; 32]),
+    Sha512([u8; 64]),
+}
+
+/// A registered algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// The one that `docker save`, dockerd and nearly everybody else use.
+    Sha256,
+    Sha512,
+}
+
+impl Algorithm {
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
+    /// Its name before the colon, and in the paths of an OCI layout.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// The digest of nothing yet.
+    pub fn hasher(self) -> Hasher {
+        match self {
+            Self::Sha256 => Hasher::Sha256(Sha256::new()),
+            Self::Sha512 => Hasher::Sha512(Box::new(Sha512::new())),
+        }
+    }
+
+    /// The digest of `bytes`.
+    pub fn digest(self, bytes: &[u8]) -> Digest {
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+}
+
+/// A digest that is being computed.
+#[derive(Clone)]
+pub enum Hasher {
+    Sha256(Sha256),
+    Sha512(Box<Sha512>),
+}
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The digest of everything that it was fed.
+    pub fn finish(self) -> Digest {
+        match self {
+            Self::Sha256(hasher) => Digest::Sha256(hasher.finalize().into()),
+            Self::Sha512(hasher) => Digest::Sha512(hasher.finalize().into()),
+        }
+    }
+}
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// The SHA-256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::finish(Sha256::new_with_prefix(bytes))
+        Algorithm::Sha256.digest(bytes)
     }
 
-    /// The digest of everything that `hasher` was fed.
-    pub fn finish(hasher: Sha256) -> Self {
-        Self(hasher.finalize().into())
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Sha512(_) => Algorithm::Sha512,
+        }
     }
 
-    /// The 64 hexadecimal digits, without the algorithm.
+    /// The hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        match self {
+            Self::Sha256(bytes) => hex::encode(bytes),
+            Self::Sha512(bytes) => hex::encode(bytes),
+        }
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "{}:{}", self.algorithm().name(), self.hex())
     }
 }
 
@@ -38,23 +107,31 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Not `sha256:` followed by 64 lower-case hexadecimal digits.
+/// Not the name of a registered algorithm followed by a colon and as many lower-case hexadecimal digits as it has.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("not a sha256 digest")]
+#[error("not a sha256 or sha512 digest")]
 pub struct InvalidDigest;
 
 impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let digits = text.strip_prefix("sha256:").ok_or(InvalidDigest)?;
-        if digits.len() != 64 || digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let (algorithm, digits) = text.split_once(':').ok_or(InvalidDigest)?;
+        if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(InvalidDigest);
         }
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| InvalidDigest)?;
-        Ok(Self(bytes))
+        match algorithm {
+            "sha256" => decode(digits).map(Self::Sha256),
+            "sha512" => decode(digits).map(Self::Sha512),
+            _ => Err(InvalidDigest),
+        }
     }
+}
+
+fn decode<const N: usize>(digits: &str) -> Result<[u8; N], InvalidDigest> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(digits, &mut bytes).map_err(|_| InvalidDigest)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -67,12 +144,18 @@ mod tests {
     fn a_digest_is_written_and_read_in_the_same_form() {
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(b""));
+        let long = Algorithm::Sha512.digest(b"");
+        assert!(long.to_string().starts_with("sha512:cf83e1357eefb8bd"), "{long}");
+        assert_eq!(long.to_string().parse::<Digest>().unwrap(), long);
     }
 
     #[test]
     fn only_the_canonical_form_is_a_digest() {
         let upper = EMPTY.to_uppercase().replace("SHA256", "sha256");
-        for text in ["", "sha256:", "sha512:00", &EMPTY[7..], &EMPTY[..70], &upper, "sha256:../../etc/passwd"] {
+        let other = EMPTY.replace("sha256", "sha512");
+        for text in
+            ["", "sha256:", "sha512:00", &EMPTY[7..], &EMPTY[..70], &upper, &other, "sha256:../../etc/passwd", "md5:00"]
+        {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

@@ -170,7 +170,9 @@ impl Job {
         let partial = begun.map_err(|error| error.of(&self.label))?;
         self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
         let sender = self.progress.clone();
-        let writer = Writer::start(partial, move |written| sender.send_modify(|progress| progress.written = written));
+        let algorithm = self.digest.algorithm();
+        let writer =
+            Writer::start(partial, algorithm, move |written| sender.send_modify(|progress| progress.written = written));
         self.copy(&writer).await?;
         let (partial, found) = writer.finish().await?;
         if found != self.digest {

@@ -32,6 +32,7 @@ mod http;
 mod image;
 mod lease;
 mod manifest;
+pub mod public;
 mod server;
 mod source;
 mod spool;

@@ -4,14 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::archive::Failure;
 use super::archive::reader::Forward;
 use super::cache::{BeginError, Cache, Partial, Pins};
-use super::digest::Digest;
+use super::digest::{Algorithm, Digest};
 use super::error::Error;
 
 /// Chunks on their way to the disk. The network gives them in some 16 KiB each.
@@ -24,11 +23,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Tells `progress` how many bytes were written, after each chunk.
-    pub fn start(mut partial: Partial, progress: impl Fn(u64) + Send + 'static) -> Self {
+    /// Digests by `algorithm`, and tells `progress` how many bytes were written, after each chunk.
+    pub fn start(mut partial: Partial, algorithm: Algorithm, progress: impl Fn(u64) + Send + 'static) -> Self {
         let (queue, mut chunks) = mpsc::channel::<Bytes>(QUEUE);
         let thread = tokio::task::spawn_blocking(move || {
-            let mut hasher = Sha256::new();
+            let mut hasher = algorithm.hasher();
             let mut written = 0;
             while let Some(chunk) = chunks.blocking_recv() {
                 partial.write(&chunk)?;
@@ -36,7 +35,7 @@ impl Writer {
                 written += chunk.len() as u64;
                 progress(written);
             }
-            Ok((partial, Digest::finish(hasher)))
+            Ok((partial, hasher.finish()))
         });
         Self { queue, thread }
     }
@@ -73,7 +72,7 @@ pub async fn keep(
     range: Range<u64>,
 ) -> Result<Digest, Failure> {
     let partial = begin(cache, range.end - range.start).await.map_err(Failure::Begin)?;
-    let writer = Writer::start(partial, |_| {});
+    let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
     while forward.position() < range.end && writer.write(forward.chunk(range.end).await?).await {}
     let (partial, digest) = writer.finish().await?;
     pins.add(digest);

@@ -257,7 +257,7 @@ async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) -> Res
     if bytes.len() as u64 != descriptor.size {
         return Err(bad(&path, "it has another size than its manifest says").into());
     }
-    let found = Digest::of(&bytes);
+    let found = expected.algorithm().digest(&bytes);
     if found != expected {
         return Err(bad(&path, &format!("its digest is {found}, not that of its name")).into());
     }
@@ -266,8 +266,8 @@ async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) -> Res
 
 fn locate(descriptor: &Descriptor) -> Result<(Digest, String), Problem> {
     let digest = descriptor.digest.parse::<Digest>();
-    let digest = digest.map_err(|_| bad("the OCI layout", "a digest in it is not a sha256 digest"))?;
-    Ok((digest, format!("blobs/sha256/{}", digest.hex())))
+    let digest = digest.map_err(|error| bad("the OCI layout", &format!("a digest in it is {error}")))?;
+    Ok((digest, format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())))
 }
 
 async fn required(archive: &mut Archive, path: &str, limit: u64) -> Result<Bytes, Failure> {

@@ -1,0 +1,19 @@
+//! What is written into the properties of a Glance image that was pushed, so that it need not be searched for, nor opened.
+//!
+//! Users can write properties too: what they say is only where to look. Content is served by its digest alone.
+
+/// The repository, without its project. Its tags are the image's name and Glance tags of the form `REPOSITORY:TAG`.
+pub const REPOSITORY: &str = "oci_repository";
+/// Digest of the manifest, or index, that the image was pushed as.
+pub const DIGEST: &str = "oci_digest";
+/// Media type of that manifest.
+pub const MEDIA_TYPE: &str = "oci_media_type";
+/// Of a manifest that refers to another one: that one's digest.
+pub const SUBJECT: &str = "oci_subject";
+/// `artifactType`, or the configuration's media type, as the referrers API filters by it.
+pub const ARTIFACT_TYPE: &str = "oci_artifact_type";
+/// Where each blob is in the archive: JSON, `{"DIGEST": [OFFSET, SIZE], ...}`, manifests among them. Left out where it would not
+/// fit into a property (65,535 bytes); the archive's own headers say the same.
+pub const BLOBS: &str = "oci_blobs";
+/// While an image is being filled: the push that does it, so that one that was cut off is recognised.
+pub const PUSH: &str = "oci_push";
