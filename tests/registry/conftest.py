@@ -1,0 +1,102 @@
+"""Fixtures of the registry tests. README.md (one directory up) says how to run one test."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from oci import cloud, content, reference
+from oci.client import Registry
+from oci.content import Manifest
+from oci.target import Target
+
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--target",
+        choices=("cloud", "reference"),
+        default="cloud",
+        help="the registry to test: that of the cloud of devstack/mini, or Debian's docker-registry, which shows that"
+        " the tests ask for what the specification says",
+    )
+    parser.addoption("--state-dir", default="/var/lib/nova-docker-mini", help="where devstack/mini keeps the cloud")
+    parser.addoption("--registry-url", help="any other registry instead, as `https://HOST:PORT`")
+    parser.addoption("--registry-user", default="", help="with --registry-url: who logs in")
+    parser.addoption("--registry-password", default="", help="with --registry-url")
+    parser.addoption("--registry-namespace", default="test", help="with --registry-url: what names begin with")
+    parser.addoption("--registry-ca", type=Path, help="with --registry-url: file (PEM) of its certificate authority")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--registry-url") or config.getoption("--target") == "reference":
+        unfit = [item for item in items if item.get_closest_marker("cloud")]
+        if unfit:
+            config.hook.pytest_deselected(items=unfit)
+            items[:] = [item for item in items if item not in unfit]
+    items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+
+
+@pytest.fixture(scope="session")
+def target(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """The registry under test."""
+    option = pytestconfig.getoption
+    if option("--registry-url"):
+        yield Target(
+            "other",
+            option("--registry-url"),
+            option("--registry-namespace"),
+            option("--registry-user"),
+            option("--registry-password"),
+            option("--registry-ca"),
+        )
+    elif option("--target") == "reference":
+        try:
+            with reference.running(tmp_path_factory.mktemp("reference")) as target:
+                yield target
+        except reference.NotInstalled as error:
+            pytest.exit(str(error), returncode=3)
+    else:
+        state = Path(option("--state-dir"))
+        if not (state / "options.json").exists():
+            pytest.exit(f"there is no cloud in {state}; start one with ./devstack/mini up", returncode=3)
+        yield cloud.target(state)
+
+
+@pytest.fixture(scope="session")
+def name_of() -> Callable[[str], str]:
+    """A word that no other repository of this run has, nor one that an earlier run left behind."""
+    run = secrets.token_hex(2)
+    return lambda stem: f"t{run}-{next(_numbers)}-{stem}"
+
+
+@pytest.fixture
+def registry(target: Target) -> Iterator[Registry]:
+    """The target as its user. What is pushed is deleted after the test."""
+    client = Registry(target)
+    yield client
+    client.take_away()
+
+
+@pytest.fixture
+def repository(target: Target, name_of: Callable[[str], str]) -> str:
+    """A repository of the test's own."""
+    return f"{target.namespace}/{name_of('repository')}"
+
+
+@pytest.fixture
+def another(target: Target, name_of: Callable[[str], str]) -> str:
+    """Another repository of the test's own."""
+    return f"{target.namespace}/{name_of('another')}"
+
+
+@pytest.fixture
+def pushed(registry: Registry, repository: str) -> Manifest:
+    """An image in `repository`, with the tag `v1`."""
+    image = content.image(repository)
+    registry.push(repository, image, "v1")
+    return image
