@@ -169,9 +169,18 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
         f"\n  Dashboard     {url('horizon')}/   user demo, password {secrets['demo']}"
         f"\n                {' ' * 24}   user admin, password {secrets['admin']}"
         f'\n  Command line  eval "$({program} openrc)"     then, for example: openstack server list'
+        f"{_registry_line(options)}"
         f"\n  Next          {program} demo\n"
     )
     return 0
+
+
+def _registry_line(options: options_module.Options) -> str:
+    """How to log in at the registry, which is a part of the agent."""
+    if not options.agent:
+        return ""
+    address = url("registry").partition("://")[2]
+    return f"\n  Registry      docker login -u demo {address}     then, for example: docker push {address}/demo/mine"
 
 
 def _program() -> str:

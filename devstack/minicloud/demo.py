@@ -149,8 +149,10 @@ class Demo:
 
     def _show_commands(self, server: Any, address: str) -> None:
         secrets = passwords_module.load(self.layout.passwords_file)
+        registry = url("registry").partition("://")[2]
         print(
             f"\n  Dashboard  {url('horizon')}/   user demo, password {secrets['demo']}\n"
+            f"  Registry   docker login -u demo -p {secrets['demo']} {registry}\n"
             "\n  Three commands to try:\n"
             f"    ssh -i {self.layout.demo_key} -o StrictHostKeyChecking=accept-new root@{address}\n"
             f'    eval "$({self.program} openrc)" && openstack server list\n'

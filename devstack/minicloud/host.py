@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from minicloud.layout import ADDRESS, OPTIONAL_PORTS, PORTS, Layout
+from minicloud.layout import ADDRESS, AGENT_PORTS, OPTIONAL_PORTS, PORTS, Layout
 from minicloud.options import Options
 from minicloud.programs import STATE_VARIABLE
 
@@ -102,7 +102,7 @@ def check_ports(layout: Layout, options: Options) -> None:
     for extra in options.extras:
         wanted |= OPTIONAL_PORTS[extra]
     if not options.agent:
-        del wanted["agent registry"]
+        wanted = {name: port for name, port in wanted.items() if name not in AGENT_PORTS}
     names = {port: name for name, port in wanted.items()}
     ours = processes(layout)
     problems = []

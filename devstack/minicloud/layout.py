@@ -34,8 +34,14 @@ PORTS = {
     "neutron-api": 9696,
     "horizon": 8080,
     "agent registry": 5042,
+    "registry": 5043,
 }
 """Every TCP port on 127.0.0.1 that the cloud takes, by the name of what listens there."""
+
+AGENT_PORTS = ("agent registry", "registry")
+"""Of them, those of the agent's program."""
+
+_TLS_PORTS = ("registry",)
 
 OPTIONAL_PORTS = {"heat": {"heat-api": 8004, "heat-api-cfn": 8000}, "cinder": {"cinder-api": 8776}}
 
@@ -46,7 +52,8 @@ EXTERNAL_HOST_ADDRESS = "172.24.4.1/24"
 def url(port_name: str, path: str = "") -> str:
     """The HTTP address of one of the services in PORTS or OPTIONAL_PORTS."""
     ports = PORTS | OPTIONAL_PORTS["heat"] | OPTIONAL_PORTS["cinder"]
-    return f"http://{ADDRESS}:{ports[port_name]}{path}"
+    scheme = "https" if port_name in _TLS_PORTS else "http"
+    return f"{scheme}://{ADDRESS}:{ports[port_name]}{path}"
 
 
 def keystone_url() -> str:
@@ -156,6 +163,24 @@ class Layout:
     def driver_socket(self) -> Path:
         """Where the agent serves the container driver to a stock nova-compute."""
         return self.run / "driver.sock"
+
+    @property
+    def tls(self) -> Path:
+        """Certificates: that of the cloud's own authority, and the registry's."""
+        return self.root / "tls"
+
+    @property
+    def authority(self) -> Path:
+        """What clients of the registry may trust."""
+        return self.tls / "ca.pem"
+
+    @property
+    def registry_certificate(self) -> Path:
+        return self.tls / "registry.pem"
+
+    @property
+    def registry_key(self) -> Path:
+        return self.tls / "registry.key"
 
     @property
     def ovs_db_socket(self) -> Path:

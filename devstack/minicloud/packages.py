@@ -20,6 +20,7 @@ DEBIAN_PACKAGES: dict[str, tuple[str, ...]] = {
         "gcc",
         "libc6-dev",
         "ca-certificates",
+        "openssl",
     ),
     "what OpenStack stands on": ("mariadb-server", "rabbitmq-server", "memcached", "qemu-utils"),
     "the network": (

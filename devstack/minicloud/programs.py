@@ -304,8 +304,16 @@ def _agent(layout: Layout, options: Options) -> list[Program]:
         ovs_environment(layout),
         stop_seconds=60,
     )
+    config = layout.etc / "registry.conf"
+    registry = Program(
+        "registry",
+        (f"{layout.bin}/nova-docker-agent", "registry", "--config-file", str(config)),
+        CONTROL,
+        (config, layout.bin / "nova-docker-agent", layout.registry_certificate),
+        port="registry",
+    )
     if options.door == "amqp":
-        return [agent]
+        return [registry, agent]
     config = layout.etc / "nova-compute.conf"
     compute = Program(
         "nova-compute",
@@ -314,7 +322,7 @@ def _agent(layout: Layout, options: Options) -> list[Program]:
         (config, layout.markers / "virt-driver"),  # what of the driver is installed
         stop_seconds=60,
     )
-    return [agent, compute]
+    return [registry, agent, compute]
 
 
 def programs(layout: Layout, options: Options) -> dict[str, Program]:

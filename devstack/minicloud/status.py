@@ -26,7 +26,7 @@ def report(layout: Layout) -> int:
     if not supervisor.answers():
         print(f"The cloud in {layout.root} is down; `mini up` starts it.")
         return 1
-    bad = _print_processes(supervisor, programs(layout, options))
+    bad = _print_processes(layout, supervisor, programs(layout, options))
     bad += _print_services(layout, options)
     print(f"\nMemory: {host.memory_of(layout) / 1024**3:.1f} GiB")
     if bad:
@@ -36,7 +36,7 @@ def report(layout: Layout) -> int:
     return 1 if bad else 0
 
 
-def _print_processes(supervisor: Supervisor, wanted: dict[str, Program]) -> list[str]:
+def _print_processes(layout: Layout, supervisor: Supervisor, wanted: dict[str, Program]) -> list[str]:
     """The table of processes; returns those that do not work."""
     bad = []
     known = supervisor.info()
@@ -44,7 +44,7 @@ def _print_processes(supervisor: Supervisor, wanted: dict[str, Program]) -> list
     for name, program in wanted.items():
         info = known.get(name, {"statename": "ABSENT", "start": 0})
         running = info["statename"] == "RUNNING"
-        answers = "-" if program.port is None else "yes" if running and api_answers(program.port) else "NO"
+        answers = "-" if program.port is None else "yes" if running and api_answers(layout, program.port) else "NO"
         since = _ago(time.time() - info["start"]) if running else info.get("spawnerr") or "-"
         print(f"{name:<22}{info['statename']:<12}{answers:<9}{since}")
         if not running or answers == "NO":

@@ -7,15 +7,16 @@ import hashlib
 import http.client
 import os
 import shutil
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minicloud import agent_build, broker, database, host, openvswitch, packages, process
+from minicloud import agent_build, broker, certificates, database, host, openvswitch, packages, process
 from minicloud import passwords as passwords_module
-from minicloud.config import clients, extras, identity, infrastructure, neutron, nova
+from minicloud.config import clients, extras, identity, infrastructure, neutron, nova, registry
 from minicloud.config.ini import Ini, render
 from minicloud.files import Marker, write_file
 from minicloud.images import debian, tiny
@@ -67,6 +68,7 @@ def write_configuration(layout: Layout, options: Options, secrets: Passwords, da
         "glance-api.conf": identity.glance(layout, secrets),
         "nova.conf": nova.control(layout, secrets, options),
         "nova-docker-agent.conf": nova.agent(layout, secrets, options, host.reserved_memory_mb()),
+        "registry.conf": registry.registry(layout),
         "nova-compute.conf": nova.grpc_compute(layout, secrets, options, host.reserved_memory_mb()),
         "neutron.conf": neutron.neutron(layout, secrets, options),
         "ml2_conf.ini": neutron.ml2(),
@@ -154,6 +156,7 @@ class _Up:
         ):
             (layout.root / path).mkdir(parents=True, exist_ok=True)
         database.make_keystone_keys(layout)
+        certificates.make(layout)
         return reason
 
     def _supervise(self) -> str | None:
@@ -261,7 +264,7 @@ class _Up:
 
     def _api(self, name: str) -> Callable[[], None]:
         def start() -> None:
-            self.supervisor.start_and_wait(name, lambda: api_answers(name), 120)
+            self.supervisor.start_and_wait(name, lambda: api_answers(self.layout, name), 120)
 
         return start
 
@@ -322,6 +325,8 @@ class _Up:
         if self.options.agent:
             driver = ["virt driver"] if self.options.door == "grpc" else []
             graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine", *driver])
+            # After the agent, because that looks whether the program, which is the same, is another than before.
+            graph.add("registry", self._api("registry"), ["agent", "glance", "users and catalog"])
         if self.options.fake_compute:
             graph.add("nova-compute with the fake driver", self._fake_compute, needs)
 
@@ -348,10 +353,12 @@ class _Up:
             database.map_hosts(self.layout)
 
 
-def api_answers(name: str) -> bool:
+def api_answers(layout: Layout, name: str) -> bool:
     """Whether an API gives any HTTP answer that is not its own failure."""
+    address = url(name, "/")
+    tls = ssl.create_default_context(cafile=layout.authority) if address.startswith("https:") else None
     try:
-        with urllib.request.urlopen(url(name, "/"), timeout=20):
+        with urllib.request.urlopen(address, timeout=20, context=tls):
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500

@@ -28,12 +28,12 @@ def test_no_secret_is_in_any_command_line_or_environment(secrets: Passwords) -> 
 
 def test_options_select_programs() -> None:
     plain = set(programs(LAYOUT, Options(agent=False)))
-    assert set(programs(LAYOUT, Options(agent=True))) - plain == {"nova-docker-agent"}
+    assert set(programs(LAYOUT, Options(agent=True))) - plain == {"nova-docker-agent", "registry"}
     assert set(programs(LAYOUT, Options(agent=False, fake_compute=True))) - plain == {
         "nova-compute-fake",
         "neutron-ovs-fake",
     }
-    assert set(programs(LAYOUT, Options(door="grpc"))) - plain == {"nova-docker-agent", "nova-compute"}
+    assert set(programs(LAYOUT, Options(door="grpc"))) - plain == {"nova-docker-agent", "registry", "nova-compute"}
     extra = set(programs(LAYOUT, Options(agent=False, extras=("cinder", "heat")))) - plain
     assert extra == {"heat-api", "heat-api-cfn", "heat-engine", "cinder-api", "cinder-scheduler", "cinder-volume"}
 

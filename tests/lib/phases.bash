@@ -100,7 +100,7 @@ print_tails() {
         tail -n 60 "$artifacts/logs/$name.log"
     done
     [ "${phase_status[cloud-up]-0}${phase_status[cloud-grpc]-0}${phase_status[cloud-amqp]-0}" != 000 ] || return 0
-    for log in "$state_dir"/log/*{agent,nova-compute,nova-conductor,dockerd,rabbit}*; do
+    for log in "$state_dir"/log/*{agent,registry,nova-compute,nova-conductor,dockerd,rabbit}*; do
         [ -f "$log" ] || continue
         printf '\n--- end of %s\n' "$log"
         tail -n 40 "$log"

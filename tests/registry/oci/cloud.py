@@ -17,4 +17,4 @@ def target(state: Path, user: str = "demo") -> Target:
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / "etc" / "registry.conf")
     address = settings["registry"]["public_url"]
-    return Target("cloud", address, user, user, password, state / "registry" / "ca.pem", LACKS)
+    return Target("cloud", address, user, user, password, state / "tls" / "ca.pem", LACKS)

@@ -1,0 +1,22 @@
+"""The registry of the cloud: `docker login`, push and pull, with Glance as the store."""
+
+from __future__ import annotations
+
+from minicloud.config.ini import Ini
+from minicloud.layout import ADDRESS, PORTS, REGION, Layout, keystone_url, url
+
+
+def registry(layout: Layout) -> Ini:
+    """The configuration of `nova-docker-agent registry`. It has no identity: users come with their own."""
+    return {
+        "registry": {
+            "listen": f"{ADDRESS}:{PORTS['registry']}",
+            "tls_cert_file": str(layout.registry_certificate),
+            "tls_key_file": str(layout.registry_key),
+            "public_url": url("registry"),
+            "state_directory": f"{layout.root}/registry",
+            "cache_size_gb": 5,
+        },
+        "keystone": {"auth_url": keystone_url(), "default_domain_name": "Default"},
+        "glance": {"region_name": REGION},
+    }
