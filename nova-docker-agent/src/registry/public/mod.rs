@@ -15,3 +15,4 @@ pub mod grant;
 pub mod images;
 pub mod name;
 pub mod property;
+pub mod push;

@@ -1,0 +1,183 @@
+//! Pushes: blobs are uploaded to this host's disk first; the manifest that names them makes one Glance image of them all.
+//!
+//! ```text
+//! upload      the end-points of blob uploads
+//!   mount       blobs that need no upload
+//!   receive     the body of a request -> the disk, digested on the way
+//!   staging     what is on the disk: uploads, blobs, bounds, expiry
+//! ```
+
+mod catalog;
+mod delete;
+mod journal;
+mod mount;
+mod receive;
+mod request;
+mod staging;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use tokio_util::task::TaskTracker;
+
+pub use catalog::Catalog;
+pub use journal::Sealer;
+pub use staging::StagingError;
+
+use super::error::{ApiError, Code};
+use super::grant::{Action, Bearer, Grant};
+use super::images::ReadableBlob;
+use super::name::{Name, Reference};
+use crate::cloud::Glance;
+use crate::registry::Digest;
+use staging::{Limits, Staged, Staging, Uploader, blocking};
+
+/// Bounds of pushes, and where they are kept.
+#[derive(Clone, Debug)]
+pub struct PushConfig {
+    /// Its sub-directory `push` is used.
+    pub state_directory: PathBuf,
+    /// Of a manifest, in bytes.
+    pub max_manifest: usize,
+    /// Blobs of one manifest.
+    pub max_blobs: usize,
+    /// Of one blob, in bytes.
+    pub max_blob: u64,
+    /// Of what one project has uploaded and not yet pushed a manifest for, in bytes.
+    pub max_staged: u64,
+    /// What nobody goes on with is removed after so long.
+    pub upload_expiry: Duration,
+}
+
+/// The write side of the registry.
+pub struct Push {
+    config: PushConfig,
+    glance: Glance,
+    catalog: Arc<dyn Catalog>,
+    sealer: Arc<dyn Sealer>,
+    staging: Arc<Staging>,
+    /// Requests that go on though their client has gone, to leave nothing half done.
+    tasks: TaskTracker,
+}
+
+impl Push {
+    /// Opens what was staged before, and undoes pushes that were cut off. `sealer` keeps users' tokens on the disk meanwhile.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub async fn open(
+        config: PushConfig,
+        glance: Glance,
+        catalog: Arc<dyn Catalog>,
+        sealer: Arc<dyn Sealer>,
+    ) -> Result<Arc<Self>, StagingError> {
+        let root = config.state_directory.join("push").join("staged");
+        let limits = Limits { max_blob: config.max_blob, max_project: config.max_staged, expiry: config.upload_expiry };
+        let staging = blocking(move || Staging::open(root, limits)).await?;
+        Ok(Arc::new(Self { config, glance, catalog, sealer, staging, tasks: TaskTracker::new() }))
+    }
+
+    /// `PUT /v2/NAME/manifests/REFERENCE`.
+    ///
+    /// # Errors
+    /// [`ApiError`] for the client.
+    pub async fn put_manifest(
+        &self,
+        bearer: &Bearer,
+        name: &Name,
+        reference: &Reference,
+        query: &str,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, ApiError> {
+        drop((bearer, name, reference, query, headers, body, &self.config, &self.glance, &self.sealer));
+        Err(ApiError::new(Code::Unsupported, "put_manifest"))
+    }
+
+    /// `DELETE /v2/NAME/manifests/REFERENCE`.
+    ///
+    /// # Errors
+    /// [`ApiError`] for the client.
+    pub async fn delete_manifest(
+        &self,
+        bearer: &Bearer,
+        name: &Name,
+        reference: &Reference,
+    ) -> Result<Response, ApiError> {
+        let _ = (bearer, name, reference);
+        Err(ApiError::new(Code::Unsupported, "delete_manifest"))
+    }
+
+    /// A blob that was uploaded, or mounted, and is in no image of the repository yet.
+    ///
+    /// # Errors
+    /// The disk, or Glance where the blob is to be read from.
+    pub async fn staged(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
+        // Only members of the project, and only of what they could push here.
+        if grant.project != grant.owner {
+            return Ok(None);
+        }
+        let (staging, project, wanted) = (self.staging.clone(), grant.owner.clone(), *digest);
+        match blocking(move || staging.find(&project, &wanted)).await? {
+            None => Ok(None),
+            Some(Staged::Blob(blob)) => Ok(Some(Arc::new(blob))),
+            Some(Staged::Mount(mount)) => {
+                tracing::debug!(%name, %digest, from = mount.from, "a mounted blob");
+                let Ok(from) = mount.from.parse::<Name>() else { return Ok(None) };
+                let grant = Grant { owner: mount.owner, ..grant.clone() };
+                self.catalog.blob(&grant, &from, digest).await
+            }
+        }
+    }
+
+    /// Removes what nobody went on with. To be called now and then.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn expire(&self) -> Result<(), StagingError> {
+        let staging = self.staging.clone();
+        blocking(move || staging.expire()).await
+    }
+
+    /// Waits for requests that go on without their clients.
+    pub async fn shutdown(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs a request to its end, whether or not its client waits for it.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.tasks.spawn(work).await.unwrap_or_else(|_| Err(StagingError::ShuttingDown.into()))
+    }
+}
+
+/// As whom something may be pushed, or deleted, in a repository.
+fn writer<'a>(bearer: &'a Bearer, name: &Name, action: Action) -> Result<&'a Grant, ApiError> {
+    let grant = bearer.grant(name, action)?;
+    if grant.project != grant.owner {
+        return Err(ApiError::new(Code::Denied, format!("you have no role in the project of {name}")));
+    }
+    Ok(grant)
+}
+
+fn uploader(grant: &Grant, name: &Name) -> Uploader {
+    let (project, user) = (grant.owner.clone(), grant.user.clone());
+    Uploader { project, user, repository: name.repository().to_owned() }
+}

@@ -1,0 +1,98 @@
+//! The body of a request, on its way to the disk.
+
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::task::JoinHandle;
+
+use super::staging::{Session, StagingError, blocking};
+
+/// So much is gathered before a thread takes it to the disk: slow clients hold no thread, and fast ones change threads rarely.
+const BATCH: usize = 1024 * 1024;
+
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As the client wanted it.
+    Whole,
+    /// The connection broke off.
+    Broken,
+}
+
+/// Appends a body to an upload, as it comes. Returns how many bytes came, all of which are in the upload.
+///
+/// # Errors
+/// The disk, or a bound; the upload is then as it was before.
+pub async fn receive(session: Session, body: Body) -> (Option<Session>, Result<(u64, Ending), StagingError>) {
+    let before = session.offset();
+    let (session, result) = append(session, body).await;
+    match (session, result) {
+        (Some(session), Ok(ending)) => {
+            let received = session.offset() - before;
+            (Some(session), Ok((received, ending)))
+        }
+        (Some(mut session), Err(error)) => {
+            let rolled_back = blocking(move || session.roll_back(before).map(|()| session)).await;
+            (rolled_back.ok(), Err(error))
+        }
+        (None, result) => (None, Err(result.err().unwrap_or(StagingError::ShuttingDown))),
+    }
+}
+
+/// An upload, or the thread that writes to it just now.
+enum Place {
+    Here(Session),
+    Writing(JoinHandle<(Session, Result<(), StagingError>)>),
+}
+
+impl Place {
+    async fn settle(self) -> (Option<Session>, Result<(), StagingError>) {
+        match self {
+            Self::Here(session) => (Some(session), Ok(())),
+            Self::Writing(thread) => match thread.await {
+                Ok((session, result)) => (Some(session), result),
+                Err(_) => (None, Err(StagingError::ShuttingDown)),
+            },
+        }
+    }
+}
+
+/// The next batch comes while the last one is written.
+async fn append(session: Session, body: Body) -> (Option<Session>, Result<Ending, StagingError>) {
+    let mut stream = body.into_data_stream();
+    let mut place = Place::Here(session);
+    loop {
+        let (batch, ending) = gather(&mut stream).await;
+        let mut session = match place.settle().await {
+            (Some(session), Ok(())) => session,
+            (session, result) => return (session, Err(result.err().unwrap_or(StagingError::ShuttingDown))),
+        };
+        place = Place::Writing(tokio::task::spawn_blocking(move || {
+            let result = session.append(&batch);
+            (session, result)
+        }));
+        if let Some(ending) = ending {
+            let (session, result) = place.settle().await;
+            return (session, result.map(|()| ending));
+        }
+    }
+}
+
+async fn gather(stream: &mut BodyDataStream) -> (Vec<Bytes>, Option<Ending>) {
+    let mut batch = vec![];
+    let mut size = 0;
+    while size < BATCH {
+        match stream.next().await {
+            Some(Ok(piece)) => {
+                size += piece.len();
+                batch.push(piece);
+            }
+            Some(Err(error)) => {
+                tracing::debug!("an upload broke off: {error}");
+                return (batch, Some(Ending::Broken));
+            }
+            None => return (batch, Some(Ending::Whole)),
+        }
+    }
+    (batch, None)
+}

@@ -1,0 +1,127 @@
+//! What the requests of a push say in their query and headers, and what they are answered.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use uuid::Uuid;
+
+use super::super::error::{ApiError, Code};
+use super::super::name::Name;
+use crate::registry::Digest;
+use crate::registry::digest::Algorithm;
+
+/// The digest of what was pushed.
+pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// An upload's id, which dockerd logs.
+const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// The values of a parameter of the query.
+pub fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.filter(move |(key, _)| key == name).map(|(_, value)| value)
+}
+
+/// The `digest` parameters; several may name the same content.
+pub fn digests(query: &str) -> Result<Vec<Digest>, ApiError> {
+    parameters(query, "digest").map(|text| digest(&text)).collect()
+}
+
+pub fn digest(text: &str) -> Result<Digest, ApiError> {
+    text.parse()
+        .map_err(|error: crate::registry::digest::InvalidDigest| ApiError::new(Code::DigestInvalid, error.to_string()))
+}
+
+/// By what the client is going to name the digest (1.2, `digest-algorithm`).
+pub fn algorithm(query: &str) -> Result<Algorithm, ApiError> {
+    let Some(name) = parameters(query, "digest-algorithm").next() else { return Ok(Algorithm::Sha256) };
+    let known = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
+    known.ok_or_else(|| ApiError::new(Code::DigestInvalid, "digests are by sha256 or sha512"))
+}
+
+/// How many bytes the body has, where the client says.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Which bytes of the blob the body has: `FIRST-LAST`, in HTTP's own form too (`bytes FIRST-LAST/*`).
+///
+/// # Errors
+/// There is such a header, and it is not understood.
+pub fn content_range(headers: &HeaderMap) -> Result<Option<RangeInclusive<u64>>, ()> {
+    let Some(value) = headers.get(CONTENT_RANGE) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| ())?.trim();
+    let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches(['=', ' ']));
+    let (first, last) = text.split('/').next().and_then(|range| range.split_once('-')).ok_or(())?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| ());
+    let (first, last) = (number(first)?, number(last)?);
+    if first <= last && last < u64::MAX { Ok(Some(first..=last)) } else { Err(()) }
+}
+
+/// Where an upload stands: on every answer about one.
+pub fn progress(status: StatusCode, name: &Name, id: Uuid, offset: u64) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    progress_headers(response.headers_mut(), name, id, offset);
+    response
+}
+
+/// A chunk that does not begin where the last one ended: 416, with where that is.
+pub fn out_of_order(name: &Name, id: Uuid, offset: u64) -> ApiError {
+    let message = format!("the upload has {offset} bytes: the next chunk has to begin there");
+    let mut error = ApiError::new(Code::BlobUploadInvalid, message).with_status(StatusCode::RANGE_NOT_SATISFIABLE);
+    progress_headers(&mut error.headers, name, id, offset);
+    error
+}
+
+fn progress_headers(headers: &mut HeaderMap, name: &Name, id: Uuid, offset: u64) {
+    insert(headers, LOCATION, &format!("/v2/{name}/blobs/uploads/{id}"));
+    // The last byte that is there. There is no way to say that there is none: clients know 0-0 for it.
+    insert(headers, RANGE, &format!("0-{}", offset.saturating_sub(1)));
+    insert(headers, UPLOAD_ID, &id.to_string());
+}
+
+/// What is to be found under its digest now: `kind` is `blobs` or `manifests`.
+pub fn created(name: &Name, kind: &str, digest: &Digest) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    insert(response.headers_mut(), LOCATION, &format!("/v2/{name}/{kind}/{digest}"));
+    insert(response.headers_mut(), CONTENT_DIGEST, &digest.to_string());
+    response
+}
+
+/// Adds a header. Names, tags, ids and digests have no characters that a header cannot carry.
+pub fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(text: &str) -> Result<Option<RangeInclusive<u64>>, ()> {
+        let mut headers = HeaderMap::new();
+        insert(&mut headers, CONTENT_RANGE, text);
+        content_range(&headers)
+    }
+
+    #[test]
+    fn a_chunks_range_is_read_in_the_specifications_form_and_in_https() {
+        for text in ["5-9", "bytes 5-9/100", "bytes=5-9", "bytes 5-9/*", " 5-9 "] {
+            assert_eq!(range(text), Ok(Some(5..=9)), "{text}");
+        }
+        assert_eq!(content_range(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_range_of_a_chunk_is_not_ignored() {
+        for text in ["9-5", "5-", "-5", "a-b", "5", "", "0-18446744073709551615", "bytes */100"] {
+            assert_eq!(range(text), Err(()), "{text}");
+        }
+    }
+}
