@@ -99,7 +99,9 @@ print_tails() {
         printf '\n--- end of %s\n' "$name"
         tail -n 60 "$artifacts/logs/$name.log"
     done
-    [ "${phase_status[cloud-up]-0}${phase_status[cloud-grpc]-0}${phase_status[cloud-amqp]-0}" != 000 ] || return 0
+    local of_cloud=''
+    for name in cloud-up cloud-grpc cloud-amqp registry; do of_cloud+=${phase_status[$name]-0}; done
+    [ "$of_cloud" != 0000 ] || return 0
     for log in "$state_dir"/log/*{agent,registry,nova-compute,nova-conductor,dockerd,rabbit}*; do
         [ -f "$log" ] || continue
         printf '\n--- end of %s\n' "$log"

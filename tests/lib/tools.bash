@@ -8,8 +8,8 @@ check_prerequisites() {
     local status=0
     # rustup installs here, and a shell that was open before does not know it.
     PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-    if wants integration cloud && [ "$(id -u)" != 0 ]; then
-        missing "integration and cloud tests need root (packages, network namespaces, dockerd)." \
+    if wants integration cloud registry && [ "$(id -u)" != 0 ]; then
+        missing "integration, cloud and registry tests need root (packages, network namespaces, dockerd)." \
             "Try: sudo tests/run, or only what needs no root: tests/run --checks --unit"
         status=1
     fi
@@ -30,6 +30,7 @@ install_packages() {
     wants checks && needed+=(python3-venv)
     wants integration && needed+=(busybox-static curl openssl)
     wants cloud && needed+=(chromium openssh-client)
+    wants registry && needed+=(busybox-static docker-registry skopeo podman buildah runc)
     command -v cc >/dev/null || needed+=(gcc libc6-dev)
     for package in ${needed[@]+"${needed[@]}"}; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || lacking+=("$package")
@@ -41,8 +42,33 @@ install_packages() {
     fi
     printf 'installing %s\n' "${lacking[*]}"
     local apt=(apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
-    DEBIAN_FRONTEND=noninteractive "${apt[@]}" update &&
-        DEBIAN_FRONTEND=noninteractive "${apt[@]}" --no-install-recommends -y install "${lacking[@]}" >/dev/null
+    export DEBIAN_FRONTEND=noninteractive
+    "${apt[@]}" update && without_services "${apt[@]}" --no-install-recommends -y install "${lacking[@]}" >/dev/null ||
+        return
+    if [[ " ${lacking[*]} " == *" docker-registry "* ]]; then keep_off; fi
+}
+
+# without_services COMMAND...: no package that it installs starts a service: docker-registry would take Keystone's port.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d made='' status
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=yes
+    fi
+    "$@"
+    status=$?
+    [ -z "$made" ] || rm -f "$policy"
+    return $status
+}
+
+# Nor do they at the next boot.
+keep_off() {
+    local units=(docker-registry.service podman.socket podman.service podman-auto-update.timer
+        podman-auto-update.service podman-restart.service)
+    if command -v systemctl >/dev/null; then
+        systemctl --quiet disable "${units[@]}"
+    else
+        update-rc.d docker-registry disable
+    fi
 }
 
 install_tools() {

@@ -184,7 +184,7 @@ def test_a_layer_that_is_had_elsewhere_need_not_be_pushed(registry: Registry, re
 
 def test_an_index_in_an_index(registry: Registry, repository: str) -> None:
     inner = content.index([content.image(f"{repository} inner")])
-    outer = content.index([inner, content.image(f"{repository} outer")])  # type: ignore[list-item]
+    outer = content.index([inner, content.image(f"{repository} outer")])
     registry.push(repository, outer, "nested")
     assert_kept(registry, repository, "nested", outer)
     assert_kept(registry, repository, inner.digest, inner)

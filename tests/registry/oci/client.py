@@ -131,8 +131,8 @@ class Registry:
 
     def push_blob(self, name: str, blob: Blob) -> None:
         """Pushes a blob, in a session of its own."""
-        query = {"digest_algorithm": blob.algorithm} if blob.algorithm != "sha256" else {}
-        address = location(ok(self.begin(name, **query), 202))
+        begun = self.begin(name) if blob.algorithm == "sha256" else self.begin(name, digest_algorithm=blob.algorithm)
+        address = location(ok(begun, 202))
         ok(self.finish(name, address, blob.digest, blob.data), 201)
 
     def delete_blob(self, name: str, digest: str) -> requests.Response:
@@ -191,7 +191,7 @@ class Registry:
 
 def location(answer: requests.Response) -> str:
     """The address in `Location`, made absolute."""
-    return urllib.parse.urljoin(str(answer.request.url), answer.headers["Location"])
+    return str(urllib.parse.urljoin(str(answer.request.url), answer.headers["Location"]))
 
 
 def with_query(address: str, **query: str) -> str:

@@ -60,7 +60,7 @@ class Manifest(Blob):
 
     @property
     def document(self) -> Json:
-        return json.loads(self.data)
+        return dict(json.loads(self.data))
 
 
 def encode(document: Json) -> bytes:
