@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness.lab import Lab
+from harness.waiting import eventually
 from oci import cloud, content, reference
 from oci.client import Registry
 from oci.content import Manifest
+from oci.people import People, Someone
 from oci.target import Target
+from openstack.connection import Connection
 
 _numbers = itertools.count(1)
 
@@ -100,3 +104,65 @@ def pushed(registry: Registry, repository: str) -> Manifest:
     image = content.image(repository)
     registry.push(repository, image, "v1")
     return image
+
+
+# ---------------------------------------------------------------- what only a cloud has
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Lab:
+    """The cloud around the registry."""
+    return Lab(Path(pytestconfig.getoption("--state-dir")))
+
+
+@pytest.fixture(scope="session")
+def admin(lab: Lab) -> Connection:
+    return lab.connect("admin")
+
+
+@pytest.fixture(scope="session")
+def demo(lab: Lab) -> Connection:
+    return lab.connect("demo")
+
+
+@pytest.fixture(scope="session")
+def people(lab: Lab, admin: Connection) -> Iterator[People]:
+    """Makes projects and users; they are gone at the end."""
+    people = People(admin)
+    yield people
+    people.take_away()
+
+
+@pytest.fixture(scope="session")
+def stranger(people: People, name_of: Callable[[str], str]) -> Someone:
+    """A user with a project of its own, and no part in the demo user's."""
+    return people.make(name_of("stranger"))
+
+
+@pytest.fixture(scope="session")
+def glance_images(admin: Connection) -> Callable[[], dict[str, cloud.Image]]:
+    """All images by id, those that users do not see among others too."""
+    return lambda: cloud.images(admin)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest, target: Target) -> Iterator[None]:
+    """Every test leaves Glance as it found it."""
+    if target.name != "cloud":
+        yield
+        return
+    glance_images = request.getfixturevalue("glance_images")
+    before = set(glance_images())
+    yield
+    left: dict[str, cloud.Image] = {}
+
+    def clean() -> bool:
+        nonlocal left
+        left = {key: image for key, image in glance_images().items() if key not in before}
+        return not left
+
+    try:
+        eventually(clean, "Glance as it was", 20)
+    except AssertionError:
+        told = "\n  ".join(f"{image['id']} {image['name']} {image['status']}" for image in left.values())
+        raise AssertionError(f"the test left these images in Glance:\n  {told}") from None

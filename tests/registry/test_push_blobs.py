@@ -116,7 +116,7 @@ def test_chunks_come_in_order(target: Target, registry: Registry, repository: st
     assert_there(registry, repository, blob)
 
 
-@pytest.mark.parametrize("span", ["bytes 0-9/10", "0", "9-0", "a-b", "-"])
+@pytest.mark.parametrize("span", ["0", "9-0", "a-b", "-"])
 def test_a_chunk_s_range_is_two_numbers(
     target: Target, registry: Registry, repository: str, blob: Blob, span: str
 ) -> None:

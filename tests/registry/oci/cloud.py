@@ -1,20 +1,40 @@
-"""The registry of the cloud that devstack/mini keeps in its state directory."""
+"""The registry of the cloud that devstack/mini keeps in its state directory, and the Glance behind it."""
 
 from __future__ import annotations
 
 import configparser
 import json
 from pathlib import Path
+from typing import Any
+
+from openstack.connection import Connection
 
 from oci.target import Lack, Target
 
-LACKS = frozenset({Lack.BLOB_DELETE})
+Image = dict[str, Any]
+
+LACKS = frozenset({Lack.BLOB_DELETE, Lack.STAGED_BY_REPOSITORY})
+
+CONFIGURATION = "etc/registry.conf"
+"""The registry's configuration file in the state directory."""
 
 
 def target(state: Path, user: str = "demo") -> Target:
     """It, as one of the users of the cloud, in the project of the same name."""
     password = json.loads((state / "passwords.json").read_text())[user]
     settings = configparser.ConfigParser(interpolation=None)
-    settings.read(state / "etc" / "registry.conf")
+    settings.read(state / CONFIGURATION)
     address = settings["registry"]["public_url"]
     return Target("cloud", address, user, user, password, state / "tls" / "ca.pem", LACKS)
+
+
+def images(connection: Connection) -> dict[str, Image]:
+    """The images that a connection sees, by id, with those that listings leave out."""
+    found: dict[str, Image] = {}
+    for hidden in ("false", "true"):
+        address = f"/images?limit=200&os_hidden={hidden}"
+        while address:
+            page = connection.image.get(address).json()
+            found |= {image["id"]: image for image in page["images"]}
+            address = page.get("next", "").removeprefix("/v2")
+    return found

@@ -1,0 +1,101 @@
+"""A registry of a test's own beside the cloud's: the same program, configuration and Glance, but for some options."""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from oci import cloud
+from oci.client import Registry
+from oci.reference import free_port
+from oci.target import Target
+
+
+@dataclasses.dataclass
+class Own:
+    """It, which can be killed and started again."""
+
+    target: Target
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as stream:
+            self.process = subprocess.Popen(self.command, stdout=stream, stderr=stream)
+        nobody = Registry(self.target, "")
+        end = time.monotonic() + 20
+        while True:
+            try:
+                nobody.call("GET", "/v2/")
+                return
+            except OSError:
+                pass
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"the registry does not answer:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Its memory now."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def running(state: Path, directory: Path, options: Mapping[str, object] | None = None) -> Iterator[Own]:
+    """A registry with its state in `directory`, and `options` of the section [registry] changed."""
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(state / cloud.CONFIGURATION)
+    port = free_port()
+    changed = {
+        "listen": f"127.0.0.1:{port}",
+        "public_url": f"https://127.0.0.1:{port}",
+        "state_directory": directory / "state",
+        **(options or {}),
+    }
+    settings["registry"].update({name: str(value) for name, value in changed.items()})
+    config = directory / "registry.conf"
+    with config.open("w") as stream:
+        settings.write(stream)
+    config.chmod(0o600)
+    target = dataclasses.replace(cloud.target(state), url=f"https://127.0.0.1:{port}")
+    command = [str(state / "bin" / "nova-docker-agent"), "registry", "--config-file", str(config)]
+    own = Own(target, command, directory / "registry.log")
+    own.start()
+    try:
+        yield own
+    finally:
+        if own.process is not None and own.process.poll() is None:
+            own.stop()
+
+
+def pid_of_cloud_s(state: Path) -> int:
+    """The process of the cloud's own registry."""
+    mark = f"NOVA_DOCKER_MINI={state}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            ours = mark in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if ours and words[1:2] == [b"registry"] and int(entry.name) != os.getpid():
+            return int(entry.name)
+    raise AssertionError("the cloud's registry does not run")

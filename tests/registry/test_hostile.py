@@ -1,0 +1,303 @@
+"""Clients that mean harm, or are cut off: refused by the specification's codes, and nothing half made is left."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.lab import Lab
+from harness.waiting import eventually
+from oci import content, process
+from oci.checks import ok, refused
+from oci.client import Registry, location, with_query
+from oci.content import Blob
+from oci.target import Target
+
+pytestmark = pytest.mark.cloud
+
+
+@contextlib.contextmanager
+def connected(target: Target, timeout: float = 60) -> Iterator[ssl.SSLSocket]:
+    """A TLS connection to the registry, to say on it whatever one likes."""
+    host, _, port = target.host.partition(":")
+    context = ssl.create_default_context(cafile=target.ca)
+    with (
+        socket.create_connection((host, int(port)), timeout=timeout) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        yield secure
+
+
+def seconds_until_closed(secure: ssl.SSLSocket, drip: bytes, limit: float) -> float:
+    """How long the registry listens to a client that says one byte a second."""
+    begin = time.monotonic()
+    secure.settimeout(1)
+    sent = 0
+    while time.monotonic() - begin < limit:
+        try:
+            secure.sendall(drip[sent % len(drip) :][:1])
+            sent += 1
+            if secure.recv(4096) == b"":
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - begin
+
+
+def test_a_client_that_never_ends_its_headers_is_left(target: Target) -> None:
+    with connected(target) as secure:
+        secure.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert seconds_until_closed(secure, b"a", 40) < 30
+
+
+def test_a_client_that_never_begins_is_left(target: Target) -> None:
+    host, _, port = target.host.partition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as plain:
+        begin = time.monotonic()
+        # Not even a TLS handshake.
+        assert plain.recv(1) == b""
+        assert time.monotonic() - begin < 40
+
+
+@pytest.fixture
+def impatient(lab: Lab, tmp_path: Path) -> Iterator[process.Own]:
+    """A registry that waits two seconds for a client, takes few connections, and little of everything."""
+    options = {
+        "request_header_timeout_seconds": 2,
+        "idle_timeout_seconds": 2,
+        "max_connections": 8,
+        "max_manifest_kb": 64,
+        "max_blobs": 20,
+        "max_blob_gb": 1,
+        "max_staged_gb_per_project": 1,
+    }
+    with process.running(lab.state, tmp_path, options) as own:
+        yield own
+
+
+def test_an_upload_that_stands_still_is_left_and_can_be_gone_on_with(impatient: process.Own, repository: str) -> None:
+    client = Registry(impatient.target)
+    blob = Blob(b"0123456789" * 1000)
+    address = client.upload(repository)
+    path = urllib.parse.urlsplit(address).path
+    authorization = client._authorization((repository,))["Authorization"]
+    with connected(impatient.target) as secure:
+        head = f"PATCH {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nContent-Length: 10000\r\n\r\n"
+        secure.sendall(head.encode() + blob.data[:4000])
+        secure.settimeout(30)
+        begin = time.monotonic()
+        with contextlib.suppress(OSError):
+            while secure.recv(4096):
+                pass
+        assert time.monotonic() - begin < 20
+    status = ok(client.status(repository, address), 204)
+    there = int(status.headers["Range"].partition("-")[2]) + 1
+    ok(client.finish(repository, location(status), blob.digest, blob.data[there if there > 1 else 0 :]), 201)
+
+
+def test_so_many_connections_and_no_more_are_served_at_a_time(impatient: process.Own) -> None:
+    with contextlib.ExitStack() as stack:
+        host, _, port = impatient.target.host.partition(":")
+        for _ in range(40):
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        # They say nothing, so they go, and the next is served.
+        client = Registry(impatient.target)
+        ok(client.call("GET", "/v2/", timeout=30), 200)
+
+
+def test_limits_are_options(impatient: process.Own, repository: str) -> None:
+    client = Registry(impatient.target)
+    large = content.image(repository, annotations={"padding": "x" * 65_536})
+    refused(client.put_manifest(repository, "v1", large.data, large.media_type), (400, 413))
+    blob = Blob(b"one")
+    client.push_blob(repository, blob)
+    document = {**large.document, "layers": [blob.descriptor()] * 30}
+    document["annotations"] = {}
+    refused(
+        client.put_manifest(repository, "v1", content.encode(document), large.media_type),
+        (400, 413),
+        "MANIFEST_INVALID",
+    )
+    # Told before the body is sent.
+    answer = client.call(
+        "PATCH",
+        client.upload(repository),
+        repositories=(repository,),
+        headers={"Content-Length": str(2 * 1024**3), "Expect": "100-continue"},
+    )
+    refused(answer, (400, 413), "SIZE_INVALID", "BLOB_UPLOAD_INVALID", "DENIED", "TOOMANYREQUESTS")
+
+
+def test_an_image_of_ten_thousand_layers_is_refused(registry: Registry, repository: str) -> None:
+    image = content.image(repository, layers=1)
+    for blob in image.blobs:
+        registry.push_blob(repository, blob)
+    document = {**image.document, "layers": [image.blobs[1].descriptor()] * 10_000}
+    answer = registry.put_manifest(repository, "v1", content.encode(document), image.media_type)
+    refused(answer, (400, 413), "MANIFEST_INVALID", "SIZE_INVALID")
+    assert registry.manifest(repository, "v1").status_code == 404
+
+
+def test_an_index_of_ten_thousand_manifests_is_refused(registry: Registry, repository: str) -> None:
+    child = content.image(repository, layers=1)
+    registry.push(repository, child)
+    index = content.index([child] * 10_000)
+    answer = registry.put_manifest(repository, "v1", index.data, index.media_type)
+    refused(answer, (400, 413), "MANIFEST_INVALID", "SIZE_INVALID")
+
+
+def test_a_truncated_upload_leaves_what_arrived_and_no_blob(
+    target: Target, registry: Registry, repository: str
+) -> None:
+    blob = Blob(b"0123456789" * 10_000)
+    address = registry.upload(repository)
+    path = urllib.parse.urlsplit(address).path
+    authorization = registry._authorization((repository,))["Authorization"]
+    with connected(target) as secure:
+        where = urllib.parse.urlsplit(with_query(path, digest=blob.digest))
+        head = f"PUT {where.path}?{where.query} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n"
+        secure.sendall(f"{head}Content-Length: {len(blob.data)}\r\n\r\n".encode() + blob.data[:50_000])
+    refused(registry.blob(repository, blob.digest), 404, "BLOB_UNKNOWN", "NAME_UNKNOWN")
+    status = registry.status(repository, address)
+    if ok(status, 204, 404).status_code == 204:
+        there = int(status.headers["Range"].partition("-")[2]) + 1
+        assert there <= 50_000
+        rest = blob.data[there:] if there > 1 else blob.data
+        ok(registry.finish(repository, location(status), blob.digest, rest), 201)
+        assert ok(registry.blob(repository, blob.digest), 200).content == blob.data
+
+
+def test_a_client_that_goes_while_its_image_is_made_leaves_all_or_nothing(
+    target: Target, registry: Registry, repository: str
+) -> None:
+    image = content.image(repository)
+    with Path("/dev/urandom").open("rb") as noise:
+        big = Blob(noise.read(60_000_000), content.OCI_LAYER)
+    document = image.document
+    document["layers"].append(big.descriptor())
+    manifest = content.manifest(document, (*image.blobs, big))
+    for blob in manifest.blobs:
+        registry.push_blob(repository, blob)
+    authorization = registry._authorization((repository,))["Authorization"]
+    with connected(target) as secure:
+        head = (
+            f"PUT /v2/{repository}/manifests/v1 HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n"
+            f"Content-Type: {manifest.media_type}\r\nContent-Length: {len(manifest.data)}\r\n\r\n"
+        )
+        secure.sendall(head.encode() + manifest.data)
+        time.sleep(0.2)
+    # All is well afterwards, whichever it was.
+    time.sleep(3)
+    registry.push(repository, manifest, "v1")
+    assert ok(registry.manifest(repository, "v1"), 200).content == manifest.data
+    assert content.digest_of(ok(registry.blob(repository, big.digest), 200).content) == big.digest
+
+
+def test_two_who_push_the_same_tag_at_once_leave_one_of_the_two(registry: Registry, repository: str) -> None:
+    images = [content.image(f"{repository}{n}") for n in range(4)]
+    for image in images:
+        for blob in image.blobs:
+            registry.push_blob(repository, blob)
+    answers: list[int] = []
+
+    def push(image: content.Manifest) -> None:
+        client = Registry(registry.target)
+        answers.append(client.put_manifest(repository, "v1", image.data, image.media_type).status_code)
+        registry.manifests.append((repository, image.digest))
+
+    threads = [threading.Thread(target=push, args=(image,)) for image in images]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {201, 409, 429, 503}
+    assert 201 in answers
+    found = ok(registry.manifest(repository, "v1"), 200)
+    assert found.content in [image.data for image in images]
+    assert ok(registry.tags(repository), 200).json()["tags"] == ["v1"]
+
+
+def test_deeply_nested_json_is_refused(registry: Registry, repository: str) -> None:
+    image = content.image(repository, layers=0)
+    for blob in image.blobs:
+        registry.push_blob(repository, blob)
+    text = json.dumps(image.document)[:-1] + ', "deep": ' + "[" * 50_000 + "]" * 50_000 + "}"
+    answer = registry.put_manifest(repository, "v1", text.encode(), image.media_type)
+    refused(answer, 400, "MANIFEST_INVALID")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v2/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\n" + b"X-Large: " + b"a" * 1_000_000 + b"\r\n\r\n",
+        b"GET /v2/" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"GET /v2/ HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused(target: Target, head: bytes) -> None:
+    with connected(target) as secure:
+        with contextlib.suppress(OSError):
+            secure.sendall(head)
+        answer = http.client.HTTPResponse(secure)
+        try:
+            answer.begin()
+        except (http.client.HTTPException, OSError):
+            return  # hung up, which is an answer too
+        assert 400 <= answer.status < 500
+
+
+def test_a_blob_name_that_is_huge(registry: Registry, repository: str) -> None:
+    answer = registry.blob(repository, "sha256:" + "a" * 100_000)
+    ok(answer, 400, 414, 431)
+
+
+def test_many_tags_more_than_an_image_may_have(registry: Registry, repository: str) -> None:
+    """Glance gives an image 128 tags; what goes beyond is told, and the others stay."""
+    image = content.image(repository)
+    registry.push(repository, image, "first")
+    refusal = None
+    for number in range(140):
+        answer = registry.put_manifest(repository, f"t{number}", image.data, image.media_type)
+        if answer.status_code != 201:
+            refusal = answer
+            break
+    if refusal is not None:
+        refused(refusal, (400, 403, 413, 429), "DENIED", "TOOMANYREQUESTS", "MANIFEST_INVALID", "UNSUPPORTED")
+    assert len(ok(registry.tags(repository), 200).json()["tags"]) >= 120
+    assert ok(registry.manifest(repository, "first"), 200).content == image.data
+
+
+def test_no_memory_is_spent_on_what_is_large(lab: Lab, tmp_path: Path, repository: str) -> None:
+    """A layer of 200 MB, pushed and pulled: it is never in memory as a whole."""
+    with process.running(lab.state, tmp_path) as own:
+        client = Registry(own.target)
+        with Path("/dev/urandom").open("rb") as noise:
+            big = Blob(noise.read(200_000_000), content.OCI_LAYER)
+        image = content.image(repository, layers=0)
+        manifest = content.manifest({**image.document, "layers": [big.descriptor()]}, (*image.blobs, big))
+        client.push(repository, manifest, "v1")
+        most = own.resident_bytes
+        with client.call(
+            "GET", f"/v2/{repository}/blobs/{big.digest}", repositories=(repository,), stream=True
+        ) as answer:
+            for _ in answer.iter_content(4_000_000):
+                most = max(most, own.resident_bytes)
+        client.take_away()
+        eventually(lambda: True, "", 1)
+    assert most < 64 * 1024 * 1024, f"{most / 1024**2:.0f} MiB"

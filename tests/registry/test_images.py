@@ -1,0 +1,328 @@
+"""What a push makes in Glance, what of Glance can be pulled, and what of it runs."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import images
+from harness.archives import Archive
+from harness.lab import Lab
+from harness.servers import Json, Servers
+from harness.waiting import eventually
+from oci import commands, content, pictures
+from oci.checks import ok, refused
+from oci.client import Registry
+from oci.cloud import Image
+from oci.commands import Command
+from oci.content import Manifest
+from oci.target import Target
+from openstack.connection import Connection
+
+pytestmark = pytest.mark.cloud
+
+Glance = Callable[[], dict[str, Image]]
+
+
+def of(glance_images: Glance, repository: str) -> list[Image]:
+    """The images of a repository, by their names."""
+    stem = repository.partition("/")[2]
+    return [image for image in glance_images().values() if (image["name"] or "").startswith(stem)]
+
+
+@pytest.fixture
+def tiny(lab: Lab) -> Archive:
+    """The archive of the image `tiny`, which boots."""
+    return Archive.read(lab.tiny_archive)
+
+
+@pytest.fixture
+def upload(demo: Connection) -> Iterator[Callable[..., str]]:
+    """Uploads to Glance directly; returns the image's id."""
+    made: list[str] = []
+
+    def add(name: str, data: bytes, **fields: object) -> str:
+        made.append(images.upload(demo, name, data, **fields))
+        return made[-1]
+
+    yield add
+    for image_id in made:
+        demo.image.delete_image(image_id, ignore_missing=True)
+
+
+# ---------------------------------------------------------------- from the registry to Glance
+
+
+def test_a_pushed_image_is_one_image_of_its_project(
+    demo: Connection, glance_images: Glance, repository: str, pushed: Manifest
+) -> None:
+    [image] = of(glance_images, repository)
+    assert image["name"] == f"{repository.partition('/')[2]}:v1"
+    assert (image["container_format"], image["disk_format"]) == ("docker", "raw")
+    assert (image["status"], image["visibility"]) in (("active", "private"), ("active", "shared"))
+    assert image["owner"] == demo.current_project_id
+    assert not image["os_hidden"]
+    assert image["size"] > sum(len(blob.data) for blob in pushed.blobs)
+
+
+def test_another_tag_of_the_same_manifest_is_no_other_image(
+    registry: Registry, glance_images: Glance, repository: str, pushed: Manifest
+) -> None:
+    ok(registry.put_manifest(repository, "v2", pushed.data, pushed.media_type), 201)
+    ok(registry.put_manifest(repository, "v3", pushed.data, pushed.media_type), 201)
+    assert len(of(glance_images, repository)) == 1
+    assert ok(registry.tags(repository), 200).json()["tags"] == ["v1", "v2", "v3"]
+
+
+def test_the_last_tag_takes_its_image_along(
+    registry: Registry, glance_images: Glance, repository: str, pushed: Manifest
+) -> None:
+    ok(registry.put_manifest(repository, "v2", pushed.data, pushed.media_type), 201)
+    ok(registry.delete_manifest(repository, "v1"), 202)
+    assert len(of(glance_images, repository)) == 1
+    ok(registry.delete_manifest(repository, "v2"), 202)
+    assert of(glance_images, repository) == []
+
+
+def test_an_index_and_its_manifests_are_one_image(registry: Registry, glance_images: Glance, repository: str) -> None:
+    index = content.index([content.image(f"{repository}{n}") for n in range(3)])
+    registry.push(repository, index, "multi")
+    [image] = of(glance_images, repository)
+    assert image["name"].endswith(":multi")
+
+
+def test_what_cannot_run_is_not_offered_for_launches(
+    registry: Registry, demo: Connection, glance_images: Glance, repository: str
+) -> None:
+    artifact = content.artifact(repository, "application/vnd.example.thing")
+    registry.push(repository, artifact, "thing")
+    [image] = of(glance_images, repository)
+    assert image["os_hidden"]
+    assert image["id"] not in {shown.id for shown in demo.image.images()}
+    assert ok(registry.manifest(repository, "thing"), 200).content == artifact.data
+
+
+def test_what_others_change_in_glance_is_seen(
+    registry: Registry, demo: Connection, glance_images: Glance, repository: str, pushed: Manifest
+) -> None:
+    """Glance is the only store: users may rename, tag and delete there."""
+    [image] = of(glance_images, repository)
+    stem = repository.partition("/")[2]
+    demo.image.add_tag(image["id"], f"{stem}:alias")
+    eventually(lambda: registry.manifest(repository, "alias").status_code == 200, "the alias", 15)
+    assert ok(registry.tags(repository), 200).json()["tags"] == ["alias", "v1"]
+    demo.image.update_image(image["id"], name=f"{stem}:renamed")
+    eventually(lambda: registry.manifest(repository, "v1").status_code == 404, "v1 gone", 15)
+    assert ok(registry.manifest(repository, "renamed"), 200).content == pushed.data
+    demo.image.delete_image(image["id"])
+    eventually(lambda: registry.manifest(repository, "renamed").status_code == 404, "renamed gone", 15)
+    refused(registry.blob(repository, pushed.blobs[-1].digest), 404, "BLOB_UNKNOWN", "NAME_UNKNOWN")
+
+
+def test_the_stored_archive_is_an_oci_layout_that_docker_loads(
+    registry: Registry, demo: Connection, glance_images: Glance, repository: str, pushed: Manifest, tmp_path: Path
+) -> None:
+    [image] = of(glance_images, repository)
+    archive_file = tmp_path / "image.tar"
+    archive_file.write_bytes(demo.image.get(f"/images/{image['id']}/file").content)
+    with tarfile.open(archive_file) as archive:
+        names = archive.getnames()
+        layout = json.load(archive.extractfile("oci-layout"))  # type: ignore[arg-type]
+        index = json.load(archive.extractfile("index.json"))  # type: ignore[arg-type]
+    assert layout["imageLayoutVersion"] == "1.0.0"
+    assert index["manifests"][0]["digest"] == pushed.digest
+    blobs = [name for name in names if name.startswith("blobs/sha256/") and name != "blobs/sha256/"]
+    assert sorted(blobs) == sorted("blobs/sha256/" + blob.digest.partition(":")[2] for blob in (pushed, *pushed.blobs))
+    with commands.dockerd(tmp_path) as socket:
+        docker = commands.docker(socket, tmp_path / "credentials")
+        assert "Loaded image" in docker("load", "--input", archive_file)
+        assert docker("images", "--quiet", "--no-trunc") == pushed.blobs[0].digest
+
+
+# ---------------------------------------------------------------- from Glance to the registry
+
+
+def test_a_saved_image_is_pulled_by_its_name_and_by_its_id(
+    target: Target,
+    registry: Registry,
+    upload: Callable[..., str],
+    tiny: Archive,
+    name_of: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    stem = name_of("saved")
+    image_id = upload(stem, tiny.running("/bin/sh", "-c", "echo saved").tar())
+    assert ok(registry.tags(f"{target.namespace}/{stem}"), 200).json()["tags"] == ["latest"]
+    with commands.dockerd(tmp_path) as socket:
+        docker = commands.docker(socket, tmp_path / "credentials")
+        docker("login", "--username", target.user, "--password-stdin", target.host, stdin=target.password)
+        for name in (stem, image_id):
+            docker("pull", f"{target.host}/{target.namespace}/{name}")
+            assert docker("run", "--rm", "--network=none", f"{target.host}/{target.namespace}/{name}") == "saved"
+
+
+def test_the_newest_of_several_images_with_one_name_is_pulled(
+    target: Target, registry: Registry, upload: Callable[..., str], tiny: Archive, name_of: Callable[[str], str]
+) -> None:
+    stem = name_of("twice")
+    name = f"{target.namespace}/{stem}"
+    upload(stem, tiny.running("/old").tar())
+    old = ok(registry.manifest(name, "latest"), 200)
+    upload(stem, tiny.running("/new").tar())
+    eventually(lambda: registry.manifest(name, "latest").content != old.content, "the newer image", 15)
+    new = ok(registry.manifest(name, "latest"), 200)
+    config = ok(registry.blob(name, new.json()["config"]["digest"]), 200).json()
+    assert config["config"]["Cmd"] == ["/new"]
+    # The older one is still there by its digest.
+    assert ok(registry.manifest(name, old.headers["Docker-Content-Digest"]), 200).content == old.content
+
+
+def test_an_image_that_is_no_archive_fails_by_itself(
+    target: Target, registry: Registry, upload: Callable[..., str], tiny: Archive, name_of: Callable[[str], str]
+) -> None:
+    stem = name_of("bad")
+    good = tiny.running("/good").tar()
+    bad: dict[str, bytes] = {
+        "noise": b"this is no archive" * 1000,
+        "truncated": good[: len(good) // 2],
+        "wrong": tiny.with_wrong_digest().tar(),
+        "missing": tiny.with_missing_layer().tar(),
+        "zeros": bytes(100_000),
+    }
+    for kind, data in bad.items():
+        upload(f"{stem}:{kind}", data)
+    upload(f"{stem}:good", good)
+    name = f"{target.namespace}/{stem}"
+    for kind in bad:
+        answer = registry.manifest(name, kind)
+        if answer.status_code == 200:
+            # What is wrong is found when the layer is read, and not served.
+            layers = [layer["digest"] for layer in answer.json()["layers"]]
+            whole = []
+            for digest in layers:
+                try:
+                    part = registry.blob(name, digest)
+                    whole.append(part.status_code == 200 and content.digest_of(part.content) == digest)
+                except OSError:
+                    whole.append(False)
+            assert not all(whole), kind
+        else:
+            assert answer.status_code in (400, 404, 422, 500, 502, 503), kind
+            assert answer.headers["Content-Type"].startswith("application/json")
+    answer = ok(registry.manifest(name, "good"), 200)
+    for layer in answer.json()["layers"]:
+        assert content.digest_of(ok(registry.blob(name, layer["digest"]), 200).content) == layer["digest"]
+
+
+def test_properties_that_lie_harm_their_own_image_only(
+    target: Target,
+    registry: Registry,
+    upload: Callable[..., str],
+    tiny: Archive,
+    name_of: Callable[[str], str],
+    repository: str,
+    pushed: Manifest,
+) -> None:
+    stem = repository.partition("/")[2]
+    victim = pushed.blobs[-1].digest
+    lies = {
+        "oci_repository": stem,
+        "oci_digest": pushed.digest,
+        "oci_media_type": "text/html",
+        "oci_subject": "nonsense",
+        "oci_blobs": json.dumps({victim: [0, 1_000_000_000_000], pushed.digest: [-1, 5], "x": 1}),
+    }
+    upload(f"{stem}:lie", tiny.running("/lie").tar(), **lies)
+    upload(f"{stem}:junk", tiny.running("/junk").tar(), oci_blobs="[" * 60_000, oci_digest="\u2603")
+    assert ok(registry.manifest(repository, "v1"), 200).content == pushed.data
+    assert ok(registry.manifest(repository, pushed.digest), 200).content == pushed.data
+    for blob in pushed.blobs:
+        assert ok(registry.blob(repository, blob.digest), 200).content == blob.data
+    for tag in ("lie", "junk"):
+        answer = registry.manifest(repository, tag)
+        if answer.status_code == 200:
+            assert content.digest_of(answer.content) == answer.headers["Docker-Content-Digest"]
+
+
+# ---------------------------------------------------------------- and to run
+
+
+@pytest.fixture
+def servers(lab: Lab, demo: Connection) -> Servers:
+    return Servers(demo, lab.side("agent"))
+
+
+@pytest.fixture
+def launch(servers: Servers, name_of: Callable[[str], str]) -> Iterator[Callable[[str], Json]]:
+    """A server that is ACTIVE, until the end of the test."""
+    made: list[str] = []
+
+    def one(image_id: str) -> Json:
+        made.append(servers.create(name_of("server"), image=image_id)["id"])
+        return servers.wait(made[-1], "ACTIVE", 120)
+
+    yield one
+    for server_id in made:
+        servers.delete(server_id)
+        servers.wait_gone(server_id)
+
+
+@pytest.fixture
+def docker(target: Target, tmp_path: Path) -> Iterator[Command]:
+    """docker(1) at a Docker Engine without images, logged in."""
+    (tmp_path / "engine").mkdir()
+    with commands.dockerd(tmp_path / "engine") as socket:
+        docker = commands.docker(socket, tmp_path / "credentials")
+        docker("login", "--username", target.user, "--password-stdin", target.host, stdin=target.password)
+        yield docker
+
+
+def test_a_pushed_image_is_launched_as_a_server(
+    target: Target,
+    registry: Registry,
+    glance_images: Glance,
+    servers: Servers,
+    launch: Callable[[str], Json],
+    docker: Command,
+    repository: str,
+    tmp_path: Path,
+) -> None:
+    context = pictures.build_context(tmp_path / "context", "said by a pushed image\n")
+    with (context / "Dockerfile").open("a") as dockerfile:
+        dockerfile.write('CMD ["/bin/busybox", "sh", "-c", "/bin/busybox cat /text; exec /bin/busybox sleep 3600"]\n')
+    name = f"{target.host}/{repository}:v1"
+    docker("build", "-t", name, context)
+    docker("push", name)
+    registry.manifests.append(
+        (repository, docker("inspect", "--format", "{{index .RepoDigests 0}}", name).partition("@")[2])
+    )
+    [image] = of(glance_images, repository)
+    server = launch(image["id"])
+    eventually(lambda: "said by a pushed image" in servers.console(server["id"]), "its console log", 30)
+
+
+def test_a_snapshot_of_a_server_is_pulled_with_docker(
+    target: Target,
+    lab: Lab,
+    demo: Connection,
+    servers: Servers,
+    launch: Callable[[str], Json],
+    docker: Command,
+    name_of: Callable[[str], str],
+) -> None:
+    server = launch("tiny")
+    lab.docker("exec", f"nova-{server['id']}", "/bin/sh", "-c", "echo written in the server > /root/note")
+    stem = name_of("snapshot")
+    image_id = servers.action(server["id"], "createImage", {"name": stem})["image_id"]
+    try:
+        eventually(lambda: demo.image.get_image(image_id).status == "active", "the snapshot active", 60)
+        servers.wait_idle(server["id"])
+        name = f"{target.host}/{target.namespace}/{stem}"
+        docker("pull", name)
+        shown = docker("run", "--rm", "--network=none", "--entrypoint=/bin/cat", name, "/root/note")
+        assert shown == "written in the server"
+    finally:
+        demo.image.delete_image(image_id, ignore_missing=True)

@@ -1,0 +1,223 @@
+"""Pushes and pulls while Glance, or the registry, goes away: nothing acknowledged is lost, nothing half made stays."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.lab import Lab
+from harness.waiting import eventually
+from oci import content, process
+from oci.checks import ok, refused
+from oci.client import Registry, location
+from oci.cloud import Image
+from oci.content import Blob, Manifest
+from openstack.connection import Connection
+
+pytestmark = [pytest.mark.cloud, pytest.mark.disruptive]
+
+Glance = Callable[[], dict[str, Image]]
+
+
+def image_with(size: int, seed: str) -> Manifest:
+    """An image with a layer of `size` bytes that do not compress."""
+    small = content.image(seed, layers=1)
+    with Path("/dev/urandom").open("rb") as noise:
+        big = Blob(noise.read(size), content.OCI_LAYER)
+    document = small.document
+    document["layers"].append(big.descriptor())
+    return content.manifest(document, (*small.blobs, big))
+
+
+def glance_answers(admin: Connection) -> bool:
+    with contextlib.suppress(Exception):
+        return bool(admin.image.get("/images?limit=1").status_code == 200)
+    return False
+
+
+@contextlib.contextmanager
+def without_glance(lab: Lab, admin: Connection) -> Iterator[None]:
+    lab.supervisorctl("stop", "glance")
+    try:
+        yield
+    finally:
+        lab.supervisorctl("start", "glance")
+        eventually(lambda: glance_answers(admin), "Glance back", 60)
+
+
+def test_what_was_uploaded_waits_for_glance(
+    lab: Lab, admin: Connection, registry: Registry, glance_images: Glance, repository: str
+) -> None:
+    before = set(glance_images())
+    image = content.image(repository)
+    for blob in image.blobs:
+        registry.push_blob(repository, blob)
+    with without_glance(lab, admin):
+        answer = registry.put_manifest(repository, "v1", image.data, image.media_type)
+        refused(answer, (500, 502, 503, 504), "UNAVAILABLE", "UNKNOWN", "TOOMANYREQUESTS")
+        refused(registry.manifest(repository, "v1"), (500, 502, 503, 504), "UNAVAILABLE", "UNKNOWN", "TOOMANYREQUESTS")
+    eventually(lambda: set(glance_images()) == before, "nothing left of the push", 30)
+    # Only the manifest is sent again.
+    ok(registry.put_manifest(repository, "v1", image.data, image.media_type), 201)
+    assert ok(registry.manifest(repository, "v1"), 200).content == image.data
+
+
+def test_glance_that_is_killed_while_it_is_given_an_image(
+    lab: Lab, admin: Connection, registry: Registry, glance_images: Glance, repository: str
+) -> None:
+    before = set(glance_images())
+    image = image_with(150_000_000, repository)
+    for blob in image.blobs:
+        registry.push_blob(repository, blob)
+    statuses: list[int] = []
+
+    def push() -> None:
+        client = Registry(registry.target)
+        statuses.append(client.put_manifest(repository, "v1", image.data, image.media_type).status_code)
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    eventually(lambda: set(glance_images()) - before, "an image under way", 20, interval=0.05)
+    os.kill(lab.pid("glance"), signal.SIGKILL)
+    thread.join(180)
+    assert statuses, "no answer"
+    assert statuses[0] in (201, 500, 502, 503, 504)
+    eventually(lambda: glance_answers(admin), "Glance back", 60)
+    if statuses[0] != 201:
+        eventually(lambda: set(glance_images()) == before, "nothing left of the push", 60)
+    registry.push(repository, image, "v1")
+    assert (
+        content.digest_of(ok(registry.blob(repository, image.blobs[-1].digest), 200).content) == image.blobs[-1].digest
+    )
+
+
+@pytest.fixture
+def full_glance(lab: Lab, admin: Connection) -> Iterator[None]:
+    """Glance with a quota that the project has used up."""
+    path = lab.state / "etc" / "glance-api.conf"
+    original = path.read_text()
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read_string(original)
+    settings["DEFAULT"]["user_storage_quota"] = "1B"
+    with path.open("w") as stream:
+        settings.write(stream)
+    lab.supervisorctl("restart", "glance")
+    eventually(lambda: glance_answers(admin), "Glance back", 60)
+    yield
+    path.write_text(original)
+    lab.supervisorctl("restart", "glance")
+    eventually(lambda: glance_answers(admin), "Glance back", 60)
+
+
+def test_a_project_that_has_used_up_its_quota_is_told_so(
+    full_glance: None, registry: Registry, glance_images: Glance, repository: str
+) -> None:
+    before = set(glance_images())
+    image = content.image(repository)
+    for blob in image.blobs:
+        registry.push_blob(repository, blob)
+    answer = registry.put_manifest(repository, "v1", image.data, image.media_type)
+    refused(answer, (403, 413, 429), "DENIED", "TOOMANYREQUESTS", "SIZE_INVALID")
+    assert "quota" in answer.json()["errors"][0]["message"].lower()
+    eventually(lambda: set(glance_images()) == before, "nothing left of the push", 20)
+
+
+@pytest.fixture
+def own(lab: Lab, tmp_path: Path) -> Iterator[process.Own]:
+    with process.running(lab.state, tmp_path) as own:
+        yield own
+
+
+def test_a_killed_registry_loses_no_blob_that_it_acknowledged(own: process.Own, repository: str) -> None:
+    client = Registry(own.target)
+    whole, part = Blob(repository.encode() * 1000), Blob(b"0123456789" * 10_000)
+    client.push_blob(repository, whole)
+    address = client.upload(repository)
+    ok(client.patch(repository, address, part.data[:60_000], "0-59999"), 202)
+    own.stop(signal.SIGKILL)
+    own.start()
+    assert ok(client.blob(repository, whole.digest), 200).content == whole.data
+    # The chunk that was acknowledged need not be sent again, and the token is still good.
+    status = ok(client.status(repository, address), 204)
+    assert status.headers["Range"] == "0-59999"
+    ok(client.finish(repository, location(status), part.digest, part.data[60_000:]), 201)
+    assert ok(client.blob(repository, part.digest), 200).content == part.data
+
+
+def test_a_killed_registry_leaves_no_half_made_image(
+    own: process.Own, registry: Registry, glance_images: Glance, repository: str
+) -> None:
+    before = set(glance_images())
+    client = Registry(own.target)
+    image = image_with(150_000_000, repository)
+    for blob in image.blobs:
+        client.push_blob(repository, blob)
+    failed: list[BaseException | int] = []
+
+    def push() -> None:
+        try:
+            failed.append(client.put_manifest(repository, "v1", image.data, image.media_type).status_code)
+        except OSError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    eventually(lambda: set(glance_images()) - before, "an image under way", 20, interval=0.02)
+    own.stop(signal.SIGKILL)
+    thread.join(60)
+    assert failed, "no end"
+    assert isinstance(failed[0], OSError), f"the push was over before the kill: {failed}"
+    own.start()
+    eventually(lambda: set(glance_images()) == before, "the half-made image deleted", 60)
+    ok(client.put_manifest(repository, "v1", image.data, image.media_type), 201)
+    assert ok(client.manifest(repository, "v1"), 200).content == image.data
+    client.take_away()
+
+
+def test_a_registry_that_is_stopped_ends_what_it_is_doing(
+    own: process.Own, glance_images: Glance, repository: str
+) -> None:
+    client = Registry(own.target)
+    image = image_with(60_000_000, repository)
+    for blob in image.blobs:
+        client.push_blob(repository, blob)
+    before = set(glance_images())
+    ended: list[object] = []
+
+    def push() -> None:
+        try:
+            ended.append(client.put_manifest(repository, "v1", image.data, image.media_type).status_code)
+        except OSError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    eventually(lambda: set(glance_images()) - before, "an image under way", 20, interval=0.02)
+    assert own.stop() == 0
+    thread.join(60)
+    own.start()
+    if ended == [201]:
+        assert ok(client.manifest(repository, "v1"), 200).content == image.data
+        client.take_away()
+    eventually(lambda: set(glance_images()) == before, "all or nothing", 60)
+
+
+def test_two_registries_of_one_cloud_serve_the_same(own: process.Own, registry: Registry, repository: str) -> None:
+    """Glance is the only store: what one takes the other has."""
+    image = content.image(repository)
+    registry.push(repository, image, "v1")
+    other = Registry(own.target)
+    assert ok(other.manifest(repository, "v1"), 200).content == image.data
+    for blob in image.blobs:
+        assert ok(other.blob(repository, blob.digest), 200).content == blob.data
+    ok(other.delete_manifest(repository, "v1"), 202)
+    begin = time.monotonic()
+    eventually(lambda: registry.manifest(repository, "v1").status_code == 404, "gone at the first too", 15)
+    assert time.monotonic() - begin < 15
