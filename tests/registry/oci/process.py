@@ -26,6 +26,8 @@ class Own:
     command: list[str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    peak: int = 0
+    """Bytes that a process which has ended had resident at most."""
 
     def start(self) -> None:
         with self.log.open("ab") as stream:
@@ -45,36 +47,42 @@ class Own:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; its exit status."""
         assert self.process is not None
+        self.peak = self.most_resident()
         self.process.send_signal(number)
         return self.process.wait(60)
 
-    @property
-    def resident_bytes(self) -> int:
-        """Its memory now."""
+    def most_resident(self) -> int:
+        """The most memory that it has ever had, in bytes."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) * 1024
+        # A process that has ended has none.
+        now = [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")]
+        return max(self.peak, *now) if now else self.peak
 
 
 @contextmanager
 def running(state: Path, directory: Path, options: Mapping[str, object] | None = None) -> Iterator[Own]:
-    """A registry with its state in `directory`, and `options` of the section [registry] changed."""
+    """A registry with its state in `directory`, and `options` of the section [registry] changed; None takes one out.
+
+    Without `tls_cert_file` and `tls_key_file` it speaks plain HTTP.
+    """
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / cloud.CONFIGURATION)
     port = free_port()
-    changed = {
-        "listen": f"127.0.0.1:{port}",
-        "public_url": f"https://127.0.0.1:{port}",
-        "state_directory": directory / "state",
-        **(options or {}),
-    }
-    settings["registry"].update({name: str(value) for name, value in changed.items()})
+    address = f"127.0.0.1:{port}"
+    changed = {"listen": address, "state_directory": directory / "state", **(options or {})}
+    for name, value in changed.items():
+        if value is None:
+            settings.remove_option("registry", name)
+        else:
+            settings["registry"][name] = str(value)
+    url = f"{'https' if settings.has_option('registry', 'tls_cert_file') else 'http'}://{address}"
+    settings["registry"]["public_url"] = url
     config = directory / "registry.conf"
     with config.open("w") as stream:
         settings.write(stream)
     config.chmod(0o600)
-    target = dataclasses.replace(cloud.target(state), url=f"https://127.0.0.1:{port}")
+    target = dataclasses.replace(cloud.target(state), url=url)
     command = [str(state / "bin" / "nova-docker-agent"), "registry", "--config-file", str(config)]
     own = Own(target, command, directory / "registry.log")
     own.start()

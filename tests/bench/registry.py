@@ -1,0 +1,285 @@
+"""The cloud's registry beside Debian's docker-registry: pushes and pulls by dockerd, and requests for manifests.
+
+Both are on this machine, in one run, in turn, without TLS. Ours keeps its images in the cloud's Glance, the other on
+the disk. Before a cold pull the kernel's page cache is dropped, and our registry has an empty cache of its own.
+
+    STATE/venv/bin/python tests/bench/registry.py [--sizes 200,1000] [--count 3] [--state-dir STATE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import dataclasses
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cloud"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "registry"))
+
+from harness import images
+from harness.lab import Lab
+from oci import commands, content, pictures, process, reference
+from oci.checks import ok
+from oci.client import Registry
+from oci.commands import Command
+from oci.target import Target
+
+_LAYERS = 4
+_CLIENTS = 50
+_SECONDS = 5.0
+
+
+@dataclasses.dataclass
+class Side:
+    """One of the two registries."""
+
+    name: str
+    target: Target
+    cool: Callable[[], None]
+    """Makes it forget what it has in memory, or in a cache."""
+
+
+@dataclasses.dataclass
+class Bench:
+    lab: Lab
+    work: Path
+    ours: Side
+    theirs: Side
+    own: process.Own
+    docker: Command
+    count: int
+    rows: list[tuple[str, str, str, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.ours, self.theirs
+
+    def row(self, what: str, ours: float, theirs: float, unit: str, *, more_is_better: bool = False) -> None:
+        """One line of the table; the ratio is how many times the other's speed ours is."""
+        ratio = ours / theirs if more_is_better else theirs / ours
+        self.rows.append((what, f"{ours:.2f} {unit}", f"{theirs:.2f} {unit}", f"{ratio:.2f} x"))
+        print(f"  {what}: {ours:.2f} {unit}, docker-registry {theirs:.2f} {unit}, {ratio:.2f} x", flush=True)
+
+    def only(self, what: str, value: str) -> None:
+        self.rows.append((what, value, "", ""))
+        print(f"  {what}: {value}", flush=True)
+
+    # ------------------------------------------------------------ images of a size
+
+    def images_of(self, megabytes: int) -> None:
+        """Push and pull of an image of so many million bytes."""
+        context = pictures.build_context(self.work / f"context-{megabytes}", "bench")
+        _pad(context, megabytes)
+        local = f"bench:{megabytes}"
+        self.docker("build", "-t", local, context)
+        for side in self.sides:
+            self.docker("tag", local, self._name(side, megabytes))
+        pushes: dict[str, list[float]] = {side.name: [] for side in self.sides}
+        for side in self.sides:
+            pushes[side.name].append(_seconds(lambda side=side: self.docker("push", self._name(side, megabytes))))
+        self.row(f"push {megabytes} MB", pushes["ours"][0], pushes["theirs"][0], "s")
+        self._forget()
+        cold: dict[str, list[float]] = {side.name: [] for side in self.sides}
+        warm: dict[str, list[float]] = {side.name: [] for side in self.sides}
+        for _ in range(self.count):
+            for side in self.sides:
+                name = self._name(side, megabytes)
+                side.cool()
+                _drop_page_cache()
+                cold[side.name].append(_seconds(lambda name=name: self.docker("pull", name)))
+                self._forget()
+                warm[side.name].append(_seconds(lambda name=name: self.docker("pull", name)))
+                self._forget()
+        for what, times in (("cold", cold), ("warm", warm)):
+            medians = [statistics.median(times[side.name]) for side in self.sides]
+            self.row(f"pull {megabytes} MB, {what}", medians[0], medians[1], "s")
+
+    def _name(self, side: Side, megabytes: int) -> str:
+        return f"{side.target.host}/{side.target.namespace}/bench:{megabytes}"
+
+    def _forget(self) -> None:
+        self.docker("system", "prune", "--all", "--force")
+
+    # ------------------------------------------------------------ what only ours has
+
+    def first_manifest(self, megabytes: int) -> None:
+        """The manifest of an image that nobody has read yet, as `docker save` wrote it."""
+        archive = self.work / "saved.tar"
+        context = pictures.build_context(self.work / "saved", "saved")
+        _pad(context, megabytes)
+        self.docker("build", "-t", "saved:latest", context)
+        self.docker("save", "-o", archive, "saved:latest")
+        self._forget()
+        connection = self.lab.connect("demo")
+        with archive.open("rb") as stream:
+            image_id = images.upload(connection, "bench-saved", stream)  # type: ignore[arg-type]
+        archive.unlink()
+        try:
+            self.ours.cool()
+            client = Registry(self.ours.target)
+            name = f"{self.ours.target.namespace}/{image_id}"
+            client.token(f"repository:{name}:pull,push,delete")
+            took = _seconds(lambda: ok(client.manifest(name, "latest"), 200))
+            self.only(f"first manifest of a saved image of {megabytes} MB", f"{took * 1000:.0f} ms")
+            self._crowd(client, name, image_id)
+        finally:
+            connection.image.delete_image(image_id)
+
+    def _crowd(self, client: Registry, name: str, image_id: str) -> None:
+        """Many clients want the same layer, which is in no cache."""
+        layers = ok(client.manifest(name, "latest"), 200).json()["layers"]
+        layer = max(layers, key=lambda layer: layer["size"])
+        before = self._reads(image_id)
+
+        def pull(_: int) -> int:
+            path = f"/v2/{name}/blobs/{layer['digest']}"
+            with client.call("GET", path, repositories=(name,), stream=True) as answer:
+                return sum(len(part) for part in answer.iter_content(1_000_000))
+
+        with concurrent.futures.ThreadPoolExecutor(_CLIENTS) as pool:
+            begin = time.monotonic()
+            sizes = set(pool.map(pull, range(_CLIENTS)))
+            took = time.monotonic() - begin
+        if sizes != {layer["size"]}:
+            raise SystemExit(f"clients got {sizes} of {layer['size']} bytes")
+        what = f"{_CLIENTS} clients, one cold layer of {layer['size'] / 1e6:.0f} MB"
+        self.only(what, f"{self._reads(image_id) - before} reads from Glance, {took:.1f} s")
+
+    def _reads(self, image_id: str) -> int:
+        """How often the image's data was asked of Glance, by Glance's own log."""
+        return self.lab.log("glance").read_text(errors="replace").count(f'"GET /v2/images/{image_id}/file')
+
+    # ------------------------------------------------------------ small requests
+
+    def requests(self) -> None:
+        """Manifests per second, over connections that are kept."""
+        for method in ("HEAD", "GET"):
+            rates = []
+            for side in self.sides:
+                client = Registry(side.target)
+                name = f"{side.target.namespace}/bench-small"
+                image = content.image("bench")
+                client.push(name, image, "v1")
+                headers = client._authorization((name,))
+                rates.append(_rate(side.target, method, f"/v2/{name}/manifests/v1", headers))
+                client.take_away()
+            self.row(f"{method} manifest", rates[0], rates[1], "/s", more_is_better=True)
+
+    def table(self) -> str:
+        head = ("", "ours", "docker-registry", "ratio")
+        lines = [head, ("---",) * 4, *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def clear(self) -> None:
+        client = Registry(self.ours.target)
+        name = f"{self.ours.target.namespace}/bench"
+        for tag in client.tags(name).json().get("tags") or []:
+            client.delete_manifest(name, tag)
+
+
+def _pad(context: Path, megabytes: int) -> None:
+    """Layers of noise, so that compression changes nothing."""
+    with Path("/dev/urandom").open("rb") as noise, (context / "Dockerfile").open("a") as dockerfile:
+        for number in range(_LAYERS):
+            with (context / f"noise-{number}").open("wb") as target:
+                for _ in range(megabytes // _LAYERS):
+                    target.write(noise.read(1_000_000))
+            dockerfile.write(f"COPY noise-{number} /noise-{number}\n")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    work()
+    return time.monotonic() - begin
+
+
+def _drop_page_cache() -> None:
+    subprocess.run(["sync"], check=True)
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/vm/drop_caches").write_text("1\n")
+
+
+def _rate(target: Target, method: str, path: str, headers: dict[str, str], connections: int = 8) -> float:
+    """Answers per second to one request over and over, on several connections."""
+    address = urllib.parse.urlsplit(target.url)
+    fields = {"Host": target.host, "Accept": content.ANY_MANIFEST, **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode()
+
+    def run(_: int) -> int:
+        answers = 0
+        with socket.create_connection((address.hostname, address.port)) as plain, plain.makefile("rb") as stream:
+            end = time.monotonic() + _SECONDS
+            while time.monotonic() < end:
+                plain.sendall(request)
+                status = stream.readline()
+                if b" 200 " not in status:
+                    raise SystemExit(f"{method} {path}: {status!r}")
+                length = 0
+                while (line := stream.readline()) not in (b"\r\n", b""):
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.split(b":")[1])
+                if method == "GET":
+                    stream.read(length)
+                answers += 1
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(connections) as pool:
+        return sum(pool.map(run, range(connections))) / _SECONDS
+
+
+@contextlib.contextmanager
+def _bench(state: Path, count: int) -> Iterator[Bench]:
+    plain = {"tls_cert_file": None, "tls_key_file": None, "max_staged_gb_per_project": 20, "cache_size_gb": 10}
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
+        for name in ("own", "reference", "docker"):
+            (work / name).mkdir()
+        own = stack.enter_context(process.running(state, work / "own", plain))
+        other = stack.enter_context(reference.running(work / "reference", password=False))
+        engine = stack.enter_context(commands.dockerd(work / "docker"))
+        docker = commands.docker(engine, work / "credentials")
+        docker("login", "-u", own.target.user, "--password-stdin", own.target.host, stdin=own.target.password)
+
+        def cool() -> None:
+            own.stop()
+            shutil.rmtree(work / "own" / "state" / "cache", ignore_errors=True)
+            own.start()
+
+        ours = Side("ours", own.target, cool)
+        theirs = Side("theirs", other, lambda: None)
+        bench = Bench(Lab(state), work, ours, theirs, own, docker, count)
+        try:
+            yield bench
+        finally:
+            bench.clear()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="200,1000", help="of the images, in million bytes")
+    parser.add_argument("--count", type=int, default=3, help="pulls of each kind; the median counts")
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/nova-docker-mini"))
+    arguments = parser.parse_args()
+    sizes = [int(size) for size in arguments.sizes.split(",")]
+    with _bench(arguments.state_dir, arguments.count) as bench:
+        for size in sizes:
+            bench.images_of(size)
+        bench.first_manifest(max(sizes))
+        bench.only("most memory of our process", f"{bench.own.most_resident() / 1024**2:.0f} MiB")
+        bench.requests()
+        print("\n" + bench.table())
+
+
+if __name__ == "__main__":
+    main()
