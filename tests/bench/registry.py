@@ -170,7 +170,7 @@ class Bench:
                 name = f"{side.target.namespace}/bench-small"
                 image = content.image("bench")
                 client.push(name, image, "v1")
-                headers = client._authorization((name,))
+                headers = client.authorization(f"repository:{name}:pull")
                 rates.append(_rate(side.target, method, f"/v2/{name}/manifests/v1", headers))
                 client.take_away()
             self.row(f"{method} manifest", rates[0], rates[1], "/s", more_is_better=True)

@@ -222,7 +222,7 @@ def test_the_catalog_lists_the_repository(registry: Registry, repository: str, p
     """It is not of the specification, but clients know it."""
     found, address = [], "/v2/_catalog?n=50"
     for _ in range(100):
-        answer = ok(registry.call("GET", address), 200)
+        answer = ok(registry.call("GET", address, scopes=("registry:catalog:*",)), 200)
         found += answer.json()["repositories"]
         if (following := link_next(answer)) is None:
             break

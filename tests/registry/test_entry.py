@@ -95,7 +95,7 @@ def test_no_path_leads_out(target: Target, registry: Registry, path: str) -> Non
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, timeout=30, context=context)
     else:
         connection = http.client.HTTPConnection(host, port, timeout=30)
-    connection.request("GET", path.format(namespace=target.namespace), headers=registry._authorization(()))
+    connection.request("GET", path.format(namespace=target.namespace), headers=registry.authorization())
     answer = connection.getresponse()
     assert answer.status in (301, 307, 308, 400, 401, 404)
     assert b"root:" not in answer.read()

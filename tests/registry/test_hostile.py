@@ -90,7 +90,7 @@ def test_an_upload_that_stands_still_is_left_and_can_be_gone_on_with(impatient: 
     blob = Blob(b"0123456789" * 1000)
     address = client.upload(repository)
     path = urllib.parse.urlsplit(address).path
-    authorization = client._authorization((repository,))["Authorization"]
+    authorization = client.authorization(f"repository:{repository}:pull,push")["Authorization"]
     with connected(impatient.target) as secure:
         head = f"PATCH {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nContent-Length: 10000\r\n\r\n"
         secure.sendall(head.encode() + blob.data[:4000])
@@ -163,7 +163,7 @@ def test_a_truncated_upload_leaves_what_arrived_and_no_blob(
     blob = Blob(b"0123456789" * 10_000)
     address = registry.upload(repository)
     path = urllib.parse.urlsplit(address).path
-    authorization = registry._authorization((repository,))["Authorization"]
+    authorization = registry.authorization(f"repository:{repository}:pull,push")["Authorization"]
     with connected(target) as secure:
         where = urllib.parse.urlsplit(with_query(path, digest=blob.digest))
         head = f"PUT {where.path}?{where.query} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n"
@@ -189,7 +189,7 @@ def test_a_client_that_goes_while_its_image_is_made_leaves_all_or_nothing(
     manifest = content.manifest(document, (*image.blobs, big))
     for blob in manifest.blobs:
         registry.push_blob(repository, blob)
-    authorization = registry._authorization((repository,))["Authorization"]
+    authorization = registry.authorization(f"repository:{repository}:pull,push")["Authorization"]
     with connected(target) as secure:
         head = (
             f"PUT /v2/{repository}/manifests/v1 HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n"

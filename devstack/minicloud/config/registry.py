@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minicloud.config.ini import Ini
-from minicloud.layout import ADDRESS, PORTS, REGION, Layout, keystone_url, url
+from minicloud.layout import ADDRESS, PORTS, Layout, keystone_url, url
 
 
 def registry(layout: Layout) -> Ini:
@@ -18,5 +18,5 @@ def registry(layout: Layout) -> Ini:
             "cache_size_gb": 5,
         },
         "keystone": {"auth_url": keystone_url(), "default_domain_name": "Default"},
-        "glance": {"region_name": REGION},
+        "glance": {"endpoint_override": url("glance")},
     }

@@ -42,20 +42,31 @@ class Registry:
     # ------------------------------------------------------------ requests
 
     def call(
-        self, method: str, path: str, *, repositories: tuple[str, ...] = (), token: str | None = None, **arguments: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        repositories: tuple[str, ...] = (),
+        scopes: tuple[str, ...] = (),
+        token: str | None = None,
+        **arguments: Any,
     ) -> requests.Response:
-        """One request. `path` may be a whole address (a Location); `repositories` are what a token is asked for."""
+        """One request. `path` may be a whole address (a Location).
+
+        A token is asked for `repositories`, and for `scopes` beside them, where none is given.
+        """
         headers = dict(arguments.pop("headers", None) or {})
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         elif self.user:
-            headers |= self._authorization(repositories)
+            headers |= self.authorization(*(f"repository:{name}:{_ALL_ACTIONS}" for name in repositories), *scopes)
         arguments.setdefault("timeout", _SECONDS)
         arguments.setdefault("allow_redirects", method in ("GET", "HEAD"))
         address = urllib.parse.urljoin(self.target.url, path)
         return self.session.request(method, address, headers=headers, **arguments)
 
-    def _authorization(self, repositories: tuple[str, ...]) -> dict[str, str]:
+    def authorization(self, *scopes: str) -> dict[str, str]:
+        """The header that says who asks, with a token for the scopes where the registry has tokens."""
         if self._scheme is None:
             answer = self.session.get(f"{self.target.url}/v2/", timeout=_SECONDS)
             self._scheme = challenge(answer) if answer.status_code == 401 else ("none", {})
@@ -64,9 +75,7 @@ class Registry:
             return {}
         if scheme == "basic":
             return {"Authorization": requests.auth._basic_auth_str(self.user, self.password)}
-        return {
-            "Authorization": f"Bearer {self.token(*(f'repository:{name}:{_ALL_ACTIONS}' for name in repositories))}"
-        }
+        return {"Authorization": f"Bearer {self.token(*scopes)}"}
 
     def token(self, *scopes: str) -> str:
         """A token for these scopes, or for none; remembered."""
