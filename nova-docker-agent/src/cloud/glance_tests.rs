@@ -146,6 +146,19 @@ async fn an_upload_goes_as_it_comes() {
 }
 
 #[tokio::test]
+async fn an_upload_of_known_length_says_so_before_it_begins() {
+    let server = control_plane().await;
+    Mock::given(method("PUT")).and(path(file())).respond_with(ResponseTemplate::new(204)).mount(&server).await;
+    let chunks = || futures::stream::iter(["abc", "def"].map(|chunk| Ok::<_, std::io::Error>(Bytes::from(chunk))));
+    client(&server).upload_sized(&user(), image(), 6, chunks()).await.unwrap();
+    let sent = &requests(&server, &format!("PUT {}", file())).await[0];
+    assert_eq!(sent.body, b"abcdef");
+    assert_eq!((sent_header(sent, "content-length"), sent_header(sent, "transfer-encoding")), (Some("6"), None));
+    assert_eq!(sent_header(sent, "x-openstack-image-size"), Some("6"));
+    assert!(client(&server).upload_sized(&user(), image(), 7, chunks()).await.is_err());
+}
+
+#[tokio::test]
 async fn an_upload_whose_source_fails_fails_with_its_reason() {
     let server = control_plane().await;
     Mock::given(method("PUT")).and(path(file())).respond_with(ResponseTemplate::new(204)).mount(&server).await;

@@ -1,17 +1,52 @@
 //! Deleting: OCI distribution specification 1.1, "Content Management".
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
+use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
-use super::super::grant::{Action, Bearer};
-use super::super::name::Name;
+use super::super::grant::{Action, Bearer, Grant};
+use super::super::images::Content;
+use super::super::name::{Name, Reference, Tag};
+use super::glance::refused;
 use super::staging::blocking;
-use super::{Push, writer};
+use super::tags::tags_of;
+use super::{Push, What, writer};
+use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 
+/// Images with the same digest that one request deletes.
+const MAX_SAME: usize = 64;
+
 impl Push {
+    /// `DELETE /v2/NAME/manifests/REFERENCE`: a tag, and the image with its last one; or the image of a digest.
+    ///
+    /// # Errors
+    /// [`ApiError`] for the client: [`Code::Denied`] with Glance's words for an image that may not be deleted.
+    pub async fn delete_manifest(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+        name: &Name,
+        reference: &Reference,
+    ) -> Result<Response, ApiError> {
+        let grant = writer(bearer, name, Action::Delete)?.clone();
+        let (push, name, reference) = (self.clone(), name.clone(), reference.clone());
+        self.run(async move {
+            let _alone = push.lock(&grant, &name, What::Tags).await;
+            push.catalog.changed(&grant, &name);
+            let deleted = match &reference {
+                Reference::Tag(tag) => push.delete_tag(&grant, &name, tag).await,
+                Reference::Digest(digest) => push.delete_digest(&grant, &name, digest).await,
+            };
+            push.catalog.changed(&grant, &name);
+            deleted.map(|()| accepted())
+        })
+        .await
+    }
+
     /// `DELETE /v2/NAME/blobs/DIGEST`. What is in an image stays in it.
     ///
     /// # Errors
@@ -19,13 +54,74 @@ impl Push {
     pub async fn delete_blob(&self, bearer: &Bearer, name: &Name, digest: &Digest) -> Result<Response, ApiError> {
         let grant = writer(bearer, name, Action::Delete)?;
         let (staging, project, wanted) = (self.staging.clone(), grant.owner.clone(), *digest);
-        if blocking(move || staging.remove(&project, &wanted)).await? {
-            return Ok(accepted());
+        let removed = blocking(move || staging.remove(&project, &wanted)).await?;
+        match self.catalog.blob(grant, name, digest).await? {
+            Some(_) => {
+                Err(ApiError::new(Code::Unsupported, "the blob is part of an image: delete the image's manifest"))
+            }
+            None if removed => Ok(accepted()),
+            None => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
         }
-        Err(match self.catalog.blob(grant, name, digest).await? {
-            Some(_) => ApiError::new(Code::Unsupported, "the blob is part of an image: delete the image's manifest"),
-            None => ApiError::new(Code::BlobUnknown, "there is no such blob"),
-        })
+    }
+
+    /// The newest image with the tag loses it, and goes if it was the last. Older ones, which it hid, are not the image that the client meant:
+    /// they only lose the tag.
+    async fn delete_tag(&self, grant: &Grant, name: &Name, tag: &Tag) -> Result<(), ApiError> {
+        let content = self.catalog.find(grant, name, &Reference::Tag(tag.clone())).await;
+        let records = self.catalog.of_repository(grant, name).await?;
+        let with_tag = |(record, tags): &(ImageMeta, Vec<Tag>)| {
+            tags.contains(tag) && record.owner.as_deref() == Some(grant.owner.as_str())
+        };
+        let mut found: Vec<ImageMeta> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
+        // An image whose file is damaged cannot be opened, and can be deleted.
+        let newest = content.ok().flatten().map(|content| content.record.id);
+        found.sort_by(|one, other| other.created_at.cmp(&one.created_at));
+        let first = found.iter().position(|record| Some(record.id) == newest).unwrap_or(0);
+        if found.is_empty() {
+            return Err(ApiError::new(Code::ManifestUnknown, "there is no such tag"));
+        }
+        let target = found.swap_remove(first);
+        for older in found {
+            self.untag(grant, name, &older, std::slice::from_ref(tag)).await?;
+        }
+        let others = tags_of(&target, name.repository()).into_iter().filter(|other| other != tag).count();
+        if others > 0 {
+            return self.untag(grant, name, &target, std::slice::from_ref(tag)).await;
+        }
+        self.delete_image(grant, target.id).await
+    }
+
+    async fn delete_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<(), ApiError> {
+        let mut deleted: Vec<Uuid> = vec![];
+        while let Some(content) = self.own(grant, name, digest).await? {
+            if content.root != *digest {
+                if deleted.is_empty() {
+                    let message = format!("the manifest is part of {}, an index: delete that", content.root);
+                    return Err(ApiError::new(Code::Unsupported, message));
+                }
+                break;
+            }
+            if deleted.contains(&content.record.id) || deleted.len() >= MAX_SAME {
+                break;
+            }
+            deleted.push(content.record.id);
+            self.delete_image(grant, content.record.id).await?;
+            self.catalog.changed(grant, name);
+        }
+        if deleted.is_empty() { Err(ApiError::new(Code::ManifestUnknown, "there is no such manifest")) } else { Ok(()) }
+    }
+
+    /// The project's own image of this digest.
+    async fn own(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
+        let content = self.catalog.find(grant, name, &Reference::Digest(*digest)).await?;
+        Ok(content.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str())))
+    }
+
+    async fn delete_image(&self, grant: &Grant, id: Uuid) -> Result<(), ApiError> {
+        // Whether somebody else was first does not matter.
+        self.glance.delete(&grant.caller(), id).await.map_err(|error| refused(&error))?;
+        tracing::info!(image = %id, project = grant.owner, "an image was deleted");
+        Ok(())
     }
 }
 

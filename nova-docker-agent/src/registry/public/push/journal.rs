@@ -1,4 +1,21 @@
 //! What has to be undone when this process is killed in the middle of a push.
+//!
+//! `JOURNAL/IMAGE.json` is there from before an image is made in Glance until it is complete; it is locked (flock) by the
+//! process that makes the image, so that what is not locked was left behind.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use nix::fcntl::{Flock, FlockArg};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::staging::StagingError;
 
 /// Keeps a secret on the disk so that only the registry's own processes, which share a key, can read it.
 pub trait Sealer: Send + Sync {
@@ -7,4 +24,112 @@ pub trait Sealer: Send + Sync {
 
     /// What was sealed; none when it was altered, or sealed with another key.
     fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>>;
+}
+
+/// One image that is being made.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Entry {
+    pub image: Uuid,
+    /// Keystone's id of the project that it is made in.
+    pub owner: String,
+    /// What it is to be called, for messages.
+    pub name: String,
+    /// The user's token, sealed, in base64.
+    token: String,
+}
+
+impl Entry {
+    pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, sealer: &dyn Sealer) -> Self {
+        let token = STANDARD.encode(sealer.seal(token.expose_secret().as_bytes()));
+        Self { image, owner: owner.to_owned(), name, token }
+    }
+
+    /// The token of the user who pushed it.
+    pub fn token(&self, sealer: &dyn Sealer) -> Option<SecretString> {
+        let token = sealer.unseal(&STANDARD.decode(&self.token).ok()?)?;
+        String::from_utf8(token).ok().map(SecretString::from)
+    }
+}
+
+/// The directory of entries. Everything here blocks.
+pub struct Journal {
+    directory: PathBuf,
+}
+
+/// An entry that nobody else works on.
+pub struct Open {
+    pub entry: Entry,
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Journal {
+    pub fn open(directory: PathBuf) -> Result<Self, StagingError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.map_err(|cause| StagingError::io("create", &directory, cause))?;
+        Ok(Self { directory })
+    }
+
+    /// Writes an entry, on the disk when this returns.
+    pub fn begin(&self, entry: Entry) -> Result<Open, StagingError> {
+        let path = self.directory.join(format!("{}.json", entry.image));
+        let partial = path.with_extension("partial");
+        let failed = |cause| StagingError::io("write", &partial, cause);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
+        // Before it has the name by which others find it.
+        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno.into()))?;
+        let bytes = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
+        lock.write_all(&bytes).and_then(|()| lock.sync_all()).map_err(failed)?;
+        fs::rename(&partial, &path).map_err(failed)?;
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        Ok(Open { entry, path, _lock: lock })
+    }
+
+    /// What was left behind, in the project `owner` or in all. Entries that cannot be read are passed over, with a warning.
+    pub fn left(&self, owner: Option<&str>) -> Result<Vec<Open>, StagingError> {
+        let failed = |cause| StagingError::io("list", &self.directory, cause);
+        let mut found = vec![];
+        for file in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
+            match open(&path) {
+                Ok(Some(open)) if owner.is_none_or(|owner| open.entry.owner == owner) => found.push(open),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("unfinished pushes: cannot read {}: {error}", path.display()),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// None for what another request, or process, is working on, or has just finished.
+fn open(path: &Path) -> io::Result<Option<Open>> {
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return Ok(None);
+    }
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let entry = serde_json::from_slice(&bytes)?;
+    Ok(Some(Open { entry, path: path.to_owned(), _lock: lock }))
+}
+
+impl Open {
+    /// Nothing is left to be undone.
+    pub fn close(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("unfinished pushes: cannot remove {}: {error}", self.path.display());
+        }
+    }
+
+    /// How long ago it was begun.
+    pub fn age(&self) -> std::time::Duration {
+        let modified = fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok();
+        modified.and_then(|modified| modified.elapsed().ok()).unwrap_or_default()
+    }
 }

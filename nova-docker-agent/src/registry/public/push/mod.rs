@@ -5,15 +5,30 @@
 //!   mount       blobs that need no upload
 //!   receive     the body of a request -> the disk, digested on the way
 //!   staging     what is on the disk: uploads, blobs, bounds, expiry
+//! publish     a manifest's end-point: an image in Glance, or nothing
+//!   manifest    what is accepted as a manifest
+//!   gather      what it refers to
+//!   archive     the file that the image becomes
+//!   tags        who has a tag
+//!   journal     what to undo after a crash, and recover, which does
+//! delete      tags, images and staged blobs
 //! ```
 
+mod archive;
 mod catalog;
 mod delete;
+mod gather;
+mod glance;
 mod journal;
+mod locks;
+mod manifest;
 mod mount;
+mod publish;
 mod receive;
+mod recover;
 mod request;
 mod staging;
+mod tags;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -24,9 +39,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use catalog::Catalog;
@@ -36,9 +50,11 @@ pub use staging::StagingError;
 use super::error::{ApiError, Code};
 use super::grant::{Action, Bearer, Grant};
 use super::images::ReadableBlob;
-use super::name::{Name, Reference};
+use super::name::Name;
 use crate::cloud::Glance;
 use crate::registry::Digest;
+use journal::Journal;
+use locks::Locks;
 use staging::{Limits, Staged, Staging, Uploader, blocking};
 
 /// Bounds of pushes, and where they are kept.
@@ -65,6 +81,10 @@ pub struct Push {
     catalog: Arc<dyn Catalog>,
     sealer: Arc<dyn Sealer>,
     staging: Arc<Staging>,
+    journal: Arc<Journal>,
+    locks: Locks<(String, String, What)>,
+    /// The registry shuts down.
+    stop: CancellationToken,
     /// Requests that go on though their client has gone, to leave nothing half done.
     tasks: TaskTracker,
 }
@@ -82,39 +102,26 @@ impl Push {
     ) -> Result<Arc<Self>, StagingError> {
         let root = config.state_directory.join("push").join("staged");
         let limits = Limits { max_blob: config.max_blob, max_project: config.max_staged, expiry: config.upload_expiry };
-        let staging = blocking(move || Staging::open(root, limits)).await?;
-        Ok(Arc::new(Self { config, glance, catalog, sealer, staging, tasks: TaskTracker::new() }))
-    }
-
-    /// `PUT /v2/NAME/manifests/REFERENCE`.
-    ///
-    /// # Errors
-    /// [`ApiError`] for the client.
-    pub async fn put_manifest(
-        &self,
-        bearer: &Bearer,
-        name: &Name,
-        reference: &Reference,
-        query: &str,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<Response, ApiError> {
-        drop((bearer, name, reference, query, headers, body, &self.config, &self.glance, &self.sealer));
-        Err(ApiError::new(Code::Unsupported, "put_manifest"))
-    }
-
-    /// `DELETE /v2/NAME/manifests/REFERENCE`.
-    ///
-    /// # Errors
-    /// [`ApiError`] for the client.
-    pub async fn delete_manifest(
-        &self,
-        bearer: &Bearer,
-        name: &Name,
-        reference: &Reference,
-    ) -> Result<Response, ApiError> {
-        let _ = (bearer, name, reference);
-        Err(ApiError::new(Code::Unsupported, "delete_manifest"))
+        let journal = config.state_directory.join("push").join("unfinished");
+        let (staging, journal) = blocking(move || Ok((Staging::open(root, limits)?, Journal::open(journal)?))).await?;
+        let push = Arc::new(Self {
+            config,
+            glance,
+            catalog,
+            sealer,
+            staging,
+            journal: Arc::new(journal),
+            locks: Locks::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let recovering = push.clone();
+        push.tasks.spawn(async move {
+            if let Err(error) = recovering.recover().await {
+                tracing::warn!("unfinished pushes: {error}");
+            }
+        });
+        Ok(push)
     }
 
     /// A blob that was uploaded, or mounted, and is in no image of the repository yet.
@@ -150,13 +157,19 @@ impl Push {
     /// The disk.
     pub async fn expire(&self) -> Result<(), StagingError> {
         let staging = self.staging.clone();
-        blocking(move || staging.expire()).await
+        blocking(move || staging.expire()).await?;
+        self.recover().await
     }
 
-    /// Waits for requests that go on without their clients.
+    /// Gives up what is being pushed, and waits until that has left nothing half done.
     pub async fn shutdown(&self) {
+        self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    async fn lock(&self, grant: &Grant, name: &Name, what: What) -> OwnedMutexGuard<()> {
+        self.locks.lock((grant.owner.clone(), name.repository().to_owned(), what)).await
     }
 
     /// Runs a request to its end, whether or not its client waits for it.
@@ -166,6 +179,16 @@ impl Push {
     ) -> Result<T, ApiError> {
         self.tasks.spawn(work).await.unwrap_or_else(|_| Err(StagingError::ShuttingDown.into()))
     }
+}
+
+/// What is done once at a time in a repository, by this process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    /// One image is made.
+    Manifest(Digest),
+    /// Images of indexes are made.
+    Indexes,
+    Tags,
 }
 
 /// As whom something may be pushed, or deleted, in a repository.

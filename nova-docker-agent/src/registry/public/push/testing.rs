@@ -1,5 +1,7 @@
 //! A registry to push to, for tests: on a temporary directory, with images in memory.
 
+mod cloud;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -23,7 +25,10 @@ use super::catalog::{Coming, Records};
 use super::{Catalog, Push, PushConfig, Sealer};
 use crate::cloud::Glance;
 use crate::cloud::{EndpointConfig, ServiceConfig, TlsConfig};
+use crate::registry::manifest::OCI_LAYER;
+use crate::registry::testing::oci_manifest;
 use crate::registry::{Digest, Error};
+pub use cloud::{Asked, Cloud};
 
 pub const MIB: usize = 1024 * 1024;
 
@@ -228,7 +233,8 @@ pub fn content(seed: u8, size: usize) -> Vec<u8> {
 pub async fn upload(push: &Push, bearer: &Bearer, to: &str, content: &[u8]) -> Digest {
     let digest = Digest::of(content);
     let query = format!("digest={digest}");
-    let answer = push.begin(bearer, &name(to), &query, &HeaderMap::new(), content.to_vec().into()).await;
+    let length = headers(&[("content-length", &content.len().to_string())]);
+    let answer = push.begin(bearer, &name(to), &query, &length, content.to_vec().into()).await;
     assert_eq!(Answer::of(answer).await.status, 201);
     digest
 }
@@ -250,4 +256,43 @@ pub fn files(directory: &Path) -> Vec<std::path::PathBuf> {
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
     }
     found
+}
+
+/// A registry on a Glance.
+pub async fn open_on(config: PushConfig, cloud: &Arc<Cloud>) -> Arc<Push> {
+    Push::open(config, glance(&cloud.url()), cloud.clone(), Arc::new(Backwards)).await.unwrap()
+}
+
+/// The manifest of an image, as JSON.
+pub fn manifest_of(config: &[u8], layers: &[Vec<u8>]) -> Vec<u8> {
+    oci_manifest(config, layers, OCI_LAYER)
+}
+
+/// Uploads the blobs of an image; returns its manifest.
+pub async fn upload_image(push: &Push, to: &str, seed: u8) -> Vec<u8> {
+    let layers = [content(seed, 3000), content(seed + 1, 700)];
+    let config = serde_json::to_vec(&crate::registry::testing::config(&layers)).unwrap();
+    for blob in layers.iter().chain([&config]) {
+        upload(push, &alice(), to, blob).await;
+    }
+    manifest_of(&config, &layers)
+}
+
+/// Pushes a manifest; `reference` may have a query.
+pub async fn put(push: &Arc<Push>, to: &str, reference: &str, manifest: &[u8]) -> Answer {
+    put_as(push, &alice(), to, reference, manifest).await
+}
+
+pub async fn put_as(push: &Arc<Push>, bearer: &Bearer, to: &str, reference: &str, manifest: &[u8]) -> Answer {
+    let (reference, query) = reference.split_once('?').unwrap_or((reference, ""));
+    let reference = reference_of(reference);
+    let none = HeaderMap::new();
+    Answer::of(push.put_manifest(bearer, &name(to), &reference, query, &none, manifest.to_vec().into()).await).await
+}
+
+pub fn reference_of(text: &str) -> Reference {
+    match text.parse() {
+        Ok(digest) => Reference::Digest(digest),
+        Err(_) => Reference::Tag(text.parse().unwrap()),
+    }
 }

@@ -124,20 +124,14 @@ impl Staging {
         Ok(removed)
     }
 
-    #[expect(dead_code, reason = "manifests are next")]
     /// Keeps blobs as long as uploads are kept, because an image is about to be made of them.
     pub fn claim(&self, project: &str, digests: &[Digest]) -> Result<(), StagingError> {
         digests.iter().try_for_each(|digest| self.relocate(project, digest, "published", "blobs"))
     }
 
-    #[expect(dead_code, reason = "manifests are next")]
     /// The blobs are in an image now. Whoever was told before that they are here still finds them for a while.
     pub fn release(&self, project: &str, digests: &[Digest]) -> Result<(), StagingError> {
-        for digest in digests {
-            self.relocate(project, digest, "blobs", "published")?;
-            remove_file(&self.blob_path(project, "mounts", digest)?)?;
-        }
-        Ok(())
+        digests.iter().try_for_each(|digest| self.relocate(project, digest, "blobs", "published"))
     }
 
     fn relocate(&self, project: &str, digest: &Digest, from: &str, to: &str) -> Result<(), StagingError> {

@@ -1,2 +1,7 @@
+mod deletes;
+mod indexes;
 mod mounts;
+mod publishing;
+mod tags;
+mod undoing;
 mod uploads;

@@ -1,0 +1,132 @@
+//! Finds everything that a manifest refers to.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::super::error::{ApiError, Code};
+use super::super::grant::Grant;
+use super::super::name::{Name, Reference};
+use super::Push;
+use super::archive::{Part, PartContent};
+use super::manifest::{Document, Pointer, Refers, invalid};
+use crate::registry::Digest;
+
+/// Indexes within indexes.
+const MAX_DEPTH: usize = 4;
+/// Manifests of one index, and all their bytes: whoever reads the image keeps them in memory.
+const MAX_MANIFESTS: usize = 256;
+const MAX_ALL: usize = 16 * 1024 * 1024;
+
+/// What an image is made of.
+pub struct Parts {
+    /// Manifests, then configurations, then everything else.
+    pub all: Vec<Part>,
+    /// The manifests that an index refers to, at any depth.
+    pub children: Vec<Digest>,
+    /// Whether a server can be launched from it.
+    pub runnable: bool,
+}
+
+impl Push {
+    /// Finds the blobs and manifests that `root` refers to, in the repository or among what its project has uploaded.
+    ///
+    /// # Errors
+    /// [`Code::ManifestBlobUnknown`], with the digests of what is missing.
+    pub(super) async fn gather(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Parts, ApiError> {
+        let manifests = self.manifests(grant, name, root).await?;
+        let children = manifests.iter().skip(1).map(|document| document.digest).collect();
+        let runnable = manifests.iter().any(Document::is_runnable);
+        let (configs, others) = self.wanted(&manifests)?;
+        let mut all: Vec<Part> = manifests.iter().map(|document| in_memory(document.digest, &document.bytes)).collect();
+        let mut missing = vec![];
+        for pointer in configs.into_iter().chain(others) {
+            match self.blob(grant, name, pointer).await? {
+                Some(part) => all.push(part),
+                None if pointer.is_foreign() => {}
+                None => missing.push(pointer.digest),
+            }
+        }
+        if missing.is_empty() { Ok(Parts { all, children, runnable }) } else { Err(unknown(&missing)) }
+    }
+
+    /// The configurations, and the other blobs, of all these manifests, each once.
+    fn wanted<'a>(&self, manifests: &'a [Document]) -> Result<(Vec<&'a Pointer>, Vec<&'a Pointer>), ApiError> {
+        let mut seen: HashSet<Digest> = manifests.iter().map(|document| document.digest).collect();
+        let (mut configs, mut others) = (vec![], vec![]);
+        for document in manifests {
+            let Refers::Blobs { config, layers } = &document.refers else { continue };
+            configs.extend(Some(config).filter(|config| seen.insert(config.digest)));
+            others.extend(layers.iter().filter(|layer| seen.insert(layer.digest)));
+        }
+        let (found, limit) = (configs.len() + others.len(), self.config.max_blobs);
+        if found > limit {
+            return Err(invalid(format!("it refers to {found} blobs, and at most {limit} are possible")));
+        }
+        Ok((configs, others))
+    }
+
+    async fn blob(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Part>, ApiError> {
+        let digest = pointer.digest;
+        let found = match self.staged(grant, name, &digest).await? {
+            Some(blob) => Some(blob),
+            None => self.catalog.blob(grant, name, &digest).await?,
+        };
+        let Some(blob) = found else { return Ok(None) };
+        check_size(pointer, blob.size())?;
+        Ok(Some(Part { digest, content: PartContent::Blob(blob) }))
+    }
+
+    /// The manifest itself, and, of an index, those that it refers to.
+    async fn manifests(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Vec<Document>, ApiError> {
+        let mut found = vec![root.clone()];
+        let mut waiting: Vec<(Pointer, usize)> =
+            root.manifests().into_iter().rev().map(|child| (child.clone(), 1)).collect();
+        let mut missing = vec![];
+        while let Some((pointer, depth)) = waiting.pop() {
+            if found.iter().any(|known| known.digest == pointer.digest) {
+                continue;
+            }
+            let total: usize = found.iter().map(|document| document.bytes.len()).sum();
+            if depth > MAX_DEPTH || found.len() + missing.len() > MAX_MANIFESTS || total > MAX_ALL {
+                return Err(invalid("it refers to too many manifests"));
+            }
+            let Some(child) = self.manifest(grant, name, &pointer).await? else {
+                missing.push(pointer.digest);
+                continue;
+            };
+            waiting.extend(child.manifests().into_iter().rev().map(|grandchild| (grandchild.clone(), depth + 1)));
+            found.push(child);
+        }
+        if missing.is_empty() { Ok(found) } else { Err(unknown(&missing)) }
+    }
+
+    /// A manifest that was pushed before.
+    async fn manifest(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Document>, ApiError> {
+        let reference = Reference::Digest(pointer.digest);
+        let Some(content) = self.catalog.find(grant, name, &reference).await? else { return Ok(None) };
+        let Some((media_type, bytes)) = content.manifests.get(&pointer.digest) else { return Ok(None) };
+        check_size(pointer, bytes.len() as u64)?;
+        let media_type = Some(media_type.as_str()).filter(|media_type| !media_type.is_empty());
+        Document::parse(bytes.clone(), media_type, pointer.digest.algorithm()).map(Some)
+    }
+}
+
+fn in_memory(digest: Digest, bytes: &Bytes) -> Part {
+    Part { digest, content: PartContent::Bytes(bytes.clone()) }
+}
+
+fn check_size(pointer: &Pointer, found: u64) -> Result<(), ApiError> {
+    if pointer.size == found {
+        return Ok(());
+    }
+    Err(invalid(format!("{} has {found} bytes, and not the {} that it says", pointer.digest, pointer.size)))
+}
+
+fn unknown(missing: &[Digest]) -> ApiError {
+    let detail: Vec<_> = missing.iter().map(|digest| json!({"digest": digest.to_string()})).collect();
+    let message = format!("what the manifest refers to is not in the repository: {}", missing[0]);
+    let message = if missing.len() > 1 { format!("{message} and {} more", missing.len() - 1) } else { message };
+    ApiError::new(Code::ManifestBlobUnknown, message).with_detail(detail.into())
+}

@@ -1,0 +1,300 @@
+//! A manifest makes an image of what was uploaded: one Glance image, which is complete or not there.
+//!
+//! While Glance is being filled, its image is `queued` or `saving`, has the property [`property::PUSH`] and an entry in the
+//! journal. When that fails, when the client goes away, and when the registry shuts down, it is deleted; once Glance says that it is
+//! `active`, it stays. Proxies in front of the registry must wait for as long as Glance takes to store an image.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::super::error::{ApiError, Code};
+use super::super::grant::{Action, Bearer, Grant};
+use super::super::images::Content;
+use super::super::name::{Name, Reference, Tag};
+use super::super::property;
+use super::archive::Archive;
+use super::gather::Parts;
+use super::glance::refused;
+use super::journal::Entry;
+use super::manifest::{self, Document, invalid};
+use super::request::{created, insert, parameters};
+use super::staging::blocking;
+use super::tags::untagged_name;
+use super::{Push, What, writer};
+use crate::cloud::Caller;
+use crate::registry::Digest;
+use crate::registry::digest::Algorithm;
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// What Glance's database takes for a name, and for a property, in bytes.
+const MAX_NAME: usize = 255;
+const MAX_PROPERTY: usize = 65_535;
+
+/// A manifest that is to become an image.
+struct Publication {
+    grant: Grant,
+    name: Name,
+    document: Document,
+    /// None where it was pushed by its digest only.
+    tags: Vec<Tag>,
+    /// The client has gone, or the registry shuts down.
+    stop: CancellationToken,
+}
+
+impl Push {
+    /// `PUT /v2/NAME/manifests/REFERENCE`: answers when the image is in Glance.
+    ///
+    /// # Errors
+    /// [`ApiError`] for the client; nothing is left in Glance then.
+    pub async fn put_manifest(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+        name: &Name,
+        reference: &Reference,
+        query: &str,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, ApiError> {
+        let grant = writer(bearer, name, Action::Push)?.clone();
+        if name.repository().parse::<Uuid>().is_ok() {
+            let message = "a repository that is named by an id is one image, and cannot be pushed to";
+            return Err(ApiError::new(Code::Denied, message));
+        }
+        let bytes = manifest::read(headers, body, self.config.max_manifest).await?;
+        let algorithm = match reference {
+            Reference::Digest(digest) => digest.algorithm(),
+            Reference::Tag(_) => Algorithm::Sha256,
+        };
+        let document = Document::parse(bytes, manifest::content_type(headers), algorithm)?;
+        if let Reference::Digest(digest) = reference
+            && *digest != document.digest
+        {
+            let message = format!("the manifest has the digest {}, not {digest}", document.digest);
+            return Err(ApiError::new(Code::DigestInvalid, message));
+        }
+        let more = parameters(query, "tag")
+            .map(|tag| tag.parse().map_err(|error: super::super::name::InvalidTag| invalid(error.to_string())));
+        let more = more.collect::<Result<Vec<Tag>, ApiError>>()?;
+        let tags = all_tags(reference, &more);
+        check_lengths(name, &tags, &document.digest)?;
+        let mut response = created(name, "manifests", &document.digest);
+        if let Some(subject) = &document.subject {
+            insert(response.headers_mut(), OCI_SUBJECT, &subject.to_string());
+        }
+        more.iter().for_each(|tag| insert(response.headers_mut(), OCI_TAG, tag.as_str()));
+
+        let stop = self.stop.child_token();
+        let client = stop.clone().drop_guard();
+        let publication = Publication { grant, name: name.clone(), document, tags, stop };
+        let push = self.clone();
+        self.run(async move { push.publish(&publication).await }).await?;
+        client.disarm();
+        Ok(response)
+    }
+
+    async fn publish(&self, publication: &Publication) -> Result<(), ApiError> {
+        let Publication { grant, name, document, tags, .. } = publication;
+        // The same manifest twice at one time: the second request finds what the first one has made. Indexes absorb images that another index
+        // may be reading.
+        let what = if document.manifests().is_empty() { What::Manifest(document.digest) } else { What::Indexes };
+        let _alone = self.lock(grant, name, what).await;
+        if let Err(error) = self.recover_project(grant).await {
+            tracing::warn!("unfinished pushes: {error}");
+        }
+        self.catalog.changed(grant, name);
+        let known = self.catalog.find(grant, name, &Reference::Digest(document.digest)).await?;
+        let known = known.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str()));
+        let children = match known {
+            // Within an index's image it can be pulled, though not be tagged.
+            Some(content) if content.root != document.digest && tags.is_empty() => return Ok(()),
+            Some(content) if content.root == document.digest => {
+                self.tag_known(publication, &content).await?;
+                content.manifests.keys().copied().filter(|digest| *digest != content.root).collect()
+            }
+            _ => self.publish_new(publication).await?,
+        };
+        self.absorb(grant, name, &children).await;
+        self.catalog.changed(grant, name);
+        Ok(())
+    }
+
+    /// The image is there already: only its tags change.
+    async fn tag_known(&self, publication: &Publication, content: &Content) -> Result<(), ApiError> {
+        let Publication { grant, name, tags, .. } = publication;
+        let runnable = content.manifests.iter().any(|(digest, (media_type, bytes))| {
+            Document::parse(bytes.clone(), Some(media_type), digest.algorithm())
+                .is_ok_and(|document| document.is_runnable())
+        });
+        let _alone = self.lock(grant, name, What::Tags).await;
+        self.add_tags(grant, name, &content.record, tags, runnable).await?;
+        self.take_tags(grant, name, tags, content.record.id).await
+    }
+
+    /// Makes an image. Returns the manifests that an index has taken into its image.
+    async fn publish_new(&self, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
+        let Publication { grant, name, document, tags, .. } = publication;
+        let Parts { all, children, runnable } = self.gather(grant, name, document).await?;
+        let digests: Vec<Digest> = all.iter().map(|part| part.digest).collect();
+        let archive = Archive::new(document, name, tags, all).map_err(|error| invalid(error.to_string()))?;
+        let (staging, project, claimed) = (self.staging.clone(), grant.owner.clone(), digests.clone());
+        blocking(move || staging.claim(&project, &claimed)).await?;
+        let id = self.make(publication, archive, tags.is_empty() || !runnable).await?;
+        {
+            let _alone = self.lock(grant, name, What::Tags).await;
+            self.take_tags(grant, name, tags, id).await?;
+        }
+        let (staging, project) = (self.staging.clone(), grant.owner.clone());
+        blocking(move || staging.release(&project, &digests)).await?;
+        Ok(children)
+    }
+
+    /// Makes an image in Glance, or leaves nothing there.
+    async fn make(&self, publication: &Publication, archive: Archive, hidden: bool) -> Result<Uuid, ApiError> {
+        let caller = publication.grant.caller();
+        let record = record(publication, &archive, hidden);
+        let id = Uuid::new_v4();
+        let name = record["name"].as_str().unwrap_or_default().to_owned();
+        let entry = Entry::new(id, &publication.grant.owner, name.clone(), &publication.grant.token, &*self.sealer);
+        let journal = self.journal.clone();
+        let open = blocking(move || journal.begin(entry)).await?;
+        let filled = self.fill(&caller, id, record, archive, &publication.stop).await;
+        let settled = match &filled {
+            Ok(()) => self.glance_finish(&caller, id).await,
+            Err(_) => self.glance.delete(&caller, id).await.map(|_| ()),
+        };
+        match settled {
+            Ok(()) => {
+                let closing = move || {
+                    open.close();
+                    Ok(())
+                };
+                // The next start would find nothing to be undone.
+                blocking(closing).await.unwrap_or_else(|error| tracing::debug!("unfinished pushes: {error}"));
+            }
+            Err(error) => tracing::warn!(image = %id, name, %error, "a push is to be cleaned up later"),
+        }
+        if filled.is_ok() {
+            tracing::info!(image = %id, name, project = publication.grant.owner, "an image was pushed");
+        }
+        filled.map(|()| id)
+    }
+
+    /// Returns when the image is complete.
+    async fn fill(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        mut record: Map<String, Value>,
+        archive: Archive,
+        stop: &CancellationToken,
+    ) -> Result<(), ApiError> {
+        let gone = || ApiError::new(Code::Unavailable, "the push was given up");
+        record.insert("id".into(), id.to_string().into());
+        self.glance.create(caller, &record).await.map_err(|error| refused(&error))?;
+        let length = archive.length();
+        let upload = self.glance.upload_sized(caller, id, length, archive.stream());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(gone()),
+            uploaded = upload => uploaded.map_err(|error| refused(&error))?,
+        }
+        let stored = self.glance.image(caller, id).await.map_err(|error| refused(&error))?;
+        if stored.status != "active" || stored.size != Some(length) {
+            tracing::warn!(image = %id, status = stored.status, size = stored.size, length, "an image was not stored as it was sent");
+            return Err(ApiError::new(Code::Unavailable, "the image service did not store the image; try again"));
+        }
+        Ok(())
+    }
+
+    /// Deletes the images that were pushed by their digest only, to become parts of an index: its image has them now. What
+    /// cannot be deleted is in the way of nothing.
+    async fn absorb(&self, grant: &Grant, name: &Name, children: &[Digest]) {
+        if children.is_empty() {
+            return;
+        }
+        self.catalog.changed(grant, name);
+        let records = match self.catalog.of_repository(grant, name).await {
+            Ok(records) => records,
+            Err(error) => return tracing::warn!(%name, "images of an index are left over: {}", error.message),
+        };
+        let names: Vec<String> = children.iter().map(|digest| untagged_name(name, digest)).collect();
+        for (record, _) in records {
+            let is_child = record.name.as_ref().is_some_and(|own| names.contains(own))
+                && super::tags::tags_of(&record, name.repository()).is_empty()
+                && record.owner.as_deref() == Some(grant.owner.as_str())
+                // Those are found by what they refer to.
+                && !record.properties.contains_key(property::SUBJECT);
+            if !is_child {
+                continue;
+            }
+            if let Err(error) = self.glance.delete(&grant.caller(), record.id).await {
+                tracing::warn!(image = %record.id, %name, %error, "an image of an index is left over");
+            }
+        }
+    }
+}
+
+/// The tag of the path, and those of the query.
+fn all_tags(reference: &Reference, more: &[Tag]) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = vec![];
+    let first = match reference {
+        Reference::Tag(tag) => Some(tag),
+        Reference::Digest(_) => None,
+    };
+    for tag in first.into_iter().chain(more) {
+        if !tags.contains(tag) {
+            tags.push(tag.clone());
+        }
+    }
+    tags
+}
+
+fn check_lengths(name: &Name, tags: &[Tag], digest: &Digest) -> Result<(), ApiError> {
+    let names = tags.iter().map(|tag| name.glance_name(tag));
+    // An image that loses its tags gets that name.
+    let too_long = names.chain([untagged_name(name, digest)]).any(|name| name.len() > MAX_NAME);
+    if too_long {
+        let message =
+            format!("the repository's name is too long: with tag, or digest, it has more than {MAX_NAME} characters");
+        return Err(ApiError::new(Code::NameInvalid, message));
+    }
+    Ok(())
+}
+
+/// What Glance is told of the image.
+fn record(publication: &Publication, archive: &Archive, hidden: bool) -> Map<String, Value> {
+    let Publication { name, document, tags, .. } = publication;
+    let glance_name = tags.first().map_or_else(|| untagged_name(name, &document.digest), |tag| name.glance_name(tag));
+    let more: Vec<String> = tags.iter().skip(1).map(|tag| name.glance_name(tag)).collect();
+    let mut record = Map::new();
+    let mut set = |key: &str, value: Value| record.insert(key.to_owned(), value);
+    set("name", glance_name.into());
+    set("tags", more.into());
+    set("container_format", "docker".into());
+    set("disk_format", "raw".into());
+    set("os_hidden", hidden.into());
+    set(property::REPOSITORY, name.repository().into());
+    set(property::DIGEST, document.digest.to_string().into());
+    set(property::MEDIA_TYPE, document.media_type.as_str().into());
+    set(property::PUSH, Uuid::new_v4().to_string().into());
+    if let Some(subject) = &document.subject {
+        set(property::SUBJECT, subject.to_string().into());
+    }
+    let blobs: Map<String, Value> =
+        archive.places().iter().map(|(digest, offset, size)| (digest.to_string(), json!([offset, size]))).collect();
+    let blobs = Value::from(blobs).to_string();
+    let optional = [(property::ARTIFACT_TYPE, document.artifact_type.clone()), (property::BLOBS, Some(blobs))];
+    for (key, value) in optional {
+        if let Some(value) = value.filter(|value| value.len() <= MAX_PROPERTY) {
+            set(key, value.into());
+        }
+    }
+    record
+}

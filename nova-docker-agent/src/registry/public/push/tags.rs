@@ -1,0 +1,148 @@
+//! The tags of images in Glance: an image's name is one, `REPOSITORY:TAG`, and so is each of its Glance tags of that form.
+//!
+//! A tag that moves is first given to the new image and then taken from the old one. In between both have it, and the newer
+//! image counts: whenever this is cut off, the tag stands for one of the two.
+
+use super::super::error::ApiError;
+use super::super::grant::Grant;
+use super::super::name::{DEFAULT_TAG, Name, Reference, Tag, of_glance};
+use super::super::property;
+use super::Push;
+use super::glance::refused;
+use crate::cloud::glance::{ImageMeta, Patch};
+use crate::registry::Digest;
+
+/// The tags that an image has in a repository; its name's first.
+pub fn tags_of(record: &ImageMeta, repository: &str) -> Vec<Tag> {
+    let name = record.name.as_deref().and_then(of_glance);
+    let tags = record.tags.iter().filter(|tag| tag.contains(':')).filter_map(|tag| of_glance(tag));
+    let mut found: Vec<Tag> = vec![];
+    for (of, tag) in name.into_iter().chain(tags) {
+        if of == repository && !found.contains(&tag) {
+            found.push(tag);
+        }
+    }
+    found
+}
+
+/// What Glance calls an image that has no tag.
+pub fn untagged_name(name: &Name, digest: &Digest) -> String {
+    format!("{}@{digest}", name.repository())
+}
+
+impl Push {
+    /// Gives tags to an image that is there already.
+    pub(super) async fn add_tags(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        record: &ImageMeta,
+        tags: &[Tag],
+        runnable: bool,
+    ) -> Result<(), ApiError> {
+        let known = tags_of(record, name.repository());
+        let mut new = tags.iter().filter(|tag| !known.contains(tag));
+        let mut patch = vec![];
+        if known.is_empty()
+            && let Some(first) = new.next()
+        {
+            patch.push(Patch::set("name", name.glance_name(first)));
+            patch.push(Patch::set("os_hidden", !runnable));
+        }
+        let more: Vec<String> = new.map(|tag| name.glance_name(tag)).collect();
+        if !more.is_empty() {
+            patch.push(set_tags(record.tags.iter().cloned().chain(more)));
+        }
+        if patch.is_empty() {
+            return Ok(());
+        }
+        self.glance.update(&grant.caller(), record.id, &patch).await.map_err(|error| refused(&error))?;
+        Ok(())
+    }
+
+    /// Takes tags from every image of the repository but `keep`.
+    pub(super) async fn take_tags(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        tags: &[Tag],
+        keep: uuid::Uuid,
+    ) -> Result<(), ApiError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        self.catalog.changed(grant, name);
+        for (record, _) in self.catalog.of_repository(grant, name).await? {
+            if record.id != keep {
+                self.untag(grant, name, &record, tags).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes tags from one image. One that has lost its last tag stays, without a name that clients could ask for.
+    pub(super) async fn untag(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        record: &ImageMeta,
+        tags: &[Tag],
+    ) -> Result<(), ApiError> {
+        let (lost, left): (Vec<Tag>, Vec<Tag>) =
+            tags_of(record, name.repository()).into_iter().partition(|tag| tags.contains(tag));
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let is_lost =
+            |text: &str| of_glance(text).is_some_and(|(of, tag)| of == name.repository() && lost.contains(&tag));
+        let mut patch = vec![];
+        if record.name.as_deref().is_some_and(is_lost) {
+            match left.first() {
+                Some(tag) => patch.push(Patch::set("name", name.glance_name(tag))),
+                None => patch.extend(self.without_name(grant, name, record).await),
+            }
+        }
+        let kept: Vec<String> =
+            record.tags.iter().filter(|tag| !(tag.contains(':') && is_lost(tag))).cloned().collect();
+        if kept.len() < record.tags.len() {
+            patch.push(set_tags(kept));
+        }
+        match self.glance.update(&grant.caller(), record.id, &patch).await {
+            // Deleted meanwhile.
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(refused(&error)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn without_name(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> [Patch; 2] {
+        let told = record.properties.get(property::DIGEST).and_then(|value| value.as_str()?.parse::<Digest>().ok());
+        let digest = match told {
+            Some(digest) => Some(digest),
+            // It was not pushed, but uploaded to Glance: only its file tells.
+            None => self.opened_digest(grant, name, record).await,
+        };
+        let untagged = match digest {
+            Some(digest) => untagged_name(name, &digest),
+            None => format!("{}@{}", name.repository(), record.id),
+        };
+        [Patch::set("name", untagged), Patch::set("os_hidden", true)]
+    }
+
+    /// The digest of an image that can be opened: it is the only one in the repository of its id.
+    async fn opened_digest(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> Option<Digest> {
+        let alone: Name = format!("{}/{}", name.project(), record.id).parse().ok()?;
+        let latest = Reference::Tag(DEFAULT_TAG.parse().ok()?);
+        match self.catalog.find(grant, &alone, &latest).await {
+            Ok(content) => content.filter(|content| content.record.id == record.id).map(|content| content.root),
+            Err(error) => {
+                tracing::debug!(image = %record.id, "its digest is not known: {}", error.message);
+                None
+            }
+        }
+    }
+}
+
+fn set_tags(tags: impl IntoIterator<Item = String>) -> Patch {
+    Patch::Replace { path: "/tags".into(), value: tags.into_iter().collect::<Vec<_>>().into() }
+}

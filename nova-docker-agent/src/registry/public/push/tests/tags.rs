@@ -1,0 +1,127 @@
+//! Tags that are added and that move.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::super::Push;
+use super::super::testing::{Asked, Cloud, config, content, open_on, put, upload_image};
+use crate::registry::{Digest, testing};
+
+const WEB: &str = "demo/web";
+
+async fn open(directory: &tempfile::TempDir) -> (Arc<Cloud>, Arc<Push>) {
+    let cloud = Cloud::start().await;
+    let push = open_on(config(directory.path()), &cloud).await;
+    (cloud, push)
+}
+
+fn named(name: &str, tags: &[&str], hidden: bool) -> (String, Vec<String>, bool) {
+    (name.to_owned(), tags.iter().map(|tag| (*tag).to_owned()).collect(), hidden)
+}
+
+#[tokio::test]
+async fn another_tag_of_the_same_manifest_is_a_tag_in_glance_and_no_second_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    for tag in ["v1", "v1", "latest"] {
+        assert_eq!(put(&push, WEB, tag, &manifest).await.status, 201);
+    }
+    assert_eq!(cloud.names(), [named("web:v1", &["web:latest"], false)]);
+    assert_eq!(cloud.asked().iter().filter(|(asked, _)| *asked == Asked::Create).count(), 1);
+}
+
+#[tokio::test]
+async fn a_tag_moves_to_the_new_image_and_the_old_one_stays_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let old = upload_image(&push, WEB, 1).await;
+    let new = upload_image(&push, WEB, 5).await;
+    assert_eq!(put(&push, WEB, "v1", &old).await.status, 201);
+    assert_eq!(put(&push, WEB, "v1", &new).await.status, 201);
+    let untagged = format!("web@{}", Digest::of(&old));
+    assert_eq!(cloud.names(), [named(&untagged, &[], true), named("web:v1", &[], false)]);
+}
+
+#[tokio::test]
+async fn an_old_image_loses_its_tag_only_when_the_new_one_is_complete() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let old = upload_image(&push, WEB, 1).await;
+    let new = upload_image(&push, WEB, 5).await;
+    assert_eq!(put(&push, WEB, "v1", &old).await.status, 201);
+    cloud.refuse(Asked::Upload, 500, "the store is full");
+    assert_eq!(put(&push, WEB, "v1", &new).await.status, 503);
+    assert_eq!(cloud.names(), [named("web:v1", &[], false)]);
+    cloud.refuse_nothing();
+    cloud.refuse(Asked::Update, 500, "the database is away");
+    assert_eq!(put(&push, WEB, "v1", &new).await.status, 503);
+    // Both have it now; the newer one counts, and the next push puts that right.
+    assert_eq!(cloud.names(), [named("web:v1", &[], false), named("web:v1", &[], false)]);
+    cloud.refuse_nothing();
+    assert_eq!(put(&push, WEB, "v1", &new).await.status, 201);
+    assert_eq!(cloud.names()[0], named(&format!("web@{}", Digest::of(&old)), &[], true));
+}
+
+#[tokio::test]
+async fn an_image_with_several_tags_loses_the_one_that_moves() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let old = upload_image(&push, WEB, 1).await;
+    let new = upload_image(&push, WEB, 5).await;
+    for tag in ["v1", "v2", "v3"] {
+        assert_eq!(put(&push, WEB, tag, &old).await.status, 201);
+    }
+    assert_eq!(put(&push, WEB, "v1", &new).await.status, 201);
+    assert_eq!(cloud.names(), [named("web:v2", &["web:v2", "web:v3"], false), named("web:v1", &[], false)]);
+    assert_eq!(put(&push, WEB, "v2", &new).await.status, 201);
+    assert_eq!(cloud.names(), [named("web:v3", &["web:v3"], false), named("web:v1", &["web:v2"], false)]);
+}
+
+#[tokio::test]
+async fn a_tag_can_move_back_to_an_image_that_has_lost_its_tags() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let old = upload_image(&push, WEB, 1).await;
+    let new = upload_image(&push, WEB, 5).await;
+    for manifest in [&old, &new, &old] {
+        assert_eq!(put(&push, WEB, "v1", manifest).await.status, 201);
+    }
+    let untagged = format!("web@{}", Digest::of(&new));
+    assert_eq!(cloud.names(), [named("web:v1", &[], false), named(&untagged, &[], true)]);
+}
+
+#[tokio::test]
+async fn tags_of_other_repositories_and_words_of_users_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let more = json!({"tags": ["production", "other:v1", "web:v1", "web:v2"]});
+    cloud.put("my image", "active", testing::oci(&[content(9, 100)]), more);
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    assert_eq!(cloud.names()[0], named("my image", &["production", "other:v1", "web:v2"], false));
+}
+
+#[tokio::test]
+async fn an_image_that_was_uploaded_to_glance_gives_its_tag_up_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let layers = [content(9, 100)];
+    cloud.put("web", "active", testing::oci(&layers), json!({}));
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "latest", &manifest).await.status, 201);
+    let config = serde_json::to_vec(&testing::config(&layers)).unwrap();
+    let digest = Digest::of(&testing::oci_manifest(&config, &layers, crate::registry::manifest::OCI_LAYER));
+    assert_eq!(cloud.names()[0], named(&format!("web@{digest}"), &[], true));
+}
+
+#[tokio::test]
+async fn images_of_other_projects_keep_their_tags() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    cloud.put("web:v1", "active", testing::oci(&[content(9, 100)]), json!({"owner": "0ther", "visibility": "public"}));
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    assert_eq!(cloud.names(), [named("web:v1", &[], false), named("web:v1", &[], false)]);
+}

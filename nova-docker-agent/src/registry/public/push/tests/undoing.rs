@@ -1,0 +1,207 @@
+//! Pushes that fail, are given up, or are cut off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::super::super::property;
+use super::super::Push;
+use super::super::journal::{Entry, Journal};
+use super::super::testing::{
+    Asked, Backwards, Cloud, DEMO, alice, bearer_of, config, content, files, name, open_on, put, put_as, reference_of,
+    staged, upload_image,
+};
+use crate::registry::Digest;
+
+const WEB: &str = "demo/web";
+
+async fn open(directory: &tempfile::TempDir) -> (Arc<Cloud>, Arc<Push>) {
+    let cloud = Cloud::start().await;
+    let push = open_on(config(directory.path()), &cloud).await;
+    (cloud, push)
+}
+
+/// Files of the journal.
+fn unfinished(directory: &tempfile::TempDir) -> usize {
+    files(&directory.path().join("push/unfinished")).len()
+}
+
+/// As a process that was killed leaves it: an image in the making, pushed by `user`.
+fn cut_off(directory: &tempfile::TempDir, cloud: &Cloud, user: &str, status: &str) -> Uuid {
+    let id = cloud.put("web:v1", status, Bytes::new(), json!({property::PUSH: "x"}));
+    let journal = Journal::open(directory.path().join("push/unfinished")).unwrap();
+    let entry = Entry::new(id, DEMO, "web:v1".into(), &format!("token-of-{user}").into(), &Backwards);
+    drop(journal.begin(entry).unwrap());
+    id
+}
+
+#[tokio::test]
+async fn what_glance_refuses_is_told_in_its_words_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    for (asked, status, expected) in [
+        (Asked::Create, 403, (403, "DENIED")),
+        (Asked::Create, 413, (403, "DENIED")),
+        (Asked::Create, 400, (400, "MANIFEST_INVALID")),
+        (Asked::Create, 401, (401, "UNAUTHORIZED")),
+        (Asked::Upload, 413, (403, "DENIED")),
+        (Asked::Upload, 500, (503, "UNAVAILABLE")),
+        (Asked::Upload, 503, (503, "UNAVAILABLE")),
+        (Asked::Show, 500, (503, "UNAVAILABLE")),
+    ] {
+        cloud.refuse(asked, status, "Quota exceeded: 5 of 4 images");
+        let answer = put(&push, WEB, "v1", &manifest).await;
+        assert_eq!(answer.error(), (expected.0, expected.1.to_owned()), "{asked:?} {status}");
+        if matches!(expected.0, 400 | 403) {
+            assert!(answer.message().contains("5 of 4 images"), "{}", answer.message());
+        }
+        assert_eq!((cloud.images(), unfinished(&directory)), (vec![], 0), "{asked:?} {status}");
+        cloud.refuse_nothing();
+    }
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_glance_that_is_away_is_worth_another_try() {
+    let directory = tempfile::tempdir().unwrap();
+    let push = super::super::testing::open(directory.path()).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    let answer = put(&push, WEB, "v1", &manifest).await;
+    assert_eq!((answer.error(), answer.header("retry-after")), ((503, "UNAVAILABLE".into()), "5"));
+    assert!(staged(&push, &alice(), WEB, &Digest::of(&content(1, 3000))).await.is_some());
+    // Nobody knows what came of the creation.
+    assert_eq!(unfinished(&directory), 1);
+}
+
+#[tokio::test]
+async fn an_image_that_was_not_stored_whole_is_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    cloud.lose(1);
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.error(), (503, "UNAVAILABLE".into()));
+    assert_eq!((cloud.images(), unfinished(&directory)), (vec![], 0));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing_in_glance_and_its_blobs_for_the_next_try() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    cloud.take(Duration::from_secs(600));
+    let (bearer, to, reference, none) = (alice(), name(WEB), reference_of("v1"), HeaderMap::new());
+    let pushing = push.put_manifest(&bearer, &to, &reference, "", &none, manifest.clone().into());
+    tokio::select! {
+        _ = pushing => panic!("it cannot be complete"),
+        () = cloud.was_asked(Asked::Upload, 1) => {}
+    }
+    cloud.was_asked(Asked::Delete, 1).await;
+    assert_eq!(cloud.images(), vec![]);
+    cloud.take(Duration::ZERO);
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    assert_eq!((cloud.images().len(), unfinished(&directory)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_shutdown_gives_pushes_up_and_waits_until_nothing_is_left_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    cloud.take(Duration::from_secs(600));
+    let pushing = tokio::spawn({
+        let push = push.clone();
+        async move { put(&push, WEB, "v1", &manifest).await }
+    });
+    cloud.was_asked(Asked::Upload, 1).await;
+    push.shutdown().await;
+    assert_eq!((cloud.images(), unfinished(&directory)), (vec![], 0));
+    assert_eq!(pushing.await.unwrap().error(), (503, "UNAVAILABLE".into()));
+}
+
+#[tokio::test]
+async fn a_push_that_was_cut_off_is_undone_by_the_next_start_with_its_users_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    cut_off(&directory, &cloud, "a11ce", "saving");
+    let push = open_on(config(directory.path()), &cloud).await;
+    push.shutdown().await;
+    assert_eq!((cloud.images(), unfinished(&directory)), (vec![], 0));
+    assert_eq!(cloud.last_token().as_deref(), Some("token-of-a11ce"));
+}
+
+#[tokio::test]
+async fn an_image_that_was_complete_when_its_push_was_cut_off_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    cut_off(&directory, &cloud, "a11ce", "active");
+    let push = open_on(config(directory.path()), &cloud).await;
+    push.shutdown().await;
+    let images = cloud.images();
+    assert_eq!((images.len(), images[0].get(property::PUSH), unfinished(&directory)), (1, None, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_at_once_is_undone_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    cloud.lose(1);
+    cloud.refuse(Asked::Delete, 503, "away");
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 503);
+    assert_eq!((cloud.images().len(), unfinished(&directory)), (1, 1));
+    cloud.refuse_nothing();
+    cloud.lose(0);
+    // It is `active` for Glance, and so it is taken for complete: what is in it is verified by whoever reads it.
+    push.expire().await.unwrap();
+    assert_eq!(unfinished(&directory), 0);
+}
+
+#[tokio::test]
+async fn what_an_expired_token_left_is_undone_with_the_next_push_to_the_project() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    let left = cut_off(&directory, &cloud, "b0b", "queued");
+    cloud.refuse(Asked::Show, 401, "expired");
+    let push = open_on(config(directory.path()), &cloud).await;
+    cloud.was_asked(Asked::Show, 1).await;
+    let elsewhere = bearer_of("car0l", "0ther", &["other/web"]);
+    assert_eq!(put_as(&push, &elsewhere, "other/web", "v1", b"{}").await.status, 400);
+    cloud.refuse_nothing();
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    assert!(cloud.asked().contains(&(Asked::Delete, left)));
+    assert_eq!((cloud.images().len(), unfinished(&directory)), (1, 0));
+}
+
+#[tokio::test]
+async fn tokens_are_not_on_the_disk_for_everybody_to_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    cut_off(&directory, &cloud, "a11ce", "queued");
+    let files = files(&directory.path().join("push/unfinished"));
+    assert_eq!(files.len(), 1);
+    let written = std::fs::read_to_string(&files[0]).unwrap();
+    assert!(!written.contains("token-of") && !written.contains("dG9rZW4t"), "{written}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&files[0]).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0);
+}
+
+#[tokio::test]
+async fn what_another_process_is_making_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    let id = cloud.put("web:v1", "saving", Bytes::new(), json!({}));
+    let journal = Journal::open(directory.path().join("push/unfinished")).unwrap();
+    let entry = Entry::new(id, DEMO, "web:v1".into(), &"token".into(), &Backwards);
+    let at_work = journal.begin(entry).unwrap();
+    let push = open_on(config(directory.path()), &cloud).await;
+    push.shutdown().await;
+    assert_eq!(cloud.asked(), []);
+    at_work.close();
+    assert_eq!(unfinished(&directory), 0);
+}
