@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use nova_docker_agent::config::{self, Config, ConfigError, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing};
+use nova_docker_agent::config::registry as registry_config;
+use nova_docker_agent::config::{self, Config, ConfigError, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing, LogConfig};
+use nova_docker_agent::registry::public as registry;
 use nova_docker_agent::{compute, grpc, telemetry};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// `EX_USAGE` of sysexits.h: the configuration is wrong, and starting again will not help.
@@ -34,10 +37,38 @@ Examples:
   Only the container driver, for the stock nova-compute on this host (see python-shim/README.md):
     nova-docker-agent serve-driver --config-file /etc/nova/nova.conf
 
+  The registry of a cloud, for docker login, push and pull (see `nova-docker-agent registry --help`):
+    nova-docker-agent registry --config-file /etc/nova-docker-agent/registry.conf
+
   The same with more to read, as JSON lines, without touching a file:
     OS_DEFAULT__DEBUG=true OS_DEFAULT__USE_JSON=true nova-docker-agent run
 
 Exit status: 0 after a clean stop, 64 when the configuration is wrong (every mistake is listed), 1 for anything else.";
+
+const REGISTRY_EXAMPLES: &str = "\
+The least configuration, for a trial on one host:
+  [registry]
+  listen = 127.0.0.1:5000
+  state_directory = /var/lib/nova-docker-registry
+  [keystone]
+  auth_url = http://controller:5000/v3
+  [glance]
+  endpoint_override = http://controller:9292
+
+For a cloud, add a certificate and the name that it is for:
+  [registry]
+  listen = 0.0.0.0:443
+  public_url = https://registry.example.org
+  tls_cert_file = /etc/nova-docker-agent/registry.crt
+  tls_key_file = /etc/nova-docker-agent/registry.key
+
+Check it, then run it:
+  nova-docker-agent registry --config-file registry.conf --check
+  nova-docker-agent registry --config-file registry.conf
+
+Use it as a user of the project demo:
+  docker login 127.0.0.1:5000
+  docker pull 127.0.0.1:5000/demo/web:v1";
 
 #[derive(Subcommand)]
 enum Command {
@@ -53,6 +84,23 @@ enum Command {
     ServeDriver {
         #[command(flatten)]
         sources: Sources,
+    },
+    /// Serve the images of Glance as an OCI registry to the cloud's users, until SIGTERM or SIGINT.
+    ///
+    /// Users log in with `docker login` by their Keystone user (USER or DOMAIN/USER) and password, or by the id and secret of an
+    /// application credential, and pull and push PROJECT/REPOSITORY:TAG. It needs no host with Nova, Docker or RabbitMQ.
+    #[command(after_help = REGISTRY_EXAMPLES)]
+    Registry {
+        /// Its configuration; may be given several times, later values win [default:
+        /// /etc/nova-docker-agent/registry.conf].
+        #[arg(long, value_name = "FILE")]
+        config_file: Vec<PathBuf>,
+        /// A directory whose *.conf files are read after all files; may be given several times.
+        #[arg(long, value_name = "DIRECTORY")]
+        config_dir: Vec<PathBuf>,
+        /// Check the configuration, print every option with its value and where that comes from, and leave.
+        #[arg(long)]
+        check: bool,
     },
     /// Check the configuration and print every option with its value and where that comes from (secrets are hidden).
     Config {
@@ -98,24 +146,52 @@ fn main() -> ExitCode {
         Command::Run { sources, print_config } => (sources, print_config, Some(Door::ComputeService)),
         Command::ServeDriver { sources } => (sources, false, Some(Door::ContainerDriver)),
         Command::Config { sources } => (sources, true, None),
+        Command::Registry { config_file, config_dir, check } => return serve_registry(config_file, config_dir, check),
     };
     let (config, listing) = match sources.load() {
         Ok(loaded) => loaded,
         Err(errors) => return bad_configuration(&errors),
     };
-    if print {
-        // Whoever reads only the beginning (head, a pager) closes the pipe: no reason to complain.
-        let printed = write!(std::io::stdout(), "{listing}");
-        if printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe) {
-            return ExitCode::FAILURE;
-        }
+    if print && !show(&listing) {
+        return ExitCode::FAILURE;
     }
     let Some(door) = door else { return ExitCode::SUCCESS };
-    if let Err(error) = telemetry::init(&config.log) {
+    let log = config.log.clone();
+    start(&log, || run(door, config))
+}
+
+fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: bool) -> ExitCode {
+    if files.is_empty() && directories.is_empty() {
+        files.push(registry_config::DEFAULT_FILE.into());
+    }
+    let (config, listing) = match registry_config::load(&files, &directories) {
+        Ok(loaded) => loaded,
+        Err(errors) => return bad_configuration(&errors),
+    };
+    if check {
+        return if show(&listing) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let log = config.log.clone();
+    start(&log, || {
+        runtime("registry")?.block_on(async {
+            let shutdown = shutdown_requested()?;
+            Ok(registry::run(config, shutdown).await?)
+        })
+    })
+}
+
+/// Whoever reads only the beginning (head, a pager) closes the pipe: no reason to complain.
+fn show(listing: &Listing) -> bool {
+    let printed = write!(std::io::stdout(), "{listing}");
+    !printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe)
+}
+
+fn start(log: &LogConfig, run: impl FnOnce() -> Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    if let Err(error) = telemetry::init(log) {
         eprintln!("nova-docker-agent: cannot set logging up: {error}");
         return ExitCode::FAILURE;
     }
-    match run(door, config) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -133,8 +209,7 @@ fn bad_configuration(errors: &[ConfigError]) -> ExitCode {
 }
 
 fn run(door: Door, config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("agent").build()?;
-    runtime.block_on(async {
+    runtime("agent")?.block_on(async {
         let shutdown = shutdown_requested()?;
         match door {
             Door::ComputeService => compute::run(config, shutdown).await?,
@@ -142,6 +217,10 @@ fn run(door: Door, config: Config) -> Result<(), Box<dyn std::error::Error>> {
         }
         Ok(())
     })
+}
+
+fn runtime(name: &str) -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).build()
 }
 
 /// Ends with the first SIGTERM or SIGINT. The second one ends the process: whoever sends it does not want to wait.

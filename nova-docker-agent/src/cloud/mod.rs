@@ -14,12 +14,13 @@ mod catalog;
 mod client;
 mod error;
 pub mod glance;
+mod keystone;
 pub mod neutron;
 pub mod placement;
 mod retry;
 mod session;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tls;
 
 pub use auth::{AuthConfig, Credentials, Named, Scope};
@@ -27,6 +28,7 @@ pub use caller::{Caller, Identity};
 pub use client::{EndpointConfig, ServiceConfig};
 pub use error::Error;
 pub use glance::Glance;
+pub use keystone::{Keystone, KeystoneConfig, Project, UserLogin};
 pub use neutron::Neutron;
 pub use placement::Placement;
 pub use session::Session;

@@ -136,7 +136,7 @@ impl Session {
     }
 
     async fn authenticate(&self) -> Result<Login, Error> {
-        let body = json!({ "auth": auth_body(&self.inner.auth) });
+        let body = json!({ "auth": auth_body(&self.inner.auth.credentials, &self.inner.auth.scope) });
         let asked = Asked { service: SERVICE, method: "POST".into(), path: self.inner.tokens_url.path().into() };
         let mut retry = Retry::new(3, 3);
         loop {
@@ -164,7 +164,7 @@ impl Session {
     }
 }
 
-fn tokens_url(auth_url: &Url) -> Url {
+pub(super) fn tokens_url(auth_url: &Url) -> Url {
     let mut url = auth_url.clone();
     let base = url.path().trim_end_matches('/');
     let base = base.strip_suffix("/v3").or_else(|| base.strip_suffix("/v2.0")).unwrap_or(base);
@@ -190,8 +190,8 @@ fn with_domain(name: &Named, domain: Option<&Named>) -> Value {
 }
 
 /// Identity API v3, "Password authentication" and "Authenticating with an application credential".
-fn auth_body(auth: &AuthConfig) -> Value {
-    let identity = match &auth.credentials {
+pub(super) fn auth_body(credentials: &Credentials, scope: &Scope) -> Value {
+    let identity = match credentials {
         Credentials::Password { user, user_domain, password } => {
             let mut user = with_domain(user, user_domain.as_ref());
             user["password"] = json!(password.expose_secret());
@@ -207,7 +207,7 @@ fn auth_body(auth: &AuthConfig) -> Value {
         }
     };
     let mut body = json!({ "identity": identity });
-    match &auth.scope {
+    match scope {
         Scope::Unscoped => {}
         Scope::Project { project, domain } => {
             body["scope"] = json!({ "project": with_domain(project, domain.as_ref()) })

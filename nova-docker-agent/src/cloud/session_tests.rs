@@ -132,7 +132,7 @@ fn an_application_credential_by_id_needs_no_user_and_no_scope() {
         "methods": ["application_credential"],
         "application_credential": { "id": "abc", "secret": "s3cret" }
     }});
-    assert_eq!(auth_body(&auth), expected);
+    assert_eq!(auth_body(&auth.credentials, &auth.scope), expected);
     assert!(!format!("{auth:?}").contains("s3cret"));
 }
 

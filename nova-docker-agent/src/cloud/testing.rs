@@ -14,16 +14,16 @@ use super::client::{EndpointConfig, ServiceConfig};
 use super::tls::TlsConfig;
 use super::{Caller, Session};
 
-pub(super) const REQUEST_ID: &str = "req-00000000-0000-0000-0000-000000000001";
+pub(crate) const REQUEST_ID: &str = "req-00000000-0000-0000-0000-000000000001";
 
 /// A server whose keystone gives the tokens `token-1`, `token-2`, ...
-pub(super) async fn control_plane() -> MockServer {
+pub(crate) async fn control_plane() -> MockServer {
     let server = MockServer::start().await;
     mount_keystone(&server, 3600).await;
     server
 }
 
-pub(super) async fn mount_keystone(server: &MockServer, lifetime_seconds: i64) {
+pub(crate) async fn mount_keystone(server: &MockServer, lifetime_seconds: i64) {
     let url = server.uri();
     let logins = std::sync::atomic::AtomicU32::new(0);
     let answer = move |_: &Request| {
@@ -51,7 +51,7 @@ fn token_body(url: &str, lifetime_seconds: i64) -> Value {
     }})
 }
 
-pub(super) fn password_auth(server: &MockServer) -> AuthConfig {
+pub(crate) fn password_auth(server: &MockServer) -> AuthConfig {
     AuthConfig {
         auth_url: Url::parse(&server.uri()).unwrap(),
         credentials: Credentials::Password {
@@ -65,11 +65,11 @@ pub(super) fn password_auth(server: &MockServer) -> AuthConfig {
     }
 }
 
-pub(super) fn session(server: &MockServer) -> Session {
+pub(crate) fn session(server: &MockServer) -> Session {
     Session::new(password_auth(server)).unwrap()
 }
 
-pub(super) fn service(service_type: &str) -> ServiceConfig {
+pub(crate) fn service(service_type: &str) -> ServiceConfig {
     ServiceConfig {
         auth: None,
         endpoint: EndpointConfig {
@@ -86,16 +86,16 @@ pub(super) fn service(service_type: &str) -> ServiceConfig {
     }
 }
 
-pub(super) fn agent() -> Caller {
+pub(crate) fn agent() -> Caller {
     Caller::service(REQUEST_ID)
 }
 
-pub(super) fn user() -> Caller {
+pub(crate) fn user() -> Caller {
     Caller::user(SecretString::from("user-token"), REQUEST_ID)
 }
 
 /// Requests other than logins, in order, as `METHOD path?query`.
-pub(super) async fn asked(server: &MockServer) -> Vec<String> {
+pub(crate) async fn asked(server: &MockServer) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
     let line = |request: &Request| match request.url.query() {
         Some(query) => format!("{} {}?{query}", request.method, request.url.path()),
@@ -104,7 +104,7 @@ pub(super) async fn asked(server: &MockServer) -> Vec<String> {
     requests.iter().filter(|request| request.url.path() != "/v3/auth/tokens").map(line).collect()
 }
 
-pub(super) async fn requests(server: &MockServer, wanted: &str) -> Vec<Request> {
+pub(crate) async fn requests(server: &MockServer, wanted: &str) -> Vec<Request> {
     let (wanted_method, wanted_path) = wanted.split_once(' ').unwrap();
     let requests = server.received_requests().await.unwrap();
     requests
@@ -113,20 +113,20 @@ pub(super) async fn requests(server: &MockServer, wanted: &str) -> Vec<Request> 
         .collect()
 }
 
-pub(super) fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-pub(super) async fn mount(server: &MockServer, verb: &str, at: &str, status: u16, body: Value) {
+pub(crate) async fn mount(server: &MockServer, verb: &str, at: &str, status: u16, body: Value) {
     let response = ResponseTemplate::new(status).set_body_json(body);
     Mock::given(method(verb)).and(path(at)).respond_with(response).mount(server).await;
 }
 
 /// Answers in turn; the last one for ever.
-pub(super) struct InTurn(Vec<ResponseTemplate>, std::sync::atomic::AtomicUsize);
+pub(crate) struct InTurn(Vec<ResponseTemplate>, std::sync::atomic::AtomicUsize);
 
 impl InTurn {
-    pub(super) fn new(answers: Vec<ResponseTemplate>) -> Self {
+    pub(crate) fn new(answers: Vec<ResponseTemplate>) -> Self {
         Self(answers, std::sync::atomic::AtomicUsize::new(0))
     }
 }
@@ -140,22 +140,22 @@ impl Respond for InTurn {
 
 /// A call of stock nova-compute, with its answer.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Recorded {
-    pub(super) method: String,
+pub(crate) struct Recorded {
+    pub(crate) method: String,
     /// With query.
-    pub(super) path: String,
+    pub(crate) path: String,
     #[serde(default)]
-    pub(super) headers: std::collections::BTreeMap<String, String>,
-    pub(super) request: Value,
-    pub(super) status: u16,
-    pub(super) response: Value,
+    pub(crate) headers: std::collections::BTreeMap<String, String>,
+    pub(crate) request: Value,
+    pub(crate) status: u16,
+    pub(crate) response: Value,
 }
 
-pub(super) fn recorded(lines: &str) -> Vec<Recorded> {
+pub(crate) fn recorded(lines: &str) -> Vec<Recorded> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The first recorded call of a method whose path starts so.
-pub(super) fn find<'a>(calls: &'a [Recorded], method: &str, start: &str) -> &'a Recorded {
+pub(crate) fn find<'a>(calls: &'a [Recorded], method: &str, start: &str) -> &'a Recorded {
     calls.iter().find(|call| call.method == method && call.path.starts_with(start)).unwrap()
 }

@@ -214,7 +214,7 @@ fn period(seconds: i64) -> Option<Duration> {
 }
 
 /// In a section that is ours alone, an option that nobody reads is a mistake.
-fn unknown_options(reader: &mut Reader, section: &str) {
+pub(super) fn unknown_options(reader: &mut Reader, section: &str) {
     let known: Vec<&str> =
         reader.resolved.iter().filter(|option| option.spec.section == section).map(|option| option.spec.name).collect();
     let unknown = reader.settings.section(section).filter(|(option, _)| !known.contains(&option.as_str()));

@@ -141,7 +141,7 @@ impl Reader<'_> {
         interfaces.iter().map(|interface| interface.trim_end_matches("URL").to_owned()).collect()
     }
 
-    fn tls(&self, section: &str) -> TlsConfig {
+    pub(super) fn tls(&self, section: &str) -> TlsConfig {
         TlsConfig {
             cafile: self.path(section, "cafile"),
             certfile: self.path(section, "certfile"),
@@ -150,7 +150,7 @@ impl Reader<'_> {
         }
     }
 
-    fn timeout(&self, section: &str) -> Option<Duration> {
+    pub(super) fn timeout(&self, section: &str) -> Option<Duration> {
         self.parsed(section, "timeout").map(Duration::from_secs_f64)
     }
 

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     /// http or https.
     HttpUrl,
     Ip,
+    /// IP address and port.
+    Address,
     /// Address and port, of a loopback interface.
     Loopback,
     /// A number with `k`, `m` or `g`, as dockerd takes it.
@@ -69,6 +71,10 @@ impl Kind {
                 _ => Err("a URL that begins with http:// or https://".into()),
             },
             Self::Ip => text.parse::<IpAddr>().map(drop).map_err(|_| "an IP address".into()),
+            Self::Address => match text.parse::<SocketAddr>() {
+                Ok(_) => Ok(()),
+                Err(_) => Err("an IP address with a port, such as 0.0.0.0:443 or [::]:443".into()),
+            },
             Self::Loopback => match text.parse::<SocketAddr>() {
                 Ok(address) if address.ip().is_loopback() => Ok(()),
                 _ => Err("a loopback address with a port, such as 127.0.0.1:5999 (port 0 takes a free one)".into()),

@@ -44,7 +44,7 @@ impl Listing {
 fn section_order(section: &str) -> (u8, String) {
     let rank = match section {
         "DEFAULT" => 0,
-        "docker" => 1,
+        "docker" | "registry" => 1,
         _ => 2,
     };
     (rank, section.to_owned())

@@ -6,7 +6,7 @@
 //! is shared with other services), except in `[docker]`, where they are mistakes.
 //!
 //! `table` and `identity` list the options; `settings` brings the raw values together, `reader` checks them, `build` puts the
-//! [`Config`] together.
+//! [`Config`] together. `registry` does the same for the registry's own file.
 
 mod build;
 mod error;
@@ -15,6 +15,7 @@ mod ini;
 mod kind;
 mod listing;
 mod reader;
+pub mod registry;
 mod settings;
 mod spelling;
 mod table;

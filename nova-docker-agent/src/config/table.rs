@@ -23,7 +23,7 @@ impl Spec {
         Self { section, name, aliases: &[], kind, default: None, required: false, secret: false, help }
     }
 
-    fn or(mut self, default: impl Into<String>) -> Self {
+    pub(super) fn or(mut self, default: impl Into<String>) -> Self {
         self.default = Some(default.into());
         self
     }
@@ -33,7 +33,7 @@ impl Spec {
         self
     }
 
-    fn required(mut self) -> Self {
+    pub(super) fn required(mut self) -> Self {
         self.required = true;
         self
     }

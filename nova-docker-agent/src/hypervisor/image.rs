@@ -1,51 +1,20 @@
 //! Getting images onto the host.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use futures::{StreamExt as _, future::BoxFuture};
 use tokio::sync::RwLockReadGuard;
 use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::{Error, Hypervisor};
 use crate::{
-    cloud::{self, Caller, Glance},
+    cloud::Caller,
     driver,
-    registry::{ImageDescriptor, Lease, Source, SourceBody, SourceError},
+    registry::{GlanceSource, ImageDescriptor, Lease},
 };
 
 /// How often Docker is asked for an image in which the registry found nothing wrong.
 const PULLS: usize = 2;
-
-/// An image of Glance, read with one caller's rights.
-struct GlanceSource {
-    glance: Glance,
-    caller: Caller,
-    image: Uuid,
-}
-
-impl Source for GlanceSource {
-    fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>> {
-        Box::pin(async move {
-            let ranged = range.is_some();
-            let body =
-                self.glance.read(&self.caller, self.image, range).await.map_err(|error| source_error(error, ranged))?;
-            let stream = body.stream.map(|chunk| chunk.map_err(|error| source_error(error, false))).boxed();
-            Ok(SourceBody { ranged: body.ranged, stream })
-        })
-    }
-}
-
-fn source_error(error: cloud::Error, ranged: bool) -> SourceError {
-    let text = error.to_string();
-    match error.status() {
-        // Stores without random access answer so, whatever the range.
-        Some(400) if ranged => SourceError::RangeUnsupported,
-        Some(404) => SourceError::NotFound(text),
-        Some(401 | 403) => SourceError::Forbidden(text),
-        _ => SourceError::Unavailable(text),
-    }
-}
 
 /// Keeps images that no container uses yet from being pruned.
 pub struct ImagesInUse<'a> {
@@ -63,7 +32,7 @@ impl Hypervisor {
     /// # Errors
     /// The image cannot be used or read, or Docker is down.
     pub async fn pull(&self, caller: Caller, image: &ImageDescriptor) -> Result<Lease, Error> {
-        let source = GlanceSource { glance: self.glance.clone(), caller, image: image.id };
+        let source = GlanceSource::new(self.glance.clone(), caller, image.id);
         let lease = self.registry.open(image, Arc::new(source)).await?;
         self.pull_leased(&lease).await?;
         info!(image = %image.id, digest = lease.manifest_digest, "the image is on the host");
@@ -134,21 +103,5 @@ mod tests {
     fn an_image_that_is_not_active_is_named_with_its_status() {
         assert!(check_status(Uuid::nil(), "active").is_ok());
         assert!(check_status(Uuid::nil(), "deactivated").unwrap_err().to_string().contains("is deactivated"));
-    }
-
-    #[test]
-    fn a_refused_range_is_told_apart_from_a_bad_request() {
-        let refused = |status| cloud::Error::Refused {
-            service: "glance",
-            method: "GET".to_owned(),
-            path: "/v2/images/x/file".to_owned(),
-            status,
-            code: None,
-            message: "no".to_owned(),
-            request_id: None,
-        };
-        assert!(matches!(source_error(refused(400), true), SourceError::RangeUnsupported));
-        assert!(matches!(source_error(refused(400), false), SourceError::Unavailable(_)));
-        assert!(matches!(source_error(refused(404), true), SourceError::NotFound(_)));
     }
 }

@@ -5,7 +5,8 @@
 //! proved to have its digest, so that a bad layer never looks complete; and bytes that are not yet proven go to clients of
 //! the same image only, so that one tenant's bad image costs no other tenant's launch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backon::{BackoffBuilder, ExponentialBackoff};
@@ -17,12 +18,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::archive::reader;
-use super::cache::{Blob, Cache};
+use super::cache::{Blob, Cache, Pins};
 use super::counters::{Tally, count};
 use super::digest::Digest;
 use super::error::{Error, Problem};
-use super::image::Layer;
-use super::lease::OpenImage;
 use super::source::{Source, SourceError};
 use super::spool::{self, Writer};
 
@@ -30,12 +29,49 @@ use super::spool::{self, Writer};
 const MAX_READS: usize = 16;
 /// How much of the end of a layer is held back until its digest is known.
 const HELD_BACK: u64 = 4096;
+/// Blobs whose circle is remembered; of more, some are read again.
+const MAX_PROVEN: usize = 65_536;
+
+/// A blob in the stored file of one image, which the credentials of one caller can read.
+#[derive(Clone)]
+pub struct Stored {
+    pub image: Uuid,
+    /// Tells the credentials for one image apart.
+    pub lease: u64,
+    /// The image in messages.
+    pub label: String,
+    pub source: Arc<dyn Source>,
+    /// The bytes of the file that are the blob.
+    pub range: Range<u64>,
+    pub sharing: Sharing,
+}
+
+/// With whom a blob that was read is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// With every image that names its digest; the read is given up when nothing pins the blob.
+    Host,
+    /// With images of the same circle (a project): naming a digest is no proof of having its content, so that what the cache
+    /// has is given only where an image of the circle was seen to hold it. The read is finished whoever goes away.
+    Circle(String),
+}
+
+impl Stored {
+    fn size(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
+/// What is read once for all who wait for it.
+type Key = (Digest, Sharing);
 
 /// Begins, shares and remembers reads.
 pub struct Fetcher {
     pub cache: Arc<Cache>,
     pub tally: Tally,
-    running: Mutex<HashMap<Digest, Arc<Fetch>>>,
+    running: Mutex<HashMap<Key, Arc<Fetch>>>,
+    /// Blobs that were read from an image of the circle and had their digest.
+    proven: Mutex<HashSet<Key>>,
     permits: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -77,33 +113,56 @@ impl Fetcher {
             cache,
             tally: Tally::default(),
             running: Mutex::default(),
+            proven: Mutex::default(),
             permits: Semaphore::new(MAX_READS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
     }
 
-    /// Finds the layer in the cache, or the read of it that is under way, or begins one from `image`.
-    pub fn locate(self: &Arc<Self>, digest: Digest, layer: &Layer, image: &Arc<OpenImage>) -> Place {
+    /// Finds the blob in the cache, or the read of it that is under way, or begins one from `stored`.
+    pub fn locate(self: &Arc<Self>, digest: Digest, stored: &Stored) -> Place {
+        let key = (digest, stored.sharing.clone());
         let mut running = self.running();
-        // Under the lock: a read leaves the list after its layer has entered the cache.
-        if let Some(fetch) = running.get(&digest) {
+        // Under the lock: a read leaves the list after its blob has entered the cache.
+        if let Some(fetch) = running.get(&key) {
             count(&self.tally.joins, 1);
             return Place::Coming(fetch.clone());
         }
-        if let Some(blob) = self.cache.get(&digest).filter(|blob| blob.size == layer.size()) {
+        let cached = if self.is_proven(&key) { self.cache.get(&digest) } else { None };
+        if let Some(blob) = cached.filter(|blob| blob.size == stored.size()) {
             count(&self.tally.hits, 1);
             return Place::Cached(blob);
         }
         count(&self.tally.misses, 1);
         let (sender, progress) = watch::channel(Progress::default());
-        let fetch = Arc::new(Fetch { image: image.id, lease: image.lease, progress });
-        running.insert(digest, fetch.clone());
+        let fetch = Arc::new(Fetch { image: stored.image, lease: stored.lease, progress });
+        running.insert(key, fetch.clone());
         drop(running);
-        let (layer, label, source) = (layer.clone(), image.label.clone(), image.source.clone());
-        let job = Job { fetcher: self.clone(), digest, layer, label, source, progress: sender };
+        let pins = match stored.sharing {
+            Sharing::Host => Pins::none(&self.cache),
+            Sharing::Circle(_) => self.cache.pin([digest]),
+        };
+        let job = Job { fetcher: self.clone(), digest, stored: stored.clone(), progress: sender, _pins: pins };
         self.tasks.spawn(job.run());
         Place::Coming(fetch)
+    }
+
+    fn is_proven(&self, key: &Key) -> bool {
+        key.1 == Sharing::Host || self.proven().contains(key)
+    }
+
+    /// Remembers that an image of the circle holds the blob.
+    fn prove(&self, key: Key) {
+        if key.1 == Sharing::Host {
+            return;
+        }
+        let mut proven = self.proven();
+        if proven.len() >= MAX_PROVEN {
+            let any = proven.iter().next().cloned();
+            any.map(|key| proven.remove(&key));
+        }
+        proven.insert(key);
     }
 
     /// Gives up all reads, and waits until they have cleaned up.
@@ -113,8 +172,12 @@ impl Fetcher {
         self.tasks.wait().await;
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Fetch>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fetch>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn proven(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,10 +205,9 @@ impl Fetch {
 struct Job {
     fetcher: Arc<Fetcher>,
     digest: Digest,
-    layer: Layer,
-    label: String,
-    source: Arc<dyn Source>,
+    stored: Stored,
     progress: watch::Sender<Progress>,
+    _pins: Pins,
 }
 
 impl Job {
@@ -153,12 +215,12 @@ impl Job {
         let result = tokio::select! {
             result = self.fetch() => result,
             () = self.fetcher.stop.cancelled() => Err(Error::ShuttingDown),
-            () = self.fetcher.cache.unpinned(&self.digest) => Err(Error::Closed { image: self.label.clone() }),
+            () = self.fetcher.cache.unpinned(&self.digest) => Err(Error::Closed { image: self.stored.label.clone() }),
         };
         if let Err(error) = &result {
-            tracing::warn!(image = %self.label, layer = %self.digest, "layer was not read: {error}");
+            tracing::warn!(image = %self.stored.label, layer = %self.digest, "layer was not read: {error}");
         }
-        self.fetcher.running().remove(&self.digest);
+        self.fetcher.running().remove(&(self.digest, self.stored.sharing.clone()));
         if let Err(error) = result {
             self.progress.send_modify(|progress| progress.state = State::Failed(error));
         }
@@ -166,8 +228,8 @@ impl Job {
 
     async fn fetch(&self) -> Result<(), Error> {
         let _permit = self.fetcher.permits.acquire().await.map_err(|_| Error::ShuttingDown)?;
-        let begun = spool::begin(&self.fetcher.cache, self.layer.size()).await;
-        let partial = begun.map_err(|error| error.of(&self.label))?;
+        let begun = spool::begin(&self.fetcher.cache, self.stored.size()).await;
+        let partial = begun.map_err(|error| error.of(&self.stored.label))?;
         self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
         let sender = self.progress.clone();
         let algorithm = self.digest.algorithm();
@@ -177,8 +239,9 @@ impl Job {
         let (partial, found) = writer.finish().await?;
         if found != self.digest {
             let problem = Problem::DigestMismatch { expected: self.digest, found };
-            return Err(Error::BadImage { image: self.label.clone(), problem });
+            return Err(Error::BadImage { image: self.stored.label.clone(), problem });
         }
+        self.fetcher.prove((self.digest, self.stored.sharing.clone()));
         self.progress.send_modify(|progress| progress.state = State::Verified);
         // Clients have what they asked for; the next one reads the layer again.
         if let Err(error) = spool::store(partial, self.digest).await {
@@ -189,9 +252,9 @@ impl Job {
 
     /// Reads the layer to its end, going on after interruptions where it was.
     async fn copy(&self, writer: &Writer) -> Result<(), Error> {
-        let mut position = self.layer.range.start;
+        let mut position = self.stored.range.start;
         let mut delays = fresh_delays();
-        while position < self.layer.range.end {
+        while position < self.stored.range.end {
             let before = position;
             let Err(cause) = self.copy_some(writer, &mut position).await else { continue };
             if position > before {
@@ -199,7 +262,7 @@ impl Job {
             }
             match delays.next().filter(|_| cause.is_temporary()) {
                 Some(delay) => tokio::time::sleep(delay).await,
-                None => return Err(Error::Source { image: self.label.clone(), cause }),
+                None => return Err(Error::Source { image: self.stored.label.clone(), cause }),
             }
         }
         Ok(())
@@ -208,8 +271,8 @@ impl Job {
     async fn copy_some(&self, writer: &Writer, position: &mut u64) -> Result<(), SourceError> {
         let tally = &self.fetcher.tally;
         count(&tally.layer_reads, 1);
-        let end = self.layer.range.end;
-        let mut stream = reader::read_range(&*self.source, *position..end).await?;
+        let end = self.stored.range.end;
+        let mut stream = reader::read_range(&*self.stored.source, *position..end).await?;
         while *position < end {
             let chunk = stream.next().await.unwrap_or_else(|| Err(reader::ended(*position)))?;
             let chunk = cut(chunk, end - *position);

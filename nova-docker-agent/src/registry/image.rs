@@ -39,6 +39,8 @@ impl Layer {
 pub struct Image {
     pub manifest: Document,
     pub config: Document,
+    /// Where the configuration is in the stored file.
+    pub config_range: Range<u64>,
     pub configuration: ImageConfiguration,
     pub layers: HashMap<Digest, Layer>,
     /// The store cannot read it by range.

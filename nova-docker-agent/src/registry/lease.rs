@@ -13,8 +13,10 @@ use uuid::Uuid;
 use super::cache::Pins;
 use super::digest::Digest;
 use super::error::Error;
+use super::fetch::{Sharing, Stored};
 use super::image::Image;
 use super::source::Source;
+use super::stream::Readers;
 
 /// What dockerd is asked to pull, and with which credentials (`X-Registry-Auth`).
 #[derive(Clone)]
@@ -148,5 +150,51 @@ impl Leases {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Arc<OpenImage>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A layer of an open image, which stays open while a request for it lasts.
+pub struct LeasedLayer {
+    leases: Arc<Leases>,
+    open: Arc<OpenImage>,
+    digest: Digest,
+}
+
+impl LeasedLayer {
+    pub fn new(leases: Arc<Leases>, open: Arc<OpenImage>, digest: Digest) -> Self {
+        Self { leases, open, digest }
+    }
+
+    /// The newest leases first, and the request's own, even if it was dropped.
+    fn open(&self) -> Vec<Arc<OpenImage>> {
+        let mut open = self.leases.with_layer(self.open.id, &self.digest);
+        if !open.iter().any(|open| open.lease == self.open.lease) {
+            open.push(self.open.clone());
+        }
+        open
+    }
+}
+
+impl Readers for LeasedLayer {
+    fn image(&self) -> Uuid {
+        self.open.id
+    }
+
+    fn label(&self) -> &str {
+        &self.open.label
+    }
+
+    fn candidates(&self) -> Vec<Stored> {
+        let stored = |open: &Arc<OpenImage>| {
+            let range = open.image.layers.get(&self.digest)?.range.clone();
+            let OpenImage { id, lease, label, source, .. } = &**open;
+            let (label, source) = (label.clone(), source.clone());
+            Some(Stored { image: *id, lease: *lease, label, source, range, sharing: Sharing::Host })
+        };
+        self.open().iter().filter_map(stored).collect()
+    }
+
+    fn failed(&self, error: &Error) {
+        self.open().iter().for_each(|open| open.fail(error.clone()));
     }
 }

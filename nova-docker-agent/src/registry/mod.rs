@@ -6,7 +6,8 @@
 //! asks for it, once, whatever the number of servers that are launched from it, and is kept on the host by digest.
 //!
 //! It listens on loopback (which dockerd takes without TLS), asks for a secret that only this process knows, and shows
-//! only images that are open: those with a [`Lease`]. It knows image stores as a [`Source`] of bytes, and nothing of Nova.
+//! only images that are open: those with a [`Lease`]. It knows image stores as a [`Source`] of bytes, such as
+//! [`GlanceSource`], and nothing of Nova. The same parts, with other doors, are the registry for users: [`public`].
 //!
 //! ```text
 //! server     Registry: opens images, keeps their indexes
@@ -28,6 +29,7 @@ mod counters;
 mod digest;
 mod error;
 mod fetch;
+mod glance;
 mod http;
 mod image;
 mod lease;
@@ -45,6 +47,7 @@ mod tests;
 pub use counters::Counters;
 pub use digest::Digest;
 pub use error::{Error, Problem};
+pub use glance::GlanceSource;
 pub use lease::{Lease, Reference};
 pub use server::{Registry, RegistryConfig};
 pub use source::{ImageDescriptor, Source, SourceBody, SourceError};

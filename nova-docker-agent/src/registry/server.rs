@@ -17,8 +17,9 @@ use super::counters::{Counters, count};
 use super::error::{Error, Problem};
 use super::fetch::Fetcher;
 use super::http::auth::{Secret, USERNAME};
+use super::http::listener::{self, Limits};
 use super::http::path::NAMESPACE;
-use super::http::{self, Service, listener};
+use super::http::{self, Service};
 use super::image::Image;
 use super::lease::{Lease, Leases, Reference};
 use super::manifest::Platform;
@@ -83,7 +84,7 @@ impl Registry {
             fetcher: Fetcher::new(cache),
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(listener::serve(listener, http::router(service.clone()), stop.clone()));
+        tasks.spawn(listener::serve(listener, None, Limits::default(), http::router(service.clone()), stop.clone()));
         let platform = Platform::host();
         Ok(Self { address, shared: Arc::new(Shared { service, platform, known: Mutex::default(), stop, tasks }) })
     }

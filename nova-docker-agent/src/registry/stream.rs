@@ -1,4 +1,4 @@
-//! The bytes of a layer for one client.
+//! The bytes of a blob for one client.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,53 +11,48 @@ use super::cache::Blob;
 use super::counters::count;
 use super::digest::Digest;
 use super::error::Error;
-use super::fetch::{Fetcher, Place};
-use super::lease::{Leases, OpenImage};
+use super::fetch::{Fetcher, Place, Stored};
 
 /// How much is read from the disk at once.
 const CHUNK: u64 = 256 * 1024;
 /// Reads that fail before a client's request does: with the credentials of other leases, or after another image's.
 const MAX_ATTEMPTS: usize = 8;
 
-/// A layer of an open image.
-pub struct LayerRequest {
-    fetcher: Arc<Fetcher>,
-    leases: Arc<Leases>,
-    /// Keeps the image open while the request lasts.
-    open: Arc<OpenImage>,
-    digest: Digest,
+/// Who can read the blob, for as long as a request for it lasts.
+pub trait Readers: Send + Sync {
+    fn image(&self) -> Uuid;
+    /// The image in messages.
+    fn label(&self) -> &str;
+    /// Where the blob is, and with which credentials it can be read: those that last longest first.
+    fn candidates(&self) -> Vec<Stored>;
+    /// Is told why none of them could.
+    fn failed(&self, error: &Error);
 }
 
-impl LayerRequest {
-    pub fn new(fetcher: Arc<Fetcher>, leases: Arc<Leases>, open: Arc<OpenImage>, digest: Digest) -> Self {
-        Self { fetcher, leases, open, digest }
+/// A blob that somebody asked for.
+pub struct BlobRequest {
+    fetcher: Arc<Fetcher>,
+    digest: Digest,
+    readers: Box<dyn Readers>,
+}
+
+impl BlobRequest {
+    pub fn new(fetcher: Arc<Fetcher>, digest: Digest, readers: impl Readers + 'static) -> Self {
+        Self { fetcher, digest, readers: Box::new(readers) }
     }
 
-    /// The bytes `range` of the layer.
+    /// The bytes `range` of the blob.
     pub fn stream(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
         let reading = Reading { request: self, position: range.start, end: range.end, place: None, failed: vec![] };
         futures::stream::try_unfold(reading, |mut reading| async move {
-            let chunk = reading.next().await.inspect_err(|error| reading.give_up(error))?;
+            let chunk = reading.next().await.inspect_err(|error| reading.request.readers.failed(error))?;
             Ok(chunk.map(|chunk| (chunk, reading)))
         })
-    }
-
-    fn id(&self) -> Uuid {
-        self.open.id
-    }
-
-    /// The leases whose credentials can read the layer: the newest first, and the request's own, even if it was dropped.
-    fn candidates(&self) -> Vec<Arc<OpenImage>> {
-        let mut candidates = self.leases.with_layer(self.id(), &self.digest);
-        if !candidates.iter().any(|open| open.lease == self.open.lease) {
-            candidates.push(self.open.clone());
-        }
-        candidates
     }
 }
 
 struct Reading {
-    request: LayerRequest,
+    request: BlobRequest,
     position: u64,
     end: u64,
     place: Option<Place>,
@@ -71,7 +66,7 @@ impl Reading {
             if self.position >= self.end {
                 return Ok(None);
             }
-            let id = self.request.id();
+            let id = self.request.readers.image();
             let (fetch, found) = match &self.place {
                 None => {
                     self.place = Some(self.locate()?);
@@ -93,15 +88,14 @@ impl Reading {
 
     fn locate(&self) -> Result<Place, Error> {
         let tried = |lease: u64| self.failed.iter().any(|(failed, _)| *failed == Some(lease));
-        let candidates = self.request.candidates();
-        let untried = candidates.iter().find(|open| !tried(open.lease));
-        let layer = untried.and_then(|open| Some((open, open.image.layers.get(&self.request.digest)?)));
-        match (layer, self.failed.last()) {
-            (Some((open, layer)), _) if self.failed.len() < MAX_ATTEMPTS => {
-                Ok(self.request.fetcher.locate(self.request.digest, layer, open))
+        let candidates = self.request.readers.candidates();
+        let untried = candidates.iter().find(|stored| !tried(stored.lease));
+        match (untried, self.failed.last()) {
+            (Some(stored), _) if self.failed.len() < MAX_ATTEMPTS => {
+                Ok(self.request.fetcher.locate(self.request.digest, stored))
             }
             (_, Some((_, error))) => Err(error.clone()),
-            (_, None) => Err(Error::Closed { image: self.request.open.label.clone() }),
+            (_, None) => Err(Error::Closed { image: self.request.readers.label().to_owned() }),
         }
     }
 
@@ -111,10 +105,5 @@ impl Reading {
         self.position = end;
         count(&self.request.fetcher.tally.served_bytes, bytes.len() as u64);
         Ok(bytes)
-    }
-
-    /// Tells whoever opened the image why it cannot be pulled.
-    fn give_up(&self, error: &Error) {
-        self.request.candidates().iter().for_each(|open| open.fail(error.clone()));
     }
 }

@@ -59,7 +59,8 @@ struct Saved {
     layers: Vec<String>,
 }
 
-async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
+/// The image that `manifest.json` names.
+pub async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
     let Some(bytes) = archive.read("manifest.json", MAX_MANIFEST).await? else {
         return Err(no_manifest(archive).into());
     };
@@ -72,6 +73,7 @@ async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
         });
     };
     let config = required(archive, &saved.config, MAX_CONFIG).await?;
+    let config_range = archive.find(&saved.config).unwrap_or_default();
     let configuration: ImageConfiguration = parse(&saved.config, &config)?;
     let diff_ids = configuration.rootfs().diff_ids();
     check_layers(saved.layers.len(), diff_ids.len(), &saved.config)?;
@@ -86,7 +88,8 @@ async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
     let described = Descriptor::new(manifest::OCI_CONFIG, config.digest, config.bytes.len() as u64);
     let built = Manifest::build(described, descriptors).map_err(|error| bad("manifest.json", &error.to_string()))?;
     let manifest = Document::new(manifest::OCI_MANIFEST, built);
-    Ok(Image { manifest, config, configuration, layers, sequential: archive.is_sequential(), reads: archive.reads() })
+    let (sequential, reads) = (archive.is_sequential(), archive.reads());
+    Ok(Image { manifest, config, config_range, configuration, layers, sequential, reads })
 }
 
 /// A layer is served as it is stored. `docker save` stores it uncompressed, so that its digest is its diff_id. Other tools
@@ -156,9 +159,12 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Failur
         layers.insert(digest, Layer { range });
     }
     let manifest_type = if descriptor.media_type.is_empty() { manifest::OCI_MANIFEST } else { &descriptor.media_type };
+    let (_, config_path) = locate(&manifest.config)?;
+    let config_range = archive.find(&config_path).unwrap_or_default();
     let config = Document::new(&manifest.config.media_type, config);
     let manifest = Document::new(manifest_type, bytes);
-    Ok(Image { manifest, config, configuration, layers, sequential: archive.is_sequential(), reads: archive.reads() })
+    let (sequential, reads) = (archive.is_sequential(), archive.reads());
+    Ok(Image { manifest, config, config_range, configuration, layers, sequential, reads })
 }
 
 /// Whether dockerd can, and may, use a layer that is described so.
@@ -251,7 +257,7 @@ async fn platform_of(archive: &mut Archive, descriptor: &Descriptor, manifest: &
 }
 
 /// The content of a small blob, verified.
-async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Failure> {
+pub async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Failure> {
     let (expected, path) = locate(descriptor)?;
     let bytes = required(archive, &path, limit).await?;
     if bytes.len() as u64 != descriptor.size {

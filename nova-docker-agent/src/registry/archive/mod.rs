@@ -150,6 +150,14 @@ impl Archive {
         None
     }
 
+    /// The blobs of an OCI layout: digest, and where the content is.
+    pub fn blobs(&self) -> impl Iterator<Item = (Digest, Range<u64>)> + '_ {
+        self.files.keys().filter_map(|path| {
+            let (algorithm, hex) = path.strip_prefix("blobs/")?.split_once('/')?;
+            Some((format!("{algorithm}:{hex}").parse().ok()?, self.find(path)?))
+        })
+    }
+
     /// The content of a small file; `None` if there is none of that name.
     pub async fn read(&mut self, path: &str, limit: u64) -> Result<Option<Bytes>, Failure> {
         let Some(range) = self.find(path) else { return Ok(None) };
@@ -158,6 +166,11 @@ impl Archive {
             return Err(Problem::TooLarge { what: path.to_owned(), found: length, limit }.into());
         }
         self.bytes(range).await.map(Some)
+    }
+
+    /// The content of a small file that [`Archive::find`] or [`Archive::blobs`] found.
+    pub async fn content(&mut self, range: Range<u64>) -> Result<Bytes, Failure> {
+        self.bytes(range).await
     }
 
     /// The first bytes of a file, to tell its compression.

@@ -32,7 +32,8 @@ impl Secret {
     }
 }
 
-fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+/// User name and password of HTTP Basic, if the request has them.
+pub fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -9,23 +9,54 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at one time. Any user of the host can connect, before they are asked for the secret.
-const MAX_CONNECTIONS: usize = 256;
-/// How long a connection may take to say what it wants.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+use super::stall::Impatient;
+
 /// How long requests under way are waited for at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a request's head, in bytes. Tokens are the longest part of it.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// What one client can cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at one time; more of them wait.
+    pub connections: usize,
+    /// How long a connection may take to say what it wants: TLS, and then the head of each request, the pause before it included.
+    pub header: Duration,
+    /// How long a client may take nothing of an answer.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    /// For loopback: any user of the host can connect, before they are asked for the secret.
+    fn default() -> Self {
+        Self { connections: 256, header: Duration::from_secs(10), idle: Duration::from_secs(600) }
+    }
+}
+
+/// A connection of either kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves until `stop` is cancelled, then waits for the requests under way.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    server.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD);
     loop {
         let accepted = async {
             let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -44,15 +75,20 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             }
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        let (tls, server, watcher) = (tls.clone(), server.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let served = async {
+                let stream = Impatient::new(secure(stream, tls, limits.header).await?, limits.idle);
+                let connection = watcher.watch(server.serve_connection(TokioIo::new(stream), service));
+                connection.await.map_err(io::Error::other)
+            };
+            if let Err(error) = served.await {
                 tracing::debug!("image registry: a connection broke: {error}");
             }
             drop(permit);
         });
     }
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("image registry: gave up requests that lasted longer than {DRAIN_TIMEOUT:?} after the stop");
     }
 }
@@ -63,4 +99,10 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
         tracing::debug!("image registry: a connection has ended already: {error}");
     }
     Ok(stream)
+}
+
+async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>, patience: Duration) -> io::Result<Box<dyn Stream>> {
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    let stream = timeout(patience, tls.accept(stream)).await??;
+    Ok(Box::new(stream))
 }

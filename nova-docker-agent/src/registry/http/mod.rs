@@ -3,7 +3,8 @@
 pub mod auth;
 pub mod listener;
 pub mod path;
-mod range;
+pub mod range;
+pub mod stall;
 
 use std::sync::Arc;
 
@@ -24,14 +25,14 @@ use super::digest::Digest;
 use super::error::Error;
 use super::fetch::Fetcher;
 use super::image::Document;
-use super::lease::{Leases, OpenImage};
+use super::lease::{LeasedLayer, Leases, OpenImage};
 use super::source::SourceError;
-use super::stream::LayerRequest;
+use super::stream::BlobRequest;
 use auth::Secret;
 use path::Endpoint;
 use range::Wanted;
 
-const DIGEST_HEADER: &str = "docker-content-digest";
+pub const DIGEST_HEADER: &str = "docker-content-digest";
 
 /// What the handlers work on.
 pub struct Service {
@@ -119,7 +120,8 @@ impl Service {
         if method == Method::HEAD {
             return empty(response);
         }
-        let request = LayerRequest::new(self.fetcher.clone(), self.leases.clone(), open, digest);
+        let layer = LeasedLayer::new(self.leases.clone(), open, digest);
+        let request = BlobRequest::new(self.fetcher.clone(), digest, layer);
         stream(response, request.stream(range)).await
     }
 }
@@ -147,16 +149,19 @@ fn document(document: &Document, headers: &HeaderMap) -> Response {
     body(response, document.bytes.clone().into())
 }
 
-fn etag(digest: Digest) -> String {
+/// The entity tag of content with this digest.
+pub fn etag(digest: Digest) -> String {
     format!("\"{digest}\"")
 }
 
-fn unchanged(headers: &HeaderMap, digest: Digest) -> bool {
+/// Whether the client says that it has this content already.
+pub fn unchanged(headers: &HeaderMap, digest: Digest) -> bool {
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     known.is_some_and(|known| known == "*" || known.split(',').any(|tag| tag.trim() == etag(digest)))
 }
 
-fn ranged(headers: &HeaderMap, digest: Digest, size: u64) -> Wanted {
+/// Which part of content with this digest and size a request asks for.
+pub fn ranged(headers: &HeaderMap, digest: Digest, size: u64) -> Wanted {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match text(IF_RANGE) {
         Some(tag) if tag != etag(digest) => Wanted::All,
@@ -164,16 +169,19 @@ fn ranged(headers: &HeaderMap, digest: Digest, size: u64) -> Wanted {
     }
 }
 
-fn started(status: StatusCode) -> response::Builder {
+/// The head of every answer.
+pub fn started(status: StatusCode) -> response::Builder {
     // dockerd tells by this header that it talks to a registry.
     Response::builder().status(status).header("docker-distribution-api-version", "registry/2.0")
 }
 
-fn described(status: StatusCode, digest: Digest) -> response::Builder {
+/// The head of an answer about content with this digest.
+pub fn described(status: StatusCode, digest: Digest) -> response::Builder {
     started(status).header(DIGEST_HEADER, digest.to_string()).header(ETAG, etag(digest))
 }
 
-fn empty(response: response::Builder) -> Response {
+/// An answer without a body.
+pub fn empty(response: response::Builder) -> Response {
     body(response, Body::empty())
 }
 
@@ -182,7 +190,7 @@ fn json(response: response::Builder, text: impl Into<Body>) -> Response {
 }
 
 /// Headers that cannot be sent come from the image only (a media type); the answer is then an error of its own.
-fn body(response: response::Builder, body: Body) -> Response {
+pub fn body(response: response::Builder, body: Body) -> Response {
     response.body(body).unwrap_or_else(|error| {
         let mut response = Response::new(error.to_string().into());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;

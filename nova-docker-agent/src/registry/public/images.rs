@@ -1,17 +1,56 @@
 //! The images that Glance shows a caller, as repositories, manifests and blobs.
+//!
+//! ```text
+//! records   what Glance lists, for a few seconds
+//! open      one image's file -> its manifests, and where its blobs are
+//! convert   a manifest in the other of the two forms that clients know
+//! blob      a blob's bytes
+//! ```
+
+mod blob;
+mod convert;
+mod open;
+mod records;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use secrecy::ExposeSecret;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use super::error::{ApiError, Code};
 use super::grant::Grant;
-use super::name::{Name, Reference, Tag};
-use crate::cloud::glance::{Glance, ImageMeta};
-use crate::registry::{Digest, Error};
+use super::name::{self, Name, Reference, Tag};
+use super::property;
+use crate::cloud::Glance;
+use crate::cloud::glance::ImageMeta;
+use crate::registry::cache::Cache;
+use crate::registry::fetch::{Fetcher, Sharing, Stored};
+use crate::registry::glance::GlanceSource;
+use crate::registry::source::Source;
+use crate::registry::{Counters, Digest, Error, SourceError};
+use blob::StoredBlob;
+pub use convert::Converted;
+use open::Opened;
+use records::Records;
+
+/// How old a listing may be.
+const FRESH: Duration = Duration::from_secs(5);
+/// How old it may be when it lacks what is asked for: it may have come just now.
+const VERY_FRESH: Duration = Duration::ZERO;
+/// Images whose manifests are kept in memory, and how many bytes they may have.
+const KNOWN_IMAGES: usize = 128;
+const KNOWN_SIZE: usize = 128 * 1024;
+/// How long a user who was allowed to read an image is not asked about again.
+const ALLOWED_FOR: Duration = Duration::from_secs(60);
+const MAX_ALLOWED: usize = 16_384;
 
 /// One Glance image, opened: which manifests and blobs are in its file.
 pub struct Content {
@@ -34,39 +73,335 @@ pub trait ReadableBlob: Send + Sync {
 /// Finds images in Glance.
 pub struct Images {
     glance: Glance,
+    fetcher: Arc<Fetcher>,
+    records: Records,
+    known: Mutex<HashMap<Stamp, Known>>,
+    /// Who may read which image: a hash of the user's token, and since when that is known.
+    allowed: Mutex<HashMap<(Digest, Uuid), Instant>>,
+    next_lease: AtomicU64,
 }
 
+/// One content of one image: its id, size and Glance's hash of its file.
+type Stamp = (Uuid, u64, String);
+type Known = Arc<OnceCell<Arc<Opened>>>;
+
 impl Images {
+    /// Opens the cache of blobs in `directory`, bounded to `size` bytes. Blocks.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn open(glance: Glance, directory: &Path, size: u64) -> Result<Arc<Self>, Error> {
+        let fetcher = Fetcher::new(Cache::open(directory, size)?);
+        Ok(Arc::new(Self {
+            records: Records::new(glance.clone()),
+            glance,
+            fetcher,
+            known: Mutex::default(),
+            allowed: Mutex::default(),
+            next_lease: AtomicU64::new(0),
+        }))
+    }
+
     /// The image that a tag or digest stands for in a repository, if the caller sees one. Of several with the same tag, the newest.
+    ///
+    /// # Errors
+    /// Glance's; and for a tag, what is wrong with the image.
     pub async fn find(
         &self,
         grant: &Grant,
         name: &Name,
         reference: &Reference,
     ) -> Result<Option<Arc<Content>>, ApiError> {
-        let _ = (grant, name, reference, &self.glance);
-        Err(ApiError::new(Code::Unsupported, "find"))
+        let tag = match reference {
+            Reference::Digest(digest) => return self.find_digest(grant, name, digest).await,
+            Reference::Tag(tag) => tag,
+        };
+        for age in [FRESH, VERY_FRESH] {
+            let images = self.repository(grant, name, age).await?;
+            let found = images.into_iter().find(|(_, tags)| tags.contains(tag));
+            if let Some((record, _)) = found {
+                return self.content(grant, record).await.map(Some);
+            }
+        }
+        Ok(None)
     }
 
-    /// The records of a repository's images that the caller sees, with the tags of each.
+    /// The records of a repository's images that the caller sees, with the tags of each; the newest first.
+    ///
+    /// # Errors
+    /// Glance's.
     pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(ImageMeta, Vec<Tag>)>, ApiError> {
-        let _ = (grant, name);
-        Err(ApiError::new(Code::Unsupported, "of_repository"))
+        self.repository(grant, name, FRESH).await
     }
 
     /// A blob of one of the repository's images.
+    ///
+    /// # Errors
+    /// Glance's.
     pub async fn blob(
         &self,
         grant: &Grant,
         name: &Name,
         digest: &Digest,
     ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
-        let _ = (grant, name, digest);
-        Err(ApiError::new(Code::Unsupported, "blob"))
+        for record in self.candidates(grant, name, digest, FRESH).await? {
+            let Some(content) = self.readable(grant, record).await? else { continue };
+            let Some(range) = content.blobs.get(digest).cloned() else { continue };
+            if range.is_empty() && digest.algorithm().digest(b"") != *digest {
+                continue;
+            }
+            return Ok(Some(Arc::new(self.stored(grant, &content.record, digest, range))));
+        }
+        Ok(None)
     }
 
     /// Forgets what is remembered of a repository: it was changed.
-    pub fn changed(&self, grant: &Grant, name: &Name) {
-        let _ = (grant, name);
+    pub fn changed(&self, grant: &Grant, _name: &Name) {
+        self.records.forget(&grant.owner);
+    }
+
+    /// The other form of a plain image's manifest, if it has one.
+    pub fn convert(&self, content: &Content, digest: &Digest) -> Option<Converted> {
+        let (media_type, bytes) = content.manifests.get(digest)?;
+        convert::other_form(media_type, bytes)
+    }
+
+    /// The converted manifest with this digest, of an image in the repository: clients ask for what a tag gave them.
+    ///
+    /// # Errors
+    /// Glance's.
+    pub async fn find_converted(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Option<Converted>, ApiError> {
+        // Conversions are made of what is open; that they were given a moment ago means that it is.
+        for (record, _) in self.repository(grant, name, FRESH).await? {
+            if !self.is_known(&record) {
+                continue;
+            }
+            let Some(content) = self.readable(grant, record).await? else { continue };
+            let converted = content.manifests.values().filter_map(|(kind, bytes)| convert::other_form(kind, bytes));
+            if let Some(found) = converted.into_iter().find(|converted| converted.digest == *digest) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All images that the caller of `grant` is shown, of any project.
+    ///
+    /// # Errors
+    /// Glance's.
+    pub async fn all(&self, grant: &Grant) -> Result<Arc<Vec<ImageMeta>>, ApiError> {
+        self.records.visible(grant, FRESH).await
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        self.fetcher.tally.read(self.fetcher.cache.evictions())
+    }
+
+    /// Gives up reads from Glance.
+    pub async fn shutdown(&self) {
+        self.fetcher.shutdown().await;
+    }
+
+    async fn find_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
+        for age in [FRESH, VERY_FRESH] {
+            for record in self.candidates(grant, name, digest, age).await? {
+                let content = self.readable(grant, record).await?;
+                if let Some(content) = content.filter(|content| content.manifests.contains_key(digest)) {
+                    return Ok(Some(content));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn repository(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        age: Duration,
+    ) -> Result<Vec<(ImageMeta, Vec<Tag>)>, ApiError> {
+        let records = self.records.of_owner(grant, age).await?;
+        let of_repository = |record: &ImageMeta| {
+            let tags = tags_of(record, name.repository());
+            let belongs = !tags.is_empty() || is_untagged_in(record, name.repository());
+            belongs.then(|| (record.clone(), tags))
+        };
+        Ok(records.iter().filter_map(of_repository).collect())
+    }
+
+    /// The repository's images that may hold a digest: those that say so first, then those whose content is known, then those
+    /// that must be opened to tell.
+    async fn candidates(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        digest: &Digest,
+        age: Duration,
+    ) -> Result<Vec<ImageMeta>, ApiError> {
+        let wanted = digest.to_string();
+        let records = self.repository(grant, name, age).await?.into_iter().map(|(record, _)| record);
+        let mut ranked: Vec<(u8, ImageMeta)> = records
+            .filter_map(|record| {
+                let text = |key: &str| record.properties.get(key).and_then(|value| value.as_str());
+                let rank = match (text(property::DIGEST), text(property::BLOBS)) {
+                    (Some(root), _) if root == wanted => 0,
+                    (_, Some(blobs)) if blobs.contains(&wanted) => 1,
+                    (Some(_), Some(_)) => return None,
+                    _ if self.is_known(&record) => 2,
+                    _ => 3,
+                };
+                Some((rank, record))
+            })
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        Ok(ranked.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// The content of an image; None for an image that is not usable, or not the caller's to read.
+    ///
+    /// # Errors
+    /// Glance does not answer.
+    pub async fn readable(&self, grant: &Grant, record: ImageMeta) -> Result<Option<Arc<Content>>, ApiError> {
+        let id = record.id;
+        match self.content(grant, record).await {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.code == Code::Unavailable => Err(error),
+            Err(error) => {
+                tracing::debug!(image = %id, "passed over: {}", error.message);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The content of an image: the one that is known, when the file is the same, or read now.
+    async fn content(&self, grant: &Grant, record: ImageMeta) -> Result<Arc<Content>, ApiError> {
+        let source: Arc<dyn Source> = Arc::new(GlanceSource::new(self.glance.clone(), grant.caller(), record.id));
+        let opened = self.opened(grant, &record, &source).await.map_err(|error| unreadable(&error))?;
+        let Opened { root, manifests, blobs, .. } = &*opened;
+        Ok(Arc::new(Content { record, root: *root, manifests: manifests.clone(), blobs: blobs.clone() }))
+    }
+
+    async fn opened(&self, grant: &Grant, record: &ImageMeta, source: &Arc<dyn Source>) -> Result<Arc<Opened>, Error> {
+        let read = || async {
+            let opened = open::open(source.clone(), record, &self.fetcher).await?;
+            self.allow(grant, record.id);
+            Ok(Arc::new(opened))
+        };
+        let Some(stamp) = stamp(record) else { return read().await };
+        let known = self.known(&stamp);
+        let opened = known.get_or_try_init(read).await?.clone();
+        if opened.weight() > KNOWN_SIZE {
+            self.all_known().remove(&stamp);
+        }
+        if !self.is_allowed(grant, record.id) {
+            // Another user opened it; this one must be allowed to read it as well.
+            match source.read(Some(0..1)).await {
+                Ok(_) | Err(SourceError::RangeUnsupported) => self.allow(grant, record.id),
+                Err(cause) => return Err(Error::Source { image: record.id.to_string(), cause }),
+            }
+        }
+        Ok(opened)
+    }
+
+    fn stored(&self, grant: &Grant, record: &ImageMeta, digest: &Digest, range: Range<u64>) -> StoredBlob {
+        let source = GlanceSource::new(self.glance.clone(), grant.caller(), record.id);
+        let circle = record.owner.clone().unwrap_or_default();
+        let stored = Stored {
+            image: record.id,
+            lease: self.next_lease.fetch_add(1, Ordering::Relaxed),
+            label: record.id.to_string(),
+            source: Arc::new(source),
+            range,
+            sharing: Sharing::Circle(circle),
+        };
+        StoredBlob::new(self.fetcher.clone(), *digest, stored)
+    }
+
+    fn allow(&self, grant: &Grant, image: Uuid) {
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if allowed.len() >= MAX_ALLOWED {
+            allowed.retain(|_, since| since.elapsed() < ALLOWED_FOR);
+        }
+        if allowed.len() < MAX_ALLOWED {
+            allowed.insert((fingerprint(grant), image), Instant::now());
+        }
+    }
+
+    fn is_allowed(&self, grant: &Grant, image: Uuid) -> bool {
+        let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        allowed.get(&(fingerprint(grant), image)).is_some_and(|since| since.elapsed() < ALLOWED_FOR)
+    }
+
+    fn is_known(&self, record: &ImageMeta) -> bool {
+        stamp(record).is_some_and(|stamp| self.all_known().get(&stamp).is_some_and(|known| known.initialized()))
+    }
+
+    fn known(&self, stamp: &Stamp) -> Known {
+        let mut known = self.all_known();
+        if known.len() >= KNOWN_IMAGES && !known.contains_key(stamp) {
+            let any = known.keys().next().cloned();
+            any.and_then(|stamp| known.remove(&stamp));
+        }
+        known.entry(stamp.clone()).or_default().clone()
+    }
+
+    fn all_known(&self) -> MutexGuard<'_, HashMap<Stamp, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What identifies the content of an image; None where Glance keeps no hash.
+fn stamp(record: &ImageMeta) -> Option<Stamp> {
+    Some((record.id, record.size?, record.os_hash_value.clone()?))
+}
+
+/// Of a user's token.
+fn fingerprint(grant: &Grant) -> Digest {
+    Digest::of(grant.token.expose_secret().as_bytes())
+}
+
+/// The tags of an image in a repository: of its name, of its Glance tags, and `latest` in the repository of its id.
+fn tags_of(record: &ImageMeta, repository: &str) -> Vec<Tag> {
+    let own = (record.id.to_string() == repository).then(|| name::DEFAULT_TAG.to_owned());
+    let own = own.and_then(|tag| Some((repository.to_owned(), tag.parse().ok()?)));
+    let named = record.name.as_deref().and_then(name::of_glance);
+    let tagged = record.tags.iter().filter(|tag| tag.contains(':')).filter_map(|tag| name::of_glance(tag));
+    let mut tags: Vec<Tag> = vec![];
+    for (of, tag) in own.into_iter().chain(named).chain(tagged) {
+        if of == repository && !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    tags
+}
+
+/// Whether an image that has no tag in the repository was pushed there.
+fn is_untagged_in(record: &ImageMeta, repository: &str) -> bool {
+    let property = record.properties.get(property::REPOSITORY).and_then(|value| value.as_str());
+    let named = record.name.as_deref().and_then(|name| name.split_once('@')).map(|(repository, _)| repository);
+    property == Some(repository) || named == Some(repository)
+}
+
+/// What the user is told of an image that the user sees, and that cannot be read.
+fn unreadable(error: &Error) -> ApiError {
+    match error {
+        Error::BadImage { .. } => ApiError::new(Code::Unsupported, error.to_string())
+            .with_status(axum::http::StatusCode::UNPROCESSABLE_ENTITY),
+        Error::Source { cause: SourceError::NotFound(_), .. } => {
+            ApiError::new(Code::ManifestUnknown, "the image has no data")
+        }
+        Error::Source { cause: SourceError::Forbidden(_), .. } => {
+            ApiError::new(Code::Denied, "the image service does not let you read this image")
+        }
+        _ => {
+            tracing::warn!("an image cannot be read: {error}");
+            ApiError::new(Code::Unavailable, "the image service cannot give the image now; try again")
+        }
     }
 }

@@ -1,18 +1,35 @@
 //! The registry of a cloud, for its users: `docker login`, push and pull, with Glance as the only store.
 //!
 //! ```text
-//! api          the distribution specification's end-points -> pull, push, discovery, management
-//!   token        who asks: Keystone logins, and the short-lived tokens that stand for them
-//!   images       what Glance has: repositories, tags, manifests and blobs, as the caller sees them
-//!   push         what is being uploaded, and how it becomes one Glance image
+//! server       the process: what it opens, where it listens
+//!   api          one request: endpoint (what it is about) -> token (who asks) -> whoever answers it; access (the log)
+//!     token        keystone logins, and the short-lived tokens that stand for them
+//!     pull         manifests (accept: in which form) and blobs
+//!     discovery    tags, catalog, referrers
+//!     push         what is being uploaded, and how it becomes one Glance image
+//!       images       what Glance has: repositories, tags, manifests and blobs, as the caller sees them
 //! ```
 //!
 //! Nobody but Glance decides who may see, pull, push or delete: every request of a client becomes requests with that
 //! user's own token.
 
+mod accept;
+mod access;
+mod api;
+mod discovery;
+mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod images;
 pub mod name;
 pub mod property;
+mod pull;
 pub mod push;
+mod server;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod token;
+
+pub use server::{Server, StartError, run};

@@ -1,0 +1,285 @@
+//! The configuration of the registry for users, by the same rules as nova.conf: `[registry]`, `[keystone]`, `[glance]`, and the
+//! options of `[DEFAULT]` about logs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::build::unknown_options;
+use super::kind::Kind;
+use super::reader::Reader;
+use super::table::Spec;
+use super::{ConfigError, Listing, LogConfig, Settings};
+use crate::cloud::{KeystoneConfig, Named, ServiceConfig};
+
+/// Where its configuration is when nobody says.
+pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
+
+const SECTION: &str = "registry";
+const KEYSTONE: &str = "keystone";
+
+/// How to run the registry for users.
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// None on loopback only.
+    pub tls: Option<TlsFiles>,
+    /// Where clients reach it, without a trailing slash or a path.
+    pub public_url: Url,
+    pub state_directory: PathBuf,
+    /// Bytes of blobs kept on disk.
+    pub cache_size: u64,
+    pub token_lifetime: Duration,
+    pub token_key_file: PathBuf,
+    pub push: PushLimits,
+    pub max_connections: usize,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub keystone: KeystoneConfig,
+    /// The domain of users who name none.
+    pub default_domain: Named,
+    pub glance: ServiceConfig,
+    pub log: LogConfig,
+}
+
+/// Certificate chain and its private key (PEM).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What one push may cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushLimits {
+    /// Of one manifest, in bytes.
+    pub max_manifest: usize,
+    /// Blobs that one manifest names.
+    pub max_blobs: usize,
+    /// Of one blob, in bytes.
+    pub max_blob: u64,
+    /// Of what one project has uploaded and not yet pushed a manifest for, in bytes.
+    pub max_staged: u64,
+    pub upload_expiry: Duration,
+}
+
+fn specs() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new(SECTION, name, kind, help);
+    let number = |name, max, help, default: &str| spec(name, Kind::Int { min: 1, max }, help).or(default);
+    let general = |name, help| Spec::new("DEFAULT", name, Kind::Bool, help).or("false");
+    let keystone = |name, kind, help| Spec::new(KEYSTONE, name, kind, help);
+    vec![
+        general("debug", "Log more."),
+        general("use_json", "Log as JSON."),
+        spec("listen", Kind::Address, "Where it listens; other than loopback with TLS only.").or("127.0.0.1:5000"),
+        spec("tls_cert_file", Kind::Text, "Certificate chain (PEM)."),
+        spec("tls_key_file", Kind::Text, "Private key (PEM) of the certificate."),
+        spec("public_url", Kind::HttpUrl, "Where clients reach it; of the address it listens on, if not set."),
+        spec("state_directory", Kind::Text, "Where it keeps what must survive it.").or("/var/lib/nova-docker-registry"),
+        number("cache_size_gb", 1_000_000, "GiB of blobs to keep on disk.", "20"),
+        number("token_lifetime_seconds", 3600, "How long a client's token is good.", "300"),
+        spec(
+            "token_key_file",
+            Kind::Text,
+            "Key of the tokens, shared by all processes of one public_url; made if missing.",
+        )
+        .or("$state_directory/token.key"),
+        number("max_manifest_kb", 65_536, "KiB of one manifest.", "4096"),
+        number("max_blobs", 8000, "Blobs of one manifest.", "1000"),
+        number("max_blob_gb", 1_000_000, "GiB of one blob.", "100"),
+        number(
+            "max_staged_gb_per_project",
+            1_000_000,
+            "GiB that a project may have uploaded and not yet pushed.",
+            "200",
+        ),
+        number("upload_expiry_hours", 8760, "Hours after which an upload that nobody goes on with is removed.", "24"),
+        number("max_connections", 65_536, "Connections at a time; more of them wait.", "256"),
+        number("request_header_timeout_seconds", 600, "How long a client may take to say what it wants.", "10"),
+        number("idle_timeout_seconds", 3600, "How long a transfer may stand still.", "60"),
+        keystone("auth_url", Kind::HttpUrl, "Keystone, where users are logged in.").required(),
+        keystone("cafile", Kind::Text, "PEM file of authorities that replace the system's."),
+        keystone("insecure", Kind::Bool, "Accept any server certificate."),
+        keystone("timeout", Kind::Float { min: 0.001 }, "Limit of one attempt of a call, in seconds."),
+        keystone("default_domain_id", Kind::Text, "Domain of users who name none, by id (default, if neither is set)."),
+        keystone("default_domain_name", Kind::Text, "Domain of users who name none."),
+    ]
+}
+
+/// Reads the files in order, then the `*.conf` files of each directory, as [`super::load_listed`] does.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<(RegistryConfig, Listing), Vec<ConfigError>> {
+    let (mut settings, mut errors) = Settings::read(files, directories);
+    settings.add_environment(std::env::vars());
+    match from_settings(&settings) {
+        Ok(loaded) if errors.is_empty() => Ok(loaded),
+        Ok(_) => Err(errors),
+        Err(more) => {
+            errors.extend(more);
+            Err(errors)
+        }
+    }
+}
+
+/// The configuration of settings from anywhere.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub fn from_settings(settings: &Settings) -> Result<(RegistryConfig, Listing), Vec<ConfigError>> {
+    let mut reader = Reader::new(settings);
+    reader.read(specs());
+    let config = build(&mut reader);
+    unknown_options(&mut reader, SECTION);
+    unknown_options(&mut reader, KEYSTONE);
+    match config {
+        Some(config) if reader.errors.is_empty() => Ok((config, Listing::new(&reader))),
+        _ => Err(reader.errors),
+    }
+}
+
+fn build(reader: &mut Reader) -> Option<RegistryConfig> {
+    let listen: Option<SocketAddr> = reader.parsed(SECTION, "listen");
+    let tls = tls(reader, listen);
+    let public_url = public_url(reader, listen, tls.is_some());
+    let glance = reader.service("glance", "image", 3, false);
+    if glance.endpoint.endpoint_override.is_none() && glance.auth.is_none() {
+        let expected =
+            "Glance's address (or an identity, auth_type and so on, with which to look it up in the catalog)";
+        reader.missing("glance", "endpoint_override", expected);
+    }
+    let by_name = reader.text(KEYSTONE, "default_domain_name").map(Named::Name);
+    let by_id = reader.text(KEYSTONE, "default_domain_id").map(Named::Id);
+    let seconds = |option| reader.seconds(SECTION, option);
+    let number = |option| reader.number::<u64>(SECTION, option);
+    Some(RegistryConfig {
+        listen: listen?,
+        tls,
+        public_url: public_url?,
+        state_directory: reader.path(SECTION, "state_directory")?,
+        cache_size: number("cache_size_gb") << 30,
+        token_lifetime: seconds("token_lifetime_seconds"),
+        token_key_file: reader.path(SECTION, "token_key_file")?,
+        push: PushLimits {
+            max_manifest: reader.number::<usize>(SECTION, "max_manifest_kb") << 10,
+            max_blobs: reader.number(SECTION, "max_blobs"),
+            max_blob: number("max_blob_gb") << 30,
+            max_staged: number("max_staged_gb_per_project") << 30,
+            upload_expiry: Duration::from_secs(number("upload_expiry_hours") * 3600),
+        },
+        max_connections: reader.number(SECTION, "max_connections"),
+        header_timeout: seconds("request_header_timeout_seconds"),
+        idle_timeout: seconds("idle_timeout_seconds"),
+        keystone: KeystoneConfig {
+            auth_url: reader.parsed(KEYSTONE, "auth_url")?,
+            tls: reader.tls(KEYSTONE),
+            timeout: reader.timeout(KEYSTONE),
+        },
+        default_domain: by_id.or(by_name).unwrap_or_else(|| Named::Id("default".into())),
+        glance,
+        log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
+    })
+}
+
+/// Passwords and tokens go over the network only with TLS.
+fn tls(reader: &mut Reader, listen: Option<SocketAddr>) -> Option<TlsFiles> {
+    let [certificate, key] = ["tls_cert_file", "tls_key_file"].map(|option| reader.path(SECTION, option));
+    let needed = listen.is_some_and(|listen| !listen.ip().is_loopback());
+    let reason = match needed {
+        true => "a file (PEM), since listen is not a loopback address",
+        false => "a file (PEM), since the other one of certificate and key is set",
+    };
+    let wanted = needed || certificate.is_some() || key.is_some();
+    for (option, file) in [("tls_cert_file", &certificate), ("tls_key_file", &key)] {
+        if wanted && file.is_none() {
+            reader.missing(SECTION, option, reason);
+        }
+    }
+    Some(TlsFiles { certificate: certificate?, key: key? })
+}
+
+fn public_url(reader: &mut Reader, listen: Option<SocketAddr>, tls: bool) -> Option<Url> {
+    if let Some(url) = reader.parsed::<Url>(SECTION, "public_url") {
+        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
+            reader.reject(SECTION, "public_url", "a URL of scheme, host and port only: clients take /v2/ of that host");
+        }
+        return Some(url);
+    }
+    let listen = listen?;
+    if listen.ip().is_unspecified() || listen.port() == 0 {
+        reader.missing(SECTION, "public_url", "where clients reach it, since listen does not say that");
+        return None;
+    }
+    format!("{}://{listen}", if tls { "https" } else { "http" }).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(more: &[((&str, &str), &str)]) -> Result<RegistryConfig, Vec<String>> {
+        let mut map = vec![
+            (("keystone", "auth_url"), "http://127.0.0.1:5000/v3"),
+            (("glance", "endpoint_override"), "http://127.0.0.1:9292"),
+        ];
+        map.extend(more);
+        let loaded = from_settings(&Settings::from_map(map)).map(|(config, _)| config);
+        loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_least_configuration_serves_on_loopback() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.public_url.as_str(), "http://127.0.0.1:5000/");
+        assert_eq!((config.tls, config.token_lifetime), (None, Duration::from_secs(300)));
+        assert_eq!(config.token_key_file, PathBuf::from("/var/lib/nova-docker-registry/token.key"));
+        assert_eq!(config.push.max_manifest, 4 << 20);
+        assert_eq!(config.default_domain, Named::Id("default".into()));
+    }
+
+    #[test]
+    fn beyond_loopback_it_needs_a_certificate_and_a_name() {
+        let errors = load(&[(("registry", "listen"), "0.0.0.0:443")]).unwrap_err().join("\n");
+        for option in ["tls_cert_file", "tls_key_file", "public_url"] {
+            assert!(errors.contains(option), "{errors}");
+        }
+        let tls = [
+            (("registry", "listen"), "0.0.0.0:443"),
+            (("registry", "tls_cert_file"), "/c"),
+            (("registry", "tls_key_file"), "/k"),
+            (("registry", "public_url"), "https://registry.example"),
+        ];
+        let config = load(&tls).unwrap();
+        assert_eq!(config.tls, Some(TlsFiles { certificate: "/c".into(), key: "/k".into() }));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let errors = from_settings(&Settings::from_map([
+            (("registry", "listen"), "localhost"),
+            (("registry", "cache_size"), "20"),
+            (("registry", "public_url"), "https://registry.example/prefix"),
+            (("registry", "max_connections"), "0"),
+            (("keystone", "password"), "secret"),
+        ]))
+        .err()
+        .unwrap();
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let text = text.join("\n");
+        for expected in [
+            "listen",
+            "no option cache_size; did you mean cache_size_gb?",
+            "public_url",
+            "max_connections",
+            "[keystone] auth_url is not set",
+            "[glance] endpoint_override is not set",
+            "[keystone] has no option password",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+}

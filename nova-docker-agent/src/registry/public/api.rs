@@ -1,0 +1,234 @@
+//! One request: who sends it, what it is about, and who answers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::{Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use uuid::Uuid;
+
+use super::access::Entry;
+use super::endpoint::{Endpoint, Part};
+use super::error::{ApiError, Code};
+use super::grant::{Action, Grant};
+use super::images::{Images, ReadableBlob};
+use super::name::{InvalidName, Name, Reference};
+use super::token::{Refused, Tokens, Visitor};
+use crate::registry::Digest;
+
+/// Under which a client finds its request in the logs of all services.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// What the end-points work on.
+pub struct Api {
+    pub tokens: Tokens,
+    pub images: Arc<Images>,
+    /// How long the body of a request may stand still.
+    pub idle: Duration,
+}
+
+/// The service as a tower of axum.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new().fallback(handle).with_state(api)
+}
+
+async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let request_id = format!("req-{}", Uuid::new_v4());
+    let mut entry = Entry::new(request.method(), request.uri().path(), &request_id);
+    let request = api.impatient(request);
+    let answered = api.answer(request, &request_id, &mut entry.user).await;
+    let mut response = answered.unwrap_or_else(|error| {
+        if error.status.is_server_error() {
+            tracing::warn!(request_id, "{}", error.message);
+        }
+        error.into_response()
+    });
+    let headers = response.headers_mut();
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if let Ok(id) = HeaderValue::try_from(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    entry.follow(response)
+}
+
+impl Api {
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        request_id: &str,
+        user: &mut Option<String>,
+    ) -> Result<Response, ApiError> {
+        let path = request.uri().path().to_owned();
+        let endpoint = Endpoint::of(&path);
+        match endpoint {
+            Endpoint::Token => return self.tokens.answer(request, request_id, user).await,
+            Endpoint::Health => return Ok("OK\n".into_response()),
+            _ => {}
+        }
+        let visitor = self.tokens.check(request.headers(), request_id);
+        let visitor = visitor.map_err(|refused| self.challenge(refused, &endpoint, request.method()))?;
+        *user = Some(visitor.user.clone());
+        let (is_read, query) = (is_read(request.method()), request.uri().query().unwrap_or_default().to_owned());
+        match &endpoint {
+            Endpoint::Base if is_read => Ok(base()),
+            Endpoint::Catalog if is_read => {
+                let access = visitor.catalog.as_ref();
+                let access = access.ok_or_else(|| self.tokens.catalog_challenge(Refused::InsufficientScope))?;
+                self.catalog(access, &query).await
+            }
+            Endpoint::Base | Endpoint::Catalog => Err(not_allowed("GET, HEAD")),
+            Endpoint::Repository(name, part) => {
+                let name: Name = name.parse().map_err(|error| unnamed(name, error))?;
+                let action = needed(part, request.method());
+                let granted = visitor.bearer.grant(&name, action);
+                if granted.is_err() {
+                    return Err(self.tokens.challenge(Refused::InsufficientScope, &[(&name, actions(action))]));
+                }
+                let answered = self.repository(request, &visitor, &name, part, &query).await;
+                // Glance does not take the user's keystone token any more.
+                answered.map_err(|error| match error.code {
+                    Code::Unauthorized if !error.headers.contains_key(WWW_AUTHENTICATE) => {
+                        self.tokens.challenge(Refused::InvalidToken, &[(&name, actions(action))])
+                    }
+                    _ => error,
+                })
+            }
+            _ => Err(ApiError::new(Code::Unsupported, "no such end-point").with_status(StatusCode::NOT_FOUND)),
+        }
+    }
+
+    async fn repository(
+        &self,
+        request: Request<Body>,
+        visitor: &Visitor,
+        name: &Name,
+        part: &Part,
+        query: &str,
+    ) -> Result<Response, ApiError> {
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        if !is_read(&method) || matches!(part, Part::Upload(_) | Part::Uploads) {
+            return self.write(request, visitor, name, part, query).await;
+        }
+        let grant = visitor.bearer.grant(name, Action::Pull)?;
+        match part {
+            Part::Manifest(reference) => self.manifest(grant, name, &reference_of(reference)?, &headers).await,
+            Part::Blob(digest) => self.blob(grant, name, &digest_of(digest)?, &method, &headers).await,
+            Part::Tags => self.tags(grant, name, query).await,
+            Part::Referrers(digest) => self.referrers(grant, name, &digest_of(digest)?, query).await,
+            Part::Upload(_) | Part::Uploads => Err(not_allowed("POST")),
+        }
+    }
+
+    /// What changes a repository.
+    async fn write(
+        &self,
+        request: Request<Body>,
+        _visitor: &Visitor,
+        _name: &Name,
+        part: &Part,
+        _query: &str,
+    ) -> Result<Response, ApiError> {
+        tracing::debug!(method = %request.method(), ?part, "not possible here");
+        Err(ApiError::new(Code::Unsupported, "this registry can only be pulled from"))
+    }
+
+    /// A blob that was uploaded, and is in no image yet.
+    pub async fn staged(
+        &self,
+        _grant: &Grant,
+        _name: &Name,
+        _digest: &Digest,
+    ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
+        Ok(None)
+    }
+
+    fn challenge(&self, refused: Refused, endpoint: &Endpoint, method: &Method) -> ApiError {
+        match endpoint {
+            Endpoint::Catalog => self.tokens.catalog_challenge(refused),
+            Endpoint::Repository(name, part) => match name.parse::<Name>() {
+                Ok(name) => self.tokens.challenge(refused, &[(&name, actions(needed(part, method)))]),
+                Err(_) => self.tokens.challenge(refused, &[]),
+            },
+            _ => self.tokens.challenge(refused, &[]),
+        }
+    }
+
+    /// The request, whose body ends with an error when it stands still.
+    fn impatient(&self, request: Request<Body>) -> Request<Body> {
+        if is_read(request.method()) {
+            return request;
+        }
+        let idle = self.idle;
+        request.map(|body| {
+            let next = move |mut chunks: axum::body::BodyDataStream| async move {
+                let chunk = match tokio::time::timeout(idle, chunks.next()).await {
+                    Ok(chunk) => chunk?.map_err(std::io::Error::other),
+                    Err(_) => {
+                        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the client sends nothing any more"))
+                    }
+                };
+                Some((chunk, chunks))
+            };
+            Body::from_stream(futures::stream::unfold(body.into_data_stream(), next))
+        })
+    }
+}
+
+fn base() -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], "{}").into_response()
+}
+
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// What a request needs to be granted.
+fn needed(part: &Part, method: &Method) -> Action {
+    match part {
+        Part::Uploads | Part::Upload(_) => Action::Push,
+        _ if method == Method::DELETE => Action::Delete,
+        _ if is_read(method) => Action::Pull,
+        _ => Action::Push,
+    }
+}
+
+/// What a client should ask for then: whoever pushes, looks first.
+fn actions(action: Action) -> &'static [Action] {
+    match action {
+        Action::Pull => &[Action::Pull],
+        Action::Push => &[Action::Pull, Action::Push],
+        Action::Delete => &[Action::Pull, Action::Delete],
+    }
+}
+
+fn reference_of(text: &str) -> Result<Reference, ApiError> {
+    if text.contains(':') {
+        return digest_of(text).map(Reference::Digest);
+    }
+    let tag =
+        text.parse().map_err(|error| ApiError::new(Code::ManifestUnknown, format!("there is no such tag: {error}")));
+    tag.map(Reference::Tag)
+}
+
+fn digest_of(text: &str) -> Result<Digest, ApiError> {
+    text.parse().map_err(|error| ApiError::new(Code::DigestInvalid, format!("{error}")))
+}
+
+fn unnamed(name: &str, error: InvalidName) -> ApiError {
+    let name: String = name.chars().take(64).collect();
+    match error {
+        InvalidName::NoProject => ApiError::new(Code::NameUnknown, format!("{name}: {error}")),
+        _ => ApiError::new(Code::NameInvalid, format!("{name}: {error}")),
+    }
+}
+
+fn not_allowed(allowed: &'static str) -> ApiError {
+    let refusal = ApiError::new(Code::Unsupported, format!("only {allowed} here"));
+    refusal.with_header(ALLOW, HeaderValue::from_static(allowed))
+}

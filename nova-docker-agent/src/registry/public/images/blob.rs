@@ -1,0 +1,59 @@
+//! A blob in the file of a Glance image.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use uuid::Uuid;
+
+use super::ReadableBlob;
+use crate::registry::fetch::{Fetcher, Stored};
+use crate::registry::stream::{BlobRequest, Readers};
+use crate::registry::{Digest, Error};
+
+/// It is read from the cache of this host, or from Glance.
+pub struct StoredBlob {
+    fetcher: Arc<Fetcher>,
+    digest: Digest,
+    stored: Stored,
+}
+
+impl StoredBlob {
+    pub fn new(fetcher: Arc<Fetcher>, digest: Digest, stored: Stored) -> Self {
+        Self { fetcher, digest, stored }
+    }
+}
+
+impl ReadableBlob for StoredBlob {
+    fn size(&self) -> u64 {
+        self.stored.range.end - self.stored.range.start
+    }
+
+    fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
+        let reader = OneReader(self.stored.clone());
+        BlobRequest::new(self.fetcher.clone(), self.digest, reader).stream(range).boxed()
+    }
+}
+
+/// The user whose request it is.
+struct OneReader(Stored);
+
+impl Readers for OneReader {
+    fn image(&self) -> Uuid {
+        self.0.image
+    }
+
+    fn label(&self) -> &str {
+        &self.0.label
+    }
+
+    fn candidates(&self) -> Vec<Stored> {
+        vec![self.0.clone()]
+    }
+
+    fn failed(&self, error: &Error) {
+        tracing::debug!(image = %self.0.image, "a blob was not read: {error}");
+    }
+}

@@ -1,0 +1,137 @@
+//! The registry as a process.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::api::{self, Api};
+use super::images::Images;
+use super::token::{Key, KeyError, TokenConfig, Tokens};
+use crate::cloud::{self, Glance, Keystone, Session, install_crypto_provider};
+use crate::config::registry::{RegistryConfig, TlsFiles};
+use crate::registry;
+use crate::registry::http::listener::{self, Limits};
+
+/// Why the registry could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {cause}")]
+    Listen { address: SocketAddr, cause: io::Error },
+    #[error("cannot make the directory {}: {cause}", path.display())]
+    Directory { path: PathBuf, cause: io::Error },
+    #[error("cannot use the certificate {}: {reason}", path.display())]
+    Certificate { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Cloud(#[from] cloud::Error),
+    #[error(transparent)]
+    Cache(#[from] registry::Error),
+    #[error("the registry ended before it had started")]
+    Ended,
+}
+
+/// A registry that serves.
+pub struct Server {
+    address: SocketAddr,
+    images: Arc<Images>,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens what is on the disk, listens and serves. Neither keystone nor Glance need be up.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: RegistryConfig) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(acceptor).transpose()?;
+        let session = config.glance.auth.clone().map(Session::new).transpose()?;
+        let glance = Glance::new(session, None, &config.glance)?;
+        let keystone = Keystone::new(&config.keystone)?;
+        let (directory, size) = (config.state_directory.clone(), config.cache_size);
+        let key_file = config.token_key_file.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            make(&directory)?;
+            let key = Key::load(&key_file)?;
+            Ok::<_, StartError>((key, Images::open(glance, &directory.join("cache"), size)?))
+        });
+        let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
+        let token_config = TokenConfig {
+            public_url: config.public_url.clone(),
+            lifetime: config.token_lifetime,
+            domain: config.default_domain.clone(),
+        };
+        let tokens = Tokens::new(&token_config, keystone, key);
+        let address = config.listen;
+        let failed = |cause| StartError::Listen { address, cause };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        let limits =
+            Limits { connections: config.max_connections, header: config.header_timeout, idle: config.idle_timeout };
+        let api = Arc::new(Api { tokens, images: images.clone(), idle: config.idle_timeout });
+        let stop = CancellationToken::new();
+        let is_tls = tls.is_some();
+        let serving = tokio::spawn(listener::serve(socket, tls, limits, api::router(api), stop.clone()));
+        tracing::info!(%address, tls = is_tls, public_url = %config.public_url, "the registry is ready");
+        Ok(Self { address, images, stop, serving })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, waits for those under way, but not for long, and gives up what nobody waits for.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.serving.await {
+            tracing::warn!("the registry's listener has failed: {error}");
+        }
+        self.images.shutdown().await;
+        tracing::info!(counters = ?self.images.counters(), "the registry has stopped");
+    }
+}
+
+/// Runs the registry until `shutdown`.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn run(config: RegistryConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    let server = Server::start(config).await?;
+    shutdown.await;
+    server.stop().await;
+    Ok(())
+}
+
+/// For its owner alone.
+fn make(directory: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|cause| StartError::Directory { path: directory.to_owned(), cause })
+}
+
+fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
+    install_crypto_provider();
+    let TlsFiles { certificate, key } = files;
+    let failed = |path: &Path, reason: &dyn std::fmt::Display| StartError::Certificate {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| failed(certificate, &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, &error))?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, private);
+    let mut config = config.map_err(|error| failed(certificate, &error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

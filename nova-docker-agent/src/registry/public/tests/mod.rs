@@ -1,0 +1,4 @@
+//! The registry from its clients' side, over HTTP, before doubles of keystone and Glance.
+
+mod access;
+mod pull;

@@ -1,0 +1,114 @@
+//! What a token says. Only this registry reads it: it is sealed.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::super::grant::{Action, Bearer, Grant};
+use super::super::name::Name;
+use super::scope::{self, Scope};
+use crate::cloud::UserLogin;
+
+/// The content of a token. It holds the user's keystone tokens, so that every process can act for the user without asking
+/// keystone, and none keeps state.
+#[derive(Serialize, Deserialize)]
+pub struct Claims {
+    /// Seconds since 1970 at which the token ends.
+    pub end: u64,
+    /// Keystone's id and name of the user.
+    pub user: String,
+    pub user_name: String,
+    /// Keystone tokens, each with the id of its project.
+    tokens: Vec<(String, String)>,
+    access: Vec<Access>,
+    catalog: Option<Vec<Named>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Access {
+    name: String,
+    actions: Vec<String>,
+    /// Keystone's id of the repository's project.
+    owner: String,
+    /// Which of `tokens`.
+    token: usize,
+}
+
+/// A project of the user's, as the catalog writes it.
+#[derive(Serialize, Deserialize)]
+struct Named {
+    id: String,
+    name: Option<String>,
+    token: usize,
+}
+
+/// Who sends a request, and what for.
+pub struct Visitor {
+    /// The user's name in keystone, for the log.
+    pub user: String,
+    pub bearer: Bearer,
+    pub catalog: Option<CatalogAccess>,
+}
+
+/// Whose images the catalog lists.
+pub struct CatalogAccess {
+    /// One for each project of the user's; `owner` is that project.
+    pub grants: Vec<Grant>,
+    /// Keystone's ids of projects, and what users write for them.
+    pub names: Vec<(String, String)>,
+}
+
+impl Claims {
+    pub fn new(user: &UserLogin, end: u64) -> Self {
+        let (user, user_name) = (user.user_id.clone(), user.user_name.clone());
+        Self { end, user, user_name, tokens: vec![], access: vec![], catalog: None }
+    }
+
+    /// Grants actions in a repository of the project `owner`, done with the token of `login`.
+    pub fn grant(&mut self, name: &Name, actions: &[Action], owner: &str, login: &UserLogin) {
+        let token = self.token(login);
+        let actions = actions.iter().map(|&action| scope::word(action).to_owned()).collect();
+        self.access.push(Access { name: name.to_string(), actions, owner: owner.to_owned(), token });
+    }
+
+    /// Lets the catalog list a project of the user's.
+    pub fn list(&mut self, login: &UserLogin, name: Option<&str>) {
+        let token = self.token(login);
+        let id = self.tokens.get(token).map(|(id, _)| id.clone()).unwrap_or_default();
+        let name = name.map(str::to_owned);
+        self.catalog.get_or_insert_default().push(Named { id, name, token });
+    }
+
+    fn token(&mut self, login: &UserLogin) -> usize {
+        let id = login.project.as_ref().map(|project| project.id.clone()).unwrap_or_default();
+        let known = self.tokens.iter().position(|(known, _)| *known == id);
+        known.unwrap_or_else(|| {
+            self.tokens.push((id, login.token.expose_secret().to_owned()));
+            self.tokens.len() - 1
+        })
+    }
+
+    /// The user, for one request.
+    pub fn visitor(self, request_id: &str) -> Visitor {
+        let grant = |owner: &str, token: usize| {
+            let (project, token) = self.tokens.get(token)?;
+            Some(Grant {
+                owner: owner.to_owned(),
+                project: project.clone(),
+                user: self.user.clone(),
+                token: SecretString::from(token.as_str()),
+                request_id: request_id.to_owned(),
+            })
+        };
+        let access = self.access.iter().filter_map(|access| {
+            let text = format!("repository:{}:{}", access.name, access.actions.join(","));
+            let Scope::Repository(name, actions) = Scope::all([text.as_str()]).pop()? else { return None };
+            Some((name, actions, grant(&access.owner, access.token)?))
+        });
+        let bearer = Bearer { access: access.collect() };
+        let catalog = self.catalog.as_ref().map(|projects| CatalogAccess {
+            grants: projects.iter().filter_map(|project| grant(&project.id, project.token)).collect(),
+            names: projects.iter().filter_map(|project| Some((project.id.clone(), project.name.clone()?))).collect(),
+        });
+        Visitor { user: self.user_name, bearer, catalog }
+    }
+}

@@ -1,0 +1,102 @@
+//! `GET /token`, which dockerd and nearly everybody use, and `POST /token`, OAuth 2 with a password (RFC 6749, 4.3).
+
+use axum::body::{Body, to_bytes};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::response::Response;
+use serde_json::json;
+use url::form_urlencoded;
+
+use super::super::error::{ApiError, Code};
+use super::{Scope, Tokens};
+use crate::registry::http::auth;
+
+/// Of a form: user name, password, scopes.
+const MAX_FORM: usize = 16 * 1024;
+
+/// What a client asks for.
+struct Asked {
+    username: String,
+    password: String,
+    service: Option<String>,
+    scopes: Vec<String>,
+}
+
+impl Tokens {
+    /// Answers `/token`, and says who asked.
+    ///
+    /// # Errors
+    /// Wrong credentials, or keystone is down.
+    pub async fn answer(
+        &self,
+        request: Request<Body>,
+        request_id: &str,
+        user: &mut Option<String>,
+    ) -> Result<Response, ApiError> {
+        let asked = match *request.method() {
+            Method::GET => from_query(request.headers(), request.uri().query().unwrap_or_default())?,
+            Method::POST => from_form(request).await?,
+            _ => return Err(ApiError::new(Code::Unsupported, "tokens are had by GET or POST")),
+        };
+        if asked.service.as_ref().is_some_and(|service| *service != self.service) {
+            let message = format!("this registry is {}", self.service);
+            return Err(ApiError::new(Code::Denied, message).with_status(StatusCode::BAD_REQUEST));
+        }
+        let login = self.logins.log_in(&asked.username, &asked.password, request_id).await;
+        let login = login.map_err(with_basic_challenge)?;
+        *user = Some(login.user.user_name.clone());
+        let scopes = Scope::all(asked.scopes.iter().map(String::as_str));
+        let issued = self.issue(&login, &scopes, request_id).await?;
+        let body = json!({
+            "token": issued.token,
+            "access_token": issued.token,
+            "expires_in": issued.life.as_secs(),
+            "issued_at": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+}
+
+fn from_query(headers: &HeaderMap, query: &str) -> Result<Asked, ApiError> {
+    let login_first = || ApiError::new(Code::Unauthorized, "log in first: docker login");
+    let (username, password) = auth::credentials(headers).ok_or_else(login_first).map_err(with_basic_challenge)?;
+    let pairs = || form_urlencoded::parse(query.as_bytes());
+    let service = pairs().find(|(key, _)| key == "service").map(|(_, value)| value.into_owned());
+    let scopes = pairs().filter(|(key, _)| key == "scope").map(|(_, value)| value.into_owned()).collect();
+    Ok(Asked { username, password, service, scopes })
+}
+
+async fn from_form(request: Request<Body>) -> Result<Asked, ApiError> {
+    let bad = |message: &str| ApiError::new(Code::Unsupported, message).with_status(StatusCode::BAD_REQUEST);
+    let form = to_bytes(request.into_body(), MAX_FORM).await.map_err(|_| bad("the form is too long, or broke off"))?;
+    let (mut grant_type, mut username, mut password) = (None, None, None);
+    let (mut service, mut scopes) = (None, vec![]);
+    for (key, value) in form_urlencoded::parse(&form) {
+        let value = value.into_owned();
+        match &*key {
+            "grant_type" => grant_type = Some(value),
+            "username" => username = Some(value),
+            "password" => password = Some(value),
+            "service" => service = Some(value),
+            "scope" => scopes.push(value),
+            _ => {}
+        }
+    }
+    if grant_type.as_deref() != Some("password") {
+        return Err(bad("the only grant_type here is password"));
+    }
+    match (username, password) {
+        (Some(username), Some(password)) => Ok(Asked { username, password, service, scopes }),
+        _ => Err(bad("username and password are needed")),
+    }
+}
+
+fn with_basic_challenge(error: ApiError) -> ApiError {
+    if error.status != StatusCode::UNAUTHORIZED {
+        return error;
+    }
+    error.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"OpenStack\""))
+}

@@ -1,0 +1,99 @@
+//! The key file: 256 random bits, the same for every process that serves under one address.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The secret behind everything that is sealed.
+#[derive(Clone)]
+pub struct Key(Arc<[u8; 32]>);
+
+/// A key file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("cannot {action} the key file {}: {cause}", path.display())]
+    Io { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("the key file {} is not 64 hexadecimal digits; remove it to have a new one made", .0.display())]
+    Form(PathBuf),
+    #[error("the key file {} can be read by others; give it mode 0600", .0.display())]
+    Open(PathBuf),
+}
+
+impl Key {
+    /// A key that nobody else has, for tests.
+    #[cfg(test)]
+    pub fn random() -> Self {
+        Self(Arc::new(rand::random()))
+    }
+
+    /// Reads the key; makes one if there is none. Of several processes that make one at the same time, one wins.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let failed = |action| move |cause| KeyError::Io { action, path: path.to_owned(), cause };
+        if !path.try_exists().map_err(failed("find"))? {
+            make(path).map_err(failed("make"))?;
+        }
+        let metadata = fs::metadata(path).map_err(failed("read"))?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(KeyError::Open(path.to_owned()));
+        }
+        let text = fs::read_to_string(path).map_err(failed("read"))?;
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| KeyError::Form(path.to_owned()))?;
+        Ok(Self(Arc::new(bytes)))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &*self.0
+    }
+}
+
+/// Written beside its place, and then linked there, so that nobody reads half a key.
+fn make(path: &Path) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}", uuid::Uuid::new_v4()));
+    let new = PathBuf::from(new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = writeln!(file, "{}", hex::encode(rand::random::<[u8; 32]>())).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| match fs::hard_link(&new, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    fs::remove_file(&new).and(linked)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_key_is_made_once_and_only_for_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let keys: Vec<Key> = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| Key::load(&path).unwrap())).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| key.bytes() == keys[0].bytes()));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_or_that_is_none_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "00".repeat(32)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(Key::load(&path), Err(KeyError::Open(_))));
+        fs::write(&path, "secret").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(Key::load(&path), Err(KeyError::Form(_))));
+    }
+}

@@ -1,0 +1,190 @@
+//! Who asks. Users prove it to keystone, by way of `/token`, and get a short-lived token for what they are about to do.
+//!
+//! ```text
+//! endpoint   GET and POST /token
+//!   logins     user names and passwords -> keystone tokens
+//!   scope      what a token is asked for
+//!   claims     what it says
+//!     seal       how it is written, so that nobody else can read it or make one
+//!       key        the secret that all processes of a registry share
+//! ```
+//!
+//! Source: distribution "Token Authentication Specification", RFC 6750.
+
+mod claims;
+mod endpoint;
+pub mod key;
+mod logins;
+pub mod scope;
+pub mod seal;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use futures::future::join_all;
+use url::Url;
+
+pub use claims::{CatalogAccess, Visitor};
+pub use key::{Key, KeyError};
+
+use super::error::{ApiError, Code};
+use super::grant::Action;
+use super::name::Name;
+use crate::cloud::{Keystone, Named};
+use claims::Claims;
+use logins::{Login, Logins};
+use scope::Scope;
+use seal::Sealer;
+
+/// Projects of a user that the catalog lists.
+const MAX_LISTED: usize = 8;
+
+/// How to make [`Tokens`].
+pub struct TokenConfig {
+    /// Where clients reach the registry.
+    pub public_url: Url,
+    /// How long a token is good.
+    pub lifetime: Duration,
+    /// The domain of users who name none.
+    pub domain: Named,
+}
+
+/// Gives tokens, and checks them.
+pub struct Tokens {
+    /// `HOST[:PORT]`: whom the tokens are for.
+    service: String,
+    realm: String,
+    lifetime: Duration,
+    logins: Logins,
+    sealer: Sealer,
+}
+
+/// A new token.
+struct Issued {
+    token: String,
+    life: Duration,
+}
+
+/// Why a request is not let in (RFC 6750, section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has no token.
+    NoToken,
+    /// Its token is forged, or has ended, or is another registry's.
+    InvalidToken,
+    /// Its token is for something else.
+    InsufficientScope,
+}
+
+impl Tokens {
+    pub fn new(config: &TokenConfig, keystone: Keystone, key: Key) -> Self {
+        let url = &config.public_url;
+        let host = url.host_str().unwrap_or_default();
+        let service = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let realm = format!("{}/token", url.as_str().trim_end_matches('/'));
+        let logins = Logins::new(keystone, config.domain.clone());
+        Self { service, realm, lifetime: config.lifetime, logins, sealer: Sealer::new(key) }
+    }
+
+    /// Who sends a request with these headers.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn check(&self, headers: &HeaderMap, request_id: &str) -> Result<Visitor, Refused> {
+        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or(Refused::NoToken)?;
+        let (scheme, token) = header.split_once(' ').ok_or(Refused::InvalidToken)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Refused::NoToken);
+        }
+        let content = self.sealer.open(&self.purpose(), token.trim()).ok_or(Refused::InvalidToken)?;
+        let claims: Claims = serde_json::from_slice(&content).map_err(|_| Refused::InvalidToken)?;
+        if claims.end <= now() {
+            return Err(Refused::InvalidToken);
+        }
+        Ok(claims.visitor(request_id))
+    }
+
+    /// The answer to a request that is not let in; `scopes` are what it needs.
+    pub fn challenge(&self, refused: Refused, scopes: &[(&Name, &[Action])]) -> ApiError {
+        let scopes: Vec<String> = scopes
+            .iter()
+            .map(|(name, actions)| {
+                let words: Vec<&str> = actions.iter().map(|&action| scope::word(action)).collect();
+                format!("repository:{name}:{}", words.join(","))
+            })
+            .collect();
+        self.challenge_for(refused, &scopes.join(" "))
+    }
+
+    /// The same, where the catalog was asked for.
+    pub fn catalog_challenge(&self, refused: Refused) -> ApiError {
+        self.challenge_for(refused, "registry:catalog:*")
+    }
+
+    fn challenge_for(&self, refused: Refused, scope: &str) -> ApiError {
+        let Self { realm, service, .. } = self;
+        let mut challenge = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
+        if !scope.is_empty() {
+            challenge.push_str(&format!(",scope=\"{scope}\""));
+        }
+        let (error, code, message) = match refused {
+            Refused::NoToken => (None, Code::Unauthorized, "authentication required"),
+            Refused::InvalidToken => (Some("invalid_token"), Code::Unauthorized, "the token is not valid any more"),
+            Refused::InsufficientScope => {
+                (Some("insufficient_scope"), Code::Denied, "you have no role that allows this in the project")
+            }
+        };
+        if let Some(error) = error {
+            challenge.push_str(&format!(",error=\"{error}\",error_description=\"{message}\""));
+        }
+        let refusal = ApiError::new(code, message).with_status(StatusCode::UNAUTHORIZED);
+        match HeaderValue::try_from(challenge) {
+            Ok(challenge) => refusal.with_header(WWW_AUTHENTICATE, challenge),
+            Err(_) => refusal,
+        }
+    }
+
+    /// A token for what a user asks for, as far as the user may have it. What Glance's policy says is found out when the token
+    /// is used.
+    async fn issue(&self, login: &Login, scopes: &[Scope], request_id: &str) -> Result<Issued, ApiError> {
+        let (now_here, now) = (Instant::now(), now());
+        let mut life = self.lifetime.min(login.user.end.saturating_duration_since(now_here));
+        let mut claims = Claims::new(&login.user, 0);
+        for scope in scopes {
+            match scope {
+                Scope::Repository(name, actions) => {
+                    let place = self.logins.place(login, name, request_id).await?;
+                    life = life.min(place.login.end.saturating_duration_since(now_here));
+                    let mut actions = actions.clone();
+                    if !place.is_member() {
+                        actions.retain(|action| *action == Action::Pull);
+                    }
+                    claims.grant(name, &actions, &place.owner, &place.login);
+                }
+                Scope::Catalog => {
+                    let projects = login.projects.iter().take(MAX_LISTED);
+                    let scoped = projects.map(|project| self.logins.scoped(login, &project.id, request_id));
+                    for scoped in join_all(scoped).await.into_iter().flatten() {
+                        let name = scoped.project.as_ref().and_then(|project| login.name_of(&project.id));
+                        claims.list(&scoped, name);
+                    }
+                }
+            }
+        }
+        claims.end = now + life.as_secs();
+        let sealed = serde_json::to_vec(&claims).ok().and_then(|claims| self.sealer.seal(&self.purpose(), &claims));
+        let token = sealed.ok_or_else(|| ApiError::new(Code::Unavailable, "no token could be made"))?;
+        Ok(Issued { token, life })
+    }
+
+    /// Another registry's tokens, even with the same key, are not for this one.
+    fn purpose(&self) -> String {
+        format!("token for {}", self.service)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
