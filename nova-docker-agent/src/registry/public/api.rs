@@ -15,9 +15,10 @@ use uuid::Uuid;
 use super::access::Entry;
 use super::endpoint::{Endpoint, Part};
 use super::error::{ApiError, Code};
-use super::grant::{Action, Grant};
-use super::images::{Images, ReadableBlob};
+use super::grant::Action;
+use super::images::Images;
 use super::name::{InvalidName, Name, Reference};
+use super::push::Push;
 use super::token::{Refused, Tokens, Visitor};
 use crate::registry::Digest;
 
@@ -29,6 +30,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 pub struct Api {
     pub tokens: Tokens,
     pub images: Arc<Images>,
+    pub push: Arc<Push>,
     /// How long the body of a request may stand still.
     pub idle: Duration,
 }
@@ -125,27 +127,41 @@ impl Api {
         }
     }
 
-    /// What changes a repository.
+    /// What changes a repository, and the state of uploads.
     async fn write(
         &self,
         request: Request<Body>,
-        _visitor: &Visitor,
-        _name: &Name,
+        visitor: &Visitor,
+        name: &Name,
         part: &Part,
-        _query: &str,
+        query: &str,
     ) -> Result<Response, ApiError> {
-        tracing::debug!(method = %request.method(), ?part, "not possible here");
-        Err(ApiError::new(Code::Unsupported, "this registry can only be pulled from"))
-    }
-
-    /// A blob that was uploaded, and is in no image yet.
-    pub async fn staged(
-        &self,
-        _grant: &Grant,
-        _name: &Name,
-        _digest: &Digest,
-    ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
-        Ok(None)
+        let (head, body) = request.into_parts();
+        let (push, bearer, headers) = (&self.push, &visitor.bearer, &head.headers);
+        match (part, head.method.as_str()) {
+            (Part::Uploads, "POST") => push.begin(bearer, name, query, headers, body).await,
+            (Part::Upload(id), "PATCH") => push.patch(bearer, name, upload_of(id)?, headers, body).await,
+            (Part::Upload(id), "PUT") => push.finish(bearer, name, upload_of(id)?, query, headers, body).await,
+            (Part::Upload(id), "GET" | "HEAD") => push.status(bearer, name, upload_of(id)?).await,
+            (Part::Upload(id), "DELETE") => push.cancel(bearer, name, upload_of(id)?).await,
+            (Part::Manifest(reference), "PUT") => {
+                let reference = reference_of(reference).map_err(|error| match error.code {
+                    // What is no tag cannot be found; to push it is a mistake.
+                    Code::ManifestUnknown => ApiError::new(Code::ManifestInvalid, error.message),
+                    _ => error,
+                })?;
+                push.put_manifest(bearer, name, &reference, query, headers, body).await
+            }
+            (Part::Manifest(reference), "DELETE") => {
+                push.delete_manifest(bearer, name, &reference_of(reference)?).await
+            }
+            (Part::Blob(digest), "DELETE") => push.delete_blob(bearer, name, &digest_of(digest)?).await,
+            (Part::Uploads, _) => Err(not_allowed("POST")),
+            (Part::Upload(_), _) => Err(not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
+            (Part::Manifest(_), _) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
+            (Part::Blob(_), _) => Err(not_allowed("GET, HEAD, DELETE")),
+            (Part::Tags | Part::Referrers(_), _) => Err(not_allowed("GET, HEAD")),
+        }
     }
 
     fn challenge(&self, refused: Refused, endpoint: &Endpoint, method: &Method) -> ApiError {
@@ -214,6 +230,10 @@ fn reference_of(text: &str) -> Result<Reference, ApiError> {
     let tag =
         text.parse().map_err(|error| ApiError::new(Code::ManifestUnknown, format!("there is no such tag: {error}")));
     tag.map(Reference::Tag)
+}
+
+fn upload_of(text: &str) -> Result<Uuid, ApiError> {
+    text.parse().map_err(|_| ApiError::new(Code::BlobUploadUnknown, "there is no such upload"))
 }
 
 fn digest_of(text: &str) -> Result<Digest, ApiError> {

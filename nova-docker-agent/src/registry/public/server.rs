@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -15,11 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{self, Api};
 use super::images::Images;
+use super::push::{Push, PushConfig, StagingError};
+use super::token::seal::Sealer;
 use super::token::{Key, KeyError, TokenConfig, Tokens};
 use crate::cloud::{self, Glance, Keystone, Session, install_crypto_provider};
-use crate::config::registry::{RegistryConfig, TlsFiles};
+use crate::config::registry::{PushLimits, RegistryConfig, TlsFiles};
 use crate::registry;
 use crate::registry::http::listener::{self, Limits};
+
+/// How often old uploads are looked for.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Why the registry could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,8 @@ pub enum StartError {
     Cloud(#[from] cloud::Error),
     #[error(transparent)]
     Cache(#[from] registry::Error),
+    #[error(transparent)]
+    Staging(#[from] StagingError),
     #[error("the registry ended before it had started")]
     Ended,
 }
@@ -44,6 +52,7 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     images: Arc<Images>,
+    push: Arc<Push>,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -60,12 +69,15 @@ impl Server {
         let keystone = Keystone::new(&config.keystone)?;
         let (directory, size) = (config.state_directory.clone(), config.cache_size);
         let key_file = config.token_key_file.clone();
+        let for_images = glance.clone();
         let opened = tokio::task::spawn_blocking(move || {
             make(&directory)?;
             let key = Key::load(&key_file)?;
-            Ok::<_, StartError>((key, Images::open(glance, &directory.join("cache"), size)?))
+            Ok::<_, StartError>((key, Images::open(for_images, &directory.join("cache"), size)?))
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
+        let sealer = Arc::new(Sealer::new(key.clone()));
+        let push = Push::open(push_config(&config), glance, images.clone(), sealer).await?;
         let token_config = TokenConfig {
             public_url: config.public_url.clone(),
             lifetime: config.token_lifetime,
@@ -78,12 +90,14 @@ impl Server {
         let address = socket.local_addr().map_err(failed)?;
         let limits =
             Limits { connections: config.max_connections, header: config.header_timeout, idle: config.idle_timeout };
-        let api = Arc::new(Api { tokens, images: images.clone(), idle: config.idle_timeout });
+        let (for_api, idle) = (images.clone(), config.idle_timeout);
+        let api = Arc::new(Api { tokens, images: for_api, push: push.clone(), idle });
         let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(expire(push.clone())));
         let is_tls = tls.is_some();
         let serving = tokio::spawn(listener::serve(socket, tls, limits, api::router(api), stop.clone()));
         tracing::info!(%address, tls = is_tls, public_url = %config.public_url, "the registry is ready");
-        Ok(Self { address, images, stop, serving })
+        Ok(Self { address, images, push, stop, serving })
     }
 
     /// Where it listens.
@@ -97,6 +111,7 @@ impl Server {
         if let Err(error) = self.serving.await {
             tracing::warn!("the registry's listener has failed: {error}");
         }
+        self.push.shutdown().await;
         self.images.shutdown().await;
         tracing::info!(counters = ?self.images.counters(), "the registry has stopped");
     }
@@ -111,6 +126,22 @@ pub async fn run(config: RegistryConfig, shutdown: impl Future<Output = ()>) -> 
     shutdown.await;
     server.stop().await;
     Ok(())
+}
+
+/// Removes now and then what nobody goes on with.
+async fn expire(push: Arc<Push>) {
+    loop {
+        if let Err(error) = push.expire().await {
+            tracing::warn!("old uploads cannot be removed: {error}");
+        }
+        tokio::time::sleep(EXPIRY_INTERVAL).await;
+    }
+}
+
+fn push_config(config: &RegistryConfig) -> PushConfig {
+    let PushLimits { max_manifest, max_blobs, max_blob, max_staged, upload_expiry } = config.push;
+    let state_directory = config.state_directory.clone();
+    PushConfig { state_directory, max_manifest, max_blobs, max_blob, max_staged, upload_expiry }
 }
 
 /// For its owner alone.
