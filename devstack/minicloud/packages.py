@@ -152,7 +152,7 @@ def make_venv(layout: Layout) -> str | None:
     if marker.value() == wanted and layout.python.exists():
         return None
     log = layout.log / "venv.log"
-    environment = process.caller_environment(UV_CACHE_DIR=f"{layout.cache}/uv", UV_NO_PROGRESS="1")
+    environment = process.caller_environment()
     # Always from nothing: what an interrupted installation left cannot be told from what it finished, and with
     # uv's cache it takes seconds.
     marker.clear()
@@ -163,14 +163,21 @@ def make_venv(layout: Layout) -> str | None:
     installer = layout.cache / "installer.lock"
     write_file(installer, _locked("uv"))
     process.run([*pip, "install", "-q", "--no-deps", "--require-hashes", "-r", installer], log=log, env=environment)
+    _uv_install(layout, log, "--require-hashes", "-r", LOCK_FILE)
+    marker.set(wanted)
+    return f"{LOCK_FILE.read_text().count('==')} locked packages"
+
+
+def _uv_install(layout: Layout, log: Path, *arguments: str | Path) -> None:
+    """Installs into the virtual environment, compiled to bytecode."""
+    environment = process.caller_environment(UV_CACHE_DIR=f"{layout.cache}/uv", UV_NO_PROGRESS="1")
     with contextlib.suppress(process.CommandFailed):
         # uv does not read pip's configuration.
+        pip = [layout.python, "-m", "pip", "--disable-pip-version-check"]
         index = process.run([*pip, "config", "get", "global.index-url"], env=environment).strip()
         environment.setdefault("UV_DEFAULT_INDEX", index)
     uv: list[str | Path] = [layout.venv / "bin" / "uv", "pip", "install", "--python", layout.python]
-    process.run([*uv, "--require-hashes", "--compile-bytecode", "-r", LOCK_FILE], log=log, env=environment)
-    marker.set(wanted)
-    return f"{LOCK_FILE.read_text().count('==')} locked packages"
+    process.run([*uv, "--compile-bytecode", *arguments], log=log, env=environment)
 
 
 def install_virt_driver(layout: Layout) -> str | None:
@@ -185,14 +192,9 @@ def install_virt_driver(layout: Layout) -> str | None:
     if marker.value() == wanted:
         return None
     marker.clear()
-    environment = process.caller_environment(UV_CACHE_DIR=f"{layout.cache}/uv", UV_NO_PROGRESS="1")
-    uv: list[str | Path] = [layout.venv / "bin" / "uv", "pip", "install", "--python", layout.python]
+    # What it requires is in the lock file.
     source = SOURCE / "python-shim"
-    process.run(
-        # What it requires is in the lock file.
-        [*uv, "--no-deps", "--reinstall", "--compile-bytecode", source],
-        log=layout.log / "virt-driver.log",
-        env=environment,
-    )
+    log = layout.log / "virt-driver.log"
+    _uv_install(layout, log, "--no-deps", "--reinstall", source)
     marker.set(wanted)
     return "built and installed"

@@ -7,7 +7,7 @@ use super::waiters::PlugError;
 use crate::{
     cloud, driver, hypervisor,
     messaging::{CallError, Failure},
-    network, registry,
+    network,
 };
 
 /// An operation failed.
@@ -19,22 +19,13 @@ pub(crate) enum Error {
     Network(#[from] cloud::neutron::NetworkError),
     #[error("{0}")]
     Cloud(#[from] cloud::Error),
+    /// The instance on this host: its container, image or network.
     #[error("{0}")]
-    Driver(#[from] driver::Error),
-    #[error("cannot plug the instance's network: {0}")]
-    Plumbing(#[from] network::Error),
-    #[error("{0}")]
-    Image(#[from] registry::Error),
+    Guest(#[from] hypervisor::Error),
     #[error("{0}")]
     Plug(#[from] PlugError),
     #[error("{0}")]
     Ports(#[from] cloud::neutron::DeallocateError),
-    /// The image's record rules it out, before a byte of it is read.
-    #[error("{0}")]
-    UnacceptableImage(String),
-    /// The instance asks for what this host does not do; another host may.
-    #[error("{0}")]
-    Unsupported(String),
     /// The user deleted the instance while the operation ran.
     #[error("instance {0} is being deleted")]
     Deleting(Uuid),
@@ -86,9 +77,8 @@ impl Error {
     /// Whether another host may succeed where this one failed.
     pub fn is_reschedulable(&self) -> bool {
         match self {
-            Self::Driver(error) => !is_users_fault(error),
-            Self::Plumbing(_) | Self::Conductor(_) => true,
-            Self::Image(error) => !error.is_final(),
+            Self::Guest(error) => may_succeed_elsewhere(error),
+            Self::Conductor(_) => true,
             Self::Cleanup { error, .. } => error.is_reschedulable(),
             _ => false,
         }
@@ -97,10 +87,8 @@ impl Error {
     /// HTTP-like code of the fault: below 500 its details are shown to the user, not to operators alone.
     pub fn fault_code(&self) -> u16 {
         match self {
-            Self::UnacceptableImage(_) | Self::BadRequest { .. } | Self::Unsupported(_) | Self::Exception { .. } => 400,
-            Self::Driver(error) if is_users_fault(error) => 400,
-            Self::Image(error) if error.is_final() => 400,
-            Self::Network(_) => 400,
+            Self::BadRequest { .. } | Self::Exception { .. } | Self::Network(_) => 400,
+            Self::Guest(error) if is_users_to_mend(error) => 400,
             Self::Cleanup { error, .. } => error.fault_code(),
             _ => 500,
         }
@@ -109,7 +97,7 @@ impl Error {
     /// More than fits into a fault's message: the last lines of a container's log, for one.
     pub fn details(&self) -> String {
         match self {
-            Self::Driver(driver::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
+            Self::Guest(error) => details_of_guest(error),
             Self::Cleanup { error, cleanup } => format!("{}\n{cleanup}", error.details()),
             _ => String::new(),
         }
@@ -130,31 +118,47 @@ impl Error {
             },
             Self::Exception { class, kwargs, .. } => nova(class, kwargs.clone()),
             Self::Network(error) => nova(error.nova_class(), Map::new()),
-            Self::Image(_) | Self::UnacceptableImage(_) => nova("ImageUnacceptable", Map::new()),
+            Self::Guest(error) => nova(class_of_guest(error), Map::new()),
             Self::Plug(_) => nova("VirtualInterfaceCreateException", Map::new()),
-            Self::Plumbing(_) => nova("VirtualInterfacePlugException", Map::new()),
             Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
             Self::BadRequest { .. } => nova("Invalid", Map::new()),
-            Self::Unsupported(_) => nova("NotSupported", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
-            Self::Cloud(_) | Self::Conductor(_) | Self::Driver(_) | Self::Ports(_) => nova("NovaException", Map::new()),
+            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) => nova("NovaException", Map::new()),
         }
     }
 }
 
-impl From<hypervisor::Error> for Error {
-    fn from(error: hypervisor::Error) -> Self {
-        match error {
-            hypervisor::Error::Driver(error) => Self::Driver(error),
-            hypervisor::Error::Plumbing(error) => Self::Plumbing(error),
-            hypervisor::Error::Image(error) => Self::Image(error),
-            hypervisor::Error::Glance(error) => Self::Cloud(error),
-            hypervisor::Error::UnacceptableImage(problem) => Self::UnacceptableImage(problem),
-            hypervisor::Error::Unsupported(problem) => Self::Unsupported(problem),
-            hypervisor::Error::Cleanup { error, cleanup } => {
-                Self::Cleanup { error: Box::new(Self::from(*error)), cleanup }
-            }
-        }
+impl From<driver::Error> for Error {
+    fn from(error: driver::Error) -> Self {
+        Self::Guest(error.into())
+    }
+}
+
+impl From<network::Error> for Error {
+    fn from(error: network::Error) -> Self {
+        Self::Guest(error.into())
+    }
+}
+
+fn may_succeed_elsewhere(error: &hypervisor::Error) -> bool {
+    use hypervisor::Error as E;
+    match error {
+        E::Driver(error) => !is_users_fault(error),
+        E::Plumbing(_) => true,
+        E::Image(error) => !error.is_final(),
+        E::Cleanup { error, .. } => may_succeed_elsewhere(error),
+        E::Glance(_) | E::UnacceptableImage(_) | E::Unsupported(_) => false,
+    }
+}
+
+fn is_users_to_mend(error: &hypervisor::Error) -> bool {
+    use hypervisor::Error as E;
+    match error {
+        E::Driver(error) => is_users_fault(error),
+        E::Image(error) => error.is_final(),
+        E::UnacceptableImage(_) | E::Unsupported(_) => true,
+        E::Cleanup { error, .. } => is_users_to_mend(error),
+        E::Plumbing(_) | E::Glance(_) => false,
     }
 }
 
@@ -162,6 +166,25 @@ impl From<hypervisor::Error> for Error {
 fn is_users_fault(error: &driver::Error) -> bool {
     use driver::Error::{CommandNotFound, ExitedAtOnce, ImageUnacceptable, Invalid};
     matches!(error, CommandNotFound { .. } | ExitedAtOnce { .. } | ImageUnacceptable { .. } | Invalid { .. })
+}
+
+fn details_of_guest(error: &hypervisor::Error) -> String {
+    match error {
+        hypervisor::Error::Driver(driver::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
+        hypervisor::Error::Cleanup { error, cleanup } => format!("{}\n{cleanup}", details_of_guest(error)),
+        _ => String::new(),
+    }
+}
+
+fn class_of_guest(error: &hypervisor::Error) -> &'static str {
+    use hypervisor::Error as E;
+    match error {
+        E::Image(_) | E::UnacceptableImage(_) => "ImageUnacceptable",
+        E::Plumbing(_) => "VirtualInterfacePlugException",
+        E::Unsupported(_) => "NotSupported",
+        E::Driver(_) | E::Glance(_) => "NovaException",
+        E::Cleanup { error, .. } => class_of_guest(error),
+    }
 }
 
 fn kwargs(value: Value) -> Map<String, Value> {
@@ -186,10 +209,10 @@ pub(crate) fn nova_failure(class: &str, message: &str, kwargs: Map<String, Value
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::SourceError;
+    use crate::registry::{self, SourceError};
 
     fn unreadable(cause: SourceError) -> Error {
-        Error::Image(registry::Error::Source { image: "app".to_owned(), cause })
+        Error::Guest(registry::Error::Source { image: "app".to_owned(), cause }.into())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Compute, error::Error};
 use crate::{
-    hypervisor::check_status,
+    hypervisor::{self, check_status},
     messaging::Context,
     registry::{ImageDescriptor, Lease},
 };
@@ -35,7 +35,7 @@ impl Compute {
 fn descriptor(image: &Value) -> Result<ImageDescriptor, Error> {
     let text = |field: &str| image.get(field).and_then(Value::as_str).map(str::to_owned);
     let id = text("id").and_then(|id| Uuid::parse_str(&id).ok()).ok_or_else(|| {
-        Error::UnacceptableImage(
+        hypervisor::Error::UnacceptableImage(
             "the server has no image: booting from a volume is not supported for containers".to_owned(),
         )
     })?;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     driver::{self, Event, EventKind},
+    hypervisor,
     messaging::Context,
     objects::Instance,
 };
@@ -65,7 +66,8 @@ impl Compute {
     async fn sync_after_event(&self, uuid: Uuid) {
         let mut pause = FIRST_PAUSE;
         while let Err(error) = self.sync_power_state(uuid).await {
-            let docker_is_away = matches!(error, Error::Driver(driver::Error::Unavailable { .. }));
+            let docker_is_away =
+                matches!(error, Error::Guest(hypervisor::Error::Driver(driver::Error::Unavailable { .. })));
             warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
             if !docker_is_away {
                 return;

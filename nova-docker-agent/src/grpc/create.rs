@@ -54,7 +54,7 @@ impl Creation {
         let there = hypervisor.driver.state(uuid).await.map_err(|error| failure(&error.into(), uuid, None))?;
         if there.is_some() {
             info!("the guest is there already");
-            hypervisor.plumber.plug(uuid, &self.interfaces).await.map_err(|error| of_guest(error.into()))?;
+            hypervisor.plug(uuid, &self.interfaces).await.map_err(of_guest)?;
             tell(&mut progress, v1::CreateStage::NetworkPlugged).await;
             return Ok(());
         }

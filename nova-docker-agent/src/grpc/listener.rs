@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt as _, stream};
@@ -23,6 +24,8 @@ use crate::config::{GrpcConfig, GrpcListen};
 /// The socket is its user's alone; who else may use it, `socket_user` says.
 const SOCKET_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o755;
+/// After a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why nobody can be let in.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,17 @@ impl Listener {
             let connection = socket.accept().await;
             Some((connection, socket))
         })
-        .filter_map(|connection| async { connection.transpose() })
+        .filter_map(|accepted| async {
+            match accepted {
+                Ok(connection) => connection.map(Ok),
+                Err(error) => {
+                    // No file descriptors left, most likely: they come back when connections end.
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    None
+                }
+            }
+        })
     }
 }
 

@@ -38,8 +38,9 @@ use crate::{
 
 /// Unused images are looked for this often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
-/// A peer that is silent for so long is asked whether it is there.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A peer that is silent for so long is asked whether it is there, and counts as gone when it does not answer for as long
+/// again: what it had begun and did not see the end of is undone.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What is given up at a stop has so long to be undone.
 const UNDO_LIMIT: Duration = Duration::from_secs(30);
 /// Once no operation is under way, the last answers have so long to leave. Clients may hold streams open for ever.
@@ -151,7 +152,8 @@ async fn drain(tasks: &TaskTracker, given_up: &CancellationToken, limit: Duratio
 type Layers = tower::layer::util::Stack<GlobalConcurrencyLimitLayer, NoLayer>;
 
 fn server(config: &Config) -> Result<Server<Layers>, ServeError> {
-    let mut server = Server::builder().http2_keepalive_interval(Some(KEEPALIVE));
+    let mut server =
+        Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).http2_keepalive_timeout(Some(KEEPALIVE));
     if let Some(tls) = &config.grpc.tls {
         server = server.tls_config(tls_config(tls)?).map_err(ServeError::Tls)?;
     }

@@ -70,7 +70,10 @@ pub(super) fn cancelled() -> Status {
 
 /// A failure after which cleaning up failed too: the first one's kind, with the words of both.
 pub(super) fn with_cleanup(status: &Status, cleanup: &Error) -> Status {
-    let message = format!("{}; cleaning up after it failed too: {cleanup}", status.message());
+    reworded(status, format!("{}; cleaning up after it failed too: {cleanup}", status.message()))
+}
+
+fn reworded(status: &Status, message: String) -> Status {
     Status::with_error_details(status.code(), shorten(message), status.get_error_details())
 }
 
@@ -93,11 +96,7 @@ pub(super) fn failure(error: &Error, guest: Uuid, image: Option<Uuid>) -> Status
         }
         Error::Image(error) => image_failure(error, message, of_image()),
         Error::Glance(error) => glance_failure(error, message, of_image()),
-        Error::Cleanup { error: first, .. } => {
-            // The first failure's kind, with the words of both.
-            let status = failure(first, guest, image);
-            Status::with_error_details(status.code(), shorten(message), status.get_error_details())
-        }
+        Error::Cleanup { error: first, .. } => reworded(&failure(first, guest, image), message),
     }
 }
 
