@@ -196,6 +196,9 @@ impl Push {
         stop: &CancellationToken,
     ) -> Result<(), ApiError> {
         let gone = || ApiError::new(Code::Unavailable, "the push was given up");
+        if stop.is_cancelled() {
+            return Err(gone());
+        }
         record.insert("id".into(), id.to_string().into());
         self.glance.create(caller, &record).await.map_err(|error| refused(&error))?;
         let length = archive.length();

@@ -1,4 +1,5 @@
 mod deletes;
+mod disconnects;
 mod indexes;
 mod mounts;
 mod publishing;
