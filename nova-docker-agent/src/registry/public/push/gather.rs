@@ -35,6 +35,7 @@ impl Push {
     /// # Errors
     /// [`Code::ManifestBlobUnknown`], with the digests of what is missing.
     pub(super) async fn gather(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Parts, ApiError> {
+        self.check_number(root)?;
         let manifests = self.manifests(grant, name, root).await?;
         let children = manifests.iter().skip(1).map(|document| document.digest).collect();
         let runnable = manifests.iter().any(Document::is_runnable);
@@ -49,6 +50,18 @@ impl Push {
             }
         }
         if missing.is_empty() { Ok(Parts { all, children, runnable }) } else { Err(unknown(&missing)) }
+    }
+
+    /// As they are listed: whoever reads the manifest goes through all of them.
+    fn check_number(&self, document: &Document) -> Result<(), ApiError> {
+        let (found, what, limit) = match &document.refers {
+            Refers::Blobs { layers, .. } => (layers.len() + 1, "blobs", self.config.max_blobs),
+            Refers::Manifests(manifests) => (manifests.len(), "manifests", self.config.max_blobs.min(MAX_MANIFESTS)),
+        };
+        if found <= limit {
+            return Ok(());
+        }
+        Err(invalid(format!("it refers to {found} {what}, and at most {limit} are possible")))
     }
 
     /// The configurations, and the other blobs, of all these manifests, each once.

@@ -23,6 +23,7 @@ use super::gather::Parts;
 use super::glance::refused;
 use super::journal::Entry;
 use super::manifest::{self, Document, invalid};
+use super::recover::close;
 use super::request::{created, insert, parameters};
 use super::staging::blocking;
 use super::tags::untagged_name;
@@ -99,7 +100,7 @@ impl Push {
         Ok(response)
     }
 
-    async fn publish(&self, publication: &Publication) -> Result<(), ApiError> {
+    async fn publish(self: &Arc<Self>, publication: &Publication) -> Result<(), ApiError> {
         let Publication { grant, name, document, tags, .. } = publication;
         // The same manifest twice at one time: the second request finds what the first one has made. Indexes absorb images that another index
         // may be reading.
@@ -127,18 +128,19 @@ impl Push {
 
     /// The image is there already: only its tags change.
     async fn tag_known(&self, publication: &Publication, content: &Content) -> Result<(), ApiError> {
-        let Publication { grant, name, tags, .. } = publication;
-        let runnable = content.manifests.iter().any(|(digest, (media_type, bytes))| {
-            Document::parse(bytes.clone(), Some(media_type), digest.algorithm())
-                .is_ok_and(|document| document.is_runnable())
-        });
+        let Publication { grant, name, document, tags, .. } = publication;
+        let runnable = document.is_runnable()
+            || content.manifests.iter().any(|(digest, (media_type, bytes))| {
+                Document::parse(bytes.clone(), Some(media_type), digest.algorithm())
+                    .is_ok_and(|document| document.is_runnable())
+            });
         let _alone = self.lock(grant, name, What::Tags).await;
         self.add_tags(grant, name, &content.record, tags, runnable).await?;
         self.take_tags(grant, name, tags, content.record.id).await
     }
 
     /// Makes an image. Returns the manifests that an index has taken into its image.
-    async fn publish_new(&self, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
+    async fn publish_new(self: &Arc<Self>, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
         let Publication { grant, name, document, tags, .. } = publication;
         let Parts { all, children, runnable } = self.gather(grant, name, document).await?;
         let digests: Vec<Digest> = all.iter().map(|part| part.digest).collect();
@@ -156,7 +158,12 @@ impl Push {
     }
 
     /// Makes an image in Glance, or leaves nothing there.
-    async fn make(&self, publication: &Publication, archive: Archive, hidden: bool) -> Result<Uuid, ApiError> {
+    async fn make(
+        self: &Arc<Self>,
+        publication: &Publication,
+        archive: Archive,
+        hidden: bool,
+    ) -> Result<Uuid, ApiError> {
         let caller = publication.grant.caller();
         let record = record(publication, &archive, hidden);
         let id = Uuid::new_v4();
@@ -170,15 +177,12 @@ impl Push {
             Err(_) => self.glance.delete(&caller, id).await.map(|_| ()),
         };
         match settled {
-            Ok(()) => {
-                let closing = move || {
-                    open.close();
-                    Ok(())
-                };
-                // The next start would find nothing to be undone.
-                blocking(closing).await.unwrap_or_else(|error| tracing::debug!("unfinished pushes: {error}"));
+            Ok(()) => close(open).await,
+            Err(error) => {
+                tracing::warn!(image = %id, name, %error, "a push is to be cleaned up later");
+                let push = self.clone();
+                self.tasks.spawn(async move { push.clean_up_soon(&caller, open).await });
             }
-            Err(error) => tracing::warn!(image = %id, name, %error, "a push is to be cleaned up later"),
         }
         if filled.is_ok() {
             tracing::info!(image = %id, name, project = publication.grant.owner, "an image was pushed");

@@ -10,6 +10,8 @@ use super::staging::{StagingError, blocking};
 use crate::cloud::glance::Patch;
 use crate::cloud::{Caller, Error};
 
+/// The pauses between attempts to undo a push that has just failed; after them it is left to the periodic clean-up.
+const PAUSES: [u64; 8] = [1, 2, 5, 10, 20, 30, 60, 120];
 /// Tokens do not live as long as this: after it, nobody but the project's members can remove the image.
 const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -19,8 +21,8 @@ impl Push {
         let journal = self.journal.clone();
         for open in blocking(move || journal.left(None)).await? {
             match open.entry.token(&*self.sealer) {
-                Some(token) => self.clean_up(&Caller::user(token, Caller::own().request_id), open).await,
-                None => give_up_if_old(open, "its token cannot be read"),
+                Some(token) => drop(self.clean_up(&Caller::user(token, Caller::own().request_id), open).await),
+                None => drop(give_up_if_old(open, "its token cannot be read").await),
             }
         }
         Ok(())
@@ -30,13 +32,27 @@ impl Push {
     pub(super) async fn recover_project(&self, grant: &Grant) -> Result<(), StagingError> {
         let (journal, owner) = (self.journal.clone(), grant.owner.clone());
         for open in blocking(move || journal.left(Some(&owner))).await? {
-            self.clean_up(&grant.caller(), open).await;
+            drop(self.clean_up(&grant.caller(), open).await);
         }
         Ok(())
     }
 
-    /// Removes one image, if it is not complete.
-    pub(super) async fn clean_up(&self, caller: &Caller, open: Open) {
+    /// Undoes a push that has just failed, as soon as Glance can be asked again.
+    pub(super) async fn clean_up_soon(&self, caller: &Caller, mut open: Open) {
+        for pause in PAUSES {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(pause)) => {}
+            }
+            match self.clean_up(caller, open).await {
+                Some(left) => open = left,
+                None => return,
+            }
+        }
+    }
+
+    /// Removes one image, if it is not complete. Returns the entry if it is to be tried again.
+    async fn clean_up(&self, caller: &Caller, open: Open) -> Option<Open> {
         let id = open.entry.image;
         let result = match self.glance.image(caller, id).await {
             Err(error) if error.is_not_found() => Ok("was not made"),
@@ -44,13 +60,13 @@ impl Push {
             Ok(record) if record.status == "active" => self.glance_finish(caller, id).await.map(|()| "is complete"),
             Ok(_) => self.glance.delete(caller, id).await.map(|_| "was removed"),
         };
-        let name = &open.entry.name;
         match result {
             Ok(what) => {
-                tracing::info!(image = %id, name, "an unfinished push: its image {what}");
-                open.close();
+                tracing::info!(image = %id, name = open.entry.name, "an unfinished push: its image {what}");
+                close(open).await;
+                None
             }
-            Err(error) => give_up_if_old(open, &error.to_string()),
+            Err(error) => give_up_if_old(open, &error.to_string()).await,
         }
     }
 
@@ -65,13 +81,24 @@ impl Push {
     }
 }
 
-/// The entry stays for the next attempt.
-fn give_up_if_old(open: Open, reason: &str) {
-    let (image, project, name) = (open.entry.image, open.entry.owner.clone(), open.entry.name.clone());
+/// The entry stays for the next attempt, and is returned for it.
+async fn give_up_if_old(open: Open, reason: &str) -> Option<Open> {
+    let (image, project, name) = (open.entry.image, &open.entry.owner, &open.entry.name);
     if open.age() < GIVE_UP {
         tracing::info!(%image, project, name, "an unfinished push cannot be cleaned up yet: {reason}");
-        return;
+        return Some(open);
     }
     tracing::error!(%image, project, name, "an unfinished push was never cleaned up ({reason}): delete the image by hand");
-    open.close();
+    close(open).await;
+    None
+}
+
+/// Nothing is left to be undone.
+pub(super) async fn close(open: Open) {
+    let closing = move || {
+        open.close();
+        Ok(())
+    };
+    // If this does not come to be done, the next start finds nothing to be undone.
+    blocking(closing).await.unwrap_or_else(|error| tracing::debug!("unfinished pushes: {error}"));
 }

@@ -14,7 +14,7 @@ use super::super::testing::{
 use super::super::{Push, PushConfig};
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
-use crate::registry::manifest::{DOCKER_MANIFEST, OCI_MANIFEST};
+use crate::registry::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 
 const WEB: &str = "demo/web";
 
@@ -185,10 +185,17 @@ async fn a_layer_that_registries_do_not_distribute_need_not_be_there() {
 async fn ten_thousand_layers_are_refused_before_they_are_looked_for() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = open(&directory).await;
-    let layers: Vec<Vec<u8>> = (0..10_000).map(|at: u32| at.to_be_bytes().to_vec()).collect();
-    let answer = put(&push, WEB, "v1", &manifest_of(b"{}", &layers)).await;
+    let different = (0..10_000).map(|at: u32| at.to_be_bytes().to_vec()).collect();
+    let the_same: Vec<Vec<u8>> = vec![vec![1]; 10_000];
+    for layers in [different, the_same] {
+        let answer = put(&push, WEB, "v1", &manifest_of(b"{}", &layers)).await;
+        assert_eq!(answer.error(), (400, "MANIFEST_INVALID".into()));
+        assert!(answer.message().contains("10001 blobs, and at most 1000"), "{}", answer.message());
+    }
+    let child = json!({"mediaType": OCI_MANIFEST, "digest": Digest::of(b"x").to_string(), "size": 1});
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": vec![child; 10_000]});
+    let answer = put(&push, WEB, "v1", &serde_json::to_vec(&index).unwrap()).await;
     assert_eq!(answer.error(), (400, "MANIFEST_INVALID".into()));
-    assert!(answer.message().contains("10001 blobs, and at most 1000"), "{}", answer.message());
     assert_eq!(cloud.asked(), []);
 }
 
