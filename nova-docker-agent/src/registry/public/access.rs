@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::{Body, HttpBody};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub struct Entry {
     pub user: Option<String>,
     status: Option<StatusCode>,
     bytes: u64,
+    /// What the answer has, where its head says so: whoever sends it looks no further.
+    expected: Option<u64>,
     finished: bool,
 }
 
@@ -37,6 +40,7 @@ impl Entry {
             user: None,
             status: None,
             bytes: 0,
+            expected: None,
             finished: false,
         }
     }
@@ -44,6 +48,8 @@ impl Entry {
     /// The response, which is logged when it was sent.
     pub fn follow(mut self, response: Response) -> Response {
         self.status = Some(response.status());
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        self.expected = length.and_then(|length| length.parse().ok());
         response.map(|inner| Body::new(Followed { finished: inner.is_end_stream(), inner, entry: self }))
     }
 }
@@ -97,6 +103,6 @@ impl HttpBody for Followed {
 
 impl Drop for Followed {
     fn drop(&mut self) {
-        self.entry.finished = self.finished;
+        self.entry.finished = self.finished || self.entry.expected == Some(self.entry.bytes);
     }
 }

@@ -2,28 +2,28 @@
 //!
 //! ```text
 //! records   what Glance lists, for a few seconds
-//! open      one image's file -> its manifests, and where its blobs are
+//! known     images whose files were read, and who may read them
+//!   open      one image's file -> its manifests, and where its blobs are
 //! convert   a manifest in the other of the two forms that clients know
 //! blob      a blob's bytes
 //! ```
 
 mod blob;
 mod convert;
+mod known;
 mod open;
 mod records;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::ExposeSecret;
-use tokio::sync::OnceCell;
-use uuid::Uuid;
 
 use super::error::{ApiError, Code};
 use super::grant::Grant;
@@ -34,10 +34,10 @@ use crate::cloud::glance::ImageMeta;
 use crate::registry::cache::Cache;
 use crate::registry::fetch::{Fetcher, Sharing, Stored};
 use crate::registry::glance::GlanceSource;
-use crate::registry::source::Source;
 use crate::registry::{Counters, Digest, Error, SourceError};
 use blob::StoredBlob;
 pub use convert::Converted;
+use known::Known;
 use open::Opened;
 use records::Records;
 
@@ -45,12 +45,6 @@ use records::Records;
 const FRESH: Duration = Duration::from_secs(5);
 /// How old it may be when it lacks what is asked for: it may have come just now.
 const VERY_FRESH: Duration = Duration::ZERO;
-/// Images whose manifests are kept in memory, and how many bytes they may have.
-const KNOWN_IMAGES: usize = 128;
-const KNOWN_SIZE: usize = 128 * 1024;
-/// How long a user who was allowed to read an image is not asked about again.
-const ALLOWED_FOR: Duration = Duration::from_secs(60);
-const MAX_ALLOWED: usize = 16_384;
 
 /// One Glance image, opened: which manifests and blobs are in its file.
 pub struct Content {
@@ -75,15 +69,9 @@ pub struct Images {
     glance: Glance,
     fetcher: Arc<Fetcher>,
     records: Records,
-    known: Mutex<HashMap<Stamp, Known>>,
-    /// Who may read which image: a hash of the user's token, and since when that is known.
-    allowed: Mutex<HashMap<(Digest, Uuid), Instant>>,
+    known: Known,
     next_lease: AtomicU64,
 }
-
-/// One content of one image: its id, size and Glance's hash of its file.
-type Stamp = (Uuid, u64, String);
-type Known = Arc<OnceCell<Arc<Opened>>>;
 
 impl Images {
     /// Opens the cache of blobs in `directory`, bounded to `size` bytes. Blocks.
@@ -94,10 +82,9 @@ impl Images {
         let fetcher = Fetcher::new(Cache::open(directory, size)?);
         Ok(Arc::new(Self {
             records: Records::new(glance.clone()),
+            known: Known::new(glance.clone(), fetcher.clone()),
             glance,
             fetcher,
-            known: Mutex::default(),
-            allowed: Mutex::default(),
             next_lease: AtomicU64::new(0),
         }))
     }
@@ -178,7 +165,7 @@ impl Images {
     ) -> Result<Option<Converted>, ApiError> {
         // Conversions are made of what is open; that they were given a moment ago means that it is.
         for (record, _) in self.repository(grant, name, FRESH).await? {
-            if !self.is_known(&record) {
+            if !self.known.has(&record) {
                 continue;
             }
             let Some(content) = self.readable(grant, record).await? else { continue };
@@ -253,7 +240,7 @@ impl Images {
                     (Some(root), _) if root == wanted => 0,
                     (_, Some(blobs)) if blobs.contains(&wanted) => 1,
                     (Some(_), Some(_)) => return None,
-                    _ if self.is_known(&record) => 2,
+                    _ if self.known.has(&record) => 2,
                     _ => 3,
                 };
                 Some((rank, record))
@@ -281,32 +268,9 @@ impl Images {
 
     /// The content of an image: the one that is known, when the file is the same, or read now.
     async fn content(&self, grant: &Grant, record: ImageMeta) -> Result<Arc<Content>, ApiError> {
-        let source: Arc<dyn Source> = Arc::new(GlanceSource::new(self.glance.clone(), grant.caller(), record.id));
-        let opened = self.opened(grant, &record, &source).await.map_err(|error| unreadable(&error))?;
-        let Opened { root, manifests, blobs, .. } = &*opened;
+        let opened = self.known.open(grant, &record).await.map_err(|error| unreadable(&error))?;
+        let Opened { root, manifests, blobs } = &*opened;
         Ok(Arc::new(Content { record, root: *root, manifests: manifests.clone(), blobs: blobs.clone() }))
-    }
-
-    async fn opened(&self, grant: &Grant, record: &ImageMeta, source: &Arc<dyn Source>) -> Result<Arc<Opened>, Error> {
-        let read = || async {
-            let opened = open::open(source.clone(), record, &self.fetcher).await?;
-            self.allow(grant, record.id);
-            Ok(Arc::new(opened))
-        };
-        let Some(stamp) = stamp(record) else { return read().await };
-        let known = self.known(&stamp);
-        let opened = known.get_or_try_init(read).await?.clone();
-        if opened.weight() > KNOWN_SIZE {
-            self.all_known().remove(&stamp);
-        }
-        if !self.is_allowed(grant, record.id) {
-            // Another user opened it; this one must be allowed to read it as well.
-            match source.read(Some(0..1)).await {
-                Ok(_) | Err(SourceError::RangeUnsupported) => self.allow(grant, record.id),
-                Err(cause) => return Err(Error::Source { image: record.id.to_string(), cause }),
-            }
-        }
-        Ok(opened)
     }
 
     fn stored(&self, grant: &Grant, record: &ImageMeta, digest: &Digest, range: Range<u64>) -> StoredBlob {
@@ -322,43 +286,6 @@ impl Images {
         };
         StoredBlob::new(self.fetcher.clone(), *digest, stored)
     }
-
-    fn allow(&self, grant: &Grant, image: Uuid) {
-        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
-        if allowed.len() >= MAX_ALLOWED {
-            allowed.retain(|_, since| since.elapsed() < ALLOWED_FOR);
-        }
-        if allowed.len() < MAX_ALLOWED {
-            allowed.insert((fingerprint(grant), image), Instant::now());
-        }
-    }
-
-    fn is_allowed(&self, grant: &Grant, image: Uuid) -> bool {
-        let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
-        allowed.get(&(fingerprint(grant), image)).is_some_and(|since| since.elapsed() < ALLOWED_FOR)
-    }
-
-    fn is_known(&self, record: &ImageMeta) -> bool {
-        stamp(record).is_some_and(|stamp| self.all_known().get(&stamp).is_some_and(|known| known.initialized()))
-    }
-
-    fn known(&self, stamp: &Stamp) -> Known {
-        let mut known = self.all_known();
-        if known.len() >= KNOWN_IMAGES && !known.contains_key(stamp) {
-            let any = known.keys().next().cloned();
-            any.and_then(|stamp| known.remove(&stamp));
-        }
-        known.entry(stamp.clone()).or_default().clone()
-    }
-
-    fn all_known(&self) -> MutexGuard<'_, HashMap<Stamp, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What identifies the content of an image; None where Glance keeps no hash.
-fn stamp(record: &ImageMeta) -> Option<Stamp> {
-    Some((record.id, record.size?, record.os_hash_value.clone()?))
 }
 
 /// Of a user's token.

@@ -216,6 +216,10 @@ impl Registry {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), &[]).await
     }
 
+    pub async fn with(options: &[((&str, &str), &str)]) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), options).await
+    }
+
     /// Another process with the same state.
     pub async fn beside(other: &Self, options: &[((&str, &str), &str)]) -> Self {
         Self::start_in(other.directory.clone(), options).await

@@ -1,4 +1,6 @@
 //! The registry from its clients' side, over HTTP, before doubles of keystone and Glance.
 
 mod access;
+mod discovery;
+mod listening;
 mod pull;

@@ -1,0 +1,94 @@
+//! Connections, and many clients at once.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::super::testing::{DEMO, Registry};
+use crate::registry::Digest;
+use crate::registry::testing as archives;
+
+/// Far more than any step takes; only a failure waits so long.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Sends the beginning of a request, and waits until the registry has closed the connection.
+async fn until_closed(registry: &Registry, beginning: &str) -> (Duration, String) {
+    let started = Instant::now();
+    let mut stream = TcpStream::connect(registry.address()).await.unwrap();
+    stream.write_all(beginning.as_bytes()).await.unwrap();
+    let mut answer = vec![];
+    // A reset is as good as an end.
+    drop(tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.expect("it stays open"));
+    (started.elapsed(), String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_say_what_it_wants_is_left() {
+    let options = [(("registry", "request_header_timeout_seconds"), "1")];
+    let registry = Registry::with(&options).await;
+    for beginning in ["", "GET /v2/ HT", "GET /v2/ HTTP/1.1\r\nhost: x\r\nx-slow: "] {
+        let (elapsed, _) = until_closed(&registry, beginning).await;
+        assert!(elapsed < Duration::from_secs(5), "{beginning:?}: {elapsed:?}");
+    }
+    // And one that says nothing more after an answer.
+    let (elapsed, answer) = until_closed(&registry, "GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && elapsed < Duration::from_secs(5), "{elapsed:?} {answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_ends_its_request() {
+    let registry = Registry::with(&[(("registry", "idle_timeout_seconds"), "1")]).await;
+    let token = registry.token("ann", &["repository:demo/web:pull,push"]).await;
+    let beginning = format!(
+        "POST /v2/demo/web/blobs/uploads/?digest={} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-length: 100\r\n\r\nonly this",
+        Digest::of(b"")
+    );
+    let (elapsed, answer) = until_closed(&registry, &beginning).await;
+    assert!(elapsed < Duration::from_secs(15), "{elapsed:?} {answer}");
+    assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+}
+
+#[tokio::test]
+async fn more_clients_than_there_may_be_wait_for_their_turn() {
+    let options = [(("registry", "max_connections"), "2"), (("registry", "request_header_timeout_seconds"), "1")];
+    let registry = Registry::with(&options).await;
+    let idle = [TcpStream::connect(registry.address()).await, TcpStream::connect(registry.address()).await];
+    let answer = tokio::time::timeout(LONG, registry.send("GET", "/healthcheck", &[])).await.unwrap();
+    assert_eq!(answer.status, 200);
+    drop(idle);
+}
+
+#[tokio::test]
+async fn fifty_clients_of_one_blob_are_one_read() {
+    let registry = Registry::start().await;
+    let layer = archives::layer(1, 300_000);
+    registry.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
+    let path = format!("/v2/demo/web/blobs/{}", Digest::of(&layer));
+    let bearer = format!("Bearer {}", registry.token("ann", &["repository:demo/web:pull"]).await);
+    let headers = [("authorization", bearer.as_str())];
+    registry.send("GET", "/v2/demo/web/manifests/v1", &headers).await;
+    let before = registry.cloud.asked("GET /v2/images/");
+    let clients = (0..50).map(|_| registry.send("GET", &path, &headers));
+    for answer in futures::future::join_all(clients).await {
+        assert!(answer.body == layer);
+    }
+    assert_eq!(registry.cloud.asked("GET /v2/images/") - before, 1);
+}
+
+#[tokio::test]
+async fn a_stop_closes_the_door_and_the_state_opens_again() {
+    let registry = Registry::start().await;
+    let layer = archives::layer(1, 1000);
+    registry.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
+    assert_eq!(registry.get("ann", &format!("/v2/demo/web/blobs/{}", Digest::of(&layer))).await.status, 200);
+    let token = registry.token("ann", &[]).await;
+    let next = Registry::beside(&registry, &[]).await;
+    let address = registry.address();
+    tokio::time::timeout(LONG, registry.stop()).await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+    let answer = next.send("GET", "/v2/", &[("authorization", &format!("Bearer {token}"))]).await;
+    assert_eq!(answer.status, 200);
+}
