@@ -13,7 +13,7 @@
 //!   hypervisor  what both doors drive: a container with its network and its image
 //!     driver      what an instance means in Docker: guest model, lifecycle, snapshot, console
 //!     network     network namespaces, interfaces, Open vSwitch
-//!     registry    the Glance-backed OCI registry that dockerd pulls from
+//!     registry    the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
 //! config     nova.conf (oslo.config's INI) to a typed, validated configuration
 //! telemetry  logs
 //! ```

@@ -41,18 +41,15 @@ impl Default for Limits {
     }
 }
 
+/// What new connections are secured with, as it is when they are made.
+pub type Tls = Arc<dyn Fn() -> TlsAcceptor + Send + Sync>;
+
 /// A connection of either kind.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves until `stop` is cancelled, then waits for the requests under way.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    limits: Limits,
-    router: Router,
-    stop: CancellationToken,
-) {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, router: Router, stop: CancellationToken) {
     let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
@@ -75,7 +72,7 @@ pub async fn serve(
             }
         };
         let service = TowerToHyperService::new(router.clone());
-        let (tls, server, watcher) = (tls.clone(), server.clone(), graceful.watcher());
+        let (tls, server, watcher) = (tls.as_ref().map(|tls| tls()), server.clone(), graceful.watcher());
         tokio::spawn(async move {
             let served = async {
                 let stream = Impatient::new(secure(stream, tls, limits.header).await?, limits.idle);

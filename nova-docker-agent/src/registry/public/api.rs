@@ -88,14 +88,14 @@ impl Api {
             Endpoint::Repository(name, part) => {
                 let name: Name = name.parse().map_err(|error| unnamed(name, error))?;
                 let action = needed(part, request.method());
-                let granted = visitor.bearer.grant(&name, action);
-                if granted.is_err() {
+                let Ok(grant) = visitor.bearer.grant(&name, action) else {
                     return Err(self.tokens.challenge(Refused::InsufficientScope, &[(&name, actions(action))]));
-                }
+                };
                 let answered = self.repository(request, &visitor, &name, part, &query).await;
                 // Glance does not take the user's keystone token any more.
                 answered.map_err(|error| match error.code {
                     Code::Unauthorized if !error.headers.contains_key(WWW_AUTHENTICATE) => {
+                        self.tokens.refused(&grant.user);
                         self.tokens.challenge(Refused::InvalidToken, &[(&name, actions(action))])
                     }
                     _ => error,

@@ -94,7 +94,7 @@ impl Api {
             if record.properties.get(property::SUBJECT).and_then(Value::as_str) != Some(&subject) {
                 continue;
             }
-            let Some(content) = self.images.readable(grant, record).await? else { continue };
+            let Some(content) = self.images.readable(grant, &record).await? else { continue };
             descriptors.extend(referrer(&content, &subject));
         }
         Ok(descriptors)

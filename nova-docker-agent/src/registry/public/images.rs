@@ -39,7 +39,7 @@ use blob::StoredBlob;
 pub use convert::Converted;
 use known::Known;
 use open::Opened;
-use records::Records;
+use records::{Listing, Records};
 
 /// How old a listing may be.
 const FRESH: Duration = Duration::from_secs(5);
@@ -52,9 +52,9 @@ pub struct Content {
     /// The manifest, or index, that its tags stand for.
     pub root: Digest,
     /// Manifests and indexes, with their media types.
-    pub manifests: HashMap<Digest, (String, Bytes)>,
+    pub manifests: Arc<HashMap<Digest, (String, Bytes)>>,
     /// Where everything else is in the stored file.
-    pub blobs: HashMap<Digest, Range<u64>>,
+    pub blobs: Arc<HashMap<Digest, Range<u64>>>,
 }
 
 /// A blob that the caller may read.
@@ -107,7 +107,7 @@ impl Images {
             let images = self.repository(grant, name, age).await?;
             let found = images.into_iter().find(|(_, tags)| tags.contains(tag));
             if let Some((record, _)) = found {
-                return self.content(grant, record).await.map(Some);
+                return self.content(grant, &record).await.map(Some);
             }
         }
         Ok(None)
@@ -118,7 +118,8 @@ impl Images {
     /// # Errors
     /// Glance's.
     pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(ImageMeta, Vec<Tag>)>, ApiError> {
-        self.repository(grant, name, FRESH).await
+        let images = self.repository(grant, name, FRESH).await?;
+        Ok(images.into_iter().map(|(record, tags)| (ImageMeta::clone(&record), tags)).collect())
     }
 
     /// A blob of one of the repository's images.
@@ -132,7 +133,7 @@ impl Images {
         digest: &Digest,
     ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
         for record in self.candidates(grant, name, digest, FRESH).await? {
-            let Some(content) = self.readable(grant, record).await? else { continue };
+            let Some(content) = self.readable(grant, &record).await? else { continue };
             let Some(range) = content.blobs.get(digest).cloned() else { continue };
             if range.is_empty() && digest.algorithm().digest(b"") != *digest {
                 continue;
@@ -168,7 +169,7 @@ impl Images {
             if !self.known.has(&record) {
                 continue;
             }
-            let Some(content) = self.readable(grant, record).await? else { continue };
+            let Some(content) = self.readable(grant, &record).await? else { continue };
             let converted = content.manifests.values().filter_map(|(kind, bytes)| convert::other_form(kind, bytes));
             if let Some(found) = converted.into_iter().find(|converted| converted.digest == *digest) {
                 return Ok(Some(found));
@@ -181,7 +182,7 @@ impl Images {
     ///
     /// # Errors
     /// Glance's.
-    pub async fn all(&self, grant: &Grant) -> Result<Arc<Vec<ImageMeta>>, ApiError> {
+    pub async fn all(&self, grant: &Grant) -> Result<Listing, ApiError> {
         self.records.visible(grant, FRESH).await
     }
 
@@ -198,7 +199,7 @@ impl Images {
     async fn find_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
         for age in [FRESH, VERY_FRESH] {
             for record in self.candidates(grant, name, digest, age).await? {
-                let content = self.readable(grant, record).await?;
+                let content = self.readable(grant, &record).await?;
                 if let Some(content) = content.filter(|content| content.manifests.contains_key(digest)) {
                     return Ok(Some(content));
                 }
@@ -212,9 +213,9 @@ impl Images {
         grant: &Grant,
         name: &Name,
         age: Duration,
-    ) -> Result<Vec<(ImageMeta, Vec<Tag>)>, ApiError> {
+    ) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
         let records = self.records.of_owner(grant, age).await?;
-        let of_repository = |record: &ImageMeta| {
+        let of_repository = |record: &Arc<ImageMeta>| {
             let tags = tags_of(record, name.repository());
             let belongs = !tags.is_empty() || is_untagged_in(record, name.repository());
             belongs.then(|| (record.clone(), tags))
@@ -230,10 +231,10 @@ impl Images {
         name: &Name,
         digest: &Digest,
         age: Duration,
-    ) -> Result<Vec<ImageMeta>, ApiError> {
+    ) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
         let wanted = digest.to_string();
         let records = self.repository(grant, name, age).await?.into_iter().map(|(record, _)| record);
-        let mut ranked: Vec<(u8, ImageMeta)> = records
+        let mut ranked: Vec<(u8, Arc<ImageMeta>)> = records
             .filter_map(|record| {
                 let text = |key: &str| record.properties.get(key).and_then(|value| value.as_str());
                 let rank = match (text(property::DIGEST), text(property::BLOBS)) {
@@ -254,23 +255,27 @@ impl Images {
     ///
     /// # Errors
     /// Glance does not answer.
-    pub async fn readable(&self, grant: &Grant, record: ImageMeta) -> Result<Option<Arc<Content>>, ApiError> {
-        let id = record.id;
+    pub async fn readable(&self, grant: &Grant, record: &ImageMeta) -> Result<Option<Arc<Content>>, ApiError> {
         match self.content(grant, record).await {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.code == Code::Unavailable => Err(error),
             Err(error) => {
-                tracing::debug!(image = %id, "passed over: {}", error.message);
+                tracing::debug!(image = %record.id, "passed over: {}", error.message);
                 Ok(None)
             }
         }
     }
 
     /// The content of an image: the one that is known, when the file is the same, or read now.
-    async fn content(&self, grant: &Grant, record: ImageMeta) -> Result<Arc<Content>, ApiError> {
-        let opened = self.known.open(grant, &record).await.map_err(|error| unreadable(&error))?;
+    async fn content(&self, grant: &Grant, record: &ImageMeta) -> Result<Arc<Content>, ApiError> {
+        let opened = self.known.open(grant, record).await.map_err(|error| unreadable(&error))?;
         let Opened { root, manifests, blobs } = &*opened;
-        Ok(Arc::new(Content { record, root: *root, manifests: manifests.clone(), blobs: blobs.clone() }))
+        Ok(Arc::new(Content {
+            record: record.clone(),
+            root: *root,
+            manifests: manifests.clone(),
+            blobs: blobs.clone(),
+        }))
     }
 
     fn stored(&self, grant: &Grant, record: &ImageMeta, digest: &Digest, range: Range<u64>) -> StoredBlob {

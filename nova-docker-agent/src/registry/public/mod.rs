@@ -1,7 +1,7 @@
 //! The registry of a cloud, for its users: `docker login`, push and pull, with Glance as the only store.
 //!
 //! ```text
-//! server       the process: what it opens, where it listens
+//! server       the process: what it opens, where it listens (tls: under which certificate)
 //!   api          one request: endpoint (what it is about) -> token (who asks) -> whoever answers it; access (the log)
 //!     token        keystone logins, and the short-lived tokens that stand for them
 //!     pull         manifests (accept: in which form) and blobs
@@ -30,6 +30,7 @@ mod server;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod token;
 
 pub use server::{Server, StartError, run};

@@ -7,22 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{self, Api};
 use super::images::Images;
 use super::push::{Push, PushConfig, StagingError};
+use super::tls::{Certificate, TlsError};
 use super::token::seal::Sealer;
 use super::token::{Key, KeyError, TokenConfig, Tokens};
-use crate::cloud::{self, Glance, Keystone, Session, install_crypto_provider};
-use crate::config::registry::{PushLimits, RegistryConfig, TlsFiles};
+use crate::cloud::{self, Glance, Keystone, Session};
+use crate::config::registry::{PushLimits, RegistryConfig};
 use crate::registry;
-use crate::registry::http::listener::{self, Limits};
+use crate::registry::http::listener::{self, Limits, Tls};
 
 /// How often old uploads are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
@@ -34,8 +31,8 @@ pub enum StartError {
     Listen { address: SocketAddr, cause: io::Error },
     #[error("cannot make the directory {}: {cause}", path.display())]
     Directory { path: PathBuf, cause: io::Error },
-    #[error("cannot use the certificate {}: {reason}", path.display())]
-    Certificate { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Certificate(#[from] TlsError),
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
@@ -63,7 +60,7 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: RegistryConfig) -> Result<Self, StartError> {
-        let tls = config.tls.as_ref().map(acceptor).transpose()?;
+        let tls = config.tls.as_ref().map(Certificate::open).transpose()?;
         let session = config.glance.auth.clone().map(Session::new).transpose()?;
         let glance = Glance::new(session, None, &config.glance)?;
         let keystone = Keystone::new(&config.keystone)?;
@@ -95,6 +92,10 @@ impl Server {
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(expire(push.clone())));
         let is_tls = tls.is_some();
+        let tls = tls.map(|certificate| -> Tls {
+            tokio::spawn(stop.clone().run_until_cancelled_owned(certificate.clone().watch()));
+            Arc::new(move || certificate.acceptor())
+        });
         let serving = tokio::spawn(listener::serve(socket, tls, limits, api::router(api), stop.clone()));
         tracing::info!(%address, tls = is_tls, public_url = %config.public_url, "the registry is ready");
         Ok(Self { address, images, push, stop, serving })
@@ -149,20 +150,4 @@ fn make(directory: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|cause| StartError::Directory { path: directory.to_owned(), cause })
-}
-
-fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
-    install_crypto_provider();
-    let TlsFiles { certificate, key } = files;
-    let failed = |path: &Path, reason: &dyn std::fmt::Display| StartError::Certificate {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| failed(certificate, &error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, &error))?;
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, private);
-    let mut config = config.map_err(|error| failed(certificate, &error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

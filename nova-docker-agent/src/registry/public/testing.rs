@@ -40,6 +40,9 @@ struct State {
     is_down: bool,
     /// The store has no random access.
     no_ranges: bool,
+    /// Logins so far, and how many of them Glance does not take any more.
+    logins: usize,
+    revoked: usize,
 }
 
 /// Keystone and Glance.
@@ -67,6 +70,12 @@ impl Double {
         self.0.lock().unwrap().is_down = is_down;
     }
 
+    /// All keystone tokens that were given so far are refused from now on.
+    pub fn revoke(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.revoked = state.logins;
+    }
+
     pub fn without_ranges(&self) {
         self.0.lock().unwrap().no_ranges = true;
     }
@@ -90,7 +99,10 @@ impl Respond for Double {
             return ResponseTemplate::new(503);
         }
         match (request.method.as_str(), path) {
-            ("POST", "/v3/auth/tokens") => log_in(&request.body_json().unwrap()),
+            ("POST", "/v3/auth/tokens") => {
+                state.logins += 1;
+                log_in(&request.body_json().unwrap(), state.logins)
+            }
             ("GET", "/v3/auth/projects") => match user_of(request) {
                 Some("ann") => ok(json!({"projects": [project(DEMO)]})),
                 Some(_) => ok(json!({"projects": [project(OTHER)]})),
@@ -111,7 +123,7 @@ fn project(id: &str) -> Value {
     json!({"id": id, "name": name, "domain_id": "default"})
 }
 
-fn log_in(body: &Value) -> ResponseTemplate {
+fn log_in(body: &Value, number: usize) -> ResponseTemplate {
     let identity = &body["auth"]["identity"];
     let user = match identity["methods"][0].as_str().unwrap() {
         "password" => {
@@ -145,13 +157,20 @@ fn log_in(body: &Value) -> ResponseTemplate {
         project["domain"] = json!({"id": "default", "name": "Default"});
         token["project"] = project;
     }
-    let subject = format!("{user}/{}", scope.unwrap_or_default());
+    let subject = format!("{user}/{}/{number}", scope.unwrap_or_default());
     ResponseTemplate::new(201).insert_header("x-subject-token", subject).set_body_json(json!({"token": token}))
 }
 
-/// Tokens have the form `USER/PROJECT`.
+/// Tokens have the form `USER/PROJECT/NUMBER`.
 fn token_of(request: &Request) -> Option<(&str, &str)> {
-    request.headers.get("x-auth-token")?.to_str().ok()?.split_once('/')
+    let (user, rest) = request.headers.get("x-auth-token")?.to_str().ok()?.split_once('/')?;
+    Some((user, rest.split_once('/')?.0))
+}
+
+fn is_revoked(state: &State, request: &Request) -> bool {
+    let token = request.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
+    let number = token.and_then(|token| token.rsplit_once('/')?.1.parse::<usize>().ok());
+    number.is_none_or(|number| number <= state.revoked)
 }
 
 fn user_of(request: &Request) -> Option<&str> {
@@ -168,7 +187,7 @@ fn visible<'a>(state: &'a State, request: &'a Request) -> impl Iterator<Item = &
 }
 
 fn list(state: &State, request: &Request) -> ResponseTemplate {
-    if token_of(request).is_none_or(|(_, project)| project.is_empty()) {
+    if is_revoked(state, request) || token_of(request).is_none_or(|(_, project)| project.is_empty()) {
         return ResponseTemplate::new(401);
     }
     let query =

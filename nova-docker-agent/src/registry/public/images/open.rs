@@ -31,8 +31,8 @@ const MAX_DEPTH: usize = 4;
 /// What is in an image's file.
 pub struct Opened {
     pub root: Digest,
-    pub manifests: HashMap<Digest, (String, Bytes)>,
-    pub blobs: HashMap<Digest, Range<u64>>,
+    pub manifests: Arc<HashMap<Digest, (String, Bytes)>>,
+    pub blobs: Arc<HashMap<Digest, Range<u64>>>,
 }
 
 impl Opened {
@@ -111,11 +111,8 @@ async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, 
         let manifest = (image.manifest.media_type, image.manifest.bytes);
         let mut blobs: HashMap<_, _> = image.layers.into_iter().map(|(digest, layer)| (digest, layer.range)).collect();
         blobs.insert(image.config.digest, image.config_range);
-        return Ok(Opened {
-            root: image.manifest.digest,
-            manifests: [(image.manifest.digest, manifest)].into(),
-            blobs,
-        });
+        let root = image.manifest.digest;
+        return Ok(Opened { root, manifests: Arc::new([(root, manifest)].into()), blobs: Arc::new(blobs) });
     }
     let blobs: HashMap<Digest, Range<u64>> = archive.blobs().collect();
     let bytes = archive.read("index.json", MAX_MANIFEST).await?.unwrap_or_default();
@@ -211,7 +208,7 @@ async fn walk(
         manifests.insert(digest, (kind(&document, declared), bytes));
     }
     blobs.retain(|digest, _| !manifests.contains_key(digest));
-    Ok(Opened { root, manifests, blobs })
+    Ok(Opened { root, manifests: Arc::new(manifests), blobs: Arc::new(blobs) })
 }
 
 /// The media type under which a manifest is served: what it says of itself, if it says anything that clients know.

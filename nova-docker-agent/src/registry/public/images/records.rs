@@ -19,6 +19,9 @@ const MAX_IMAGES: usize = 10_000;
 const MAX_LISTINGS: usize = 256;
 const MAX_SIZE: usize = 4 * 1024 * 1024;
 
+/// What Glance listed at one time.
+pub type Listing = Arc<Vec<Arc<ImageMeta>>>;
+
 /// The listings of the users of the last seconds.
 pub struct Records {
     glance: Glance,
@@ -31,7 +34,7 @@ type Key = (Digest, Option<String>);
 #[derive(Clone)]
 struct Kept {
     since: Instant,
-    listing: Arc<OnceCell<Arc<Vec<ImageMeta>>>>,
+    listing: Arc<OnceCell<Listing>>,
 }
 
 impl Records {
@@ -43,7 +46,7 @@ impl Records {
     ///
     /// # Errors
     /// Glance's.
-    pub async fn of_owner(&self, grant: &Grant, age: Duration) -> Result<Arc<Vec<ImageMeta>>, ApiError> {
+    pub async fn of_owner(&self, grant: &Grant, age: Duration) -> Result<Listing, ApiError> {
         if grant.owner.is_empty() {
             return Ok(Arc::default());
         }
@@ -54,7 +57,7 @@ impl Records {
     ///
     /// # Errors
     /// Glance's.
-    pub async fn visible(&self, grant: &Grant, age: Duration) -> Result<Arc<Vec<ImageMeta>>, ApiError> {
+    pub async fn visible(&self, grant: &Grant, age: Duration) -> Result<Listing, ApiError> {
         self.listing(grant, None, age).await
     }
 
@@ -63,17 +66,12 @@ impl Records {
         self.kept().retain(|(_, of), _| of.as_deref().is_some_and(|of| of != owner));
     }
 
-    async fn listing(
-        &self,
-        grant: &Grant,
-        owner: Option<&str>,
-        age: Duration,
-    ) -> Result<Arc<Vec<ImageMeta>>, ApiError> {
+    async fn listing(&self, grant: &Grant, owner: Option<&str>, age: Duration) -> Result<Listing, ApiError> {
         let key = (fingerprint(grant), owner.map(str::to_owned));
         let kept = self.entry(&key, age);
         let listing = kept.listing.get_or_try_init(|| self.ask(grant, owner)).await;
         let listing = listing.cloned().map_err(|error| refusal(&error))?;
-        if listing.iter().map(weight).sum::<usize>() > MAX_SIZE {
+        if listing.iter().map(|image| weight(image)).sum::<usize>() > MAX_SIZE {
             self.kept().remove(&key);
         }
         Ok(listing)
@@ -98,7 +96,7 @@ impl Records {
         new
     }
 
-    async fn ask(&self, grant: &Grant, owner: Option<&str>) -> Result<Arc<Vec<ImageMeta>>, cloud::Error> {
+    async fn ask(&self, grant: &Grant, owner: Option<&str>) -> Result<Listing, cloud::Error> {
         let caller = grant.caller();
         let listed = |hidden: &'static str| {
             let mut filters = vec![
@@ -115,7 +113,8 @@ impl Records {
             async move { self.glance.list(caller, &filters, MAX_IMAGES).await }
         };
         let (shown, hidden) = tokio::try_join!(listed("false"), listed("true"))?;
-        let mut images: Vec<ImageMeta> = shown.into_iter().chain(hidden).filter(|image| is_of(image, owner)).collect();
+        let all = shown.into_iter().chain(hidden).filter(|image| is_of(image, owner));
+        let mut images: Vec<_> = all.map(Arc::new).collect();
         images.sort_by(|one, other| other.created_at.cmp(&one.created_at).then(one.id.cmp(&other.id)));
         Ok(Arc::new(images))
     }

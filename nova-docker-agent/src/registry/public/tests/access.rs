@@ -137,6 +137,20 @@ async fn logins_are_asked_of_keystone_once_in_a_while() {
 }
 
 #[tokio::test]
+async fn a_keystone_token_that_was_revoked_means_a_new_login() {
+    let registry = Registry::start().await;
+    let archive = archives::oci(&[archives::layer(1, 10)]);
+    registry.cloud.image(DEMO, "web:v1", &archive, json!({}));
+    let bearer = format!("Bearer {}", registry.token("ann", &["repository:demo/web:pull"]).await);
+    registry.cloud.revoke();
+    let path = "/v2/demo/web/manifests/v1";
+    let answer = registry.send("GET", path, &[("authorization", &bearer)]).await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""));
+    assert_eq!(registry.get("ann", path).await.status, 200);
+}
+
+#[tokio::test]
 async fn oauth_with_a_password_gives_the_same_token() {
     let registry = Registry::start().await;
     let post = |form: String| {

@@ -74,6 +74,12 @@ impl Logins {
         login.cloned().map_err(|error| refusal(&error))
     }
 
+    /// Forgets the logins of a user whose token was refused, so that the next one is asked of keystone.
+    pub fn forget(&self, user_id: &str) {
+        let is_other = |known: &Known| known.login.get().is_none_or(|login| login.user.user_id != user_id);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| is_other(known));
+    }
+
     /// How the user reaches a repository's project.
     ///
     /// # Errors

@@ -145,6 +145,11 @@ impl Tokens {
         }
     }
 
+    /// Is told that Glance does not take the keystone token of this user, by its id, any more.
+    pub fn refused(&self, user_id: &str) {
+        self.logins.forget(user_id);
+    }
+
     /// A token for what a user asks for, as far as the user may have it. What Glance's policy says is found out when the token
     /// is used.
     async fn issue(&self, login: &Login, scopes: &[Scope], request_id: &str) -> Result<Issued, ApiError> {

@@ -247,7 +247,12 @@ fn content(record: &Map<String, Value>, data: &Bytes) -> Content {
         manifests.insert(digest, (descriptor["mediaType"].as_str().unwrap_or_default().to_owned(), bytes));
     }
     let record = serde_json::from_value(record.clone().into()).unwrap();
-    Content { record, root: root["digest"].as_str().unwrap().parse().unwrap(), manifests, blobs }
+    Content {
+        record,
+        root: root["digest"].as_str().unwrap().parse().unwrap(),
+        manifests: Arc::new(manifests),
+        blobs: Arc::new(blobs),
+    }
 }
 
 impl Cloud {
