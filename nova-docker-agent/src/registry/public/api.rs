@@ -17,6 +17,7 @@ use super::endpoint::{Endpoint, Part};
 use super::error::{ApiError, Code};
 use super::grant::Action;
 use super::images::Images;
+use super::leftover;
 use super::name::{InvalidName, Name, Reference};
 use super::push::Push;
 use super::token::{Refused, Tokens, Visitor};
@@ -43,8 +44,11 @@ pub fn router(api: Arc<Api>) -> Router {
 async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let request_id = format!("req-{}", Uuid::new_v4());
     let mut entry = Entry::new(request.method(), request.uri().path(), &request_id);
-    let request = api.impatient(request);
+    let (request, leftover) = leftover::share(api.impatient(request));
     let answered = api.answer(request, &request_id, &mut entry.user).await;
+    if answered.is_err() {
+        leftover.discard().await;
+    }
     let mut response = answered.unwrap_or_else(|error| {
         if error.status.is_server_error() {
             tracing::warn!(request_id, "{}", error.message);

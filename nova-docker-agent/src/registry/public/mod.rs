@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server       the process: what it opens, where it listens (tls: under which certificate)
-//!   api          one request: endpoint (what it is about) -> token (who asks) -> whoever answers it; access (the log)
+//!   api          one request: endpoint (what it is about) -> token (who asks) -> whoever answers it; access (the log); leftover
 //!     token        keystone logins, and the short-lived tokens that stand for them
 //!     pull         manifests (accept: in which form) and blobs
 //!     discovery    tags, catalog, referrers
@@ -21,6 +21,7 @@ mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod images;
+mod leftover;
 pub mod name;
 pub mod property;
 mod pull;
