@@ -275,6 +275,21 @@ async fn an_upload_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
+async fn chunks_may_come_to_different_processes_that_share_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (open(directory.path()).await, open(directory.path()).await);
+    let blob = content(1, 30);
+    let id = begin(&one).await;
+    for (push, range, part) in [(&one, "0-9", 0..10), (&other, "10-19", 10..20), (&one, "20-29", 20..30)] {
+        assert_eq!(patch(push, id, Some(range), blob[part].to_vec()).await.status, 202);
+    }
+    let digest = Digest::of(&blob);
+    assert_eq!(finish(&other, id, &digest, Body::empty()).await.status, 201);
+    assert_eq!(staged(&one, &alice(), WEB, &digest).await, Some(blob));
+    assert_eq!(status(&one, id).await.error(), unknown());
+}
+
+#[tokio::test]
 async fn of_two_requests_for_one_upload_the_second_waits_and_may_be_refused() {
     let directory = tempfile::tempdir().unwrap();
     let push = open(directory.path()).await;
