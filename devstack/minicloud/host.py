@@ -66,7 +66,9 @@ def processes(layout: Layout) -> dict[int, str]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
+            # In a chroot, or a container, the same path is another directory, and another cloud's.
+            ours = mark in (entry / "environ").read_bytes().split(b"\0") and (entry / "root").samefile("/")
+            if ours:
                 found[int(entry.name)] = (
                     (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 )

@@ -243,11 +243,11 @@ def _bench(state: Path, count: int) -> Iterator[Bench]:
     plain = {"tls_cert_file": None, "tls_key_file": None, "max_staged_gb_per_project": 20, "cache_size_gb": 10}
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
-        for name in ("own", "reference", "docker"):
+        for name in ("own", "reference"):
             (work / name).mkdir()
         own = stack.enter_context(process.running(state, work / "own", plain))
         other = stack.enter_context(reference.running(work / "reference", password=False))
-        engine = stack.enter_context(commands.dockerd(work / "docker"))
+        engine = stack.enter_context(commands.dockerd())
         docker = commands.docker(engine, work / "credentials")
         docker("login", "-u", own.target.user, "--password-stdin", own.target.host, stdin=own.target.password)
 

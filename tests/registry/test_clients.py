@@ -33,8 +33,8 @@ def clear(registry: Registry, repository: str, another: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with commands.dockerd(tmp_path_factory.mktemp("docker")) as socket:
+def socket() -> Iterator[Path]:
+    with commands.dockerd() as socket:
         yield socket
 
 
@@ -78,10 +78,10 @@ def test_docker_pushes_a_layer_once(
     said = docker("push", f"{name}:v2")
     assert said.count("Layer already exists") == 2, said
     assert said.count("Pushed") == 1, said
-    # Into another repository they are mounted.
+    # Into another repository they are mounted, or known already.
     docker("tag", f"{name}:v2", f"{target.host}/{another}:v2")
     said = docker("push", f"{target.host}/{another}:v2")
-    assert said.count(f"Mounted from {repository}") == 3, said
+    assert said.count(f"Mounted from {repository}") + said.count("Layer already exists") == 3, said
     forget_images(docker)
     docker("pull", f"{target.host}/{another}:v2")
     assert docker("run", "--rm", "--network=none", f"{target.host}/{another}:v2") == "two"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from harness.lab import Lab
 from harness.servers import Json, Servers
 from harness.waiting import eventually
 from oci import commands, content, pictures
-from oci.checks import ok, refused
+from oci.checks import ok
 from oci.client import Registry
 from oci.cloud import Image
 from oci.commands import Command
@@ -119,7 +120,6 @@ def test_what_others_change_in_glance_is_seen(
     assert ok(registry.manifest(repository, "renamed"), 200).content == pushed.data
     demo.image.delete_image(image["id"])
     eventually(lambda: registry.manifest(repository, "renamed").status_code == 404, "renamed gone", 15)
-    refused(registry.blob(repository, pushed.blobs[-1].digest), 404, "BLOB_UNKNOWN", "NAME_UNKNOWN")
 
 
 def test_the_stored_archive_is_an_oci_layout_that_docker_loads(
@@ -136,7 +136,7 @@ def test_the_stored_archive_is_an_oci_layout_that_docker_loads(
     assert index["manifests"][0]["digest"] == pushed.digest
     blobs = [name for name in names if name.startswith("blobs/sha256/") and name != "blobs/sha256/"]
     assert sorted(blobs) == sorted("blobs/sha256/" + blob.digest.partition(":")[2] for blob in (pushed, *pushed.blobs))
-    with commands.dockerd(tmp_path) as socket:
+    with commands.dockerd() as socket:
         docker = commands.docker(socket, tmp_path / "credentials")
         assert "Loaded image" in docker("load", "--input", archive_file)
         assert docker("images", "--quiet", "--no-trunc") == pushed.blobs[0].digest
@@ -156,7 +156,7 @@ def test_a_saved_image_is_pulled_by_its_name_and_by_its_id(
     stem = name_of("saved")
     image_id = upload(stem, tiny.running("/bin/sh", "-c", "echo saved").tar())
     assert ok(registry.tags(f"{target.namespace}/{stem}"), 200).json()["tags"] == ["latest"]
-    with commands.dockerd(tmp_path) as socket:
+    with commands.dockerd() as socket:
         docker = commands.docker(socket, tmp_path / "credentials")
         docker("login", "--username", target.user, "--password-stdin", target.host, stdin=target.password)
         for name in (stem, image_id):
@@ -171,6 +171,7 @@ def test_the_newest_of_several_images_with_one_name_is_pulled(
     name = f"{target.namespace}/{stem}"
     upload(stem, tiny.running("/old").tar())
     old = ok(registry.manifest(name, "latest"), 200)
+    time.sleep(1.1)  # Glance's times have whole seconds.
     upload(stem, tiny.running("/new").tar())
     eventually(lambda: registry.manifest(name, "latest").content != old.content, "the newer image", 15)
     new = ok(registry.manifest(name, "latest"), 200)
@@ -273,8 +274,7 @@ def launch(servers: Servers, name_of: Callable[[str], str]) -> Iterator[Callable
 @pytest.fixture
 def docker(target: Target, tmp_path: Path) -> Iterator[Command]:
     """docker(1) at a Docker Engine without images, logged in."""
-    (tmp_path / "engine").mkdir()
-    with commands.dockerd(tmp_path / "engine") as socket:
+    with commands.dockerd() as socket:
         docker = commands.docker(socket, tmp_path / "credentials")
         docker("login", "--username", target.user, "--password-stdin", target.host, stdin=target.password)
         yield docker

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness.lab import Lab
+from harness.waiting import eventually
 from oci import content, process
 from oci.checks import ok, refused
 from oci.client import Registry, challenge
@@ -70,7 +71,7 @@ def test_a_user_logs_in_with_or_without_a_domain(target: Target, repository: str
     ok(Registry(target, user).manifest(repository, "v1"), 200)
 
 
-@pytest.mark.parametrize("user", ["nobody-knows", "Elsewhere/demo", "demo/demo/demo", "d" * 5000, "dém\u00f6", ":"])
+@pytest.mark.parametrize("user", ["nobody-knows", "Elsewhere/demo", "demo/demo/demo", "d" * 5000, "ünknown", ":"])
 def test_who_is_not_known_gets_no_token(target: Target, repository: str, pushed: Manifest, user: str) -> None:
     answer = Registry(target, user.encode().decode("latin-1")).ask_token(f"repository:{repository}:pull")
     refused(answer, (400, 401, 431), "UNAUTHORIZED")
@@ -101,11 +102,12 @@ def test_a_wrong_secret_of_an_application_credential(target: Target, repository:
 def test_a_credential_that_may_only_read_does_not_push(
     target: Target, demo: Connection, people: People, name_of: Callable[[str], str], repository: str, pushed: Manifest
 ) -> None:
-    """What a role may do is decided by Glance: its policy lets readers read."""
+    """What a role may do is decided by Glance: its policy lets readers list images, and neither load nor store them."""
     reader = people.make(name_of("reader"))
     people.admit(reader.user_id, demo.current_project_id, "reader")
     client = reader.at(target)
-    ok(client.manifest(repository, "v1"), 200)
+    assert ok(client.tags(repository), 200).json()["tags"] == ["v1"]
+    refused(client.manifest(repository, "v1"), 403, "DENIED")
     image = content.image(f"{repository} reader")
     for blob in image.blobs:
         answer = client.begin(repository)
@@ -320,7 +322,7 @@ def test_an_image_for_everybody_is_pulled_by_the_project_s_id(
     target: Target, stranger: Someone, demo: Connection, repository: str, pushed: Manifest
 ) -> None:
     stem = repository.partition("/")[2]
-    [image] = demo.image.images(name=f"{stem}:v1")
+    [image] = [image for image in demo.image.images() if image.name == f"{stem}:v1"]
     name = f"{demo.current_project_id}/{stem}"
     client = stranger.at(target)
     refused(client.manifest(name, "v1"), 404)
@@ -334,20 +336,21 @@ def test_an_image_for_everybody_is_pulled_by_the_project_s_id(
     # And pushing still takes a role.
     refused(client.begin(name), (401, 403), "DENIED", "UNAUTHORIZED")
     demo.image.update_image(image.id, visibility="private")
-    refused(client.manifest(name, "v1"), 404)
+    eventually(lambda: client.manifest(name, "v1").status_code == 404, "the image out of sight", 10)
 
 
 def test_a_member_of_an_image_pulls_it(
     target: Target, stranger: Someone, demo: Connection, repository: str, pushed: Manifest
 ) -> None:
     stem = repository.partition("/")[2]
-    [image] = demo.image.images(name=f"{stem}:v1")
+    [image] = [image for image in demo.image.images() if image.name == f"{stem}:v1"]
     demo.image.update_image(image.id, visibility="shared")
     demo.image.add_member(image.id, member_id=stranger.project_id)
     name = f"{demo.current_project_id}/{stem}"
     assert ok(stranger.at(target).manifest(name, "v1"), 200).content == pushed.data
     demo.image.remove_member(stranger.project_id, image.id)
-    refused(stranger.at(target).manifest(name, "v1"), 404)
+    client = stranger.at(target)
+    eventually(lambda: client.manifest(name, "v1").status_code == 404, "the image out of sight", 10)
 
 
 def test_a_user_of_two_projects_reaches_both_by_name_and_by_id(

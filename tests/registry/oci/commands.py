@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,8 +74,15 @@ def tls_options(target: Target, directory: Path, prefix: str = "") -> list[str]:
 
 
 @contextmanager
-def dockerd(directory: Path) -> Iterator[Path]:
+def dockerd() -> Iterator[Path]:
     """A Docker Engine of its own, without networks; its socket."""
+    # Its containerd has sockets far below, whose paths may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="docker-") as name, _dockerd(Path(name)) as socket:
+        yield socket
+
+
+@contextmanager
+def _dockerd(directory: Path) -> Iterator[Path]:
     socket = directory / "docker.sock"
     settings = {
         "hosts": [f"unix://{socket}"],

@@ -134,9 +134,23 @@ impl Push {
                 Document::parse(bytes.clone(), Some(media_type), digest.algorithm())
                     .is_ok_and(|document| document.is_runnable())
             });
+        self.move_tags(grant, name, content.record.id, tags, runnable).await
+    }
+
+    /// Gives tags to an image, and takes them from all others. Of several pushes of the same tag, the last one has it.
+    async fn move_tags(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        id: Uuid,
+        tags: &[Tag],
+        runnable: bool,
+    ) -> Result<(), ApiError> {
         let _alone = self.lock(grant, name, What::Tags).await;
-        self.add_tags(grant, name, &content.record, tags, runnable).await?;
-        self.take_tags(grant, name, tags, content.record.id).await
+        // As it is now: another push may have taken its tags, or given it more, since it was made or found.
+        let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
+        self.add_tags(grant, name, &record, tags, runnable).await?;
+        self.take_tags(grant, name, tags, id).await
     }
 
     /// Makes an image. Returns the manifests that an index has taken into its image.
@@ -148,9 +162,8 @@ impl Push {
         let (staging, project, claimed) = (self.staging.clone(), grant.owner.clone(), digests.clone());
         blocking(move || staging.claim(&project, &claimed)).await?;
         let id = self.make(publication, archive, tags.is_empty() || !runnable).await?;
-        {
-            let _alone = self.lock(grant, name, What::Tags).await;
-            self.take_tags(grant, name, tags, id).await?;
+        if !tags.is_empty() {
+            self.move_tags(grant, name, id, tags, runnable).await?;
         }
         let (staging, project) = (self.staging.clone(), grant.owner.clone());
         blocking(move || staging.release(&project, &digests)).await?;
