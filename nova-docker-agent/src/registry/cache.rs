@@ -3,6 +3,7 @@
 //! ```text
 //! CACHE/blobs/ALGORITHM/HEX   complete and verified: a file gets here by renaming, after it was synced
 //! CACHE/partial/PROCESS/FILE  being written; of processes that are gone, removed when the next one starts
+//! CACHE/proven/...            which project's images had which blobs: see `proofs`
 //! CACHE/lock                  held while a process starts
 //! ```
 //!
@@ -106,6 +107,16 @@ impl Cache {
             tracing::debug!("layer cache: cannot touch {}: {error}", path.display());
         }
         Some(Blob { file: Arc::new(file), size, path: Arc::new(path) })
+    }
+
+    /// Whether the blob of this digest was there a moment ago.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.state().blobs.contains_key(digest)
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        self.blobs.parent().unwrap_or(&self.blobs)
     }
 
     /// Begins a file for a blob of `size` bytes, for which room is made.

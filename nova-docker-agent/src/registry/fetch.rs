@@ -5,7 +5,7 @@
 //! proved to have its digest, so that a bad layer never looks complete; and bytes that are not yet proven go to clients of
 //! the same image only, so that one tenant's bad image costs no other tenant's launch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,7 @@ use super::cache::{Blob, Cache, Pins};
 use super::counters::{Tally, count};
 use super::digest::Digest;
 use super::error::{Error, Problem};
+use super::proofs::{Proofs, Sharing};
 use super::source::{Source, SourceError};
 use super::spool::{self, Writer};
 
@@ -29,8 +30,6 @@ use super::spool::{self, Writer};
 const MAX_READS: usize = 16;
 /// How much of the end of a layer is held back until its digest is known.
 const HELD_BACK: u64 = 4096;
-/// Blobs whose circle is remembered; of more, some are read again.
-const MAX_PROVEN: usize = 65_536;
 
 /// A blob in the stored file of one image, which the credentials of one caller can read.
 #[derive(Clone)]
@@ -44,16 +43,6 @@ pub struct Stored {
     /// The bytes of the file that are the blob.
     pub range: Range<u64>,
     pub sharing: Sharing,
-}
-
-/// With whom a blob that was read is shared.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Sharing {
-    /// With every image that names its digest; the read is given up when nothing pins the blob.
-    Host,
-    /// With images of the same circle (a project): naming a digest is no proof of having its content, so that what the cache
-    /// has is given only where an image of the circle was seen to hold it. The read is finished whoever goes away.
-    Circle(String),
 }
 
 impl Stored {
@@ -70,8 +59,7 @@ pub struct Fetcher {
     pub cache: Arc<Cache>,
     pub tally: Tally,
     running: Mutex<HashMap<Key, Arc<Fetch>>>,
-    /// Blobs that were read from an image of the circle and had their digest.
-    proven: Mutex<HashSet<Key>>,
+    proofs: Arc<Proofs>,
     permits: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -108,12 +96,13 @@ pub enum Place {
 }
 
 impl Fetcher {
+    /// Blocks.
     pub fn new(cache: Arc<Cache>) -> Arc<Self> {
         Arc::new(Self {
+            proofs: Arc::new(Proofs::open(&cache)),
             cache,
             tally: Tally::default(),
             running: Mutex::default(),
-            proven: Mutex::default(),
             permits: Semaphore::new(MAX_READS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -129,7 +118,7 @@ impl Fetcher {
             count(&self.tally.joins, 1);
             return Place::Coming(fetch.clone());
         }
-        let cached = if self.is_proven(&key) { self.cache.get(&digest) } else { None };
+        let cached = if self.proofs.has(&digest, &key.1) { self.cache.get(&digest) } else { None };
         if let Some(blob) = cached.filter(|blob| blob.size == stored.size()) {
             count(&self.tally.hits, 1);
             return Place::Cached(blob);
@@ -148,23 +137,6 @@ impl Fetcher {
         Place::Coming(fetch)
     }
 
-    fn is_proven(&self, key: &Key) -> bool {
-        key.1 == Sharing::Host || self.proven().contains(key)
-    }
-
-    /// Remembers that an image of the circle holds the blob.
-    fn prove(&self, key: Key) {
-        if key.1 == Sharing::Host {
-            return;
-        }
-        let mut proven = self.proven();
-        if proven.len() >= MAX_PROVEN {
-            let any = proven.iter().next().cloned();
-            any.map(|key| proven.remove(&key));
-        }
-        proven.insert(key);
-    }
-
     /// Gives up all reads, and waits until they have cleaned up.
     pub async fn shutdown(&self) {
         self.stop.cancel();
@@ -174,10 +146,6 @@ impl Fetcher {
 
     fn running(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fetch>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn proven(&self) -> MutexGuard<'_, HashSet<Key>> {
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -241,13 +209,20 @@ impl Job {
             let problem = Problem::DigestMismatch { expected: self.digest, found };
             return Err(Error::BadImage { image: self.stored.label.clone(), problem });
         }
-        self.fetcher.prove((self.digest, self.stored.sharing.clone()));
+        self.prove().await?;
         self.progress.send_modify(|progress| progress.state = State::Verified);
         // Clients have what they asked for; the next one reads the layer again.
         if let Err(error) = spool::store(partial, self.digest).await {
             tracing::warn!(layer = %self.digest, "layer was not kept: {error}");
         }
         Ok(())
+    }
+
+    /// Remembers where the blob was seen.
+    async fn prove(&self) -> Result<(), Error> {
+        let (proofs, digest, sharing) = (self.fetcher.proofs.clone(), self.digest, self.stored.sharing.clone());
+        let proven = tokio::task::spawn_blocking(move || proofs.add(digest, &sharing)).await;
+        proven.map_err(|_| Error::ShuttingDown)
     }
 
     /// Reads the layer to its end, going on after interruptions where it was.

@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::cache::Pins;
 use super::digest::Digest;
 use super::error::Error;
-use super::fetch::{Sharing, Stored};
+use super::fetch::Stored;
 use super::image::Image;
+use super::proofs::Sharing;
 use super::source::Source;
 use super::stream::Readers;
 

@@ -17,6 +17,7 @@
 //!   stream     a layer for one client
 //!     fetch      one read of a layer, however many wait for it
 //!       spool      from the network to the disk, digested on the way
+//!       proofs     for whom what is cached is good
 //!         cache      what is kept on this host: eviction, pins, other processes
 //! ```
 //!
@@ -34,6 +35,7 @@ mod http;
 mod image;
 mod lease;
 mod manifest;
+mod proofs;
 pub mod public;
 mod server;
 mod source;

@@ -70,19 +70,15 @@ impl Registry {
         if !address.ip().is_loopback() {
             return Err(Error::NotLoopback { address });
         }
-        let opened = tokio::task::spawn_blocking(move || Cache::open(&config.cache_directory, config.cache_size));
-        let cache = opened.await.unwrap_or(Err(Error::ShuttingDown))?;
+        let open = move || Ok(Fetcher::new(Cache::open(&config.cache_directory, config.cache_size)?));
+        let fetcher = tokio::task::spawn_blocking(open).await.unwrap_or(Err(Error::ShuttingDown))?;
         let listen = async {
             let listener = TcpListener::bind(address).await?;
             Ok((listener.local_addr()?, listener))
         };
         let (address, listener) =
             listen.await.map_err(|cause: std::io::Error| Error::Listen { address, cause: Arc::new(cause) })?;
-        let service = Arc::new(Service {
-            secret: Secret::generate(),
-            leases: Arc::new(Leases::default()),
-            fetcher: Fetcher::new(cache),
-        });
+        let service = Arc::new(Service { secret: Secret::generate(), leases: Arc::new(Leases::default()), fetcher });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(listener::serve(listener, None, Limits::default(), http::router(service.clone()), stop.clone()));
         let platform = Platform::host();

@@ -263,13 +263,18 @@ impl Registry {
         Self { cloud, server, _services: services, directory }
     }
 
-    /// Sends a request.
+    /// Sends a request. The status of an answer that broke off before its head was sent is 0.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let url = format!("http://{}{path}", self.server.address());
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
         let request = client.request(method.parse().unwrap(), url);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let response = request.send().await.unwrap();
+        let response = match request.send().await {
+            Err(error) if error.is_request() => {
+                return Answer { status: 0, headers: HeaderMap::new(), body: Bytes::new() };
+            }
+            sent => sent.unwrap(),
+        };
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Answer { status, headers, body: response.bytes().await.unwrap_or_default() }
     }
@@ -299,6 +304,17 @@ impl Registry {
 
     pub async fn get(&self, user: &str, path: &str) -> Answer {
         self.ask(user, "GET", path, &[]).await
+    }
+
+    /// Waits until a blob is in the cache: clients have their last bytes a little before.
+    pub async fn until_cached(&self, digest: &Digest) {
+        let blobs = self.directory.path().join("cache/blobs").join(digest.algorithm().name());
+        let wait = async {
+            while !blobs.join(digest.hex()).exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
     }
 
     pub async fn stop(self) {

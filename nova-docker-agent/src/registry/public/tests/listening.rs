@@ -79,11 +79,12 @@ async fn fifty_clients_of_one_blob_are_one_read() {
 }
 
 #[tokio::test]
-async fn a_stop_closes_the_door_and_the_state_opens_again() {
+async fn a_stop_closes_the_door_and_the_next_process_goes_on_with_tokens_and_cache() {
     let registry = Registry::start().await;
     let layer = archives::layer(1, 1000);
     registry.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
     assert_eq!(registry.get("ann", &format!("/v2/demo/web/blobs/{}", Digest::of(&layer))).await.status, 200);
+    registry.until_cached(&Digest::of(&layer)).await;
     let token = registry.token("ann", &[]).await;
     let next = Registry::beside(&registry, &[]).await;
     let address = registry.address();
@@ -91,4 +92,9 @@ async fn a_stop_closes_the_door_and_the_state_opens_again() {
     assert!(TcpStream::connect(address).await.is_err());
     let answer = next.send("GET", "/v2/", &[("authorization", &format!("Bearer {token}"))]).await;
     assert_eq!(answer.status, 200);
+    next.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
+    assert!(next.get("ann", "/v2/demo/web/manifests/v1").await.status == 200);
+    let before = next.cloud.asked("GET /v2/images/");
+    assert!(next.get("ann", &format!("/v2/demo/web/blobs/{}", Digest::of(&layer))).await.body == layer);
+    assert_eq!(next.cloud.asked("GET /v2/images/"), before);
 }

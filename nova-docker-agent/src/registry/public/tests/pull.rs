@@ -144,6 +144,7 @@ async fn a_pushed_image_is_opened_by_one_read() {
     assert_eq!(read(), 1);
     let path = format!("/v2/demo/web/blobs/{}", Digest::of(&layer));
     assert!(registry.get("ann", &path).await.body == layer);
+    registry.until_cached(&Digest::of(&layer)).await;
     assert!(registry.get("ann", &path).await.body == layer);
     assert_eq!(read(), 2);
 }

@@ -1,0 +1,145 @@
+//! Which project's images were seen to hold which blobs.
+//!
+//! Naming a digest is no proof of having its content: a user can write any digest into an image. So where several projects
+//! share a cache, a blob of it is given for an image only after an image of the same circle (a project) was read and had it.
+//! That is remembered over restarts, for all processes that share the cache, by an empty file:
+//!
+//! ```text
+//! CACHE/proven/CIRCLE/ALGORITHM-HEX   CIRCLE is a hash of its name
+//! ```
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::cache::Cache;
+use super::digest::Digest;
+
+/// Proofs that are kept in memory; of more, the disk is asked.
+const MAX_KNOWN: usize = 16_384;
+
+/// With whom a blob that was read is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// With every image that names its digest; the read is given up when nothing pins the blob.
+    Host,
+    /// With images of the same circle. The read is finished whoever goes away.
+    Circle(String),
+}
+
+/// What is proven.
+pub struct Proofs {
+    directory: PathBuf,
+    known: Mutex<HashSet<(Digest, Sharing)>>,
+}
+
+impl Proofs {
+    /// Those of a cache; proofs for blobs that it no longer has are removed. Blocks.
+    pub fn open(cache: &Cache) -> Self {
+        let directory = cache.directory().join("proven");
+        if let Err(error) = tidy(&directory, cache) {
+            tracing::warn!("layer cache: cannot tidy {}: {error}", directory.display());
+        }
+        Self { directory, known: Mutex::default() }
+    }
+
+    /// Whether an image of the circle was seen to hold the blob.
+    pub fn has(&self, digest: &Digest, sharing: &Sharing) -> bool {
+        let Sharing::Circle(circle) = sharing else { return true };
+        let key = (*digest, sharing.clone());
+        if self.known().contains(&key) {
+            return true;
+        }
+        let found = self.path(digest, circle).exists();
+        if found {
+            self.remember(key);
+        }
+        found
+    }
+
+    /// Remembers that an image of the circle holds the blob. Blocks.
+    pub fn add(&self, digest: Digest, sharing: &Sharing) {
+        let Sharing::Circle(circle) = sharing else { return };
+        self.remember((digest, sharing.clone()));
+        let path = self.path(&digest, circle);
+        let made = || {
+            if let Some(directory) = path.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            }
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)
+        };
+        if let Err(error) = made() {
+            tracing::warn!("layer cache: cannot make {}: {error}", path.display());
+        }
+    }
+
+    fn remember(&self, key: (Digest, Sharing)) {
+        let mut known = self.known();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(key);
+    }
+
+    fn path(&self, digest: &Digest, circle: &str) -> PathBuf {
+        let circle = Digest::of(circle.as_bytes()).hex();
+        self.directory.join(circle).join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<(Digest, Sharing)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tidy(directory: &Path, cache: &Cache) -> io::Result<()> {
+    let circles = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        circles => circles?,
+    };
+    for circle in circles {
+        for proof in fs::read_dir(circle?.path())? {
+            let proof = proof?;
+            let digest = proof.file_name().to_str().and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
+            if !digest.is_some_and(|digest| cache.has(&digest)) {
+                match fs::remove_file(proof.path()) {
+                    // Another process tidies as well.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => other?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circle(name: &str) -> Sharing {
+        Sharing::Circle(name.into())
+    }
+
+    #[test]
+    fn a_proof_is_for_its_circle_and_lasts_as_long_as_the_blob() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 1 << 20).unwrap();
+        let (kept, gone) = (Digest::of(b"kept"), Digest::of(b"gone"));
+        let mut partial = cache.begin(4).unwrap();
+        partial.write(b"kept").unwrap();
+        partial.store(kept).unwrap();
+        let proofs = Proofs::open(&cache);
+        for digest in [kept, gone] {
+            proofs.add(digest, &circle("../one"));
+        }
+        for proofs in [&proofs, &Proofs::open(&cache)] {
+            assert!(proofs.has(&kept, &circle("../one")));
+            assert!(!proofs.has(&kept, &circle("two")));
+            assert!(proofs.has(&kept, &Sharing::Host));
+        }
+        assert!(!Proofs::open(&cache).has(&gone, &circle("../one")));
+    }
+}
