@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::staging::StagingError;
+
+/// Writing an entry takes less.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Keeps a secret on the disk so that only the registry's own processes, which share a key, can read it.
 pub trait Sealer: Send + Sync {
@@ -103,6 +107,10 @@ impl Journal {
 
 /// None for what another request, or process, is working on, or has just finished.
 fn open(path: &Path) -> io::Result<Option<Open>> {
+    // An entry that was never complete; its image was not asked for.
+    if path.extension().is_some_and(|extension| extension == "partial") && age(path) > ABANDONED {
+        fs::remove_file(path)?;
+    }
     if path.extension().is_none_or(|extension| extension != "json") {
         return Ok(None);
     }
@@ -128,8 +136,12 @@ impl Open {
     }
 
     /// How long ago it was begun.
-    pub fn age(&self) -> std::time::Duration {
-        let modified = fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok();
-        modified.and_then(|modified| modified.elapsed().ok()).unwrap_or_default()
+    pub fn age(&self) -> Duration {
+        age(&self.path)
     }
+}
+
+fn age(path: &Path) -> Duration {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    modified.and_then(|modified| modified.elapsed().ok()).unwrap_or_default()
 }

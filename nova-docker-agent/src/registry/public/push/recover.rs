@@ -12,6 +12,8 @@ use crate::cloud::{Caller, Error};
 
 /// The pauses between attempts to undo a push that has just failed; after them it is left to the periodic clean-up.
 const PAUSES: [u64; 8] = [1, 2, 5, 10, 20, 30, 60, 120];
+/// A request that was cut off may still reach Glance so much later, and make the image that was not there before.
+const STILL_COMING: Duration = Duration::from_secs(120);
 /// Tokens do not live as long as this: after it, nobody but the project's members can remove the image.
 const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -55,6 +57,7 @@ impl Push {
     async fn clean_up(&self, caller: &Caller, open: Open) -> Option<Open> {
         let id = open.entry.image;
         let result = match self.glance.image(caller, id).await {
+            Err(error) if error.is_not_found() && open.age() < STILL_COMING => Err(error),
             Err(error) if error.is_not_found() => Ok("was not made"),
             Err(error) => Err(error),
             Ok(record) if record.status == "active" => self.glance_finish(caller, id).await.map(|()| "is complete"),

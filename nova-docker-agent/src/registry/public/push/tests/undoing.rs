@@ -180,6 +180,20 @@ async fn what_an_expired_token_left_is_undone_with_the_next_push_to_the_project(
 }
 
 #[tokio::test]
+async fn an_image_that_glance_may_still_be_making_is_looked_for_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    cut_off(&directory, &cloud, "a11ce", "queued");
+    cloud.refuse(Asked::Show, 404, "No image found");
+    let push = open_on(config(directory.path()), &cloud).await;
+    push.shutdown().await;
+    assert_eq!(unfinished(&directory), 1);
+    cloud.refuse_nothing();
+    push.expire().await.unwrap();
+    assert_eq!((cloud.images(), unfinished(&directory)), (vec![], 0));
+}
+
+#[tokio::test]
 async fn tokens_are_not_on_the_disk_for_everybody_to_read() {
     let directory = tempfile::tempdir().unwrap();
     let cloud = Cloud::start().await;
