@@ -1,6 +1,7 @@
 //! Tags that are added and that move.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -62,6 +63,26 @@ async fn an_old_image_loses_its_tag_only_when_the_new_one_is_complete() {
     cloud.refuse_nothing();
     assert_eq!(put(&push, WEB, "v1", &new).await.status, 201);
     assert_eq!(cloud.names()[0], named(&format!("web@{}", Digest::of(&old)), &[], true));
+}
+
+#[tokio::test]
+async fn of_several_pushes_of_one_tag_at_one_time_exactly_one_image_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = open(&directory).await;
+    let mut manifests = vec![];
+    for seed in [1, 5, 9, 13] {
+        manifests.push(upload_image(&push, WEB, seed).await);
+    }
+    cloud.take(Duration::from_millis(100));
+    let pushes = manifests.iter().map(|manifest| put(&push, WEB, "v1", manifest));
+    for answer in futures::future::join_all(pushes).await {
+        assert_eq!(answer.status, 201);
+    }
+    let names = cloud.names();
+    let with_tag = names.iter().filter(|(name, tags, hidden)| name == "web:v1" && tags.is_empty() && !hidden).count();
+    let without =
+        names.iter().filter(|(name, tags, hidden)| name.starts_with("web@") && tags.is_empty() && *hidden).count();
+    assert_eq!((with_tag, without), (1, 3), "{names:?}");
 }
 
 #[tokio::test]
