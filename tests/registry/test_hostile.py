@@ -160,7 +160,7 @@ def test_an_index_of_ten_thousand_manifests_is_refused(registry: Registry, repos
 def test_a_truncated_upload_leaves_what_arrived_and_no_blob(
     target: Target, registry: Registry, repository: str
 ) -> None:
-    blob = Blob(b"0123456789" * 10_000)
+    blob = Blob(repository.encode().ljust(50, b".") * 2000)
     address = registry.upload(repository)
     path = urllib.parse.urlsplit(address).path
     authorization = registry.authorization(f"repository:{repository}:pull,push")["Authorization"]
