@@ -28,6 +28,10 @@ use super::spool::{self, Writer};
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;
+/// Those of one circle: its users can begin as many as they like, and go away.
+const MAX_READS_OF_CIRCLE: usize = 6;
+/// Circles whose turns are remembered; of more, those that nobody waits for are forgotten.
+const MAX_CIRCLES: usize = 1024;
 /// How much of the end of a layer is held back until its digest is known.
 const HELD_BACK: u64 = 4096;
 
@@ -61,6 +65,7 @@ pub struct Fetcher {
     running: Mutex<HashMap<Key, Arc<Fetch>>>,
     proofs: Arc<Proofs>,
     permits: Semaphore,
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -104,6 +109,7 @@ impl Fetcher {
             tally: Tally::default(),
             running: Mutex::default(),
             permits: Semaphore::new(MAX_READS),
+            turns: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -135,6 +141,16 @@ impl Fetcher {
         let job = Job { fetcher: self.clone(), digest, stored: stored.clone(), progress: sender, _pins: pins };
         self.tasks.spawn(job.run());
         Place::Coming(fetch)
+    }
+
+    /// What the reads of one circle wait for before they compete with all others.
+    fn turns(&self, circle: &str) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= MAX_CIRCLES {
+            turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        let new = || Arc::new(Semaphore::new(MAX_READS_OF_CIRCLE));
+        turns.entry(circle.to_owned()).or_insert_with(new).clone()
     }
 
     /// Gives up all reads, and waits until they have cleaned up.
@@ -195,7 +211,15 @@ impl Job {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
+        let turn = match &self.stored.sharing {
+            Sharing::Host => None,
+            Sharing::Circle(circle) => Some(self.fetcher.turns(circle).acquire_owned().await),
+        };
+        let _turn = turn.transpose().map_err(|_| Error::ShuttingDown)?;
         let _permit = self.fetcher.permits.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        if self.is_abandoned() {
+            return Err(Error::Closed { image: self.stored.label.clone() });
+        }
         let begun = spool::begin(&self.fetcher.cache, self.stored.size()).await;
         let partial = begun.map_err(|error| error.of(&self.stored.label))?;
         self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
@@ -216,6 +240,15 @@ impl Job {
             tracing::warn!(layer = %self.digest, "layer was not kept: {error}");
         }
         Ok(())
+    }
+
+    /// Whether all clients have gone before the read could begin. One that has begun is finished.
+    fn is_abandoned(&self) -> bool {
+        let key = (self.digest, self.stored.sharing.clone());
+        let running = self.fetcher.running();
+        // Under the lock nobody joins.
+        let abandoned = running.get(&key).is_some_and(|fetch| Arc::strong_count(fetch) == 1);
+        key.1 != Sharing::Host && abandoned
     }
 
     /// Remembers where the blob was seen.
@@ -273,3 +306,6 @@ fn cut(chunk: Bytes, limit: u64) -> Bytes {
     let length = usize::try_from(limit).unwrap_or(usize::MAX).min(chunk.len());
     chunk.slice(..length)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+use super::super::testing::{self, Memory};
+use super::*;
+
+/// Far more than any step takes; only a failure waits so long.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A blob of 100 bytes, read when there are permits at `gate`.
+fn blob(seed: u8, circle: &str, gate: &Arc<Semaphore>) -> (Digest, Stored, Arc<Memory>) {
+    let content = testing::layer(seed, 100);
+    let digest = Digest::of(&content);
+    let source = Arc::new(Memory { gate: Some((0, gate.clone())), ..Memory::new(content) });
+    let sharing = Sharing::Circle(circle.into());
+    let (image, label) = (Uuid::new_v4(), "image".to_owned());
+    (digest, Stored { image, lease: u64::from(seed), label, source: source.clone(), range: 0..100, sharing }, source)
+}
+
+fn coming(place: Place) -> Arc<Fetch> {
+    match place {
+        Place::Coming(fetch) => fetch,
+        Place::Cached(_) => panic!("it is in the cache"),
+    }
+}
+
+async fn ends(fetch: &Fetch) -> Result<(), Error> {
+    tokio::time::timeout(LONG, fetch.available(99, fetch.image)).await.unwrap().map(drop)
+}
+
+#[tokio::test]
+async fn one_circle_cannot_take_all_reads_and_what_nobody_waits_for_is_not_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let fetcher = Fetcher::new(Cache::open(directory.path(), 1 << 20).unwrap());
+    let (closed, open) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1000)));
+    let greedy: Vec<_> = (0..20).map(|seed| blob(seed, "greedy", &closed)).collect();
+    let mut fetches: Vec<_> =
+        greedy.iter().map(|(digest, stored, _)| coming(fetcher.locate(*digest, stored))).collect();
+    let (digest, stored, _) = blob(100, "modest", &open);
+    ends(&coming(fetcher.locate(digest, &stored))).await.unwrap();
+    // The last one waits for its turn, and then its client goes away.
+    let last = fetches.pop();
+    drop(last);
+    closed.add_permits(1000);
+    for fetch in &fetches {
+        ends(fetch).await.unwrap();
+    }
+    fetcher.shutdown().await;
+    assert_eq!(greedy[19].2.reads(), 0);
+}
+
+#[tokio::test]
+async fn another_circle_reads_for_itself_what_is_cached() {
+    let directory = tempfile::tempdir().unwrap();
+    let fetcher = Fetcher::new(Cache::open(directory.path(), 1 << 20).unwrap());
+    let open = Arc::new(Semaphore::new(1000));
+    for circle in ["one", "two"] {
+        let (digest, stored, source) = blob(1, circle, &open);
+        ends(&coming(fetcher.locate(digest, &stored))).await.unwrap();
+        assert_eq!(source.reads(), 1, "{circle}");
+    }
+}
