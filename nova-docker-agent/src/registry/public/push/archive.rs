@@ -3,10 +3,11 @@
 //! ```text
 //! oci-layout, index.json       what is in it
 //! manifest.json                for Docker before 25, of an image that can be run
-//! blobs/ALGORITHM/HEX          manifests and configurations first, so that one read of the beginning finds them; then layers
+//! blobs/ALGORITHM/HEX          manifests and configurations first, where one read finds them; then layers
 //! ```
 //!
-//! Its length, and where each blob will be, are known before the first byte is written; the same image gives the same bytes.
+//! Its length, and where each blob will be, are known before the first byte is written; the same image gives the same
+//! bytes.
 
 use std::sync::Arc;
 

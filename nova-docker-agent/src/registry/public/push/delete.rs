@@ -64,8 +64,8 @@ impl Push {
         }
     }
 
-    /// The newest image with the tag loses it, and goes if it was the last. Older ones, which it hid, are not the image that the client meant:
-    /// they only lose the tag.
+    /// The newest image with the tag loses it, and goes if it was the last. Older ones, which it hid, are not the image
+    /// that the client meant: they only lose the tag.
     async fn delete_tag(&self, grant: &Grant, name: &Name, tag: &Tag) -> Result<(), ApiError> {
         let content = self.catalog.find(grant, name, &Reference::Tag(tag.clone())).await;
         let records = self.catalog.of_repository(grant, name).await?;

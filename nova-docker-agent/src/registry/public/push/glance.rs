@@ -4,7 +4,8 @@ use super::super::error::{ApiError, Code};
 use super::manifest::invalid;
 use crate::cloud::Error;
 
-/// The answer to a client when Glance did not do what it was asked. Its own words are for the user where it says what the user may not do.
+/// The answer to a client when Glance did not do what it was asked. Its own words are for the user where it says what
+/// the user may not do.
 pub fn refused(error: &Error) -> ApiError {
     let words = error.message();
     match error.status() {

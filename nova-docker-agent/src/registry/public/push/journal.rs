@@ -1,7 +1,7 @@
 //! What has to be undone when this process is killed in the middle of a push.
 //!
-//! `JOURNAL/IMAGE.json` is there from before an image is made in Glance until it is complete; it is locked (flock) by the
-//! process that makes the image, so that what is not locked was left behind.
+//! `JOURNAL/IMAGE.json` is there from before an image is made in Glance until it is complete; it is locked (flock) by
+//! the process that makes the image, so that what is not locked was left behind.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -89,7 +89,8 @@ impl Journal {
         Ok(Open { entry, path, _lock: lock })
     }
 
-    /// What was left behind, in the project `owner` or in all. Entries that cannot be read are passed over, with a warning.
+    /// What was left behind, in the project `owner` or in all. Entries that cannot be read are passed over, with a
+    /// warning.
     pub fn left(&self, owner: Option<&str>) -> Result<Vec<Open>, StagingError> {
         let failed = |cause| StagingError::io("list", &self.directory, cause);
         let mut found = vec![];

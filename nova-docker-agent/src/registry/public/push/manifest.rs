@@ -82,7 +82,8 @@ impl Document {
         Ok(Self { bytes, digest, media_type, refers, subject, artifact_type })
     }
 
-    /// Whether a server can be launched from it, as far as it shows: an image's configuration, and layers of a file system.
+    /// Whether a server can be launched from it, as far as it shows: an image's configuration, and layers of a file
+    /// system.
     pub fn is_runnable(&self) -> bool {
         let is_layer = |layer: &Pointer| IMAGE_LAYERS.iter().any(|start| layer.media_type.starts_with(start));
         match &self.refers {
@@ -103,8 +104,8 @@ impl Document {
     }
 }
 
-/// Everything of a manifest that matters here. What does not is skipped without being kept, so that no manifest takes much
-/// more memory than its own length; a field that is there twice is an error.
+/// Everything of a manifest that matters here. What does not is skipped without being kept, so that no manifest takes
+/// much more memory than its own length; a field that is there twice is an error.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Raw {

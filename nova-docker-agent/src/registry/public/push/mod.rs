@@ -1,4 +1,5 @@
-//! Pushes: blobs are uploaded to this host's disk first; the manifest that names them makes one Glance image of them all.
+//! Pushes: blobs are uploaded to this host's disk first; the manifest that names them makes one Glance image of them
+//! all.
 //!
 //! ```text
 //! upload      the end-points of blob uploads
@@ -90,7 +91,8 @@ pub struct Push {
 }
 
 impl Push {
-    /// Opens what was staged before, and undoes pushes that were cut off. `sealer` keeps users' tokens on the disk meanwhile.
+    /// Opens what was staged before, and undoes pushes that were cut off. `sealer` keeps users' tokens on the disk
+    /// meanwhile.
     ///
     /// # Errors
     /// The directory cannot be used.

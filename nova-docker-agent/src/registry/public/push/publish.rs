@@ -1,8 +1,9 @@
 //! A manifest makes an image of what was uploaded: one Glance image, which is complete or not there.
 //!
-//! While Glance is being filled, its image is `queued` or `saving`, has the property [`property::PUSH`] and an entry in the
-//! journal. When that fails, when the client goes away, and when the registry shuts down, it is deleted; once Glance says that it is
-//! `active`, it stays. Proxies in front of the registry must wait for as long as Glance takes to store an image.
+//! While Glance is being filled, its image is `queued` or `saving`, has the property [`property::PUSH`] and an entry in
+//! the journal. When that fails, when the client goes away, and when the registry shuts down, it is deleted; once
+//! Glance says that it is `active`, it stays. Proxies in front of the registry must wait for as long as Glance takes to
+//! store an image.
 
 use std::sync::Arc;
 
@@ -102,8 +103,8 @@ impl Push {
 
     async fn publish(self: &Arc<Self>, publication: &Publication) -> Result<(), ApiError> {
         let Publication { grant, name, document, tags, .. } = publication;
-        // The same manifest twice at one time: the second request finds what the first one has made. Indexes absorb images that another index
-        // may be reading.
+        // The same manifest twice at one time: the second request finds what the first one has made. Indexes absorb
+        // images that another index may be reading.
         let what = if document.manifests().is_empty() { What::Manifest(document.digest) } else { What::Indexes };
         let _alone = self.lock(grant, name, what).await;
         if let Err(error) = self.recover_project(grant).await {
@@ -233,8 +234,8 @@ impl Push {
         Ok(())
     }
 
-    /// Deletes the images that were pushed by their digest only, to become parts of an index: its image has them now. What
-    /// cannot be deleted is in the way of nothing.
+    /// Deletes the images that were pushed by their digest only, to become parts of an index: its image has them now.
+    /// What cannot be deleted is in the way of nothing.
     async fn absorb(&self, grant: &Grant, name: &Name, children: &[Digest]) {
         if children.is_empty() {
             return;

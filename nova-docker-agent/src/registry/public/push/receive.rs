@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::staging::{Session, StagingError, blocking};
 
-/// So much is gathered before a thread takes it to the disk: slow clients hold no thread, and fast ones change threads rarely.
+/// So much is gathered before a thread takes it to the disk: slow clients hold no thread, and fast ones change threads
+/// rarely.
 const BATCH: usize = 1024 * 1024;
 
 /// How a transfer ended.

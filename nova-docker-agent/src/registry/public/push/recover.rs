@@ -30,7 +30,8 @@ impl Push {
         Ok(())
     }
 
-    /// The same for the pushes to one project, with the token of a member who is there now: those of long ago have expired.
+    /// The same for the pushes to one project, with the token of a member who is there now: those of long ago have
+    /// expired.
     pub(super) async fn recover_project(&self, grant: &Grant) -> Result<(), StagingError> {
         let (journal, owner) = (self.journal.clone(), grant.owner.clone());
         for open in blocking(move || journal.left(Some(&owner))).await? {

@@ -1,7 +1,8 @@
-//! The tags of images in Glance: an image's name is one, `REPOSITORY:TAG`, and so is each of its Glance tags of that form.
+//! The tags of images in Glance: an image's name is one, `REPOSITORY:TAG`, and so is each of its Glance tags of that
+//! form.
 //!
-//! A tag that moves is first given to the new image and then taken from the old one. In between both have it, and the newer
-//! image counts: whenever this is cut off, the tag stands for one of the two.
+//! A tag that moves is first given to the new image and then taken from the old one. In between both have it, and the
+//! newer image counts: whenever this is cut off, the tag stands for one of the two.
 
 use super::super::error::ApiError;
 use super::super::grant::Grant;

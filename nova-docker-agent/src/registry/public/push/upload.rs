@@ -1,5 +1,5 @@
-//! The end-points of blob uploads: OCI distribution specification 1.1, "Pushing blobs" and "Mounting a blob from another
-//! repository".
+//! The end-points of blob uploads: OCI distribution specification 1.1, "Pushing blobs" and "Mounting a blob from
+//! another repository".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,8 @@ const WAIT_FOR_OTHERS: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Push {
-    /// `POST /v2/NAME/blobs/uploads/`: begins an upload, or makes it all at once (`?digest=`), or spares it (`?mount=`).
+    /// `POST /v2/NAME/blobs/uploads/`: begins an upload, or makes it all at once (`?digest=`), or spares it
+    /// (`?mount=`).
     ///
     /// # Errors
     /// [`ApiError`] for the client.

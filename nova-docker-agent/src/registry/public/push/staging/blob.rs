@@ -17,8 +17,8 @@ use crate::registry::Error;
 /// How much is read from the disk at once.
 const PIECE: u64 = 1024 * 1024;
 
-/// A blob whose digest was verified before it got its name. The file is opened when it is read: a manifest may name more blobs than a process
-/// can have files.
+/// A blob whose digest was verified before it got its name. The file is opened when it is read: a manifest may name
+/// more blobs than a process can have files.
 pub struct StagedBlob {
     /// Where it may be by then.
     places: Vec<PathBuf>,

@@ -3,9 +3,9 @@
 //! ```text
 //! STAGING/PROJECT/sessions/UPLOAD/about.json    whose upload it is, and of what
 //! STAGING/PROJECT/sessions/UPLOAD/content       what has come so far; locked (flock) while a request works on it
-//! STAGING/PROJECT/blobs/ALGORITHM/HEX           complete: a file gets here by renaming, after it was verified and synced
-//! STAGING/PROJECT/published/ALGORITHM/HEX       in an image by now; kept for a while for whoever was told that it is here
-//! STAGING/PROJECT/mounts/ALGORITHM/HEX          taken over from an image that the project can read: JSON, which one
+//! STAGING/PROJECT/blobs/ALGORITHM/HEX           complete: a file gets here by renaming, verified and synced
+//! STAGING/PROJECT/published/ALGORITHM/HEX       in an image by now; kept a while for whoever was told that it is here
+//! STAGING/PROJECT/mounts/ALGORITHM/HEX          to be read from an image of another repository: JSON, of which
 //! ```
 //!
 //! Several processes may share the directory. Everything here blocks.
@@ -80,7 +80,8 @@ impl Staging {
         Ok(Arc::new(Self { root, limits, rolling: Mutex::default() }))
     }
 
-    /// The blob with this digest, for whoever may use what the project has uploaded. It is kept for a while from now on.
+    /// The blob with this digest, for whoever may use what the project has uploaded. It is kept for a while from now
+    /// on.
     pub fn find(&self, project: &str, digest: &Digest) -> Result<Option<Staged>, StagingError> {
         let places = ["blobs", "published"].map(|place| self.blob_path(project, place, digest));
         for path in &places {

@@ -177,8 +177,8 @@ impl Session {
         self.file.sync_data().map_err(|cause| self.failed("sync", cause))
     }
 
-    /// Makes a blob of the upload under the first of its digests, on the disk when this returns. An upload whose content
-    /// does not have all of them is removed.
+    /// Makes a blob of the upload under the first of its digests, on the disk when this returns. An upload whose
+    /// content does not have all of them is removed.
     pub fn complete(mut self, digests: &[Digest]) -> Result<(), StagingError> {
         self.keep = false;
         for expected in digests {
