@@ -1,4 +1,4 @@
-//! The Glance-backed OCI registry that the host's dockerd pulls from.
+//! The Glance-backed OCI registry: here that of a host, which its dockerd pulls from; in [`public`] that of a cloud.
 //!
 //! An image of container format `docker` in Glance is a `docker save` archive. The registry serves it to dockerd as what
 //! it is, layers by digest, without having the whole archive first: [`Registry::open`] reads the archive's index (tar
@@ -7,7 +7,7 @@
 //!
 //! It listens on loopback (which dockerd takes without TLS), asks for a secret that only this process knows, and shows
 //! only images that are open: those with a [`Lease`]. It knows image stores as a [`Source`] of bytes, such as
-//! [`GlanceSource`], and nothing of Nova. The same parts, with other doors, are the registry for users: [`public`].
+//! [`GlanceSource`], and nothing of Nova.
 //!
 //! ```text
 //! server     Registry: opens images, keeps their indexes
@@ -17,12 +17,12 @@
 //!   stream     a layer for one client
 //!     fetch      one read of a layer, however many wait for it
 //!       spool      from the network to the disk, digested on the way
-//!       proofs     for whom what is cached is good
+//!       proofs     for which project what is cached is good
 //!         cache      what is kept on this host: eviction, pins, other processes
 //! ```
 //!
-//! A layer is known by its digest: whoever can name a digest in an image of theirs is taken to have the layer, by this
-//! cache as by dockerd's own layer store.
+//! A layer is known by its digest: on a host, whoever can name a digest in an image of theirs is taken to have the layer, by
+//! this cache as by dockerd's own layer store. The registry of a cloud does not believe that: see `proofs`.
 
 mod archive;
 mod cache;
