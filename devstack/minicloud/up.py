@@ -264,7 +264,10 @@ class _Up:
 
     def _api(self, name: str) -> Callable[[], None]:
         def start() -> None:
-            self.supervisor.start_and_wait(name, lambda: api_answers(self.layout, name), 120)
+            # One that answers at once is STARTING for two seconds, which `status` would call broken.
+            self.supervisor.start_and_wait(
+                name, lambda: self.supervisor.states()[name] == "RUNNING" and api_answers(self.layout, name), 120
+            )
 
         return start
 
