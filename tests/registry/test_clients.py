@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,8 +223,8 @@ def test_skopeo_copies_an_index_with_all_its_images(
 @pytest.fixture
 def store() -> Iterator[Path]:
     """A directory for images. podman takes no more than 50 characters for its socket's directory."""
-    with tempfile.TemporaryDirectory(prefix="store-") as directory:
-        yield Path(directory)
+    with commands.storage("store-") as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -70,6 +70,18 @@ def tls_options(target: Target, directory: Path, prefix: str = "") -> list[str]:
     return [f"{dash}tls-verify=false"]
 
 
+@contextmanager
+def storage(prefix: str) -> Iterator[Path]:
+    """A directory for images. Engines mount it upon itself, and some leave it so."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        try:
+            yield Path(name)
+        finally:
+            mounts = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
+            for mount in reversed([mount for mount in mounts if mount.startswith(f"{name}/")]):
+                subprocess.run(["umount", mount], check=True)
+
+
 # ---------------------------------------------------------------- Docker
 
 
@@ -77,7 +89,7 @@ def tls_options(target: Target, directory: Path, prefix: str = "") -> list[str]:
 def dockerd() -> Iterator[Path]:
     """A Docker Engine of its own, without networks; its socket."""
     # Its containerd has sockets far below, whose paths may have 107 characters.
-    with tempfile.TemporaryDirectory(prefix="docker-") as name, _dockerd(Path(name)) as socket:
+    with storage("docker-") as directory, _dockerd(directory) as socket:
         yield socket
 
 
