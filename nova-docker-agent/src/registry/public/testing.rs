@@ -1,4 +1,4 @@
-//! A small cloud for the tests of this room: keystone and Glance as far as the registry asks them, and a registry before them.
+//! A small cloud for tests: keystone and Glance as far as the registry asks them, and a registry before them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
