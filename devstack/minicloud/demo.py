@@ -152,7 +152,7 @@ class Demo:
         registry = url("registry").partition("://")[2]
         print(
             f"\n  Dashboard  {url('horizon')}/   user demo, password {secrets['demo']}\n"
-            f"  Registry   docker login -u demo -p {secrets['demo']} {registry}\n"
+            f"  Registry   docker login -u demo {registry}\n"
             "\n  Three commands to try:\n"
             f"    ssh -i {self.layout.demo_key} -o StrictHostKeyChecking=accept-new root@{address}\n"
             f'    eval "$({self.program} openrc)" && openstack server list\n'
