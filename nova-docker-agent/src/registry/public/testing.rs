@@ -85,6 +85,13 @@ impl Double {
         self.0.lock().unwrap().asked.iter().filter(|asked| asked.starts_with(start)).count()
     }
 
+    /// Forgets the requests so far, and returns them, in an order that does not depend on which of several at a time came first.
+    pub fn take_asked(&self) -> Vec<String> {
+        let mut asked = std::mem::take(&mut self.0.lock().unwrap().asked);
+        asked.sort();
+        asked
+    }
+
     pub fn remove(&self, id: Uuid) {
         self.0.lock().unwrap().images.retain(|image| image.record["id"] != json!(id));
     }

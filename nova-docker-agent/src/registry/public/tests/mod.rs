@@ -4,3 +4,4 @@ mod access;
 mod discovery;
 mod listening;
 mod pull;
+mod refusals;
