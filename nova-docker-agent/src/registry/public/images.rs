@@ -144,8 +144,8 @@ impl Images {
         Ok(None)
     }
 
-    /// Forgets what is remembered of a repository: it was changed.
-    pub fn changed(&self, grant: &Grant, _name: &Name) {
+    /// Forgets what is remembered of the project's images: they were changed.
+    pub fn changed(&self, grant: &Grant) {
         self.records.forget(&grant.owner);
     }
 

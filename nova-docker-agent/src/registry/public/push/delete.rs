@@ -36,12 +36,12 @@ impl Push {
         let (push, name, reference) = (self.clone(), name.clone(), reference.clone());
         self.run(async move {
             let _alone = push.lock(&grant, &name, What::Tags).await;
-            push.catalog.changed(&grant, &name);
+            push.images.changed(&grant);
             let deleted = match &reference {
                 Reference::Tag(tag) => push.delete_tag(&grant, &name, tag).await,
                 Reference::Digest(digest) => push.delete_digest(&grant, &name, digest).await,
             };
-            push.catalog.changed(&grant, &name);
+            push.images.changed(&grant);
             deleted.map(|()| accepted())
         })
         .await
@@ -55,7 +55,7 @@ impl Push {
         let grant = writer(bearer, name, Action::Delete)?;
         let (staging, project, wanted) = (self.staging.clone(), grant.owner.clone(), *digest);
         let removed = blocking(move || staging.remove(&project, &wanted)).await?;
-        match self.catalog.blob(grant, name, digest).await? {
+        match self.images.blob(grant, name, digest).await? {
             Some(_) => {
                 Err(ApiError::new(Code::Unsupported, "the blob is part of an image: delete the image's manifest"))
             }
@@ -67,8 +67,8 @@ impl Push {
     /// The newest image with the tag loses it, and goes if it was the last. Older ones, which it hid, are not the image
     /// that the client meant: they only lose the tag.
     async fn delete_tag(&self, grant: &Grant, name: &Name, tag: &Tag) -> Result<(), ApiError> {
-        let content = self.catalog.find(grant, name, &Reference::Tag(tag.clone())).await;
-        let records = self.catalog.of_repository(grant, name).await?;
+        let content = self.images.find(grant, name, &Reference::Tag(tag.clone())).await;
+        let records = self.images.of_repository(grant, name).await?;
         let with_tag = |(record, tags): &(ImageMeta, Vec<Tag>)| {
             tags.contains(tag) && record.owner.as_deref() == Some(grant.owner.as_str())
         };
@@ -106,14 +106,14 @@ impl Push {
             }
             deleted.push(content.record.id);
             self.delete_image(grant, content.record.id).await?;
-            self.catalog.changed(grant, name);
+            self.images.changed(grant);
         }
         if deleted.is_empty() { Err(ApiError::new(Code::ManifestUnknown, "there is no such manifest")) } else { Ok(()) }
     }
 
     /// The project's own image of this digest.
     async fn own(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
-        let content = self.catalog.find(grant, name, &Reference::Digest(*digest)).await?;
+        let content = self.images.find(grant, name, &Reference::Digest(*digest)).await?;
         Ok(content.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str())))
     }
 

@@ -84,7 +84,7 @@ impl Push {
         let digest = pointer.digest;
         let found = match self.staged(grant, name, &digest).await? {
             Some(blob) => Some(blob),
-            None => self.catalog.blob(grant, name, &digest).await?,
+            None => self.images.blob(grant, name, &digest).await?,
         };
         let Some(blob) = found else { return Ok(None) };
         check_size(pointer, blob.size())?;
@@ -118,7 +118,7 @@ impl Push {
     /// A manifest that was pushed before.
     async fn manifest(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Document>, ApiError> {
         let reference = Reference::Digest(pointer.digest);
-        let Some(content) = self.catalog.find(grant, name, &reference).await? else { return Ok(None) };
+        let Some(content) = self.images.find(grant, name, &reference).await? else { return Ok(None) };
         let Some((media_type, bytes)) = content.manifests.get(&pointer.digest) else { return Ok(None) };
         check_size(pointer, bytes.len() as u64)?;
         let media_type = Some(media_type.as_str()).filter(|media_type| !media_type.is_empty());

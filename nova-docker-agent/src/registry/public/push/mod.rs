@@ -16,7 +16,6 @@
 //! ```
 
 mod archive;
-mod catalog;
 mod delete;
 mod gather;
 mod glance;
@@ -44,13 +43,12 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use catalog::Catalog;
 pub use journal::Sealer;
 pub use staging::StagingError;
 
 use super::error::{ApiError, Code};
 use super::grant::{Action, Bearer, Grant};
-use super::images::ReadableBlob;
+use super::images::{Images, ReadableBlob};
 use super::name::Name;
 use crate::cloud::Glance;
 use crate::registry::Digest;
@@ -79,7 +77,7 @@ pub struct PushConfig {
 pub struct Push {
     config: PushConfig,
     glance: Glance,
-    catalog: Arc<dyn Catalog>,
+    images: Arc<Images>,
     sealer: Arc<dyn Sealer>,
     staging: Arc<Staging>,
     journal: Arc<Journal>,
@@ -99,7 +97,7 @@ impl Push {
     pub async fn open(
         config: PushConfig,
         glance: Glance,
-        catalog: Arc<dyn Catalog>,
+        images: Arc<Images>,
         sealer: Arc<dyn Sealer>,
     ) -> Result<Arc<Self>, StagingError> {
         let root = config.state_directory.join("push").join("staged");
@@ -109,7 +107,7 @@ impl Push {
         let push = Arc::new(Self {
             config,
             glance,
-            catalog,
+            images,
             sealer,
             staging,
             journal: Arc::new(journal),
@@ -148,7 +146,7 @@ impl Push {
                 tracing::debug!(%name, %digest, from = mount.from, "a mounted blob");
                 let Ok(from) = mount.from.parse::<Name>() else { return Ok(None) };
                 let grant = Grant { owner: mount.owner, ..grant.clone() };
-                self.catalog.blob(&grant, &from, digest).await
+                self.images.blob(&grant, &from, digest).await
             }
         }
     }

@@ -22,8 +22,7 @@ impl Push {
         from: Option<&str>,
         digest: &Digest,
     ) -> Result<bool, ApiError> {
-        if self.catalog.blob(grant, name, digest).await?.is_some() || self.staged(grant, name, digest).await?.is_some()
-        {
+        if self.images.blob(grant, name, digest).await?.is_some() || self.staged(grant, name, digest).await?.is_some() {
             return Ok(true);
         }
         let Some(from) = from.and_then(|from| from.parse::<Name>().ok()) else { return Ok(false) };
@@ -49,14 +48,14 @@ impl Push {
     ) -> Result<bool, ApiError> {
         // As a member of the repository's own project, as who the manifest will be pushed.
         let as_ours = Grant { owner: source.owner.clone(), ..grant.clone() };
-        if self.catalog.blob(&as_ours, from, digest).await?.is_some() {
+        if self.images.blob(&as_ours, from, digest).await?.is_some() {
             let mount = Mount { from: from.to_string(), owner: source.owner.clone() };
             let (staging, project, digest) = (self.staging.clone(), grant.owner.clone(), *digest);
             blocking(move || staging.mount(&project, &digest, &mount)).await?;
             return Ok(true);
         }
         // An image that only its own project sees: the blob is copied while the user can read it.
-        let Some(blob) = self.catalog.blob(source, from, digest).await? else { return Ok(false) };
+        let Some(blob) = self.images.blob(source, from, digest).await? else { return Ok(false) };
         match self.copy(grant, name, blob, digest).await {
             Ok(()) => Ok(true),
             Err(error) => {

@@ -110,8 +110,8 @@ impl Push {
         if let Err(error) = self.recover_project(grant).await {
             tracing::warn!("unfinished pushes: {error}");
         }
-        self.catalog.changed(grant, name);
-        let known = self.catalog.find(grant, name, &Reference::Digest(document.digest)).await?;
+        self.images.changed(grant);
+        let known = self.images.find(grant, name, &Reference::Digest(document.digest)).await?;
         let known = known.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str()));
         let children = match known {
             // Within an index's image it can be pulled, though not be tagged.
@@ -123,7 +123,7 @@ impl Push {
             _ => self.publish_new(publication).await?,
         };
         self.absorb(grant, name, &children).await;
-        self.catalog.changed(grant, name);
+        self.images.changed(grant);
         Ok(())
     }
 
@@ -240,8 +240,8 @@ impl Push {
         if children.is_empty() {
             return;
         }
-        self.catalog.changed(grant, name);
-        let records = match self.catalog.of_repository(grant, name).await {
+        self.images.changed(grant);
+        let records = match self.images.of_repository(grant, name).await {
             Ok(records) => records,
             Err(error) => return tracing::warn!(%name, "images of an index are left over: {}", error.message),
         };

@@ -72,8 +72,8 @@ impl Push {
         if tags.is_empty() {
             return Ok(());
         }
-        self.catalog.changed(grant, name);
-        for (record, _) in self.catalog.of_repository(grant, name).await? {
+        self.images.changed(grant);
+        for (record, _) in self.images.of_repository(grant, name).await? {
             if record.id != keep {
                 self.untag(grant, name, &record, tags).await?;
             }
@@ -134,7 +134,7 @@ impl Push {
     async fn opened_digest(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> Option<Digest> {
         let alone: Name = format!("{}/{}", name.project(), record.id).parse().ok()?;
         let latest = Reference::Tag(DEFAULT_TAG.parse().ok()?);
-        match self.catalog.find(grant, &alone, &latest).await {
+        match self.images.find(grant, &alone, &latest).await {
             Ok(content) => content.filter(|content| content.record.id == record.id).map(|content| content.root),
             Err(error) => {
                 tracing::debug!(image = %record.id, "its digest is not known: {}", error.message);

@@ -1,43 +1,44 @@
-//! A registry to push to, for tests: on a temporary directory, with images in memory.
+//! A registry to push to, for tests: on a temporary directory, with or without a Glance.
 
-mod cloud;
-
-use std::ops::Range;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::body::to_bytes;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use secrecy::SecretString;
-use serde_json::Value;
+use wiremock::MockServer;
 
 use super::super::error::ApiError;
 use super::super::grant::{Action, Bearer, Grant};
-use super::super::images::{Content, ReadableBlob};
+use super::super::images::Images;
 use super::super::name::{Name, Reference};
-use super::catalog::{Coming, Records};
-use super::{Catalog, Push, PushConfig, Sealer};
+use super::super::testing::Double;
+pub use super::super::testing::{Answer, Asked, DEMO};
+use super::{Push, PushConfig, Sealer};
 use crate::cloud::Glance;
 use crate::cloud::{EndpointConfig, ServiceConfig, TlsConfig};
+use crate::registry::Digest;
 use crate::registry::manifest::OCI_LAYER;
 use crate::registry::testing::oci_manifest;
-use crate::registry::{Digest, Error};
-pub use cloud::{Asked, Cloud};
 
 pub const MIB: usize = 1024 * 1024;
 
-/// The project that tests push to, and its user.
-pub const DEMO: &str = "de30";
+/// The user of most tests, in the project `demo`.
 pub const ALICE: &str = "a11ce";
 
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
+}
+
+/// A user's keystone token.
+pub fn token(user: &str, project: &str) -> SecretString {
+    format!("{user}/{project}/1").into()
 }
 
 /// A user with a role in `project`, for these repositories of it.
@@ -46,7 +47,7 @@ pub fn bearer_of(user: &str, project: &str, names: &[&str]) -> Bearer {
         owner: project.into(),
         project: project.into(),
         user: user.into(),
-        token: SecretString::from(format!("token-of-{user}")),
+        token: token(user, project),
         request_id: "req-1".into(),
     };
     let all = vec![Action::Pull, Action::Push, Action::Delete];
@@ -55,29 +56,6 @@ pub fn bearer_of(user: &str, project: &str, names: &[&str]) -> Bearer {
 
 pub fn alice() -> Bearer {
     bearer_of(ALICE, DEMO, &["demo/web", "demo/other"])
-}
-
-/// Blobs of images, and the projects that may read them.
-#[derive(Default)]
-pub struct Shelf {
-    blobs: Mutex<Vec<Shelved>>,
-}
-
-struct Shelved {
-    owner: String,
-    repository: String,
-    content: Bytes,
-    readers: Vec<String>,
-}
-
-impl Shelf {
-    /// Puts a blob into an image of the repository of the project `owner`.
-    pub fn put(&self, owner: &str, repository: &str, content: &[u8], readers: &[&str]) {
-        let readers = readers.iter().map(|reader| (*reader).to_owned()).collect();
-        let content = Bytes::copy_from_slice(content);
-        let blob = Shelved { owner: owner.to_owned(), repository: repository.to_owned(), content, readers };
-        self.blobs.lock().unwrap().push(blob);
-    }
 }
 
 /// Seals so that a secret is not found on the disk by its text.
@@ -91,48 +69,6 @@ impl Sealer for Backwards {
     fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         Some(self.seal(sealed))
     }
-}
-
-struct InMemory(Bytes);
-
-impl ReadableBlob for InMemory {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
-        let part = self.0.slice(range.start as usize..range.end as usize);
-        futures::stream::iter([Ok(part)]).boxed()
-    }
-}
-
-impl Catalog for Shelf {
-    fn find<'a>(&'a self, _: &'a Grant, _: &'a Name, _: &'a Reference) -> Coming<'a, Option<Arc<Content>>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn of_repository<'a>(&'a self, _: &'a Grant, _: &'a Name) -> Coming<'a, Records> {
-        async { Ok(vec![]) }.boxed()
-    }
-
-    fn blob<'a>(
-        &'a self,
-        grant: &'a Grant,
-        name: &'a Name,
-        digest: &'a Digest,
-    ) -> Coming<'a, Option<Arc<dyn ReadableBlob>>> {
-        let blobs = self.blobs.lock().unwrap();
-        let found = blobs.iter().find(|blob| {
-            blob.owner == grant.owner
-                && blob.repository == name.repository()
-                && digest.algorithm().digest(&blob.content) == *digest
-                && blob.readers.contains(&grant.project)
-        });
-        let found = found.map(|blob| Arc::new(InMemory(blob.content.clone())) as Arc<dyn ReadableBlob>);
-        async { Ok(found) }.boxed()
-    }
-
-    fn changed(&self, _: &Grant, _: &Name) {}
 }
 
 pub fn config(directory: &Path) -> PushConfig {
@@ -165,47 +101,59 @@ pub fn glance(url: &str) -> Glance {
     Glance::new(None, None, &config).unwrap()
 }
 
-pub async fn open_with(config: PushConfig, shelf: &Arc<Shelf>) -> Arc<Push> {
-    Push::open(config, glance("http://127.0.0.1:1"), shelf.clone(), Arc::new(Backwards)).await.unwrap()
+/// A registry on a Glance.
+pub async fn open_on(config: PushConfig, cloud: &Cloud) -> Arc<Push> {
+    open_at(config, &cloud.services.uri()).await
 }
 
-pub async fn open(directory: &Path) -> Arc<Push> {
-    open_with(config(directory), &Arc::default()).await
+/// A registry whose Glance is away.
+pub async fn open(config: PushConfig) -> Arc<Push> {
+    open_at(config, "http://127.0.0.1:1").await
 }
 
-/// What a client sees.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+async fn open_at(config: PushConfig, url: &str) -> Arc<Push> {
+    let glance = glance(url);
+    let images = Images::open(glance.clone(), &config.state_directory.join("cache"), 1 << 30).unwrap();
+    Push::open(config, glance, images, Arc::new(Backwards)).await.unwrap()
+}
+
+/// A registry on a Glance of its own.
+pub async fn on_cloud(directory: &tempfile::TempDir) -> (Cloud, Arc<Push>) {
+    let cloud = Cloud::start().await;
+    let push = open_on(config(directory.path()), &cloud).await;
+    (cloud, push)
+}
+
+/// Glance, at an address of its own.
+pub struct Cloud {
+    double: Double,
+    services: MockServer,
+}
+
+impl Cloud {
+    pub async fn start() -> Self {
+        let (double, services) = Double::start().await;
+        Self { double, services }
+    }
+}
+
+impl Deref for Cloud {
+    type Target = Double;
+
+    fn deref(&self) -> &Double {
+        &self.double
+    }
 }
 
 impl Answer {
     pub async fn of(result: Result<Response, ApiError>) -> Self {
-        let response = result.unwrap_or_else(IntoResponse::into_response);
-        let (parts, body) = response.into_parts();
-        Self { status: parts.status, headers: parts.headers, body: to_bytes(body, MIB).await.unwrap() }
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        let (head, body) = result.unwrap_or_else(IntoResponse::into_response).into_parts();
+        Self { status: head.status.as_u16(), headers: head.headers, body: to_bytes(body, MIB).await.unwrap() }
     }
 
     /// The upload that it is about.
     pub fn upload(&self) -> uuid::Uuid {
         self.header("location").rsplit('/').next().unwrap().parse().unwrap()
-    }
-
-    /// Status and code of an error.
-    pub fn error(&self) -> (u16, String) {
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        (self.status.as_u16(), body["errors"][0]["code"].as_str().unwrap_or_default().to_owned())
-    }
-
-    pub fn message(&self) -> String {
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        body["errors"][0]["message"].as_str().unwrap_or_default().to_owned()
     }
 }
 
@@ -256,11 +204,6 @@ pub fn files(directory: &Path) -> Vec<std::path::PathBuf> {
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
     }
     found
-}
-
-/// A registry on a Glance.
-pub async fn open_on(config: PushConfig, cloud: &Arc<Cloud>) -> Arc<Push> {
-    Push::open(config, glance(&cloud.url()), cloud.clone(), Arc::new(Backwards)).await.unwrap()
 }
 
 /// The manifest of an image, as JSON.

@@ -6,19 +6,12 @@ use serde_json::json;
 
 use super::super::Push;
 use super::super::testing::{
-    Answer, Asked, Cloud, alice, bearer_of, config, content, name, open_on, put, reference_of, staged, upload,
-    upload_image,
+    Answer, Asked, DEMO, alice, bearer_of, content, name, on_cloud, put, reference_of, staged, upload, upload_image,
 };
 use crate::registry::manifest::OCI_INDEX;
 use crate::registry::{Digest, testing};
 
 const WEB: &str = "demo/web";
-
-async fn open(directory: &tempfile::TempDir) -> (Arc<Cloud>, Arc<Push>) {
-    let cloud = Cloud::start().await;
-    let push = open_on(config(directory.path()), &cloud).await;
-    (cloud, push)
-}
 
 async fn delete(push: &Arc<Push>, reference: &str) -> Answer {
     Answer::of(push.delete_manifest(&alice(), &name(WEB), &reference_of(reference)).await).await
@@ -31,7 +24,7 @@ fn unknown() -> (u16, String) {
 #[tokio::test]
 async fn a_tag_goes_and_the_image_with_its_last_one() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     for tag in ["v1", "v2"] {
         assert_eq!(put(&push, WEB, tag, &manifest).await.status, 201);
@@ -46,7 +39,7 @@ async fn a_tag_goes_and_the_image_with_its_last_one() {
 #[tokio::test]
 async fn a_digest_goes_with_all_its_tags() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     let digest = Digest::of(&manifest).to_string();
     for tag in ["v1", "v2"] {
@@ -60,9 +53,9 @@ async fn a_digest_goes_with_all_its_tags() {
 #[tokio::test]
 async fn older_images_that_had_the_same_tag_do_not_come_back_with_it() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
-    cloud.put("web:v1", "active", testing::oci(&[content(8, 100)]), json!({"created_at": "2020-01-01T00:00:00Z"}));
-    cloud.put("web:v1", "active", testing::oci(&[content(9, 100)]), json!({}));
+    let (cloud, push) = on_cloud(&directory).await;
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), json!({"created_at": "2020-01-01T00:00:00Z"}));
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(9, 100)]), json!({}));
     assert_eq!(delete(&push, "v1").await.status, 202);
     let names = cloud.names();
     assert!(names.len() == 1 && names[0].0.starts_with("web@sha256:"), "{names:?}");
@@ -72,7 +65,7 @@ async fn older_images_that_had_the_same_tag_do_not_come_back_with_it() {
 #[tokio::test]
 async fn a_manifest_within_an_index_goes_with_the_index() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let child = upload_image(&push, WEB, 1).await;
     let digest = Digest::of(&child).to_string();
     assert_eq!(put(&push, WEB, &digest, &child).await.status, 201);
@@ -87,8 +80,8 @@ async fn a_manifest_within_an_index_goes_with_the_index() {
 #[tokio::test]
 async fn a_protected_image_stays_and_the_user_is_told_why() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
-    cloud.put("web:v1", "active", testing::oci(&[content(8, 100)]), json!({"protected": true}));
+    let (cloud, push) = on_cloud(&directory).await;
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), json!({"protected": true}));
     let answer = delete(&push, "v1").await;
     assert_eq!(answer.error(), (403, "DENIED".into()));
     assert!(answer.message().contains("protected"), "{}", answer.message());
@@ -98,8 +91,8 @@ async fn a_protected_image_stays_and_the_user_is_told_why() {
 #[tokio::test]
 async fn nobody_deletes_without_a_token_for_it() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
-    cloud.put("web:v1", "active", testing::oci(&[content(8, 100)]), json!({}));
+    let (cloud, push) = on_cloud(&directory).await;
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), json!({}));
     let mut pusher = alice();
     pusher.access[0].1.retain(|action| *action != super::super::super::grant::Action::Delete);
     let stranger = bearer_of("b0b", "0ther", &["other/web"]);
@@ -107,14 +100,14 @@ async fn nobody_deletes_without_a_token_for_it() {
         let answer = push.delete_manifest(&bearer, &name(WEB), &reference_of("v1")).await;
         assert_eq!(answer.unwrap_err().code.as_str(), "DENIED");
     }
-    assert_eq!(cloud.asked(), []);
+    assert_eq!(cloud.changes(), []);
 }
 
 #[tokio::test]
 async fn a_glance_that_is_away_deletes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
-    cloud.put("web:v1", "active", testing::oci(&[content(8, 100)]), json!({}));
+    let (cloud, push) = on_cloud(&directory).await;
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), json!({}));
     cloud.refuse(Asked::Delete, 503, "away");
     assert_eq!(delete(&push, "v1").await.error(), (503, "UNAVAILABLE".into()));
 }
@@ -122,7 +115,7 @@ async fn a_glance_that_is_away_deletes_nothing() {
 #[tokio::test]
 async fn only_a_blob_that_is_in_no_image_is_deleted() {
     let directory = tempfile::tempdir().unwrap();
-    let (_, push) = open(&directory).await;
+    let (_cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     let loose = upload(&push, &alice(), WEB, b"loose").await;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::super::Push;
 use super::super::testing::{
-    Answer, Asked, Cloud, alice, config, content, name, open_on, put as put_manifest, reference_of, upload_image,
+    Answer, Asked, alice, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
 };
 
 const WEB: &str = "demo/web";
@@ -64,8 +64,7 @@ async fn wait_for(push: &Arc<Push>, id: Uuid, range: &str) {
 #[tokio::test]
 async fn the_bytes_that_came_before_a_connection_was_closed_are_kept() {
     let directory = tempfile::tempdir().unwrap();
-    let cloud = Cloud::start().await;
-    let push = open_on(config(directory.path()), &cloud).await;
+    let (_cloud, push) = on_cloud(&directory).await;
     let address = serve(&push).await;
     let begun = push.begin(&alice(), &name(WEB), "", &Default::default(), axum::body::Body::empty()).await;
     let id = Answer::of(begun).await.upload();
@@ -86,8 +85,7 @@ async fn the_bytes_that_came_before_a_connection_was_closed_are_kept() {
 #[tokio::test]
 async fn a_client_that_closes_its_connection_while_glance_is_filled_leaves_nothing_there() {
     let directory = tempfile::tempdir().unwrap();
-    let cloud = Cloud::start().await;
-    let push = open_on(config(directory.path()), &cloud).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let address = serve(&push).await;
     let manifest = upload_image(&push, WEB, 1).await;
     cloud.take(Duration::from_secs(600));

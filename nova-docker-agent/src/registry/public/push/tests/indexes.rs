@@ -5,18 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::super::name::Reference;
-use super::super::testing::{Asked, Cloud, alice, config, name, open_on, put, upload, upload_image};
-use super::super::{Catalog, Push};
+use super::super::Push;
+use super::super::testing::{Asked, alice, name, on_cloud, put, upload, upload_image};
 use crate::registry::Digest;
 use crate::registry::manifest::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
 
 const WEB: &str = "demo/web";
-
-async fn open(directory: &tempfile::TempDir) -> (Arc<Cloud>, Arc<Push>) {
-    let cloud = Cloud::start().await;
-    let push = open_on(config(directory.path()), &cloud).await;
-    (cloud, push)
-}
 
 fn index_of(media_type: &str, children: &[&[u8]]) -> Vec<u8> {
     let child_type = |child: &[u8]| {
@@ -36,7 +30,7 @@ async fn put_child(push: &Arc<Push>, manifest: &[u8]) {
 #[tokio::test]
 async fn an_index_becomes_one_image_with_all_that_it_refers_to() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let children = [upload_image(&push, WEB, 1).await, upload_image(&push, WEB, 5).await];
     for child in &children {
         put_child(&push, child).await;
@@ -47,17 +41,17 @@ async fn an_index_becomes_one_image_with_all_that_it_refers_to() {
     assert_eq!(cloud.names(), [("web:v1".to_owned(), vec![], false)]);
     let grant = alice().access[0].2.clone();
     for digest in [&children[0], &children[1], &index].map(|bytes| Digest::of(bytes)) {
-        let content = cloud.find(&grant, &name(WEB), &Reference::Digest(digest)).await.unwrap().unwrap();
+        let content = push.images.find(&grant, &name(WEB), &Reference::Digest(digest)).await.unwrap().unwrap();
         assert_eq!(content.root, Digest::of(&index));
-        // Index and manifests, two configurations, four layers.
-        assert_eq!((content.manifests.len(), content.blobs.len()), (3, 9));
+        // Index and manifests; two configurations, four layers.
+        assert_eq!((content.manifests.len(), content.blobs.len()), (3, 6));
     }
 }
 
 #[tokio::test]
 async fn children_that_have_a_tag_of_their_own_stay() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let child = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1-amd64", &child).await.status, 201);
     assert_eq!(put(&push, WEB, "v1", &index_of(DOCKER_LIST, &[&child])).await.status, 201);
@@ -68,19 +62,19 @@ async fn children_that_have_a_tag_of_their_own_stay() {
 #[tokio::test]
 async fn an_index_of_what_is_not_there_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let child = upload_image(&push, WEB, 1).await;
     let answer = put(&push, WEB, "v1", &index_of(OCI_INDEX, &[&child])).await;
     assert_eq!(answer.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(body["errors"][0]["detail"], json!([{"digest": Digest::of(&child).to_string()}]));
-    assert_eq!(cloud.asked(), []);
+    assert_eq!(cloud.changes(), []);
 }
 
 #[tokio::test]
 async fn an_index_may_have_indexes_and_no_manifests_at_all() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let child = upload_image(&push, WEB, 1).await;
     put_child(&push, &child).await;
     let inner = index_of(OCI_INDEX, &[&child]);
@@ -96,7 +90,7 @@ async fn an_index_may_have_indexes_and_no_manifests_at_all() {
 #[tokio::test]
 async fn a_second_index_uses_what_the_first_one_has_taken_in() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let children = [upload_image(&push, WEB, 1).await, upload_image(&push, WEB, 5).await];
     for child in &children {
         put_child(&push, child).await;
@@ -113,7 +107,7 @@ async fn a_second_index_uses_what_the_first_one_has_taken_in() {
 #[tokio::test]
 async fn an_index_that_cannot_be_stored_leaves_its_children_as_they_were() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let child = upload_image(&push, WEB, 1).await;
     put_child(&push, &child).await;
     let index = index_of(OCI_INDEX, &[&child]);
@@ -128,7 +122,7 @@ async fn an_index_that_cannot_be_stored_leaves_its_children_as_they_were() {
 #[tokio::test]
 async fn a_child_that_says_something_of_another_image_stays_to_be_found_by_it() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let empty = upload(&push, &alice(), WEB, b"{}").await;
     let child = serde_json::to_vec(&json!({
         "schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [],

@@ -1,16 +1,13 @@
 //! Blobs that are mounted from another repository.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::http::HeaderMap;
+use serde_json::json;
 
 use super::super::super::grant::{Action, Bearer};
 use super::super::Push;
-use super::super::testing::{
-    ALICE, Answer, DEMO, Shelf, alice, bearer_of, config, content, name, open, open_with, staged, upload,
-};
-use crate::registry::Digest;
+use super::super::testing::{ALICE, Answer, DEMO, alice, bearer_of, content, name, on_cloud, staged, upload};
+use crate::registry::{Digest, testing as archives};
 
 async fn mount(push: &Push, bearer: &Bearer, to: &str, digest: &Digest, from: &str) -> Answer {
     let query = format!("mount={digest}&from={from}");
@@ -27,11 +24,10 @@ fn in_two_projects() -> Bearer {
 #[tokio::test]
 async fn a_blob_of_an_image_of_the_same_project_needs_no_upload() {
     let directory = tempfile::tempdir().unwrap();
-    let shelf = Arc::new(Shelf::default());
-    let push = open_with(config(directory.path()), &shelf).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let blob = content(1, 1000);
     let digest = Digest::of(&blob);
-    shelf.put(DEMO, "other", &blob, &[DEMO]);
+    cloud.image(DEMO, "other:v1", &archives::oci(std::slice::from_ref(&blob)), json!({}));
     let answer = mount(&push, &alice(), "demo/web", &digest, "demo/other").await;
     assert_eq!(answer.status, 201);
     assert_eq!(answer.header("location"), format!("/v2/demo/web/blobs/{digest}"));
@@ -41,11 +37,10 @@ async fn a_blob_of_an_image_of_the_same_project_needs_no_upload() {
 #[tokio::test]
 async fn a_blob_that_only_another_project_sees_is_copied() {
     let directory = tempfile::tempdir().unwrap();
-    let shelf = Arc::new(Shelf::default());
-    let push = open_with(config(directory.path()), &shelf).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let blob = content(1, 1000);
     let digest = Digest::of(&blob);
-    shelf.put("0ther", "base", &blob, &["0ther"]);
+    cloud.image("0ther", "base:v1", &archives::oci(std::slice::from_ref(&blob)), json!({}));
     assert_eq!(mount(&push, &in_two_projects(), "demo/web", &digest, "other/base").await.status, 201);
     assert_eq!(staged(&push, &alice(), "demo/web", &digest).await, Some(blob));
 }
@@ -53,7 +48,7 @@ async fn a_blob_that_only_another_project_sees_is_copied() {
 #[tokio::test]
 async fn a_staged_blob_of_another_project_is_shared_with_whoever_may_push_to_both() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let (_cloud, push) = on_cloud(&directory).await;
     let blob = content(1, 1000);
     let digest = upload(&push, &in_two_projects(), "other/base", &blob).await;
     assert_eq!(staged(&push, &alice(), "demo/web", &digest).await, None);
@@ -64,11 +59,10 @@ async fn a_staged_blob_of_another_project_is_shared_with_whoever_may_push_to_bot
 #[tokio::test]
 async fn what_the_user_may_not_read_is_to_be_uploaded() {
     let directory = tempfile::tempdir().unwrap();
-    let shelf = Arc::new(Shelf::default());
-    let push = open_with(config(directory.path()), &shelf).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let blob = content(1, 1000);
     let digest = Digest::of(&blob);
-    shelf.put("5ecret", "base", &blob, &["5ecret"]);
+    cloud.image("5ecret", "base:v1", &archives::oci(std::slice::from_ref(&blob)), json!({}));
     let owner = bearer_of("0wner", "5ecret", &["secret/base"]);
     let staged_by_owner = upload(&push, &owner, "secret/base", b"more").await;
     let mut guest = alice();
@@ -78,7 +72,7 @@ async fn what_the_user_may_not_read_is_to_be_uploaded() {
     for bearer in [&alice(), &guest] {
         for digest in [&digest, &staged_by_owner] {
             let answer = mount(&push, bearer, "demo/web", digest, "secret/base").await;
-            assert_eq!((answer.status.as_u16(), answer.header("range")), (202, "0-0"));
+            assert_eq!((answer.status, answer.header("range")), (202, "0-0"));
             assert_eq!(staged(&push, &alice(), "demo/web", digest).await, None);
         }
     }
@@ -87,7 +81,7 @@ async fn what_the_user_may_not_read_is_to_be_uploaded() {
 #[tokio::test]
 async fn a_mount_of_nothing_or_from_nowhere_begins_an_upload() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let (_cloud, push) = on_cloud(&directory).await;
     let digest = Digest::of(b"nobody has it");
     for query in [
         format!("mount={digest}&from=demo/other"),
@@ -103,7 +97,7 @@ async fn a_mount_of_nothing_or_from_nowhere_begins_an_upload() {
 #[tokio::test]
 async fn a_blob_that_the_project_has_uploaded_is_mounted_whatever_the_request_says_of_its_place() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let (_cloud, push) = on_cloud(&directory).await;
     let digest = upload(&push, &alice(), "demo/other", b"content").await;
     let query = format!("mount={digest}");
     let answer = push.begin(&alice(), &name("demo/web"), &query, &HeaderMap::new(), Body::empty()).await;

@@ -1,21 +1,13 @@
 //! Tags that are added and that move.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::Push;
-use super::super::testing::{Asked, Cloud, config, content, open_on, put, upload_image};
+use super::super::testing::{Asked, DEMO, content, on_cloud, put, upload_image};
 use crate::registry::{Digest, testing};
 
 const WEB: &str = "demo/web";
-
-async fn open(directory: &tempfile::TempDir) -> (Arc<Cloud>, Arc<Push>) {
-    let cloud = Cloud::start().await;
-    let push = open_on(config(directory.path()), &cloud).await;
-    (cloud, push)
-}
 
 fn named(name: &str, tags: &[&str], hidden: bool) -> (String, Vec<String>, bool) {
     (name.to_owned(), tags.iter().map(|tag| (*tag).to_owned()).collect(), hidden)
@@ -24,19 +16,19 @@ fn named(name: &str, tags: &[&str], hidden: bool) -> (String, Vec<String>, bool)
 #[tokio::test]
 async fn another_tag_of_the_same_manifest_is_a_tag_in_glance_and_no_second_image() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     for tag in ["v1", "v1", "latest"] {
         assert_eq!(put(&push, WEB, tag, &manifest).await.status, 201);
     }
     assert_eq!(cloud.names(), [named("web:v1", &["web:latest"], false)]);
-    assert_eq!(cloud.asked().iter().filter(|(asked, _)| *asked == Asked::Create).count(), 1);
+    assert_eq!(cloud.count(Asked::Create), 1);
 }
 
 #[tokio::test]
 async fn a_tag_moves_to_the_new_image_and_the_old_one_stays_without() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let old = upload_image(&push, WEB, 1).await;
     let new = upload_image(&push, WEB, 5).await;
     assert_eq!(put(&push, WEB, "v1", &old).await.status, 201);
@@ -48,7 +40,7 @@ async fn a_tag_moves_to_the_new_image_and_the_old_one_stays_without() {
 #[tokio::test]
 async fn an_old_image_loses_its_tag_only_when_the_new_one_is_complete() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let old = upload_image(&push, WEB, 1).await;
     let new = upload_image(&push, WEB, 5).await;
     assert_eq!(put(&push, WEB, "v1", &old).await.status, 201);
@@ -68,7 +60,7 @@ async fn an_old_image_loses_its_tag_only_when_the_new_one_is_complete() {
 #[tokio::test]
 async fn of_several_pushes_of_one_tag_at_one_time_exactly_one_image_has_it() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let mut manifests = vec![];
     for seed in [1, 5, 9, 13] {
         manifests.push(upload_image(&push, WEB, seed).await);
@@ -88,7 +80,7 @@ async fn of_several_pushes_of_one_tag_at_one_time_exactly_one_image_has_it() {
 #[tokio::test]
 async fn an_image_with_several_tags_loses_the_one_that_moves() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let old = upload_image(&push, WEB, 1).await;
     let new = upload_image(&push, WEB, 5).await;
     for tag in ["v1", "v2", "v3"] {
@@ -103,7 +95,7 @@ async fn an_image_with_several_tags_loses_the_one_that_moves() {
 #[tokio::test]
 async fn a_tag_can_move_back_to_an_image_that_has_lost_its_tags() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let old = upload_image(&push, WEB, 1).await;
     let new = upload_image(&push, WEB, 5).await;
     for manifest in [&old, &new, &old] {
@@ -116,9 +108,9 @@ async fn a_tag_can_move_back_to_an_image_that_has_lost_its_tags() {
 #[tokio::test]
 async fn tags_of_other_repositories_and_words_of_users_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let more = json!({"tags": ["production", "other:v1", "web:v1", "web:v2"]});
-    cloud.put("my image", "active", testing::oci(&[content(9, 100)]), more);
+    cloud.image(DEMO, "my image", &testing::oci(&[content(9, 100)]), more);
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     assert_eq!(cloud.names()[0], named("my image", &["production", "other:v1", "web:v2"], false));
@@ -127,9 +119,9 @@ async fn tags_of_other_repositories_and_words_of_users_are_left_alone() {
 #[tokio::test]
 async fn an_image_that_was_uploaded_to_glance_gives_its_tag_up_as_well() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
+    let (cloud, push) = on_cloud(&directory).await;
     let layers = [content(9, 100)];
-    cloud.put("web", "active", testing::oci(&layers), json!({}));
+    cloud.image(DEMO, "web", &testing::oci(&layers), json!({}));
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "latest", &manifest).await.status, 201);
     let config = serde_json::to_vec(&testing::config(&layers)).unwrap();
@@ -140,8 +132,8 @@ async fn an_image_that_was_uploaded_to_glance_gives_its_tag_up_as_well() {
 #[tokio::test]
 async fn images_of_other_projects_keep_their_tags() {
     let directory = tempfile::tempdir().unwrap();
-    let (cloud, push) = open(&directory).await;
-    cloud.put("web:v1", "active", testing::oci(&[content(9, 100)]), json!({"owner": "0ther", "visibility": "public"}));
+    let (cloud, push) = on_cloud(&directory).await;
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(9, 100)]), json!({"owner": "0ther", "visibility": "public"}));
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     assert_eq!(cloud.names(), [named("web:v1", &[], false), named("web:v1", &[], false)]);

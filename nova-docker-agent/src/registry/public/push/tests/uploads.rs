@@ -7,8 +7,8 @@ use axum::http::HeaderMap;
 use uuid::Uuid;
 
 use super::super::testing::{
-    ALICE, Answer, DEMO, MIB, alice, bearer_of, broken, config, content, files, headers, name, open, open_with, pieces,
-    staged, upload,
+    ALICE, Answer, DEMO, MIB, alice, bearer_of, broken, config, content, files, headers, name, open, pieces, staged,
+    upload,
 };
 use super::super::{Push, PushConfig};
 use crate::registry::Digest;
@@ -18,7 +18,7 @@ const WEB: &str = "demo/web";
 
 async fn begin(push: &Push) -> Uuid {
     let answer = Answer::of(push.begin(&alice(), &name(WEB), "", &HeaderMap::new(), Body::empty()).await).await;
-    assert_eq!((answer.status.as_u16(), answer.header("range")), (202, "0-0"));
+    assert_eq!((answer.status, answer.header("range")), (202, "0-0"));
     assert_eq!(answer.header("location"), format!("/v2/demo/web/blobs/uploads/{}", answer.upload()));
     answer.upload()
 }
@@ -37,6 +37,10 @@ async fn status(push: &Push, id: Uuid) -> Answer {
     Answer::of(push.status(&alice(), &name(WEB), id).await).await
 }
 
+fn uploaded(directory: &tempfile::TempDir) -> Vec<std::path::PathBuf> {
+    files(&directory.path().join("push"))
+}
+
 fn unknown() -> (u16, String) {
     (404, "BLOB_UPLOAD_UNKNOWN".to_owned())
 }
@@ -44,17 +48,17 @@ fn unknown() -> (u16, String) {
 #[tokio::test]
 async fn a_blob_is_uploaded_in_one_request() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let blob = content(1, 3 * MIB + 5);
     let digest = upload(&push, &alice(), WEB, &blob).await;
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, Some(blob));
-    assert_eq!(files(directory.path()).len(), 1, "{:?}", files(directory.path()));
+    assert_eq!(uploaded(&directory).len(), 1);
 }
 
 #[tokio::test]
 async fn a_blob_is_uploaded_by_a_session_and_one_put() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let blob = content(1, 1000);
     let digest = Digest::of(&blob);
     let id = begin(&push).await;
@@ -69,11 +73,11 @@ async fn a_blob_is_uploaded_by_a_session_and_one_put() {
 #[tokio::test]
 async fn a_blob_is_streamed_without_saying_its_length() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let blob = content(1, 5 * MIB);
     let id = begin(&push).await;
     let answer = patch(&push, id, None, pieces(blob.chunks(70_000).map(|piece| Ok(piece.to_vec())).collect())).await;
-    assert_eq!((answer.status.as_u16(), answer.header("range")), (202, format!("0-{}", 5 * MIB - 1).as_str()));
+    assert_eq!((answer.status, answer.header("range")), (202, format!("0-{}", 5 * MIB - 1).as_str()));
     let digest = Digest::of(&blob);
     assert_eq!(finish(&push, id, &digest, Body::empty()).await.status, 201);
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, Some(blob));
@@ -82,7 +86,7 @@ async fn a_blob_is_streamed_without_saying_its_length() {
 #[tokio::test]
 async fn chunks_come_in_order_and_the_last_one_with_the_digest() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let blob = content(1, 30);
     let id = begin(&push).await;
     assert_eq!(patch(&push, id, Some("0-9"), blob[..10].to_vec()).await.header("range"), "0-9");
@@ -98,7 +102,7 @@ async fn chunks_come_in_order_and_the_last_one_with_the_digest() {
 #[tokio::test]
 async fn a_chunk_out_of_order_is_refused_with_where_to_go_on() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     assert_eq!(patch(&push, id, Some("5-9"), vec![0; 5]).await.status, 416);
     assert_eq!(patch(&push, id, Some("0-9"), vec![1; 10]).await.status, 202);
@@ -113,7 +117,7 @@ async fn a_chunk_out_of_order_is_refused_with_where_to_go_on() {
 #[tokio::test]
 async fn a_chunk_of_another_length_than_its_range_leaves_the_upload_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     assert_eq!(patch(&push, id, Some("0-9"), vec![1; 10]).await.status, 202);
     for size in [3, 11] {
@@ -130,12 +134,12 @@ async fn a_chunk_of_another_length_than_its_range_leaves_the_upload_as_it_was() 
 #[tokio::test]
 async fn what_came_before_a_connection_broke_is_kept_to_go_on_from() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     let answer = patch(&push, id, None, pieces(vec![Ok(vec![1; 10]), Ok(vec![2; 10]), Err(broken())])).await;
     assert_eq!(answer.error(), (400, "BLOB_UPLOAD_INVALID".into()));
     let answer = status(&push, id).await;
-    assert_eq!((answer.status.as_u16(), answer.header("range")), (204, "0-19"));
+    assert_eq!((answer.status, answer.header("range")), (204, "0-19"));
     assert_eq!(patch(&push, id, Some("20-29"), vec![3; 10]).await.status, 202);
     let whole = [[1; 10], [2; 10], [3; 10]].concat();
     assert_eq!(finish(&push, id, &Digest::of(&whole), Body::empty()).await.status, 201);
@@ -144,20 +148,20 @@ async fn what_came_before_a_connection_broke_is_kept_to_go_on_from() {
 #[tokio::test]
 async fn a_body_that_is_shorter_than_http_says_completes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let short = headers(&[("content-length", "20")]);
     let digest = Digest::of(&[1; 10]);
     let query = format!("digest={digest}");
     let answer = push.begin(&alice(), &name(WEB), &query, &short, vec![1; 10].into()).await;
     assert_eq!(Answer::of(answer).await.error(), (400, "BLOB_UPLOAD_INVALID".into()));
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, None);
-    assert_eq!(files(directory.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test]
 async fn a_wrong_digest_is_refused_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let wrong = Digest::of(b"something else");
     let id = begin(&push).await;
     assert_eq!(finish(&push, id, &wrong, "content").await.error(), (400, "DIGEST_INVALID".into()));
@@ -165,13 +169,13 @@ async fn a_wrong_digest_is_refused_and_leaves_nothing() {
     let query = format!("digest={wrong}");
     let answer = push.begin(&alice(), &name(WEB), &query, &HeaderMap::new(), "content".into()).await;
     assert_eq!(Answer::of(answer).await.error(), (400, "DIGEST_INVALID".into()));
-    assert_eq!(files(directory.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test]
 async fn a_put_without_a_digest_or_with_one_that_is_none_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     for query in ["", "digest=", "digest=md5:00", "digest=sha256:../../etc/passwd"] {
         let answer = push.finish(&alice(), &name(WEB), id, query, &HeaderMap::new(), "content".into()).await;
@@ -183,7 +187,7 @@ async fn a_put_without_a_digest_or_with_one_that_is_none_changes_nothing() {
 #[tokio::test]
 async fn digests_by_sha512_are_as_good_with_and_without_notice() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     for (query, blob) in [("", content(1, 100)), ("digest-algorithm=sha512", content(2, 100))] {
         let answer = push.begin(&alice(), &name(WEB), query, &HeaderMap::new(), Body::empty()).await;
         let id = Answer::of(answer).await.upload();
@@ -199,7 +203,7 @@ async fn digests_by_sha512_are_as_good_with_and_without_notice() {
 #[tokio::test]
 async fn a_blob_may_be_empty() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let digest = upload(&push, &alice(), WEB, b"").await;
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, Some(vec![]));
     let id = begin(&push).await;
@@ -209,20 +213,20 @@ async fn a_blob_may_be_empty() {
 #[tokio::test]
 async fn an_upload_that_is_cancelled_is_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     assert_eq!(patch(&push, id, None, "content").await.status, 202);
     assert_eq!(Answer::of(push.cancel(&alice(), &name(WEB), id).await).await.status, 204);
     assert_eq!(status(&push, id).await.error(), unknown());
     assert_eq!(patch(&push, id, None, "content").await.error(), unknown());
     assert_eq!(Answer::of(push.cancel(&alice(), &name(WEB), id).await).await.error(), unknown());
-    assert_eq!(files(directory.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test]
 async fn an_upload_exists_only_for_its_user_in_its_repository() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     let colleague = bearer_of("b0b", DEMO, &[WEB]);
     let stranger = bearer_of(ALICE, "0ther", &["other/web"]);
@@ -246,38 +250,38 @@ async fn an_upload_exists_only_for_its_user_in_its_repository() {
 #[tokio::test]
 async fn nothing_is_pushed_without_a_token_for_it_or_a_role_in_the_project() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let mut reader = alice();
     reader.access[0].2.project = "an0ther".into();
     for (bearer, to) in [(&alice(), "demo/third"), (&reader, WEB)] {
         let answer = push.begin(bearer, &name(to), "", &HeaderMap::new(), Body::empty()).await;
         assert_eq!(Answer::of(answer).await.error(), (403, "DENIED".into()));
     }
-    assert_eq!(files(directory.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test]
 async fn an_upload_goes_on_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let blob = content(1, 2 * MIB);
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     assert_eq!(patch(&push, id, None, blob[..MIB].to_vec()).await.status, 202);
     drop(push);
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     assert_eq!(status(&push, id).await.header("range"), format!("0-{}", MIB - 1));
     assert_eq!(patch(&push, id, None, blob[MIB..].to_vec()).await.status, 202);
     let digest = Digest::of(&blob);
     assert_eq!(finish(&push, id, &digest, Body::empty()).await.status, 201);
     drop(push);
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, Some(blob));
 }
 
 #[tokio::test]
 async fn chunks_may_come_to_different_processes_that_share_the_directory() {
     let directory = tempfile::tempdir().unwrap();
-    let (one, other) = (open(directory.path()).await, open(directory.path()).await);
+    let (one, other) = (open(config(directory.path())).await, open(config(directory.path())).await);
     let blob = content(1, 30);
     let id = begin(&one).await;
     for (push, range, part) in [(&one, "0-9", 0..10), (&other, "10-19", 10..20), (&one, "20-29", 20..30)] {
@@ -292,7 +296,7 @@ async fn chunks_may_come_to_different_processes_that_share_the_directory() {
 #[tokio::test]
 async fn of_two_requests_for_one_upload_the_second_waits_and_may_be_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let push = open(directory.path()).await;
+    let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
     let slow = Body::from_stream(futures::stream::unfold(receiver, |mut receiver| async {
@@ -316,7 +320,7 @@ async fn of_two_requests_for_one_upload_the_second_waits_and_may_be_refused() {
 async fn a_blob_above_the_bound_is_refused_before_it_comes_or_while_it_does() {
     let directory = tempfile::tempdir().unwrap();
     let small = PushConfig { max_blob: 100, ..config(directory.path()) };
-    let push = open_with(small, &Default::default()).await;
+    let push = open(small).await;
     let id = begin(&push).await;
     let announced = headers(&[("content-length", "101")]);
     let never_read = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
@@ -331,7 +335,7 @@ async fn a_blob_above_the_bound_is_refused_before_it_comes_or_while_it_does() {
 async fn a_project_above_its_bound_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
     let small = PushConfig { max_staged: 1000, ..config(directory.path()) };
-    let push = open_with(small, &Default::default()).await;
+    let push = open(small).await;
     upload(&push, &alice(), WEB, &content(1, 900)).await;
     let id = begin(&push).await;
     let announced = headers(&[("content-length", "200")]);
@@ -347,7 +351,7 @@ async fn a_project_above_its_bound_is_told_so() {
 async fn what_nobody_goes_on_with_expires() {
     let directory = tempfile::tempdir().unwrap();
     let brief = PushConfig { upload_expiry: Duration::from_millis(300), ..config(directory.path()) };
-    let push = open_with(brief, &Default::default()).await;
+    let push = open(brief).await;
     let id = begin(&push).await;
     let digest = upload(&push, &alice(), WEB, b"content").await;
     push.expire().await.unwrap();
@@ -356,5 +360,5 @@ async fn what_nobody_goes_on_with_expires() {
     push.expire().await.unwrap();
     assert_eq!(status(&push, id).await.error(), unknown());
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, None);
-    assert_eq!(files(directory.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
 }
