@@ -86,24 +86,20 @@ impl Api {
             Endpoint::Catalog if is_read => {
                 let access = visitor.catalog.as_ref();
                 let access = access.ok_or_else(|| self.tokens.catalog_challenge(Refused::InsufficientScope))?;
-                self.catalog(access, &query).await
+                let listed = self.catalog(access, &query).await;
+                let challenge = || self.tokens.catalog_challenge(Refused::InvalidToken);
+                listed.map_err(|error| self.log_in_again(error, &visitor.user_id, challenge))
             }
             Endpoint::Base | Endpoint::Catalog => Err(not_allowed("GET, HEAD")),
             Endpoint::Repository(name, part) => {
                 let name: Name = name.parse().map_err(|error| unnamed(name, error))?;
                 let action = needed(part, request.method());
-                let Ok(grant) = visitor.bearer.grant(&name, action) else {
+                if visitor.bearer.grant(&name, action).is_err() {
                     return Err(self.tokens.challenge(Refused::InsufficientScope, &[(&name, actions(action))]));
-                };
+                }
                 let answered = self.repository(request, &visitor, &name, part, &query).await;
-                // Glance does not take the user's keystone token any more.
-                answered.map_err(|error| match error.code {
-                    Code::Unauthorized if !error.headers.contains_key(WWW_AUTHENTICATE) => {
-                        self.tokens.refused(&grant.user);
-                        self.tokens.challenge(Refused::InvalidToken, &[(&name, actions(action))])
-                    }
-                    _ => error,
-                })
+                let challenge = || self.tokens.challenge(Refused::InvalidToken, &[(&name, actions(action))]);
+                answered.map_err(|error| self.log_in_again(error, &visitor.user_id, challenge))
             }
             _ => Err(ApiError::new(Code::Unsupported, "no such end-point").with_status(StatusCode::NOT_FOUND)),
         }
@@ -166,6 +162,15 @@ impl Api {
             (Part::Blob(_), _) => Err(not_allowed("GET, HEAD, DELETE")),
             (Part::Tags | Part::Referrers(_), _) => Err(not_allowed("GET, HEAD")),
         }
+    }
+
+    /// Where Glance does not take the user's keystone token any more: a challenge, so that the client gets a new one.
+    fn log_in_again(&self, error: ApiError, user_id: &str, challenge: impl FnOnce() -> ApiError) -> ApiError {
+        if error.code != Code::Unauthorized || error.headers.contains_key(WWW_AUTHENTICATE) {
+            return error;
+        }
+        self.tokens.refused(user_id);
+        challenge()
     }
 
     fn challenge(&self, refused: Refused, endpoint: &Endpoint, method: &Method) -> ApiError {

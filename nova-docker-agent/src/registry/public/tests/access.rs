@@ -141,13 +141,15 @@ async fn a_keystone_token_that_was_revoked_means_a_new_login() {
     let registry = Registry::start().await;
     let archive = archives::oci(&[archives::layer(1, 10)]);
     registry.cloud.image(DEMO, "web:v1", &archive, json!({}));
-    let bearer = format!("Bearer {}", registry.token("ann", &["repository:demo/web:pull"]).await);
-    registry.cloud.revoke();
-    let path = "/v2/demo/web/manifests/v1";
-    let answer = registry.send("GET", path, &[("authorization", &bearer)]).await;
-    assert_eq!(answer.status, 401);
-    assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""));
-    assert_eq!(registry.get("ann", path).await.status, 200);
+    for path in ["/v2/demo/web/manifests/v1", "/v2/_catalog"] {
+        let token = registry.token("ann", &["repository:demo/web:pull", "registry:catalog:*"]).await;
+        let bearer = format!("Bearer {token}");
+        registry.cloud.revoke();
+        let answer = registry.send("GET", path, &[("authorization", &bearer)]).await;
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""), "{path}");
+        assert_eq!(registry.get("ann", path).await.status, 200, "{path}");
+    }
 }
 
 #[tokio::test]

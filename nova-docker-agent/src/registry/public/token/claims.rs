@@ -45,6 +45,8 @@ struct Named {
 pub struct Visitor {
     /// The user's name in keystone, for the log.
     pub user: String,
+    /// Keystone's id of the user.
+    pub user_id: String,
     pub bearer: Bearer,
     pub catalog: Option<CatalogAccess>,
 }
@@ -109,6 +111,6 @@ impl Claims {
             grants: projects.iter().filter_map(|project| grant(&project.id, project.token)).collect(),
             names: projects.iter().filter_map(|project| Some((project.id.clone(), project.name.clone()?))).collect(),
         });
-        Visitor { user: self.user_name, bearer, catalog }
+        Visitor { user: self.user_name, user_id: self.user, bearer, catalog }
     }
 }
