@@ -1,7 +1,8 @@
 //! Reads of layers from the image service: one for each digest at a time, whatever the number of clients that wait for it.
 //!
 //! A read goes to the disk at its own pace and is finished though its client has gone; it is given up only when no open
-//! image has the layer any more. Clients follow it through the file. They are sent the end of a layer only when all of it has
+//! image has the layer any more. Clients follow it: those that keep up take what has just come from memory, others from
+//! the file. They are sent the end of a layer only when all of it has
 //! proved to have its digest, so that a bad layer never looks complete; and bytes that are not yet proven go to clients of
 //! the same image only, so that one tenant's bad image costs no other tenant's launch.
 
@@ -82,6 +83,8 @@ pub struct Fetch {
 struct Progress {
     blob: Option<Blob>,
     written: u64,
+    /// The last of what was written.
+    recent: Bytes,
     state: State,
 }
 
@@ -92,6 +95,14 @@ enum State {
     /// All of it is there and has the right digest.
     Verified,
     Failed(Error),
+}
+
+/// What a client that follows a read gets next.
+pub enum Piece {
+    /// These bytes.
+    Memory(Bytes),
+    /// What is in the file up to there.
+    File(Blob, u64),
 }
 
 /// Where a layer is to be had.
@@ -166,8 +177,8 @@ impl Fetcher {
 }
 
 impl Fetch {
-    /// Waits until there are bytes from `position` on for a client of `image`; returns the file and where they end.
-    pub async fn available(&self, position: u64, image: Uuid) -> Result<(Blob, u64), Error> {
+    /// Waits until there are bytes from `position` on for a client of `image`.
+    pub async fn available(&self, position: u64, image: Uuid) -> Result<Piece, Error> {
         let mut progress = self.progress.clone();
         let shared = image == self.image;
         let readable = |progress: &Progress| match (&progress.state, &progress.blob) {
@@ -179,9 +190,24 @@ impl Fetch {
         let progress = progress.wait_for(|progress| ready(progress)).await.map_err(|_| Error::ShuttingDown)?;
         match (&progress.state, &progress.blob) {
             (State::Failed(error), _) => Err(error.clone()),
-            (_, Some(blob)) => Ok((blob.clone(), readable(&progress))),
+            (_, Some(blob)) => Ok(progress.piece(blob, position..readable(&progress))),
             (_, None) => Err(Error::ShuttingDown),
         }
+    }
+}
+
+impl Progress {
+    fn add(&mut self, chunk: Bytes) {
+        self.written += chunk.len() as u64;
+        self.recent = chunk;
+    }
+
+    fn piece(&self, blob: &Blob, range: Range<u64>) -> Piece {
+        let begin = self.written - self.recent.len() as u64;
+        if range.start < begin || range.end > self.written {
+            return Piece::File(blob.clone(), range.end);
+        }
+        Piece::Memory(self.recent.slice((range.start - begin) as usize..(range.end - begin) as usize))
     }
 }
 
@@ -225,8 +251,7 @@ impl Job {
         self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
         let sender = self.progress.clone();
         let algorithm = self.digest.algorithm();
-        let writer =
-            Writer::start(partial, algorithm, move |written| sender.send_modify(|progress| progress.written = written));
+        let writer = Writer::start(partial, algorithm, move |chunk| sender.send_modify(|progress| progress.add(chunk)));
         self.copy(&writer).await?;
         let (partial, found) = writer.finish().await?;
         if found != self.digest {

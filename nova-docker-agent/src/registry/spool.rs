@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::archive::Failure;
@@ -13,36 +13,39 @@ use super::cache::{BeginError, Cache, Partial, Pins};
 use super::digest::{Algorithm, Digest};
 use super::error::Error;
 
-/// Chunks on their way to the disk. The network gives them in some 16 KiB each.
-const QUEUE: usize = 32;
+/// Bytes on their way to the disk, and chunks: the network gives some 16 KiB at once where it is encrypted, and up to
+/// 400 KiB where it is not.
+const QUEUED: usize = 1024 * 1024;
+const QUEUE: usize = 64;
 
 /// A blob that is being written from async code. Dropped before [`Writer::finish`], it leaves nothing.
 pub struct Writer {
-    queue: mpsc::Sender<Bytes>,
+    queue: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
     thread: JoinHandle<Result<(Partial, Digest), Error>>,
 }
 
 impl Writer {
-    /// Digests by `algorithm`, and tells `progress` how many bytes were written, after each chunk.
-    pub fn start(mut partial: Partial, algorithm: Algorithm, progress: impl Fn(u64) + Send + 'static) -> Self {
-        let (queue, mut chunks) = mpsc::channel::<Bytes>(QUEUE);
+    /// Digests by `algorithm`, and gives `progress` each chunk when it was written.
+    pub fn start(mut partial: Partial, algorithm: Algorithm, progress: impl Fn(Bytes) + Send + 'static) -> Self {
+        let (queue, mut chunks) = mpsc::channel::<(Bytes, OwnedSemaphorePermit)>(QUEUE);
         let thread = tokio::task::spawn_blocking(move || {
             let mut hasher = algorithm.hasher();
-            let mut written = 0;
-            while let Some(chunk) = chunks.blocking_recv() {
+            while let Some((chunk, _room)) = chunks.blocking_recv() {
                 partial.write(&chunk)?;
                 hasher.update(&chunk);
-                written += chunk.len() as u64;
-                progress(written);
+                progress(chunk);
             }
             Ok((partial, hasher.finish()))
         });
-        Self { queue, thread }
+        Self { queue, room: Arc::new(Semaphore::new(QUEUED)), thread }
     }
 
     /// Appends. An error of the disk shows in [`Writer::finish`]; `false` says that there is one.
     pub async fn write(&self, chunk: Bytes) -> bool {
-        self.queue.send(chunk).await.is_ok()
+        let length = u32::try_from(chunk.len().min(QUEUED)).unwrap_or(u32::MAX);
+        let Ok(room) = self.room.clone().acquire_many_owned(length).await else { return false };
+        self.queue.send((chunk, room)).await.is_ok()
     }
 
     /// Waits until everything is written; returns the digest of it.
@@ -78,4 +81,24 @@ pub async fn keep(
     pins.add(digest);
     store(partial, digest).await?;
     Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_chunk_that_is_longer_than_the_queue_is_written_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 1 << 30).unwrap();
+        let chunk = Bytes::from(vec![7; 3 * QUEUED]);
+        let partial = begin(&cache, 2 * chunk.len() as u64).await.unwrap();
+        let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
+        let written = async { writer.write(chunk.clone()).await && writer.write(chunk.clone()).await };
+        assert!(tokio::time::timeout(Duration::from_secs(20), written).await.unwrap());
+        let (_, digest) = writer.finish().await.unwrap();
+        assert_eq!(digest, Digest::of(&chunk.repeat(2)));
+    }
 }

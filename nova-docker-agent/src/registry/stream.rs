@@ -11,7 +11,7 @@ use super::cache::Blob;
 use super::counters::count;
 use super::digest::Digest;
 use super::error::Error;
-use super::fetch::{Fetcher, Place, Stored};
+use super::fetch::{Fetcher, Piece, Place, Stored};
 
 /// How much is read from the disk at once.
 const CHUNK: u64 = 256 * 1024;
@@ -72,11 +72,12 @@ impl Reading {
                     self.place = Some(self.locate()?);
                     continue;
                 }
-                Some(Place::Cached(blob)) => return self.read(&blob.clone(), blob.size).await.map(Some),
+                Some(Place::Cached(blob)) => return self.read(&blob.clone(), blob.size).await,
                 Some(Place::Coming(fetch)) => (fetch.clone(), fetch.available(self.position, id).await),
             };
             match found {
-                Ok((blob, until)) => return self.read(&blob, until).await.map(Some),
+                Ok(Piece::Memory(bytes)) => return Ok(Some(self.pass(bytes))),
+                Ok(Piece::File(blob, until)) => return self.read(&blob, until).await,
                 // What is wrong with another image says nothing of this one.
                 Err(error) if fetch.image != id => self.failed.push((None, error)),
                 Err(error) if error.is_bad_image() => return Err(error),
@@ -99,11 +100,17 @@ impl Reading {
         }
     }
 
-    async fn read(&mut self, blob: &Blob, until: u64) -> Result<Bytes, Error> {
+    async fn read(&mut self, blob: &Blob, until: u64) -> Result<Option<Bytes>, Error> {
         let end = until.min(self.end).min(self.position + CHUNK);
         let bytes = blob.read(self.position..end).await?;
-        self.position = end;
+        Ok(Some(self.pass(bytes)))
+    }
+
+    /// The bytes at the position, or those of them that were asked for.
+    fn pass(&mut self, mut bytes: Bytes) -> Bytes {
+        bytes.truncate(usize::try_from(self.end - self.position).unwrap_or(usize::MAX));
+        self.position += bytes.len() as u64;
         count(&self.request.fetcher.tally.served_bytes, bytes.len() as u64);
-        Ok(bytes)
+        bytes
     }
 }

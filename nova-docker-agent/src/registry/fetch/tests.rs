@@ -59,3 +59,20 @@ async fn another_circle_reads_for_itself_what_is_cached() {
         assert_eq!(source.reads(), 1, "{circle}");
     }
 }
+
+#[test]
+fn who_keeps_up_reads_from_memory_and_who_lags_from_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 1 << 20).unwrap();
+    let blob = cache.begin(100).unwrap().blob();
+    let mut progress = Progress::default();
+    progress.add(Bytes::from_static(b"first"));
+    progress.add(Bytes::from_static(b"second"));
+    let memory = |range| match progress.piece(&blob, range) {
+        Piece::Memory(bytes) => bytes,
+        Piece::File(..) => panic!("it is in memory"),
+    };
+    assert_eq!(memory(5..11), "second");
+    assert_eq!(memory(7..10), "con");
+    assert!(matches!(progress.piece(&blob, 4..11), Piece::File(_, 11)));
+}
