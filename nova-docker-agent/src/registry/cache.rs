@@ -9,23 +9,24 @@
 //!
 //! Several processes may share a directory. Each keeps the size of the whole within its own bound.
 
+mod file;
+
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::digest::{Algorithm, Digest};
 use super::error::Error;
+pub use file::{Blob, Partial};
 
 /// What is left free on the file system for everything else.
 const MARGIN: u64 = 64 * 1024 * 1024;
@@ -270,76 +271,6 @@ fn scan(blobs: &Path) -> Result<State, Error> {
     let mut state = State::default();
     found.into_iter().for_each(|(_, digest, size)| state.remember(digest, size));
     Ok(state)
-}
-
-/// A blob, or the beginning of one. It stays readable when its file is renamed or removed.
-#[derive(Clone)]
-pub struct Blob {
-    file: Arc<File>,
-    path: Arc<PathBuf>,
-    pub size: u64,
-}
-
-impl Blob {
-    /// The bytes of `range`, which must be within what was written.
-    pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
-        let Self { file, path, .. } = self.clone();
-        let read = move || {
-            let mut bytes = vec![0; (range.end - range.start) as usize];
-            file.read_exact_at(&mut bytes, range.start).map_err(|cause| Error::cache("read", path.as_ref(), cause))?;
-            Ok(Bytes::from(bytes))
-        };
-        tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::ShuttingDown))
-    }
-}
-
-/// A blob that is being written. The file is removed when this is dropped before [`Partial::store`].
-pub struct Partial {
-    cache: Arc<Cache>,
-    file: Arc<File>,
-    path: Arc<PathBuf>,
-    reserved: u64,
-    written: u64,
-}
-
-impl Partial {
-    /// Reads what is being written; `size` is what it will have.
-    pub fn blob(&self) -> Blob {
-        Blob { file: self.file.clone(), path: self.path.clone(), size: self.reserved }
-    }
-
-    /// Appends. Blocks.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.file.write_all_at(bytes, self.written);
-        written.map_err(|cause| Error::cache("write", self.path.as_ref(), cause))?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Keeps it as the blob with this digest, which the caller has verified. Blocks until it is on the disk, so that a
-    /// blob is whole even if the host stops at once.
-    pub fn store(self, digest: Digest) -> Result<(), Error> {
-        self.file.sync_data().map_err(|cause| Error::cache("sync", self.path.as_ref(), cause))?;
-        let target = self.cache.path(&digest);
-        let renamed = fs::rename(self.path.as_ref(), &target);
-        renamed.map_err(|cause| Error::cache("rename to", &target, cause))?;
-        self.cache.state().remember(digest, self.written);
-        self.cache.trim(0);
-        Ok(())
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        self.cache.state().reserved -= self.reserved;
-        match fs::remove_file(self.path.as_ref()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("layer cache: cannot remove {}: {error}", self.path.display());
-            }
-            // It may have been stored.
-            _ => {}
-        }
-    }
 }
 
 /// The file system has no room for a blob.

@@ -1,0 +1,92 @@
+//! Files of the cache: blobs, and those that are being written.
+
+use std::fs::{self, File};
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
+
+use super::{Cache, Digest, Error};
+
+/// A blob, or the beginning of one. It stays readable when its file is renamed or removed.
+#[derive(Clone)]
+pub struct Blob {
+    pub(super) file: Arc<File>,
+    pub(super) path: Arc<PathBuf>,
+    pub size: u64,
+}
+
+impl Blob {
+    /// The bytes of `range`, which must be within what was written.
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let start = range.start;
+        // What the kernel has in memory is not worth the way to another thread.
+        let found = preadv2(&*self.file, &mut [IoSliceMut::new(&mut bytes)], start, ReadWriteFlags::NOWAIT);
+        let found = found.unwrap_or(0);
+        if found == bytes.len() {
+            return Ok(bytes.into());
+        }
+        let Self { file, path, .. } = self.clone();
+        let read = move || {
+            let rest = file.read_exact_at(&mut bytes[found..], start + found as u64);
+            rest.map_err(|cause| Error::cache("read", path.as_ref(), cause))?;
+            Ok(Bytes::from(bytes))
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::ShuttingDown))
+    }
+}
+
+/// A blob that is being written. The file is removed when this is dropped before [`Partial::store`].
+pub struct Partial {
+    pub(super) cache: Arc<Cache>,
+    pub(super) file: Arc<File>,
+    pub(super) path: Arc<PathBuf>,
+    /// Bytes that it will have, for which there is room.
+    pub(super) reserved: u64,
+    pub(super) written: u64,
+}
+
+impl Partial {
+    /// Reads what is being written; `size` is what it will have.
+    pub fn blob(&self) -> Blob {
+        Blob { file: self.file.clone(), path: self.path.clone(), size: self.reserved }
+    }
+
+    /// Appends. Blocks.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all_at(bytes, self.written);
+        written.map_err(|cause| Error::cache("write", self.path.as_ref(), cause))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Keeps it as the blob with this digest, which the caller has verified. Blocks until it is on the disk, so that a
+    /// blob is whole even if the host stops at once.
+    pub fn store(self, digest: Digest) -> Result<(), Error> {
+        self.file.sync_data().map_err(|cause| Error::cache("sync", self.path.as_ref(), cause))?;
+        let target = self.cache.path(&digest);
+        let renamed = fs::rename(self.path.as_ref(), &target);
+        renamed.map_err(|cause| Error::cache("rename to", &target, cause))?;
+        self.cache.state().remember(digest, self.written);
+        self.cache.trim(0);
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.cache.state().reserved -= self.reserved;
+        match fs::remove_file(self.path.as_ref()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("layer cache: cannot remove {}: {error}", self.path.display());
+            }
+            // It may have been stored.
+            _ => {}
+        }
+    }
+}
