@@ -1,7 +1,8 @@
 """The cloud's registry beside Debian's docker-registry: pushes and pulls by dockerd, and requests for manifests.
 
 Both are on this machine, in one run, in turn, without TLS. Ours keeps its images in the cloud's Glance, the other on
-the disk. Before a cold pull the kernel's page cache is dropped, and our registry has an empty cache of its own.
+the disk. Before a cold pull the kernel's page cache is dropped, and our registry is a new process with an empty cache,
+at which the user has just logged in (the other asks for no password); what a login costs is told apart.
 
     STATE/venv/bin/python tests/bench/registry.py [--sizes 200,1000] [--count 3] [--state-dir STATE]
 """
@@ -159,6 +160,14 @@ class Bench:
         """How often the image's data was asked of Glance, by Glance's own log."""
         return self.lab.log("glance").read_text(errors="replace").count(f'"GET /v2/images/{image_id}/file')
 
+    def first_token(self) -> None:
+        """The token of a user whom the registry does not know yet: keystone takes its time over a password."""
+        self.own.stop()
+        self.own.start()
+        client = Registry(self.ours.target)
+        took = _seconds(lambda: client.token(f"repository:{self.ours.target.namespace}/bench:pull"))
+        self.only("first token, with the login at keystone", f"{took * 1000:.0f} ms")
+
     # ------------------------------------------------------------ small requests
 
     def requests(self) -> None:
@@ -249,12 +258,17 @@ def _bench(state: Path, count: int) -> Iterator[Bench]:
         other = stack.enter_context(reference.running(work / "reference", password=False))
         engine = stack.enter_context(commands.dockerd())
         docker = commands.docker(engine, work / "credentials")
-        docker("login", "-u", own.target.user, "--password-stdin", own.target.host, stdin=own.target.password)
+
+        def login() -> None:
+            docker("login", "-u", own.target.user, "--password-stdin", own.target.host, stdin=own.target.password)
+
+        login()
 
         def cool() -> None:
             own.stop()
             shutil.rmtree(work / "own" / "state" / "cache", ignore_errors=True)
             own.start()
+            login()
 
         ours = Side("ours", own.target, cool)
         theirs = Side("theirs", other, lambda: None)
@@ -276,6 +290,7 @@ def main() -> None:
         for size in sizes:
             bench.images_of(size)
         bench.first_manifest(max(sizes))
+        bench.first_token()
         bench.only("most memory of our process", f"{bench.own.most_resident() / 1024**2:.0f} MiB")
         bench.requests()
         print("\n" + bench.table())
