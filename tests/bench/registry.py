@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "registry"))
 
 from harness import images
 from harness.lab import Lab
-from oci import commands, content, pictures, process, reference
+from oci import cloud, commands, content, pictures, process, reference
 from oci.checks import ok
 from oci.client import Registry
 from oci.commands import Command
@@ -140,7 +140,7 @@ class Bench:
         """Many clients want the same layer, which is in no cache."""
         layers = ok(client.manifest(name, "latest"), 200).json()["layers"]
         layer = max(layers, key=lambda layer: layer["size"])
-        before = self._reads(image_id)
+        before = cloud.reads(self.lab.log("glance"), image_id)
 
         def pull(_: int) -> int:
             path = f"/v2/{name}/blobs/{layer['digest']}"
@@ -153,12 +153,9 @@ class Bench:
             took = time.monotonic() - begin
         if sizes != {layer["size"]}:
             raise SystemExit(f"clients got {sizes} of {layer['size']} bytes")
+        reads = cloud.reads(self.lab.log("glance"), image_id) - before
         what = f"{_CLIENTS} clients, one cold layer of {layer['size'] / 1e6:.0f} MB"
-        self.only(what, f"{self._reads(image_id) - before} reads from Glance, {took:.1f} s")
-
-    def _reads(self, image_id: str) -> int:
-        """How often the image's data was asked of Glance, by Glance's own log."""
-        return self.lab.log("glance").read_text(errors="replace").count(f'"GET /v2/images/{image_id}/file')
+        self.only(what, f"{reads} reads from Glance, {took:.1f} s")
 
     def first_token(self) -> None:
         """The token of a user whom the registry does not know yet: keystone takes its time over a password."""

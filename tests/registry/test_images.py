@@ -14,7 +14,7 @@ from harness.archives import Archive
 from harness.lab import Lab
 from harness.servers import Json, Servers
 from harness.waiting import eventually
-from oci import commands, content, pictures
+from oci import cloud, commands, content, pictures
 from oci.checks import ok
 from oci.client import Registry
 from oci.cloud import Image
@@ -140,6 +140,17 @@ def test_the_stored_archive_is_an_oci_layout_that_docker_loads(
         docker = commands.docker(socket, tmp_path / "credentials")
         assert "Loaded image" in docker("load", "--input", archive_file)
         assert docker("images", "--quiet", "--no-trunc") == pushed.blobs[0].digest
+
+
+def test_what_was_just_pushed_is_pulled_without_being_read_from_glance(
+    lab: Lab, registry: Registry, glance_images: Glance, repository: str, pushed: Manifest
+) -> None:
+    [image] = of(glance_images, repository)
+    ok(registry.manifest(repository, "v1"), 200)
+    before = cloud.reads(lab.log("glance"), image["id"])
+    for blob in pushed.blobs:
+        assert ok(registry.blob(repository, blob.digest), 200).content == blob.data
+    assert cloud.reads(lab.log("glance"), image["id"]) == before
 
 
 # ---------------------------------------------------------------- from Glance to the registry

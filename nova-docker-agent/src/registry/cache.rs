@@ -24,6 +24,8 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+mod adopt;
+
 use super::digest::{Algorithm, Digest};
 use super::error::Error;
 pub use file::{Blob, Partial};
@@ -185,8 +187,8 @@ impl Cache {
         while self.total().saturating_add(coming) > self.limit && self.evict_one() {}
     }
 
-    /// Removes the blob that was not used for longest and that nothing pins.
-    fn evict_one(&self) -> bool {
+    /// Removes the blob that was not used for longest and that nothing pins; whether there was one.
+    pub fn evict_one(&self) -> bool {
         let mut state = self.state();
         let unpinned = state.blobs.iter().filter(|(digest, _)| !state.pins.contains_key(*digest));
         let Some(digest) = unpinned.min_by_key(|(_, kept)| kept.used).map(|(digest, _)| *digest) else { return false };

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backon::{BackoffBuilder, ExponentialBackoff};
@@ -152,6 +153,18 @@ impl Fetcher {
         let job = Job { fetcher: self.clone(), digest, stored: stored.clone(), progress: sender, _pins: pins };
         self.tasks.spawn(job.run());
         Place::Coming(fetch)
+    }
+
+    /// Takes a file as the blob of this digest, which was verified, and whose content the circle is known to have; see
+    /// [`Cache::adopt`]. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn adopt(&self, digest: Digest, sharing: &Sharing, file: &Path) -> Result<(), Error> {
+        if self.cache.adopt(digest, file)? {
+            self.proofs.add(digest, sharing);
+        }
+        Ok(())
     }
 
     /// What the reads of one circle wait for before they compete with all others.

@@ -28,6 +28,11 @@ def target(state: Path, user: str = "demo") -> Target:
     return Target("cloud", address, user, user, password, state / "tls" / "ca.pem", LACKS)
 
 
+def reads(glance_log: Path, image_id: str) -> int:
+    """How often an image's data was asked of Glance, by Glance's own log."""
+    return glance_log.read_text(errors="replace").count(f'"GET /v2/images/{image_id}/file')
+
+
 def images(connection: Connection) -> dict[str, Image]:
     """The images that a connection sees, by id, with those that listings leave out."""
     found: dict[str, Image] = {}

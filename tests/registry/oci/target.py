@@ -17,7 +17,7 @@ class Lack(enum.Enum):
     TAG_ORDER = "the list of tags is always given whole, and in no order"
     TAG_DELETE = "a tag is not deleted: 405 or 400"
     BLOB_DELETE = "a blob that an image holds is not deleted: 405"
-    STAGED_BY_REPOSITORY = "a blob that no image has yet is known in all repositories of its project"
+    STAGED_BY_REPOSITORY = "a blob that was uploaded lately is known in all repositories of its project"
     VALIDATION = "what is no name, tag, digest or manifest has no route (404, another body), or fails (500 UNKNOWN)"
     SESSION_REPOSITORY = "an upload can be addressed through another repository"
 

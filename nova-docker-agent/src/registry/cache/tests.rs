@@ -94,3 +94,30 @@ fn what_cannot_fit_on_the_disk_is_refused_at_once() {
     let error = cache.begin(1 << 60).err().unwrap().of("x");
     assert!(matches!(error, Error::NoSpace { needed, .. } if needed == 1 << 60), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_that_is_adopted_is_a_blob_and_makes_room_for_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(&directory.path().join("cache"), 250).unwrap();
+    let old = [1, 2].map(|seed| keep(&cache, &[seed; 100]));
+    let (file, digest) = (directory.path().join("file"), Digest::of(&[3; 100]));
+    for _ in 0..2 {
+        fs::write(&file, [3; 100]).unwrap();
+        assert!(cache.adopt(digest, &file).unwrap());
+    }
+    assert_eq!(cache.get(&digest).unwrap().read(0..100).await.unwrap(), [3; 100].as_slice());
+    assert!(cache.get(&old[0]).is_none() && cache.get(&old[1]).is_some());
+    assert_eq!(cache.total(), 200);
+}
+
+#[test]
+fn a_file_that_is_larger_than_the_cache_or_is_gone_is_not_adopted_and_costs_no_other_blob() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(&directory.path().join("cache"), 250).unwrap();
+    let kept = keep(&cache, &[1; 100]);
+    let file = directory.path().join("file");
+    assert!(!cache.adopt(Digest::of(&[2; 300]), &file).unwrap());
+    fs::write(&file, [2; 300]).unwrap();
+    assert!(!cache.adopt(Digest::of(&[2; 300]), &file).unwrap());
+    assert!(file.exists() && cache.get(&kept).is_some());
+}

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! records   what Glance lists, for a few seconds
+//! search    which of it holds a manifest, or a blob
 //! known     images whose files were read, and who may read them
 //!   open      one image's file -> its manifests, and where its blobs are
 //! convert   a manifest in the other of the two forms that clients know
@@ -13,6 +14,7 @@ mod convert;
 mod known;
 mod open;
 mod records;
+mod search;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,6 +43,7 @@ pub use convert::Converted;
 use known::Known;
 use open::Opened;
 use records::{Listing, Records};
+pub use search::{Age, Blobs};
 
 /// How old a listing may be.
 const FRESH: Duration = Duration::from_secs(5);
@@ -101,7 +104,12 @@ impl Images {
         reference: &Reference,
     ) -> Result<Option<Arc<Content>>, ApiError> {
         let tag = match reference {
-            Reference::Digest(digest) => return self.find_digest(grant, name, digest).await,
+            Reference::Digest(digest) => {
+                return match self.holder(grant, name, digest, Age::Seconds).await? {
+                    Some(content) => Ok(Some(content)),
+                    None => self.holder(grant, name, digest, Age::Now).await,
+                };
+            }
             Reference::Tag(tag) => tag,
         };
         for age in [FRESH, VERY_FRESH] {
@@ -121,27 +129,6 @@ impl Images {
     pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(ImageMeta, Vec<Tag>)>, ApiError> {
         let images = self.repository(grant, name, FRESH).await?;
         Ok(images.into_iter().map(|(record, tags)| (ImageMeta::clone(&record), tags)).collect())
-    }
-
-    /// A blob of one of the repository's images.
-    ///
-    /// # Errors
-    /// Glance's.
-    pub async fn blob(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
-        for record in self.candidates(grant, name, digest, FRESH).await? {
-            let Some(content) = self.readable(grant, &record).await? else { continue };
-            let Some(range) = content.blobs.get(digest).cloned() else { continue };
-            if range.is_empty() && digest.algorithm().digest(b"") != *digest {
-                continue;
-            }
-            return Ok(Some(Arc::new(self.stored(grant, &content.record, digest, range))));
-        }
-        Ok(None)
     }
 
     /// Forgets what is remembered of the project's images: they were changed.
@@ -187,6 +174,20 @@ impl Images {
         self.records.visible(grant, FRESH).await
     }
 
+    /// Takes a file that a member of the project `owner` has uploaded, verified and on the disk, as a blob that need not be read
+    /// from Glance. It is gone from its place then, or is left there when the cache has no room for it. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn adopt(&self, owner: &str, digest: &Digest, file: &Path) -> Result<(), Error> {
+        self.fetcher.adopt(*digest, &Sharing::Circle(owner.to_owned()), file)
+    }
+
+    /// The blobs on this host.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.fetcher.cache
+    }
+
     /// What was done so far.
     pub fn counters(&self) -> Counters {
         self.fetcher.tally.read(self.fetcher.cache.evictions())
@@ -195,18 +196,6 @@ impl Images {
     /// Gives up reads from Glance.
     pub async fn shutdown(&self) {
         self.fetcher.shutdown().await;
-    }
-
-    async fn find_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
-        for age in [FRESH, VERY_FRESH] {
-            for record in self.candidates(grant, name, digest, age).await? {
-                let content = self.readable(grant, &record).await?;
-                if let Some(content) = content.filter(|content| content.manifests.contains_key(digest)) {
-                    return Ok(Some(content));
-                }
-            }
-        }
-        Ok(None)
     }
 
     async fn repository(
@@ -222,34 +211,6 @@ impl Images {
             belongs.then(|| (record.clone(), tags))
         };
         Ok(records.iter().filter_map(of_repository).collect())
-    }
-
-    /// The repository's images that may hold a digest: those that say so first, then those whose content is known, then those
-    /// that must be opened to tell.
-    async fn candidates(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        digest: &Digest,
-        age: Duration,
-    ) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
-        let wanted = digest.to_string();
-        let records = self.repository(grant, name, age).await?.into_iter().map(|(record, _)| record);
-        let mut ranked: Vec<(u8, Arc<ImageMeta>)> = records
-            .filter_map(|record| {
-                let text = |key: &str| record.properties.get(key).and_then(|value| value.as_str());
-                let rank = match (text(property::DIGEST), text(property::BLOBS)) {
-                    (Some(root), _) if root == wanted => 0,
-                    (_, Some(blobs)) if blobs.contains(&wanted) => 1,
-                    (Some(_), Some(_)) => return None,
-                    _ if self.known.has(&record) => 2,
-                    _ => 3,
-                };
-                Some((rank, record))
-            })
-            .collect();
-        ranked.sort_by_key(|(rank, _)| *rank);
-        Ok(ranked.into_iter().map(|(_, record)| record).collect())
     }
 
     /// The content of an image; None for an image that is not usable, or not the caller's to read.

@@ -59,7 +59,7 @@ impl Api {
     ) -> Result<Response, ApiError> {
         let blob = match self.images.blob(grant, name, digest).await? {
             Some(blob) => Some(blob),
-            None => self.push.staged(grant, name, digest).await?,
+            None => self.push.staged(grant, digest).await?,
         };
         let blob = blob.ok_or_else(|| {
             ApiError::new(Code::BlobUnknown, format!("{name} has no blob {digest}, or you may not see it"))

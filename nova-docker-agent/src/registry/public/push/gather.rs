@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::super::error::{ApiError, Code};
 use super::super::grant::Grant;
-use super::super::name::{Name, Reference};
+use super::super::images::{Age, Blobs};
+use super::super::name::Name;
 use super::Push;
 use super::archive::{Part, PartContent};
 use super::manifest::{Document, Pointer, Refers, invalid};
@@ -23,8 +24,6 @@ const MAX_ALL: usize = 16 * 1024 * 1024;
 pub struct Parts {
     /// Manifests, then configurations, then everything else.
     pub all: Vec<Part>,
-    /// The manifests that an index refers to, at any depth.
-    pub children: Vec<Digest>,
     /// Whether a server can be launched from it.
     pub runnable: bool,
 }
@@ -37,19 +36,22 @@ impl Push {
     pub(super) async fn gather(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Parts, ApiError> {
         self.check_number(root)?;
         let manifests = self.manifests(grant, name, root).await?;
-        let children = manifests.iter().skip(1).map(|document| document.digest).collect();
         let runnable = manifests.iter().any(Document::is_runnable);
-        let (configs, others) = self.wanted(&manifests)?;
+        let wanted = self.wanted(&manifests)?;
+        let blobs = self.blobs(grant, name, wanted.iter().map(|pointer| pointer.digest).collect()).await?;
         let mut all: Vec<Part> = manifests.iter().map(|document| in_memory(document.digest, &document.bytes)).collect();
         let mut missing = vec![];
-        for pointer in configs.into_iter().chain(others) {
-            match self.blob(grant, name, pointer).await? {
-                Some(part) => all.push(part),
+        for pointer in wanted {
+            match blobs.get(&pointer.digest) {
+                Some(blob) => {
+                    check_size(pointer, blob.size())?;
+                    all.push(Part { digest: pointer.digest, content: PartContent::Blob(blob.clone()) });
+                }
                 None if pointer.is_foreign() => {}
                 None => missing.push(pointer.digest),
             }
         }
-        if missing.is_empty() { Ok(Parts { all, children, runnable }) } else { Err(unknown(&missing)) }
+        if missing.is_empty() { Ok(Parts { all, runnable }) } else { Err(unknown(&missing)) }
     }
 
     /// As they are listed: whoever reads the manifest goes through all of them.
@@ -64,8 +66,8 @@ impl Push {
         Err(invalid(format!("it refers to {found} {what}, and at most {limit} are possible")))
     }
 
-    /// The configurations, and the other blobs, of all these manifests, each once.
-    fn wanted<'a>(&self, manifests: &'a [Document]) -> Result<(Vec<&'a Pointer>, Vec<&'a Pointer>), ApiError> {
+    /// The configurations of all these manifests, then the other blobs, each once.
+    fn wanted<'a>(&self, manifests: &'a [Document]) -> Result<Vec<&'a Pointer>, ApiError> {
         let mut seen: HashSet<Digest> = manifests.iter().map(|document| document.digest).collect();
         let (mut configs, mut others) = (vec![], vec![]);
         for document in manifests {
@@ -73,22 +75,22 @@ impl Push {
             configs.extend(Some(config).filter(|config| seen.insert(config.digest)));
             others.extend(layers.iter().filter(|layer| seen.insert(layer.digest)));
         }
-        let (found, limit) = (configs.len() + others.len(), self.config.max_blobs);
+        configs.append(&mut others);
+        let (found, limit) = (configs.len(), self.config.max_blobs);
         if found > limit {
             return Err(invalid(format!("it refers to {found} blobs, and at most {limit} are possible")));
         }
-        Ok((configs, others))
+        Ok(configs)
     }
 
-    async fn blob(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Part>, ApiError> {
-        let digest = pointer.digest;
-        let found = match self.staged(grant, name, &digest).await? {
-            Some(blob) => Some(blob),
-            None => self.images.blob(grant, name, &digest).await?,
-        };
-        let Some(blob) = found else { return Ok(None) };
-        check_size(pointer, blob.size())?;
-        Ok(Some(Part { digest, content: PartContent::Blob(blob) }))
+    /// Those of the blobs that the project has uploaded, or the repository's images have.
+    async fn blobs(&self, grant: &Grant, name: &Name, mut digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+        let mut found = self.all_staged(grant, digests.clone()).await?;
+        digests.retain(|digest| !found.contains_key(digest));
+        if !digests.is_empty() {
+            found.extend(self.images.blobs(grant, name, digests, Age::Seconds).await?);
+        }
+        Ok(found)
     }
 
     /// The manifest itself, and, of an index, those that it refers to.
@@ -117,8 +119,8 @@ impl Push {
 
     /// A manifest that was pushed before.
     async fn manifest(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Document>, ApiError> {
-        let reference = Reference::Digest(pointer.digest);
-        let Some(content) = self.images.find(grant, name, &reference).await? else { return Ok(None) };
+        let found = self.images.holder(grant, name, &pointer.digest, Age::Seconds).await?;
+        let Some(content) = found else { return Ok(None) };
         let Some((media_type, bytes)) = content.manifests.get(&pointer.digest) else { return Ok(None) };
         check_size(pointer, bytes.len() as u64)?;
         let media_type = Some(media_type.as_str()).filter(|media_type| !media_type.is_empty());

@@ -6,6 +6,7 @@
 //!   mount       blobs that need no upload
 //!   receive     the body of a request -> the disk, digested on the way
 //!   staging     what is on the disk: uploads, blobs, bounds, expiry
+//!   staged      the blobs there, to be read
 //! publish     a manifest's end-point: an image in Glance, or nothing
 //!   manifest    what is accepted as a manifest
 //!   gather      what it refers to
@@ -27,6 +28,7 @@ mod publish;
 mod receive;
 mod recover;
 mod request;
+mod staged;
 mod staging;
 mod tags;
 #[cfg(test)]
@@ -48,13 +50,13 @@ pub use staging::StagingError;
 
 use super::error::{ApiError, Code};
 use super::grant::{Action, Bearer, Grant};
-use super::images::{Images, ReadableBlob};
+use super::images::Images;
 use super::name::Name;
 use crate::cloud::Glance;
 use crate::registry::Digest;
 use journal::Journal;
 use locks::Locks;
-use staging::{Limits, Staged, Staging, Uploader, blocking};
+use staging::{Limits, Staging, Uploader, blocking};
 
 /// Bounds of pushes, and where they are kept.
 #[derive(Clone, Debug)]
@@ -103,7 +105,9 @@ impl Push {
         let root = config.state_directory.join("push").join("staged");
         let limits = Limits { max_blob: config.max_blob, max_project: config.max_staged, expiry: config.upload_expiry };
         let journal = config.state_directory.join("push").join("unfinished");
-        let (staging, journal) = blocking(move || Ok((Staging::open(root, limits)?, Journal::open(journal)?))).await?;
+        let cache = images.cache().clone();
+        let (staging, journal) =
+            blocking(move || Ok((Staging::open(root, limits, &cache)?, Journal::open(journal)?))).await?;
         let push = Arc::new(Self {
             config,
             glance,
@@ -122,33 +126,6 @@ impl Push {
             }
         });
         Ok(push)
-    }
-
-    /// A blob that was uploaded, or mounted, and is in no image of the repository yet.
-    ///
-    /// # Errors
-    /// The disk, or Glance where the blob is to be read from.
-    pub async fn staged(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
-        // Only members of the project, and only of what they could push here.
-        if grant.project != grant.owner {
-            return Ok(None);
-        }
-        let (staging, project, wanted) = (self.staging.clone(), grant.owner.clone(), *digest);
-        match blocking(move || staging.find(&project, &wanted)).await? {
-            None => Ok(None),
-            Some(Staged::Blob(blob)) => Ok(Some(Arc::new(blob))),
-            Some(Staged::Mount(mount)) => {
-                tracing::debug!(%name, %digest, from = mount.from, "a mounted blob");
-                let Ok(from) = mount.from.parse::<Name>() else { return Ok(None) };
-                let grant = Grant { owner: mount.owner, ..grant.clone() };
-                self.images.blob(&grant, &from, digest).await
-            }
-        }
     }
 
     /// Removes what nobody went on with. To be called now and then.

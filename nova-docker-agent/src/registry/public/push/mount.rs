@@ -22,7 +22,7 @@ impl Push {
         from: Option<&str>,
         digest: &Digest,
     ) -> Result<bool, ApiError> {
-        if self.images.blob(grant, name, digest).await?.is_some() || self.staged(grant, name, digest).await?.is_some() {
+        if self.images.blob(grant, name, digest).await?.is_some() || self.staged(grant, digest).await?.is_some() {
             return Ok(true);
         }
         let Some(from) = from.and_then(|from| from.parse::<Name>().ok()) else { return Ok(false) };

@@ -5,6 +5,7 @@
 //! Glance says that it is `active`, it stays. Proxies in front of the registry must wait for as long as Glance takes to
 //! store an image.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::grant::{Action, Bearer, Grant};
-use super::super::images::Content;
+use super::super::images::{Age, Content};
 use super::super::name::{Name, Reference, Tag};
 use super::super::property;
 use super::archive::Archive;
@@ -26,7 +27,7 @@ use super::journal::Entry;
 use super::manifest::{self, Document, invalid};
 use super::recover::close;
 use super::request::{created, insert, parameters};
-use super::staging::blocking;
+use super::staging::{Mount, blocking};
 use super::tags::untagged_name;
 use super::{Push, What, writer};
 use crate::cloud::Caller;
@@ -111,19 +112,20 @@ impl Push {
             tracing::warn!("unfinished pushes: {error}");
         }
         self.images.changed(grant);
-        let known = self.images.find(grant, name, &Reference::Digest(document.digest)).await?;
+        let known = self.images.holder(grant, name, &document.digest, Age::Seconds).await?;
         let known = known.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str()));
-        let children = match known {
+        let parts = match known {
             // Within an index's image it can be pulled, though not be tagged.
             Some(content) if content.root != document.digest && tags.is_empty() => return Ok(()),
             Some(content) if content.root == document.digest => {
                 self.tag_known(publication, &content).await?;
-                content.manifests.keys().copied().filter(|digest| *digest != content.root).collect()
+                content.manifests.keys().chain(content.blobs.keys()).copied().collect()
             }
             _ => self.publish_new(publication).await?,
         };
-        self.absorb(grant, name, &children).await;
         self.images.changed(grant);
+        self.release(grant, name, parts.clone()).await;
+        self.absorb(grant, name, document, &parts).await;
         Ok(())
     }
 
@@ -154,21 +156,33 @@ impl Push {
         self.take_tags(grant, name, tags, id).await
     }
 
-    /// Makes an image. Returns the manifests that an index has taken into its image.
+    /// Makes an image. Returns the digests of everything that is in it.
     async fn publish_new(self: &Arc<Self>, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
         let Publication { grant, name, document, tags, .. } = publication;
-        let Parts { all, children, runnable } = self.gather(grant, name, document).await?;
-        let digests: Vec<Digest> = all.iter().map(|part| part.digest).collect();
+        let Parts { all, runnable } = self.gather(grant, name, document).await?;
+        let digests = all.iter().map(|part| part.digest).collect();
         let archive = Archive::new(document, name, tags, all).map_err(|error| invalid(error.to_string()))?;
-        let (staging, project, claimed) = (self.staging.clone(), grant.owner.clone(), digests.clone());
-        blocking(move || staging.claim(&project, &claimed)).await?;
         let id = self.make(publication, archive, tags.is_empty() || !runnable).await?;
         if !tags.is_empty() {
             self.move_tags(grant, name, id, tags, runnable).await?;
         }
-        let (staging, project) = (self.staging.clone(), grant.owner.clone());
-        blocking(move || staging.release(&project, &digests)).await?;
-        Ok(children)
+        Ok(digests)
+    }
+
+    /// What was uploaded is in an image now: whoever pulls it need not wait until it was read from Glance.
+    async fn release(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) {
+        let (staging, images, project) = (self.staging.clone(), self.images.clone(), grant.owner.clone());
+        let image = Mount { from: name.to_string(), owner: grant.owner.clone() };
+        let released = blocking(move || {
+            staging.release(&project, &digests, &image, |digest, file| {
+                if let Err(error) = images.adopt(&project, digest, file) {
+                    tracing::warn!(%digest, "what was uploaded was not kept for pulls: {error}");
+                }
+            })
+        });
+        if let Err(error) = released.await {
+            tracing::warn!(%name, "what was uploaded is left until it expires: {error}");
+        }
     }
 
     /// Makes an image in Glance, or leaves nothing there.
@@ -236,16 +250,16 @@ impl Push {
 
     /// Deletes the images that were pushed by their digest only, to become parts of an index: its image has them now.
     /// What cannot be deleted is in the way of nothing.
-    async fn absorb(&self, grant: &Grant, name: &Name, children: &[Digest]) {
-        if children.is_empty() {
+    async fn absorb(&self, grant: &Grant, name: &Name, index: &Document, parts: &[Digest]) {
+        if index.manifests().is_empty() {
             return;
         }
-        self.images.changed(grant);
         let records = match self.images.of_repository(grant, name).await {
             Ok(records) => records,
             Err(error) => return tracing::warn!(%name, "images of an index are left over: {}", error.message),
         };
-        let names: Vec<String> = children.iter().map(|digest| untagged_name(name, digest)).collect();
+        let children = parts.iter().filter(|digest| **digest != index.digest);
+        let names: HashSet<String> = children.map(|digest| untagged_name(name, digest)).collect();
         for (record, _) in records {
             let is_child = record.name.as_ref().is_some_and(|own| names.contains(own))
                 && super::tags::tags_of(&record, name.repository()).is_empty()
@@ -259,6 +273,7 @@ impl Push {
                 tracing::warn!(image = %record.id, %name, %error, "an image of an index is left over");
             }
         }
+        self.images.changed(grant);
     }
 }
 

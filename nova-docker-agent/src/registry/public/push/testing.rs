@@ -103,17 +103,22 @@ pub fn glance(url: &str) -> Glance {
 
 /// A registry on a Glance.
 pub async fn open_on(config: PushConfig, cloud: &Cloud) -> Arc<Push> {
-    open_at(config, &cloud.services.uri()).await
+    open_with_cache(config, cloud, 1 << 30).await
+}
+
+/// The same, with room for so many bytes in its cache.
+pub async fn open_with_cache(config: PushConfig, cloud: &Cloud, size: u64) -> Arc<Push> {
+    open_at(config, &cloud.services.uri(), size).await
 }
 
 /// A registry whose Glance is away.
 pub async fn open(config: PushConfig) -> Arc<Push> {
-    open_at(config, "http://127.0.0.1:1").await
+    open_at(config, "http://127.0.0.1:1", 0).await
 }
 
-async fn open_at(config: PushConfig, url: &str) -> Arc<Push> {
+async fn open_at(config: PushConfig, url: &str, cache: u64) -> Arc<Push> {
     let glance = glance(url);
-    let images = Images::open(glance.clone(), &config.state_directory.join("cache"), 1 << 30).unwrap();
+    let images = Images::open(glance.clone(), &config.state_directory.join("cache"), cache).unwrap();
     Push::open(config, glance, images, Arc::new(Backwards)).await.unwrap()
 }
 
@@ -190,7 +195,7 @@ pub async fn upload(push: &Push, bearer: &Bearer, to: &str, content: &[u8]) -> D
 /// The content of a staged blob.
 pub async fn staged(push: &Push, bearer: &Bearer, of: &str, digest: &Digest) -> Option<Vec<u8>> {
     let grant = bearer.grant(&name(of), Action::Push).unwrap();
-    let blob = push.staged(grant, &name(of), digest).await.unwrap()?;
+    let blob = push.staged(grant, digest).await.unwrap()?;
     let size = blob.size();
     let pieces: Vec<Bytes> = blob.read(0..size).map(Result::unwrap).collect().await;
     Some(pieces.concat())

@@ -4,20 +4,21 @@
 //! STAGING/PROJECT/sessions/UPLOAD/about.json    whose upload it is, and of what
 //! STAGING/PROJECT/sessions/UPLOAD/content       what has come so far; locked (flock) while a request works on it
 //! STAGING/PROJECT/blobs/ALGORITHM/HEX           complete: a file gets here by renaming, verified and synced
-//! STAGING/PROJECT/published/ALGORITHM/HEX       in an image by now; kept a while for whoever was told that it is here
 //! STAGING/PROJECT/mounts/ALGORITHM/HEX          to be read from an image of another repository: JSON, of which
 //! ```
 //!
+//! What has become part of an image leaves this place at once. A client that was told before that it is here still
+//! finds it, mounted from that image.
+//!
 //! Several processes may share the directory. Everything here blocks.
 
-mod blob;
 mod error;
 mod session;
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -25,19 +26,17 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use blob::StagedBlob;
 pub use error::StagingError;
 pub use session::{Session, Uploader};
 
 use crate::registry::Digest;
+use crate::registry::cache::Cache;
 use crate::registry::digest::{Algorithm, Hasher};
 
 /// What is left free on the file system for everything else, in bytes.
 const FREE: u64 = 256 * 1024 * 1024;
 /// Uploads of one project that are open at one time.
 const MAX_SESSIONS: usize = 1000;
-/// A client may count on a blob this long after it was told that the registry has it.
-const PUBLISHED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// Bounds of what is staged.
 #[derive(Clone, Debug)]
@@ -51,7 +50,7 @@ pub struct Limits {
 }
 
 /// A blob that is read from an image of another repository.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mount {
     /// `PROJECT/REPOSITORY`
     pub from: String,
@@ -61,7 +60,11 @@ pub struct Mount {
 
 /// Where a staged blob is.
 pub enum Staged {
-    Blob(StagedBlob),
+    /// A file of so many bytes, whose digest was verified before it got its name.
+    Blob {
+        file: PathBuf,
+        size: u64,
+    },
     Mount(Mount),
 }
 
@@ -69,29 +72,32 @@ pub enum Staged {
 pub struct Staging {
     root: PathBuf,
     limits: Limits,
+    /// What makes room on the same file system when it is full.
+    cache: Option<Arc<Cache>>,
     /// How many bytes of an upload were digested, and the digest so far. What is not here is read from the disk again.
     rolling: Mutex<HashMap<Uuid, (u64, Hasher)>>,
 }
 
 impl Staging {
     /// Opens the directory, which is made if it does not exist.
-    pub fn open(root: PathBuf, limits: Limits) -> Result<Arc<Self>, StagingError> {
+    pub fn open(root: PathBuf, limits: Limits, cache: &Arc<Cache>) -> Result<Arc<Self>, StagingError> {
         make(&root)?;
-        Ok(Arc::new(Self { root, limits, rolling: Mutex::default() }))
+        let device = |path: &Path| {
+            fs::metadata(path).map(|metadata| metadata.dev()).map_err(|cause| StagingError::io("look at", path, cause))
+        };
+        let cache = if device(&root)? == device(cache.directory())? { Some(cache.clone()) } else { None };
+        Ok(Arc::new(Self { root, limits, cache, rolling: Mutex::default() }))
     }
 
     /// The blob with this digest, for whoever may use what the project has uploaded. It is kept for a while from now
     /// on.
     pub fn find(&self, project: &str, digest: &Digest) -> Result<Option<Staged>, StagingError> {
-        let places = ["blobs", "published"].map(|place| self.blob_path(project, place, digest));
-        for path in &places {
-            let path = path.as_ref().map_err(|_| StagingError::BadProject)?;
-            if let Some(size) = touch(path)? {
-                return Ok(Some(Staged::Blob(StagedBlob::new(places.into_iter().flatten().collect(), size))));
-            }
+        let file = self.blob_path(project, "blobs", digest)?;
+        if let Some(size) = touch(&file)? {
+            return Ok(Some(Staged::Blob { file, size }));
         }
-        let path = self.blob_path(project, "mounts", digest)?;
-        Ok(read_json(&path)?.map(Staged::Mount))
+        let mount = self.blob_path(project, "mounts", digest)?;
+        Ok(read_json(&mount)?.map(Staged::Mount))
     }
 
     /// Remembers that a blob can be read from an image elsewhere.
@@ -105,66 +111,55 @@ impl Staging {
     pub fn share(&self, from: &str, to: &str, digest: &Digest) -> Result<bool, StagingError> {
         let target = self.blob_path(to, "blobs", digest)?;
         make_parent(&target)?;
-        for place in ["blobs", "published"] {
-            match fs::hard_link(self.blob_path(from, place, digest)?, &target) {
-                Ok(()) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(StagingError::io("link", &target, cause)),
-            }
+        match fs::hard_link(self.blob_path(from, "blobs", digest)?, &target) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(cause) => Err(StagingError::io("link", &target, cause)),
         }
-        Ok(false)
     }
 
     /// Removes a blob; whether there was one.
     pub fn remove(&self, project: &str, digest: &Digest) -> Result<bool, StagingError> {
         let mut removed = false;
-        for place in ["blobs", "published", "mounts"] {
+        for place in ["blobs", "mounts"] {
             removed |= remove_file(&self.blob_path(project, place, digest)?)?;
         }
         Ok(removed)
     }
 
-    /// Keeps blobs as long as uploads are kept, because an image is about to be made of them.
-    pub fn claim(&self, project: &str, digests: &[Digest]) -> Result<(), StagingError> {
-        digests.iter().try_for_each(|digest| self.relocate(project, digest, "published", "blobs"))
-    }
-
-    /// The blobs are in an image now. Whoever was told before that they are here still finds them for a while.
-    pub fn release(&self, project: &str, digests: &[Digest]) -> Result<(), StagingError> {
-        digests.iter().try_for_each(|digest| self.relocate(project, digest, "blobs", "published"))
-    }
-
-    fn relocate(&self, project: &str, digest: &Digest, from: &str, to: &str) -> Result<(), StagingError> {
-        let (source, target) = (self.blob_path(project, from, digest)?, self.blob_path(project, to, digest)?);
-        if touch(&source)?.is_none() {
-            return Ok(());
+    /// The blobs are in an image now, from which whoever was told before that they are here can mount them. `take` may
+    /// have the files of those that were uploaded.
+    pub fn release(
+        &self,
+        project: &str,
+        digests: &[Digest],
+        image: &Mount,
+        take: impl Fn(&Digest, &Path),
+    ) -> Result<(), StagingError> {
+        for digest in digests {
+            let file = self.blob_path(project, "blobs", digest)?;
+            if measure(&file)?.is_none() {
+                continue;
+            }
+            self.mount(project, digest, image)?;
+            take(digest, &file);
+            remove_file(&file)?;
         }
-        make_parent(&target)?;
-        match fs::rename(&source, &target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StagingError::io("rename to", &target, error)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Makes room for `coming` more bytes of a project: what is in images already goes first.
+    /// Makes room for `coming` more bytes of a project: what can be read from Glance again has to go for them.
     ///
     /// # Errors
     /// The project's bound, or the disk's, does not allow them.
     pub fn admit(&self, project: &str, coming: u64) -> Result<(), StagingError> {
-        let directory = self.project(project)?;
-        let limit = self.limits.max_project;
-        loop {
-            let used = used(&directory)?;
-            if used.saturating_add(coming) <= limit {
-                break;
-            }
-            if !evict_one(std::slice::from_ref(&directory))? {
-                return Err(StagingError::Quota { used, limit });
-            }
+        let (used, limit) = (used(&self.project(project)?)?, self.limits.max_project);
+        if used.saturating_add(coming) > limit {
+            return Err(StagingError::Quota { used, limit });
         }
         while self.available()? < coming.saturating_add(FREE) {
-            if !evict_one(&entries(&self.root)?)? {
+            if !self.cache.as_ref().is_some_and(|cache| cache.evict_one()) {
                 return Err(StagingError::DiskFull);
             }
         }
@@ -182,11 +177,9 @@ impl Staging {
                     self.forget(&session);
                 }
             }
-            let expiries =
-                [("blobs", self.limits.expiry), ("mounts", self.limits.expiry), ("published", PUBLISHED_FOR)];
-            for (place, expiry) in expiries {
+            for place in ["blobs", "mounts"] {
                 for path in blob_files(&project.join(place))? {
-                    if is_older(&path, expiry)? {
+                    if is_older(&path, self.limits.expiry)? {
                         remove_file(&path)?;
                     }
                 }
@@ -272,28 +265,11 @@ fn is_older(path: &Path, age: Duration) -> Result<bool, StagingError> {
 /// Bytes that a project has here.
 fn used(project: &Path) -> Result<u64, StagingError> {
     let sessions = entries(&project.join("sessions"))?.into_iter().map(|session| session.join("content"));
-    let blobs = blob_files(&project.join("blobs"))?.into_iter().chain(blob_files(&project.join("published"))?);
     let mut total = 0;
-    for path in sessions.chain(blobs) {
+    for path in sessions.chain(blob_files(&project.join("blobs"))?) {
         total += measure(&path)?.map_or(0, |(size, _)| size);
     }
     Ok(total)
-}
-
-/// Removes the blob that is in an image and was touched longest ago; whether there was one.
-fn evict_one(projects: &[PathBuf]) -> Result<bool, StagingError> {
-    let mut oldest: Option<(SystemTime, PathBuf)> = None;
-    for project in projects {
-        for path in blob_files(&project.join("published"))? {
-            let Some((_, touched)) = measure(&path)? else { continue };
-            if oldest.as_ref().is_none_or(|(time, _)| touched < *time) {
-                oldest = Some((touched, path));
-            }
-        }
-    }
-    let Some((_, path)) = oldest else { return Ok(false) };
-    remove_file(&path)?;
-    Ok(true)
 }
 
 /// Marks a file as used now; its size, if there is one.

@@ -6,3 +6,4 @@ mod publishing;
 mod tags;
 mod undoing;
 mod uploads;
+mod warmth;

@@ -10,7 +10,7 @@ use super::super::super::property;
 use super::super::PushConfig;
 use super::super::testing::{
     Asked, Cloud, DEMO, alice, config, content, headers, manifest_of, name, on_cloud, open_on, put, reference_of,
-    staged, token, upload, upload_image,
+    token, upload, upload_image,
 };
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
@@ -58,19 +58,6 @@ async fn glance_is_asked_with_the_users_own_token() {
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     assert_eq!(cloud.last_token().as_deref(), Some(token("a11ce", DEMO).expose_secret()));
-}
-
-#[tokio::test]
-async fn what_was_published_is_kept_a_while_and_makes_room_when_it_is_needed() {
-    let directory = tempfile::tempdir().unwrap();
-    let cloud = Cloud::start().await;
-    let push = open_on(PushConfig { max_staged: 10_000, ..config(directory.path()) }, &cloud).await;
-    let manifest = upload_image(&push, WEB, 1).await;
-    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
-    let layer = Digest::of(&content(1, 3000));
-    assert!(staged(&push, &alice(), WEB, &layer).await.is_some());
-    upload(&push, &alice(), WEB, &content(9, 9000)).await;
-    assert!(staged(&push, &alice(), WEB, &layer).await.is_none());
 }
 
 #[tokio::test]

@@ -1,0 +1,42 @@
+//! Files that are blobs already: what was uploaded needs not be read from its image.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{Cache, MARGIN};
+use crate::registry::digest::Digest;
+use crate::registry::error::Error;
+
+impl Cache {
+    /// Takes a file that is verified and synced as the blob with this digest. Returns whether the blob is here; the file is left
+    /// where it is when it was here already, and when it is larger than the cache, or on another file system.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn adopt(&self, digest: Digest, file: &Path) -> Result<bool, Error> {
+        let size = match fs::metadata(file) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(cause) => return Err(Error::cache("look at", file, cause)),
+        };
+        if self.get(&digest).is_some_and(|blob| blob.size == size) {
+            return Ok(true);
+        }
+        if size > self.limit {
+            return Ok(false);
+        }
+        self.trim(size);
+        let target = self.path(&digest);
+        match fs::rename(file, &target) {
+            Ok(()) => {}
+            Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::CrossesDevices].contains(&error.kind()) => {
+                return Ok(false);
+            }
+            Err(cause) => return Err(Error::cache("rename to", &target, cause)),
+        }
+        self.state().remember(digest, size);
+        while self.available()? < MARGIN && self.evict_one() {}
+        Ok(true)
+    }
+}

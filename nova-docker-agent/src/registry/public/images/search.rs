@@ -1,0 +1,129 @@
+//! Which images hold what is asked for by its digest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::error::ApiError;
+use super::super::grant::Grant;
+use super::super::name::Name;
+use super::super::property;
+use super::{Content, FRESH, Images, ReadableBlob, VERY_FRESH};
+use crate::cloud::glance::ImageMeta;
+use crate::registry::Digest;
+
+/// Blobs by their digests.
+pub type Blobs = HashMap<Digest, Arc<dyn ReadableBlob>>;
+
+/// How old the listing may be that is looked through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// A few seconds, unless [`Images::changed`] was called since.
+    Seconds,
+    /// What has come until now is found.
+    Now,
+}
+
+impl Age {
+    pub(super) fn limit(self) -> Duration {
+        match self {
+            Self::Seconds => FRESH,
+            Self::Now => VERY_FRESH,
+        }
+    }
+}
+
+impl Images {
+    /// A blob of one of the repository's images.
+    ///
+    /// # Errors
+    /// Glance's.
+    pub async fn blob(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
+        Ok(self.blobs(grant, name, [*digest], Age::Seconds).await?.remove(digest))
+    }
+
+    /// Those of the blobs that the repository's images have. They are looked for in one listing, and each image is opened once.
+    ///
+    /// # Errors
+    /// Glance's.
+    pub async fn blobs(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        wanted: impl IntoIterator<Item = Digest>,
+        age: Age,
+    ) -> Result<Blobs, ApiError> {
+        let wanted = wanted.into_iter().map(|digest| (digest.to_string(), digest));
+        let mut wanted: HashMap<String, Digest> = wanted.collect();
+        let mut found = Blobs::new();
+        for record in self.candidates(grant, name, |word| wanted.contains_key(word), age).await? {
+            // What it was chosen for may have been found meanwhile.
+            if wanted.is_empty() || self.rank(&record, |word| wanted.contains_key(word)).is_none() {
+                continue;
+            }
+            let Some(content) = self.readable(grant, &record).await? else { continue };
+            wanted.retain(|_, digest| {
+                let range = content.blobs.get(digest).cloned();
+                let range = range.filter(|range| !range.is_empty() || digest.algorithm().digest(b"") == *digest);
+                let Some(range) = range else { return true };
+                found.insert(*digest, Arc::new(self.stored(grant, &content.record, digest, range)));
+                false
+            });
+        }
+        Ok(found)
+    }
+
+    /// The repository's image that holds a manifest.
+    ///
+    /// # Errors
+    /// Glance's.
+    pub async fn holder(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        manifest: &Digest,
+        age: Age,
+    ) -> Result<Option<Arc<Content>>, ApiError> {
+        let text = manifest.to_string();
+        for record in self.candidates(grant, name, |word| word == text, age).await? {
+            let content = self.readable(grant, &record).await?;
+            if let Some(content) = content.filter(|content| content.manifests.contains_key(manifest)) {
+                return Ok(Some(content));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The repository's images that may hold what is wanted, the likeliest first.
+    async fn candidates(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        is_wanted: impl Fn(&str) -> bool,
+        age: Age,
+    ) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
+        let records = self.repository(grant, name, age.limit()).await?.into_iter().map(|(record, _)| record);
+        let mut ranked: Vec<_> = records.filter_map(|record| Some((self.rank(&record, &is_wanted)?, record))).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        Ok(ranked.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// Images that say so come first, then those whose content is known, then those that must be opened to tell. None for one
+    /// that says what it holds, and does not hold it.
+    fn rank(&self, record: &ImageMeta, is_wanted: impl Fn(&str) -> bool) -> Option<u8> {
+        let text = |key: &str| record.properties.get(key).and_then(|value| value.as_str());
+        match (text(property::DIGEST), text(property::BLOBS)) {
+            (Some(root), _) if is_wanted(root) => Some(0),
+            // It is JSON whose keys are digests.
+            (_, Some(blobs)) if blobs.split('"').any(is_wanted) => Some(1),
+            (Some(_), Some(_)) => None,
+            _ if self.known.has(record) => Some(2),
+            _ => Some(3),
+        }
+    }
+}
