@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import images
 from harness.lab import Lab
 from harness.waiting import eventually
 from oci import cloud, content, reference
@@ -143,6 +144,20 @@ def stranger(people: People, name_of: Callable[[str], str]) -> Someone:
 def glance_images(admin: Connection) -> Callable[[], dict[str, cloud.Image]]:
     """All images by id, those that users do not see among others too."""
     return lambda: cloud.images(admin)
+
+
+@pytest.fixture
+def upload(demo: Connection) -> Iterator[Callable[..., str]]:
+    """Uploads to Glance directly; returns the image's id."""
+    made: list[str] = []
+
+    def add(name: str, data: bytes, **fields: object) -> str:
+        made.append(images.upload(demo, name, data, **fields))
+        return made[-1]
+
+    yield add
+    for image_id in made:
+        demo.image.delete_image(image_id, ignore_missing=True)
 
 
 @pytest.fixture(autouse=True)

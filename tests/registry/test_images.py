@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import images
 from harness.archives import Archive
 from harness.lab import Lab
 from harness.servers import Json, Servers
@@ -38,20 +37,6 @@ def of(glance_images: Glance, repository: str) -> list[Image]:
 def tiny(lab: Lab) -> Archive:
     """The archive of the image `tiny`, which boots."""
     return Archive.read(lab.tiny_archive)
-
-
-@pytest.fixture
-def upload(demo: Connection) -> Iterator[Callable[..., str]]:
-    """Uploads to Glance directly; returns the image's id."""
-    made: list[str] = []
-
-    def add(name: str, data: bytes, **fields: object) -> str:
-        made.append(images.upload(demo, name, data, **fields))
-        return made[-1]
-
-    yield add
-    for image_id in made:
-        demo.image.delete_image(image_id, ignore_missing=True)
 
 
 # ---------------------------------------------------------------- from the registry to Glance

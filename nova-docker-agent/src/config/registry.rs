@@ -88,7 +88,7 @@ fn specs() -> Vec<Spec> {
         )
         .or("$state_directory/token.key"),
         number("max_manifest_kb", 65_536, "KiB of one manifest.", "4096"),
-        number("max_blobs", 8000, "Blobs of one manifest.", "1000"),
+        number("max_blobs", 2000, "Blobs of one manifest.", "1000"),
         number("max_blob_gb", 1_000_000, "GiB of one blob.", "100"),
         number(
             "max_staged_gb_per_project",

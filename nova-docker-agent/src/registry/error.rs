@@ -97,8 +97,9 @@ pub enum Problem {
     TooManyLayers { found: usize, limit: usize },
     #[error("{what} has {found} bytes, and at most {limit} are possible")]
     TooLarge { what: String, found: u64, limit: u64 },
-    #[error("it holds {} images ({}); save one image only", .names.len(), .names.join(", "))]
-    SeveralImages { names: Vec<String> },
+    /// `names` are those of some of them.
+    #[error("it holds {found} images ({}); save one image only", .names.join(", "))]
+    SeveralImages { found: usize, names: Vec<String> },
     #[error("it is built for {found}, and this host runs {host}")]
     Platform { found: String, host: String },
     #[error("its layer {layer} is stored as {media_type}, which is not supported")]

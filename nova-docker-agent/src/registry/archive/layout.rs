@@ -28,6 +28,8 @@ const MAX_CONFIG: u64 = 8 * 1024 * 1024;
 const MAX_LAYERS: usize = 512;
 /// Indexes within indexes.
 const MAX_DEPTH: usize = 4;
+/// Images that a message names.
+const MAX_NAMED: usize = 5;
 /// Manifests that an archive's indexes name.
 const MAX_MANIFESTS: usize = 256;
 
@@ -65,11 +67,11 @@ pub async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
         return Err(no_manifest(archive).into());
     };
     let saved: Vec<Saved> = parse("manifest.json", &bytes)?;
-    let names = || saved.iter().map(|saved| saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config).clone());
+    let name = |saved: &Saved| saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config).clone();
     let [saved] = saved.as_slice() else {
         return Err(match saved.len() {
             0 => bad("manifest.json", "it names no image").into(),
-            _ => Problem::SeveralImages { names: names().collect() }.into(),
+            found => several(found, saved.iter().map(name)).into(),
         });
     };
     let config = required(archive, &saved.config, MAX_CONFIG).await?;
@@ -202,16 +204,15 @@ async fn choose(archive: &mut Archive, platform: &Platform) -> Result<(Descripto
         fitting.retain(|(_, _, declared)| declared == platform);
     }
     match fitting.len() {
-        0 => Err(Problem::Platform { found: others.join(", "), host: platform.to_string() }.into()),
+        0 => Err(Problem::Platform { found: shorten(&others.join(", ")), host: platform.to_string() }.into()),
         1 => Ok(fitting.swap_remove(0)).map(|(descriptor, bytes, _)| (descriptor, bytes)),
-        _ => {
+        found => {
             let name = |descriptor: &Descriptor| {
                 let named = descriptor.annotation("io.containerd.image.name");
                 let named = named.or_else(|| descriptor.annotation("org.opencontainers.image.ref.name"));
                 named.unwrap_or(&descriptor.digest).to_owned()
             };
-            Err(Problem::SeveralImages { names: fitting.iter().map(|(descriptor, ..)| name(descriptor)).collect() }
-                .into())
+            Err(several(found, fitting.iter().map(|(descriptor, ..)| name(descriptor))).into())
         }
     }
 }
@@ -308,6 +309,11 @@ fn parse<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {
 
 fn bad(file: &str, reason: &str) -> Problem {
     Problem::BadMetadata { file: shorten(file), reason: shorten(reason) }
+}
+
+/// Names some of several images.
+pub fn several(found: usize, names: impl Iterator<Item = String>) -> Problem {
+    Problem::SeveralImages { found, names: names.take(MAX_NAMED).map(|name| shorten(&name)).collect() }
 }
 
 /// Messages repeat what the image says, which may be anything.

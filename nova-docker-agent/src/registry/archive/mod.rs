@@ -7,8 +7,10 @@ pub mod walker;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::cache::{BeginError, Cache, Pins};
 use super::digest::Digest;
@@ -24,6 +26,10 @@ const SMALL: u64 = 64 * 1024;
 const SMALL_TOTAL: u64 = 4 * 1024 * 1024;
 /// How many bytes tell the compression of a file.
 const MAGIC: u64 = 6;
+/// Reads that it may take to find what is in an archive: an image of the most layers that may be pushed takes one for each.
+const MAX_READS: u64 = 2048;
+/// How long that may take.
+const MAX_TIME: Duration = Duration::from_secs(120);
 /// Links that are followed from one name.
 const MAX_LINKS: usize = 16;
 
@@ -78,8 +84,9 @@ pub struct Archive {
 
 /// Where the files' contents are to be had.
 enum Contents {
-    /// In the store, by range; small ones, and the first bytes of others, were seen on the way. By where they begin.
-    Ranged { window: Window, seen: HashMap<u64, Bytes> },
+    /// In the store, by range; small ones, and the first bytes of others, were seen on the way, and some were put into the
+    /// cache. By where they begin.
+    Ranged { window: Window, seen: HashMap<u64, Bytes>, kept: HashMap<u64, Digest> },
     /// In the cache: the store has no ranges, so that all was kept as it streamed by. By where they begin.
     Spooled { digests: HashMap<u64, Digest> },
 }
@@ -91,7 +98,14 @@ impl Archive {
             return Err(Problem::NotATar { found: "it is empty" }.into());
         }
         match Reader::open(source, size).await? {
-            Reader::Ranged(window) => Self::by_range(window, size, cache).await,
+            Reader::Ranged(window) => match timeout(MAX_TIME, Self::by_range(window, size, cache)).await {
+                Ok(opened) => opened,
+                Err(_) => Err(SourceError::Unavailable(format!(
+                    "it took more than {} seconds to find what is in the image",
+                    MAX_TIME.as_secs()
+                ))
+                .into()),
+            },
             Reader::Sequential(forward) => Self::in_one_pass(forward, size, cache).await,
         }
     }
@@ -103,6 +117,10 @@ impl Archive {
         let mut room = SMALL_TOTAL;
         while let Some(range) = walker.wants()? {
             let bytes = window.read(range).await?;
+            if window.reads() > MAX_READS {
+                let reason = format!("it takes more than {MAX_READS} reads to find what is in it");
+                return Err(Problem::NotADockerArchive { reason }.into());
+            }
             let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
             if let Kind::File(range) = &kind {
                 // Of a big one, enough to tell its compression.
@@ -117,7 +135,7 @@ impl Archive {
             files.insert(path, kind);
         }
         let (cache, pins) = (cache.clone(), Pins::none(cache));
-        Ok(Self { files, contents: Contents::Ranged { window, seen }, cache, pins })
+        Ok(Self { files, contents: Contents::Ranged { window, seen, kept: HashMap::new() }, cache, pins })
     }
 
     async fn in_one_pass(mut forward: Forward, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
@@ -184,7 +202,7 @@ impl Archive {
             return Ok(Bytes::new());
         }
         match &mut self.contents {
-            Contents::Ranged { window, seen } => match seen.get(&range.start) {
+            Contents::Ranged { window, seen, .. } => match seen.get(&range.start) {
                 Some(content) if content.len() >= length => Ok(content.slice(..length)),
                 _ => Ok(window.read(range).await?),
             },
@@ -208,9 +226,15 @@ impl Archive {
     /// The digest of the file with this content, which is put into the cache if it is not there.
     pub async fn keep(&mut self, range: &Range<u64>) -> Result<Digest, Failure> {
         match &mut self.contents {
-            Contents::Ranged { window, .. } => {
+            Contents::Ranged { window, kept, .. } => {
+                // A manifest may name one file as many layers.
+                if let Some(digest) = kept.get(&range.start) {
+                    return Ok(*digest);
+                }
                 let mut stream = window.stream(range.clone()).await?;
-                spool::keep(&self.cache, &mut self.pins, &mut stream, range.clone()).await
+                let digest = spool::keep(&self.cache, &mut self.pins, &mut stream, range.clone()).await?;
+                kept.insert(range.start, digest);
+                Ok(digest)
             }
             Contents::Spooled { digests } => {
                 Ok(digests.get(&range.start).copied().ok_or_else(|| ended(range.start))?)
@@ -245,3 +269,6 @@ impl Archive {
 fn ended(position: u64) -> SourceError {
     reader::ended(position)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ const BLOCK: u64 = 512;
 /// `docker save` writes four entries for each layer in its older layout, two in its newer one.
 pub const MAX_ENTRIES: usize = 8192;
 const MAX_PATH: usize = 1024;
+/// All names together, in bytes: they are kept in memory.
+const MAX_PATHS: usize = 1024 * 1024;
 /// Extended headers: long names, PAX records.
 const MAX_EXTENSION: u64 = 64 * 1024;
 
@@ -57,12 +59,14 @@ pub struct Walker {
     next: Next,
     extensions: Extensions,
     entries: usize,
+    /// Bytes of the names so far.
+    paths: usize,
 }
 
 impl Walker {
     /// A walk through an archive of `size` bytes.
     pub fn new(size: u64) -> Self {
-        Self { size, position: 0, next: Next::Header, extensions: Extensions::default(), entries: 0 }
+        Self { size, position: 0, next: Next::Header, extensions: Extensions::default(), entries: 0, paths: 0 }
     }
 
     /// The bytes to be given to [`Walker::feed`] next; `None` at the end of the archive.
@@ -165,6 +169,12 @@ impl Walker {
             EntryType::Directory | EntryType::Char | EntryType::Block | EntryType::Fifo => Kind::Other,
             _ => return Err(self.damaged("an entry is of a type that `docker save` does not write")),
         };
+        let link = if let Kind::Link(target) = &kind { target.len() } else { 0 };
+        self.paths += path.len() + link;
+        if self.paths > MAX_PATHS {
+            let reason = format!("the names in it have more than {MAX_PATHS} bytes");
+            return Err(Problem::NotADockerArchive { reason });
+        }
         Ok(Entry { path, kind })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
@@ -136,6 +136,11 @@ impl Api {
         part: &Part,
         query: &str,
     ) -> Result<Response, ApiError> {
+        if let Some(encoding) = request.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            let message = format!("content is taken as it is, not with the encoding {encoding:?}");
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(ApiError::new(Code::Unsupported, message).with_status(status));
+        }
         let (head, body) = request.into_parts();
         let (push, bearer, headers) = (&self.push, &visitor.bearer, &head.headers);
         match (part, head.method.as_str()) {

@@ -186,7 +186,7 @@ async fn several_images_in_one_archive_are_named() {
         {"Config": "b.json", "RepoTags": null, "Layers": []},
     ]);
     let found = problem(Tar::new().json("manifest.json", &saved).finish()).await;
-    assert_eq!(found, Problem::SeveralImages { names: vec!["a:1".into(), "b.json".into()] });
+    assert_eq!(found, Problem::SeveralImages { found: 2, names: vec!["a:1".into(), "b.json".into()] });
     let host = Platform::host().architecture;
     let layers = [vec![1], vec![2]];
     let mut tar = Tar::new();
@@ -203,7 +203,7 @@ async fn several_images_in_one_archive_are_named() {
         tar = tar.blob(layer).blob(&config).blob(&bytes);
     }
     let found = problem(tar.json("index.json", &json!({"manifests": manifests})).finish()).await;
-    assert_eq!(found, Problem::SeveralImages { names: vec!["image0".into(), "image1".into()] });
+    assert_eq!(found, Problem::SeveralImages { found: 2, names: vec!["image0".into(), "image1".into()] });
 }
 
 #[tokio::test]

@@ -171,3 +171,12 @@ fn a_size_that_overflows_is_damage() {
     };
     assert!(matches!(problem, Problem::Damaged { .. }), "{problem}");
 }
+
+#[test]
+fn names_that_would_fill_the_memory_are_refused() {
+    let name = "n".repeat(1000);
+    let entries = vec![(EntryType::Regular, name.as_str(), None, &b""[..]); MAX_PATHS / 1000 + 1];
+    assert!(walk(&archive(&entries[1..])).is_ok());
+    let problem = walk(&archive(&entries)).unwrap_err();
+    assert!(matches!(&problem, Problem::NotADockerArchive { reason } if reason.contains("names")), "{problem}");
+}

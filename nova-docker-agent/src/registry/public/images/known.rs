@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
 use super::super::grant::Grant;
@@ -23,23 +23,61 @@ const KNOWN_SIZE: usize = 128 * 1024;
 /// How long a user who was allowed to read an image is not asked about again.
 const ALLOWED_FOR: Duration = Duration::from_secs(60);
 const MAX_ALLOWED: usize = 16_384;
+/// How long it is remembered that an image cannot be used: to ask again costs nothing then.
+const BAD_FOR: Duration = Duration::from_secs(60);
+/// Images that are opened at one time, and those of them for the users of one project.
+const MAX_OPENS: usize = 16;
+const MAX_OPENS_OF_PROJECT: usize = 2;
+/// Projects whose turns are remembered; of more, those that nobody waits for are forgotten.
+const MAX_PROJECTS: usize = 1024;
 
 /// Opens images, each content once.
 pub struct Known {
     glance: Glance,
     fetcher: Arc<Fetcher>,
     contents: Mutex<HashMap<Stamp, Cell>>,
+    permits: Semaphore,
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Who may read which image: a hash of the user's token, and since when that is known.
     allowed: Mutex<HashMap<(Digest, Uuid), Instant>>,
 }
 
 /// One content of one image: its id, size and Glance's hash of its file.
 type Stamp = (Uuid, u64, String);
-type Cell = Arc<OnceCell<Arc<Opened>>>;
+type Cell = Arc<OnceCell<Outcome>>;
+
+/// What came of opening an image.
+#[derive(Clone)]
+enum Outcome {
+    Good(Arc<Opened>),
+    /// Since when it is known what is wrong with the image.
+    Bad(Instant, Error),
+}
+
+impl Outcome {
+    fn opened(self) -> Result<Arc<Opened>, Error> {
+        match self {
+            Self::Good(opened) => Ok(opened),
+            Self::Bad(_, error) => Err(error),
+        }
+    }
+
+    /// Whether it has to be looked at again: other properties may make a bad image good.
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Bad(since, _) if since.elapsed() >= BAD_FOR)
+    }
+}
 
 impl Known {
     pub fn new(glance: Glance, fetcher: Arc<Fetcher>) -> Self {
-        Self { glance, fetcher, contents: Mutex::default(), allowed: Mutex::default() }
+        Self {
+            glance,
+            fetcher,
+            contents: Mutex::default(),
+            permits: Semaphore::new(MAX_OPENS),
+            turns: Mutex::default(),
+            allowed: Mutex::default(),
+        }
     }
 
     /// What is in an image: as it is known, when the file is the same, or read now. Whoever else asks for it meanwhile waits for
@@ -49,14 +87,10 @@ impl Known {
     /// What is wrong with the image, or that the user may not read it.
     pub async fn open(&self, grant: &Grant, record: &ImageMeta) -> Result<Arc<Opened>, Error> {
         let source: Arc<dyn Source> = Arc::new(GlanceSource::new(self.glance.clone(), grant.caller(), record.id));
-        let read = || async {
-            let opened = open::open(source.clone(), record, &self.fetcher).await?;
-            self.allow(grant, record.id);
-            Ok(Arc::new(opened))
-        };
-        let Some(stamp) = stamp(record) else { return read().await };
-        let opened = self.cell(&stamp).get_or_try_init(read).await?.clone();
-        if opened.weight() > KNOWN_SIZE {
+        let read = || self.read(grant, record, source.clone());
+        let Some(stamp) = stamp(record) else { return read().await?.opened() };
+        let outcome = self.cell(&stamp).get_or_try_init(read).await?.clone();
+        if matches!(&outcome, Outcome::Good(opened) if opened.weight() > KNOWN_SIZE) {
             self.contents().remove(&stamp);
         }
         if !self.is_allowed(grant, record.id) {
@@ -66,16 +100,44 @@ impl Known {
                 Err(cause) => return Err(Error::Source { image: record.id.to_string(), cause }),
             }
         }
-        Ok(opened)
+        outcome.opened()
+    }
+
+    /// Reads an image's file when it is the project's turn.
+    async fn read(&self, grant: &Grant, record: &ImageMeta, source: Arc<dyn Source>) -> Result<Outcome, Error> {
+        let _turn = self.turns(&grant.project).acquire_owned().await.map_err(|_| Error::ShuttingDown)?;
+        let _permit = self.permits.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        let outcome = match open::open(source, record, &self.fetcher).await {
+            Ok(opened) => Outcome::Good(Arc::new(opened)),
+            Err(error) if error.is_bad_image() => Outcome::Bad(Instant::now(), error),
+            Err(error) => return Err(error),
+        };
+        self.allow(grant, record.id);
+        Ok(outcome)
+    }
+
+    /// What the users of one project wait for before they compete with all others.
+    fn turns(&self, project: &str) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= MAX_PROJECTS {
+            turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        let new = || Arc::new(Semaphore::new(MAX_OPENS_OF_PROJECT));
+        turns.entry(project.to_owned()).or_insert_with(new).clone()
     }
 
     /// Whether an image was opened already.
     pub fn has(&self, record: &ImageMeta) -> bool {
-        stamp(record).is_some_and(|stamp| self.contents().get(&stamp).is_some_and(|cell| cell.initialized()))
+        stamp(record).is_some_and(|stamp| {
+            self.contents().get(&stamp).is_some_and(|cell| cell.get().is_some_and(|outcome| !outcome.is_over()))
+        })
     }
 
     fn cell(&self, stamp: &Stamp) -> Cell {
         let mut contents = self.contents();
+        if contents.get(stamp).is_some_and(|cell| cell.get().is_some_and(Outcome::is_over)) {
+            contents.remove(stamp);
+        }
         if contents.len() >= KNOWN_IMAGES && !contents.contains_key(stamp) {
             let any = contents.keys().next().cloned();
             any.and_then(|stamp| contents.remove(&stamp));

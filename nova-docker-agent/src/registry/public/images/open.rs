@@ -136,8 +136,7 @@ async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, 
     }
     // Several platforms of one image: then index.json is that image's index. Otherwise they are several images.
     if !named.iter().all(|(_, descriptor)| descriptor.platform.is_some()) {
-        let names = named.iter().map(|(digest, _)| digest.to_string()).collect();
-        return Err(Problem::SeveralImages { names }.into());
+        return Err(layout::several(named.len(), named.iter().map(|(digest, _)| digest.to_string())).into());
     }
     let root = Digest::of(&bytes);
     let place = archive.find("index.json").unwrap_or_default();

@@ -12,6 +12,10 @@ use super::{Content, FRESH, Images, ReadableBlob, VERY_FRESH};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 
+/// Images that are opened to look for one digest: more than are kept would push each other out. Beyond that, those that are
+/// known are looked at.
+const MAX_OPENED: usize = 64;
+
 /// Blobs by their digests.
 pub type Blobs = HashMap<Digest, Arc<dyn ReadableBlob>>;
 
@@ -61,12 +65,13 @@ impl Images {
         let wanted = wanted.into_iter().map(|digest| (digest.to_string(), digest));
         let mut wanted: HashMap<String, Digest> = wanted.collect();
         let mut found = Blobs::new();
+        let mut left = MAX_OPENED + wanted.len();
         for record in self.candidates(grant, name, |word| wanted.contains_key(word), age).await? {
             // What it was chosen for may have been found meanwhile.
             if wanted.is_empty() || self.rank(&record, |word| wanted.contains_key(word)).is_none() {
                 continue;
             }
-            let Some(content) = self.readable(grant, &record).await? else { continue };
+            let Some(content) = self.look_into(grant, &record, &mut left).await? else { continue };
             wanted.retain(|_, digest| {
                 let range = content.blobs.get(digest).cloned();
                 let range = range.filter(|range| !range.is_empty() || digest.algorithm().digest(b"") == *digest);
@@ -90,13 +95,28 @@ impl Images {
         age: Age,
     ) -> Result<Option<Arc<Content>>, ApiError> {
         let text = manifest.to_string();
+        let mut left = MAX_OPENED;
         for record in self.candidates(grant, name, |word| word == text, age).await? {
-            let content = self.readable(grant, &record).await?;
+            let content = self.look_into(grant, &record, &mut left).await?;
             if let Some(content) = content.filter(|content| content.manifests.contains_key(manifest)) {
                 return Ok(Some(content));
             }
         }
         Ok(None)
+    }
+
+    /// The content of an image that may hold what is wanted; at most `left` more are opened for it.
+    async fn look_into(
+        &self,
+        grant: &Grant,
+        record: &ImageMeta,
+        left: &mut usize,
+    ) -> Result<Option<Arc<Content>>, ApiError> {
+        if !self.known.has(record) {
+            let Some(less) = left.checked_sub(1) else { return Ok(None) };
+            *left = less;
+        }
+        self.readable(grant, record).await
     }
 
     /// The repository's images that may hold what is wanted, the likeliest first.

@@ -43,6 +43,7 @@ pub(super) struct State {
     revoked: usize,
     refusals: Vec<(Asked, u16, String)>,
     pub upload_takes: Duration,
+    pub read_takes: Duration,
     /// Bytes of an upload that are lost.
     pub loses: usize,
 }
@@ -103,6 +104,11 @@ impl Double {
     /// Every upload takes so long.
     pub fn take(&self, time: Duration) {
         self.state().upload_takes = time;
+    }
+
+    /// Reads of files wait for ever.
+    pub fn stall(&self) {
+        self.state().read_takes = Duration::from_secs(3600);
     }
 
     /// Every upload loses so many bytes.

@@ -64,7 +64,7 @@ impl State {
                 record.insert("os_hash_value".into(), Digest::of(content).hex().into());
                 ResponseTemplate::new(204).set_delay(self.upload_takes)
             }
-            Asked::Read => read(content, self.no_ranges, request),
+            Asked::Read => read(content, self.no_ranges, request).set_delay(self.read_takes),
             Asked::Update => {
                 let patch: Vec<Value> = request.body_json().unwrap();
                 patch.iter().for_each(|operation| apply(record, operation));

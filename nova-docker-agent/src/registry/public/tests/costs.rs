@@ -1,0 +1,75 @@
+//! What it costs to look at images that are bad, or many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::super::testing::{Asked, DEMO, OTHER, Registry};
+use crate::registry::Digest;
+use crate::registry::testing as archives;
+
+#[tokio::test]
+async fn that_an_image_is_bad_is_remembered_but_told_to_nobody_who_may_not_read_it() {
+    let registry = Registry::start().await;
+    let bad = vec![0x1f; 5000].into();
+    let id = registry.cloud.image(DEMO, "bad:v1", &bad, json!({"visibility": "public"}));
+    for _ in 0..5 {
+        let answer = registry.get("ann", "/v2/demo/bad/manifests/v1").await;
+        assert_eq!((answer.status, answer.code().as_str()), (422, "UNSUPPORTED"));
+    }
+    assert_eq!(registry.cloud.count(Asked::Read), 1);
+    // Whether bob may read it is asked of Glance.
+    let path = format!("/v2/{DEMO}/bad/manifests/v1");
+    registry.cloud.refuse(Asked::Read, 403, "no");
+    assert_eq!(registry.get("bob", &path).await.status, 403);
+    registry.cloud.refuse_nothing();
+    assert_eq!(registry.get("bob", &path).await.status, 422);
+    // Another content of that name is another image.
+    registry.cloud.image(DEMO, "bad:v1", &archives::oci(&[archives::layer(1, 10)]), json!({}));
+    registry.cloud.remove(id);
+    tokio::time::sleep(Duration::from_millis(5100)).await;
+    assert_eq!(registry.get("ann", "/v2/demo/bad/manifests/v1").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_digest_that_is_nowhere_makes_nobody_open_all_images_of_a_project() {
+    let registry = Registry::start().await;
+    for number in 0..200 {
+        let archive = archives::oci(&[archives::layer(number, 10)]);
+        registry.cloud.image(DEMO, &format!("web:v{number}"), &archive, json!({}));
+    }
+    let absent = Digest::of(b"absent");
+    assert_eq!(registry.get("ann", &format!("/v2/demo/web/blobs/{absent}")).await.status, 404);
+    assert_eq!(registry.cloud.count(Asked::Read), 65);
+    // What is known by its tag is found by its digest, however old it is.
+    let old = registry.get("ann", "/v2/demo/web/manifests/v0").await;
+    let digest = old.header("docker-content-digest").to_owned();
+    assert_eq!(registry.get("ann", &format!("/v2/demo/web/manifests/{digest}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_users_of_one_project_do_not_keep_others_from_opening_images() {
+    let registry = Arc::new(Registry::start().await);
+    for (project, count) in [(DEMO, 6), (OTHER, 1)] {
+        for number in 0..count {
+            let archive = archives::oci(&[archives::layer(number, 10)]);
+            registry.cloud.image(project, &format!("web{number}:v1"), &archive, json!({}));
+        }
+    }
+    registry.cloud.stall();
+    let mut waiting = tokio::task::JoinSet::new();
+    let mut ask = |user: &'static str, path: String| {
+        let registry = registry.clone();
+        waiting.spawn(async move { registry.get(user, &path).await.status });
+    };
+    for number in 0..6 {
+        ask("ann", format!("/v2/demo/web{number}/manifests/v1"));
+    }
+    timeout(Duration::from_secs(20), registry.cloud.was_asked(Asked::Read, 2)).await.unwrap();
+    let third = timeout(Duration::from_millis(300), registry.cloud.was_asked(Asked::Read, 3)).await;
+    assert!(third.is_err(), "ann has more than her turns");
+    ask("bob", "/v2/other/web0/manifests/v1".into());
+    timeout(Duration::from_secs(20), registry.cloud.was_asked(Asked::Read, 3)).await.unwrap();
+}
