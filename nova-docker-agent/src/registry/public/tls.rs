@@ -99,17 +99,4 @@ fn read(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_cannot_be_used_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| directory.path().join(name));
-        let files = TlsFiles { certificate: certificate.clone(), key: key.clone() };
-        let error = || Certificate::open(&files).err().unwrap().to_string();
-        assert!(error().contains("certificate.pem"), "{}", error());
-        fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").unwrap();
-        assert!(error().contains("key.pem"), "{}", error());
-    }
-}
+mod tests;
