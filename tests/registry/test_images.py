@@ -138,6 +138,17 @@ def test_what_was_just_pushed_is_pulled_without_being_read_from_glance(
     assert cloud.reads(lab.log("glance"), image["id"]) == before
 
 
+@pytest.mark.parametrize("query", ["name=eq:{stem}:v1", "tag={stem}:v2", "oci_repository={stem}"])
+def test_an_image_is_looked_up_in_glance_as_the_readme_says(
+    registry: Registry, demo: Connection, repository: str, another: str, query: str
+) -> None:
+    stem = repository.partition("/")[2]
+    registry.push(repository, content.image(repository), "v1", "v2")
+    registry.push(another, content.image(another), "v1", "v2")
+    found = ok(demo.image.get(f"/images?{query.format(stem=stem)}"), 200).json()["images"]
+    assert [image["name"] for image in found] == [f"{stem}:v1"]
+
+
 # ---------------------------------------------------------------- from Glance to the registry
 
 
