@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import configparser
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +36,28 @@ def image_with(size: int, seed: str) -> Manifest:
     return content.manifest(document, (*small.blobs, big))
 
 
+def push_blobs(client: Registry, repository: str, image: Manifest) -> None:
+    for blob in image.blobs:
+        client.push_blob(repository, blob)
+
+
+def put(client: Registry, repository: str, image: Manifest) -> int:
+    return client.put_manifest(repository, "v1", image.data, image.media_type).status_code
+
+
+@contextlib.contextmanager
+def under_way(
+    client: Registry, repository: str, image: Manifest, glance_images: Glance
+) -> Iterator[concurrent.futures.Future[int]]:
+    """A push whose image is being stored. Its end is the status of the answer, or the connection's."""
+    push_blobs(client, repository, image)
+    before = set(glance_images())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(put, client, repository, image)
+        eventually(lambda: set(glance_images()) - before, "an image under way", 20, interval=0.02)
+        yield future
+
+
 def glance_answers(admin: Connection) -> bool:
     with contextlib.suppress(Exception):
         return bool(admin.image.get("/images?limit=1").status_code == 200)
@@ -57,8 +79,7 @@ def test_what_was_uploaded_waits_for_glance(
 ) -> None:
     before = set(glance_images())
     image = content.image(repository)
-    for blob in image.blobs:
-        registry.push_blob(repository, blob)
+    push_blobs(registry, repository, image)
     with without_glance(lab, admin):
         answer = registry.put_manifest(repository, "v1", image.data, image.media_type)
         refused(answer, (500, 502, 503, 504), "UNAVAILABLE", "UNKNOWN", "TOOMANYREQUESTS")
@@ -74,23 +95,12 @@ def test_glance_that_is_killed_while_it_is_given_an_image(
 ) -> None:
     before = set(glance_images())
     image = image_with(150_000_000, repository)
-    for blob in image.blobs:
-        registry.push_blob(repository, blob)
-    statuses: list[int] = []
-
-    def push() -> None:
-        client = Registry(registry.target)
-        statuses.append(client.put_manifest(repository, "v1", image.data, image.media_type).status_code)
-
-    thread = threading.Thread(target=push)
-    thread.start()
-    eventually(lambda: set(glance_images()) - before, "an image under way", 20, interval=0.05)
-    os.kill(lab.pid("glance"), signal.SIGKILL)
-    thread.join(180)
-    assert statuses, "no answer"
-    assert statuses[0] in (201, 500, 502, 503, 504)
+    with under_way(Registry(registry.target), repository, image, glance_images) as push:
+        os.kill(lab.pid("glance"), signal.SIGKILL)
+        status = push.result(180)
+    assert status in (201, 500, 502, 503, 504)
     eventually(lambda: glance_answers(admin), "Glance back", 60)
-    if statuses[0] != 201:
+    if status != 201:
         eventually(lambda: set(glance_images()) == before, "nothing left of the push", 60)
     registry.push(repository, image, "v1")
     assert (
@@ -121,8 +131,7 @@ def test_a_project_that_has_used_up_its_quota_is_told_so(
 ) -> None:
     before = set(glance_images())
     image = content.image(repository)
-    for blob in image.blobs:
-        registry.push_blob(repository, blob)
+    push_blobs(registry, repository, image)
     answer = registry.put_manifest(repository, "v1", image.data, image.media_type)
     refused(answer, (403, 413, 429), "DENIED", "TOOMANYREQUESTS", "SIZE_INVALID")
     assert "quota" in answer.json()["errors"][0]["message"].lower()
@@ -151,29 +160,13 @@ def test_a_killed_registry_loses_no_blob_that_it_acknowledged(own: process.Own, 
     assert ok(client.blob(repository, part.digest), 200).content == part.data
 
 
-def test_a_killed_registry_leaves_no_half_made_image(
-    own: process.Own, registry: Registry, glance_images: Glance, repository: str
-) -> None:
+def test_a_killed_registry_leaves_no_half_made_image(own: process.Own, glance_images: Glance, repository: str) -> None:
     before = set(glance_images())
     client = Registry(own.target)
     image = image_with(150_000_000, repository)
-    for blob in image.blobs:
-        client.push_blob(repository, blob)
-    failed: list[BaseException | int] = []
-
-    def push() -> None:
-        try:
-            failed.append(client.put_manifest(repository, "v1", image.data, image.media_type).status_code)
-        except OSError as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=push)
-    thread.start()
-    eventually(lambda: set(glance_images()) - before, "an image under way", 20, interval=0.02)
-    own.stop(signal.SIGKILL)
-    thread.join(60)
-    assert failed, "no end"
-    assert isinstance(failed[0], OSError), f"the push was over before the kill: {failed}"
+    with under_way(client, repository, image, glance_images) as push:
+        own.stop(signal.SIGKILL)
+        assert isinstance(push.exception(60), OSError), "the push was over before the kill"
     own.start()
     eventually(lambda: set(glance_images()) == before, "the half-made image deleted", 60)
     ok(client.put_manifest(repository, "v1", image.data, image.media_type), 201)
@@ -184,26 +177,14 @@ def test_a_killed_registry_leaves_no_half_made_image(
 def test_a_registry_that_is_stopped_ends_what_it_is_doing(
     own: process.Own, glance_images: Glance, repository: str
 ) -> None:
+    before = set(glance_images())
     client = Registry(own.target)
     image = image_with(60_000_000, repository)
-    for blob in image.blobs:
-        client.push_blob(repository, blob)
-    before = set(glance_images())
-    ended: list[object] = []
-
-    def push() -> None:
-        try:
-            ended.append(client.put_manifest(repository, "v1", image.data, image.media_type).status_code)
-        except OSError as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=push)
-    thread.start()
-    eventually(lambda: set(glance_images()) - before, "an image under way", 20, interval=0.02)
-    assert own.stop() == 0
-    thread.join(60)
+    with under_way(client, repository, image, glance_images) as push:
+        assert own.stop() == 0
+        is_pushed = push.exception(60) is None and push.result() == 201
     own.start()
-    if ended == [201]:
+    if is_pushed:
         assert ok(client.manifest(repository, "v1"), 200).content == image.data
         client.take_away()
     eventually(lambda: set(glance_images()) == before, "all or nothing", 60)
@@ -221,3 +202,47 @@ def test_two_registries_of_one_cloud_serve_the_same(own: process.Own, registry: 
     begin = time.monotonic()
     eventually(lambda: registry.manifest(repository, "v1").status_code == 404, "gone at the first too", 15)
     assert time.monotonic() - begin < 15
+
+
+@pytest.fixture
+def beside(lab: Lab, own: process.Own, tmp_path: Path) -> Iterator[process.Own]:
+    """Another process with the same state directory."""
+    directory = tmp_path / "beside"
+    directory.mkdir()
+    with process.running(lab.state, directory, {"state_directory": tmp_path / "state"}) as beside:
+        yield beside
+
+
+def test_processes_that_share_their_state_make_one_image_of_what_both_are_pushed(
+    own: process.Own, beside: process.Own, glance_images: Glance, repository: str
+) -> None:
+    clients = [Registry(one.target) for one in (own, beside)]
+    image = image_with(20_000_000, repository)
+    before = set(glance_images())
+    # A blob that is uploaded to one of them is known to the other.
+    push_blobs(clients[0], repository, image)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        statuses = list(pool.map(lambda client: put(client, repository, image), clients * 3))
+    assert statuses == [201] * 6
+    made = {key: found for key, found in glance_images().items() if key not in before}
+    assert [found["name"] for found in made.values()] == [f"{repository.partition('/')[2]}:v1"]
+    for client in clients:
+        assert ok(client.manifest(repository, "v1"), 200).content == image.data
+    clients[0].take_away()
+
+
+def test_of_images_that_processes_are_pushed_for_one_tag_one_has_it(
+    own: process.Own, beside: process.Own, glance_images: Glance, repository: str
+) -> None:
+    clients = [Registry(one.target) for one in (own, beside)]
+    images = [content.image(f"{repository}{number}") for number in range(6)]
+    before = set(glance_images())
+    for image in images:
+        push_blobs(clients[0], repository, image)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        statuses = list(pool.map(lambda pair: put(pair[0], repository, pair[1]), zip(clients * 3, images, strict=True)))
+    assert statuses == [201] * 6
+    names = [found["name"] for key, found in glance_images().items() if key not in before]
+    assert names.count(f"{repository.partition('/')[2]}:v1") == 1, names
+    for client in clients:
+        client.take_away()

@@ -6,16 +6,17 @@ use std::collections::{BTreeSet, HashSet};
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::api::Api;
 use super::error::{ApiError, Code};
 use super::grant::Grant;
 use super::images::Content;
-use super::name::{self, Name, Reference};
+use super::name::{self, Name, Tag};
 use super::property;
 use super::token::CatalogAccess;
+use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 use crate::registry::manifest::OCI_INDEX;
 
@@ -69,8 +70,9 @@ impl Api {
         digest: &Digest,
         query: &str,
     ) -> Result<Response, ApiError> {
-        let mut descriptors = self.referring(grant, name, digest).await?;
-        descriptors.extend(self.tagged(grant, name, digest).await?);
+        let images = self.images.of_repository(grant, name).await?;
+        let mut descriptors = self.referring(grant, &images, digest).await?;
+        descriptors.extend(self.tagged(grant, &images, digest).await?);
         let mut seen = HashSet::new();
         descriptors.retain(|descriptor| seen.insert(descriptor["digest"].to_string()));
         let wanted = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "artifactType");
@@ -87,55 +89,63 @@ impl Api {
     }
 
     /// The manifests whose `subject` it is.
-    async fn referring(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Vec<Value>, ApiError> {
+    async fn referring(
+        &self,
+        grant: &Grant,
+        images: &[(ImageMeta, Vec<Tag>)],
+        digest: &Digest,
+    ) -> Result<Vec<Value>, ApiError> {
         let subject = digest.to_string();
         let mut descriptors = vec![];
-        for (record, _) in self.images.of_repository(grant, name).await? {
-            if record.properties.get(property::SUBJECT).and_then(Value::as_str) != Some(&subject) {
+        for (record, _) in images {
+            // Of an image that was not pushed, only its file tells.
+            let was_pushed = property::text(record, property::DIGEST).is_some();
+            if was_pushed && !property::subjects(record).any(|told| told == subject) {
                 continue;
             }
-            let Some(content) = self.images.readable(grant, &record).await? else { continue };
-            descriptors.extend(referrer(&content, &subject));
+            let Some(content) = self.images.readable(grant, record).await? else { continue };
+            descriptors.extend(referrers(&content, &subject));
         }
         Ok(descriptors)
     }
 
     /// What clients that know no referrers have listed under the tag `ALGORITHM-HEX` ("Referrers Tag Schema").
-    async fn tagged(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Vec<Value>, ApiError> {
+    async fn tagged(
+        &self,
+        grant: &Grant,
+        images: &[(ImageMeta, Vec<Tag>)],
+        digest: &Digest,
+    ) -> Result<Vec<Value>, ApiError> {
         let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
         // Of a sha512, as much as a tag can have.
         let tag: String = tag.chars().take(128).collect();
         let Ok(tag) = tag.parse() else { return Ok(vec![]) };
-        let images = self.images.of_repository(grant, name).await?;
-        if !images.iter().any(|(_, tags)| tags.contains(&tag)) {
-            return Ok(vec![]);
-        }
-        let Some(content) = self.images.find(grant, name, &Reference::Tag(tag)).await? else { return Ok(vec![]) };
+        let Some((record, _)) = images.iter().find(|(_, tags)| tags.contains(&tag)) else { return Ok(vec![]) };
+        let Some(content) = self.images.readable(grant, record).await? else { return Ok(vec![]) };
         let index = content.manifests.get(&content.root);
         let index = index.and_then(|(_, bytes)| serde_json::from_slice::<Value>(bytes).ok()).unwrap_or_default();
         Ok(index["manifests"].as_array().cloned().unwrap_or_default())
     }
 }
 
-/// The descriptor of an image's manifest that has this subject.
-fn referrer(content: &Content, subject: &str) -> Option<Value> {
-    let (media_type, bytes) = content.manifests.get(&content.root)?;
-    let manifest: Value = serde_json::from_slice(bytes).ok()?;
-    if manifest["subject"]["digest"].as_str() != Some(subject) {
-        return None;
-    }
-    let mut descriptor = Map::new();
-    descriptor.insert("mediaType".into(), media_type.as_str().into());
-    descriptor.insert("digest".into(), content.root.to_string().into());
-    descriptor.insert("size".into(), bytes.len().into());
-    let kind = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
-    if let Some(kind) = kind.iter().find_map(|kind| kind.as_str()).filter(|kind| !kind.is_empty()) {
-        descriptor.insert("artifactType".into(), kind.into());
-    }
-    if let Some(annotations) = manifest["annotations"].as_object() {
-        descriptor.insert("annotations".into(), annotations.clone().into());
-    }
-    Some(descriptor.into())
+/// The descriptors of an image's manifests that have this subject; of an index, those that it refers to too.
+fn referrers(content: &Content, subject: &str) -> Vec<Value> {
+    let described = content.manifests.iter().filter_map(|(digest, (media_type, bytes))| {
+        let manifest: Value = serde_json::from_slice(bytes).ok()?;
+        if manifest["subject"]["digest"].as_str() != Some(subject) {
+            return None;
+        }
+        let mut descriptor = json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()});
+        let kind = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
+        if let Some(kind) = kind.iter().find_map(|kind| kind.as_str().filter(|kind| !kind.is_empty())) {
+            descriptor["artifactType"] = kind.into();
+        }
+        if manifest["annotations"].is_object() {
+            descriptor["annotations"] = manifest["annotations"].clone();
+        }
+        Some(descriptor)
+    });
+    described.collect()
 }
 
 /// The part of a list that a client asks for.

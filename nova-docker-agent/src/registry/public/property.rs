@@ -2,13 +2,16 @@
 //!
 //! Users can write properties too: what they say is only where to look. Content is served by its digest alone.
 
+use crate::cloud::glance::ImageMeta;
+
 /// The repository, without its project. Its tags are the image's name and Glance tags of the form `REPOSITORY:TAG`.
 pub const REPOSITORY: &str = "oci_repository";
 /// Digest of the manifest, or index, that the image was pushed as.
 pub const DIGEST: &str = "oci_digest";
 /// Media type of that manifest.
 pub const MEDIA_TYPE: &str = "oci_media_type";
-/// Of a manifest that refers to another one: that one's digest.
+/// Of a manifest that refers to another one (`subject`): that one's digest. Of an index, also those that its manifests refer to,
+/// with spaces between.
 pub const SUBJECT: &str = "oci_subject";
 /// `artifactType`, or the configuration's media type, as the referrers API filters by it.
 pub const ARTIFACT_TYPE: &str = "oci_artifact_type";
@@ -17,3 +20,13 @@ pub const ARTIFACT_TYPE: &str = "oci_artifact_type";
 pub const BLOBS: &str = "oci_blobs";
 /// While an image is being filled: the push that does it, so that one that was cut off is recognised.
 pub const PUSH: &str = "oci_push";
+
+/// What an image's property says.
+pub fn text<'a>(record: &'a ImageMeta, key: &str) -> Option<&'a str> {
+    record.properties.get(key).and_then(|value| value.as_str())
+}
+
+/// What the manifests of an image refer to, as it says.
+pub fn subjects(record: &ImageMeta) -> impl Iterator<Item = &str> {
+    text(record, SUBJECT).into_iter().flat_map(str::split_whitespace)
+}

@@ -35,7 +35,7 @@ impl Push {
         let grant = writer(bearer, name, Action::Delete)?.clone();
         let (push, name, reference) = (self.clone(), name.clone(), reference.clone());
         self.run(async move {
-            let _alone = push.lock(&grant, &name, What::Tags).await;
+            let _alone = push.lock(&grant, &name, What::Tags).await?;
             push.images.changed(&grant);
             let deleted = match &reference {
                 Reference::Tag(tag) => push.delete_tag(&grant, &name, tag).await,
@@ -74,7 +74,8 @@ impl Push {
         };
         let mut found: Vec<ImageMeta> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
         // An image whose file is damaged cannot be opened, and can be deleted.
-        let newest = content.ok().flatten().map(|content| content.record.id);
+        let content = content.ok().flatten();
+        let newest = content.as_ref().map(|content| content.record.id);
         found.sort_by(|one, other| other.created_at.cmp(&one.created_at));
         let first = found.iter().position(|record| Some(record.id) == newest).unwrap_or(0);
         if found.is_empty() {
@@ -82,13 +83,32 @@ impl Push {
         }
         let target = found.swap_remove(first);
         for older in found {
-            self.untag(grant, name, &older, std::slice::from_ref(tag)).await?;
+            if self.is_the_same(grant, &older, content.as_deref()).await? {
+                self.delete_tagged(grant, name, &older, tag).await?;
+            } else {
+                self.untag(grant, name, &older, std::slice::from_ref(tag)).await?;
+            }
         }
-        let others = tags_of(&target, name.repository()).into_iter().filter(|other| other != tag).count();
-        if others > 0 {
-            return self.untag(grant, name, &target, std::slice::from_ref(tag)).await;
+        self.delete_tagged(grant, name, &target, tag).await
+    }
+
+    /// Whether an image has the manifest of `content`: two registries that share nothing may have made one each.
+    async fn is_the_same(
+        &self,
+        grant: &Grant,
+        record: &ImageMeta,
+        content: Option<&Content>,
+    ) -> Result<bool, ApiError> {
+        let Some(content) = content else { return Ok(false) };
+        Ok(self.images.readable(grant, record).await?.is_some_and(|other| other.root == content.root))
+    }
+
+    /// An image goes with its last tag.
+    async fn delete_tagged(&self, grant: &Grant, name: &Name, record: &ImageMeta, tag: &Tag) -> Result<(), ApiError> {
+        if tags_of(record, name.repository()).iter().any(|other| other != tag) {
+            return self.untag(grant, name, record, std::slice::from_ref(tag)).await;
         }
-        self.delete_image(grant, target.id).await
+        self.delete_image(grant, record.id).await
     }
 
     async fn delete_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<(), ApiError> {

@@ -26,6 +26,8 @@ pub struct Parts {
     pub all: Vec<Part>,
     /// Whether a server can be launched from it.
     pub runnable: bool,
+    /// What its manifests say something about.
+    pub subjects: Vec<Digest>,
 }
 
 impl Push {
@@ -37,6 +39,7 @@ impl Push {
         self.check_number(root)?;
         let manifests = self.manifests(grant, name, root).await?;
         let runnable = manifests.iter().any(Document::is_runnable);
+        let subjects = manifests.iter().filter_map(|document| document.subject).collect();
         let wanted = self.wanted(&manifests)?;
         let blobs = self.blobs(grant, name, wanted.iter().map(|pointer| pointer.digest).collect()).await?;
         let mut all: Vec<Part> = manifests.iter().map(|document| in_memory(document.digest, &document.bytes)).collect();
@@ -51,7 +54,7 @@ impl Push {
                 None => missing.push(pointer.digest),
             }
         }
-        if missing.is_empty() { Ok(Parts { all, runnable }) } else { Err(unknown(&missing)) }
+        if missing.is_empty() { Ok(Parts { all, runnable, subjects }) } else { Err(unknown(&missing)) }
     }
 
     /// As they are listed: whoever reads the manifest goes through all of them.

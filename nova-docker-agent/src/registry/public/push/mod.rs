@@ -12,10 +12,13 @@
 //!   gather      what it refers to
 //!   archive     the file that the image becomes
 //!   tags        who has a tag
+//!   absorb      what becomes of an index's manifests
+//!   locks       what is done once at a time
 //!   journal     what to undo after a crash, and recover, which does
 //! delete      tags, images and staged blobs
 //! ```
 
+mod absorb;
 mod archive;
 mod delete;
 mod gather;
@@ -37,11 +40,11 @@ mod testing;
 mod tests;
 mod upload;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +58,7 @@ use super::name::Name;
 use crate::cloud::Glance;
 use crate::registry::Digest;
 use journal::Journal;
-use locks::Locks;
+use locks::{Held, Locks};
 use staging::{Limits, Staging, Uploader, blocking};
 
 /// Bounds of pushes, and where they are kept.
@@ -83,7 +86,7 @@ pub struct Push {
     sealer: Arc<dyn Sealer>,
     staging: Arc<Staging>,
     journal: Arc<Journal>,
-    locks: Locks<(String, String, What)>,
+    locks: Locks,
     /// The registry shuts down.
     stop: CancellationToken,
     /// Requests that go on though their client has gone, to leave nothing half done.
@@ -105,9 +108,10 @@ impl Push {
         let root = config.state_directory.join("push").join("staged");
         let limits = Limits { max_blob: config.max_blob, max_project: config.max_staged, expiry: config.upload_expiry };
         let journal = config.state_directory.join("push").join("unfinished");
+        let locks = config.state_directory.join("push").join("locks");
         let cache = images.cache().clone();
-        let (staging, journal) =
-            blocking(move || Ok((Staging::open(root, limits, &cache)?, Journal::open(journal)?))).await?;
+        let opened = move || Ok((Staging::open(root, limits, &cache)?, Journal::open(journal)?, Locks::open(locks)?));
+        let (staging, journal, locks) = blocking(opened).await?;
         let push = Arc::new(Self {
             config,
             glance,
@@ -115,7 +119,7 @@ impl Push {
             sealer,
             staging,
             journal: Arc::new(journal),
-            locks: Locks::default(),
+            locks,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -145,8 +149,11 @@ impl Push {
         self.tasks.wait().await;
     }
 
-    async fn lock(&self, grant: &Grant, name: &Name, what: What) -> OwnedMutexGuard<()> {
-        self.locks.lock((grant.owner.clone(), name.repository().to_owned(), what)).await
+    /// Waits until nobody else does this in the repository, or until the registry shuts down.
+    async fn lock(&self, grant: &Grant, name: &Name, what: What) -> Result<Held, StagingError> {
+        let key = format!("{} {} {what}", grant.owner, name.repository());
+        let locked = self.stop.run_until_cancelled(self.locks.lock(&key)).await;
+        locked.unwrap_or(Err(StagingError::ShuttingDown))
     }
 
     /// Runs a request to its end, whether or not its client waits for it.
@@ -158,14 +165,24 @@ impl Push {
     }
 }
 
-/// What is done once at a time in a repository, by this process.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// What is done once at a time in a repository. Tags come after an image.
+#[derive(Clone, Copy)]
 enum What {
     /// One image is made.
     Manifest(Digest),
     /// Images of indexes are made.
     Indexes,
     Tags,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest(digest) => digest.fmt(f),
+            Self::Indexes => f.write_str("indexes"),
+            Self::Tags => f.write_str("tags"),
+        }
+    }
 }
 
 /// As whom something may be pushed, or deleted, in a repository.

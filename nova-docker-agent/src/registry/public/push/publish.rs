@@ -5,12 +5,13 @@
 //! Glance says that it is `active`, it stays. Proxies in front of the registry must wait for as long as Glance takes to
 //! store an image.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
+use backon::{BackoffBuilder, ExponentialBuilder};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -36,6 +37,13 @@ use crate::registry::digest::Algorithm;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Registries of different hosts have no lock in common: one that gave a tag to its image may have lost it to another one,
+/// and that one to the first. Then whoever is first tries again.
+const TAG_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(Duration::from_secs(2))
+    .with_max_times(6)
+    .with_jitter();
 /// What Glance's database takes for a name, and for a property, in bytes.
 const MAX_NAME: usize = 255;
 const MAX_PROPERTY: usize = 65_535;
@@ -107,7 +115,7 @@ impl Push {
         // The same manifest twice at one time: the second request finds what the first one has made. Indexes absorb
         // images that another index may be reading.
         let what = if document.manifests().is_empty() { What::Manifest(document.digest) } else { What::Indexes };
-        let _alone = self.lock(grant, name, what).await;
+        let _alone = self.lock(grant, name, what).await?;
         if let Err(error) = self.recover_project(grant).await {
             tracing::warn!("unfinished pushes: {error}");
         }
@@ -149,20 +157,28 @@ impl Push {
         tags: &[Tag],
         runnable: bool,
     ) -> Result<(), ApiError> {
-        let _alone = self.lock(grant, name, What::Tags).await;
-        // As it is now: another push may have taken its tags, or given it more, since it was made or found.
-        let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
-        self.add_tags(grant, name, &record, tags, runnable).await?;
-        self.take_tags(grant, name, tags, id).await
+        let _alone = self.lock(grant, name, What::Tags).await?;
+        for pause in TAG_PAUSES.build() {
+            // As it is now: another push may have taken its tags, or given it more, since it was made or found.
+            let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
+            self.add_tags(grant, name, &record, tags, runnable).await?;
+            self.take_tags(grant, name, tags, id).await?;
+            if self.are_given(grant, name, tags, id).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Err(ApiError::new(Code::Unavailable, "another registry moves the same tags; try again"))
     }
 
     /// Makes an image. Returns the digests of everything that is in it.
     async fn publish_new(self: &Arc<Self>, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
         let Publication { grant, name, document, tags, .. } = publication;
-        let Parts { all, runnable } = self.gather(grant, name, document).await?;
+        let Parts { all, runnable, subjects } = self.gather(grant, name, document).await?;
         let digests = all.iter().map(|part| part.digest).collect();
         let archive = Archive::new(document, name, tags, all).map_err(|error| invalid(error.to_string()))?;
-        let id = self.make(publication, archive, tags.is_empty() || !runnable).await?;
+        let record = record(publication, &archive, tags.is_empty() || !runnable, &subjects);
+        let id = self.make(publication, archive, record).await?;
         if !tags.is_empty() {
             self.move_tags(grant, name, id, tags, runnable).await?;
         }
@@ -190,10 +206,9 @@ impl Push {
         self: &Arc<Self>,
         publication: &Publication,
         archive: Archive,
-        hidden: bool,
+        record: Map<String, Value>,
     ) -> Result<Uuid, ApiError> {
         let caller = publication.grant.caller();
-        let record = record(publication, &archive, hidden);
         let id = Uuid::new_v4();
         let name = record["name"].as_str().unwrap_or_default().to_owned();
         let entry = Entry::new(id, &publication.grant.owner, name.clone(), &publication.grant.token, &*self.sealer);
@@ -247,34 +262,6 @@ impl Push {
         }
         Ok(())
     }
-
-    /// Deletes the images that were pushed by their digest only, to become parts of an index: its image has them now.
-    /// What cannot be deleted is in the way of nothing.
-    async fn absorb(&self, grant: &Grant, name: &Name, index: &Document, parts: &[Digest]) {
-        if index.manifests().is_empty() {
-            return;
-        }
-        let records = match self.images.of_repository(grant, name).await {
-            Ok(records) => records,
-            Err(error) => return tracing::warn!(%name, "images of an index are left over: {}", error.message),
-        };
-        let children = parts.iter().filter(|digest| **digest != index.digest);
-        let names: HashSet<String> = children.map(|digest| untagged_name(name, digest)).collect();
-        for (record, _) in records {
-            let is_child = record.name.as_ref().is_some_and(|own| names.contains(own))
-                && super::tags::tags_of(&record, name.repository()).is_empty()
-                && record.owner.as_deref() == Some(grant.owner.as_str())
-                // Those are found by what they refer to.
-                && !record.properties.contains_key(property::SUBJECT);
-            if !is_child {
-                continue;
-            }
-            if let Err(error) = self.glance.delete(&grant.caller(), record.id).await {
-                tracing::warn!(image = %record.id, %name, %error, "an image of an index is left over");
-            }
-        }
-        self.images.changed(grant);
-    }
 }
 
 /// The tag of the path, and those of the query.
@@ -305,7 +292,7 @@ fn check_lengths(name: &Name, tags: &[Tag], digest: &Digest) -> Result<(), ApiEr
 }
 
 /// What Glance is told of the image.
-fn record(publication: &Publication, archive: &Archive, hidden: bool) -> Map<String, Value> {
+fn record(publication: &Publication, archive: &Archive, hidden: bool, subjects: &[Digest]) -> Map<String, Value> {
     let Publication { name, document, tags, .. } = publication;
     let glance_name = tags.first().map_or_else(|| untagged_name(name, &document.digest), |tag| name.glance_name(tag));
     let more: Vec<String> = tags.iter().skip(1).map(|tag| name.glance_name(tag)).collect();
@@ -320,13 +307,15 @@ fn record(publication: &Publication, archive: &Archive, hidden: bool) -> Map<Str
     set(property::DIGEST, document.digest.to_string().into());
     set(property::MEDIA_TYPE, document.media_type.as_str().into());
     set(property::PUSH, Uuid::new_v4().to_string().into());
-    if let Some(subject) = &document.subject {
-        set(property::SUBJECT, subject.to_string().into());
-    }
+    let subjects: Vec<String> = subjects.iter().map(Digest::to_string).collect();
     let blobs: Map<String, Value> =
         archive.places().iter().map(|(digest, offset, size)| (digest.to_string(), json!([offset, size]))).collect();
     let blobs = Value::from(blobs).to_string();
-    let optional = [(property::ARTIFACT_TYPE, document.artifact_type.clone()), (property::BLOBS, Some(blobs))];
+    let optional = [
+        (property::ARTIFACT_TYPE, document.artifact_type.clone()),
+        (property::BLOBS, Some(blobs)),
+        (property::SUBJECT, Some(subjects.join(" ")).filter(|subjects| !subjects.is_empty())),
+    ];
     for (key, value) in optional {
         if let Some(value) = value.filter(|value| value.len() <= MAX_PROPERTY) {
             set(key, value.into());

@@ -81,6 +81,24 @@ impl Push {
         Ok(())
     }
 
+    /// Whether each of the tags is the image's, or another one's that has taken it.
+    pub(super) async fn are_given(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        tags: &[Tag],
+        id: uuid::Uuid,
+    ) -> Result<bool, ApiError> {
+        let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
+        let own = tags_of(&record, name.repository());
+        if tags.iter().all(|tag| own.contains(tag)) {
+            return Ok(true);
+        }
+        self.images.changed(grant);
+        let all = self.images.of_repository(grant, name).await?;
+        Ok(tags.iter().all(|tag| all.iter().any(|(_, tags)| tags.contains(tag))))
+    }
+
     /// Takes tags from one image. One that has lost its last tag stays, without a name that clients could ask for.
     pub(super) async fn untag(
         &self,

@@ -105,6 +105,35 @@ async fn what_refers_to_a_manifest_is_listed() {
     assert_eq!((nothing.status, digests(&nothing)), (200, vec![]));
 }
 
+/// An index of one manifest, which refers to `subject`; its archive, and that manifest.
+fn index_of_artifact(subject: &[u8]) -> (bytes::Bytes, Vec<u8>, Vec<u8>) {
+    let manifest = serde_json::to_vec(&json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "application/x", "layers": [],
+        "config": described("application/vnd.oci.empty.v1+json", b"{}"), "subject": described(OCI_MANIFEST, subject),
+    }))
+    .unwrap();
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [described(OCI_MANIFEST, &manifest)]});
+    let index = serde_json::to_vec(&index).unwrap();
+    let top = json!({"schemaVersion": 2, "manifests": [described(OCI_INDEX, &index)]});
+    (Tar::new().blob(b"{}").blob(&manifest).blob(&index).json("index.json", &top).finish(), index, manifest)
+}
+
+#[tokio::test]
+async fn a_manifest_of_an_index_is_found_by_what_it_refers_to_however_it_came() {
+    for pushed in [true, false] {
+        let registry = Registry::start().await;
+        let (archive, index, manifest) = index_of_artifact(b"subject");
+        let digest = Digest::of(&index).to_string();
+        let told = json!({"oci_digest": digest, "oci_subject": format!("{digest} {}", Digest::of(b"subject"))});
+        registry.cloud.image(DEMO, "web:v1", &archive, if pushed { told } else { json!({}) });
+        let before = registry.cloud.asked("GET /v2/images?");
+        let answer = registry.get("ann", &format!("/v2/demo/web/referrers/{}", Digest::of(b"subject"))).await;
+        assert_eq!(digests(&answer), [Digest::of(&manifest).to_string()], "{pushed}");
+        // Images that are hidden are listed by themselves.
+        assert_eq!(registry.cloud.asked("GET /v2/images?") - before, 2);
+    }
+}
+
 #[tokio::test]
 async fn referrers_that_a_client_has_listed_under_a_tag_are_found_as_well() {
     let registry = Registry::start().await;

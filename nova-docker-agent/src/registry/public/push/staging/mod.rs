@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use error::StagingError;
-pub use session::{Session, Uploader};
+pub use session::{Session, Uploader, is_at};
 
 use crate::registry::Digest;
 use crate::registry::cache::Cache;
@@ -222,7 +222,8 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(StagingError::ShuttingDown))
 }
 
-fn make(path: &Path) -> Result<(), StagingError> {
+/// Makes a directory, for its owner alone.
+pub fn make(path: &Path) -> Result<(), StagingError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|cause| StagingError::io("create", path, cause))
 }

@@ -273,7 +273,7 @@ fn lock(path: &Path, new: bool) -> Result<Flock<File>, StagingError> {
 }
 
 /// Whether a file is still the one of this path.
-fn is_at(file: &File, path: &Path) -> bool {
+pub fn is_at(file: &File, path: &Path) -> bool {
     let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     let (open, named) = (file.metadata().map(inode), fs::metadata(path).map(inode));
     matches!((open, named), (Ok(open), Ok(named)) if open == named)

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::super::name::Reference;
+use super::super::super::property;
 use super::super::Push;
-use super::super::testing::{Asked, alice, name, on_cloud, put, upload, upload_image};
+use super::super::testing::{Asked, DEMO, alice, name, on_cloud, put, upload, upload_image};
 use crate::registry::Digest;
 use crate::registry::manifest::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
 
@@ -120,17 +121,39 @@ async fn an_index_that_cannot_be_stored_leaves_its_children_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_child_that_says_something_of_another_image_stays_to_be_found_by_it() {
+async fn an_index_says_what_its_manifests_refer_to() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
     let empty = upload(&push, &alice(), WEB, b"{}").await;
-    let child = serde_json::to_vec(&json!({
-        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [],
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty.to_string(), "size": 2},
-        "subject": {"mediaType": OCI_MANIFEST, "digest": Digest::of(b"x").to_string(), "size": 1},
-    }))
-    .unwrap();
+    let child = |subject: &[u8]| {
+        serde_json::to_vec(&json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [],
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty.to_string(), "size": 2},
+            "subject": {"mediaType": OCI_MANIFEST, "digest": Digest::of(subject).to_string(), "size": 1},
+        }))
+        .unwrap()
+    };
+    let children = [child(b"x"), child(b"y")];
+    for child in &children {
+        put_child(&push, child).await;
+    }
+    assert_eq!(put(&push, WEB, "v1", &index_of(OCI_INDEX, &[&children[0], &children[1]])).await.status, 201);
+    let images = cloud.images();
+    let [image] = images.as_slice() else { panic!("{images:?}") };
+    assert_eq!(image[property::SUBJECT], format!("{} {}", Digest::of(b"x"), Digest::of(b"y")));
+}
+
+#[tokio::test]
+async fn a_child_stays_whose_subject_the_image_of_its_index_does_not_tell() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let child = upload_image(&push, WEB, 1).await;
     put_child(&push, &child).await;
-    assert_eq!(put(&push, WEB, "v1", &index_of(OCI_INDEX, &[&child])).await.status, 201);
+    let index = index_of(OCI_INDEX, &[&child]);
+    assert_eq!(put(&push, WEB, "v1", &index).await.status, 201);
+    // As an earlier release has left it.
+    let subject = json!({property::SUBJECT: Digest::of(b"x").to_string()});
+    cloud.image(DEMO, &format!("web@{}", Digest::of(&child)), &cloud.data("web:v1"), subject);
+    assert_eq!(put(&push, WEB, "v1", &index).await.status, 201);
     assert_eq!(cloud.images().len(), 2);
 }

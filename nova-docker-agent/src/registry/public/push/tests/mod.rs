@@ -1,3 +1,4 @@
+mod beside;
 mod deletes;
 mod disconnects;
 mod indexes;
