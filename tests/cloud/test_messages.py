@@ -181,7 +181,6 @@ REFUSED_CALLS = {
     "get_diagnostics": {},
     "get_instance_diagnostics": {},
     "set_admin_password": {"new_pass": "a secret that must not be logged"},
-    "attach_interface": {"network_id": None, "port_id": None, "requested_ip": None, "tag": None},
     "quiesce_instance": {},
     "check_can_live_migrate_destination": {
         "block_migration": None,

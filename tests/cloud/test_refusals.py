@@ -159,29 +159,6 @@ def test_diagnostics_are_refused(server_id: str, admin_servers: Servers) -> None
         assert refusal.value.status in (400, 501)
 
 
-def test_an_interface_cannot_be_added(server_id: str, servers: Servers, private_network: list[Json]) -> None:
-    with pytest.raises(Refused) as refusal:
-        servers.request(
-            "POST",
-            f"/servers/{server_id}/os-interface",
-            {"interfaceAttachment": {"net_id": private_network[0]["uuid"]}},
-        )
-    assert refusal.value.status in (400, 501)
-    _assert_a_sentence(refusal.value.message)
-
-
-def test_an_interface_cannot_be_taken_away(
-    launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
-) -> None:
-    server = launch("wired", networks=private_network)
-    [interface] = servers.interfaces(server["id"])
-    servers.request("DELETE", f"/servers/{server['id']}/os-interface/{interface['port_id']}")
-    event = wait_event(admin_servers, server["id"], "compute_detach_interface")
-    assert event.result == "Error"
-    _assert_a_sentence(event.details)
-    assert [entry["port_id"] for entry in servers.interfaces(server["id"])] == [interface["port_id"]]
-
-
 @pytest.mark.parametrize(("action", "arguments"), [("addFixedIp", {}), ("removeFixedIp", {"address": "10.64.0.9"})])
 def test_fixed_addresses_cannot_be_changed(
     server_id: str, admin_servers: Servers, private_network: list[Json], action: str, arguments: Json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,49 +13,8 @@ from harness.guest import Guest
 from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
 from harness.servers import Json, Servers
 from harness.waiting import eventually
-from openstack.connection import Connection
 
 pytestmark = [pytest.mark.agent, pytest.mark.grpc]
-
-
-@pytest.fixture
-def second_network(demo: Connection, unique: Callable[[str], str]) -> Iterator[Any]:
-    network = demo.network.create_network(name=unique("network"))
-    subnet = demo.network.create_subnet(
-        network_id=network.id, name=network.name, cidr="10.91.0.0/24", ip_version=4, gateway_ip=None
-    )
-    yield subnet
-    demo.network.delete_network(network)
-
-
-def test_an_interface_comes_and_goes_while_the_server_runs(
-    launch: Launcher,
-    servers: Servers,
-    demo: Connection,
-    private_network: list[Json],
-    second_network: Any,
-    guest_of: Callable[[str], Guest],
-) -> None:
-    server_id = launch("growing", networks=private_network, key_name="demo")["id"]
-    inside = guest_of(server_id).wait_ssh()
-    boot = inside.ssh("cut -d' ' -f22 /proc/1/stat")
-    path = f"/servers/{server_id}/os-interface"
-    body = {"interfaceAttachment": {"net_id": second_network.network_id}}
-    attached = servers.request("POST", path, body)["interfaceAttachment"]
-    [fixed] = attached["fixed_ips"]
-    assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1")
-    assert inside.ssh("cat /sys/class/net/eth1/address") == attached["mac_addr"]
-    assert len(inside.ssh("ip route | grep '^default'").splitlines()) == 1, "the way out is another"
-
-    servers.action(server_id, "reboot", {"type": "SOFT"})
-    servers.wait(server_id, "ACTIVE")
-    inside.wait_ssh()
-    assert inside.ssh("cut -d' ' -f22 /proc/1/stat") != boot
-    assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1"), "lost by the reboot"
-
-    servers.request("DELETE", f"{path}/{attached['port_id']}")
-    eventually(lambda: inside.ssh("ls /sys/class/net").split() == ["eth0", "lo"], "eth1 gone", 30)
-    eventually(lambda: demo.network.find_port(attached["port_id"]) is None, "the port gone", 30)
 
 
 def test_a_rebuild_begins_anew_and_keeps_the_address(

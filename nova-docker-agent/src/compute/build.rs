@@ -1,6 +1,6 @@
 //! `build_and_run_instance`: from the scheduler's decision to a running container, or to a clean failure.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, info, info_span};
@@ -58,7 +58,12 @@ impl BuildRequest {
     }
 }
 
-/// The ports that the user brought to the instance's launch, as [`Compute::claim`] has written them down.
+/// Writes ports that the user brings into the system metadata of an instance.
+pub(super) fn mark_user_ports(metadata: &mut BTreeMap<String, String>, ports: impl IntoIterator<Item = Uuid>) {
+    metadata.extend(ports.into_iter().map(|port| (format!("{USER_PORT}{port}"), String::new())));
+}
+
+/// The ports that the user brought to the instance, as [`mark_user_ports`] has written them down.
 pub(super) fn user_ports(instance: &Instance) -> Vec<Uuid> {
     let metadata = instance.system_metadata();
     metadata.keys().filter_map(|key| key.strip_prefix(USER_PORT)?.parse().ok()).collect()
@@ -140,9 +145,7 @@ impl Compute {
         check_supported(request)?;
         let mut system_metadata = request.instance.system_metadata();
         system_metadata.insert("boot_roles".to_owned(), context.roles().join(","));
-        for port in request.requested_ports() {
-            system_metadata.insert(format!("{USER_PORT}{port}"), String::new());
-        }
+        mark_user_ports(&mut system_metadata, request.requested_ports());
         let network_left_over = system_metadata.remove("network_allocated").as_deref() == Some("True");
         let fields = json!({
             "host": self.host,

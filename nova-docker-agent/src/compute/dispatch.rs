@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, debug, info_span};
 
-use super::{Compute, build::BuildRequest, error::Error, guest::instance_uuid, refusal::refusal};
+use super::{Compute, attach, build::BuildRequest, error::Error, guest::instance_uuid, refusal::refusal};
 use crate::{
     messaging::{Context, Endpoint, Failure, Handler, Request},
     objects::Instance,
@@ -84,6 +84,8 @@ impl Compute {
             | "pause_instance"
             | "unpause_instance"
             | "snapshot_instance"
+            | "attach_interface"
+            | "detach_interface"
             | "get_console_output"
             | "inject_network_info" => instance_argument(method, &mut args),
             method => {
@@ -107,6 +109,8 @@ impl Compute {
     ) -> Result<Value, Error> {
         let done = match method {
             "get_console_output" => return self.console_output(&instance, args.get("tail_length")).await,
+            "attach_interface" => return self.attach_interface(context, &instance, attach::wanted(&args)?).await,
+            "detach_interface" => self.detach_interface(context, &instance, &text(&args, "port_id", method)?).await,
             "build_and_run_instance" => self.build(context, BuildRequest::new(instance, args)?).await,
             "terminate_instance" => self.terminate(context, instance).await,
             "stop_instance" => self.stop(context, instance, flag(&args, "clean_shutdown", true)).await,

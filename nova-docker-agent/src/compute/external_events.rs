@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::{Compute, error::Error};
 use crate::{
     messaging::Context,
-    network::Interface,
     objects::{ExternalEvent, Object},
 };
 
@@ -71,7 +70,7 @@ impl Compute {
         };
         let vif = network.0.remove(position);
         info!(instance = %uuid, port, "the port was deleted; unplugging it");
-        self.hypervisor.plumber.unplug_port(&vif.devname.unwrap_or_else(|| Interface::devname_of(&vif.id))).await?;
+        self.forget_interface(&context, uuid, vif.id).await?;
         self.save_network_info(&context, uuid, &network).await
     }
 }

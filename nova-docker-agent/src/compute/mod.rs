@@ -6,12 +6,13 @@
 //! | `dispatch` | from an RPC method to its operation or its refusal |
 //! | `operation` | what every operation owes to Nova: event, fault, task state |
 //! | `build`, `spawn`, `build_failure` | `build_and_run_instance` |
-//! | `terminate`, `power`, `snapshot`, `console` | the operation of that name |
+//! | `terminate`, `power`, `snapshot`, `console`, `attach` | the operation of that name |
 //! | `refusal`, `refuse` | operations that containers do not have |
 //! | `external_events`, `waiters`, `network_cache` | what Neutron tells, and waiting for it |
 //! | `tracker`, `usage`, `provider` | the compute node's record, its resource provider |
 //! | `periodic`, `audit`, `power_sync`, `reaper`, `recovery` | what nobody asked for: audits, crashes, leftovers, restarts |
 
+mod attach;
 mod audit;
 mod build;
 mod build_failure;

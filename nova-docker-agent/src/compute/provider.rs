@@ -18,8 +18,15 @@ use crate::{
 /// From this service version on the scheduler asks for `OWNER_NOVA`.
 const OWNER_NOVA_SINCE: i64 = 73;
 /// Traits that are ours to set and to remove; all others on the provider belong to somebody else.
-const OWNED_TRAITS: &[&str] =
-    &["COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_STATUS_DISABLED", "OWNER_NOVA", "CUSTOM_HV_DOCKER"];
+const OWNED_TRAITS: &[&str] = &[
+    "COMPUTE_NODE",
+    "COMPUTE_IMAGE_TYPE_RAW",
+    ATTACH_INTERFACE,
+    "COMPUTE_STATUS_DISABLED",
+    "OWNER_NOVA",
+    "CUSTOM_HV_DOCKER",
+];
+const ATTACH_INTERFACE: &str = "COMPUTE_NET_ATTACH_INTERFACE";
 
 impl Compute {
     /// Registers the provider, unless it is known, and brings inventories and traits up to date.
@@ -68,7 +75,7 @@ impl Compute {
 
     /// Sets the traits of this host; `COMPUTE_STATUS_DISABLED` keeps the scheduler away.
     pub(super) async fn sync_traits(&self, caller: &Caller, disabled: bool) -> Result<(), Error> {
-        let mut wanted = vec!["COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "CUSTOM_HV_DOCKER"];
+        let mut wanted = vec!["COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", ATTACH_INTERFACE, "CUSTOM_HV_DOCKER"];
         if disabled {
             wanted.push("COMPUTE_STATUS_DISABLED");
         }

@@ -76,12 +76,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         | "get_host_uptime"
         | "host_power_action"
         | "host_maintenance_mode" => call("NotImplementedError", ""),
-        "attach_interface" => Refusal::Call(Answer {
-            class: "AttachInterfaceNotSupported",
-            what: "Attaching an interface to a running container",
-            event: Some("compute_attach_interface"),
-            resets_task_state: false,
-        }),
         "set_admin_password" => Refusal::Call(Answer {
             class: "SetAdminPasswdNotSupported",
             what: "Setting the password of a container",
@@ -125,7 +119,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         "rebuild_instance" => cast_then("compute_rebuild_instance", "Rebuilding a container", Aftermath::Rebuild),
         "rescue_instance" => cast("compute_rescue_instance", "Rescuing a container"),
         "unrescue_instance" => cast("compute_unrescue_instance", "Rescuing a container"),
-        "detach_interface" => cast("compute_detach_interface", "Detaching an interface from a container"),
         "add_fixed_ip_to_instance" => cast("compute_add_fixed_ip_to_instance", "Adding a fixed IP to a container"),
         "remove_fixed_ip_from_instance" => {
             cast("compute_remove_fixed_ip_from_instance", "Removing a fixed IP from a container")
@@ -169,7 +162,6 @@ impl Answer {
             }
             "MigrationPreCheckError" => (message.clone(), json!({"reason": message})),
             "InstanceQuiesceNotSupported" => (message.clone(), json!({"instance_id": id, "reason": message})),
-            "AttachInterfaceNotSupported" => (message, json!({"instance_uuid": id})),
             _ => (message, Value::Null),
         };
         Error::exception(self.class, message, kwargs)
@@ -195,7 +187,6 @@ mod tests {
     const REFUSED: &[&str] = &[
         "add_fixed_ip_to_instance",
         "allow_share",
-        "attach_interface",
         "attach_volume",
         "backup_instance",
         "check_can_live_migrate_destination",
@@ -203,7 +194,6 @@ mod tests {
         "confirm_resize",
         "confirm_snapshot_based_resize_at_source",
         "deny_share",
-        "detach_interface",
         "detach_volume",
         "drop_move_claim_at_destination",
         "finish_resize",

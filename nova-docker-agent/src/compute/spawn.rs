@@ -3,12 +3,14 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use uuid::Uuid;
 
 use super::{Compute, build::BuildRequest, error::Error, guest::guest, interfaces::interfaces, waiters::PlugWait};
 use crate::{
-    cloud::neutron::{AllocateRequest, Allocation, NetworkInfo},
+    cloud::neutron::{AllocateRequest, Allocation, NetworkInfo, Networks},
     messaging::Context,
     network::Interface,
+    objects::Instance,
 };
 
 /// A root device to show; containers have no disks.
@@ -70,18 +72,8 @@ impl Compute {
         // or the record of which ports are the user's is lost, and they are deleted with the server.
         let _lock = self.cache_locks.lock(request.uuid).await;
         let caller = self.caller(context);
-        let instance = &request.instance;
-        let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
-        let wanted = AllocateRequest {
-            instance_uuid: request.uuid,
-            project_id: instance.project_id().unwrap_or_default().to_owned(),
-            availability_zone: zone.to_owned(),
-            host: self.host.clone(),
-            hostname: instance.hostname().map(str::to_owned),
-            networks: request.networks.clone(),
-            security_groups: request.security_groups.clone(),
-            is_admin: context.get("is_admin").and_then(serde_json::Value::as_bool).unwrap_or(false),
-        };
+        let wanted = self.allocate_request(context, &request.instance, request.uuid, request.networks.clone());
+        let wanted = AllocateRequest { security_groups: request.security_groups.clone(), ..wanted };
         let allocation = self.cloud.neutron.allocate(&caller, &wanted).await?;
         let nothing = NetworkInfo::default();
         let (rows, network) = tokio::join!(
@@ -94,11 +86,32 @@ impl Compute {
         Ok(network)
     }
 
-    /// One after another: Nova takes the order of the rows for the order of the interfaces.
-    async fn create_virtual_interfaces(
+    /// What Neutron is asked for an instance: ports on these networks, in the default security group.
+    pub(super) fn allocate_request(
         &self,
         context: &Context,
-        instance: uuid::Uuid,
+        instance: &Instance,
+        uuid: Uuid,
+        networks: Networks,
+    ) -> AllocateRequest {
+        let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
+        AllocateRequest {
+            instance_uuid: uuid,
+            project_id: instance.project_id().unwrap_or_default().to_owned(),
+            availability_zone: zone.to_owned(),
+            host: self.host.clone(),
+            hostname: instance.hostname().map(str::to_owned),
+            networks,
+            security_groups: Vec::new(),
+            is_admin: context.get("is_admin").and_then(serde_json::Value::as_bool).unwrap_or(false),
+        }
+    }
+
+    /// One after another: Nova takes the order of the rows for the order of the interfaces.
+    pub(super) async fn create_virtual_interfaces(
+        &self,
+        context: &Context,
+        instance: Uuid,
         allocation: &Allocation,
     ) -> Result<(), Error> {
         let instance = instance.to_string();
@@ -130,12 +143,7 @@ impl Compute {
         Ok(())
     }
 
-    async fn await_plugged(
-        &self,
-        uuid: uuid::Uuid,
-        wait: PlugWait,
-        cancelled: &CancellationToken,
-    ) -> Result<(), Error> {
+    async fn await_plugged(&self, uuid: Uuid, wait: PlugWait, cancelled: &CancellationToken) -> Result<(), Error> {
         let plugged = tokio::select! {
             () = cancelled.cancelled() => return Err(Error::Deleting(uuid)),
             plugged = wait.wait(self.config.vif_plugging_timeout) => plugged,

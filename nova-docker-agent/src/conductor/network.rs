@@ -42,6 +42,18 @@ impl Conductor {
         self.act(context, &mut interface, "create").await
     }
 
+    /// Forgets one port; one that is not recorded is fine.
+    pub async fn delete_virtual_interface(&self, context: &Context, port_id: &str) -> Result<(), CallError> {
+        let args = vec![port_id.into()];
+        let found = self.class_action(context, "VirtualInterface", "get_by_uuid", args, kwargs([])).await?;
+        if found.is_null() {
+            return Ok(());
+        }
+        let mut interface = VirtualInterface::try_from(found)
+            .map_err(|error| super::malformed("VirtualInterface.get_by_uuid", error))?;
+        self.act(context, &mut interface, "destroy").await
+    }
+
     /// Forgets the ports of an instance.
     pub async fn delete_virtual_interfaces(&self, context: &Context, uuid: &str) -> Result<(), CallError> {
         let args = vec![uuid.into()];

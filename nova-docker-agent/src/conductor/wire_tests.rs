@@ -239,6 +239,20 @@ async fn the_network_is_remembered_as_recorded() {
 }
 
 #[tokio::test]
+async fn an_interface_is_forgotten_as_recorded() {
+    let [find, destroy] =
+        ["get_by_uuid", "destroy"].map(|method| Step::first("interface_detach", &format!("VirtualInterface.{method}")));
+    let double = Arc::new(Double::default());
+    double.replies.lock().unwrap().extend([Ok(find.reply.clone()), Ok(destroy.reply.clone()), Ok(Value::Null)]);
+    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    conductor.delete_virtual_interface(&Context::admin(), find.arg(0)).await.unwrap();
+    // One that is not recorded.
+    conductor.delete_virtual_interface(&Context::admin(), find.arg(0)).await.unwrap();
+    let sent: Vec<Value> = double.sent.lock().unwrap().iter().map(|(_, _, args)| args.clone()).collect();
+    assert_eq!(sent, [find.args.clone(), destroy.args, find.args]);
+}
+
+#[tokio::test]
 async fn a_migration_is_saved_as_recorded() {
     let step = Step::first("resize", "Migration.save");
     let mut migration = Migration::try_from(step.object()).unwrap();

@@ -1,0 +1,213 @@
+//! `attach_interface`, `detach_interface`: interfaces that come and go while the container is there.
+
+use serde_json::{Map, Value, json};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    Compute, build::mark_user_ports, error::Error, guest::instance_uuid, interfaces::interfaces, operation::Duties,
+};
+use crate::{
+    cloud::{
+        Caller,
+        neutron::{Allocation, NetworkError, NetworkInfo, Networks, RequestedNetwork, Vif},
+    },
+    hypervisor,
+    messaging::Context,
+    objects::Instance,
+};
+
+/// The task state is not ours: the API sets none.
+const ATTACH: Duties = Duties { event: "compute_attach_interface", reverts_task_state: false, errors_out: false };
+const DETACH: Duties = Duties { event: "compute_detach_interface", reverts_task_state: false, errors_out: false };
+
+/// What the interface shall be: the arguments of `attach_interface`.
+///
+/// # Errors
+/// An argument that has no meaning to us.
+pub(super) fn wanted(args: &Map<String, Value>) -> Result<RequestedNetwork, Error> {
+    let text = |name: &str| args.get(name).and_then(Value::as_str);
+    let bad = |name: &str| Error::BadRequest {
+        method: "attach_interface".to_owned(),
+        problem: format!("the argument `{name}` cannot be read"),
+    };
+    let id = |name: &str| text(name).map(|text| Uuid::parse_str(text).map_err(|_| bad(name))).transpose();
+    let address = text("requested_ip").map(|text| text.parse().map_err(|_| bad("requested_ip"))).transpose()?;
+    let tag = text("tag").map(str::to_owned);
+    Ok(RequestedNetwork { network_id: id("network_id")?, port_id: id("port_id")?, address, tag })
+}
+
+impl Compute {
+    /// Gives the instance one more port, the user's or a new one, and plugs it. Returns the port as the network information
+    /// cache has it.
+    pub(super) async fn attach_interface(
+        &self,
+        context: &Context,
+        instance: &Instance,
+        wanted: RequestedNetwork,
+    ) -> Result<Value, Error> {
+        let uuid = instance_uuid(instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        self.operate(context, uuid, ATTACH, async {
+            let attached = self.attach_locked(context, instance, uuid, wanted).await;
+            attached.map(|vif| json!(vif)).map_err(|error| told(error, uuid))
+        })
+        .await
+    }
+
+    async fn attach_locked(
+        &self,
+        context: &Context,
+        instance: &Instance,
+        uuid: Uuid,
+        wanted: RequestedNetwork,
+    ) -> Result<Vif, Error> {
+        if wanted.tag.is_some() {
+            let message = "Device tags are not supported for containers; attach the interface without a tag.";
+            return Err(Error::exception("NetworkInterfaceTaggedAttachNotSupported", message, Value::Null));
+        }
+        // As for a build: nobody else writes the cache until it has the port.
+        let _cache = self.cache_locks.lock(uuid).await;
+        let cache = self.load_network_info(context, uuid).await?;
+        if let Some(port) = wanted.port_id {
+            self.remember_user_port(context, uuid, port).await?;
+        }
+        let caller = self.caller(context);
+        let request = self.allocate_request(context, instance, uuid, Networks::Requested(vec![wanted]));
+        let allocation = self.cloud.neutron.allocate(&caller, &request).await?;
+        match self.plug_allocated(context, uuid, &caller, &allocation, &cache).await {
+            Ok(vif) => Ok(vif),
+            Err(error) => {
+                self.undo_attach(context, uuid, &caller, allocation, &cache).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn plug_allocated(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        caller: &Caller,
+        allocation: &Allocation,
+        cache: &NetworkInfo,
+    ) -> Result<Vif, Error> {
+        let network = self.cloud.neutron.network_info_of(caller, allocation, cache).await?;
+        let vif = network.0.last().cloned().ok_or_else(|| hypervisor::Error::Unsupported("no port was made".into()))?;
+        let interface = interfaces(&NetworkInfo(vec![vif.clone()]))?.pop();
+        self.create_virtual_interfaces(context, uuid, allocation).await?;
+        self.save_network_info(context, uuid, &network).await?;
+        if let Some(interface) = interface {
+            let name = self.hypervisor.attach(uuid, interface).await?;
+            info!(port = %vif.id, name, "attached an interface");
+        }
+        Ok(vif)
+    }
+
+    /// Takes everything back that was made for the interface.
+    async fn undo_attach(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        caller: &Caller,
+        allocation: Allocation,
+        cache: &NetworkInfo,
+    ) {
+        for allocated in &allocation.ports {
+            if let Err(error) = self.forget_interface(context, uuid, allocated.port.id).await {
+                warn!(port = %allocated.port.id, %error, "an interface that could not be attached is left over");
+            }
+        }
+        self.cloud.neutron.release(caller, allocation).await;
+        if let Err(error) = self.save_network_info(context, uuid, cache).await {
+            warn!(%error, "the network information cache is mended when Neutron next tells of a change");
+        }
+    }
+
+    /// Unplugs one port of the instance and gives it back to Neutron, or to the user who brought it.
+    pub(super) async fn detach_interface(
+        &self,
+        context: &Context,
+        instance: &Instance,
+        port: &str,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        self.operate(context, uuid, DETACH, async {
+            let _cache = self.cache_locks.lock(uuid).await;
+            let mut network = self.load_network_info(context, uuid).await?;
+            let Some(position) = network.0.iter().position(|vif| vif.id.to_string() == port) else {
+                let message = format!("Port {port} is not attached to instance {uuid}.");
+                return Err(Error::exception("PortNotFound", message, json!({"port_id": port})));
+            };
+            let vif = network.0.remove(position);
+            self.forget_interface(context, uuid, vif.id).await?;
+            let caller = self.caller(context);
+            self.cloud.neutron.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
+            self.save_network_info(context, uuid, &network).await?;
+            info!(%port, "detached an interface");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Unplugs a port, and removes what Nova remembers of it beside the cache.
+    pub(super) async fn forget_interface(&self, context: &Context, uuid: Uuid, port: Uuid) -> Result<(), Error> {
+        self.hypervisor.detach(uuid, port).await?;
+        self.conductor.delete_virtual_interface(context, &port.to_string()).await?;
+        Ok(())
+    }
+
+    /// Before the port is bound: whatever happens to this process afterwards, it is not deleted with the instance.
+    async fn remember_user_port(&self, context: &Context, uuid: Uuid, port: Uuid) -> Result<(), Error> {
+        let mut instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
+        let mut metadata = instance.system_metadata();
+        mark_user_ports(&mut metadata, [port]);
+        self.save(context, &mut instance, json!({"system_metadata": metadata}), None).await
+    }
+}
+
+/// As what the user of the API is told of a failure: Nova answers with the text of these, and of all others with an internal error.
+fn told(error: Error, instance: Uuid) -> Error {
+    let known = match &error {
+        Error::Network(error) => !matches!(error, NetworkError::Neutron(_)),
+        Error::Exception { .. } | Error::Guest(hypervisor::Error::Unsupported(_)) => true,
+        error => error.is_gone(),
+    };
+    if known {
+        return error;
+    }
+    Error::exception("InterfaceAttachFailed", error.to_string(), json!({"instance_uuid": instance}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn an_interface_is_asked_for_by_network_by_port_or_by_nothing() {
+        let id = Uuid::from_u128(7);
+        let nothing = json!({"network_id": null, "port_id": null, "requested_ip": null, "tag": null});
+        assert_eq!(wanted(&args(nothing)).unwrap(), RequestedNetwork::default());
+        let network = wanted(&args(json!({"network_id": id, "requested_ip": "10.0.0.9"}))).unwrap();
+        assert_eq!((network.network_id, network.address), (Some(id), Some("10.0.0.9".parse().unwrap())));
+        assert_eq!(wanted(&args(json!({"port_id": id}))).unwrap().port_id, Some(id));
+        for bad in [json!({"port_id": "eth1"}), json!({"requested_ip": "ten"})] {
+            assert!(wanted(&args(bad)).is_err());
+        }
+    }
+
+    #[test]
+    fn what_nova_has_no_answer_for_becomes_one_with_our_words() {
+        let unplugged = Error::from(crate::driver::Error::NotFound { what: "the container".into() });
+        let failure = told(unplugged, Uuid::nil()).to_failure();
+        assert_eq!(failure.class, "InterfaceAttachFailed");
+        assert!(failure.message.contains("the container"), "{}", failure.message);
+        let ambiguous = told(NetworkError::NetworkAmbiguous.into(), Uuid::nil()).to_failure();
+        assert_eq!(ambiguous.class, "NetworkAmbiguous");
+    }
+}
