@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cloud::{
         Caller,
-        neutron::{Allocation, NetworkError, NetworkInfo, Networks, RequestedNetwork, Vif},
+        neutron::{Allocation, NetworkInfo, Networks, RequestedNetwork, Vif},
     },
     hypervisor,
     messaging::Context,
@@ -20,6 +20,24 @@ use crate::{
 /// The task state is not ours: the API sets none.
 const ATTACH: Duties = Duties { event: "compute_attach_interface", reverts_task_state: false, errors_out: false };
 const DETACH: Duties = Duties { event: "compute_detach_interface", reverts_task_state: false, errors_out: false };
+
+/// The errors that Nova's API has an answer for; all others become an internal error without a reason. Source: the API's handler of
+/// `POST /servers/ID/os-interface`.
+const ANSWERED: [&str; 13] = [
+    "FixedIpAlreadyInUse",
+    "InterfaceAttachFailed",
+    "InterfaceAttachFailedNoNetwork",
+    "NetworkAmbiguous",
+    "NetworkInterfaceTaggedAttachNotSupported",
+    "NetworkNotFound",
+    "NetworksWithQoSPolicyNotSupported",
+    "NoMoreFixedIps",
+    "PortInUse",
+    "PortLimitExceeded",
+    "PortNotFound",
+    "PortNotUsable",
+    "SecurityGroupCannotBeApplied",
+];
 
 /// What the interface shall be: the arguments of `attach_interface`.
 ///
@@ -167,22 +185,24 @@ impl Compute {
     }
 }
 
-/// As what the user of the API is told of a failure: Nova answers with the text of these, and of all others with an internal error.
+/// As what the user of the API is told of a failure.
 fn told(error: Error, instance: Uuid) -> Error {
-    let known = match &error {
-        Error::Network(error) => !matches!(error, NetworkError::Neutron(_)),
-        Error::Exception { .. } | Error::Guest(hypervisor::Error::Unsupported(_)) => true,
-        error => error.is_gone(),
-    };
-    if known {
+    let class = error.to_failure().class;
+    if ANSWERED.contains(&class.as_str()) {
         return error;
     }
-    Error::exception("InterfaceAttachFailed", error.to_string(), json!({"instance_uuid": instance}))
+    let is_users = error.fault_code() < 500 && class != "NovaException";
+    match is_users {
+        // A 400 with the text, from every handler.
+        true => Error::exception("NotSupported", error.to_string(), Value::Null),
+        false => Error::exception("InterfaceAttachFailed", error.to_string(), json!({"instance_uuid": instance})),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::neutron::NetworkError;
 
     fn args(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -209,5 +229,7 @@ mod tests {
         assert!(failure.message.contains("the container"), "{}", failure.message);
         let ambiguous = told(NetworkError::NetworkAmbiguous.into(), Uuid::nil()).to_failure();
         assert_eq!(ambiguous.class, "NetworkAmbiguous");
+        let hostname = NetworkError::InvalidHostname { hostname: "a_b".into() };
+        assert_eq!(told(hostname.into(), Uuid::nil()).to_failure().class, "NotSupported");
     }
 }
