@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -47,8 +47,6 @@ pub use search::{Age, Blobs};
 
 /// How old a listing may be.
 const FRESH: Duration = Duration::from_secs(5);
-/// How old it may be when it lacks what is asked for: it may have come just now.
-const VERY_FRESH: Duration = Duration::ZERO;
 
 /// One Glance image, opened: which manifests and blobs are in its file.
 pub struct Content {
@@ -103,23 +101,27 @@ impl Images {
         name: &Name,
         reference: &Reference,
     ) -> Result<Option<Arc<Content>>, ApiError> {
+        // What is not found may have come just now; but what was listed since the question need not be listed again.
+        let begun = Instant::now();
         let tag = match reference {
             Reference::Digest(digest) => {
                 return match self.holder(grant, name, digest, Age::Seconds).await? {
                     Some(content) => Ok(Some(content)),
-                    None => self.holder(grant, name, digest, Age::Now).await,
+                    None => self.holder(grant, name, digest, Age::Then(begun)).await,
                 };
             }
             Reference::Tag(tag) => tag,
         };
-        for age in [FRESH, VERY_FRESH] {
-            let images = self.repository(grant, name, age).await?;
-            let found = images.into_iter().find(|(_, tags)| tags.contains(tag));
-            if let Some((record, _)) = found {
-                return self.content(grant, &record).await.map(Some);
-            }
+        let with_tag =
+            |images: Vec<(Arc<ImageMeta>, Vec<Tag>)>| images.into_iter().find(|(_, tags)| tags.contains(tag));
+        let found = match with_tag(self.repository(grant, name, Age::Seconds).await?) {
+            Some(found) => Some(found),
+            None => with_tag(self.repository(grant, name, Age::Then(begun)).await?),
+        };
+        match found {
+            Some((record, _)) => self.content(grant, &record).await.map(Some),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     /// The records of a repository's images that the caller sees, with the tags of each; the newest first.
@@ -127,7 +129,7 @@ impl Images {
     /// # Errors
     /// Glance's.
     pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(ImageMeta, Vec<Tag>)>, ApiError> {
-        let images = self.repository(grant, name, FRESH).await?;
+        let images = self.repository(grant, name, Age::Seconds).await?;
         Ok(images.into_iter().map(|(record, tags)| (ImageMeta::clone(&record), tags)).collect())
     }
 
@@ -153,7 +155,7 @@ impl Images {
         digest: &Digest,
     ) -> Result<Option<Converted>, ApiError> {
         // Conversions are made of what is open; that they were given a moment ago means that it is.
-        for (record, _) in self.repository(grant, name, FRESH).await? {
+        for (record, _) in self.repository(grant, name, Age::Seconds).await? {
             if !self.known.has(&record) {
                 continue;
             }
@@ -171,7 +173,7 @@ impl Images {
     /// # Errors
     /// Glance's.
     pub async fn all(&self, grant: &Grant) -> Result<Listing, ApiError> {
-        self.records.visible(grant, FRESH).await
+        self.records.visible(grant, Age::Seconds).await
     }
 
     /// Takes a file that a member of the project `owner` has uploaded, verified and on the disk, as a blob that need not be read
@@ -202,7 +204,7 @@ impl Images {
         &self,
         grant: &Grant,
         name: &Name,
-        age: Duration,
+        age: Age,
     ) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
         let records = self.records.of_owner(grant, age).await?;
         let of_repository = |record: &Arc<ImageMeta>| {

@@ -4,6 +4,9 @@
 
 use crate::cloud::glance::ImageMeta;
 
+/// How all their names begin.
+pub const PREFIX: &str = "oci_";
+
 /// The repository, without its project. Its tags are the image's name and Glance tags of the form `REPOSITORY:TAG`.
 pub const REPOSITORY: &str = "oci_repository";
 /// Digest of the manifest, or index, that the image was pushed as.

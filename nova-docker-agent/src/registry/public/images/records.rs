@@ -2,22 +2,24 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
 use super::super::error::{ApiError, Code};
 use super::super::grant::Grant;
+use super::super::property;
 use super::fingerprint;
+use super::search::Age;
 use crate::cloud::glance::ImageMeta;
 use crate::cloud::{self, Glance};
 use crate::registry::Digest;
 
 /// Images of one project that are looked through.
 const MAX_IMAGES: usize = 10_000;
-/// Listings that are kept, and how many bytes of properties one may have.
+/// Listings that are kept, and about how many bytes of memory all of them take.
 const MAX_LISTINGS: usize = 256;
-const MAX_SIZE: usize = 4 * 1024 * 1024;
+const MAX_SIZE: usize = 24 * 1024 * 1024;
 
 /// What Glance listed at one time.
 pub type Listing = Arc<Vec<Arc<ImageMeta>>>;
@@ -34,7 +36,27 @@ type Key = (Digest, Option<String>);
 #[derive(Clone)]
 struct Kept {
     since: Instant,
-    listing: Arc<OnceCell<Listing>>,
+    listed: Arc<OnceCell<Listed>>,
+}
+
+struct Listed {
+    images: Listing,
+    /// About how many bytes of memory they take.
+    weight: usize,
+    /// When Glance had told all of them, which may take long.
+    until: Instant,
+}
+
+impl Kept {
+    fn is_fresh(&self, age: Age, now: Instant) -> bool {
+        // One that is being asked for is as fresh as can be.
+        let Some(listed) = self.listed.get() else { return true };
+        match age {
+            Age::Seconds => now.saturating_duration_since(listed.until) < super::FRESH,
+            Age::Now => false,
+            Age::Then(then) => self.since >= then,
+        }
+    }
 }
 
 impl Records {
@@ -46,7 +68,7 @@ impl Records {
     ///
     /// # Errors
     /// Glance's.
-    pub async fn of_owner(&self, grant: &Grant, age: Duration) -> Result<Listing, ApiError> {
+    pub async fn of_owner(&self, grant: &Grant, age: Age) -> Result<Listing, ApiError> {
         if grant.owner.is_empty() {
             return Ok(Arc::default());
         }
@@ -57,7 +79,7 @@ impl Records {
     ///
     /// # Errors
     /// Glance's.
-    pub async fn visible(&self, grant: &Grant, age: Duration) -> Result<Listing, ApiError> {
+    pub async fn visible(&self, grant: &Grant, age: Age) -> Result<Listing, ApiError> {
         self.listing(grant, None, age).await
     }
 
@@ -66,37 +88,34 @@ impl Records {
         self.kept().retain(|(_, of), _| of.as_deref().is_some_and(|of| of != owner));
     }
 
-    async fn listing(&self, grant: &Grant, owner: Option<&str>, age: Duration) -> Result<Listing, ApiError> {
+    async fn listing(&self, grant: &Grant, owner: Option<&str>, age: Age) -> Result<Listing, ApiError> {
         let key = (fingerprint(grant), owner.map(str::to_owned));
         let kept = self.entry(&key, age);
-        let listing = kept.listing.get_or_try_init(|| self.ask(grant, owner)).await;
-        let listing = listing.cloned().map_err(|error| refusal(&error))?;
-        if listing.iter().map(|image| weight(image)).sum::<usize>() > MAX_SIZE {
-            self.kept().remove(&key);
-        }
-        Ok(listing)
+        let listed = kept.listed.get_or_try_init(|| self.ask(grant, owner)).await;
+        let images = listed.map(|listed| listed.images.clone()).map_err(|error| refusal(&error))?;
+        bound(&mut self.kept(), MAX_SIZE);
+        Ok(images)
     }
 
-    fn entry(&self, key: &Key, age: Duration) -> Kept {
+    fn entry(&self, key: &Key, age: Age) -> Kept {
         let now = Instant::now();
         let mut kept = self.kept();
-        // One that is being asked for is as fresh as can be.
-        let fresh = |kept: &&Kept| !kept.listing.initialized() || now.duration_since(kept.since) < age;
+        let fresh = |kept: &&Kept| kept.is_fresh(age, now);
         if let Some(kept) = kept.get(key).filter(fresh) {
             return kept.clone();
         }
         if kept.len() >= MAX_LISTINGS {
-            kept.retain(|_, kept| now.duration_since(kept.since) < super::FRESH);
+            kept.retain(|_, kept| kept.is_fresh(Age::Seconds, now));
         }
         if kept.len() >= MAX_LISTINGS {
             kept.clear();
         }
-        let new = Kept { since: now, listing: Arc::default() };
+        let new = Kept { since: now, listed: Arc::default() };
         kept.insert(key.clone(), new.clone());
         new
     }
 
-    async fn ask(&self, grant: &Grant, owner: Option<&str>) -> Result<Listing, cloud::Error> {
+    async fn ask(&self, grant: &Grant, owner: Option<&str>) -> Result<Listed, cloud::Error> {
         let caller = grant.caller();
         let listed = |hidden: &'static str| {
             let mut filters = vec![
@@ -114,9 +133,10 @@ impl Records {
         };
         let (shown, hidden) = tokio::try_join!(listed("false"), listed("true"))?;
         let all = shown.into_iter().chain(hidden).filter(|image| is_of(image, owner));
-        let mut images: Vec<_> = all.map(Arc::new).collect();
+        let mut images: Vec<_> = all.map(|image| Arc::new(essential(image))).collect();
         images.sort_by(|one, other| other.created_at.cmp(&one.created_at).then(one.id.cmp(&other.id)));
-        Ok(Arc::new(images))
+        let weight = images.iter().map(|image| weight(image)).sum();
+        Ok(Listed { images: Arc::new(images), weight, until: Instant::now() })
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
@@ -131,9 +151,27 @@ fn is_of(image: &ImageMeta, owner: Option<&str>) -> bool {
         && owner.is_none_or(|owner| image.owner.as_deref() == Some(owner))
 }
 
+/// Without properties that nobody here reads: a project may have many images, and an image many properties.
+fn essential(mut image: ImageMeta) -> ImageMeta {
+    image.properties.retain(|name, _| name.starts_with(property::PREFIX));
+    image
+}
+
 fn weight(image: &ImageMeta) -> usize {
-    let texts = image.properties.values().filter_map(|value| value.as_str()).map(str::len);
-    512 + texts.sum::<usize>()
+    let texts =
+        image.properties.values().filter_map(|value| value.as_str()).chain(image.tags.iter().map(String::as_str));
+    1024 + texts.map(|text| 64 + text.len()).sum::<usize>()
+}
+
+/// Forgets the oldest listings until the others have no more than `size` bytes.
+fn bound(kept: &mut HashMap<Key, Kept>, size: usize) {
+    let weight = |kept: &Kept| kept.listed.get().map_or(0, |listed| listed.weight);
+    let mut total: usize = kept.values().map(weight).sum();
+    while total > size {
+        let listed = kept.iter().filter(|(_, kept)| kept.listed.initialized());
+        let Some(oldest) = listed.min_by_key(|(_, kept)| kept.since).map(|(key, _)| key.clone()) else { return };
+        total -= kept.remove(&oldest).as_ref().map_or(0, weight);
+    }
 }
 
 fn refusal(error: &cloud::Error) -> ApiError {
@@ -144,5 +182,34 @@ fn refusal(error: &cloud::Error) -> ApiError {
             tracing::warn!(%error, "images cannot be listed");
             ApiError::new(Code::Unavailable, "the image service does not answer; try again")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn kept(age: u64, weight: usize) -> Kept {
+        let listed = Listed { images: Arc::default(), weight, until: Instant::now() };
+        Kept { since: Instant::now() - Duration::from_secs(age), listed: Arc::new(OnceCell::new_with(Some(listed))) }
+    }
+
+    fn key(name: &str) -> Key {
+        (Digest::of(b"token"), Some(name.to_owned()))
+    }
+
+    #[test]
+    fn listings_are_kept_as_far_as_they_fit_the_newest_first_and_those_under_way() {
+        let under_way = Kept { since: Instant::now() - Duration::from_secs(9), listed: Arc::default() };
+        let all = [("old", kept(3, 50)), ("new", kept(1, 50)), ("newer", kept(0, 40)), ("under way", under_way)];
+        let mut kept: HashMap<Key, Kept> = all.into_iter().map(|(name, kept)| (key(name), kept)).collect();
+        bound(&mut kept, 100);
+        assert!(!kept.contains_key(&key("old")));
+        assert!(["new", "newer", "under way"].iter().all(|name| kept.contains_key(&key(name))));
+        // One that is larger than all may be.
+        bound(&mut kept, 39);
+        assert_eq!(kept.into_keys().collect::<Vec<_>>(), [key("under way")]);
     }
 }

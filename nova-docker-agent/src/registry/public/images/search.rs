@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use super::super::error::ApiError;
 use super::super::grant::Grant;
 use super::super::name::Name;
 use super::super::property;
-use super::{Content, FRESH, Images, ReadableBlob, VERY_FRESH};
+use super::{Content, Images, ReadableBlob};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 
@@ -26,15 +26,8 @@ pub enum Age {
     Seconds,
     /// What has come until now is found.
     Now,
-}
-
-impl Age {
-    pub(super) fn limit(self) -> Duration {
-        match self {
-            Self::Seconds => FRESH,
-            Self::Now => VERY_FRESH,
-        }
-    }
+    /// What has come until then is found.
+    Then(Instant),
 }
 
 impl Images {
@@ -127,7 +120,7 @@ impl Images {
         is_wanted: impl Fn(&str) -> bool,
         age: Age,
     ) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
-        let records = self.repository(grant, name, age.limit()).await?.into_iter().map(|(record, _)| record);
+        let records = self.repository(grant, name, age).await?.into_iter().map(|(record, _)| record);
         let mut ranked: Vec<_> = records.filter_map(|record| Some((self.rank(&record, &is_wanted)?, record))).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         Ok(ranked.into_iter().map(|(_, record)| record).collect())

@@ -73,3 +73,31 @@ async fn the_users_of_one_project_do_not_keep_others_from_opening_images() {
     ask("bob", "/v2/other/web0/manifests/v1".into());
     timeout(Duration::from_secs(20), registry.cloud.was_asked(Asked::Read, 3)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_not_there_is_looked_for_in_one_new_listing() {
+    let registry = Registry::start().await;
+    let absent = Digest::of(b"absent");
+    // A listing is two requests: of what is shown, and of what is hidden.
+    for (times, reference) in [(1, "v1".to_owned()), (2, "v2".to_owned()), (3, absent.to_string())] {
+        assert_eq!(registry.get("ann", &format!("/v2/demo/web/manifests/{reference}")).await.status, 404);
+        assert_eq!(registry.cloud.asked("GET /v2/images?"), 2 * times, "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn a_project_of_ten_thousand_images_is_listed_once_for_a_pull() {
+    let registry = Registry::start().await;
+    let archive = archives::oci(&[archives::layer(1, 10)]);
+    for number in 0..10_000 {
+        registry.cloud.image(DEMO, &format!("other:v{number}"), &bytes::Bytes::new(), json!({}));
+    }
+    registry.cloud.image(DEMO, "web:v1", &archive, json!({}));
+    let manifest = registry.get("ann", "/v2/demo/web/manifests/v1").await;
+    assert_eq!(manifest.status, 200);
+    let listings = registry.cloud.asked("GET /v2/images?");
+    for digest in [manifest.header("docker-content-digest").to_owned(), "v1".to_owned()] {
+        assert_eq!(registry.get("ann", &format!("/v2/demo/web/manifests/{digest}")).await.status, 200);
+    }
+    assert_eq!(registry.cloud.asked("GET /v2/images?"), listings);
+}

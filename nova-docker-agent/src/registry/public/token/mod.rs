@@ -37,7 +37,8 @@ use logins::{Login, Logins};
 use scope::Scope;
 use seal::Sealer;
 
-/// Projects of a user that the catalog lists.
+/// Projects of a user that the catalog lists. The token holds a keystone token for each of them, and has to fit into a header,
+/// for which many proxies have 8 KiB.
 const MAX_LISTED: usize = 8;
 
 /// How to make [`Tokens`].
