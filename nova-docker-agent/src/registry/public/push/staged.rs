@@ -52,8 +52,12 @@ impl Push {
                 }
             }
         }
-        for (mount, digests) in mounts {
-            blobs.extend(mounted(&self.images, grant, &mount, digests).await?);
+        for (mount, mut digests) in mounts {
+            blobs.extend(mounted(&self.images, grant, &mount, digests.clone()).await?);
+            digests.retain(|digest| !blobs.contains_key(digest));
+            // The image has gone: it need not be looked for again.
+            let (staging, project) = (self.staging.clone(), grant.owner.clone());
+            blocking(move || digests.iter().try_for_each(|digest| staging.unmount(&project, digest, &mount))).await?;
         }
         Ok(blobs)
     }

@@ -57,8 +57,7 @@ impl Push {
                 session.forget_when_dropped();
                 Ok(session)
             });
-            let chunk = Chunk { name: &name, range: None, length, body };
-            let session = chunk.append(session.await?).await?;
+            let session = Chunk { name: &name, range: None, length, body }.append(session.await?).await?;
             complete(session, &digests).await?;
             Ok(created(&name, "blobs", &digest))
         })
@@ -78,12 +77,10 @@ impl Push {
         body: Body,
     ) -> Result<Response, ApiError> {
         let uploader = uploader(writer(bearer, name, Action::Push)?, name);
-        let (staging, name) = (self.staging.clone(), name.clone());
-        let (range, length) = (content_range(headers), content_length(headers));
+        let (staging, name, headers) = (self.staging.clone(), name.clone(), headers.clone());
         self.run(async move {
             let session = resume(&staging, &uploader, id).await?;
-            let range = range.map_err(|()| out_of_order(&name, id, session.offset()))?;
-            let session = Chunk { name: &name, range, length, body }.append(session).await?;
+            let session = Chunk::of(&name, &headers, body, &session)?.append(session).await?;
             let offset = session.offset();
             blocking(move || session.sync()).await?;
             Ok(progress(StatusCode::ACCEPTED, &name, id, offset))
@@ -108,12 +105,10 @@ impl Push {
         let digests = digests(query)?;
         let missing = || ApiError::new(Code::DigestInvalid, "the digest is missing: PUT .../UPLOAD?digest=sha256:...");
         let digest = digests.first().copied().ok_or_else(missing)?;
-        let (staging, name) = (self.staging.clone(), name.clone());
-        let (range, length) = (content_range(headers), content_length(headers));
+        let (staging, name, headers) = (self.staging.clone(), name.clone(), headers.clone());
         self.run(async move {
             let session = resume(&staging, &uploader, id).await?;
-            let range = range.map_err(|()| out_of_order(&name, id, session.offset()))?;
-            let session = Chunk { name: &name, range, length, body }.append(session).await?;
+            let session = Chunk::of(&name, &headers, body, &session)?.append(session).await?;
             complete(session, &digests).await?;
             Ok(created(&name, "blobs", &digest))
         })
@@ -172,7 +167,13 @@ struct Chunk<'a> {
     body: Body,
 }
 
-impl Chunk<'_> {
+impl<'a> Chunk<'a> {
+    /// What is to be appended to `session`.
+    fn of(name: &'a Name, headers: &HeaderMap, body: Body, session: &Session) -> Result<Self, ApiError> {
+        let range = content_range(headers).map_err(|()| out_of_order(name, session.id, session.offset()))?;
+        Ok(Self { name, range, length: content_length(headers), body })
+    }
+
     /// Appends the chunk to its upload. Of one that breaks off, what has come is kept; of one that is refused, nothing.
     async fn append(self, session: Session) -> Result<Session, ApiError> {
         let (id, before) = (session.id, session.offset());

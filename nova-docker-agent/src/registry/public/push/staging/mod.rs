@@ -107,6 +107,15 @@ impl Staging {
         write_json(&path, mount)
     }
 
+    /// Forgets that the image has the blob, where nothing else was remembered meanwhile.
+    pub fn unmount(&self, project: &str, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
+        let path = self.blob_path(project, "mounts", digest)?;
+        if read_json(&path)?.as_ref() == Some(mount) {
+            remove_file(&path)?;
+        }
+        Ok(())
+    }
+
     /// Lets another project have a blob of this one, without a copy.
     pub fn share(&self, from: &str, to: &str, digest: &Digest) -> Result<bool, StagingError> {
         let target = self.blob_path(to, "blobs", digest)?;

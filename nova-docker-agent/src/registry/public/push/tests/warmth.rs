@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::super::testing::{
     ALICE, Answer, Asked, Cloud, DEMO, alice, bearer_of, config, content, files, manifest_of, name, on_cloud, open_on,
-    open_with_cache, put, put_as, staged, upload, upload_image,
+    open_with_cache, put, put_as, reference_of, staged, upload, upload_image,
 };
 use super::super::{Push, PushConfig};
 use crate::registry::Digest;
@@ -100,6 +100,24 @@ async fn a_push_goes_on_when_another_one_makes_an_image_of_the_blob_that_it_is_a
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     let pieces: Vec<_> = blob.read(0..3000).map(Result::unwrap).collect().await;
     assert_eq!(pieces.concat(), layer);
+}
+
+#[tokio::test]
+async fn a_blob_that_was_in_an_image_which_is_gone_is_looked_for_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    let deleted = push.delete_manifest(&alice(), &name(WEB), &reference_of("v1")).await;
+    assert_eq!(Answer::of(deleted).await.status, 202);
+    let layer = Digest::of(&content(1, 3000));
+    let mut listings = vec![];
+    for _ in 0..2 {
+        let before = cloud.asked("GET /v2/images?");
+        assert_eq!(staged(&push, &alice(), OTHER, &layer).await, None);
+        listings.push(cloud.asked("GET /v2/images?") - before);
+    }
+    assert!(listings[0] > 0 && listings[1] == 0, "{listings:?}");
 }
 
 #[tokio::test]
