@@ -115,7 +115,6 @@ def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launch
         (409, {"port_id": port.id}),
         (409, {"net_id": port.network_id, "fixed_ips": [{"ip_address": taken}]}),
         (404, {"port_id": "00000000-0000-4000-8000-000000000000"}),
-        (404, {"net_id": "00000000-0000-4000-8000-000000000000"}),
         (400, {"net_id": port.network_id, "tag": "nic"}),
     ]
     for status, wanted in wrong:
@@ -129,13 +128,19 @@ def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launch
 
 
 @pytest.mark.amqp
-def test_an_address_of_another_network_is_the_user_s_mistake(subnet: Any, launch: Launcher, servers: Servers) -> None:
-    """To a stock nova-compute it is an internal error."""
-    server_id = launch("misaddressed")["id"]
-    with pytest.raises(Refused) as refusal:
-        attach(servers, server_id, net_id=subnet.network_id, fixed_ips=[{"ip_address": "192.0.2.1"}])
-    assert refusal.value.status == 400
-    assert "192.0.2.1" in refusal.value.message
+def test_mistakes_that_a_stock_nova_compute_takes_for_its_own_are_the_user_s(
+    subnet: Any, launch: Launcher, servers: Servers
+) -> None:
+    server_id = launch("mistaken")["id"]
+    wrong: list[tuple[int, str, Json]] = [
+        (400, "192.0.2.1", {"net_id": subnet.network_id, "fixed_ips": [{"ip_address": "192.0.2.1"}]}),
+        (404, "00000000", {"net_id": "00000000-0000-4000-8000-000000000000"}),
+    ]
+    for status, words, wanted in wrong:
+        with pytest.raises(Refused) as refusal:
+            attach(servers, server_id, **wanted)
+        assert refusal.value.status == status
+        assert words in refusal.value.message
     assert port_ids(servers, server_id) == []
 
 
