@@ -2,6 +2,7 @@
 //! Repositories".
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use axum::http::{Response as HttpResponse, StatusCode};
@@ -92,7 +93,7 @@ impl Api {
     async fn referring(
         &self,
         grant: &Grant,
-        images: &[(ImageMeta, Vec<Tag>)],
+        images: &[(Arc<ImageMeta>, Vec<Tag>)],
         digest: &Digest,
     ) -> Result<Vec<Value>, ApiError> {
         let subject = digest.to_string();
@@ -113,7 +114,7 @@ impl Api {
     async fn tagged(
         &self,
         grant: &Grant,
-        images: &[(ImageMeta, Vec<Tag>)],
+        images: &[(Arc<ImageMeta>, Vec<Tag>)],
         digest: &Digest,
     ) -> Result<Vec<Value>, ApiError> {
         let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());

@@ -128,9 +128,8 @@ impl Images {
     ///
     /// # Errors
     /// Glance's.
-    pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(ImageMeta, Vec<Tag>)>, ApiError> {
-        let images = self.repository(grant, name, Age::Seconds).await?;
-        Ok(images.into_iter().map(|(record, tags)| (ImageMeta::clone(&record), tags)).collect())
+    pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
+        self.repository(grant, name, Age::Seconds).await
     }
 
     /// Forgets what is remembered of the project's images: they were changed.

@@ -2,6 +2,7 @@
 //! own, since it has to be found by its digest for ever, also when no index comes. Then the index's image has it as well.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::super::grant::Grant;
 use super::super::name::Name;
@@ -26,7 +27,8 @@ impl Push {
         };
         let own = |record: &ImageMeta| record.owner.as_deref() == Some(grant.owner.as_str());
         let digest = index.digest.to_string();
-        let is_index = |record: &&ImageMeta| own(record) && property::text(record, property::DIGEST) == Some(&digest);
+        let is_index =
+            |record: &&Arc<ImageMeta>| own(record) && property::text(record, property::DIGEST) == Some(&digest);
         let Some(image) = records.iter().map(|(record, _)| record).find(is_index) else { return };
         let children = parts.iter().filter(|part| **part != index.digest);
         let names: HashSet<String> = children.map(|digest| untagged_name(name, digest)).collect();

@@ -54,13 +54,13 @@ impl Push {
     pub async fn delete_blob(&self, bearer: &Bearer, name: &Name, digest: &Digest) -> Result<Response, ApiError> {
         let grant = writer(bearer, name, Action::Delete)?;
         let (staging, project, wanted) = (self.staging.clone(), grant.owner.clone(), *digest);
-        let removed = blocking(move || staging.remove(&project, &wanted)).await?;
-        match self.images.blob(grant, name, digest).await? {
-            Some(_) => {
-                Err(ApiError::new(Code::Unsupported, "the blob is part of an image: delete the image's manifest"))
-            }
-            None if removed => Ok(accepted()),
-            None => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
+        if self.images.blob(grant, name, digest).await?.is_some() {
+            let message = "the blob is part of an image: delete the image's manifest";
+            return Err(ApiError::new(Code::Unsupported, message));
+        }
+        match blocking(move || staging.remove(&project, &wanted)).await? {
+            true => Ok(accepted()),
+            false => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
         }
     }
 
@@ -69,10 +69,10 @@ impl Push {
     async fn delete_tag(&self, grant: &Grant, name: &Name, tag: &Tag) -> Result<(), ApiError> {
         let content = self.images.find(grant, name, &Reference::Tag(tag.clone())).await;
         let records = self.images.of_repository(grant, name).await?;
-        let with_tag = |(record, tags): &(ImageMeta, Vec<Tag>)| {
+        let with_tag = |(record, tags): &(Arc<ImageMeta>, Vec<Tag>)| {
             tags.contains(tag) && record.owner.as_deref() == Some(grant.owner.as_str())
         };
-        let mut found: Vec<ImageMeta> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
+        let mut found: Vec<Arc<ImageMeta>> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
         // An image whose file is damaged cannot be opened, and can be deleted.
         let content = content.ok().flatten();
         let newest = content.as_ref().map(|content| content.record.id);

@@ -35,6 +35,8 @@ use crate::registry::digest::{Algorithm, Hasher};
 
 /// What is left free on the file system for everything else, in bytes.
 const FREE: u64 = 256 * 1024 * 1024;
+/// The bounds of project and disk are looked at again after so many bytes of an upload.
+const RECHECK: u64 = 64 * 1024 * 1024;
 /// Uploads of one project that are open at one time.
 const MAX_SESSIONS: usize = 1000;
 
@@ -167,7 +169,12 @@ impl Staging {
         if used.saturating_add(coming) > limit {
             return Err(StagingError::Quota { used, limit });
         }
-        while self.available()? < coming.saturating_add(FREE) {
+        let evictable = self.cache.as_ref().map_or(0, |cache| cache.total());
+        if self.available()?.saturating_add(evictable) < coming.saturating_add(FREE) {
+            return Err(StagingError::DiskFull);
+        }
+        // Not for what is only announced: nobody's words empty the cache.
+        while self.available()? < coming.min(RECHECK).saturating_add(FREE) {
             if !self.cache.as_ref().is_some_and(|cache| cache.evict_one()) {
                 return Err(StagingError::DiskFull);
             }

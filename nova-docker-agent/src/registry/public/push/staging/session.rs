@@ -12,14 +12,12 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{MAX_SESSIONS, Staging, StagingError, entries, make, make_parent, read_json, write_json};
+use super::{MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, read_json, write_json};
 use crate::registry::Digest;
 use crate::registry::digest::{Algorithm, Hasher};
 
 /// How much is read at once to digest what is on the disk.
 const PIECE: usize = 1024 * 1024;
-/// The bounds of project and disk are looked at again after so many bytes.
-const RECHECK: u64 = 64 * 1024 * 1024;
 
 /// Whose upload it is; to everybody else, and for other repositories, it does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,8 +7,8 @@ use axum::http::HeaderMap;
 use uuid::Uuid;
 
 use super::super::testing::{
-    ALICE, Answer, DEMO, MIB, alice, bearer_of, broken, config, content, files, headers, name, open, pieces, staged,
-    upload,
+    ALICE, Answer, Cloud, DEMO, MIB, alice, bearer_of, broken, config, content, files, headers, name, open, open_on,
+    pieces, put, staged, upload, upload_image,
 };
 use super::super::{Push, PushConfig};
 use crate::registry::Digest;
@@ -329,6 +329,22 @@ async fn a_blob_above_the_bound_is_refused_before_it_comes_or_while_it_does() {
     let answer = patch(&push, id, None, pieces(vec![Ok(vec![1; 60]), Ok(vec![1; 60])])).await;
     assert_eq!(answer.error(), (413, "SIZE_INVALID".into()));
     assert_eq!(status(&push, id).await.header("range"), "0-0");
+}
+
+#[tokio::test]
+async fn an_upload_that_the_disk_has_no_room_for_is_refused_and_does_not_empty_the_cache() {
+    let directory = tempfile::tempdir().unwrap();
+    let huge = PushConfig { max_blob: u64::MAX, max_staged: u64::MAX, ..config(directory.path()) };
+    let cloud = Cloud::start().await;
+    let push = open_on(huge, &cloud).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    let id = begin(&push).await;
+    let announced = headers(&[("content-length", &(1_u64 << 60).to_string())]);
+    let never_read = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let answer = Answer::of(push.patch(&alice(), &name(WEB), id, &announced, never_read).await).await;
+    assert_eq!(answer.error(), (503, "UNAVAILABLE".into()));
+    assert_eq!(push.images.counters().evictions, 0);
 }
 
 #[tokio::test]
