@@ -13,7 +13,7 @@ use url::form_urlencoded;
 use super::api::Api;
 use super::error::{ApiError, Code};
 use super::grant::Grant;
-use super::images::Content;
+use super::images::{Content, MAX_OPENED};
 use super::name::{self, Name, Tag};
 use super::property;
 use super::token::CatalogAccess;
@@ -98,13 +98,14 @@ impl Api {
     ) -> Result<Vec<Value>, ApiError> {
         let subject = digest.to_string();
         let mut descriptors = vec![];
+        let mut left = MAX_OPENED;
         for (record, _) in images {
             // Of an image that was not pushed, only its file tells.
             let was_pushed = property::text(record, property::DIGEST).is_some();
             if was_pushed && !property::subjects(record).any(|told| told == subject) {
                 continue;
             }
-            let Some(content) = self.images.readable(grant, record).await? else { continue };
+            let Some(content) = self.images.look_into(grant, record, &mut left).await? else { continue };
             descriptors.extend(referrers(&content, &subject));
         }
         Ok(descriptors)

@@ -43,7 +43,7 @@ pub use convert::Converted;
 use known::Known;
 use open::Opened;
 use records::{Listing, Records};
-pub use search::{Age, Blobs};
+pub use search::{Age, Blobs, MAX_OPENED};
 
 /// How old a listing may be.
 const FRESH: Duration = Duration::from_secs(5);

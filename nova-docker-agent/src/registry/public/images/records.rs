@@ -17,6 +17,8 @@ use crate::registry::Digest;
 
 /// Images of one project that are looked through.
 const MAX_IMAGES: usize = 10_000;
+/// Images that are asked for at once.
+const PAGE: usize = 250;
 /// Listings that are kept, and about how many bytes of memory all of them take.
 const MAX_LISTINGS: usize = 256;
 const MAX_SIZE: usize = 24 * 1024 * 1024;
@@ -116,27 +118,45 @@ impl Records {
     }
 
     async fn ask(&self, grant: &Grant, owner: Option<&str>) -> Result<Listed, cloud::Error> {
-        let caller = grant.caller();
-        let listed = |hidden: &'static str| {
-            let mut filters = vec![
-                ("container_format", "docker"),
-                ("status", "active"),
-                ("os_hidden", hidden),
-                ("sort", "created_at:desc"),
-            ];
-            if let Some(owner) = owner {
-                // By its name, an image is reached though it was not yet accepted, or is listed for its own project only.
-                filters.extend([("owner", owner), ("visibility", "all"), ("member_status", "all")]);
-            }
-            let caller = &caller;
-            async move { self.glance.list(caller, &filters, MAX_IMAGES).await }
-        };
-        let (shown, hidden) = tokio::try_join!(listed("false"), listed("true"))?;
-        let all = shown.into_iter().chain(hidden).filter(|image| is_of(image, owner));
-        let mut images: Vec<_> = all.map(|image| Arc::new(essential(image))).collect();
+        let (shown, hidden) = tokio::try_join!(self.pages(grant, owner, "false"), self.pages(grant, owner, "true"))?;
+        let mut images: Vec<_> = shown.into_iter().chain(hidden).collect();
         images.sort_by(|one, other| other.created_at.cmp(&one.created_at).then(one.id.cmp(&other.id)));
         let weight = images.iter().map(|image| weight(image)).sum();
         Ok(Listed { images: Arc::new(images), weight, until: Instant::now() })
+    }
+
+    /// Those that are hidden from listings, or the others, page by page: of each page only what is needed is kept.
+    async fn pages(
+        &self,
+        grant: &Grant,
+        owner: Option<&str>,
+        hidden: &str,
+    ) -> Result<Vec<Arc<ImageMeta>>, cloud::Error> {
+        let caller = grant.caller();
+        let mut filters = vec![
+            ("container_format", "docker"),
+            ("status", "active"),
+            ("os_hidden", hidden),
+            ("sort", "created_at:desc"),
+        ];
+        if let Some(owner) = owner {
+            // By its name, an image is reached though it was not yet accepted, or is listed for its own project only.
+            filters.extend([("owner", owner), ("visibility", "all"), ("member_status", "all")]);
+        }
+        let mut images = vec![];
+        let mut last: Option<String> = None;
+        loop {
+            let mut filters = filters.clone();
+            filters.extend(last.as_deref().map(|last| ("marker", last)));
+            let page = self.glance.list(&caller, &filters, PAGE).await?;
+            let is_last = page.len() < PAGE || images.len() + PAGE > MAX_IMAGES;
+            last = page.last().map(|image| image.id.to_string());
+            let ours = page.into_iter().filter(|image| is_of(image, owner));
+            images.extend(ours.map(|image| Arc::new(essential(image))));
+            if is_last {
+                return Ok(images);
+            }
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {

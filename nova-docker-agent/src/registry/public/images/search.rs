@@ -14,7 +14,7 @@ use crate::registry::Digest;
 
 /// Images that are opened to look for one digest: more than are kept would push each other out. Beyond that, those that are
 /// known are looked at.
-const MAX_OPENED: usize = 64;
+pub const MAX_OPENED: usize = 64;
 
 /// Blobs by their digests.
 pub type Blobs = HashMap<Digest, Arc<dyn ReadableBlob>>;
@@ -99,7 +99,10 @@ impl Images {
     }
 
     /// The content of an image that may hold what is wanted; at most `left` more are opened for it.
-    async fn look_into(
+    ///
+    /// # Errors
+    /// Glance does not answer.
+    pub async fn look_into(
         &self,
         grant: &Grant,
         record: &ImageMeta,

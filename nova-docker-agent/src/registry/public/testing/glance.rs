@@ -37,8 +37,15 @@ pub fn list(state: &State, request: &Request) -> ResponseTemplate {
             && same("container_format")
             && image.record["os_hidden"] == json!(hidden == "true")
     };
-    let images: Vec<_> = visible(state, request).filter(fits).map(|image| &image.record).collect();
-    ok(json!({"images": images}))
+    let mut images: Vec<_> = visible(state, request).filter(fits).map(|image| &image.record).collect();
+    if let Some(marker) = query("marker") {
+        let at = images.iter().position(|image| image["id"].as_str() == Some(&marker)).unwrap();
+        images.drain(..=at);
+    }
+    let limit = query("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
+    let next = (images.len() > limit).then_some("/v2/images?next");
+    images.truncate(limit);
+    ok(json!({"images": images, "next": next}))
 }
 
 impl State {

@@ -43,6 +43,10 @@ async fn a_digest_that_is_nowhere_makes_nobody_open_all_images_of_a_project() {
     let absent = Digest::of(b"absent");
     assert_eq!(registry.get("ann", &format!("/v2/demo/web/blobs/{absent}")).await.status, 404);
     assert_eq!(registry.cloud.count(Asked::Read), 65);
+    // The same for what refers to it: each of them would have to be opened to tell.
+    let before = registry.cloud.count(Asked::Read);
+    assert_eq!(registry.get("ann", &format!("/v2/demo/web/referrers/{absent}")).await.status, 200);
+    assert_eq!(registry.cloud.count(Asked::Read) - before, 64);
     // What is known by its tag is found by its digest, however old it is.
     let old = registry.get("ann", "/v2/demo/web/manifests/v0").await;
     let digest = old.header("docker-content-digest").to_owned();
