@@ -181,6 +181,21 @@ def test_a_referrer_may_be_an_image_or_an_index(
     assert found == {image.digest: content.OCI_CONFIG, index.digest: "application/vnd.example.index"}
 
 
+def test_a_referrer_within_an_index_is_found_and_outlives_the_index(
+    target: Target, registry: Registry, repository: str, pushed: Manifest
+) -> None:
+    referrer = content.artifact(repository, "application/vnd.example.signature", subject=pushed)
+    index = content.index([referrer, content.image(f"{repository} beside")])
+    registry.push(repository, index, "multi")
+    if target.lacks_any(Lack.REFERRERS):
+        ok(registry.referrers(repository, pushed.digest), 404)
+        return
+    assert [entry["digest"] for entry in descriptors(registry, repository, pushed.digest)] == [referrer.digest]
+    ok(registry.delete_manifest(repository, index.digest), 202)
+    assert [entry["digest"] for entry in descriptors(registry, repository, pushed.digest)] == [referrer.digest]
+    assert ok(registry.manifest(repository, referrer.digest), 200).content == referrer.data
+
+
 def test_a_deleted_referrer_is_no_longer_listed(
     target: Target, registry: Registry, repository: str, pushed: Manifest, referrers: list[Manifest]
 ) -> None:

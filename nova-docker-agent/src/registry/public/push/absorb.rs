@@ -2,7 +2,6 @@
 //! own, since it has to be found by its digest for ever, also when no index comes. Then the index's image has it as well.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::super::grant::Grant;
 use super::super::name::Name;
@@ -10,13 +9,12 @@ use super::super::property;
 use super::Push;
 use super::manifest::Document;
 use super::tags::{tags_of, untagged_name};
-use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 
 impl Push {
-    /// Deletes the images of their own that an index's manifests have, and whatever else is among `parts` of its image. Those
-    /// that have a tag stay, and so do those that say something of another manifest which the index's image does not say.
-    /// What cannot be deleted is in the way of nothing.
+    /// Deletes the images of their own that an index's manifests have; they are among `parts` of its image. Those that have a
+    /// tag stay, and so do those that say something of another manifest: they belong to that, and must not go with the
+    /// index. What cannot be deleted is in the way of nothing.
     pub(super) async fn absorb(&self, grant: &Grant, name: &Name, index: &Document, parts: &[Digest]) {
         if index.manifests().is_empty() {
             return;
@@ -25,18 +23,13 @@ impl Push {
             Ok(records) => records,
             Err(error) => return tracing::warn!(%name, "images of an index are left over: {}", error.message),
         };
-        let own = |record: &ImageMeta| record.owner.as_deref() == Some(grant.owner.as_str());
-        let digest = index.digest.to_string();
-        let is_index =
-            |record: &&Arc<ImageMeta>| own(record) && property::text(record, property::DIGEST) == Some(&digest);
-        let Some(image) = records.iter().map(|(record, _)| record).find(is_index) else { return };
         let children = parts.iter().filter(|part| **part != index.digest);
         let names: HashSet<String> = children.map(|digest| untagged_name(name, digest)).collect();
-        for (record, _) in &records {
-            let is_child = own(record)
-                && record.name.as_ref().is_some_and(|name| names.contains(name))
-                && tags_of(record, name.repository()).is_empty()
-                && property::subjects(record).all(|subject| property::subjects(image).any(|told| told == subject));
+        for (record, _) in records {
+            let is_child = record.name.as_ref().is_some_and(|name| names.contains(name))
+                && tags_of(&record, name.repository()).is_empty()
+                && record.owner.as_deref() == Some(grant.owner.as_str())
+                && property::text(&record, property::SUBJECT).is_none();
             if is_child && let Err(error) = self.glance.delete(&grant.caller(), record.id).await {
                 tracing::warn!(image = %record.id, %name, %error, "an image of an index is left over");
             }
