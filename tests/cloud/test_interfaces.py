@@ -49,6 +49,15 @@ def port_ids(servers: Servers, server_id: str) -> list[str]:
     return [interface["port_id"] for interface in servers.interfaces(server_id)]
 
 
+def remembered(lab: Lab, server_id: str) -> list[str]:
+    """The ports that are written down as the user's, so that they are not deleted with the server."""
+    of_server = f"instance_uuid = '{server_id}' AND deleted = 0"
+    keys = lab.sql(
+        f"SELECT `key` FROM nova.instance_system_metadata WHERE {of_server} AND `key` LIKE 'user_port_%'"  # noqa: S608, it is the server's own id
+    )
+    return keys.split()
+
+
 def test_an_interface_comes_and_goes_while_the_server_runs(
     subnet: Any,
     launch: Launcher,
@@ -80,14 +89,17 @@ def test_an_interface_comes_and_goes_while_the_server_runs(
 
 
 def test_the_user_s_port_outlives_its_attachment(
-    port: Any, launch: Launcher, servers: Servers, demo: Connection
+    port: Any, launch: Launcher, servers: Servers, demo: Connection, lab: Lab
 ) -> None:
     server_id = launch("borrowing")["id"]
     for _ in range(2):
         assert attach(servers, server_id, port_id=port.id)["port_id"] == port.id
         assert demo.network.get_port(port.id).device_id == server_id
+        # A stock nova-compute writes nothing down.
+        assert remembered(lab, server_id) == ([f"user_port_{port.id}"] if lab.door == "amqp" else [])
         detach(servers, server_id, port.id)
         eventually(lambda: demo.network.get_port(port.id).device_id == "", "the port free", 30)
+        eventually(lambda: not remembered(lab, server_id), "nothing of the port remembered", 30)
     attach(servers, server_id, port_id=port.id)
     servers.delete(server_id)
     servers.wait_gone(server_id)
@@ -107,7 +119,7 @@ def test_a_stopped_server_has_the_interface_when_it_starts(
     assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1")
 
 
-def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launcher, servers: Servers) -> None:
+def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launcher, servers: Servers, lab: Lab) -> None:
     owner, other = launch("owner")["id"], launch("other")["id"]
     attach(servers, owner, port_id=port.id)
     taken = port.fixed_ips[0]["ip_address"]
@@ -123,6 +135,7 @@ def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launch
         assert refusal.value.status == status, (wanted, refusal.value.message)
         assert "Unexpected API Error" not in refusal.value.message
     assert port_ids(servers, other) == []
+    assert not remembered(lab, other)
     assert port_ids(servers, owner) == [port.id]
     assert servers.get(other)["status"] == "ACTIVE"
 

@@ -5,7 +5,12 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    Compute, build::mark_user_ports, error::Error, guest::instance_uuid, interfaces::interfaces, operation::Duties,
+    Compute,
+    build::{mark_user_ports, unmark_user_port, user_ports},
+    error::Error,
+    guest::instance_uuid,
+    interfaces::interfaces,
+    operation::Duties,
 };
 use crate::{
     cloud::{
@@ -87,16 +92,33 @@ impl Compute {
         // As for a build: nobody else writes the cache until it has the port.
         let _cache = self.cache_locks.lock(uuid).await;
         let cache = self.load_network_info(context, uuid).await?;
-        if let Some(port) = wanted.port_id {
-            self.remember_user_port(context, uuid, port).await?;
+        let new = match wanted.port_id {
+            Some(port) => self.remember_user_port(context, uuid, port).await?,
+            None => None,
+        };
+        let attached = self.allocate_and_plug(context, instance, uuid, wanted, &cache).await;
+        if let (Err(_), Some(port)) = (&attached, new) {
+            // Whatever ids a user names, nothing is left of them.
+            self.forget_user_port(context, uuid, port).await;
         }
+        attached
+    }
+
+    async fn allocate_and_plug(
+        &self,
+        context: &Context,
+        instance: &Instance,
+        uuid: Uuid,
+        wanted: RequestedNetwork,
+        cache: &NetworkInfo,
+    ) -> Result<Vif, Error> {
         let caller = self.caller(context);
         let request = self.allocate_request(context, instance, uuid, Networks::Requested(vec![wanted]));
         let allocation = self.cloud.neutron.allocate(&caller, &request).await?;
-        match self.plug_allocated(context, uuid, &caller, &allocation, &cache).await {
+        match self.plug_allocated(context, uuid, &caller, &allocation, cache).await {
             Ok(vif) => Ok(vif),
             Err(error) => {
-                self.undo_attach(context, uuid, &caller, allocation, &cache).await;
+                self.undo_attach(context, uuid, &caller, allocation, cache).await;
                 Err(error)
             }
         }
@@ -163,6 +185,7 @@ impl Compute {
             let caller = self.caller(context);
             self.cloud.neutron.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
             self.save_network_info(context, uuid, &network).await?;
+            self.forget_user_port(context, uuid, vif.id).await;
             info!(%port, "detached an interface");
             Ok(())
         })
@@ -176,12 +199,31 @@ impl Compute {
         Ok(())
     }
 
-    /// Before the port is bound: whatever happens to this process afterwards, it is not deleted with the instance.
-    async fn remember_user_port(&self, context: &Context, uuid: Uuid, port: Uuid) -> Result<(), Error> {
+    /// Before the port is bound: whatever happens to this process afterwards, it is not deleted with the instance. Returns the
+    /// port if that was not written down before.
+    async fn remember_user_port(&self, context: &Context, uuid: Uuid, port: Uuid) -> Result<Option<Uuid>, Error> {
         let mut instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
+        if user_ports(&instance).contains(&port) {
+            return Ok(None);
+        }
         let mut metadata = instance.system_metadata();
         mark_user_ports(&mut metadata, [port]);
-        self.save(context, &mut instance, json!({"system_metadata": metadata}), None).await
+        self.save(context, &mut instance, json!({"system_metadata": metadata}), None).await?;
+        Ok(Some(port))
+    }
+
+    async fn forget_user_port(&self, context: &Context, uuid: Uuid, port: Uuid) {
+        let forgotten = async {
+            let mut instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
+            let mut metadata = instance.system_metadata();
+            if unmark_user_port(&mut metadata, port) {
+                self.save(context, &mut instance, json!({"system_metadata": metadata}), None).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = forgotten.await {
+            warn!(%port, %error, "a port that the instance has not is still written down as the user's");
+        }
     }
 }
 

@@ -63,6 +63,11 @@ pub(super) fn mark_user_ports(metadata: &mut BTreeMap<String, String>, ports: im
     metadata.extend(ports.into_iter().map(|port| (format!("{USER_PORT}{port}"), String::new())));
 }
 
+/// Takes a port out of the system metadata again; whether it was there.
+pub(super) fn unmark_user_port(metadata: &mut BTreeMap<String, String>, port: Uuid) -> bool {
+    metadata.remove(&format!("{USER_PORT}{port}")).is_some()
+}
+
 /// The ports that the user brought to the instance, as [`mark_user_ports`] has written them down.
 pub(super) fn user_ports(instance: &Instance) -> Vec<Uuid> {
     let metadata = instance.system_metadata();
