@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backon::{BackoffBuilder, ExponentialBackoff};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -27,13 +27,12 @@ use super::error::{Error, Problem};
 use super::proofs::{Proofs, Sharing};
 use super::source::{Source, SourceError};
 use super::spool::{self, Writer};
+use super::turns::Turns;
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;
 /// Those of one circle: its users can begin as many as they like, and go away.
 const MAX_READS_OF_CIRCLE: usize = 6;
-/// Circles whose turns are remembered; of more, those that nobody waits for are forgotten.
-const MAX_CIRCLES: usize = 1024;
 /// How much of the end of a layer is held back until its digest is known.
 const HELD_BACK: u64 = 4096;
 
@@ -66,8 +65,7 @@ pub struct Fetcher {
     pub tally: Tally,
     running: Mutex<HashMap<Key, Arc<Fetch>>>,
     proofs: Arc<Proofs>,
-    permits: Semaphore,
-    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
+    turns: Turns,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -120,8 +118,7 @@ impl Fetcher {
             cache,
             tally: Tally::default(),
             running: Mutex::default(),
-            permits: Semaphore::new(MAX_READS),
-            turns: Mutex::default(),
+            turns: Turns::new(MAX_READS, MAX_READS_OF_CIRCLE),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -165,16 +162,6 @@ impl Fetcher {
             self.proofs.add(digest, sharing);
         }
         Ok(())
-    }
-
-    /// What the reads of one circle wait for before they compete with all others.
-    fn turns(&self, circle: &str) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if turns.len() >= MAX_CIRCLES {
-            turns.retain(|_, turns| Arc::strong_count(turns) > 1);
-        }
-        let new = || Arc::new(Semaphore::new(MAX_READS_OF_CIRCLE));
-        turns.entry(circle.to_owned()).or_insert_with(new).clone()
     }
 
     /// Gives up all reads, and waits until they have cleaned up.
@@ -250,12 +237,11 @@ impl Job {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
-        let turn = match &self.stored.sharing {
+        let circle = match &self.stored.sharing {
             Sharing::Host => None,
-            Sharing::Circle(circle) => Some(self.fetcher.turns(circle).acquire_owned().await),
+            Sharing::Circle(circle) => Some(circle.as_str()),
         };
-        let _turn = turn.transpose().map_err(|_| Error::ShuttingDown)?;
-        let _permit = self.fetcher.permits.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        let _turn = self.fetcher.turns.take(circle).await?;
         if self.is_abandoned() {
             return Err(Error::Closed { image: self.stored.label.clone() });
         }

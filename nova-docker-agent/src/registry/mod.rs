@@ -45,6 +45,7 @@ mod stream;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use counters::Counters;
 pub use digest::Digest;

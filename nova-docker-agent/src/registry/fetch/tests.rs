@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::super::testing::{self, Memory};
 use super::*;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::super::grant::Grant;
@@ -15,6 +15,7 @@ use crate::cloud::glance::ImageMeta;
 use crate::registry::fetch::Fetcher;
 use crate::registry::glance::GlanceSource;
 use crate::registry::source::Source;
+use crate::registry::turns::Turns;
 use crate::registry::{Digest, Error, SourceError};
 
 /// Images whose manifests are kept in memory, and how many bytes they may have.
@@ -28,16 +29,13 @@ const BAD_FOR: Duration = Duration::from_secs(60);
 /// Images that are opened at one time, and those of them for the users of one project.
 const MAX_OPENS: usize = 16;
 const MAX_OPENS_OF_PROJECT: usize = 2;
-/// Projects whose turns are remembered; of more, those that nobody waits for are forgotten.
-const MAX_PROJECTS: usize = 1024;
 
 /// Opens images, each content once.
 pub struct Known {
     glance: Glance,
     fetcher: Arc<Fetcher>,
     contents: Mutex<HashMap<Stamp, Cell>>,
-    permits: Semaphore,
-    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
+    turns: Turns,
     /// Who may read which image: a hash of the user's token, and since when that is known.
     allowed: Mutex<HashMap<(Digest, Uuid), Instant>>,
 }
@@ -74,8 +72,7 @@ impl Known {
             glance,
             fetcher,
             contents: Mutex::default(),
-            permits: Semaphore::new(MAX_OPENS),
-            turns: Mutex::default(),
+            turns: Turns::new(MAX_OPENS, MAX_OPENS_OF_PROJECT),
             allowed: Mutex::default(),
         }
     }
@@ -105,8 +102,7 @@ impl Known {
 
     /// Reads an image's file when it is the project's turn.
     async fn read(&self, grant: &Grant, record: &ImageMeta, source: Arc<dyn Source>) -> Result<Outcome, Error> {
-        let _turn = self.turns(&grant.project).acquire_owned().await.map_err(|_| Error::ShuttingDown)?;
-        let _permit = self.permits.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        let _turn = self.turns.take(Some(&grant.project)).await?;
         let outcome = match open::open(source, record, &self.fetcher).await {
             Ok(opened) => Outcome::Good(Arc::new(opened)),
             Err(error) if error.is_bad_image() => Outcome::Bad(Instant::now(), error),
@@ -114,16 +110,6 @@ impl Known {
         };
         self.allow(grant, record.id);
         Ok(outcome)
-    }
-
-    /// What the users of one project wait for before they compete with all others.
-    fn turns(&self, project: &str) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if turns.len() >= MAX_PROJECTS {
-            turns.retain(|_, turns| Arc::strong_count(turns) > 1);
-        }
-        let new = || Arc::new(Semaphore::new(MAX_OPENS_OF_PROJECT));
-        turns.entry(project.to_owned()).or_insert_with(new).clone()
     }
 
     /// Whether an image was opened already.
