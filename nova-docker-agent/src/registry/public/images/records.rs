@@ -51,10 +51,12 @@ struct Listed {
 
 impl Kept {
     fn is_fresh(&self, age: Age, now: Instant) -> bool {
-        // One that is being asked for is as fresh as can be.
-        let Some(listed) = self.listed.get() else { return true };
         match age {
-            Age::Seconds => now.saturating_duration_since(listed.until) < super::FRESH,
+            // One that is being asked for is as fresh.
+            Age::Seconds => {
+                self.listed.get().is_none_or(|listed| now.saturating_duration_since(listed.until) < super::FRESH)
+            }
+            // What another process has made since a listing under way was begun may not be in it.
             Age::Now => false,
             Age::Then(then) => self.since >= then,
         }
@@ -218,6 +220,14 @@ mod tests {
 
     fn key(name: &str) -> Key {
         (Digest::of(b"token"), Some(name.to_owned()))
+    }
+
+    #[test]
+    fn a_listing_under_way_does_for_seconds_but_not_for_what_has_come_since_it_was_begun() {
+        let now = Instant::now();
+        let under_way = Kept { since: now - Duration::from_secs(1), listed: Arc::default() };
+        assert!(under_way.is_fresh(Age::Seconds, now) && under_way.is_fresh(Age::Then(under_way.since), now));
+        assert!(!under_way.is_fresh(Age::Now, now) && !under_way.is_fresh(Age::Then(now), now));
     }
 
     #[test]
