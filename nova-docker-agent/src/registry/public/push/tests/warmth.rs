@@ -41,14 +41,16 @@ async fn what_was_pushed_is_pulled_without_being_read_from_glance() {
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     assert_eq!(pull(&push, &cloud, WEB, 1).await, 0);
-    assert_eq!(files(&directory.path().join("push/staged")).iter().filter(|file| is_blob(file)).count(), 0);
+    assert_eq!(staged_blobs(&directory), 0);
     // After a restart as well.
     let push = open_on(config(directory.path()), &cloud).await;
     assert_eq!(pull(&push, &cloud, WEB, 1).await, 0);
 }
 
-fn is_blob(file: &std::path::Path) -> bool {
-    file.components().any(|part| part.as_os_str() == "blobs")
+/// Files of blobs that are in no image yet.
+fn staged_blobs(directory: &tempfile::TempDir) -> usize {
+    let is_blob = |file: &&std::path::PathBuf| file.components().any(|part| part.as_os_str() == "blobs");
+    files(&directory.path().join("push/staged")).iter().filter(is_blob).count()
 }
 
 #[tokio::test]
@@ -58,7 +60,7 @@ async fn what_is_larger_than_the_cache_is_read_from_glance() {
     let push = open_with_cache(config(directory.path()), &cloud, 2000).await;
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
-    assert_eq!(files(&directory.path().join("push/staged")).iter().filter(|file| is_blob(file)).count(), 0);
+    assert_eq!(staged_blobs(&directory), 0);
     assert!(pull(&push, &cloud, WEB, 1).await > 0);
 }
 
@@ -70,7 +72,7 @@ async fn what_was_pushed_again_to_an_image_that_is_there_leaves_the_disk_too() {
         let manifest = upload_image(&push, WEB, 1).await;
         assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     }
-    assert_eq!(files(&directory.path().join("push/staged")).iter().filter(|file| is_blob(file)).count(), 0);
+    assert_eq!(staged_blobs(&directory), 0);
 }
 
 #[tokio::test]
@@ -137,7 +139,7 @@ async fn a_blob_of_two_projects_serves_both_from_one_file() {
     for to in [WEB, "other/base"] {
         assert_eq!(put_as(&push, &both, to, "v1", &manifest).await.status, 201);
     }
-    assert_eq!(files(&directory.path().join("push/staged")).iter().filter(|file| is_blob(file)).count(), 0);
+    assert_eq!(staged_blobs(&directory), 0);
     assert_eq!(pull(&push, &cloud, WEB, 1).await, 0);
 }
 
