@@ -185,7 +185,9 @@ impl Compute {
             let caller = self.caller(context);
             self.cloud.neutron.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
             self.save_network_info(context, uuid, &network).await?;
-            self.forget_user_port(context, uuid, vif.id).await;
+            if vif.preserve_on_delete {
+                self.forget_user_port(context, uuid, vif.id).await;
+            }
             info!(%port, "detached an interface");
             Ok(())
         })
