@@ -7,7 +7,8 @@
 //! CACHE/lock                  held while a process starts
 //! ```
 //!
-//! Several processes may share a directory. Each keeps the size of the whole within its own bound.
+//! Several processes may share a directory. Each keeps the size of the whole within its own bound: before it makes room, it
+//! looks at what others have stored and removed since it last did. A blob's modification time is when it was last used.
 
 mod file;
 
@@ -18,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
@@ -54,13 +55,13 @@ struct State {
     total: u64,
     /// Bytes that partial files were begun for.
     reserved: u64,
-    clock: u64,
+    /// The directories of `blobs` as they were when they were read, by their times of modification.
+    seen: [Option<SystemTime>; Algorithm::ALL.len()],
 }
 
 struct Kept {
     size: u64,
-    /// On the clock of `State`.
-    used: u64,
+    used: SystemTime,
 }
 
 impl Cache {
@@ -79,9 +80,10 @@ impl Cache {
         fs::create_dir(&partial).map_err(|cause| Error::cache("create", &partial, cause))?;
         let alive = lock(&partial.join("lock"), FlockArg::LockExclusive)?;
         drop(starting);
-        let state = Mutex::new(scan(&blobs)?);
-        let (unpinned, _) = watch::channel(());
-        Ok(Arc::new(Self { blobs, partial, limit, state, unpinned, evictions: AtomicU64::new(0), _alive: alive }))
+        let (state, (unpinned, _)) = (Mutex::default(), watch::channel(()));
+        let cache = Self { blobs, partial, limit, state, unpinned, evictions: AtomicU64::new(0), _alive: alive };
+        cache.look()?;
+        Ok(Arc::new(cache))
     }
 
     /// The blob of this digest, if it is there.
@@ -104,11 +106,7 @@ impl Cache {
             state.forget(digest);
             return None;
         }
-        state.remember(*digest, size);
-        // Only the order of eviction after a restart depends on it.
-        if let Err(error) = file.set_modified(SystemTime::now()) {
-            tracing::debug!("layer cache: cannot touch {}: {error}", path.display());
-        }
+        state.remember(*digest, Kept { size, used: touch(&file, &path) });
         Some(Blob { file: Arc::new(file), size, path: Arc::new(path) })
     }
 
@@ -163,6 +161,7 @@ impl Cache {
     }
 
     fn make_room(&self, size: u64) -> Result<(), BeginError> {
+        self.look()?;
         self.trim(size);
         loop {
             let available = self.available()?;
@@ -174,6 +173,23 @@ impl Cache {
                 return Err(BeginError::NoRoom(NoRoom { needed: size, available, directory: self.blobs.clone() }));
             }
         }
+    }
+
+    /// Finds what other processes have stored and removed, if anything was.
+    fn look(&self) -> Result<(), Error> {
+        // What has just changed may change once more within the same tick of the file system's clock.
+        let settled = SystemTime::now() - Duration::from_secs(1);
+        let modified =
+            |algorithm: Algorithm| fs::metadata(self.blobs.join(algorithm.name())).and_then(|at| at.modified());
+        let now = Algorithm::ALL.map(|algorithm| modified(algorithm).ok().filter(|time| *time < settled));
+        if self.state().seen == now && now.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        let found = scan(&self.blobs)?;
+        let mut state = self.state();
+        state.total = found.values().map(|kept| kept.size).sum();
+        (state.blobs, state.seen) = (found, now);
+        Ok(())
     }
 
     fn available(&self) -> Result<u64, Error> {
@@ -215,11 +231,10 @@ impl Cache {
 }
 
 impl State {
-    fn remember(&mut self, digest: Digest, size: u64) {
-        self.clock += 1;
-        let kept = Kept { size, used: self.clock };
-        if self.blobs.insert(digest, kept).is_none() {
-            self.total += size;
+    fn remember(&mut self, digest: Digest, kept: Kept) {
+        self.total += kept.size;
+        if let Some(before) = self.blobs.insert(digest, kept) {
+            self.total -= before.size;
         }
     }
 
@@ -228,6 +243,15 @@ impl State {
             self.total -= kept.size;
         }
     }
+}
+
+/// Notes on the disk that a blob is used now: all processes go by that. The kernel's own notes are not exact enough.
+fn touch(file: &File, path: &Path) -> SystemTime {
+    let now = SystemTime::now();
+    if let Err(error) = file.set_modified(now) {
+        tracing::debug!("layer cache: cannot touch {}: {error}", path.display());
+    }
+    now
 }
 
 fn lock(path: &Path, kind: FlockArg) -> Result<Flock<File>, Error> {
@@ -250,29 +274,30 @@ fn remove_leftovers(partials: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The blobs that are there, in the order in which they were used.
-fn scan(blobs: &Path) -> Result<State, Error> {
-    let mut found = vec![];
+/// The blobs that are there.
+fn scan(blobs: &Path) -> Result<HashMap<Digest, Kept>, Error> {
+    let mut found = HashMap::new();
     for algorithm in Algorithm::ALL {
         let directory = blobs.join(algorithm.name());
         let failed = |cause| Error::cache("list", &directory, cause);
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let metadata = entry.metadata().map_err(failed)?;
+            let metadata = match entry.metadata() {
+                // Another process has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata.map_err(failed)?,
+            };
             let name = entry.file_name();
             let digest = name.to_str().and_then(|name| format!("{}:{name}", algorithm.name()).parse::<Digest>().ok());
             match digest {
                 Some(digest) if metadata.is_file() => {
-                    found.push((metadata.modified().map_err(failed)?, digest, metadata.len()))
+                    found.insert(digest, Kept { size: metadata.len(), used: metadata.modified().map_err(failed)? });
                 }
-                _ => tracing::warn!("layer cache: {} does not belong there and is left alone", entry.path().display()),
+                _ => tracing::debug!("layer cache: {} does not belong there and is left alone", entry.path().display()),
             }
         }
     }
-    found.sort();
-    let mut state = State::default();
-    found.into_iter().for_each(|(_, digest, size)| state.remember(digest, size));
-    Ok(state)
+    Ok(found)
 }
 
 /// The file system has no room for a blob.

@@ -1,10 +1,10 @@
 //! Files that are blobs already: what was uploaded needs not be read from its image.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::{Cache, MARGIN};
+use super::{Cache, Kept, MARGIN, touch};
 use crate::registry::digest::Digest;
 use crate::registry::error::Error;
 
@@ -15,17 +15,19 @@ impl Cache {
     /// # Errors
     /// The disk's.
     pub fn adopt(&self, digest: Digest, file: &Path) -> Result<bool, Error> {
-        let size = match fs::metadata(file) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(cause) => return Err(Error::cache("look at", file, cause)),
-        };
+        let (size, used) =
+            match File::open(file).and_then(|opened| Ok((opened.metadata()?.len(), touch(&opened, file)))) {
+                Ok(found) => found,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(cause) => return Err(Error::cache("look at", file, cause)),
+            };
         if self.get(&digest).is_some_and(|blob| blob.size == size) {
             return Ok(true);
         }
         if size > self.limit {
             return Ok(false);
         }
+        self.look()?;
         self.trim(size);
         let target = self.path(&digest);
         match fs::rename(file, &target) {
@@ -35,7 +37,7 @@ impl Cache {
             }
             Err(cause) => return Err(Error::cache("rename to", &target, cause)),
         }
-        self.state().remember(digest, size);
+        self.state().remember(digest, Kept { size, used });
         while self.available()? < MARGIN && self.evict_one() {}
         Ok(true)
     }

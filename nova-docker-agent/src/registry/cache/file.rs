@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::{Cache, Digest, Error};
+use super::{Cache, Digest, Error, Kept, touch};
 
 /// A blob, or the beginning of one. It stays readable when its file is renamed or removed.
 #[derive(Clone)]
@@ -68,11 +68,12 @@ impl Partial {
     /// Keeps it as the blob with this digest, which the caller has verified. Blocks until it is on the disk, so that a
     /// blob is whole even if the host stops at once.
     pub fn store(self, digest: Digest) -> Result<(), Error> {
+        let used = touch(&self.file, &self.path);
         self.file.sync_data().map_err(|cause| Error::cache("sync", self.path.as_ref(), cause))?;
         let target = self.cache.path(&digest);
         let renamed = fs::rename(self.path.as_ref(), &target);
         renamed.map_err(|cause| Error::cache("rename to", &target, cause))?;
-        self.cache.state().remember(digest, self.written);
+        self.cache.state().remember(digest, Kept { size: self.written, used });
         self.cache.trim(0);
         Ok(())
     }

@@ -79,6 +79,20 @@ fn a_blob_that_another_process_stored_or_removed_is_noticed() {
 }
 
 #[test]
+fn processes_that_share_a_cache_keep_it_within_their_bound_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, other] = [(); 2].map(|()| Cache::open(directory.path(), 250).unwrap());
+    let old = keep(&one, &[1; 100]);
+    let used = keep(&one, &[2; 100]);
+    assert!(other.get(&old).is_some() && one.get(&used).is_some());
+    // It does not know of the second one yet, and takes the one that nobody has used for longest.
+    let new = keep(&other, &[3; 100]);
+    assert!(other.get(&old).is_none() && other.get(&used).is_some() && one.get(&new).is_some());
+    keep(&one, &[4; 200]);
+    assert_eq!(files(&directory.path().join("blobs/sha256")), 1);
+}
+
+#[test]
 fn a_blob_whose_size_changed_on_the_disk_is_not_served() {
     let directory = tempfile::tempdir().unwrap();
     let cache = Cache::open(directory.path(), 1000).unwrap();
