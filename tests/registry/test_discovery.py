@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import requests
 from oci import content
 from oci.checks import invalid, ok, refused, told
 from oci.client import Registry, link_next
 from oci.content import Json, Manifest
+from oci.people import People
 from oci.target import Lack, Target
+from openstack.connection import Connection
 
 TAGS = ["1.0", "B", "a", "b", "latest", "v1", "v10", "v2"]
 """In the order of their bytes, which is the specification's lexical one."""
@@ -233,14 +237,46 @@ def test_clients_may_keep_a_list_of_referrers_under_the_fallback_tag(
 # ---------------------------------------------------------------- repositories
 
 
-def test_the_catalog_lists_the_repository(registry: Registry, repository: str, pushed: Manifest) -> None:
-    """It is not of the specification, but clients know it."""
-    found, address = [], "/v2/_catalog?n=50"
-    for _ in range(100):
-        answer = ok(registry.call("GET", address, scopes=("registry:catalog:*",)), 200)
-        found += answer.json()["repositories"]
+def catalog(client: Registry, length: int) -> list[str]:
+    """All of it, in pages of this length."""
+    found, address = [], f"/v2/_catalog?n={length}"
+    for _ in range(1000):
+        answer = ok(client.call("GET", address, scopes=("registry:catalog:*",)), 200)
+        page = answer.json()["repositories"]
+        assert len(page) <= length
+        found += page
         if (following := link_next(answer)) is None:
             break
         address = following
+    return found
+
+
+def test_the_catalog_lists_the_repository(registry: Registry, repository: str, pushed: Manifest) -> None:
+    """It is not of the specification, but clients know it."""
+    found = catalog(registry, 50)
     assert repository in found
     assert len(found) == len(set(found))
+
+
+@pytest.mark.cloud
+def test_the_catalog_has_all_projects_of_a_user(
+    target: Target, people: People, demo: Connection, name_of: Callable[[str], str], repository: str, pushed: Manifest
+) -> None:
+    """However many: a token has room for the Keystone tokens of a few."""
+    user = people.make(name_of("busy"))
+    others = [people.make(name_of("other")) for _ in range(10)]
+    for project_id in (demo.current_project_id, *(other.project_id for other in others)):
+        people.admit(user.user_id, project_id)
+    client = user.at(target)
+    names = [f"{project.name}/mine" for project in (user, *others)]
+    for name in names:
+        client.push(name, content.image(name), "v1")
+    for length in (1000, 3):
+        found = catalog(client, length)
+        assert found == sorted(set(found))
+        assert {*names, repository} <= set(found)
+    # One of them who has a single project sees that one.
+    found = catalog(others[0].at(target), 1000)
+    assert names[1] in found
+    assert not {names[0], *names[2:], repository} & set(found)
+    client.take_away()

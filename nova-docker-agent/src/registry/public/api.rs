@@ -84,9 +84,9 @@ impl Api {
         match &endpoint {
             Endpoint::Base if is_read => Ok(base()),
             Endpoint::Catalog if is_read => {
-                let access = visitor.catalog.as_ref();
-                let access = access.ok_or_else(|| self.tokens.catalog_challenge(Refused::InsufficientScope))?;
-                let listed = self.catalog(access, &query).await;
+                let user = visitor.catalog.as_ref();
+                let user = user.ok_or_else(|| self.tokens.catalog_challenge(Refused::InsufficientScope))?;
+                let listed = self.catalog(user, request_id, &query).await;
                 let challenge = || self.tokens.catalog_challenge(Refused::InvalidToken);
                 listed.map_err(|error| self.log_in_again(error, &visitor.user_id, challenge))
             }
@@ -140,6 +140,10 @@ impl Api {
             let message = format!("content is taken as it is, not with the encoding {encoding:?}");
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(ApiError::new(Code::Unsupported, message).with_status(status));
+        }
+        if name.image_id().is_some() && request.method() != Method::DELETE && !is_read(request.method()) {
+            let message = format!("{name}: an image is pulled by its id, and pushed by a name");
+            return Err(ApiError::new(Code::NameInvalid, message));
         }
         let (head, body) = request.into_parts();
         let (push, bearer, headers) = (&self.push, &visitor.bearer, &head.headers);

@@ -1,12 +1,13 @@
 //! Content discovery: OCI distribution specification 1.1, "Listing Tags", "Listing Referrers"; distribution, "Listing
 //! Repositories".
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::response::Response;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
@@ -16,13 +17,16 @@ use super::grant::Grant;
 use super::images::{Content, MAX_OPENED};
 use super::name::{self, Name, Tag};
 use super::property;
-use super::token::CatalogAccess;
+use super::token::Refused;
 use crate::cloud::glance::ImageMeta;
+use crate::cloud::{Project, UserLogin};
 use crate::registry::Digest;
 use crate::registry::manifest::OCI_INDEX;
 
 /// Repositories in one answer.
 const MAX_CATALOG: usize = 1000;
+/// Projects whose images are listed for one user at one time.
+const PROJECTS_AT_ONCE: usize = 4;
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 impl Api {
@@ -32,33 +36,41 @@ impl Api {
         if images.is_empty() {
             return Err(ApiError::new(Code::NameUnknown, format!("there is no {name}, or you may not see it")));
         }
-        let tags: BTreeSet<String> = images.into_iter().flat_map(|(_, tags)| tags).map(|tag| tag.to_string()).collect();
+        let tags = images.into_iter().flat_map(|(_, tags)| tags);
         let page = Page::of(query, usize::MAX)?;
-        let (tags, next) = page.cut(tags);
+        let mut names = page.begin();
+        tags.for_each(|tag| names.add(tag.to_string()));
+        let (tags, next) = names.finish();
         let body = json!({"name": name.to_string(), "tags": tags});
         Ok(listed(&body, next.map(|last| page.link(&format!("/v2/{name}/tags/list"), &last))))
     }
 
-    /// `GET /v2/_catalog?n=N&last=NAME`: of the projects where the user has a role, and what others share.
-    pub async fn catalog(&self, access: &CatalogAccess, query: &str) -> Result<Response, ApiError> {
-        let mut names = BTreeSet::new();
-        for grant in &access.grants {
-            for image in self.images.all(grant).await?.iter() {
-                let Some(owner) = &image.owner else { continue };
-                let project = access.names.iter().find(|(id, _)| id == owner).map_or(owner, |(_, name)| name);
-                let named = image.name.iter().filter_map(|name| name::of_glance(name));
-                let tagged = image.tags.iter().filter(|tag| tag.contains(':')).filter_map(|tag| name::of_glance(tag));
-                let pushed = image.properties.get(property::REPOSITORY).and_then(Value::as_str).map(str::to_owned);
-                let repositories = named.chain(tagged).map(|(repository, _)| repository).chain(pushed);
-                // A project whose name clients cannot write is reached by its id.
-                names.extend(repositories.filter_map(|repository| {
-                    let by_name = format!("{project}/{repository}").parse::<Name>();
-                    by_name.or_else(|_| format!("{owner}/{repository}").parse()).ok().map(|name| name.to_string())
-                }));
-            }
-        }
+    /// `GET /v2/_catalog?n=N&last=NAME`: of all projects where the user has a role, and what others share with these.
+    ///
+    /// Glance is asked in each project by itself: what it lists in one may be another's. Of all names, no more are kept than
+    /// the page has.
+    pub async fn catalog(&self, user: &UserLogin, request_id: &str, query: &str) -> Result<Response, ApiError> {
         let page = Page::of(query, MAX_CATALOG)?;
-        let (repositories, next) = page.cut(names);
+        let login = self.tokens.login(user, request_id).await?;
+        if login.projects.is_empty() {
+            return Err(self.tokens.catalog_challenge(Refused::InsufficientScope));
+        }
+        let (written, names) = (login.names(), Mutex::new(page.begin()));
+        let list = async |project: &Project| {
+            let Some(grant) = self.tokens.member(&login, &project.id, request_id).await? else { return Ok(false) };
+            let take = |image: &ImageMeta| {
+                let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+                repositories(image, &written).for_each(|name| names.add(name));
+            };
+            self.images.each_visible(&grant, take).await.map(|()| true)
+        };
+        let all = stream::iter(&login.projects).map(list).buffer_unordered(PROJECTS_AT_ONCE);
+        let members: Vec<bool> = all.try_collect().await?;
+        if !members.contains(&true) {
+            // It is not the roles: it is the user's token.
+            return Err(ApiError::new(Code::Unauthorized, "your session with the cloud has ended; log in again"));
+        }
+        let (repositories, next) = names.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
         Ok(listed(&json!({"repositories": repositories}), next.map(|last| page.link("/v2/_catalog", &last))))
     }
 
@@ -169,25 +181,65 @@ impl Page {
         Ok(Self { n, last: value("last"), most })
     }
 
-    /// What comes after `last`, and the last of it if there is more.
-    fn cut(&self, all: BTreeSet<String>) -> (Vec<String>, Option<String>) {
-        let after = all.into_iter().filter(|one| self.last.as_ref().is_none_or(|last| one > last));
-        let length = self.n.unwrap_or(self.most).min(self.most);
-        let mut some: Vec<String> = after.take(length.saturating_add(1)).collect();
-        let more = some.len() > length;
-        some.truncate(length);
-        let next = some.last().filter(|_| more).cloned();
-        (some, next)
+    fn length(&self) -> usize {
+        self.n.unwrap_or(self.most).min(self.most)
+    }
+
+    /// A page without names, to be filled with them in any order.
+    fn begin(&self) -> Names {
+        Names { last: self.last.clone(), length: self.length(), found: BTreeSet::new(), more: false }
     }
 
     fn link(&self, path: &str, last: &str) -> String {
-        let n = self.n.unwrap_or(self.most).min(self.most);
         let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("n", &n.to_string())
+            .append_pair("n", &self.length().to_string())
             .append_pair("last", last)
             .finish();
         format!("<{path}?{query}>; rel=\"next\"")
     }
+}
+
+/// The names of one page: of all that are added, the first ones after `last`.
+struct Names {
+    last: Option<String>,
+    length: usize,
+    found: BTreeSet<String>,
+    /// Whether there are others behind them.
+    more: bool,
+}
+
+impl Names {
+    fn add(&mut self, name: String) {
+        if self.last.as_ref().is_some_and(|last| name <= *last) {
+            return;
+        }
+        self.found.insert(name);
+        if self.found.len() > self.length {
+            self.found.pop_last();
+            self.more = true;
+        }
+    }
+
+    /// They, in order, and the last of them if there is more.
+    fn finish(self) -> (Vec<String>, Option<String>) {
+        let next = self.found.last().filter(|_| self.more).cloned();
+        (self.found.into_iter().collect(), next)
+    }
+}
+
+/// The repositories that an image is in, as clients write them, where users write projects so.
+fn repositories<'a>(image: &'a ImageMeta, written: &'a HashMap<&str, &str>) -> impl Iterator<Item = String> + 'a {
+    let named = image.name.iter().filter_map(|name| name::of_glance(name));
+    let tagged = image.tags.iter().filter(|tag| tag.contains(':')).filter_map(|tag| name::of_glance(tag));
+    let pushed = property::text(image, property::REPOSITORY).map(str::to_owned);
+    let repositories = named.chain(tagged).map(|(repository, _)| repository).chain(pushed);
+    let owner = image.owner.as_deref().unwrap_or_default();
+    let project = written.get(owner).copied().unwrap_or(owner);
+    repositories.filter_map(move |repository| {
+        // A project whose name clients cannot write is reached by its id.
+        let by_name = format!("{project}/{repository}").parse::<Name>();
+        by_name.or_else(|_| format!("{owner}/{repository}").parse()).ok().map(|name| name.to_string())
+    })
 }
 
 fn listed(body: &Value, link: Option<String>) -> Response {
@@ -204,8 +256,9 @@ mod tests {
     use super::*;
 
     fn pages(query: &str) -> (Vec<String>, Option<String>) {
-        let all = ["a", "b", "c"].map(str::to_owned).into();
-        Page::of(query, usize::MAX).unwrap().cut(all)
+        let mut names = Page::of(query, usize::MAX).unwrap().begin();
+        ["b", "c", "a", "b"].map(str::to_owned).into_iter().for_each(|name| names.add(name));
+        names.finish()
     }
 
     #[test]

@@ -42,7 +42,7 @@ use blob::StoredBlob;
 pub use convert::Converted;
 use known::Known;
 use open::Opened;
-use records::{Listing, Records};
+use records::Records;
 pub use search::{Age, Blobs, MAX_OPENED};
 
 /// How old a listing may be.
@@ -57,6 +57,15 @@ pub struct Content {
     pub manifests: Arc<HashMap<Digest, (String, Bytes)>>,
     /// Where everything else is in the stored file.
     pub blobs: Arc<HashMap<Digest, Range<u64>>>,
+}
+
+/// Where a repository's images are looked for.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Its name may be the id of an image: that one is asked for by itself, and goes before others.
+    Id,
+    /// Among all images of the project.
+    All,
 }
 
 /// A blob that the caller may read.
@@ -114,14 +123,12 @@ impl Images {
         };
         let with_tag =
             |images: Vec<(Arc<ImageMeta>, Vec<Tag>)>| images.into_iter().find(|(_, tags)| tags.contains(tag));
-        let found = match with_tag(self.repository(grant, name, Age::Seconds).await?) {
-            Some(found) => Some(found),
-            None => with_tag(self.repository(grant, name, Age::Then(begun)).await?),
-        };
-        match found {
-            Some((record, _)) => self.content(grant, &record).await.map(Some),
-            None => Ok(None),
+        for (place, age) in [(Place::Id, Age::Seconds), (Place::All, Age::Seconds), (Place::All, Age::Then(begun))] {
+            if let Some((record, _)) = with_tag(self.repository(grant, name, place, age).await?) {
+                return self.content(grant, &record).await.map(Some);
+            }
         }
+        Ok(None)
     }
 
     /// The records of a repository's images that the caller sees, with the tags of each; the newest first.
@@ -129,7 +136,7 @@ impl Images {
     /// # Errors
     /// Glance's.
     pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
-        self.repository(grant, name, Age::Seconds).await
+        self.repository(grant, name, Place::All, Age::Seconds).await
     }
 
     /// Forgets what is remembered of the project's images: they were changed.
@@ -154,7 +161,7 @@ impl Images {
         digest: &Digest,
     ) -> Result<Option<Converted>, ApiError> {
         // Conversions are made of what is open; that they were given a moment ago means that it is.
-        for (record, _) in self.repository(grant, name, Age::Seconds).await? {
+        for (record, _) in self.repository(grant, name, Place::All, Age::Seconds).await? {
             if !self.known.has(&record) {
                 continue;
             }
@@ -167,12 +174,12 @@ impl Images {
         Ok(None)
     }
 
-    /// All images that the caller of `grant` is shown, of any project.
+    /// Gives `take` every image that Glance lists for the caller of `grant`, of any project.
     ///
     /// # Errors
     /// Glance's.
-    pub async fn all(&self, grant: &Grant) -> Result<Listing, ApiError> {
-        self.records.visible(grant, Age::Seconds).await
+    pub async fn each_visible(&self, grant: &Grant, take: impl FnMut(&ImageMeta)) -> Result<(), ApiError> {
+        self.records.each_visible(grant, take).await
     }
 
     /// Takes a file that a member of the project `owner` has uploaded, verified and on the disk, as a blob that need not be read
@@ -203,13 +210,21 @@ impl Images {
         &self,
         grant: &Grant,
         name: &Name,
+        place: Place,
         age: Age,
     ) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
-        let records = self.records.of_owner(grant, age).await?;
         let of_repository = |record: &Arc<ImageMeta>| {
             let tags = tags_of(record, name.repository());
             let belongs = !tags.is_empty() || is_untagged_in(record, name.repository());
+            let belongs = belongs && record.owner.as_deref() == Some(grant.owner.as_str());
             belongs.then(|| (record.clone(), tags))
+        };
+        let records = match (place, name.image_id()) {
+            // It is no project of the user's.
+            _ if grant.owner.is_empty() => return Ok(vec![]),
+            (Place::Id, None) => return Ok(vec![]),
+            (Place::Id, Some(id)) => self.records.with_id(grant, id, age).await?,
+            (Place::All, _) => self.records.of_owner(grant, age).await?,
         };
         Ok(records.iter().filter_map(of_repository).collect())
     }

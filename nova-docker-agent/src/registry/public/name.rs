@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use uuid::Uuid;
+
 use crate::registry::Digest;
 
 /// The longest `PROJECT/REPOSITORY`, as clients count it.
@@ -31,6 +33,11 @@ impl Name {
     /// The repository within the project.
     pub fn repository(&self) -> &str {
         &self.repository
+    }
+
+    /// The image that the repository is named after, if it has the form of an id.
+    pub fn image_id(&self) -> Option<Uuid> {
+        self.repository.parse::<Uuid>().ok().filter(|id| id.to_string() == self.repository)
     }
 
     /// What Glance calls an image of this repository with this tag.
@@ -158,6 +165,16 @@ mod tests {
         assert_eq!((name.project(), name.repository()), ("demo", "web/front-end"));
         assert_eq!(name.glance_name(&"v1".parse().unwrap()), "web/front-end:v1");
         assert_eq!(name.to_string(), "demo/web/front-end");
+    }
+
+    #[test]
+    fn a_repository_may_be_named_after_an_image() {
+        let id = |name: &str| name.parse::<Name>().unwrap().image_id().map(|id| id.to_string());
+        let image = "6e0b6f8e-3b1f-4f0a-9d57-0c2a8a4f2f11";
+        assert_eq!(id(&format!("demo/{image}")).as_deref(), Some(image));
+        for name in ["demo/web".to_owned(), format!("demo/{}", image.replace('-', "")), format!("demo/web/{image}")] {
+            assert_eq!(id(&name), None, "{name}");
+        }
     }
 
     #[test]

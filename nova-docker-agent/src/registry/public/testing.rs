@@ -19,8 +19,9 @@ use crate::config::Settings;
 use crate::config::registry::from_settings;
 use crate::registry::Digest;
 pub use cloud::{Asked, Double};
+pub use keystone::{MANY, id_of};
 
-/// Keystone's ids of the projects `demo` and `other`, in which ann and bob have their roles.
+/// Keystone's ids of the projects `demo` and `other`, in which ann and bob have their roles, and cat.
 pub const DEMO: &str = "11111111111111111111111111111111";
 pub const OTHER: &str = "22222222222222222222222222222222";
 /// An application credential of ann's for `demo`.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::grant::Grant;
@@ -32,8 +33,17 @@ pub struct Records {
     kept: Mutex<HashMap<Key, Kept>>,
 }
 
-/// A hash of the user's token, and the project whose images are listed; none for all that the user sees.
-type Key = (Digest, Option<String>);
+/// A hash of the user's token, and what is listed.
+type Key = (Digest, Of);
+
+/// Which images.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Of {
+    /// Those of this project.
+    Owner(String),
+    /// The one with this id.
+    Id(Uuid),
+}
 
 #[derive(Clone)]
 struct Kept {
@@ -73,29 +83,45 @@ impl Records {
     /// # Errors
     /// Glance's.
     pub async fn of_owner(&self, grant: &Grant, age: Age) -> Result<Listing, ApiError> {
-        if grant.owner.is_empty() {
-            return Ok(Arc::default());
-        }
-        self.listing(grant, Some(&grant.owner), age).await
+        self.listing(grant, Of::Owner(grant.owner.clone()), age).await
     }
 
-    /// The images that Glance shows the grant's user, of whatever project.
+    /// The image with this id, of whatever project, if the grant's user sees it. It costs less than a listing.
     ///
     /// # Errors
     /// Glance's.
-    pub async fn visible(&self, grant: &Grant, age: Age) -> Result<Listing, ApiError> {
-        self.listing(grant, None, age).await
+    pub async fn with_id(&self, grant: &Grant, id: Uuid, age: Age) -> Result<Listing, ApiError> {
+        self.listing(grant, Of::Id(id), age).await
     }
 
-    /// Forgets all listings that have images of this project.
+    /// Gives `take` the images that Glance lists for the grant's user in the grant's project, whosever they are. None is kept.
+    ///
+    /// # Errors
+    /// Glance's.
+    pub async fn each_visible(&self, grant: &Grant, mut take: impl FnMut(&ImageMeta)) -> Result<(), ApiError> {
+        for hidden in ["false", "true"] {
+            let mut after = None;
+            loop {
+                let (page, next) = self.page(grant, None, hidden, after).await.map_err(|error| refusal(&error))?;
+                page.iter().for_each(&mut take);
+                match next {
+                    Some(_) => after = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets all listings that may have images of this project.
     pub fn forget(&self, owner: &str) {
-        self.kept().retain(|(_, of), _| of.as_deref().is_some_and(|of| of != owner));
+        self.kept().retain(|(_, of), _| matches!(of, Of::Owner(of) if of != owner));
     }
 
-    async fn listing(&self, grant: &Grant, owner: Option<&str>, age: Age) -> Result<Listing, ApiError> {
-        let key = (fingerprint(grant), owner.map(str::to_owned));
+    async fn listing(&self, grant: &Grant, of: Of, age: Age) -> Result<Listing, ApiError> {
+        let key = (fingerprint(grant), of);
         let kept = self.entry(&key, age);
-        let listed = kept.listed.get_or_try_init(|| self.ask(grant, owner)).await;
+        let listed = kept.listed.get_or_try_init(|| self.ask(grant, &key.1)).await;
         let images = listed.map(|listed| listed.images.clone()).map_err(|error| refusal(&error))?;
         bound(&mut self.kept(), MAX_SIZE);
         Ok(images)
@@ -119,22 +145,51 @@ impl Records {
         new
     }
 
-    async fn ask(&self, grant: &Grant, owner: Option<&str>) -> Result<Listed, cloud::Error> {
-        let (shown, hidden) = tokio::try_join!(self.pages(grant, owner, "false"), self.pages(grant, owner, "true"))?;
-        let mut images: Vec<_> = shown.into_iter().chain(hidden).collect();
+    async fn ask(&self, grant: &Grant, of: &Of) -> Result<Listed, cloud::Error> {
+        let mut images = match of {
+            Of::Owner(owner) => {
+                let (shown, hidden) =
+                    tokio::try_join!(self.all(grant, owner, "false"), self.all(grant, owner, "true"))?;
+                shown.into_iter().chain(hidden).collect()
+            }
+            Of::Id(id) => match self.glance.image(&grant.caller(), *id).await {
+                Ok(image) if is_of(&image, None) => vec![Arc::new(essential(image))],
+                Ok(_) => vec![],
+                Err(error) if error.status() == Some(404) => vec![],
+                Err(error) => return Err(error),
+            },
+        };
         images.sort_by(|one, other| other.created_at.cmp(&one.created_at).then(one.id.cmp(&other.id)));
         let weight = images.iter().map(|image| weight(image)).sum();
         Ok(Listed { images: Arc::new(images), weight, until: Instant::now() })
     }
 
-    /// Those that are hidden from listings, or the others, page by page: of each page only what is needed is kept.
-    async fn pages(
+    /// Those of a project that are hidden from listings, or the others: of each page only what is needed is kept.
+    async fn all(&self, grant: &Grant, owner: &str, hidden: &str) -> Result<Vec<Arc<ImageMeta>>, cloud::Error> {
+        let (mut images, mut after) = (vec![], None);
+        loop {
+            let (page, next) = self.page(grant, Some(owner), hidden, after).await?;
+            images.extend(page.into_iter().map(|image| Arc::new(essential(image))));
+            if next.is_none() {
+                return Ok(images);
+            }
+            if images.len() > MAX_IMAGES {
+                tracing::warn!(project = owner, "only the newest {MAX_IMAGES} images of a project are looked through");
+                return Ok(images);
+            }
+            after = next;
+        }
+    }
+
+    /// A part of what Glance lists, after this image: what is hidden from listings, or the rest. With it the last of them, if
+    /// there may be more.
+    async fn page(
         &self,
         grant: &Grant,
         owner: Option<&str>,
         hidden: &str,
-    ) -> Result<Vec<Arc<ImageMeta>>, cloud::Error> {
-        let caller = grant.caller();
+        after: Option<Uuid>,
+    ) -> Result<(Vec<ImageMeta>, Option<Uuid>), cloud::Error> {
         let mut filters = vec![
             ("container_format", "docker"),
             ("status", "active"),
@@ -145,20 +200,12 @@ impl Records {
             // By its name, an image is reached though it was not yet accepted, or is listed for its own project only.
             filters.extend([("owner", owner), ("visibility", "all"), ("member_status", "all")]);
         }
-        let mut images = vec![];
-        let mut last: Option<String> = None;
-        loop {
-            let mut filters = filters.clone();
-            filters.extend(last.as_deref().map(|last| ("marker", last)));
-            let page = self.glance.list(&caller, &filters, PAGE).await?;
-            let is_last = page.len() < PAGE || images.len() + PAGE > MAX_IMAGES;
-            last = page.last().map(|image| image.id.to_string());
-            let ours = page.into_iter().filter(|image| is_of(image, owner));
-            images.extend(ours.map(|image| Arc::new(essential(image))));
-            if is_last {
-                return Ok(images);
-            }
-        }
+        let after = after.map(|after| after.to_string());
+        filters.extend(after.as_deref().map(|after| ("marker", after)));
+        let mut page = self.glance.list(&grant.caller(), &filters, PAGE).await?;
+        let next = page.last().filter(|_| page.len() >= PAGE).map(|image| image.id);
+        page.retain(|image| is_of(image, owner));
+        Ok((page, next))
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
@@ -219,7 +266,7 @@ mod tests {
     }
 
     fn key(name: &str) -> Key {
-        (Digest::of(b"token"), Some(name.to_owned()))
+        (Digest::of(b"token"), Of::Owner(name.to_owned()))
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::super::error::ApiError;
 use super::super::grant::Grant;
 use super::super::name::Name;
 use super::super::property;
-use super::{Content, Images, ReadableBlob};
+use super::{Content, Images, Place, ReadableBlob};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 
@@ -59,19 +59,24 @@ impl Images {
         let mut wanted: HashMap<String, Digest> = wanted.collect();
         let mut found = Blobs::new();
         let mut left = MAX_OPENED + wanted.len();
-        for record in self.candidates(grant, name, |word| wanted.contains_key(word), age).await? {
-            // What it was chosen for may have been found meanwhile.
-            if wanted.is_empty() || self.rank(&record, |word| wanted.contains_key(word)).is_none() {
-                continue;
+        for place in [Place::Id, Place::All] {
+            if wanted.is_empty() {
+                break;
             }
-            let Some(content) = self.look_into(grant, &record, &mut left).await? else { continue };
-            wanted.retain(|_, digest| {
-                let range = content.blobs.get(digest).cloned();
-                let range = range.filter(|range| !range.is_empty() || digest.algorithm().digest(b"") == *digest);
-                let Some(range) = range else { return true };
-                found.insert(*digest, Arc::new(self.stored(grant, &content.record, digest, range)));
-                false
-            });
+            for record in self.candidates(grant, name, |word| wanted.contains_key(word), place, age).await? {
+                // What it was chosen for may have been found meanwhile.
+                if wanted.is_empty() || self.rank(&record, |word| wanted.contains_key(word)).is_none() {
+                    continue;
+                }
+                let Some(content) = self.look_into(grant, &record, &mut left).await? else { continue };
+                wanted.retain(|_, digest| {
+                    let range = content.blobs.get(digest).cloned();
+                    let range = range.filter(|range| !range.is_empty() || digest.algorithm().digest(b"") == *digest);
+                    let Some(range) = range else { return true };
+                    found.insert(*digest, Arc::new(self.stored(grant, &content.record, digest, range)));
+                    false
+                });
+            }
         }
         Ok(found)
     }
@@ -89,10 +94,12 @@ impl Images {
     ) -> Result<Option<Arc<Content>>, ApiError> {
         let text = manifest.to_string();
         let mut left = MAX_OPENED;
-        for record in self.candidates(grant, name, |word| word == text, age).await? {
-            let content = self.look_into(grant, &record, &mut left).await?;
-            if let Some(content) = content.filter(|content| content.manifests.contains_key(manifest)) {
-                return Ok(Some(content));
+        for place in [Place::Id, Place::All] {
+            for record in self.candidates(grant, name, |word| word == text, place, age).await? {
+                let content = self.look_into(grant, &record, &mut left).await?;
+                if let Some(content) = content.filter(|content| content.manifests.contains_key(manifest)) {
+                    return Ok(Some(content));
+                }
             }
         }
         Ok(None)
@@ -121,9 +128,10 @@ impl Images {
         grant: &Grant,
         name: &Name,
         is_wanted: impl Fn(&str) -> bool,
+        place: Place,
         age: Age,
     ) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
-        let records = self.repository(grant, name, age).await?.into_iter().map(|(record, _)| record);
+        let records = self.repository(grant, name, place, age).await?.into_iter().map(|(record, _)| record);
         let mut ranked: Vec<_> = records.filter_map(|record| Some((self.rank(&record, &is_wanted)?, record))).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         Ok(ranked.into_iter().map(|(_, record)| record).collect())

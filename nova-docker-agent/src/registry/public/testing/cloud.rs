@@ -10,7 +10,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::glance::{self, Stored};
-use super::{DEMO, OTHER, keystone};
+use super::keystone;
 use crate::registry::Digest;
 
 /// What is asked of Glance for one image.
@@ -41,6 +41,8 @@ pub(super) struct State {
     /// Logins so far, and how many of them Glance does not take any more.
     logins: usize,
     revoked: usize,
+    /// A project in which nobody has a role any more, though keystone still lists it.
+    lost: String,
     refusals: Vec<(Asked, u16, String)>,
     pub upload_takes: Duration,
     pub read_takes: Duration,
@@ -86,6 +88,11 @@ impl Double {
     pub fn revoke(&self) {
         let mut state = self.state();
         state.revoked = state.logins;
+    }
+
+    /// Takes all roles in a project away, after keystone has listed it.
+    pub fn dismiss(&self, project: &str) {
+        self.state().lost = project.into();
     }
 
     pub fn without_ranges(&self) {
@@ -187,14 +194,16 @@ impl Respond for Double {
         match (request.method.as_str(), path) {
             ("POST", "/v3/auth/tokens") => {
                 state.logins += 1;
-                keystone::log_in(&request.body_json().unwrap(), state.logins)
+                if !state.lost.is_empty() && String::from_utf8_lossy(&request.body).contains(&state.lost) {
+                    return ResponseTemplate::new(401);
+                }
+                keystone::log_in(&request.body_json().unwrap(), state.logins, state.revoked)
             }
-            ("GET", "/v3/auth/projects") => match token_of(request) {
-                Some(("ann", _)) => ok(json!({"projects": [keystone::project(DEMO)]})),
-                Some(_) => ok(json!({"projects": [keystone::project(OTHER)]})),
-                None => ResponseTemplate::new(401),
-            },
-            ("GET", "/v2/images") if is_revoked(&state, request) => ResponseTemplate::new(401),
+            ("GET", "/v3/auth/projects" | "/v2/images") if is_revoked(&state, request) => ResponseTemplate::new(401),
+            ("GET", "/v3/auth/projects") => {
+                let (user, _) = token_of(request).unwrap();
+                ok(json!({"projects": keystone::projects(user)}))
+            }
             ("GET", "/v2/images") => glance::list(&state, request),
             _ => state.image(request),
         }
@@ -228,14 +237,15 @@ pub(super) fn ok(body: Value) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(body)
 }
 
-/// User and project; tokens have the form `USER/PROJECT/NUMBER`.
+/// User and project of the request's token.
 pub(super) fn token_of(request: &Request) -> Option<(&str, &str)> {
-    let (user, rest) = request.headers.get("x-auth-token")?.to_str().ok()?.split_once('/')?;
-    Some((user, rest.split_once('/')?.0))
+    parsed(request).map(|(user, project, _)| (user, project))
 }
 
 fn is_revoked(state: &State, request: &Request) -> bool {
-    let token = request.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
-    let number = token.and_then(|token| token.rsplit_once('/')?.1.parse::<usize>().ok());
-    number.is_none_or(|number| number <= state.revoked)
+    parsed(request).is_none_or(|(.., number)| number <= state.revoked)
+}
+
+fn parsed(request: &Request) -> Option<(&str, &str, usize)> {
+    keystone::parse(request.headers.get("x-auth-token")?.to_str().ok()?)
 }

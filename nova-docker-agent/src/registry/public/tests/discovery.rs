@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::testing::{Answer, DEMO, OTHER, Registry};
+use super::super::testing::{Answer, DEMO, MANY, OTHER, Registry, id_of};
 use crate::registry::Digest;
 use crate::registry::manifest::{OCI_INDEX, OCI_MANIFEST};
 use crate::registry::testing::{self as archives, Tar, described};
@@ -51,6 +51,54 @@ async fn the_catalog_lists_what_the_user_sees() {
     assert_eq!((page.json()["repositories"].clone(), page.header("link")), (json!(["demo/web"]), ""));
     let of_bob = registry.get("bob", "/v2/_catalog").await;
     assert_eq!(of_bob.json()["repositories"], json!(["other/base", "other/secret"]));
+}
+
+#[tokio::test]
+async fn the_catalog_has_all_projects_of_a_user_however_many() {
+    let registry = Registry::start().await;
+    let mut expected: Vec<String> = vec!["demo/web".into(), "other/web".into()];
+    for (owner, name) in [(DEMO, "web:v1"), (OTHER, "web:v1")] {
+        add(&registry, owner, name, json!({}));
+    }
+    for number in 2..MANY {
+        add(&registry, &id_of(number), "web:v1", json!({"os_hidden": number % 2 == 0}));
+        expected.push(format!("p{number}/web"));
+    }
+    let nobody = "f".repeat(32);
+    add(&registry, &nobody, "base:v1", json!({"visibility": "public"}));
+    expected.push(format!("{nobody}/base"));
+    expected.sort();
+    assert_eq!(registry.get("cat", "/v2/_catalog").await.json()["repositories"], json!(expected));
+    // Page by page, through its links; keystone is asked for a project's token once for all pages, here and in the process
+    // that gave out the token.
+    let token = registry.token("cat", &["registry:catalog:*"]).await;
+    let bearer = format!("Bearer {token}");
+    let before = registry.cloud.asked("POST /v3/auth/tokens");
+    let (mut found, mut path) = (vec![], "/v2/_catalog?n=6".to_owned());
+    while !path.is_empty() {
+        let page = registry.send("GET", &path, &[("authorization", &bearer)]).await;
+        let names: Vec<String> = serde_json::from_value(page.json()["repositories"].clone()).unwrap();
+        assert!(names.len() <= 6);
+        found.extend(names);
+        path = page.header("link").trim_start_matches('<').split('>').next().unwrap().to_owned();
+    }
+    assert_eq!(found, expected);
+    assert_eq!(registry.cloud.asked("POST /v3/auth/tokens"), before);
+}
+
+#[tokio::test]
+async fn a_project_where_the_user_has_no_role_any_more_is_left_out_of_the_catalog() {
+    let registry = Registry::start().await;
+    for owner in [DEMO, OTHER] {
+        add(&registry, owner, "web:v1", json!({}));
+    }
+    registry.cloud.dismiss(OTHER);
+    let answer = registry.get("cat", "/v2/_catalog").await;
+    assert_eq!((answer.status, answer.json()["repositories"].clone()), (200, json!(["demo/web"])));
+    // Whoever has no role at all is told so.
+    let answer = registry.get("dan", "/v2/_catalog").await;
+    assert_eq!(answer.error(), (401, "DENIED".into()));
+    assert!(answer.header("www-authenticate").contains("error=\"insufficient_scope\""));
 }
 
 /// Adds an artifact that refers to `subject`; its manifest.

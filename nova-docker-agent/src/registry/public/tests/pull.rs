@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::testing::{DEMO, Registry};
+use super::super::testing::{Asked, DEMO, OTHER, Registry};
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
 use crate::registry::manifest::{DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST};
@@ -63,6 +63,51 @@ async fn an_image_is_found_by_its_names_and_the_newest_wins() {
         let answer = registry.get("ann", &format!("/v2/demo/{absent}")).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "MANIFEST_UNKNOWN"), "{absent}");
     }
+}
+
+#[tokio::test]
+async fn an_image_that_is_asked_for_by_its_id_is_not_looked_for_among_all() {
+    let registry = Registry::start().await;
+    let layer = archives::layer(1, 10);
+    let id = registry.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
+    let manifest = registry.get("ann", &format!("/v2/demo/{id}/manifests/latest")).await;
+    let digest = manifest.header("docker-content-digest").to_owned();
+    let paths = [format!("manifests/{digest}"), format!("blobs/{}", Digest::of(&layer))];
+    for path in paths {
+        assert_eq!(registry.get("ann", &format!("/v2/demo/{id}/{path}")).await.status, 200);
+    }
+    assert_eq!((registry.cloud.count(Asked::Show), registry.cloud.asked("GET /v2/images?")), (1, 0));
+    // What else has that name is found all the same, and goes behind.
+    let other = archives::oci(&[archives::layer(2, 10)]);
+    for tag in ["latest", "v2"] {
+        registry.cloud.image(DEMO, &format!("{id}:{tag}"), &other, json!({}));
+    }
+    assert_eq!(registry.get("ann", &format!("/v2/demo/{id}/manifests/latest")).await.body, manifest.body);
+    assert_eq!(registry.get("ann", &format!("/v2/demo/{id}/manifests/v2")).await.status, 200);
+    for (method, path) in [("POST", "blobs/uploads/"), ("PUT", "manifests/v3")] {
+        let answer = registry.ask("ann", method, &format!("/v2/demo/{id}/{path}"), &[]).await;
+        assert_eq!(answer.error(), (400, "NAME_INVALID".into()), "{method}");
+    }
+    assert_eq!(registry.ask("ann", "DELETE", &format!("/v2/demo/{id}/manifests/v2"), &[]).await.status, 202);
+}
+
+#[tokio::test]
+async fn an_id_is_looked_for_in_its_project_and_is_that_of_a_docker_image() {
+    let registry = Registry::start().await;
+    let archive = archives::oci(&[archives::layer(1, 10)]);
+    for (owner, properties) in [
+        (OTHER, json!({"visibility": "public"})),
+        (DEMO, json!({"container_format": "bare"})),
+        (DEMO, json!({"status": "deactivated"})),
+    ] {
+        let id = registry.cloud.image(owner, "web:v1", &archive, properties);
+        assert_eq!(registry.get("ann", &format!("/v2/demo/{id}/manifests/latest")).await.status, 404, "{owner}");
+    }
+    let id = registry.cloud.image(OTHER, "web:v1", &archive, json!({"visibility": "public"}));
+    assert_eq!(registry.get("ann", &format!("/v2/{OTHER}/{id}/manifests/latest")).await.status, 200);
+    registry.cloud.refuse(Asked::Show, 500, "no");
+    let id = registry.cloud.image(DEMO, "web:v1", &archive, json!({}));
+    assert_eq!(registry.get("ann", &format!("/v2/demo/{id}/manifests/latest")).await.status, 503);
 }
 
 #[tokio::test]

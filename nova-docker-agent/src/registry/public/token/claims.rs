@@ -1,12 +1,14 @@
 //! What a token says. Only this registry reads it: it is sealed.
 
+use std::time::{Duration, Instant};
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::super::grant::{Action, Bearer, Grant};
 use super::super::name::Name;
 use super::scope::{self, Scope};
-use crate::cloud::UserLogin;
+use crate::cloud::{Project, UserLogin};
 
 /// The content of a token. It holds the user's keystone tokens, so that every process can act for the user without asking
 /// keystone, and none keeps state.
@@ -20,7 +22,7 @@ pub struct Claims {
     /// Keystone tokens, each with the id of its project.
     tokens: Vec<(String, String)>,
     access: Vec<Access>,
-    catalog: Option<Vec<Named>>,
+    catalog: Option<Catalog>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,12 +35,15 @@ struct Access {
     token: usize,
 }
 
-/// A project of the user's, as the catalog writes it.
+/// The user, whose projects the catalog asks keystone for.
 #[derive(Serialize, Deserialize)]
-struct Named {
-    id: String,
-    name: Option<String>,
+struct Catalog {
+    /// Which of `tokens`: as the user logged in.
     token: usize,
+    /// Keystone's id of the user's domain.
+    domain: String,
+    /// The only project that the token can be used for, if there is one.
+    project: Option<Project>,
 }
 
 /// Who sends a request, and what for.
@@ -48,15 +53,8 @@ pub struct Visitor {
     /// Keystone's id of the user.
     pub user_id: String,
     pub bearer: Bearer,
-    pub catalog: Option<CatalogAccess>,
-}
-
-/// Whose images the catalog lists.
-pub struct CatalogAccess {
-    /// One for each project of the user's; `owner` is that project.
-    pub grants: Vec<Grant>,
-    /// Keystone's ids of projects, and what users write for them.
-    pub names: Vec<(String, String)>,
+    /// As whom the catalog is listed, if the token is for that.
+    pub catalog: Option<UserLogin>,
 }
 
 impl Claims {
@@ -72,12 +70,10 @@ impl Claims {
         self.access.push(Access { name: name.to_string(), actions, owner: owner.to_owned(), token });
     }
 
-    /// Lets the catalog list a project of the user's.
-    pub fn list(&mut self, login: &UserLogin, name: Option<&str>) {
-        let token = self.token(login);
-        let id = self.tokens.get(token).map(|(id, _)| id.clone()).unwrap_or_default();
-        let name = name.map(str::to_owned);
-        self.catalog.get_or_insert_default().push(Named { id, name, token });
+    /// Lets the catalog be listed.
+    pub fn list(&mut self, login: &UserLogin) {
+        let (token, domain) = (self.token(login), login.user_domain_id.clone());
+        self.catalog = Some(Catalog { token, domain, project: login.project.clone() });
     }
 
     fn token(&mut self, login: &UserLogin) -> usize {
@@ -89,8 +85,8 @@ impl Claims {
         })
     }
 
-    /// The user, for one request.
-    pub fn visitor(self, request_id: &str) -> Visitor {
+    /// The user, for one request, at so many seconds since 1970.
+    pub fn visitor(self, request_id: &str, now: u64) -> Visitor {
         let grant = |owner: &str, token: usize| {
             let (project, token) = self.tokens.get(token)?;
             Some(Grant {
@@ -107,9 +103,16 @@ impl Claims {
             Some((name, actions, grant(&access.owner, access.token)?))
         });
         let bearer = Bearer { access: access.collect() };
-        let catalog = self.catalog.as_ref().map(|projects| CatalogAccess {
-            grants: projects.iter().filter_map(|project| grant(&project.id, project.token)).collect(),
-            names: projects.iter().filter_map(|project| Some((project.id.clone(), project.name.clone()?))).collect(),
+        let catalog = self.catalog.as_ref().and_then(|catalog| {
+            let (_, token) = self.tokens.get(catalog.token)?;
+            Some(UserLogin {
+                token: SecretString::from(token.as_str()),
+                user_id: self.user.clone(),
+                user_name: self.user_name.clone(),
+                user_domain_id: catalog.domain.clone(),
+                project: catalog.project.clone(),
+                end: Instant::now() + Duration::from_secs(self.end.saturating_sub(now)),
+            })
         });
         Visitor { user: self.user_name, user_id: self.user, bearer, catalog }
     }

@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ring::hmac;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 
 use super::super::error::{ApiError, Code};
 use super::super::name::Name;
 use crate::cloud::{self, Credentials, Keystone, Named, Project, UserLogin};
 
-/// How long keystone is not asked again. A changed password, or a new role, counts after that at the latest.
+/// How long keystone is not asked again. A new role, or a revoked login, counts after that at the latest.
 const KEPT: Duration = Duration::from_secs(60);
+/// How long keystone's word that its token is still good will do, before it is asked about the password again: that takes it a
+/// third of a second. It revokes the token itself when it changes the password; somebody else who does (LDAP) cannot.
+const PROVEN_FOR: Duration = Duration::from_secs(900);
 /// Users whose logins are kept.
 const MAX_LOGINS: usize = 1024;
 
@@ -26,17 +29,22 @@ pub struct Logins {
     /// Of this process alone: under it, credentials are remembered without being kept.
     secret: hmac::Key,
     known: Mutex<HashMap<[u8; 32], Known>>,
+    kept: Duration,
 }
 
 #[derive(Clone)]
 struct Known {
     since: Instant,
     login: Arc<OnceCell<Arc<Login>>>,
+    /// What it was before keystone had to be asked again.
+    before: Option<Arc<Login>>,
 }
 
 /// A user who has proved to be one.
 pub struct Login {
     pub user: UserLogin,
+    /// When keystone saw the password.
+    proven: Instant,
     /// Where the user has a role.
     pub projects: Vec<Project>,
     /// By project id.
@@ -60,7 +68,7 @@ impl Place {
 impl Logins {
     pub fn new(keystone: Keystone, domain: Named) -> Self {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        Self { keystone, domain, secret, known: Mutex::default() }
+        Self { keystone, domain, secret, known: Mutex::default(), kept: KEPT }
     }
 
     /// The login for a user name and password, as the user types them: `USER`, `DOMAIN/USER`, or the id of an application
@@ -69,8 +77,25 @@ impl Logins {
     /// # Errors
     /// [`Code::Unauthorized`], or [`Code::Unavailable`] when keystone cannot say.
     pub async fn log_in(&self, username: &str, password: &str, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        let known = self.known(username, password);
-        let login = known.login.get_or_try_init(|| self.ask(username, password, request_id)).await;
+        let known = self.known(&["password", username, password]);
+        let ask = async || match &known.before {
+            Some(before) => match self.renew(before, request_id).await {
+                Err(error) if !error.is_unavailable() => self.ask(username, password, request_id).await,
+                renewed => renewed,
+            },
+            None => self.ask(username, password, request_id).await,
+        };
+        let login = known.login.get_or_try_init(ask).await;
+        login.cloned().map_err(|error| refusal(&error))
+    }
+
+    /// The login behind a keystone token that this registry, or another process of it, has put into a token of its own.
+    ///
+    /// # Errors
+    /// As of [`Logins::log_in`].
+    pub async fn of_token(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
+        let known = self.known(&["token", user.token.expose_secret()]);
+        let login = known.login.get_or_try_init(|| self.open(user.clone(), request_id)).await;
         login.cloned().map_err(|error| refusal(&error))
     }
 
@@ -86,13 +111,10 @@ impl Logins {
     /// [`Code::Unavailable`], or [`Code::Denied`] for a user without any project.
     pub async fn place(&self, login: &Login, name: &Name, request_id: &str) -> Result<Place, ApiError> {
         let wanted = name.project();
-        if let Some(project) = login.find(wanted) {
-            match self.scoped(login, &project.id, request_id).await {
-                Ok(scoped) => return Ok(Place { owner: project.id.clone(), login: scoped }),
-                // The role has just been taken away.
-                Err(error) if error.is_forbidden() => {}
-                Err(error) => return Err(refusal(&error)),
-            }
+        if let Some(project) = login.find(wanted)
+            && let Some(scoped) = self.member(login, &project.id, request_id).await?
+        {
+            return Ok(Place { owner: project.id.clone(), login: scoped });
         }
         let own = login.projects.first();
         let own = own.ok_or_else(|| ApiError::new(Code::Denied, "you have no role in any project"))?;
@@ -101,11 +123,24 @@ impl Logins {
         Ok(Place { owner, login: scoped })
     }
 
-    /// A token of the user's for a project of the user's.
+    /// A token of the user's for a project of the user's; None when the role there has just been taken away.
     ///
     /// # Errors
-    /// Keystone's.
-    pub async fn scoped(&self, login: &Login, project_id: &str, request_id: &str) -> Result<UserLogin, cloud::Error> {
+    /// [`Code::Unavailable`].
+    pub async fn member(
+        &self,
+        login: &Login,
+        project_id: &str,
+        request_id: &str,
+    ) -> Result<Option<UserLogin>, ApiError> {
+        match self.scoped(login, project_id, request_id).await {
+            Ok(scoped) => Ok(Some(scoped)),
+            Err(error) if error.is_forbidden() => Ok(None),
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
+    async fn scoped(&self, login: &Login, project_id: &str, request_id: &str) -> Result<UserLogin, cloud::Error> {
         if login.user.project.as_ref().is_some_and(|project| project.id == project_id) {
             return Ok(login.user.clone());
         }
@@ -117,11 +152,26 @@ impl Logins {
     async fn ask(&self, username: &str, password: &str, request_id: &str) -> Result<Arc<Login>, cloud::Error> {
         let credentials = self.credentials(username, password);
         let user = self.keystone.log_in(&credentials, request_id).await?;
+        self.open(user, request_id).await
+    }
+
+    async fn open(&self, user: UserLogin, request_id: &str) -> Result<Arc<Login>, cloud::Error> {
+        let proven = Instant::now();
         let projects = match &user.project {
             Some(project) => vec![project.clone()],
             None => self.keystone.projects(&user.token, request_id).await?,
         };
-        Ok(Arc::new(Login { user, projects, scoped: Mutex::default() }))
+        Ok(Arc::new(Login { user, proven, projects, scoped: Mutex::default() }))
+    }
+
+    /// A login that keystone still stands by, without the password.
+    async fn renew(&self, login: &Login, request_id: &str) -> Result<Arc<Login>, cloud::Error> {
+        let user = login.user.clone();
+        let now = self.keystone.projects(&user.token, request_id).await?;
+        let projects = user.project.as_ref().map_or(now, |only| vec![only.clone()]);
+        let mut scoped = login.scoped().clone();
+        scoped.retain(|id, _| projects.iter().any(|project| project.id == *id));
+        Ok(Arc::new(Login { user, proven: login.proven, projects, scoped: Mutex::new(scoped) }))
     }
 
     fn credentials(&self, username: &str, password: &str) -> Credentials {
@@ -137,29 +187,31 @@ impl Logins {
         Credentials::Password { user: Named::Name(user.to_owned()), user_domain: Some(domain), password }
     }
 
-    fn known(&self, username: &str, password: &str) -> Known {
-        let key = self.fingerprint(username, password);
+    fn known(&self, secrets: &[&str]) -> Known {
+        let key = self.fingerprint(secrets);
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(&key).filter(|known| known.is_fresh(now)) {
+        if let Some(known) = known.get(&key).filter(|known| known.is_fresh(now, self.kept)) {
             return known.clone();
         }
+        let before = known.remove(&key).and_then(|known| known.renewable(now, self.kept));
         if known.len() >= MAX_LOGINS {
-            known.retain(|_, known| known.is_fresh(now));
+            known.retain(|_, known| known.is_fresh(now, self.kept));
         }
         if known.len() >= MAX_LOGINS {
             known.clear();
         }
-        let new = Known { since: now, login: Arc::default() };
+        let new = Known { since: now, login: Arc::default(), before };
         known.insert(key, new.clone());
         new
     }
 
-    fn fingerprint(&self, username: &str, password: &str) -> [u8; 32] {
+    fn fingerprint(&self, secrets: &[&str]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.secret);
-        context.update(&(username.len() as u64).to_be_bytes());
-        context.update(username.as_bytes());
-        context.update(password.as_bytes());
+        for secret in secrets {
+            context.update(&(secret.len() as u64).to_be_bytes());
+            context.update(secret.as_bytes());
+        }
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(context.sign().as_ref());
         fingerprint
@@ -167,9 +219,15 @@ impl Logins {
 }
 
 impl Known {
-    fn is_fresh(&self, now: Instant) -> bool {
-        let ends = self.login.get().is_some_and(|login| login.user.end < now + KEPT);
-        now.duration_since(self.since) < KEPT && !ends
+    fn is_fresh(&self, now: Instant, kept: Duration) -> bool {
+        let ends = self.login.get().is_some_and(|login| login.ends(now));
+        now.duration_since(self.since) < kept && !ends
+    }
+
+    /// The login, if keystone's token will do for a while.
+    fn renewable(&self, now: Instant, kept: Duration) -> Option<Arc<Login>> {
+        let login = self.login.get().filter(|login| !login.ends(now));
+        login.filter(|login| now.duration_since(login.proven) + kept < PROVEN_FOR).cloned()
     }
 }
 
@@ -182,10 +240,15 @@ impl Login {
         by_id.or_else(|| self.projects.iter().find(named))
     }
 
-    /// What the user writes for a project, by its id.
-    pub fn name_of(&self, project_id: &str) -> Option<&str> {
-        let project = self.projects.iter().find(|project| project.id == project_id)?;
-        (project.domain_id == self.user.user_domain_id).then_some(project.name.as_str())
+    /// What the user writes for projects, by their ids.
+    pub fn names(&self) -> HashMap<&str, &str> {
+        let written = self.projects.iter().filter(|project| project.domain_id == self.user.user_domain_id);
+        written.map(|project| (project.id.as_str(), project.name.as_str())).collect()
+    }
+
+    /// Whether keystone's token ends soon.
+    fn ends(&self, now: Instant) -> bool {
+        self.user.end < now + KEPT
     }
 
     fn scoped(&self) -> MutexGuard<'_, HashMap<String, Arc<OnceCell<UserLogin>>>> {
@@ -207,5 +270,56 @@ fn refusal(error: &cloud::Error) -> ApiError {
             tracing::warn!(%error, "keystone cannot log a user in");
             ApiError::new(Code::Unavailable, "the identity service does not answer; try again")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{Double, PASSWORD};
+    use super::*;
+    use crate::cloud::KeystoneConfig;
+
+    async fn logins() -> (Logins, Double, wiremock::MockServer) {
+        let (cloud, server) = Double::start().await;
+        let config = KeystoneConfig { auth_url: server.uri().parse().unwrap(), tls: Default::default(), timeout: None };
+        let mut logins = Logins::new(Keystone::new(&config).unwrap(), Named::Id("default".into()));
+        logins.kept = Duration::ZERO;
+        (logins, cloud, server)
+    }
+
+    #[tokio::test]
+    async fn keystone_is_asked_again_without_the_password_as_long_as_it_stands_by_its_token() {
+        let (logins, cloud, _server) = logins().await;
+        for _ in 0..3 {
+            let login = logins.log_in("cat", PASSWORD, "req").await.unwrap();
+            assert!(logins.member(&login, &login.projects[0].id, "req").await.unwrap().is_some());
+        }
+        let asked = |what: &str| cloud.asked(what);
+        // The login, and the token for the project, once; each time, where the user has a role.
+        assert_eq!((asked("POST /v3/auth/tokens"), asked("GET /v3/auth/projects")), (2, 3));
+        cloud.revoke();
+        let login = logins.log_in("cat", PASSWORD, "req").await.unwrap();
+        assert!(logins.member(&login, &login.projects[0].id, "req").await.unwrap().is_some());
+        assert_eq!((asked("POST /v3/auth/tokens"), asked("GET /v3/auth/projects")), (4, 5));
+        assert!(logins.log_in("cat", "wrong", "req").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_keystone_that_does_not_answer_is_not_asked_for_a_password_instead() {
+        let (logins, cloud, _server) = logins().await;
+        logins.log_in("cat", PASSWORD, "req").await.unwrap();
+        cloud.set_down(true);
+        let Err(error) = logins.log_in("cat", PASSWORD, "req").await else { panic!("keystone is down") };
+        assert_eq!((error.code, cloud.asked("POST /v3/auth/tokens")), (Code::Unavailable, 1));
+    }
+
+    #[tokio::test]
+    async fn a_password_is_asked_about_again_after_a_while() {
+        let (logins, _cloud, _server) = logins().await;
+        logins.log_in("cat", PASSWORD, "req").await.unwrap();
+        let proven = Instant::now() + PROVEN_FOR;
+        let known: Vec<Known> = logins.known.lock().unwrap().values().cloned().collect();
+        assert!(known[0].renewable(proven - KEPT, Duration::ZERO).is_some());
+        assert!(known[0].renewable(proven, Duration::ZERO).is_none());
     }
 }

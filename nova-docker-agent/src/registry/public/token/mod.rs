@@ -18,28 +18,25 @@ mod logins;
 pub mod scope;
 pub mod seal;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
-use futures::future::join_all;
 use url::Url;
 
-pub use claims::{CatalogAccess, Visitor};
+pub use claims::Visitor;
 pub use key::{Key, KeyError};
+pub use logins::Login;
 
 use super::error::{ApiError, Code};
-use super::grant::Action;
+use super::grant::{Action, Grant};
 use super::name::Name;
-use crate::cloud::{Keystone, Named};
+use crate::cloud::{Keystone, Named, UserLogin};
 use claims::Claims;
-use logins::{Login, Logins};
+use logins::Logins;
 use scope::Scope;
 use seal::Sealer;
-
-/// Projects of a user that the catalog lists. The token holds a keystone token for each of them, and has to fit into a header,
-/// for which many proxies have 8 KiB.
-const MAX_LISTED: usize = 8;
 
 /// How to make [`Tokens`].
 pub struct TokenConfig {
@@ -100,10 +97,11 @@ impl Tokens {
         }
         let content = self.sealer.open(&self.purpose(), token.trim()).ok_or(Refused::InvalidToken)?;
         let claims: Claims = serde_json::from_slice(&content).map_err(|_| Refused::InvalidToken)?;
-        if claims.end <= now() {
+        let now = now();
+        if claims.end <= now {
             return Err(Refused::InvalidToken);
         }
-        Ok(claims.visitor(request_id))
+        Ok(claims.visitor(request_id, now))
     }
 
     /// The answer to a request that is not let in; `scopes` are what it needs.
@@ -151,6 +149,29 @@ impl Tokens {
         self.logins.forget(user_id);
     }
 
+    /// The login that a token was given for, with the user's projects as keystone knows them now.
+    ///
+    /// # Errors
+    /// [`Code::Unauthorized`] when keystone takes the user's token no more, or [`Code::Unavailable`].
+    pub async fn login(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
+        self.logins.of_token(user, request_id).await
+    }
+
+    /// The user of `login` in a project of the user's; None when the role there has just been taken away.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`].
+    pub async fn member(&self, login: &Login, project_id: &str, request_id: &str) -> Result<Option<Grant>, ApiError> {
+        let scoped = self.logins.member(login, project_id, request_id).await?;
+        Ok(scoped.map(|scoped| Grant {
+            owner: project_id.to_owned(),
+            project: project_id.to_owned(),
+            user: scoped.user_id,
+            token: scoped.token,
+            request_id: request_id.to_owned(),
+        }))
+    }
+
     /// A token for what a user asks for, as far as the user may have it. What Glance's policy says is found out when the token
     /// is used.
     async fn issue(&self, login: &Login, scopes: &[Scope], request_id: &str) -> Result<Issued, ApiError> {
@@ -168,14 +189,7 @@ impl Tokens {
                     }
                     claims.grant(name, &actions, &place.owner, &place.login);
                 }
-                Scope::Catalog => {
-                    let projects = login.projects.iter().take(MAX_LISTED);
-                    let scoped = projects.map(|project| self.logins.scoped(login, &project.id, request_id));
-                    for scoped in join_all(scoped).await.into_iter().flatten() {
-                        let name = scoped.project.as_ref().and_then(|project| login.name_of(&project.id));
-                        claims.list(&scoped, name);
-                    }
-                }
+                Scope::Catalog => claims.list(&login.user),
             }
         }
         claims.end = now + life.as_secs();
