@@ -42,7 +42,7 @@ use blob::StoredBlob;
 pub use convert::Converted;
 use known::Known;
 use open::Opened;
-use records::Records;
+use records::{Hidden, Records};
 pub use search::{Age, Blobs, MAX_OPENED};
 
 /// How old a listing may be.
@@ -64,8 +64,15 @@ pub struct Content {
 enum Place {
     /// Its name may be the id of an image: that one is asked for by itself, and goes before others.
     Id,
+    /// Among the project's images that listings show. What most pulls want is there, and Glance is asked once.
+    Shown,
     /// Among all images of the project.
     All,
+}
+
+impl Place {
+    /// Each, the cheapest first.
+    const EACH: [Self; 3] = [Self::Id, Self::Shown, Self::All];
 }
 
 /// A blob that the caller may read.
@@ -100,7 +107,8 @@ impl Images {
         }))
     }
 
-    /// The image that a tag or digest stands for in a repository, if the caller sees one. Of several with the same tag, the newest.
+    /// The image that a tag or digest stands for in a repository, if the caller sees one. Of several with the same tag, the newest;
+    /// but those that are hidden from listings go behind.
     ///
     /// # Errors
     /// Glance's; and for a tag, what is wrong with the image.
@@ -123,7 +131,8 @@ impl Images {
         };
         let with_tag =
             |images: Vec<(Arc<ImageMeta>, Vec<Tag>)>| images.into_iter().find(|(_, tags)| tags.contains(tag));
-        for (place, age) in [(Place::Id, Age::Seconds), (Place::All, Age::Seconds), (Place::All, Age::Then(begun))] {
+        let places = Place::EACH.map(|place| (place, Age::Seconds)).into_iter().chain([(Place::All, Age::Then(begun))]);
+        for (place, age) in places {
             if let Some((record, _)) = with_tag(self.repository(grant, name, place, age).await?) {
                 return self.content(grant, &record).await.map(Some);
             }
@@ -224,7 +233,14 @@ impl Images {
             _ if grant.owner.is_empty() => return Ok(vec![]),
             (Place::Id, None) => return Ok(vec![]),
             (Place::Id, Some(id)) => self.records.with_id(grant, id, age).await?,
-            (Place::All, _) => self.records.of_owner(grant, age).await?,
+            (Place::Shown, _) => self.records.of_owner(grant, Hidden(false), age).await?,
+            (Place::All, _) => {
+                let listing = |hidden| self.records.of_owner(grant, Hidden(hidden), age);
+                let (shown, hidden) = tokio::try_join!(listing(false), listing(true))?;
+                let mut all: Vec<_> = shown.iter().chain(&*hidden).filter_map(of_repository).collect();
+                all.sort_by(|(one, _), (other, _)| records::newest_first(one, other));
+                return Ok(all);
+            }
         };
         Ok(records.iter().filter_map(of_repository).collect())
     }

@@ -1,5 +1,6 @@
 //! What Glance lists, kept for a few seconds for each user's token: a pull of one image is a dozen requests.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -24,6 +25,10 @@ const PAGE: usize = 250;
 const MAX_LISTINGS: usize = 256;
 const MAX_SIZE: usize = 24 * 1024 * 1024;
 
+/// Whether images are meant that are hidden from listings, as artifacts are, or the others: Glance lists the ones or the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hidden(pub bool);
+
 /// What Glance listed at one time.
 pub type Listing = Arc<Vec<Arc<ImageMeta>>>;
 
@@ -39,8 +44,8 @@ type Key = (Digest, Of);
 /// Which images.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Of {
-    /// Those of this project.
-    Owner(String),
+    /// Those of this project that listings show, or those that they hide.
+    Owner(String, Hidden),
     /// The one with this id.
     Id(Uuid),
 }
@@ -67,7 +72,6 @@ impl Kept {
                 self.listed.get().is_none_or(|listed| now.saturating_duration_since(listed.until) < super::FRESH)
             }
             // What another process has made since a listing under way was begun may not be in it.
-            Age::Now => false,
             Age::Then(then) => self.since >= then,
         }
     }
@@ -78,12 +82,12 @@ impl Records {
         Self { glance, kept: Mutex::default() }
     }
 
-    /// The images of the grant's project, as its user sees them; the newest first.
+    /// Those images of the grant's project that its user sees; the newest first.
     ///
     /// # Errors
     /// Glance's.
-    pub async fn of_owner(&self, grant: &Grant, age: Age) -> Result<Listing, ApiError> {
-        self.listing(grant, Of::Owner(grant.owner.clone()), age).await
+    pub async fn of_owner(&self, grant: &Grant, hidden: Hidden, age: Age) -> Result<Listing, ApiError> {
+        self.listing(grant, Of::Owner(grant.owner.clone(), hidden), age).await
     }
 
     /// The image with this id, of whatever project, if the grant's user sees it. It costs less than a listing.
@@ -99,7 +103,7 @@ impl Records {
     /// # Errors
     /// Glance's.
     pub async fn each_visible(&self, grant: &Grant, mut take: impl FnMut(&ImageMeta)) -> Result<(), ApiError> {
-        for hidden in ["false", "true"] {
+        for hidden in [Hidden(false), Hidden(true)] {
             let mut after = None;
             loop {
                 let (page, next) = self.page(grant, None, hidden, after).await.map_err(|error| refusal(&error))?;
@@ -115,7 +119,7 @@ impl Records {
 
     /// Forgets all listings that may have images of this project.
     pub fn forget(&self, owner: &str) {
-        self.kept().retain(|(_, of), _| matches!(of, Of::Owner(of) if of != owner));
+        self.kept().retain(|(_, of), _| matches!(of, Of::Owner(of, _) if of != owner));
     }
 
     async fn listing(&self, grant: &Grant, of: Of, age: Age) -> Result<Listing, ApiError> {
@@ -147,11 +151,7 @@ impl Records {
 
     async fn ask(&self, grant: &Grant, of: &Of) -> Result<Listed, cloud::Error> {
         let mut images = match of {
-            Of::Owner(owner) => {
-                let (shown, hidden) =
-                    tokio::try_join!(self.all(grant, owner, "false"), self.all(grant, owner, "true"))?;
-                shown.into_iter().chain(hidden).collect()
-            }
+            Of::Owner(owner, hidden) => self.all(grant, owner, *hidden).await?,
             Of::Id(id) => match self.glance.image(&grant.caller(), *id).await {
                 Ok(image) if is_of(&image, None) => vec![Arc::new(essential(image))],
                 Ok(_) => vec![],
@@ -159,13 +159,13 @@ impl Records {
                 Err(error) => return Err(error),
             },
         };
-        images.sort_by(|one, other| other.created_at.cmp(&one.created_at).then(one.id.cmp(&other.id)));
+        images.sort_by(|one, other| newest_first(one, other));
         let weight = images.iter().map(|image| weight(image)).sum();
         Ok(Listed { images: Arc::new(images), weight, until: Instant::now() })
     }
 
-    /// Those of a project that are hidden from listings, or the others: of each page only what is needed is kept.
-    async fn all(&self, grant: &Grant, owner: &str, hidden: &str) -> Result<Vec<Arc<ImageMeta>>, cloud::Error> {
+    /// Those of a project: of each page only what is needed is kept.
+    async fn all(&self, grant: &Grant, owner: &str, hidden: Hidden) -> Result<Vec<Arc<ImageMeta>>, cloud::Error> {
         let (mut images, mut after) = (vec![], None);
         loop {
             let (page, next) = self.page(grant, Some(owner), hidden, after).await?;
@@ -181,19 +181,18 @@ impl Records {
         }
     }
 
-    /// A part of what Glance lists, after this image: what is hidden from listings, or the rest. With it the last of them, if
-    /// there may be more.
+    /// A part of what Glance lists, after this image. With it the last of them, if there may be more.
     async fn page(
         &self,
         grant: &Grant,
         owner: Option<&str>,
-        hidden: &str,
+        Hidden(hidden): Hidden,
         after: Option<Uuid>,
     ) -> Result<(Vec<ImageMeta>, Option<Uuid>), cloud::Error> {
         let mut filters = vec![
             ("container_format", "docker"),
             ("status", "active"),
-            ("os_hidden", hidden),
+            ("os_hidden", if hidden { "true" } else { "false" }),
             ("sort", "created_at:desc"),
         ];
         if let Some(owner) = owner {
@@ -211,6 +210,11 @@ impl Records {
     fn kept(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The order of listings.
+pub fn newest_first(one: &ImageMeta, other: &ImageMeta) -> Ordering {
+    other.created_at.cmp(&one.created_at).then(one.id.cmp(&other.id))
 }
 
 /// Whatever the filters did.
@@ -266,7 +270,7 @@ mod tests {
     }
 
     fn key(name: &str) -> Key {
-        (Digest::of(b"token"), Of::Owner(name.to_owned()))
+        (Digest::of(b"token"), Of::Owner(name.to_owned(), Hidden(false)))
     }
 
     #[test]
@@ -274,7 +278,7 @@ mod tests {
         let now = Instant::now();
         let under_way = Kept { since: now - Duration::from_secs(1), listed: Arc::default() };
         assert!(under_way.is_fresh(Age::Seconds, now) && under_way.is_fresh(Age::Then(under_way.since), now));
-        assert!(!under_way.is_fresh(Age::Now, now) && !under_way.is_fresh(Age::Then(now), now));
+        assert!(!under_way.is_fresh(Age::Then(now), now));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::registry::Digest;
 /// known are looked at.
 pub const MAX_OPENED: usize = 64;
 
+/// The rank of an image that must be opened to tell what it holds.
+const UNKNOWN: u8 = 3;
+
 /// Blobs by their digests.
 pub type Blobs = HashMap<Digest, Arc<dyn ReadableBlob>>;
 
@@ -24,10 +27,15 @@ pub type Blobs = HashMap<Digest, Arc<dyn ReadableBlob>>;
 pub enum Age {
     /// A few seconds, unless [`Images::changed`] was called since.
     Seconds,
-    /// What has come until now is found.
-    Now,
     /// What has come until then is found.
     Then(Instant),
+}
+
+impl Age {
+    /// What has come until now is found.
+    pub fn now() -> Self {
+        Self::Then(Instant::now())
+    }
 }
 
 impl Images {
@@ -59,7 +67,7 @@ impl Images {
         let mut wanted: HashMap<String, Digest> = wanted.collect();
         let mut found = Blobs::new();
         let mut left = MAX_OPENED + wanted.len();
-        for place in [Place::Id, Place::All] {
+        for place in Place::EACH {
             if wanted.is_empty() {
                 break;
             }
@@ -94,7 +102,7 @@ impl Images {
     ) -> Result<Option<Arc<Content>>, ApiError> {
         let text = manifest.to_string();
         let mut left = MAX_OPENED;
-        for place in [Place::Id, Place::All] {
+        for place in Place::EACH {
             for record in self.candidates(grant, name, |word| word == text, place, age).await? {
                 let content = self.look_into(grant, &record, &mut left).await?;
                 if let Some(content) = content.filter(|content| content.manifests.contains_key(manifest)) {
@@ -132,7 +140,10 @@ impl Images {
         age: Age,
     ) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
         let records = self.repository(grant, name, place, age).await?.into_iter().map(|(record, _)| record);
-        let mut ranked: Vec<_> = records.filter_map(|record| Some((self.rank(&record, &is_wanted)?, record))).collect();
+        let ranked = records.filter_map(|record| Some((self.rank(&record, &is_wanted)?, record)));
+        // Before many are opened to tell, those that are hidden may say so.
+        let is_cheap = |rank: u8| !matches!(place, Place::Shown) || rank != UNKNOWN;
+        let mut ranked: Vec<_> = ranked.filter(|(rank, _)| is_cheap(*rank)).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         Ok(ranked.into_iter().map(|(_, record)| record).collect())
     }
@@ -146,7 +157,7 @@ impl Images {
             (_, Some(blobs)) if blobs.split('"').any(is_wanted) => Some(1),
             (Some(_), Some(_)) => None,
             _ if self.known.has(record) => Some(2),
-            _ => Some(3),
+            _ => Some(UNKNOWN),
         }
     }
 }

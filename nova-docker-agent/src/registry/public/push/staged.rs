@@ -71,7 +71,7 @@ async fn mounted(images: &Images, grant: &Grant, mount: &Mount, mut digests: Vec
     digests.retain(|digest| !found.contains_key(digest));
     if !digests.is_empty() {
         // The image may have been made just now, by another process.
-        found.extend(images.blobs(&grant, &from, digests, Age::Now).await?);
+        found.extend(images.blobs(&grant, &from, digests, Age::now()).await?);
     }
     Ok(found)
 }

@@ -90,6 +90,27 @@ async fn what_is_not_there_is_looked_for_in_one_new_listing() {
 }
 
 #[tokio::test]
+async fn a_pull_asks_for_one_listing_unless_what_it_wants_is_hidden() {
+    let registry = Registry::start().await;
+    let [layer, hidden] = [1, 2].map(|seed| archives::layer(seed, 10));
+    registry.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
+    registry.cloud.image(DEMO, "web:v2", &archives::oci(std::slice::from_ref(&hidden)), json!({"os_hidden": true}));
+    // One that is shown goes before it, though it is older.
+    registry.cloud.image(DEMO, "web:v1", &archives::oci(&[archives::layer(3, 10)]), json!({"os_hidden": true}));
+    let manifest = registry.get("ann", "/v2/demo/web/manifests/v1").await;
+    assert_eq!(manifest.json()["layers"][0]["digest"], Digest::of(&layer).to_string());
+    let exact = format!("/v2/demo/web/manifests/{}", manifest.header("docker-content-digest"));
+    for path in [exact, format!("/v2/demo/web/blobs/{}", Digest::of(&layer))] {
+        assert_eq!(registry.get("ann", &path).await.status, 200);
+    }
+    assert_eq!(registry.cloud.asked("GET /v2/images?"), 1);
+    for path in ["manifests/v2".to_owned(), format!("blobs/{}", Digest::of(&hidden))] {
+        assert_eq!(registry.get("ann", &format!("/v2/demo/web/{path}")).await.status, 200);
+    }
+    assert_eq!(registry.cloud.asked("GET /v2/images?"), 2);
+}
+
+#[tokio::test]
 async fn a_project_of_ten_thousand_images_is_listed_once_for_a_pull() {
     let registry = Registry::start().await;
     let archive = archives::oci(&[archives::layer(1, 10)]);
