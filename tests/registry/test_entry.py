@@ -7,6 +7,8 @@ import ssl
 import urllib.parse
 
 import pytest
+from harness.lab import Lab
+from harness.waiting import eventually
 from oci import content
 from oci.checks import invalid, ok, refused
 from oci.client import Registry, challenge
@@ -139,3 +141,21 @@ def test_a_connection_serves_one_request_after_the_other(registry: Registry, rep
         refused(registry.put_manifest(repository, "v1", image.data, image.media_type), (400, 404))
         refused(registry.finish(repository, registry.upload(repository), "nonsense", b"x" * 100_000), 400)
         ok(registry.call("GET", "/v2/"), 200)
+
+
+@pytest.mark.cloud
+def test_every_request_has_a_line_in_the_log(
+    lab: Lab, registry: Registry, repository: str, pushed: Manifest
+) -> None:
+    """Found by the request's id, in the same words whatever the method: that an answer has no body is no breach."""
+    for method, size in (("GET", len(pushed.data)), ("HEAD", 0)):
+        answer = ok(registry.manifest(repository, "v1", method), 200)
+        request_id = answer.headers["X-OpenStack-Request-Id"]
+
+        def line(request_id: str = request_id) -> str:
+            lines = lab.log("registry").read_text(errors="replace").splitlines()
+            return next((line for line in lines if f'request_id="{request_id}"' in line), "")
+
+        eventually(line, f"the line of {request_id}", 10)
+        words = f'INFO request method={method} path="/v2/{repository}/manifests/v1" status=200 user="demo" bytes={size} '
+        assert words in line()

@@ -7,6 +7,7 @@ import configparser
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,6 +143,37 @@ def test_a_project_that_has_used_up_its_quota_is_told_so(
 def own(lab: Lab, tmp_path: Path) -> Iterator[process.Own]:
     with process.running(lab.state, tmp_path) as own:
         yield own
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 72 MiB, of which the registry leaves 64 to others."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=72m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def test_a_full_disk_keeps_nobody_from_pulling(
+    lab: Lab, tmp_path: Path, small_disk: Path, registry: Registry, repository: str
+) -> None:
+    """A layer for which there is no room is passed on, and what there is room for is kept."""
+    image = image_with(20_000_000, repository)
+    registry.push(repository, image, "v1")
+    with process.running(lab.state, tmp_path, {"state_directory": small_disk / "state"}) as own:
+        client = Registry(own.target)
+        assert ok(client.manifest(repository, "v1"), 200).content == image.data
+        for blob in image.blobs:
+            assert ok(client.blob(repository, blob.digest), 200).content == blob.data
+        big = image.blobs[-1]
+        part = ok(client.blob(repository, big.digest, Range="bytes=1000-1999999"), 206)
+        assert part.content == big.data[1000:2_000_000]
+        kept = [path.name for path in (small_disk / "state" / "cache" / "blobs").rglob("*") if path.is_file()]
+        assert sorted(kept) == sorted(blob.digest.partition(":")[2] for blob in image.blobs[:-1])
+        # Nor does an upload that does not fit leave anything.
+        refused(client.patch(repository, client.upload(repository), os.urandom(80_000_000)), (500, 503, 507))
+        client.push_blob(repository, Blob(repository.encode()))
 
 
 def test_a_killed_registry_loses_no_blob_that_it_acknowledged(own: process.Own, repository: str) -> None:

@@ -162,17 +162,27 @@ impl Cache {
 
     fn make_room(&self, size: u64) -> Result<(), BeginError> {
         self.look()?;
-        self.trim(size);
+        // What is larger than the bound does not stay, and is to cost nothing else its place.
+        if size <= self.limit {
+            self.trim(size);
+        }
         loop {
             let available = self.available()?;
             let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
             if available >= needed {
                 return Ok(());
             }
-            if !self.evict_one() {
+            // Nor is what cannot fit.
+            if available.saturating_add(self.evictable()) < needed || !self.evict_one() {
                 return Err(BeginError::NoRoom(NoRoom { needed: size, available, directory: self.blobs.clone() }));
             }
         }
+    }
+
+    /// Bytes of blobs that nothing pins.
+    fn evictable(&self) -> u64 {
+        let state = self.state();
+        state.blobs.iter().filter(|(digest, _)| !state.pins.contains_key(*digest)).map(|(_, kept)| kept.size).sum()
     }
 
     /// Finds what other processes have stored and removed, if anything was.
@@ -203,11 +213,16 @@ impl Cache {
         while self.total().saturating_add(coming) > self.limit && self.evict_one() {}
     }
 
-    /// Removes the blob that was not used for longest and that nothing pins; whether there was one.
+    /// Removes a blob that nothing pins; whether there was one. One that is larger than the bound goes first, then the one that
+    /// was not used for longest.
     pub fn evict_one(&self) -> bool {
         let mut state = self.state();
         let unpinned = state.blobs.iter().filter(|(digest, _)| !state.pins.contains_key(*digest));
-        let Some(digest) = unpinned.min_by_key(|(_, kept)| kept.used).map(|(digest, _)| *digest) else { return false };
+        let Some(digest) =
+            unpinned.min_by_key(|(_, kept)| (kept.size <= self.limit, kept.used)).map(|(digest, _)| *digest)
+        else {
+            return false;
+        };
         state.forget(&digest);
         // Under the lock, so that the file cannot be opened, and pinned, in between.
         let path = self.path(&digest);

@@ -27,14 +27,14 @@ use super::error::{Error, Problem};
 use super::proofs::{Proofs, Sharing};
 use super::source::{Source, SourceError};
 use super::spool::{self, Writer};
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;
 /// Those of one circle: its users can begin as many as they like, and go away.
 const MAX_READS_OF_CIRCLE: usize = 6;
 /// How much of the end of a layer is held back until its digest is known.
-const HELD_BACK: u64 = 4096;
+pub(super) const HELD_BACK: u64 = 4096;
 
 /// A blob in the stored file of one image, which the credentials of one caller can read.
 #[derive(Clone)]
@@ -66,8 +66,8 @@ pub struct Fetcher {
     running: Mutex<HashMap<Key, Arc<Fetch>>>,
     proofs: Arc<Proofs>,
     turns: Turns,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
 }
 
 /// One read, under way or just over.
@@ -164,6 +164,14 @@ impl Fetcher {
         Ok(())
     }
 
+    /// Waits until a read may begin.
+    pub(super) async fn turn(&self, stored: &Stored) -> Result<Turn, Error> {
+        match &stored.sharing {
+            Sharing::Host => self.turns.take(None).await,
+            Sharing::Circle(circle) => self.turns.take(Some(circle)).await,
+        }
+    }
+
     /// Gives up all reads, and waits until they have cleaned up.
     pub async fn shutdown(&self) {
         self.stop.cancel();
@@ -237,11 +245,7 @@ impl Job {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
-        let circle = match &self.stored.sharing {
-            Sharing::Host => None,
-            Sharing::Circle(circle) => Some(circle.as_str()),
-        };
-        let _turn = self.fetcher.turns.take(circle).await?;
+        let _turn = self.fetcher.turn(&self.stored).await?;
         if self.is_abandoned() {
             return Err(Error::Closed { image: self.stored.label.clone() });
         }
@@ -251,7 +255,7 @@ impl Job {
         let sender = self.progress.clone();
         let algorithm = self.digest.algorithm();
         let writer = Writer::start(partial, algorithm, move |chunk| sender.send_modify(|progress| progress.add(chunk)));
-        self.copy(&writer).await?;
+        copy(&self.fetcher.tally, &self.stored, &mut &writer).await?;
         let (partial, found) = writer.finish().await?;
         if found != self.digest {
             let problem = Problem::DigestMismatch { expected: self.digest, found };
@@ -281,44 +285,64 @@ impl Job {
         let proven = tokio::task::spawn_blocking(move || proofs.add(digest, &sharing)).await;
         proven.map_err(|_| Error::ShuttingDown)
     }
+}
 
-    /// Reads the layer to its end, going on after interruptions where it was.
-    async fn copy(&self, writer: &Writer) -> Result<(), Error> {
-        let mut position = self.stored.range.start;
-        let mut delays = fresh_delays();
-        while position < self.stored.range.end {
-            let before = position;
-            let Err(cause) = self.copy_some(writer, &mut position).await else { continue };
-            if position > before {
-                delays = fresh_delays();
-            }
-            match delays.next().filter(|_| cause.is_temporary()) {
-                Some(delay) => tokio::time::sleep(delay).await,
-                None => return Err(Error::Source { image: self.stored.label.clone(), cause }),
-            }
-        }
-        Ok(())
-    }
+/// Where a layer goes.
+pub(super) trait Sink: Send {
+    /// Takes its next bytes; whether more are wanted.
+    fn take(&mut self, chunk: Bytes) -> impl Future<Output = bool> + Send;
+}
 
-    async fn copy_some(&self, writer: &Writer, position: &mut u64) -> Result<(), SourceError> {
-        let tally = &self.fetcher.tally;
-        count(&tally.layer_reads, 1);
-        let end = self.stored.range.end;
-        let mut stream = reader::read_range(&*self.stored.source, *position..end).await?;
-        while *position < end {
-            let chunk = stream.next().await.unwrap_or_else(|| Err(reader::ended(*position)))?;
-            let chunk = cut(chunk, end - *position);
-            let length = chunk.len() as u64;
-            if !writer.write(chunk).await {
-                // The disk failed; the writer knows how, and nothing more is needed from here.
-                *position = end;
-                return Ok(());
-            }
-            *position += length;
-            count(&tally.layer_bytes, length);
-        }
-        Ok(())
+impl Sink for &Writer {
+    async fn take(&mut self, chunk: Bytes) -> bool {
+        // Where the disk failed the writer knows how.
+        self.write(chunk).await
     }
+}
+
+/// Reads a layer to its end, going on after interruptions where it was, or until no more of it is wanted; whether that was the
+/// end.
+pub(super) async fn copy(tally: &Tally, stored: &Stored, sink: &mut impl Sink) -> Result<bool, Error> {
+    let mut position = stored.range.start;
+    let mut delays = fresh_delays();
+    while position < stored.range.end {
+        let before = position;
+        let cause = match copy_some(tally, stored, &mut position, sink).await {
+            Ok(true) => continue,
+            Ok(false) => return Ok(false),
+            Err(cause) => cause,
+        };
+        if position > before {
+            delays = fresh_delays();
+        }
+        match delays.next().filter(|_| cause.is_temporary()) {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => return Err(Error::Source { image: stored.label.clone(), cause }),
+        }
+    }
+    Ok(true)
+}
+
+async fn copy_some(
+    tally: &Tally,
+    stored: &Stored,
+    position: &mut u64,
+    sink: &mut impl Sink,
+) -> Result<bool, SourceError> {
+    count(&tally.layer_reads, 1);
+    let end = stored.range.end;
+    let mut stream = reader::read_range(&*stored.source, *position..end).await?;
+    while *position < end {
+        let chunk = stream.next().await.unwrap_or_else(|| Err(reader::ended(*position)))?;
+        let chunk = cut(chunk, end - *position);
+        let length = chunk.len() as u64;
+        if !sink.take(chunk).await {
+            return Ok(false);
+        }
+        *position += length;
+        count(&tally.layer_bytes, length);
+    }
+    Ok(true)
 }
 
 fn fresh_delays() -> ExponentialBackoff {

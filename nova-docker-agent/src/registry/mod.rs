@@ -19,6 +19,7 @@
 //!       spool      from the network to the disk, digested on the way
 //!       proofs     for which project what is cached is good
 //!         cache      what is kept on this host: eviction, pins, other processes
+//!     pass       a layer that the disk has no room for
 //! ```
 //!
 //! A layer is known by its digest: on a host, whoever can name a digest in an image of theirs is taken to have the layer, by
@@ -35,6 +36,7 @@ mod http;
 mod image;
 mod lease;
 mod manifest;
+mod pass;
 mod proofs;
 pub mod public;
 mod server;

@@ -52,3 +52,24 @@ impl Turns {
         of.entry(whom.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_has_more_than_their_turns_or_waits_for_those_of_others() {
+        let turns = Turns::new(4, 2);
+        let take = |whom| turns.take(whom).now_or_never().map(Result::unwrap);
+        let greedy = [take(Some("greedy")).unwrap(), take(Some("greedy")).unwrap()];
+        assert!(take(Some("greedy")).is_none());
+        let _modest = take(Some("modest")).unwrap();
+        let _host = take(None).unwrap();
+        // There are no more than four.
+        assert!(take(Some("modest")).is_none() && take(None).is_none());
+        drop(greedy);
+        assert!(take(Some("greedy")).is_some() && take(None).is_some());
+    }
+}

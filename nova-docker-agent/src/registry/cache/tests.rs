@@ -102,11 +102,25 @@ fn a_blob_whose_size_changed_on_the_disk_is_not_served() {
 }
 
 #[test]
-fn what_cannot_fit_on_the_disk_is_refused_at_once() {
+fn what_cannot_fit_on_the_disk_is_refused_at_once_and_costs_no_other_blob() {
     let directory = tempfile::tempdir().unwrap();
     let cache = Cache::open(directory.path(), u64::MAX).unwrap();
+    let kept = keep(&cache, &[1; 100]);
     let error = cache.begin(1 << 60).err().unwrap().of("x");
     assert!(matches!(error, Error::NoSpace { needed, .. } if needed == 1 << 60), "{error}");
+    assert!(cache.get(&kept).is_some());
+}
+
+#[test]
+fn what_is_larger_than_the_cache_is_served_as_long_as_it_is_pinned_and_costs_no_other_blob() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 250).unwrap();
+    let kept = [1, 2].map(|seed| keep(&cache, &[seed; 100]));
+    let pin = cache.pin([Digest::of(&[3; 300]), kept[0], kept[1]]);
+    let large = keep(&cache, &[3; 300]);
+    assert!(cache.get(&large).is_some());
+    drop(pin);
+    assert!(cache.get(&large).is_none() && kept.iter().all(|digest| cache.get(digest).is_some()));
 }
 
 #[tokio::test]

@@ -50,7 +50,9 @@ impl Entry {
         self.status = Some(response.status());
         let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         self.expected = length.and_then(|length| length.parse().ok());
-        response.map(|inner| Body::new(Followed { finished: inner.is_end_stream(), inner, entry: self }))
+        // The body of an answer to HEAD is never asked for.
+        let has_none = self.method == Method::HEAD;
+        response.map(|inner| Body::new(Followed { finished: has_none || inner.is_end_stream(), inner, entry: self }))
     }
 }
 

@@ -4,16 +4,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use uuid::Uuid;
 
 use super::ReadableBlob;
 use crate::registry::fetch::{Fetcher, Stored};
+use crate::registry::pass::pass;
 use crate::registry::stream::{BlobRequest, Readers};
 use crate::registry::{Digest, Error};
 
-/// It is read from the cache of this host, or from Glance.
+/// It is read from the cache of this host, or from Glance by way of the cache; where the disk is full, from Glance alone.
 pub struct StoredBlob {
     fetcher: Arc<Fetcher>,
     digest: Digest,
@@ -33,7 +34,17 @@ impl ReadableBlob for StoredBlob {
 
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
         let reader = OneReader(self.stored.clone());
-        BlobRequest::new(self.fetcher.clone(), self.digest, reader).stream(range).boxed()
+        let kept = BlobRequest::new(self.fetcher.clone(), self.digest, reader).stream(range.clone());
+        let begun = async move {
+            let mut kept = kept.boxed();
+            match kept.next().await {
+                Some(Err(Error::NoSpace { .. })) => {
+                    pass(self.fetcher.clone(), self.digest, self.stored.clone(), range).boxed()
+                }
+                first => futures::stream::iter(first).chain(kept).boxed(),
+            }
+        };
+        begun.into_stream().flatten().boxed()
     }
 }
 
