@@ -171,9 +171,9 @@ def test_a_full_disk_keeps_nobody_from_pulling(
         assert part.content == big.data[1000:2_000_000]
         kept = [path.name for path in (small_disk / "state" / "cache" / "blobs").rglob("*") if path.is_file()]
         assert sorted(kept) == sorted(blob.digest.partition(":")[2] for blob in image.blobs[:-1])
-        # Nor does an upload that does not fit leave anything.
-        refused(client.patch(repository, client.upload(repository), os.urandom(80_000_000)), (500, 503, 507))
-        client.push_blob(repository, Blob(repository.encode()))
+        # Who wants to push is told why it cannot be.
+        answer = refused(client.begin(repository), 503, "UNAVAILABLE")
+        assert "no room on its disk" in answer.text
 
 
 def test_a_killed_registry_loses_no_blob_that_it_acknowledged(own: process.Own, repository: str) -> None:
