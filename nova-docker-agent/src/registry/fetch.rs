@@ -65,7 +65,7 @@ pub struct Fetcher {
     pub tally: Tally,
     running: Mutex<HashMap<Key, Arc<Fetch>>>,
     proofs: Arc<Proofs>,
-    turns: Turns,
+    turns: Arc<Turns>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -245,7 +245,7 @@ impl Job {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
-        let _turn = self.fetcher.turn(&self.stored).await?;
+        let mut turn = self.fetcher.turn(&self.stored).await?;
         if self.is_abandoned() {
             return Err(Error::Closed { image: self.stored.label.clone() });
         }
@@ -255,8 +255,11 @@ impl Job {
         let sender = self.progress.clone();
         let algorithm = self.digest.algorithm();
         let writer = Writer::start(partial, algorithm, move |chunk| sender.send_modify(|progress| progress.add(chunk)));
-        copy(&self.fetcher.tally, &self.stored, &mut &writer).await?;
+        let is_all = copy(&self.fetcher.tally, &self.stored, &mut turn, &mut &writer).await?;
         let (partial, found) = writer.finish().await?;
+        if !is_all {
+            return Err(Error::ShuttingDown);
+        }
         if found != self.digest {
             let problem = Problem::DigestMismatch { expected: self.digest, found };
             return Err(Error::BadImage { image: self.stored.label.clone(), problem });
@@ -302,12 +305,12 @@ impl Sink for &Writer {
 
 /// Reads a layer to its end, going on after interruptions where it was, or until no more of it is wanted; whether that was the
 /// end.
-pub(super) async fn copy(tally: &Tally, stored: &Stored, sink: &mut impl Sink) -> Result<bool, Error> {
+pub(super) async fn copy(tally: &Tally, stored: &Stored, turn: &mut Turn, sink: &mut impl Sink) -> Result<bool, Error> {
     let mut position = stored.range.start;
     let mut delays = fresh_delays();
     while position < stored.range.end {
         let before = position;
-        let cause = match copy_some(tally, stored, &mut position, sink).await {
+        let cause = match copy_some(tally, stored, &mut position, turn, sink).await {
             Ok(true) => continue,
             Ok(false) => return Ok(false),
             Err(cause) => cause,
@@ -327,6 +330,7 @@ async fn copy_some(
     tally: &Tally,
     stored: &Stored,
     position: &mut u64,
+    turn: &mut Turn,
     sink: &mut impl Sink,
 ) -> Result<bool, SourceError> {
     count(&tally.layer_reads, 1);
@@ -341,6 +345,10 @@ async fn copy_some(
         }
         *position += length;
         count(&tally.layer_bytes, length);
+        // The image service may not wait for so long: then it is asked for the rest.
+        if turn.step(length).await.is_err() {
+            return Ok(false);
+        }
     }
     Ok(true)
 }

@@ -45,12 +45,12 @@ async fn read(
     range: Range<u64>,
     client: &mpsc::Sender<Result<Bytes, Error>>,
 ) -> Result<(), Error> {
-    let _turn = fetcher.turn(stored).await?;
+    let mut turn = fetcher.turn(stored).await?;
     let sure = range.start..range.end.saturating_sub(HELD_BACK).max(range.start);
     let end = sure.end..range.end;
     let hasher = digest.algorithm().hasher();
     let mut passing = Passing { client, hasher, position: 0, sure, end, held: BytesMut::new() };
-    if !copy(&fetcher.tally, stored, &mut passing).await? {
+    if !copy(&fetcher.tally, stored, &mut turn, &mut passing).await? {
         return Ok(());
     }
     let found = passing.hasher.finish();

@@ -12,6 +12,7 @@ use super::archive::reader::Forward;
 use super::cache::{BeginError, Cache, Partial, Pins};
 use super::digest::{Algorithm, Digest};
 use super::error::Error;
+use super::turns::Turn;
 
 /// Bytes on their way to the disk, and chunks: the network gives some 16 KiB at once where it is encrypted, and up to
 /// 400 KiB where it is not.
@@ -67,16 +68,27 @@ pub async fn begin(cache: &Arc<Cache>, size: u64) -> Result<Partial, BeginError>
     begun.unwrap_or(Err(BeginError::Failed(Error::ShuttingDown)))
 }
 
-/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it.
+/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it. Where turns are taken, it
+/// is done in turns.
 pub async fn keep(
     cache: &Arc<Cache>,
     pins: &mut Pins,
     forward: &mut Forward,
     range: Range<u64>,
+    turn: &mut Option<Turn>,
 ) -> Result<Digest, Failure> {
     let partial = begin(cache, range.end - range.start).await.map_err(Failure::Begin)?;
     let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
-    while forward.position() < range.end && writer.write(forward.chunk(range.end).await?).await {}
+    while forward.position() < range.end {
+        let chunk = forward.chunk(range.end).await?;
+        let length = chunk.len() as u64;
+        if !writer.write(chunk).await {
+            break;
+        }
+        if let Some(turn) = turn {
+            turn.step(length).await?;
+        }
+    }
     let (partial, digest) = writer.finish().await?;
     pins.add(digest);
     store(partial, digest).await?;

@@ -41,7 +41,7 @@ pub async fn read_image(
     cache: &Arc<Cache>,
     platform: &Platform,
 ) -> Result<(Image, Pins), Failure> {
-    let mut archive = Archive::open(source, size, cache).await?;
+    let mut archive = Archive::open(source, size, cache, None).await?;
     let image = match archive.find("index.json") {
         Some(_) => oci(&mut archive, platform).await?,
         None => legacy(&mut archive).await?,

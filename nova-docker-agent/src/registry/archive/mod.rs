@@ -17,6 +17,7 @@ use super::digest::Digest;
 use super::error::{Error, Problem};
 use super::source::{Source, SourceError};
 use super::spool;
+use super::turns::Turn;
 use reader::{Forward, Reader, Window};
 use walker::{Entry, Kind, Walker};
 
@@ -80,6 +81,8 @@ pub struct Archive {
     cache: Arc<Cache>,
     /// What was put into the cache on the way.
     pins: Pins,
+    /// Where turns are taken: the one that this is.
+    turn: Option<Turn>,
 }
 
 /// Where the files' contents are to be had.
@@ -92,13 +95,18 @@ enum Contents {
 }
 
 impl Archive {
-    /// Reads the headers of the archive, `size` bytes long.
-    pub async fn open(source: Arc<dyn Source>, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
+    /// Reads the headers of the archive, `size` bytes long, in a turn that has been taken, if turns are taken.
+    pub async fn open(
+        source: Arc<dyn Source>,
+        size: u64,
+        cache: &Arc<Cache>,
+        turn: Option<Turn>,
+    ) -> Result<Self, Failure> {
         if size == 0 {
             return Err(Problem::NotATar { found: "it is empty" }.into());
         }
         match Reader::open(source, size).await? {
-            Reader::Ranged(window) => match timeout(MAX_TIME, Self::by_range(window, size, cache)).await {
+            Reader::Ranged(window) => match timeout(MAX_TIME, Self::by_range(window, size, cache, turn)).await {
                 Ok(opened) => opened,
                 Err(_) => Err(SourceError::Unavailable(format!(
                     "it took more than {} seconds to find what is in the image",
@@ -106,11 +114,11 @@ impl Archive {
                 ))
                 .into()),
             },
-            Reader::Sequential(forward) => Self::in_one_pass(forward, size, cache).await,
+            Reader::Sequential(forward) => Self::in_one_pass(forward, size, cache, turn).await,
         }
     }
 
-    async fn by_range(mut window: Window, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
+    async fn by_range(mut window: Window, size: u64, cache: &Arc<Cache>, turn: Option<Turn>) -> Result<Self, Failure> {
         let mut walker = Walker::new(size);
         let mut files = HashMap::new();
         let mut seen = HashMap::new();
@@ -135,10 +143,15 @@ impl Archive {
             files.insert(path, kind);
         }
         let (cache, pins) = (cache.clone(), Pins::none(cache));
-        Ok(Self { files, contents: Contents::Ranged { window, seen, kept: HashMap::new() }, cache, pins })
+        Ok(Self { files, contents: Contents::Ranged { window, seen, kept: HashMap::new() }, cache, pins, turn })
     }
 
-    async fn in_one_pass(mut forward: Forward, size: u64, cache: &Arc<Cache>) -> Result<Self, Failure> {
+    async fn in_one_pass(
+        mut forward: Forward,
+        size: u64,
+        cache: &Arc<Cache>,
+        mut turn: Option<Turn>,
+    ) -> Result<Self, Failure> {
         let mut walker = Walker::new(size);
         let mut files = HashMap::new();
         let mut digests = HashMap::new();
@@ -147,12 +160,12 @@ impl Archive {
             let bytes = forward.read(range).await?;
             let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
             if let Kind::File(range) = &kind {
-                let digest = spool::keep(cache, &mut pins, &mut forward, range.clone()).await?;
+                let digest = spool::keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
                 digests.insert(range.start, digest);
             }
             files.insert(path, kind);
         }
-        Ok(Self { files, contents: Contents::Spooled { digests }, cache: cache.clone(), pins })
+        Ok(Self { files, contents: Contents::Spooled { digests }, cache: cache.clone(), pins, turn })
     }
 
     /// Where the content of the file `path` is; links are followed.
@@ -232,7 +245,8 @@ impl Archive {
                     return Ok(*digest);
                 }
                 let mut stream = window.stream(range.clone()).await?;
-                let digest = spool::keep(&self.cache, &mut self.pins, &mut stream, range.clone()).await?;
+                let (cache, pins, turn) = (&self.cache, &mut self.pins, &mut self.turn);
+                let digest = spool::keep(cache, pins, &mut stream, range.clone(), turn).await?;
                 kept.insert(range.start, digest);
                 Ok(digest)
             }

@@ -54,10 +54,10 @@ fn cache() -> (tempfile::TempDir, Arc<Cache>) {
 async fn an_archive_whose_headers_are_far_apart_is_given_up_in_time() {
     let (_directory, cache) = cache();
     let possible = Scattered::new(100);
-    assert!(Archive::open(possible.clone(), possible.size(), &cache).await.is_ok());
+    assert!(Archive::open(possible.clone(), possible.size(), &cache, None).await.is_ok());
     assert_eq!(possible.reads.load(Ordering::SeqCst), 100);
     let hostile = Scattered::new(8000);
-    let opened = Archive::open(hostile.clone(), hostile.size(), &cache).await;
+    let opened = Archive::open(hostile.clone(), hostile.size(), &cache, None).await;
     let failure = opened.err().unwrap().of("web").to_string();
     assert!(failure.contains("more than 2048 reads"), "{failure}");
     assert!(hostile.reads.load(Ordering::SeqCst) <= MAX_READS + 1);
@@ -75,7 +75,7 @@ async fn a_compressed_layer_that_is_named_many_times_is_read_once() {
         .json("manifest.json", &serde_json::json!([{"Config": "config.json", "Layers": vec!["layer.tar"; TIMES]}]))
         .finish();
     let source = Arc::new(Memory::new(archive.clone()));
-    let mut opened = Archive::open(source.clone(), archive.len() as u64, &cache).await.ok().unwrap();
+    let mut opened = Archive::open(source.clone(), archive.len() as u64, &cache, None).await.ok().unwrap();
     let image = layout::legacy(&mut opened).await.ok().unwrap();
     assert_eq!(image.layers.keys().collect::<Vec<_>>(), [&Digest::of(&layer)]);
     assert!(source.bytes.load(Ordering::SeqCst) < 2 * archive.len() as u64);

@@ -35,7 +35,7 @@ pub struct Known {
     glance: Glance,
     fetcher: Arc<Fetcher>,
     contents: Mutex<HashMap<Stamp, Cell>>,
-    turns: Turns,
+    turns: Arc<Turns>,
     /// Who may read which image: a hash of the user's token, and since when that is known.
     allowed: Mutex<HashMap<(Digest, Uuid), Instant>>,
 }
@@ -102,8 +102,8 @@ impl Known {
 
     /// Reads an image's file when it is the project's turn.
     async fn read(&self, grant: &Grant, record: &ImageMeta, source: Arc<dyn Source>) -> Result<Outcome, Error> {
-        let _turn = self.turns.take(Some(&grant.project)).await?;
-        let outcome = match open::open(source, record, &self.fetcher).await {
+        let turn = self.turns.take(Some(&grant.project)).await?;
+        let outcome = match open::open(source, record, &self.fetcher, turn).await {
             Ok(opened) => Outcome::Good(Arc::new(opened)),
             Err(error) if error.is_bad_image() => Outcome::Bad(Instant::now(), error),
             Err(error) => return Err(error),

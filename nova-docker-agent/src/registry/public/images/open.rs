@@ -18,6 +18,7 @@ use crate::registry::counters::count;
 use crate::registry::fetch::Fetcher;
 use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, OCI_INDEX, OCI_MANIFEST};
 use crate::registry::source::Source;
+use crate::registry::turns::Turn;
 use crate::registry::{Digest, Error, Problem};
 
 /// Of one manifest, and of all manifests of an image, in bytes.
@@ -43,11 +44,16 @@ impl Opened {
     }
 }
 
-/// Opens an image.
+/// Opens an image, in a turn that was taken for it.
 ///
 /// # Errors
 /// What is wrong with it, or why it cannot be read.
-pub async fn open(source: Arc<dyn Source>, record: &ImageMeta, fetcher: &Arc<Fetcher>) -> Result<Opened, Error> {
+pub async fn open(
+    source: Arc<dyn Source>,
+    record: &ImageMeta,
+    fetcher: &Arc<Fetcher>,
+    turn: Turn,
+) -> Result<Opened, Error> {
     let size = record.size.unwrap_or_default();
     count(&fetcher.tally.indexes, 1);
     let label = || match &record.name {
@@ -64,7 +70,8 @@ pub async fn open(source: Arc<dyn Source>, record: &ImageMeta, fetcher: &Arc<Fet
             Err(failure) => return Err(failure.of(&label())),
         }
     }
-    let archive = Archive::open(source, size, &fetcher.cache).await.map_err(|failure| failure.of(&label()))?;
+    let archive =
+        Archive::open(source, size, &fetcher.cache, Some(turn)).await.map_err(|failure| failure.of(&label()))?;
     count(&fetcher.tally.index_reads, archive.reads());
     by_archive(archive, record).await.map_err(|failure| failure.of(&label()))
 }
