@@ -85,7 +85,7 @@ fn processes_that_share_a_cache_keep_it_within_their_bound_together() {
     let old = keep(&one, &[1; 100]);
     let used = keep(&one, &[2; 100]);
     assert!(other.get(&old).is_some() && one.get(&used).is_some());
-    // It does not know of the second one yet, and takes the one that nobody has used for longest.
+    // It has met only one of them, and yet it is the one that nobody has used for longest that goes.
     let new = keep(&other, &[3; 100]);
     assert!(other.get(&old).is_none() && other.get(&used).is_some() && one.get(&new).is_some());
     keep(&one, &[4; 200]);
