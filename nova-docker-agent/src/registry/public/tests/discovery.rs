@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::testing::{Answer, DEMO, MANY, OTHER, Registry, id_of};
+use super::super::testing::{Answer, CREDENTIAL, DEMO, MANY, OTHER, Registry, id_of};
 use crate::registry::Digest;
 use crate::registry::manifest::{OCI_INDEX, OCI_MANIFEST};
 use crate::registry::testing::{self as archives, Tar, described};
@@ -49,6 +49,8 @@ async fn the_catalog_lists_what_the_user_sees() {
     assert_eq!(all.json()["repositories"], expected);
     let page = registry.get("ann", "/v2/_catalog?n=1&last=demo/app/api").await;
     assert_eq!((page.json()["repositories"].clone(), page.header("link")), (json!(["demo/web"]), ""));
+    // By an application credential of ann's, which is good for one project.
+    assert_eq!(registry.get(CREDENTIAL, "/v2/_catalog").await.json()["repositories"], expected);
     let of_bob = registry.get("bob", "/v2/_catalog").await;
     assert_eq!(of_bob.json()["repositories"], json!(["other/base", "other/secret"]));
 }
