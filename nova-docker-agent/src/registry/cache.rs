@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
@@ -55,8 +55,8 @@ struct State {
     total: u64,
     /// Bytes that partial files were begun for.
     reserved: u64,
-    /// The directories of `blobs` as they were when they were read, by their times of modification.
-    seen: [Option<SystemTime>; Algorithm::ALL.len()],
+    /// When the directory is read again.
+    look_after: Option<Instant>,
 }
 
 struct Kept {
@@ -166,6 +166,7 @@ impl Cache {
         if size <= self.limit {
             self.trim(size);
         }
+        let evictable = self.evictable();
         loop {
             let available = self.available()?;
             let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
@@ -173,7 +174,7 @@ impl Cache {
                 return Ok(());
             }
             // Nor is what cannot fit.
-            if available.saturating_add(self.evictable()) < needed || !self.evict_one() {
+            if available.saturating_add(evictable) < needed || !self.evict_one() {
                 return Err(BeginError::NoRoom(NoRoom { needed: size, available, directory: self.blobs.clone() }));
             }
         }
@@ -185,20 +186,18 @@ impl Cache {
         state.blobs.iter().filter(|(digest, _)| !state.pins.contains_key(*digest)).map(|(_, kept)| kept.size).sum()
     }
 
-    /// Finds what other processes have stored and removed, if anything was.
+    /// Finds what other processes have stored and removed. Where there are very many blobs, that takes a while: no more than
+    /// a tenth of the time is spent on it.
     fn look(&self) -> Result<(), Error> {
-        // What has just changed may change once more within the same tick of the file system's clock.
-        let settled = SystemTime::now() - Duration::from_secs(1);
-        let modified =
-            |algorithm: Algorithm| fs::metadata(self.blobs.join(algorithm.name())).and_then(|at| at.modified());
-        let now = Algorithm::ALL.map(|algorithm| modified(algorithm).ok().filter(|time| *time < settled));
-        if self.state().seen == now && now.iter().all(Option::is_some) {
+        let begun = Instant::now();
+        if self.state().look_after.is_some_and(|after| begun < after) {
             return Ok(());
         }
         let found = scan(&self.blobs)?;
         let mut state = self.state();
         state.total = found.values().map(|kept| kept.size).sum();
-        (state.blobs, state.seen) = (found, now);
+        state.blobs = found;
+        state.look_after = Some(Instant::now() + 10 * begun.elapsed());
         Ok(())
     }
 

@@ -126,6 +126,7 @@ mod tests {
         drop(greedy);
         assert!(take(Some("greedy")).is_some() && take(None).is_some());
     }
+
     #[tokio::test]
     async fn who_has_worked_for_long_waits_for_those_who_wait() {
         let turns = Turns::new(1, 1);
@@ -140,7 +141,9 @@ mod tests {
         drop(other);
         stepped.await.unwrap();
         // And not again so soon.
-        let _third = turns.take(Some("third")).now_or_never().is_none();
-        long.step(SLICE - 1).await.unwrap();
+        let mut third = Box::pin(turns.take(Some("third")));
+        assert!(futures::poll!(&mut third).is_pending());
+        long.step(SLICE - 1).now_or_never().unwrap().unwrap();
+        assert!(futures::poll!(&mut third).is_pending());
     }
 }
