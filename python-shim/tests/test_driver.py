@@ -7,10 +7,12 @@ from conftest import IMAGE, INSTANCE, PORT, TOKEN
 from nova import exception
 from nova.compute import power_state, task_states
 from nova.compute.provider_tree import ProviderTree
+from nova.image import glance
 from nova.virt import driver as virt_driver
 from nova_docker.host import version_number
 
 NODE = "compute1"
+OTHER_IMAGE = "9b0bd9c3-3f0c-4a55-9d0c-5f8f4cfcf2d4"
 
 
 @pytest.fixture
@@ -209,6 +211,66 @@ def test_a_server_that_is_deleted_during_its_snapshot_cancels_it(driver, running
     with pytest.raises(exception.UnexpectedDeletingTaskStateError):
         driver.snapshot(context, instance, IMAGE, deleted)
     assert fake_agent.control()["cancelled"] == ["SnapshotGuest"]
+
+
+class Images:
+    """Glance, with images that have no data yet."""
+
+    def __init__(self, monkeypatch, *unbegun, gone=(), lists=True):
+        self.asked, self.deleted = [], []
+
+        def get_all(api, context, filters):
+            self.asked.append((context.auth_token, filters))
+            if not lists:
+                raise exception.GlanceConnectionFailed(server="glance", reason="refused")
+            return [{"id": image} for image in unbegun]
+
+        def delete(api, context, image):
+            if image in gone:
+                raise exception.ImageNotFound(image_id=image)
+            self.deleted.append((context.auth_token, image))
+
+        monkeypatch.setattr(glance.API, "get_all", get_all)
+        monkeypatch.setattr(glance.API, "delete", delete)
+
+
+def test_a_snapshot_that_had_not_begun_goes_with_its_server(driver, running, context, instance, monkeypatch):
+    images = Images(monkeypatch, IMAGE)
+    instance.task_state = task_states.DELETING
+    driver.destroy(context, instance, None)
+    # With the rights of who deletes the server.
+    assert images.asked == [(TOKEN, {"instance_uuid": INSTANCE, "status": "queued"})]
+    assert images.deleted == [(TOKEN, IMAGE)]
+
+
+@pytest.mark.parametrize("state", [None, task_states.REBUILDING, task_states.SHELVING_OFFLOADING])
+def test_snapshots_stay_when_the_server_does(driver, running, context, instance, monkeypatch, state):
+    images = Images(monkeypatch, IMAGE)
+    instance.task_state = state
+    driver.destroy(context, instance, None)
+    assert images.asked == images.deleted == []
+
+
+def test_nova_itself_has_no_rights_to_images(driver, running, context, instance, monkeypatch):
+    images = Images(monkeypatch, IMAGE)
+    instance.task_state = task_states.DELETING
+    context.auth_token = None
+    driver.destroy(context, instance, None)
+    assert images.asked == images.deleted == []
+
+
+def test_a_server_goes_without_glance(driver, running, fake_agent, context, instance, monkeypatch):
+    Images(monkeypatch, IMAGE, lists=False)
+    instance.task_state = task_states.DELETING
+    driver.destroy(context, instance, None)
+    assert fake_agent.control()["guests"] == {}
+
+
+def test_an_image_that_is_gone_already_does_not_keep_the_others(driver, running, context, instance, monkeypatch):
+    images = Images(monkeypatch, IMAGE, OTHER_IMAGE, gone=[IMAGE])
+    instance.task_state = task_states.DELETING
+    driver.destroy(context, instance, None)
+    assert images.deleted == [(TOKEN, OTHER_IMAGE)]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
 from harness.guest import Guest
-from harness.lab import Lab
+from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
 from harness.servers import Json, Servers, wait_event
 from harness.waiting import eventually
 from openstack.connection import Connection
@@ -91,3 +93,19 @@ def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
         30,
     )
     demo.image.delete_image(image_id, ignore_missing=True)
+
+
+def test_an_image_goes_whose_making_had_not_begun_when_its_server_was_deleted(
+    launch: Launcher, servers: Servers, demo: Connection, unique: Callable[[str], str], lab: Lab
+) -> None:
+    """Regression: nova-compute leaves such an image queued for ever, so the driver looks for it."""
+    server_id = launch("hastier")["id"]
+    compute = lab.pid(AGENT_PROGRAM if lab.door == "amqp" else COMPUTE_PROGRAM)
+    os.kill(compute, signal.SIGSTOP)
+    try:
+        image_id = servers.action(server_id, "createImage", {"name": unique("hastier")})["image_id"]
+        servers.delete(server_id)
+    finally:
+        os.kill(compute, signal.SIGCONT)
+    servers.wait_gone(server_id)
+    eventually(lambda: demo.image.find_image(image_id) is None, "the unbegun image gone", 30)

@@ -236,6 +236,7 @@ class DockerDriver(virt_driver.ComputeDriver):
                 # An error here would keep Nova from trying the build on another host.
                 LOG.info("What the failed build may have left is removed later", instance=instance)
                 self._builder.remember(instance)
+        snapshots.remove_unbegun(context, instance)
 
     def cleanup(
         self,

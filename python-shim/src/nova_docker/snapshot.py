@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from nova import exception
 from nova.compute import task_states
+from nova.image import glance
 from oslo_log import log as logging
 
 from nova_docker import agent as service
@@ -31,3 +34,23 @@ def snapshot(agent: Agent, context: Any, instance: Any, image_id: str, update_ta
                 update_task_state(
                     task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
                 )
+
+
+def remove_unbegun(context: Any, instance: Any) -> None:
+    """Deletes the images of a server that is being deleted which nothing was put into yet.
+
+    The API makes a snapshot's image before nova-compute hears of it, and nova-compute leaves it when the server's
+    deletion comes first. What fails here is logged: the server is to go all the same.
+    """
+    if instance.task_state != task_states.DELETING or not context.auth_token:
+        return
+    images = glance.API()
+    try:
+        # The API writes down which server an image is of.
+        unbegun = images.get_all(context, filters={"instance_uuid": instance.uuid, "status": "queued"})
+        for image in unbegun:
+            LOG.info("Deleting image %s, whose making had not begun", image["id"], instance=instance)
+            with suppress(exception.ImageNotFound):
+                images.delete(context, image["id"])
+    except Exception as error:
+        LOG.warning("Images whose making had not begun may stay: %s", error, instance=instance)
