@@ -10,6 +10,7 @@ from nova.compute.provider_tree import ProviderTree
 from nova.image import glance
 from nova.virt import driver as virt_driver
 from nova_docker.host import version_number
+from nova_docker.snapshot import REMOVAL
 
 NODE = "compute1"
 OTHER_IMAGE = "9b0bd9c3-3f0c-4a55-9d0c-5f8f4cfcf2d4"
@@ -218,8 +219,11 @@ class Images:
 
     def __init__(self, monkeypatch, *unbegun, gone=(), lists=True):
         self.asked, self.deleted = [], []
+        self.answers = threading.Event()
+        self.answers.set()
 
         def get_all(api, context, filters):
+            self.answers.wait()
             self.asked.append((context.auth_token, filters))
             if not lists:
                 raise exception.GlanceConnectionFailed(server="glance", reason="refused")
@@ -233,11 +237,18 @@ class Images:
         monkeypatch.setattr(glance.API, "get_all", get_all)
         monkeypatch.setattr(glance.API, "delete", delete)
 
+    def settle(self):
+        """Waits until nobody is at it any more."""
+        for thread in threading.enumerate():
+            if thread.name == REMOVAL:
+                thread.join(10)
+
 
 def test_a_snapshot_that_had_not_begun_goes_with_its_server(driver, running, context, instance, monkeypatch):
     images = Images(monkeypatch, IMAGE)
     instance.task_state = task_states.DELETING
     driver.destroy(context, instance, None)
+    images.settle()
     # With the rights of who deletes the server.
     assert images.asked == [(TOKEN, {"instance_uuid": INSTANCE, "status": "queued"})]
     assert images.deleted == [(TOKEN, IMAGE)]
@@ -248,6 +259,7 @@ def test_snapshots_stay_when_the_server_does(driver, running, context, instance,
     images = Images(monkeypatch, IMAGE)
     instance.task_state = state
     driver.destroy(context, instance, None)
+    images.settle()
     assert images.asked == images.deleted == []
 
 
@@ -256,20 +268,35 @@ def test_nova_itself_has_no_rights_to_images(driver, running, context, instance,
     instance.task_state = task_states.DELETING
     context.auth_token = None
     driver.destroy(context, instance, None)
+    images.settle()
     assert images.asked == images.deleted == []
 
 
 def test_a_server_goes_without_glance(driver, running, fake_agent, context, instance, monkeypatch):
-    Images(monkeypatch, IMAGE, lists=False)
+    images = Images(monkeypatch, IMAGE, lists=False)
     instance.task_state = task_states.DELETING
     driver.destroy(context, instance, None)
+    images.settle()
     assert fake_agent.control()["guests"] == {}
+    assert len(images.asked) == 1
+
+
+def test_a_server_does_not_wait_for_glance(driver, running, context, instance, monkeypatch):
+    images = Images(monkeypatch, IMAGE)
+    images.answers.clear()
+    instance.task_state = task_states.DELETING
+    driver.destroy(context, instance, None)
+    assert images.asked == []
+    images.answers.set()
+    images.settle()
+    assert images.deleted == [(TOKEN, IMAGE)]
 
 
 def test_an_image_that_is_gone_already_does_not_keep_the_others(driver, running, context, instance, monkeypatch):
     images = Images(monkeypatch, IMAGE, OTHER_IMAGE, gone=[IMAGE])
     instance.task_state = task_states.DELETING
     driver.destroy(context, instance, None)
+    images.settle()
     assert images.deleted == [(TOKEN, OTHER_IMAGE)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,9 @@ from nova_docker.agent import Agent
 from nova_docker.v1 import driver_pb2 as api
 
 LOG = logging.getLogger(__name__)
+
+REMOVAL = "removal of unbegun images"
+"""The name of its threads."""
 
 
 def snapshot(agent: Agent, context: Any, instance: Any, image_id: str, update_task_state: Callable[..., None]) -> None:
@@ -40,17 +44,22 @@ def remove_unbegun(context: Any, instance: Any) -> None:
     """Deletes the images of a server that is being deleted which nothing was put into yet.
 
     The API makes a snapshot's image before nova-compute hears of it, and nova-compute leaves it when the server's
-    deletion comes first. What fails here is logged: the server is to go all the same.
+    deletion comes first. Nobody waits for this: the server is to go even when Glance does not answer.
     """
     if instance.task_state != task_states.DELETING or not context.auth_token:
         return
+    threading.Thread(target=_remove_unbegun, args=(context, instance.uuid), name=REMOVAL, daemon=True).start()
+
+
+def _remove_unbegun(context: Any, uuid: str) -> None:
+    context.update_store()  # For the request id in the log.
     images = glance.API()
     try:
         # The API writes down which server an image is of.
-        unbegun = images.get_all(context, filters={"instance_uuid": instance.uuid, "status": "queued"})
+        unbegun = images.get_all(context, filters={"instance_uuid": uuid, "status": "queued"})
         for image in unbegun:
-            LOG.info("Deleting image %s, whose making had not begun", image["id"], instance=instance)
+            LOG.info("Deleting image %s, whose making had not begun", image["id"], instance_uuid=uuid)
             with suppress(exception.ImageNotFound):
                 images.delete(context, image["id"])
     except Exception as error:
-        LOG.warning("Images whose making had not begun may stay: %s", error, instance=instance)
+        LOG.warning("Images whose making had not begun may stay: %s", error, instance_uuid=uuid)
