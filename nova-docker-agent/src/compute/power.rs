@@ -14,16 +14,25 @@ use super::{
 };
 use crate::{driver::PowerState, messaging::Context, objects::Instance};
 
+/// The task state of an instance that is to be stopped.
+const STOPPING: &str = "powering-off";
+
 impl Compute {
     /// Stops the container; `clean` gives it time to end by itself.
     pub(super) async fn stop(&self, context: &Context, mut instance: Instance, clean: bool) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        let duties = Duties::of("compute_stop_instance");
-        self.operate(context, uuid, duties, self.stop_locked(context, &mut instance, clean)).await
+        self.operate(context, uuid, Duties::of("compute_stop_instance"), async {
+            // The request may have waited in the queue: the record says whether the instance is still to be stopped.
+            let is_down = self.power_state(uuid).await? == power::SHUTDOWN;
+            let expected: &[Option<&str>] = if is_down { &[Some(STOPPING), None] } else { &[Some(STOPPING)] };
+            self.save(context, &mut instance, json!({"task_state": STOPPING}), Some(expected)).await?;
+            self.stop_locked(context, &mut instance, clean).await
+        })
+        .await
     }
 
-    /// The stop itself, with the instance's lock held.
+    /// The stop itself, with the instance's lock held and its task recorded.
     pub(super) async fn stop_locked(
         &self,
         context: &Context,
@@ -31,12 +40,10 @@ impl Compute {
         clean: bool,
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        let was_down = self.power_state(uuid).await? == power::SHUTDOWN;
         let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
         self.hypervisor.driver.stop(uuid, timeout).await?;
         let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "stopped", "task_state": null});
-        let expected: &[Option<&str>] = if was_down { &[Some("powering-off"), None] } else { &[Some("powering-off")] };
-        self.save(context, instance, state, Some(expected)).await
+        self.save(context, instance, state, Some(&[Some(STOPPING)])).await
     }
 
     /// Starts the container of a stopped instance.
