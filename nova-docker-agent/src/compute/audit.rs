@@ -18,8 +18,10 @@ impl Compute {
     /// Conductor or placement did not answer, or refused.
     pub(super) async fn audit(&self) -> Result<(), Error> {
         let context = Context::admin();
+        let host = self.hypervisor.driver.host().await;
+        let status = self.status.lock().await;
         let service = self.conductor.service(&context, &self.host).await?;
-        let host = match self.hypervisor.driver.host().await {
+        let host = match host {
             Ok(host) => host,
             Err(error @ driver::Error::Unavailable { .. }) => {
                 warn!(%error, "no new instances until Docker is back");
@@ -32,6 +34,7 @@ impl Compute {
         };
         let disabled = self.enable_again(&context, service.as_ref()).await?;
         self.sync_provider(&host, disabled).await?;
+        drop(status);
         let instances = self.tracker.audit(&self.conductor, &self.config, host, (&self.host, &self.node)).await?;
         self.drop_stale_allocations(&instances).await
     }

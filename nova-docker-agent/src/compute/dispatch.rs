@@ -130,6 +130,7 @@ impl Compute {
     /// Nova's API has changed the service's row already; the scheduler looks at the trait.
     async fn set_host_enabled(&self, args: &Map<String, Value>) -> Result<Value, Error> {
         let enabled = flag(args, "enabled", true);
+        let _status = self.status.lock().await;
         self.sync_traits(&crate::cloud::Caller::own(), !enabled).await?;
         Ok(if enabled { "enabled" } else { "disabled" }.into())
     }

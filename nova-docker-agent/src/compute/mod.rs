@@ -86,6 +86,8 @@ pub(crate) struct Compute {
     waiters: PlugWaiters,
     /// Builds under way, to be cancelled when their instance is deleted.
     building: Mutex<HashMap<Uuid, CancellationToken>>,
+    /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.
+    status: tokio::sync::Mutex<()>,
     build_slots: Semaphore,
     snapshot_slots: Semaphore,
 }
