@@ -193,12 +193,21 @@ impl Cache {
         if self.state().look_after.is_some_and(|after| begun < after) {
             return Ok(());
         }
-        let found = scan(&self.blobs)?;
+        self.take(scan(&self.blobs)?);
+        self.state().look_after = Some(Instant::now() + 10 * begun.elapsed());
+        Ok(())
+    }
+
+    /// Replaces what is known by what a scan has found, and what was stored when it had passed by.
+    fn take(&self, mut found: HashMap<Digest, Kept>) {
         let mut state = self.state();
+        for (digest, kept) in std::mem::take(&mut state.blobs) {
+            if !found.contains_key(&digest) && self.path(&digest).exists() {
+                found.insert(digest, kept);
+            }
+        }
         state.total = found.values().map(|kept| kept.size).sum();
         state.blobs = found;
-        state.look_after = Some(Instant::now() + 10 * begun.elapsed());
-        Ok(())
     }
 
     fn available(&self) -> Result<u64, Error> {

@@ -79,6 +79,22 @@ fn a_blob_that_another_process_stored_or_removed_is_noticed() {
 }
 
 #[test]
+fn what_is_stored_and_removed_while_the_directory_is_read_is_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 1000).unwrap();
+    let removed = keep(&cache, &[1; 100]);
+    keep(&cache, &[2; 100]);
+    let found = scan(&cache.blobs).unwrap();
+    let stored = keep(&cache, &[3; 100]);
+    fs::remove_file(cache.path(&removed)).unwrap();
+    cache.take(found);
+    assert_eq!((cache.total(), cache.has(&stored)), (300, true), "removed by another process: seen the next time");
+    cache.state().look_after = None;
+    cache.look().unwrap();
+    assert_eq!((cache.total(), cache.has(&removed)), (200, false));
+}
+
+#[test]
 fn processes_that_share_a_cache_keep_it_within_their_bound_together() {
     let directory = tempfile::tempdir().unwrap();
     let [one, other] = [(); 2].map(|()| Cache::open(directory.path(), 250).unwrap());
