@@ -90,13 +90,16 @@ async fn repetitions_have_an_end_and_other_errors_get_none() {
 #[tokio::test]
 async fn a_post_is_repeated_when_the_connection_was_never_made() {
     let server = control_plane().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut config = service("network");
-    config.endpoint.endpoint_override = Some(format!("http://127.0.0.1:{port}").parse().unwrap());
+    // It has the port, which refuses connections until it listens.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut config = ServiceConfig { connect_retries: 20, ..service("network") };
+    let address = format!("http://{}", socket.local_addr().unwrap());
+    config.endpoint.endpoint_override = Some(address.parse().unwrap());
     let rest = Rest::new("neutron", Some(session(&server)), None, &config).unwrap();
     let listener = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let listener = socket.listen(16).unwrap().into_std().unwrap();
         let late = wiremock::MockServer::builder().listener(listener).start().await;
         mount(&late, "POST", vec![answer(200)]).await;
         late
@@ -132,11 +135,20 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_given_up_and_a_change_is_not_repeated() {
     let server = control_plane().await;
-    mount(&server, "POST", vec![answer(200).set_delay(Duration::from_secs(5))]).await;
-    let mut config = service("network");
-    config.timeout = Some(Duration::from_millis(100));
-    let rest = Rest::new("neutron", Some(session(&server)), None, &config).unwrap();
-    let error = rest.json::<Value>(&agent(), Call::post("/thing")).await.unwrap_err();
+    mount(&server, "POST", vec![answer(200).set_delay(Duration::from_secs(3600))]).await;
+    let rest = rest(&server).await;
+    let limit = service("network").timeout.unwrap();
+    let call = tokio::spawn(async move { rest.json::<Value>(&agent(), Call::post("/thing")).await });
+    while asked(&server).await.is_empty() {
+        assert!(!call.is_finished());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The limit passes at once, by the clock of this side.
+    tokio::time::pause();
+    tokio::time::advance(limit).await;
+    tokio::time::resume();
+    let given_up = tokio::time::timeout(limit, call).await.expect("it is waited for");
+    let error = given_up.unwrap().unwrap_err();
     assert!(matches!(&error, Error::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("timed out"), "{error}");
     assert_eq!(asked(&server).await.len(), 1);

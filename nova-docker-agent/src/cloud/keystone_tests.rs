@@ -67,8 +67,10 @@ async fn a_refusal_and_an_outage_are_told_apart() {
     Mock::given(method("POST")).respond_with(refusal).mount(&server).await;
     let error = client(&server).log_in(&password(), REQUEST_ID).await.unwrap_err();
     assert!(error.is_forbidden() && !error.is_unavailable());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let auth_url = format!("http://{port}").parse().unwrap();
+    // It has the port and does not listen: connections are refused.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let auth_url = format!("http://{}", socket.local_addr().unwrap()).parse().unwrap();
     let gone = Keystone::new(&KeystoneConfig { auth_url, tls: TlsConfig::default(), timeout: None }).unwrap();
     let error = gone.log_in(&password(), REQUEST_ID).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");

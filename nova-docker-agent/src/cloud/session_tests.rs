@@ -54,8 +54,8 @@ async fn a_refused_login_says_so_and_is_not_repeated() {
     assert!(error.starts_with("keystone refused POST /v3/auth/tokens: 401: The request"), "{error}");
 }
 
-/// A session that has logged in, and whose token is due for renewal.
-async fn with_a_token_that_ends_in_15_seconds(then: Vec<ResponseTemplate>) -> (MockServer, Session) {
+/// A session that has logged in, and whose token is due for renewal, though it is good for an hour.
+async fn with_a_token_that_is_due(then: Vec<ResponseTemplate>) -> (MockServer, Session) {
     let server = MockServer::start().await;
     let body =
         json!({ "token": { "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-01T00:01:00.000000Z" } });
@@ -66,7 +66,7 @@ async fn with_a_token_that_ends_in_15_seconds(then: Vec<ResponseTemplate>) -> (M
     session.token().await.unwrap();
     let mut login = session.inner.login.write().unwrap();
     let old = login.take().unwrap();
-    let (renew_at, end) = (Instant::now(), Instant::now() + Duration::from_secs(15));
+    let (renew_at, end) = (Instant::now(), Instant::now() + Duration::from_secs(3600));
     *login = Some(Arc::new(Login { token: old.token.clone(), renew_at, end, catalog: old.catalog.clone() }));
     drop(login);
     (server, session)
@@ -83,7 +83,7 @@ async fn nobody_waits_for_the_renewal_of_a_token_that_still_works() {
     let body =
         json!({ "token": { "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-01T01:00:00.000000Z" } });
     let next = ResponseTemplate::new(201).insert_header("x-subject-token", "new").set_body_json(body);
-    let (server, session) = with_a_token_that_ends_in_15_seconds(vec![next]).await;
+    let (server, session) = with_a_token_that_is_due(vec![next]).await;
     for _ in 0..5 {
         assert_eq!(session.token().await.unwrap().expose_secret(), "old");
     }
@@ -96,7 +96,7 @@ async fn nobody_waits_for_the_renewal_of_a_token_that_still_works() {
 
 #[tokio::test]
 async fn an_old_token_serves_while_keystone_is_away() {
-    let (server, session) = with_a_token_that_ends_in_15_seconds(vec![ResponseTemplate::new(500)]).await;
+    let (server, session) = with_a_token_that_is_due(vec![ResponseTemplate::new(500)]).await;
     assert_eq!(session.token().await.unwrap().expose_secret(), "old");
     logins(&server, 2).await;
     assert_eq!(session.token().await.unwrap().expose_secret(), "old");

@@ -80,7 +80,7 @@ pub(crate) fn service(service_type: &str) -> ServiceConfig {
             endpoint_override: None,
         },
         tls: TlsConfig::default(),
-        timeout: Some(Duration::from_secs(5)),
+        timeout: Some(Duration::from_secs(60)),
         connect_retries: 2,
         status_code_retries: 2,
     }

@@ -109,7 +109,7 @@ mod tests {
         let partial = begin(&cache, 2 * chunk.len() as u64).await.unwrap();
         let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
         let written = async { writer.write(chunk.clone()).await && writer.write(chunk.clone()).await };
-        assert!(tokio::time::timeout(Duration::from_secs(20), written).await.unwrap());
+        assert!(tokio::time::timeout(Duration::from_secs(120), written).await.unwrap());
         let (_, digest) = writer.finish().await.unwrap();
         assert_eq!(digest, Digest::of(&chunk.repeat(2)));
     }

@@ -16,6 +16,12 @@ use super::digest::Digest;
 use super::manifest::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Platform};
 use super::source::{ImageDescriptor, Source, SourceBody, SourceError};
 
+/// Where nobody else listens, before and after: a loopback address of this process, and any port.
+pub fn own_address() -> String {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    format!("127.{}.{middle}.{low}:0", high + 1)
+}
+
 /// A tar archive in the making.
 pub struct Tar(tar::Builder<Vec<u8>>);
 

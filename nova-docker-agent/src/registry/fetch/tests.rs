@@ -6,7 +6,7 @@ use super::super::testing::{self, Memory};
 use super::*;
 
 /// Far more than any step takes; only a failure waits so long.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 /// A blob of 100 bytes, read when there are permits at `gate`.
 fn blob(seed: u8, circle: &str, gate: &Arc<Semaphore>) -> (Digest, Stored, Arc<Memory>) {

@@ -47,7 +47,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
     let (request, leftover) = leftover::share(api.impatient(request));
     let answered = api.answer(request, &request_id, &mut entry.user).await;
     if answered.is_err() {
-        leftover.discard().await;
+        leftover.discard(leftover::LONGEST).await;
     }
     let mut response = answered.unwrap_or_else(|error| {
         if error.status.is_server_error() {

@@ -45,8 +45,8 @@ use open::Opened;
 use records::{Hidden, Records};
 pub use search::{Age, Blobs, MAX_OPENED};
 
-/// How old a listing may be.
-const FRESH: Duration = Duration::from_secs(5);
+/// How old a listing may be where the registry serves users.
+pub const FRESH: Duration = Duration::from_secs(5);
 
 /// One Glance image, opened: which manifests and blobs are in its file.
 pub struct Content {
@@ -92,14 +92,14 @@ pub struct Images {
 }
 
 impl Images {
-    /// Opens the cache of blobs in `directory`, bounded to `size` bytes. Blocks.
+    /// Opens the cache of blobs in `directory`, bounded to `size` bytes. Listings are kept for as long as `fresh`. Blocks.
     ///
     /// # Errors
     /// The directory cannot be used.
-    pub fn open(glance: Glance, directory: &Path, size: u64) -> Result<Arc<Self>, Error> {
+    pub fn open(glance: Glance, directory: &Path, size: u64, fresh: Duration) -> Result<Arc<Self>, Error> {
         let fetcher = Fetcher::new(Cache::open(directory, size)?);
         Ok(Arc::new(Self {
-            records: Records::new(glance.clone()),
+            records: Records::new(glance.clone(), fresh),
             known: Known::new(glance.clone(), fetcher.clone()),
             glance,
             fetcher,

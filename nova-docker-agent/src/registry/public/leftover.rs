@@ -15,7 +15,7 @@ use futures::StreamExt;
 
 /// How much is read in vain, in bytes, and for how long.
 const MOST: u64 = 32 * 1024 * 1024;
-const LONGEST: Duration = Duration::from_secs(10);
+pub const LONGEST: Duration = Duration::from_secs(10);
 
 /// The body of a request that somebody else reads.
 pub struct Leftover {
@@ -51,8 +51,8 @@ pub fn share(request: Request<Body>) -> (Request<Body>, Leftover) {
 }
 
 impl Leftover {
-    /// Reads what nobody wants.
-    pub async fn discard(self) {
+    /// Reads what nobody wants, for no longer than `longest`.
+    pub async fn discard(self, longest: Duration) {
         if self.not_worth {
             return;
         }
@@ -66,7 +66,7 @@ impl Leftover {
             }
             Poll::Ready(())
         });
-        if tokio::time::timeout(LONGEST, reading).await.is_err() {
+        if tokio::time::timeout(longest, reading).await.is_err() {
             tracing::debug!("a client whose request was refused takes long to send it");
         }
     }
@@ -86,7 +86,7 @@ mod tests {
         let mut body = request.into_body().into_data_stream();
         assert!(body.next().await.is_some());
         drop(body);
-        leftover.discard().await;
+        leftover.discard(Duration::from_secs(3600)).await;
         StatusCode::PAYLOAD_TOO_LARGE
     }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{self, Api};
-use super::images::Images;
+use super::images::{FRESH, Images};
 use super::push::{Push, PushConfig, StagingError};
 use super::tls::{Certificate, TlsError};
 use super::token::seal::Sealer;
@@ -60,6 +60,11 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: RegistryConfig) -> Result<Self, StartError> {
+        Self::start_with(config, FRESH).await
+    }
+
+    /// The same, with listings of images that may be as old as `fresh`.
+    pub(super) async fn start_with(config: RegistryConfig, fresh: Duration) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(Certificate::open).transpose()?;
         let session = config.glance.auth.clone().map(Session::new).transpose()?;
         let glance = Glance::new(session, None, &config.glance)?;
@@ -70,7 +75,7 @@ impl Server {
         let opened = tokio::task::spawn_blocking(move || {
             make(&directory)?;
             let key = Key::load(&key_file)?;
-            Ok::<_, StartError>((key, Images::open(for_images, &directory.join("cache"), size)?))
+            Ok::<_, StartError>((key, Images::open(for_images, &directory.join("cache"), size, fresh)?))
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
         let sealer = Arc::new(Sealer::new(key.clone()));

@@ -28,6 +28,12 @@ pub const OTHER: &str = "22222222222222222222222222222222";
 pub const CREDENTIAL: &str = "cccccccccccccccccccccccccccccccc";
 pub const PASSWORD: &str = "pass:word";
 
+/// How old listings of images may be, where a test does not say: older than any test is.
+pub const FRESH: Duration = Duration::from_secs(3600);
+/// Far more than any step takes, and less than a registry here is patient with a client where a test does not say: only a failure
+/// waits so long.
+pub const LONG: Duration = Duration::from_secs(120);
+
 /// A registry before the cloud.
 pub struct Registry {
     pub cloud: Double,
@@ -38,39 +44,46 @@ pub struct Registry {
 
 impl Registry {
     pub async fn start() -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), &[]).await
+        Self::with(&[]).await
     }
 
     pub async fn with(options: &[((&str, &str), &str)]) -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), options).await
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), options, FRESH).await
+    }
+
+    /// One whose listings of images may be no older than this.
+    pub async fn with_listings_of(fresh: Duration) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), &[], fresh).await
     }
 
     /// Another process with the same state.
     pub async fn beside(other: &Self, options: &[((&str, &str), &str)]) -> Self {
-        Self::start_in(other.directory.clone(), options).await
+        Self::start_in(other.directory.clone(), options, FRESH).await
     }
 
-    async fn start_in(directory: Arc<tempfile::TempDir>, options: &[((&str, &str), &str)]) -> Self {
+    async fn start_in(directory: Arc<tempfile::TempDir>, options: &[((&str, &str), &str)], fresh: Duration) -> Self {
         let (cloud, services) = Double::start().await;
         let (keystone, state) = (services.uri(), directory.path().display().to_string());
         let mut map = vec![
             (("registry", "listen"), "127.0.0.1:0"),
             (("registry", "public_url"), "http://registry.test:5000"),
             (("registry", "state_directory"), &state),
+            (("registry", "request_header_timeout_seconds"), "600"),
+            (("registry", "idle_timeout_seconds"), "3600"),
             (("keystone", "auth_url"), &keystone),
             (("glance", "endpoint_override"), &keystone),
             (("glance", "num_retries"), "0"),
         ];
         map.extend(options.iter().copied());
         let (config, _) = from_settings(&Settings::from_map(map)).unwrap();
-        let server = Server::start(config).await.unwrap();
+        let server = Server::start_with(config, fresh).await.unwrap();
         Self { cloud, server, _services: services, directory }
     }
 
     /// Sends a request. The status of an answer that broke off before its head was sent is 0.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let url = format!("http://{}{path}", self.server.address());
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap();
         let request = client.request(method.parse().unwrap(), url);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let response = match request.send().await {
@@ -118,7 +131,7 @@ impl Registry {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+        tokio::time::timeout(LONG, wait).await.unwrap();
     }
 
     pub async fn stop(self) {

@@ -3,7 +3,7 @@
 mod client;
 mod sharing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -27,12 +27,19 @@ async fn open(registry: &Registry, source: &Arc<Memory>) -> Lease {
     registry.open(&source.descriptor(), source.clone()).await.unwrap()
 }
 
+fn files(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// How many files there are of whole layers. Clients have their last bytes a little before.
+fn whole(directory: &Path) -> usize {
+    files(&directory.join("cache/blobs/sha256")).len()
+}
+
 /// How many files there are of layers, whole or half.
 fn kept(directory: &Path) -> usize {
-    let files =
-        |path: &Path| -> Vec<_> { std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect() };
-    let partial = files(&directory.join("cache/partial")).iter().map(|path| files(path).len() - 1).sum::<usize>();
-    files(&directory.join("cache/blobs/sha256")).len() + partial
+    let half: usize = files(&directory.join("cache/partial")).iter().map(|path| files(path).len() - 1).sum();
+    whole(directory) + half
 }
 
 #[tokio::test]
@@ -191,7 +198,7 @@ async fn it_listens_on_loopback_only_and_not_after_it_was_stopped() {
     };
     let error = Registry::start(config("0.0.0.0:0")).await.err().unwrap();
     assert!(matches!(error, Error::NotLoopback { .. }));
-    let registry = Registry::start(config("127.0.0.1:0")).await.unwrap();
+    let registry = Registry::start(config(&testing::own_address())).await.unwrap();
     let taken = Registry::start(config(&registry.address().to_string())).await.err().unwrap();
     assert!(matches!(taken, Error::Listen { .. }), "{taken}");
     registry.shutdown().await;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -35,6 +35,8 @@ pub type Listing = Arc<Vec<Arc<ImageMeta>>>;
 /// The listings of the users of the last seconds.
 pub struct Records {
     glance: Glance,
+    /// How old a listing may be.
+    fresh: Duration,
     kept: Mutex<HashMap<Key, Kept>>,
 }
 
@@ -65,12 +67,11 @@ struct Listed {
 }
 
 impl Kept {
-    fn is_fresh(&self, age: Age, now: Instant) -> bool {
+    /// `fresh`: how old it may be where it need not have what has come since.
+    fn is_fresh(&self, age: Age, now: Instant, fresh: Duration) -> bool {
         match age {
             // One that is being asked for is as fresh.
-            Age::Seconds => {
-                self.listed.get().is_none_or(|listed| now.saturating_duration_since(listed.until) < super::FRESH)
-            }
+            Age::Seconds => self.listed.get().is_none_or(|listed| now.saturating_duration_since(listed.until) < fresh),
             // What another process has made since a listing under way was begun may not be in it.
             Age::Then(then) => self.since >= then,
         }
@@ -78,8 +79,8 @@ impl Kept {
 }
 
 impl Records {
-    pub fn new(glance: Glance) -> Self {
-        Self { glance, kept: Mutex::default() }
+    pub fn new(glance: Glance, fresh: Duration) -> Self {
+        Self { glance, fresh, kept: Mutex::default() }
     }
 
     /// Those images of the grant's project that its user sees; the newest first.
@@ -134,12 +135,12 @@ impl Records {
     fn entry(&self, key: &Key, age: Age) -> Kept {
         let now = Instant::now();
         let mut kept = self.kept();
-        let fresh = |kept: &&Kept| kept.is_fresh(age, now);
+        let fresh = |kept: &&Kept| kept.is_fresh(age, now, self.fresh);
         if let Some(kept) = kept.get(key).filter(fresh) {
             return kept.clone();
         }
         if kept.len() >= MAX_LISTINGS {
-            kept.retain(|_, kept| kept.is_fresh(Age::Seconds, now));
+            kept.retain(|_, kept| kept.is_fresh(Age::Seconds, now, self.fresh));
         }
         if kept.len() >= MAX_LISTINGS {
             kept.clear();
@@ -260,8 +261,6 @@ fn refusal(error: &cloud::Error) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn kept(age: u64, weight: usize) -> Kept {
@@ -275,10 +274,12 @@ mod tests {
 
     #[test]
     fn a_listing_under_way_does_for_seconds_but_not_for_what_has_come_since_it_was_begun() {
-        let now = Instant::now();
+        let (now, fresh) = (Instant::now(), Duration::from_secs(5));
         let under_way = Kept { since: now - Duration::from_secs(1), listed: Arc::default() };
-        assert!(under_way.is_fresh(Age::Seconds, now) && under_way.is_fresh(Age::Then(under_way.since), now));
-        assert!(!under_way.is_fresh(Age::Then(now), now));
+        for age in [Age::Seconds, Age::Then(under_way.since)] {
+            assert!(under_way.is_fresh(age, now, fresh));
+        }
+        assert!(!under_way.is_fresh(Age::Then(now), now, fresh));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub type Blobs = HashMap<Digest, Arc<dyn ReadableBlob>>;
 /// How old the listing may be that is looked through.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Age {
-    /// A few seconds, unless [`Images::changed`] was called since.
+    /// As old as listings are kept, a few seconds, unless [`Images::changed`] was called since.
     Seconds,
     /// What has come until then is found.
     Then(Instant),

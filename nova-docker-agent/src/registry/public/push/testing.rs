@@ -18,8 +18,8 @@ use super::super::error::ApiError;
 use super::super::grant::{Action, Bearer, Grant};
 use super::super::images::Images;
 use super::super::name::{Name, Reference};
-use super::super::testing::Double;
-pub use super::super::testing::{Answer, Asked, DEMO};
+pub use super::super::testing::{Answer, Asked, DEMO, LONG};
+use super::super::testing::{Double, FRESH};
 use super::{Push, PushConfig, Sealer};
 use crate::cloud::Glance;
 use crate::cloud::{EndpointConfig, ServiceConfig, TlsConfig};
@@ -94,7 +94,7 @@ pub fn glance(url: &str) -> Glance {
             endpoint_override: Some(url.parse().unwrap()),
         },
         tls: TlsConfig::default(),
-        timeout: Some(Duration::from_secs(5)),
+        timeout: Some(Duration::from_secs(60)),
         connect_retries: 0,
         status_code_retries: 0,
     };
@@ -118,7 +118,7 @@ pub async fn open(config: PushConfig) -> Arc<Push> {
 
 async fn open_at(config: PushConfig, url: &str, cache: u64) -> Arc<Push> {
     let glance = glance(url);
-    let images = Images::open(glance.clone(), &config.state_directory.join("cache"), cache).unwrap();
+    let images = Images::open(glance.clone(), &config.state_directory.join("cache"), cache, FRESH).unwrap();
     Push::open(config, glance, images, Arc::new(Backwards)).await.unwrap()
 }
 

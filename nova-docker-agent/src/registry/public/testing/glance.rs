@@ -1,5 +1,7 @@
 //! Glance's part of the small cloud.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -27,19 +29,17 @@ pub fn list(state: &State, request: &Request) -> ResponseTemplate {
     if token_of(request).is_none_or(|(_, project)| project.is_empty()) {
         return ResponseTemplate::new(401);
     }
-    let query =
-        |wanted: &str| request.url.query_pairs().find(|(key, _)| key == wanted).map(|(_, value)| value.into_owned());
+    let query: HashMap<String, String> = request.url.query_pairs().into_owned().collect();
+    let query = |wanted: &str| query.get(wanted).map(String::as_str);
+    let wanted = ["owner", "status", "container_format"].map(|key| (key, query(key)));
+    let hidden = query("os_hidden") == Some("true");
     let fits = |image: &&Stored| {
-        let same = |key: &str| query(key).is_none_or(|value| image.record[key].as_str() == Some(&value));
-        let hidden = query("os_hidden").unwrap_or_else(|| "false".into());
-        same("owner")
-            && same("status")
-            && same("container_format")
-            && image.record["os_hidden"] == json!(hidden == "true")
+        wanted.iter().all(|&(key, value)| value.is_none() || image.record[key].as_str() == value)
+            && image.record["os_hidden"] == hidden
     };
     let mut images: Vec<_> = visible(state, request).filter(fits).map(|image| &image.record).collect();
     if let Some(marker) = query("marker") {
-        let at = images.iter().position(|image| image["id"].as_str() == Some(&marker)).unwrap();
+        let at = images.iter().position(|image| image["id"].as_str() == Some(marker)).unwrap();
         images.drain(..=at);
     }
     let limit = query("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());

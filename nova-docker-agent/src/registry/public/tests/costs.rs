@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::super::testing::{Asked, DEMO, OTHER, Registry};
+use super::super::testing::{Asked, DEMO, LONG, OTHER, Registry};
 use crate::registry::Digest;
 use crate::registry::testing as archives;
 
 #[tokio::test]
 async fn that_an_image_is_bad_is_remembered_but_told_to_nobody_who_may_not_read_it() {
-    let registry = Registry::start().await;
+    let fresh = Duration::from_secs(1);
+    let registry = Registry::with_listings_of(fresh).await;
     let bad = vec![0x1f; 5000].into();
     let id = registry.cloud.image(DEMO, "bad:v1", &bad, json!({"visibility": "public"}));
     for _ in 0..5 {
@@ -29,7 +30,7 @@ async fn that_an_image_is_bad_is_remembered_but_told_to_nobody_who_may_not_read_
     // Another content of that name is another image.
     registry.cloud.image(DEMO, "bad:v1", &archives::oci(&[archives::layer(1, 10)]), json!({}));
     registry.cloud.remove(id);
-    tokio::time::sleep(Duration::from_millis(5100)).await;
+    tokio::time::sleep(fresh).await;
     assert_eq!(registry.get("ann", "/v2/demo/bad/manifests/v1").await.status, 200);
 }
 
@@ -71,9 +72,9 @@ async fn the_users_of_one_project_do_not_keep_others_from_opening_images() {
     for number in 0..6 {
         ask("ann", format!("/v2/demo/web{number}/manifests/v1"));
     }
-    timeout(Duration::from_secs(20), registry.cloud.was_asked(Asked::Read, 2)).await.unwrap();
+    timeout(LONG, registry.cloud.was_asked(Asked::Read, 2)).await.unwrap();
     ask("bob", "/v2/other/web0/manifests/v1".into());
-    timeout(Duration::from_secs(20), registry.cloud.was_asked(Asked::Read, 3)).await.unwrap();
+    timeout(LONG, registry.cloud.was_asked(Asked::Read, 3)).await.unwrap();
     // Which is his: all of hers were asked for before, and had no turn.
     assert!(registry.cloud.last_token().unwrap().starts_with("bob/"));
 }

@@ -1,27 +1,26 @@
 //! Connections, and many clients at once.
 
-use std::time::{Duration, Instant};
+use std::io::Write;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::super::testing::{DEMO, Registry};
+use super::super::testing::{DEMO, LONG, Registry};
 use crate::registry::Digest;
 use crate::registry::testing as archives;
 
-/// Far more than any step takes; only a failure waits so long.
-const LONG: Duration = Duration::from_secs(20);
-
 /// Sends the beginning of a request, and waits until the registry has closed the connection.
-async fn until_closed(registry: &Registry, beginning: &str) -> (Duration, String) {
-    let started = Instant::now();
-    let mut stream = TcpStream::connect(registry.address()).await.unwrap();
-    stream.write_all(beginning.as_bytes()).await.unwrap();
+async fn until_closed(registry: &Registry, beginning: &str) -> String {
+    // At once: the registry, on this thread, does not see the connection before all of it is there.
+    let mut stream = std::net::TcpStream::connect(registry.address()).unwrap();
+    stream.write_all(beginning.as_bytes()).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = TcpStream::from_std(stream).unwrap();
     let mut answer = vec![];
     // A reset is as good as an end.
     drop(tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.expect("it stays open"));
-    (started.elapsed(), String::from_utf8_lossy(&answer).into_owned())
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
@@ -29,12 +28,11 @@ async fn a_client_that_does_not_say_what_it_wants_is_left() {
     let options = [(("registry", "request_header_timeout_seconds"), "1")];
     let registry = Registry::with(&options).await;
     for beginning in ["", "GET /v2/ HT", "GET /v2/ HTTP/1.1\r\nhost: x\r\nx-slow: "] {
-        let (elapsed, _) = until_closed(&registry, beginning).await;
-        assert!(elapsed < Duration::from_secs(5), "{beginning:?}: {elapsed:?}");
+        until_closed(&registry, beginning).await;
     }
     // And one that says nothing more after an answer.
-    let (elapsed, answer) = until_closed(&registry, "GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200") && elapsed < Duration::from_secs(5), "{elapsed:?} {answer}");
+    let answer = until_closed(&registry, "GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]
@@ -46,8 +44,7 @@ async fn a_body_that_stands_still_ends_its_request() {
          content-length: 100\r\n\r\nonly this",
         Digest::of(b"")
     );
-    let (elapsed, answer) = until_closed(&registry, &beginning).await;
-    assert!(elapsed < Duration::from_secs(15), "{elapsed:?} {answer}");
+    let answer = until_closed(&registry, &beginning).await;
     assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
 }
 
@@ -56,8 +53,8 @@ async fn more_clients_than_there_may_be_wait_for_their_turn() {
     let options = [(("registry", "max_connections"), "2"), (("registry", "request_header_timeout_seconds"), "1")];
     let registry = Registry::with(&options).await;
     let idle = [TcpStream::connect(registry.address()).await, TcpStream::connect(registry.address()).await];
-    let answer = tokio::time::timeout(LONG, registry.send("GET", "/healthcheck", &[])).await.unwrap();
-    assert_eq!(answer.status, 200);
+    let answer = until_closed(&registry, "GET /healthcheck HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(idle);
 }
 
@@ -80,7 +77,7 @@ async fn fifty_clients_of_one_blob_are_one_read() {
 
 #[tokio::test]
 async fn a_stop_closes_the_door_and_the_next_process_goes_on_with_tokens_and_cache() {
-    let registry = Registry::start().await;
+    let registry = Registry::with(&[(("registry", "listen"), &archives::own_address())]).await;
     let layer = archives::layer(1, 1000);
     registry.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
     assert_eq!(registry.get("ann", &format!("/v2/demo/web/blobs/{}", Digest::of(&layer))).await.status, 200);

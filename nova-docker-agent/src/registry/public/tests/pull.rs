@@ -1,5 +1,7 @@
 //! Manifests and blobs.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::super::testing::{Asked, DEMO, OTHER, Registry};
@@ -331,13 +333,14 @@ async fn a_store_without_ranges_is_served_from_one_reading() {
 
 #[tokio::test]
 async fn an_image_that_is_new_in_glance_is_found_at_once_and_one_that_has_gone_soon() {
-    let registry = Registry::start().await;
+    let fresh = Duration::from_secs(1);
+    let registry = Registry::with_listings_of(fresh).await;
     assert_eq!(registry.get("ann", "/v2/demo/web/manifests/v1").await.status, 404);
     let archive = archives::oci(&[archives::layer(1, 10)]);
     let id = registry.cloud.image(DEMO, "web:v1", &archive, json!({}));
     assert_eq!(registry.get("ann", "/v2/demo/web/manifests/v1").await.status, 200);
     registry.cloud.remove(id);
-    tokio::time::sleep(std::time::Duration::from_millis(5100)).await;
+    tokio::time::sleep(fresh).await;
     assert_eq!(registry.get("ann", "/v2/demo/web/manifests/v1").await.status, 404);
     registry.stop().await;
 }

@@ -12,10 +12,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use super::super::Push;
+use super::super::super::grant::Action;
 use super::super::testing::{
-    Answer, Asked, alice, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
+    Answer, Asked, LONG, alice, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
 };
+use super::super::{Push, StagingError, uploader};
 
 const WEB: &str = "demo/web";
 
@@ -47,18 +48,25 @@ async fn send(address: SocketAddr, head: &str, body: &[u8]) -> TcpStream {
     stream
 }
 
+/// Whether no request works on the upload.
+fn is_idle(push: &Arc<Push>, id: Uuid) -> bool {
+    let (bearer, to) = (alice(), name(WEB));
+    let uploader = uploader(bearer.grant(&to, Action::Push).unwrap(), &to);
+    !matches!(push.staging.session(&uploader, id), Err(StagingError::Busy))
+}
+
 /// Waits until so many bytes of the upload are there and no request has it any more.
 async fn wait_for(push: &Arc<Push>, id: Uuid, range: &str) {
     let there = async {
         loop {
             let answer = Answer::of(push.status(&alice(), &name(WEB), id).await).await;
-            if answer.header("range") == range {
+            if answer.header("range") == range && is_idle(push, id) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), there).await.unwrap();
+    tokio::time::timeout(LONG, there).await.unwrap();
 }
 
 #[tokio::test]
@@ -93,7 +101,7 @@ async fn a_client_that_closes_its_connection_while_glance_is_filled_leaves_nothi
     let client = send(address, &head, &manifest).await;
     cloud.was_asked(Asked::Upload, 1).await;
     drop(client);
-    tokio::time::timeout(Duration::from_secs(5), cloud.was_asked(Asked::Delete, 1)).await.unwrap();
+    tokio::time::timeout(LONG, cloud.was_asked(Asked::Delete, 1)).await.unwrap();
     assert_eq!(cloud.images(), vec![]);
     cloud.take(Duration::ZERO);
     assert_eq!(put_manifest(&push, WEB, "v1", &manifest).await.status, 201);

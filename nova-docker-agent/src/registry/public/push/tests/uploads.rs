@@ -1,6 +1,7 @@
 //! Blob uploads, as clients make them.
 
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -366,13 +367,15 @@ async fn a_project_above_its_bound_is_told_so() {
 #[tokio::test]
 async fn what_nobody_goes_on_with_expires() {
     let directory = tempfile::tempdir().unwrap();
-    let brief = PushConfig { upload_expiry: Duration::from_millis(300), ..config(directory.path()) };
-    let push = open(brief).await;
+    let hour = Duration::from_secs(3600);
+    let push = open(PushConfig { upload_expiry: hour, ..config(directory.path()) }).await;
     let id = begin(&push).await;
     let digest = upload(&push, &alice(), WEB, b"content").await;
     push.expire().await.unwrap();
     assert_eq!(status(&push, id).await.status, 204);
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    for file in uploaded(&directory) {
+        File::open(file).unwrap().set_modified(SystemTime::now() - 2 * hour).unwrap();
+    }
     push.expire().await.unwrap();
     assert_eq!(status(&push, id).await.error(), unknown());
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, None);
