@@ -23,7 +23,7 @@ def test_a_task_starts_after_what_it_needs(graph: Graph) -> None:
 
 
 def test_independent_tasks_run_at_the_same_time(graph: Graph) -> None:
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
 
     def meet() -> None:
         meeting.wait()
@@ -54,7 +54,7 @@ def test_a_failure_ends_commands_that_other_tasks_run(graph: Graph) -> None:
         process.run(["sleep", "300"])
 
     def fail() -> None:
-        assert running.wait(10)
+        assert running.wait(60)
         raise RuntimeError("enough")
 
     graph.add("long", wait_long)

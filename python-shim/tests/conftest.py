@@ -69,11 +69,19 @@ class FakeAgentProcess:
         return Address(f"unix://{self.path}")
 
     def control(self, address=None, **order):
-        with Call(address or self.address, "/test.Control/Do", json.dumps(order).encode(), timeout=30) as call:
+        with Call(address or self.address, "/test.Control/Do", json.dumps(order).encode(), timeout=60) as call:
             return json.loads(b"".join(call))
 
     def plan(self, method, **plan):
         self.control(plan={method: plan})
+
+    def hold(self, *methods):
+        """From now on calls of these methods wait: before their answer, or after each message of it."""
+        self.control(held=methods)
+
+    def release(self):
+        """Lets every call go on."""
+        self.control(held=[])
 
     def fail(self, method, code, reason, message="that went wrong", **metadata):
         self.plan(method, fail={"code": code, "reason": reason, "message": message, "metadata": metadata})
@@ -96,7 +104,7 @@ def _plain_environment():
     return {name: value for name, value in os.environ.items() if name not in ("http_proxy", "https_proxy")}
 
 
-def eventually(check, timeout=10):
+def eventually(check, timeout=60):
     """What check returns, once that is true; the last thing it returned if that never happens."""
     deadline = time.monotonic() + timeout
     while True:
@@ -146,7 +154,7 @@ def silent_socket():
 
 @pytest.fixture
 def client(fake_agent):
-    return Agent(fake_agent.address, call_timeout=20, operation_timeout=60)
+    return Agent(fake_agent.address, call_timeout=60, operation_timeout=60)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import threading
-import time
 from concurrent import futures
 from typing import Any
 
@@ -72,14 +71,16 @@ class FakeAgent(grpc.GenericRpcHandler):
         self.reset()
 
     def reset(self) -> None:
-        """As at the start."""
+        """As at the start; calls that are still under way are forgotten."""
         self.guests: dict[str, guest_pb2.GuestState] = {}
         self.calls: list[dict[str, Any]] = []
         self.plans: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
+        # Methods whose calls do not go on.
+        self.held: set[str] = set()
+        # Calls that neither side has ended, and the methods of those that the client has.
+        self.running: set[Any] = set()
         self.cancelled: list[str] = []
-        # Calls that we have ended ourselves.
-        self.finished: set[Any] = set()
 
     def service(self, details: Any) -> Any:
         """Finds the handler of a method, as grpcio asks for it."""
@@ -93,15 +94,19 @@ class FakeAgent(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(lambda request, context: self.unary(name, request, context))
 
     def control(self, request: bytes, context: Any) -> bytes:
-        """Takes {"plan": ..., "events": ..., "guests": ..., "reset": true}, and answers with what was seen."""
+        """Takes {"plan": ..., "held": ..., "events": ..., "guests": ..., "reset": true, "stop": true}.
+
+        Answers with what was seen.
+        """
         order = json.loads(request)
         with self.changed:
             if order.get("reset"):
                 self.reset()
             if order.get("stop"):
                 # Takes no more calls, and lets those that run come to their end.
-                self.server.stop(grace=10)
+                self.server.stop(grace=60)
             self.plans.update(order.get("plan", {}))
+            self.held = set(order.get("held", self.held))
             self.events += order.get("events", [])
             for guest_id, state in order.get("guests", {}).items():
                 self.set_state(guest_id, guest_pb2.PowerState.Value(f"POWER_STATE_{state}"))
@@ -122,6 +127,7 @@ class FakeAgent(grpc.GenericRpcHandler):
     def unary(self, name: str, data: bytes, context: Any) -> bytes:
         """A call with one answer."""
         request, plan = self.begin(name, data, context)
+        self.hold(name, context)
         answer = plan.get("answer", DEFAULTS.get(name, {}))
         message = json_format.ParseDict(answer, getattr(api, f"{name}Response")())
         with self.changed:
@@ -132,7 +138,7 @@ class FakeAgent(grpc.GenericRpcHandler):
             elif name == "DeleteGuest":
                 self.guests.pop(request.guest_id, None)
             self.change(name, request)
-            self.finished.add(context)
+            self.running.discard(context)
         return message.SerializeToString()
 
     def stream(self, name: str, data: bytes, context: Any) -> Any:
@@ -144,36 +150,42 @@ class FakeAgent(grpc.GenericRpcHandler):
         for answer in plan.get("answer", DEFAULTS[name]):
             message = json_format.ParseDict(answer, getattr(api, f"{name}Response")())
             yield message.SerializeToString()
-            time.sleep(plan.get("between", 0))
+            self.hold(name, context)
         if "fail_late" in plan:
             self.fail(context, plan["fail_late"])
-        self.change(name, request)
-        self.finished.add(context)
+        with self.changed:
+            self.change(name, request)
+            self.running.discard(context)
 
     def watch(self, context: Any) -> Any:
-        """Events, from the moment on that a test gives them."""
-        yield api.WatchEventsResponse().SerializeToString()
+        """Events that a test gives from now on; whoever has the first message misses none of them."""
         with self.changed:
             told = len(self.events)
-        context.add_callback(self.wake)
-        while context.is_active():
+        yield api.WatchEventsResponse().SerializeToString()
+        while context in self.running:
             with self.changed:
-                if len(self.events) <= told and context.is_active():
-                    self.changed.wait(timeout=30)
+                if len(self.events) <= told and context in self.running:
+                    self.changed.wait()
                 new, told = self.events[told:], len(self.events)
             for event in new:
                 yield json_format.ParseDict(event, api.WatchEventsResponse()).SerializeToString()
 
-    def wake(self) -> None:
-        """Lets who waits look again."""
+    def hold(self, name: str, context: Any) -> None:
+        """Waits while calls of the method are held. A call whose client has gone does not go on after that."""
         with self.changed:
-            self.changed.notify_all()
+            self.changed.wait_for(lambda: name not in self.held or context not in self.running)
+            if context in self.running:
+                return
+        context.abort(grpc.StatusCode.CANCELLED, "the client has gone")
 
     def begin(self, name: str, data: bytes, context: Any) -> tuple[Any, dict[str, Any]]:
         """What every call begins with: it is written down, and fails if it was told to."""
         request = getattr(api, f"{name}Request").FromString(data)
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         with self.changed:
+            self.running.add(context)
+            # Before the call can be seen: a test may end it then.
+            is_over = not context.add_callback(lambda: self.ended(name, context))
             plan = self.plans.get(name, {})
             if plan.get("times", 1) <= 0:
                 plan = {}
@@ -187,10 +199,10 @@ class FakeAgent(grpc.GenericRpcHandler):
                     "time_remaining": context.time_remaining(),
                 }
             )
-        context.add_callback(lambda: self.ended(name, context))
+        if is_over:
+            self.ended(name, context)
         if plan.get("die"):
             os._exit(1)
-        time.sleep(plan.get("delay", 0))
         if "fail" in plan:
             self.fail(context, plan["fail"])
         self.require_guest(name, request, context)
@@ -198,9 +210,11 @@ class FakeAgent(grpc.GenericRpcHandler):
 
     def ended(self, name: str, context: Any) -> None:
         """Called when a call is over, on our side or on the client's."""
-        if context not in self.finished:
-            self.cancelled.append(name)
-        self.finished.discard(context)
+        with self.changed:
+            if context in self.running:
+                self.running.discard(context)
+                self.cancelled.append(name)
+                self.changed.notify_all()
 
     def require_guest(self, name: str, request: Any, context: Any) -> None:
         """Fails as the agent does when there is no such guest."""
@@ -231,7 +245,8 @@ class FakeAgent(grpc.GenericRpcHandler):
         detail = status.details.add()
         detail.type_url = "type.googleapis.com/google.rpc.ErrorInfo"
         detail.value = info.SerializeToString()
-        self.finished.add(context)
+        with self.changed:
+            self.running.discard(context)
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
         context.abort(code, failure["message"])
 

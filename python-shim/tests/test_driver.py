@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from conftest import IMAGE, INSTANCE, PORT, TOKEN
+from conftest import IMAGE, INSTANCE, PORT, TOKEN, eventually
 from nova import exception
 from nova.compute import power_state, task_states
 from nova.compute.provider_tree import ProviderTree
@@ -204,14 +204,14 @@ def test_a_snapshot_takes_the_task_states_that_nova_expects(driver, running, fak
 
 
 def test_a_server_that_is_deleted_during_its_snapshot_cancels_it(driver, running, fake_agent, context, instance):
-    fake_agent.plan("SnapshotGuest", between=0.3)
+    fake_agent.hold("SnapshotGuest")
 
     def deleted(**arguments):
         raise exception.UnexpectedDeletingTaskStateError(instance_uuid=INSTANCE, expected={}, actual={})
 
     with pytest.raises(exception.UnexpectedDeletingTaskStateError):
         driver.snapshot(context, instance, IMAGE, deleted)
-    assert fake_agent.control()["cancelled"] == ["SnapshotGuest"]
+    assert eventually(lambda: fake_agent.control()["cancelled"] == ["SnapshotGuest"])
 
 
 class Images:
@@ -241,7 +241,7 @@ class Images:
         """Waits until nobody is at it any more."""
         for thread in threading.enumerate():
             if thread.name == REMOVAL:
-                thread.join(10)
+                thread.join(60)
 
 
 def test_a_snapshot_that_had_not_begun_goes_with_its_server(driver, running, context, instance, monkeypatch):
@@ -413,7 +413,7 @@ def test_arguments_of_later_releases_are_borne(driver, running, context, instanc
 
 def test_a_delete_that_loses_its_agent_is_asked_for_again(mortal_agent, driver, context, instance):
     driver._agent.address = mortal_agent.address
-    driver._agent._restart_timeout = 30
+    driver._agent._restart_timeout = 60
     mortal_agent.plan("DeleteGuest", die=True)
     restart = threading.Timer(0.5, lambda: (mortal_agent.stop(), mortal_agent.start()))
     restart.start()
