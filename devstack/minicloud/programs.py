@@ -128,6 +128,8 @@ def _uwsgi(layout: Layout, service: _Wsgi) -> Ini:
             "die-on-term": True,
             "thunder-lock": True,
             "buffer-size": 65535,
+            # How long a client may pause within an upload (the default is 4 s).
+            "socket-timeout": 120,
             # Images are uploaded with chunked transfer; one chunk may be this long (the default is 1 MiB).
             "chunked-input-limit": 16 * 1024 * 1024,
             # A client that keeps its connection would keep one of the few threads.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import images, leaks
+from harness import hosts, images, leaks
 from harness.amqp import Amqp
 from harness.archives import Archive
 from harness.guest import Guest
@@ -197,6 +197,13 @@ def module_launch(servers: Servers, unique: Callable[[str], str]) -> Iterator[La
     launcher = Launcher(servers, unique)
     yield launcher
     launcher.take_away()
+
+
+@pytest.fixture
+def usable_afterwards(admin_servers: Servers) -> Iterator[None]:
+    """A test that stops what the host needs ends when servers can be launched there again."""
+    yield
+    hosts.wait_usable(admin_servers)
 
 
 @pytest.fixture(scope="session")

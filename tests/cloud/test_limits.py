@@ -87,9 +87,15 @@ def test_nothing_of_the_host_is_mounted(server: Json, lab: Lab) -> None:
 
 
 def test_a_server_that_takes_too_much_memory_is_ended(
-    launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
+    launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive, lab: Lab
 ) -> None:
-    command = "sleep 3; s=xxxxxxxxxxxxxxxx; while :; do s=$s$s; done"
+    command = """
+        trap 'go=1' USR1; echo waiting
+        while [ -z "$go" ]; do sleep 1; done
+        s=xxxxxxxxxxxxxxxx; while :; do s=$s$s; done
+    """
     image = add_image(tiny.running("sh", "-c", command).tar(), "greedy")
     server = launch("greedy", image=image)
-    servers.wait(server["id"], "SHUTOFF", 60)
+    servers.wait_console(server["id"], "waiting")
+    lab.docker("kill", "--signal", "USR1", f"nova-{server['id']}")
+    servers.wait(server["id"], "SHUTOFF")

@@ -53,7 +53,7 @@ def test_an_action_is_refused_in_its_event(
     event_name: str,
 ) -> None:
     admin_servers.action(server_id, action, arguments)
-    event = wait_event(admin_servers, server_id, event_name)
+    event = wait_event(admin_servers, server_id, action, event_name)
     assert event.result == "Error"
     _assert_a_sentence(event.details)
 
@@ -61,7 +61,7 @@ def test_an_action_is_refused_in_its_event(
 def test_the_user_who_asked_sees_that_it_failed(server_id: str, servers: Servers, admin_servers: Servers) -> None:
     """By Nova's default policy the reason is for operators only."""
     servers.action(server_id, "suspend")
-    wait_event(admin_servers, server_id, "compute_suspend_instance")
+    wait_event(admin_servers, server_id, "suspend", "compute_suspend_instance")
     [newest, *_] = servers.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]
     shown = servers.request("GET", f"/servers/{server_id}/os-instance-actions/{newest['request_id']}")
     assert shown["instanceAction"]["message"] == "Error"
@@ -81,7 +81,7 @@ def test_an_image_that_was_made_for_a_refused_action_is_removed(
     """The API makes the image before it asks the host; the check for leftovers finds it if it stays."""
     servers.action(server_id, action, arguments)
     name = {"shelve": "compute_shelve_instance", "createBackup": "compute_backup_instance"}[action]
-    event = wait_event(admin_servers, server_id, name)
+    event = wait_event(admin_servers, server_id, action, name)
     assert event.result == "Error"
     _assert_a_sentence(event.details)
 
@@ -89,7 +89,7 @@ def test_an_image_that_was_made_for_a_refused_action_is_removed(
 def test_a_rebuild_is_refused(server_id: str, servers: Servers, admin_servers: Servers) -> None:
     image = servers.get(server_id)["image"]["id"]
     servers.action(server_id, "rebuild", {"imageRef": image})
-    event = wait_event(admin_servers, server_id, "compute_rebuild_instance")
+    event = wait_event(admin_servers, server_id, "rebuild", "compute_rebuild_instance")
     assert event.result == "Error"
     _assert_a_sentence(event.details)
     assert servers.get(server_id)["image"]["id"] == image

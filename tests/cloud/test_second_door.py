@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Launcher
+from harness import hosts
 from harness.guest import Guest
 from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
 from harness.servers import Json, Servers
@@ -38,16 +39,17 @@ def test_a_shelved_server_comes_back_with_its_files(
     server_id = launch("shelved", networks=private_network, key_name="demo")["id"]
     guest_of(server_id).wait_ssh().ssh("echo kept > /root/file")
     servers.action(server_id, "shelve")
-    servers.wait(server_id, "SHELVED_OFFLOADED", 90)
+    servers.wait(server_id, "SHELVED_OFFLOADED")
     assert f"nova-{server_id}" not in lab.docker("ps", "-a", "--format", "{{.Names}}")
     servers.action(server_id, "unshelve")
-    servers.wait(server_id, "ACTIVE", 90)
+    servers.wait(server_id, "ACTIVE")
     assert guest_of(server_id).wait_ssh().ssh("cat /root/file") == "kept"
 
 
 @pytest.mark.disruptive
+@pytest.mark.usefixtures("usable_afterwards")
 def test_an_agent_that_is_lost_in_the_middle_of_a_launch_fails_it_and_nothing_else(
-    lab: Lab, launch: Launcher, servers: Servers, private_network: list[Json]
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
 ) -> None:
     bystander = launch("bystander")["id"]
     database = lab.pid("ovsdb")
@@ -58,23 +60,25 @@ def test_an_agent_that_is_lost_in_the_middle_of_a_launch_fails_it_and_nothing_el
     try:
         doomed = launch.request("doomed", networks=private_network)
         begun = f'name="create_guest" instance={doomed}'
-        eventually(lambda: begun in _since(log, size), "the agent at work", 60)
+        eventually(lambda: begun in _since(log, size), "the agent at work")
         os.kill(lab.pid(AGENT_PROGRAM), signal.SIGKILL)
     finally:
         os.kill(database, signal.SIGCONT)
-    failed = servers.wait(doomed, "ERROR", 90)
+    failed = servers.wait(doomed, "ERROR")
     message = failed["fault"]["message"]
     assert "agent" in message or "Exhausted all hosts" in message, message
     assert "Traceback" not in message
     assert servers.get(bystander)["status"] == "ACTIVE"
     servers.action(bystander, "os-stop")
     servers.wait(bystander, "SHUTOFF")
+    hosts.wait_usable(admin_servers)
     launch("later")
 
 
 @pytest.mark.disruptive
+@pytest.mark.usefixtures("usable_afterwards")
 def test_nova_compute_waits_for_an_agent_that_is_not_there_and_says_so(
-    lab: Lab, launch: Launcher, servers: Servers
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:
     running = launch("running")["id"]
     started = lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{running}")
@@ -84,9 +88,10 @@ def test_nova_compute_waits_for_an_agent_that_is_not_there_and_says_so(
         size = log.stat().st_size
         lab.supervisorctl("restart", COMPUTE_PROGRAM)
         socket = f"{lab.state}/run/driver.sock"
-        eventually(lambda: f"cannot be used at unix://{socket}" in _since(log, size), "a word in the log", 60)
+        eventually(lambda: f"cannot be used at unix://{socket}" in _since(log, size), "a word in the log", 120)
     finally:
         lab.supervisorctl("start", AGENT_PROGRAM)
+    hosts.wait_usable(admin_servers)
     # Its next try may be half a minute away.
     launched = launch.request("patient")
     servers.wait(launched, "ACTIVE", 120)

@@ -24,7 +24,7 @@ def snapshot(servers: Servers, demo: Connection, unique: Callable[[str], str]) -
 
     def take(server_id: str) -> str:
         made.append(servers.action(server_id, "createImage", {"name": unique("snapshot")})["image_id"])
-        eventually(lambda: demo.image.get_image(made[-1]).status == "active", "the snapshot active", 60)
+        eventually(lambda: demo.image.get_image(made[-1]).status == "active", "the snapshot active")
         servers.wait_idle(server_id)
         return made[-1]
 
@@ -48,7 +48,8 @@ def test_a_snapshot_boots_with_the_files_of_its_server(
     image_id = snapshot(original["id"])
     assert servers.get(original["id"])["status"] == "ACTIVE"
     assert inside.ssh("cat /root/note") == "written before the snapshot"
-    assert wait_event(admin_servers, original["id"], "compute_snapshot_instance").result == "Success"
+    event = wait_event(admin_servers, original["id"], "createImage", "compute_snapshot_instance")
+    assert event.result == "Success"
     image = demo.image.get_image(image_id)
     assert (image.container_format, image.disk_format) == ("docker", "raw")
     assert image.properties["image_type"] == "snapshot" if "image_type" in image.properties else True
@@ -90,7 +91,6 @@ def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
     eventually(
         lambda: (image := demo.image.find_image(image_id)) is None or image.status in ("active", "deleted"),
         "the half-made image gone",
-        30,
     )
     demo.image.delete_image(image_id, ignore_missing=True)
 
@@ -108,4 +108,4 @@ def test_an_image_goes_whose_making_had_not_begun_when_its_server_was_deleted(
     finally:
         os.kill(compute, signal.SIGCONT)
     servers.wait_gone(server_id)
-    eventually(lambda: demo.image.find_image(image_id) is None, "the unbegun image gone", 30)
+    eventually(lambda: demo.image.find_image(image_id) is None, "the unbegun image gone")

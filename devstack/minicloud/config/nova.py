@@ -79,7 +79,8 @@ def grpc_compute(layout: Layout, passwords: Passwords, options: Options, reserve
                 "compute_driver": "docker.DockerDriver",
                 "reserved_host_memory_mb": reserved_memory_mb,
             },
-            "docker_grpc": {"address": f"unix://{layout.driver_socket}"},
+            # The default (10 s) is too short for a restart of the agent on a machine that runs a whole cloud.
+            "docker_grpc": {"address": f"unix://{layout.driver_socket}", "restart_timeout": 60},
             "oslo_concurrency": {"lock_path": f"{layout.root}/agent/lock"},
         },
     )

@@ -16,6 +16,8 @@ def registry(layout: Layout) -> Ini:
             "public_url": url("registry"),
             "state_directory": f"{layout.root}/registry",
             "cache_size_gb": 5,
+            # All clients share this one machine, and may be kept from saying something for longer than elsewhere.
+            "request_header_timeout_seconds": 120,
         },
         "keystone": {"auth_url": keystone_url(), "default_domain_name": "Default"},
         "glance": {"endpoint_override": url("glance")},

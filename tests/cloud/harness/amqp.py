@@ -8,8 +8,11 @@ import uuid
 from typing import Any
 
 import kombu
+from amqp.exceptions import AMQPError
+from kombu.exceptions import KombuError
 
 from harness.lab import Lab
+from harness.waiting import eventually
 
 Json = dict[str, Any]
 
@@ -30,7 +33,7 @@ class Amqp:
         configuration = configparser.ConfigParser(interpolation=None, strict=False)
         configuration.read(lab.state / "etc" / "nova.conf")
         url = configuration["DEFAULT"]["transport_url"].replace("rabbit://", "amqp://")
-        self._connection = kombu.Connection(url)
+        self._connection = kombu.Connection(url, connect_timeout=60)
         self._channel = self._connection.channel()
         self.reply_queue = f"reply_{uuid.uuid4().hex}"
         self.collected: list[Json] = []
@@ -53,7 +56,7 @@ class Amqp:
         envelope = {"oslo.version": "2.0", "oslo.message": json.dumps(message)}
         self.publish(routing_key, json.dumps(envelope).encode())
 
-    def call(self, topic: str, host: str, method: str, arguments: Json, *, seconds: float = 20, **fields: Any) -> Any:
+    def call(self, topic: str, host: str, method: str, arguments: Json, *, seconds: float = 90, **fields: Any) -> Any:
         """Call `method` as an admin and return its result. Raises RpcFailure or TimeoutError.
 
         `fields` replace or add keys of the message: `version`, `namespace`.
@@ -72,9 +75,11 @@ class Amqp:
             **fields,
         }
         self.send(f"{topic}.{host}", message)
-        return self._answer(message_id, seconds)
+        return self.answer(message_id, seconds)
 
-    def _answer(self, message_id: str, seconds: float) -> Any:
+    def answer(self, message_id: str, seconds: float = 90) -> Any:
+        """The result that comes for the message of that id. Raises RpcFailure or TimeoutError."""
+
         def received(body: Any, message: Any) -> None:
             message.ack()
             payload = body if isinstance(body, dict) else json.loads(body)
@@ -93,6 +98,19 @@ class Amqp:
         if answer["failure"]:
             raise RpcFailure(json.loads(answer["failure"]))
         return answer["result"]
+
+
+def wait_broker(lab: Lab) -> None:
+    """Wait until the cloud's RabbitMQ takes clients."""
+
+    def takes() -> bool:
+        try:
+            Amqp(lab).close()
+        except (OSError, AMQPError, KombuError):
+            return False
+        return True
+
+    eventually(takes, "a connection to RabbitMQ")
 
 
 _CONTEXT = {

@@ -10,7 +10,7 @@ from harness.waiting import eventually
 _SSH = (
     "ssh",
     "-o", "BatchMode=yes",
-    "-o", "ConnectTimeout=5",
+    "-o", "ConnectTimeout=40",
     "-o", "StrictHostKeyChecking=no",
     "-o", "UserKnownHostsFile=/dev/null",
     "-o", "LogLevel=ERROR",
@@ -32,27 +32,38 @@ class Guest:
     def _from(self) -> list[str]:
         return ["ip", "netns", "exec", self.namespace] if self.namespace else []
 
-    def ssh(self, command: str, *, seconds: float = 30, check: bool = True) -> str:
+    def ssh(self, command: str, *, seconds: float = 90, check: bool = True) -> str:
         """Run a shell command inside; returns what it printed."""
         key = ["-i", str(self.lab.demo_key)]
         return self.lab.run(
             [*self._from(), *_SSH, *key, f"root@{self.address}", command], seconds=seconds, check=check
         ).strip()
 
-    def wait_ssh(self, seconds: float = 30) -> Guest:
+    def wait_ssh(self, seconds: float = 90) -> Guest:
         """Wait until a command can be run inside."""
         eventually(lambda: self.ssh("echo ready", check=False) == "ready", f"ssh to {self.address}", seconds)
         return self
 
-    def pings(self, target: str, count: int = 2) -> bool:
-        """Whether `target` answers this server's ping at all."""
+    def pings(self, target: str) -> bool:
+        """Whether `target` answers this server's pings, every one."""
+        return ", 0% packet loss" in self._ping(target)
+
+    def pings_in_vain(self, target: str) -> bool:
+        """Whether `target` answers none of this server's pings, which were sent."""
+        return ", 100% packet loss" in self._ping(target)
+
+    def _ping(self, target: str) -> str:
         # By its path: busybox' shell prefers its own, which wants a raw socket.
-        return ", 0% packet loss" in self.ssh(f"/bin/ping -c {count} -W 1 {target}", check=False)
+        return self.ssh(f"/bin/ping -c 2 -W 5 {target}", check=False)
 
-    def http(self, path: str = "/") -> str:
-        """The page that the server serves."""
-        url = f"http://{self.address}{path}"
-        return self.lab.run([*self._from(), str(self.lab.state / "venv/bin/python"), "-c", _FETCH, url], check=False)
+    def http(self, path: str = "/", *, seconds: float = 60) -> str:
+        """The page that the server serves; empty when none came within `seconds`."""
+        python = str(self.lab.state / "venv/bin/python")
+        fetch = ["-c", _FETCH, f"http://{self.address}{path}", str(seconds)]
+        return self.lab.run([*self._from(), python, *fetch], seconds=seconds + 30, check=False)
 
 
-_FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+_FETCH = """
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])).read().decode())
+"""

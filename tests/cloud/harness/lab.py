@@ -77,8 +77,16 @@ class Lab:
         return self.state / "log" / f"{program}.log"
 
     def run(self, command: Sequence[str], *, seconds: float = 60, check: bool = True, stdin: str = "") -> str:
-        """Run a command of the operator on the host; returns its standard output."""
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+        """Run a command of the operator on the host; returns its standard output.
+
+        Unless `check`, one that fails is no error, and one that takes too long has printed nothing.
+        """
+        try:
+            done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired:
+            if check:
+                raise
+            return ""
         if check and done.returncode != 0:
             raise AssertionError(
                 f"{' '.join(command)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}"
@@ -101,9 +109,17 @@ class Lab:
     def supervisorctl(self, *arguments: str) -> str:
         """supervisorctl's exit status tells of stopped programs too, so it is not looked at."""
         control = [str(self.state / "venv" / "bin" / "supervisorctl"), "-c", str(self.state / "etc/supervisord.conf")]
-        return self.run([*control, *arguments], seconds=120, check=False)
+        answer = self.run([*control, *arguments], seconds=120, check=False)
+        assert answer, f"supervisorctl {' '.join(arguments)} says nothing"
+        return answer
+
+    def find_pid(self, program: str) -> int | None:
+        """The process of a program of the cloud; None when it does not run."""
+        text = self.supervisorctl("pid", program).strip()
+        return int(text) if text.isdigit() and text != "0" else None
 
     def pid(self, program: str) -> int:
-        """The process of a program of the cloud; 0 when it does not run."""
-        text = self.supervisorctl("pid", program).strip()
-        return int(text) if text.isdigit() else 0
+        """The process of a program of the cloud, which must run: to signal process 0 is to signal the tests."""
+        found = self.find_pid(program)
+        assert found, f"{program} does not run"
+        return found

@@ -87,7 +87,7 @@ def _on_the_host(lab: Lab) -> set[str]:
     return found | {f"Open vSwitch port {name}" for name in ports}
 
 
-def assert_nothing_new(lab: Lab, admin: Connection, before: set[str], seconds: float = 20) -> None:
+def assert_nothing_new(lab: Lab, admin: Connection, before: set[str], seconds: float = 90) -> None:
     """Fail unless all that came since `before` goes away within `seconds`."""
     last: set[str] = set()
 

@@ -36,7 +36,7 @@ class Servers:
     def request(self, method: str, path: str, body: Json | None = None, microversion: str = MICROVERSION) -> Json:
         """Raises Refused for every answer that is not a success."""
         answer = self.connection.compute.request(
-            path, method, json=body, microversion=microversion, raise_exc=False, timeout=90
+            path, method, json=body, microversion=microversion, raise_exc=False, timeout=150
         )
         if answer.status_code >= 300:
             try:
@@ -94,10 +94,10 @@ class Servers:
             if refusal.status != 404:
                 raise
 
-    def wait_gone(self, server_id: str, seconds: float = 60) -> None:
+    def wait_gone(self, server_id: str, seconds: float = 90) -> None:
         eventually(lambda: not self.exists(server_id), f"server {server_id} deleted", seconds)
 
-    def wait(self, server_id: str, status: str, seconds: float = 60) -> Json:
+    def wait(self, server_id: str, status: str, seconds: float = 90) -> Json:
         """Wait until the server has `status` and no task. An ERROR that was not asked for fails at once."""
 
         def reached() -> Json | None:
@@ -113,7 +113,7 @@ class Servers:
             seen = {key: server.get(key) for key in ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state")}
             raise AssertionError(f"{error} {seen}") from error
 
-    def wait_idle(self, server_id: str, seconds: float = 30) -> Json:
+    def wait_idle(self, server_id: str, seconds: float = 90) -> Json:
         """Wait until the server has no task."""
         return eventually(
             lambda: next((s for s in [self.get(server_id)] if s["OS-EXT-STS:task_state"] is None), None),
@@ -125,7 +125,7 @@ class Servers:
         arguments = {} if lines is None else {"length": lines}
         return self.action(server_id, "os-getConsoleOutput", arguments)["output"]
 
-    def wait_console(self, server_id: str, text: str, seconds: float = 30) -> str:
+    def wait_console(self, server_id: str, text: str, seconds: float = 90) -> str:
         """The whole console log, once it holds `text`."""
         return eventually(
             lambda: next((log for log in [self.console(server_id)] if text in log), None),
@@ -159,20 +159,31 @@ class Event:
 
 def events(admin: Servers, server_id: str) -> list[Event]:
     """Every event of every action of a server, newest action first; admins see all columns."""
-    found = []
-    for action in admin.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]:
-        full = admin.request("GET", f"/servers/{server_id}/os-instance-actions/{action['request_id']}")
-        found += [
-            Event(action["action"], event["event"], event["result"], event.get("details"))
-            for event in full["instanceAction"]["events"]
-        ]
-    return found
+    return [event for action in _actions(admin, server_id) for event in _events_of(admin, server_id, action)]
 
 
-def wait_event(admin: Servers, server_id: str, name: str, seconds: float = 30) -> Event:
-    """The newest event called `name`, once it has a result."""
-    return eventually(
-        lambda: next((event for event in events(admin, server_id) if event.name == name and event.result), None),
-        f"a finished event {name} of server {server_id}",
-        seconds,
-    )
+def wait_event(admin: Servers, server_id: str, action: str, name: str, seconds: float = 90) -> Event:
+    """The event `name` of the newest action called `action`, once it has a result.
+
+    The API records what is asked of a server before it answers, so the newest is that of the last request.
+    """
+
+    def finished() -> Event | None:
+        newest = next((entry for entry in _actions(admin, server_id) if entry["action"] == action), None)
+        found = _events_of(admin, server_id, newest) if newest else []
+        return next((event for event in found if event.name == name and event.result), None)
+
+    return eventually(finished, f"the event {name} of server {server_id} finished", seconds)
+
+
+def _actions(admin: Servers, server_id: str) -> list[Json]:
+    """Newest first, without their events."""
+    return admin.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]
+
+
+def _events_of(admin: Servers, server_id: str, action: Json) -> list[Event]:
+    full = admin.request("GET", f"/servers/{server_id}/os-instance-actions/{action['request_id']}")
+    return [
+        Event(action["action"], event["event"], event["result"], event.get("details"))
+        for event in full["instanceAction"]["events"]
+    ]
