@@ -11,10 +11,11 @@ import pytest
 from harness import images
 from harness.lab import Lab
 from harness.waiting import eventually
-from oci import cloud, content, reference
+from oci import cloud, content, process, reference, relay
 from oci.client import Registry
 from oci.content import Manifest
 from oci.people import People, Someone
+from oci.relay import Relay
 from oci.target import Target
 from openstack.connection import Connection
 
@@ -147,6 +148,20 @@ def glance_images(admin: Connection) -> Callable[[], dict[str, cloud.Image]]:
 
 
 @pytest.fixture
+def glance(lab: Lab) -> Iterator[Relay]:
+    """A way to Glance that holds an upload in its middle."""
+    with relay.running(cloud.glance(lab.state)) as glance:
+        yield glance
+
+
+@pytest.fixture
+def held(lab: Lab, tmp_path: Path, glance: Relay) -> Iterator[process.Own]:
+    """A registry of the test's own that reaches Glance by way of `glance`."""
+    with process.running(lab.state, tmp_path, glance=glance.url) as held:
+        yield held
+
+
+@pytest.fixture
 def upload(demo: Connection) -> Iterator[Callable[..., str]]:
     """Uploads to Glance directly; returns the image's id."""
     made: list[str] = []
@@ -177,7 +192,7 @@ def nothing_left(request: pytest.FixtureRequest, target: Target) -> Iterator[Non
         return not left
 
     try:
-        eventually(clean, "Glance as it was", 20)
+        eventually(clean, "Glance as it was", 90)
     except AssertionError:
         told = "\n  ".join(f"{image['id']} {image['name']} {image['status']}" for image in left.values())
         raise AssertionError(f"the test left these images in Glance:\n  {told}") from None

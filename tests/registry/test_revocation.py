@@ -10,7 +10,6 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from harness.lab import Lab
 from harness.waiting import eventually
 from oci import content, process
 from oci.checks import ok, refused
-from oci.client import Registry, challenge
+from oci.client import Registry, challenge, location
 from oci.content import Manifest
 from oci.people import People, delete_credential, make_credential
 from oci.target import Target
@@ -28,8 +27,9 @@ from openstack.connection import Connection
 
 pytestmark = pytest.mark.cloud
 
-WITHIN = 10
-"""Seconds after Glance's refusal: what the registry itself remembers, and time to ask."""
+WITHIN = 45
+"""Seconds after Glance's refusal: what the registry itself remembers, and time to ask on a busy machine. Less than its
+longest memory, that of a project's name, which must open nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def forget_tokens(state: Path) -> None:
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / "etc" / "glance-api.conf")
     host, _, port = settings["keystone_authtoken"]["memcached_servers"].partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         connection.sendall(b"flush_all\r\n")
         assert connection.recv(64) == b"OK\r\n"
 
@@ -121,6 +121,16 @@ def requests_of(guest: Guest) -> dict[str, Callable[[], requests.Response]]:
     }
 
 
+def refusal(what: str, ask: Callable[[], requests.Response]) -> requests.Response:
+    """The first answer that is none but 401."""
+
+    def refusals() -> list[requests.Response]:
+        answer = ask()
+        return [answer] if answer.status_code == 401 else []
+
+    return eventually(refusals, f"{what} refused", WITHIN)[0]
+
+
 def test_who_was_shown_out_does_nothing_with_a_token_of_before(guest: Guest, lab: Lab, admin: Connection) -> None:
     everything = requests_of(guest)
     for what in ("pull by tag", "pull by digest", "a blob that is cached", "tags", "catalog"):
@@ -128,10 +138,11 @@ def test_who_was_shown_out_does_nothing_with_a_token_of_before(guest: Guest, lab
     ok(everything["a blob that is cached"](), 200)
     guest.show_out()
     forget_tokens(lab.state)
-    # What the registry listed a moment ago is good for a few seconds.
-    eventually(lambda: everything["tags"]().status_code == 401, "a refusal", WITHIN)
     for what, ask in everything.items():
-        answer = ask()
+        # What the registry listed a moment ago is good for a few seconds; the listings do not end together. Nothing
+        # changes at any time.
+        is_change = what in ("push", "mount", "delete a tag", "delete")
+        answer = ask() if is_change else refusal(what, ask)
         assert answer.status_code == 401, f"{what}: {answer.status_code} {answer.text}"
         # Whoever has no role any more still is somebody, who may list the catalog of no project.
         why = ("invalid_token", "insufficient_scope") if what == "catalog" else ("invalid_token",)
@@ -178,10 +189,17 @@ def test_an_upload_that_was_begun_before_becomes_no_image(guest: Guest, lab: Lab
 
 
 def test_an_upload_goes_on_no_longer_than_its_token(lab: Lab, tmp_path: Path, repository: str) -> None:
-    with process.running(lab.state, tmp_path, {"token_lifetime_seconds": 2}) as own:
+    with process.running(lab.state, tmp_path, {"token_lifetime_seconds": 5}) as own:
         client = Registry(own.target)
-        address = client.upload(repository)
+
+        def begun() -> str:
+            """A new upload's address, unless the token is used too late."""
+            client.forget_tokens()
+            answer = ok(client.begin(repository), 202, 401)
+            return location(answer) if answer.status_code == 202 else ""
+
+        address = eventually(begun, "an upload", 60)
         token = client.token(f"repository:{repository}:pull,push,delete")
-        time.sleep(3)
+        eventually(lambda: client.call("GET", address, token=token).status_code == 401, "the token's end", 60)
         for method in ("PATCH", "PUT", "GET", "DELETE"):
             refused(client.call(method, address, token=token, data=b"more"), 401, "UNAUTHORIZED")

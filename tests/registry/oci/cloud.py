@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def target(state: Path, user: str = "demo") -> Target:
     settings.read(state / CONFIGURATION)
     address = settings["registry"]["public_url"]
     return Target("cloud", address, user, user, password, state / "tls" / "ca.pem", LACKS)
+
+
+def glance(state: Path) -> tuple[str, int]:
+    """The address of the cloud's Glance: host and port."""
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(state / CONFIGURATION)
+    address = urllib.parse.urlsplit(settings["glance"]["endpoint_override"])
+    return address.hostname or "", address.port or 80
 
 
 def reads(glance_log: Path, image_id: str) -> int:

@@ -17,6 +17,9 @@ from oci.target import Target
 
 _SECONDS = 180
 
+_IMPATIENT = ("TLS handshake timeout", "Client.Timeout exceeded", "request canceled while waiting for connection")
+"""What clients say whose own patience of 10 or 15 seconds, which no option changes, ended on a busy machine."""
+
 
 class Failed(AssertionError):
     """A command that was to work ended with another status than 0; the message has all that it printed."""
@@ -34,9 +37,18 @@ class Command:
     def attempt(self, *arguments: str | Path, stdin: str = "") -> tuple[bool, str, str]:
         """Whether it worked, and what it printed as its result and beside that."""
         command = [*self._words, *(str(argument) for argument in arguments)]
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=_SECONDS, check=False, env=self._environment
-        )
+        for _ in range(3):
+            done = subprocess.run(
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+                env=self._environment,
+            )
+            if not any(words in done.stderr for words in _IMPATIENT):
+                break
         return done.returncode == 0, done.stdout, done.stderr
 
     def __call__(self, *arguments: str | Path, stdin: str = "") -> str:

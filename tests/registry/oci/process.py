@@ -33,7 +33,7 @@ class Own:
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(self.command, stdout=stream, stderr=stream)
         nobody = Registry(self.target, "")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         while True:
             try:
                 nobody.call("GET", "/v2/")
@@ -61,10 +61,12 @@ class Own:
 
 
 @contextmanager
-def running(state: Path, directory: Path, options: Mapping[str, object] | None = None) -> Iterator[Own]:
+def running(
+    state: Path, directory: Path, options: Mapping[str, object] | None = None, *, glance: str | None = None
+) -> Iterator[Own]:
     """A registry with its state in `directory`, and `options` of the section [registry] changed; None takes one out.
 
-    Without `tls_cert_file` and `tls_key_file` it speaks plain HTTP.
+    Without `tls_cert_file` and `tls_key_file` it speaks plain HTTP. `glance` is another address of Glance.
     """
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / cloud.CONFIGURATION)
@@ -76,6 +78,8 @@ def running(state: Path, directory: Path, options: Mapping[str, object] | None =
             settings.remove_option("registry", name)
         else:
             settings["registry"][name] = str(value)
+    if glance is not None:
+        settings["glance"]["endpoint_override"] = glance
     url = f"{'https' if settings.has_option('registry', 'tls_cert_file') else 'http'}://{address}"
     settings["registry"]["public_url"] = url
     config = directory / "registry.conf"

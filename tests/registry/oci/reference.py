@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import secrets
 import shutil
 import socket
@@ -19,6 +21,9 @@ import bcrypt
 from oci.target import Lack, Target
 
 PROGRAM = "/usr/bin/docker-registry"
+
+_PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to connections by itself."""
 
 _LACKS = frozenset(
     {
@@ -67,18 +72,20 @@ def running(directory: Path, *, password: bool = True) -> Iterator[Target]:
             yield Target("reference", f"http://127.0.0.1:{port}", "reference", user, secret, lacks=_LACKS)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(90)
             shutil.rmtree(directory / "store", ignore_errors=True)
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody has now, and that is given to no connection that is made meanwhile."""
+    for port in random.sample(_PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port of {_PORTS} is free")
 
 
-def _wait(process: subprocess.Popen[bytes], address: str, log: Path, seconds: float = 20) -> None:
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
