@@ -9,11 +9,14 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::TryStreamExt;
 use nova_docker_agent::driver::{Driver, DriverConfig};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::process::{Server, attempt, require, run};
 
 const PACKAGE: &str = "docker.io";
 const BUSYBOX: &str = "/bin/busybox";
+/// The last words of a dockerd to which its containerd did not answer within 15 s, which no option changes.
+const SLOW_CONTAINERD: &str = "timeout waiting for containerd to start";
 /// Name under which the test image is imported.
 pub const IMAGE: &str = "busybox:test";
 
@@ -77,6 +80,11 @@ impl Dockerd {
         run("docker", &arguments).await.trim().to_owned()
     }
 
+    /// Sends a signal to an instance's first process.
+    pub async fn signal(&self, instance: Uuid, signal: &str) {
+        self.docker(&["kill", "-s", signal, &format!("nova-{instance}")]).await;
+    }
+
     /// Ends the server; its containers end with it.
     pub fn stop_server(&mut self) {
         self.server = None;
@@ -86,19 +94,35 @@ impl Dockerd {
     pub fn kill_server(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill();
-            // Its containerd ends with it, but looks alive to the next one where process 1 collects no children.
-            std::fs::remove_file(self.path("exec/containerd/containerd.pid")).expect("dockerd's containerd");
+            std::fs::remove_file(self.containerd_pid()).expect("dockerd's containerd");
         }
+    }
+
+    /// A containerd ends with its dockerd, but looks alive to the next one where process 1 collects no children, unless this
+    /// file is removed.
+    fn containerd_pid(&self) -> PathBuf {
+        self.path("exec/containerd/containerd.pid")
     }
 
     /// Starts it (again).
     pub async fn start_server(&mut self) {
+        let mut attempts = 1;
+        while let Err(reason) = self.try_start_server().await {
+            assert!(attempts < 3 && reason.contains(SLOW_CONTAINERD), "{reason}");
+            attempts += 1;
+            // dockerd itself may have come to it.
+            std::fs::remove_file(self.containerd_pid()).unwrap_or_default();
+        }
+    }
+
+    async fn try_start_server(&mut self) -> Result<(), String> {
         let log = self.path("log");
         let arguments = [format!("--config-file={}", self.path("daemon.json").display())];
         let mut server = Server::start("dockerd", PACKAGE, &arguments, &[], &log);
         let host = self.host_url();
-        server.until_ready(&log, async || attempt("docker", &["-H", &host, "version"]).await.0).await;
+        server.try_until_ready(&log, async || attempt("docker", &["-H", &host, "version"]).await.0).await?;
         self.server = Some(server);
+        Ok(())
     }
 
     /// Imports an image of busybox alone, with a `sh` as its command and the given changes (Dockerfile's words).

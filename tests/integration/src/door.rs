@@ -22,6 +22,7 @@ use crate::docker::{Dockerd, IMAGE};
 use crate::glance::{Glance, TOKEN};
 use crate::images::{self, Stored};
 use crate::ovs::{BRIDGE, OpenVSwitch};
+use crate::patience::until_contains;
 
 /// A client of the door.
 pub type Client = DriverServiceClient<Channel>;
@@ -255,6 +256,22 @@ pub async fn launch(client: &mut Client, request: v1::CreateGuestRequest) -> Str
     let start = v1::StartGuestRequest { guest_id: id.clone(), interfaces };
     client.start_guest(start).await.expect("a guest that runs");
     id
+}
+
+/// The console log of a guest.
+pub async fn console(client: &mut Client, id: &str, tail_lines: Option<u32>) -> String {
+    let asked = v1::GetConsoleOutputRequest { guest_id: id.to_owned(), tail_lines };
+    let mut stream = client.get_console_output(asked).await.expect("a console log").into_inner();
+    let mut text = vec![];
+    while let Some(answer) = stream.message().await.expect("a console log") {
+        text.extend(answer.chunk);
+    }
+    String::from_utf8(text).expect("text")
+}
+
+/// Waits until the console log of a guest has `text` in it.
+pub async fn until_logged(client: &mut Client, id: &str, text: &str) {
+    until_contains(text, async || console(client, id, None).await).await;
 }
 
 /// Code, reason and metadata of a failure.

@@ -1,10 +1,11 @@
 //! Instances and interfaces for tests.
 
-use nova_docker_agent::driver::{Guest, split_command};
+use nova_docker_agent::driver::{Driver, Guest, split_command};
 use nova_docker_agent::network::Interface;
 use uuid::Uuid;
 
 use crate::ovs::BRIDGE;
+use crate::patience::until_contains;
 
 /// An instance that runs `command` (a shell's line) in the test image.
 pub fn guest(command: &str) -> Guest {
@@ -24,6 +25,18 @@ pub fn guest(command: &str) -> Guest {
         key: None,
         created_by: "compute-of-the-test".to_owned(),
     }
+}
+
+/// An instance that writes `UP`, and on SIGUSR1 takes more memory than it may have. To be sent when the start has returned:
+/// before, containerd does not listen for such a death.
+pub fn greedy() -> Guest {
+    let command = "sh -c 'trap \"exec tail /dev/zero\" USR1; echo UP; while :; do sleep 0.1; done'";
+    Guest { memory_mb: 16, ..guest(command) }
+}
+
+/// Waits until the console log of an instance has `text` in it; the log.
+pub async fn until_logged(driver: &Driver, uuid: Uuid, text: &str) -> String {
+    until_contains(text, async || driver.console(uuid, None).await.expect("a console log")).await
 }
 
 /// The `number`th interface of an instance, with an address of either family: `10.9.number.host/24`, `fd00:number::host/64`.

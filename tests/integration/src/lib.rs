@@ -8,6 +8,7 @@ pub mod images;
 pub mod instance;
 mod isolation;
 pub mod ovs;
+pub mod patience;
 pub mod process;
 pub mod proxy;
 pub mod rabbitmq;

@@ -1,10 +1,10 @@
 //! An Open vSwitch of a test's own, with its datapath in user space. To be started inside [`isolated`](crate::isolated).
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use nova_docker_agent::network::{NetworkConfig, Plumber};
 
+use crate::patience::PATIENCE;
 use crate::process::{Server, attempt, require, run};
 
 const PACKAGE: &str = "openvswitch-switch";
@@ -41,9 +41,9 @@ impl OpenVSwitch {
         let mut arguments = vec![database_file, format!("--remote=punix:{}", socket.display())];
         arguments.extend(own("db"));
         let mut database = Server::start("ovsdb-server", PACKAGE, &arguments, &environment, &log);
-        database.until_ready(&log, async || socket.exists()).await;
         let connection = format!("unix:{}", socket.display());
-        run("ovs-vsctl", &[&format!("--db={connection}"), "--no-wait", "init"]).await;
+        let init = [&format!("--db={connection}"), "--no-wait", "init"];
+        database.until_ready(&log, async || attempt("ovs-vsctl", &init).await.0).await;
         let mut arguments = vec![connection.clone()];
         arguments.extend(own("switch"));
         let mut switch = Server::start("ovs-vswitchd", PACKAGE, &arguments, &environment, &log);
@@ -65,14 +65,13 @@ impl OpenVSwitch {
 
     /// A plumber for this switch.
     pub fn plumber(&self) -> Plumber {
-        Plumber::new(NetworkConfig { ovsdb_connection: self.connection(), ovsdb_timeout: Duration::from_secs(5) })
+        Plumber::new(NetworkConfig { ovsdb_connection: self.connection(), ovsdb_timeout: PATIENCE })
     }
 
     /// Runs `ovs-vsctl`.
     pub async fn vsctl(&self, arguments: &[&str]) -> String {
-        let database = format!("--db={}", self.connection());
-        let arguments: Vec<&str> =
-            [database.as_str(), "--timeout=10"].into_iter().chain(arguments.iter().copied()).collect();
+        let (database, timeout) = (format!("--db={}", self.connection()), format!("--timeout={}", PATIENCE.as_secs()));
+        let arguments: Vec<&str> = [database.as_str(), &timeout].into_iter().chain(arguments.iter().copied()).collect();
         run("ovs-vsctl", &arguments).await.trim().to_owned()
     }
 

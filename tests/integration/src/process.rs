@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::patience::{PATIENCE, PAUSE};
 
 /// A server; asked to end, and waited for, when it is dropped. When the test is killed the kernel ends it.
 #[derive(Debug)]
@@ -38,20 +40,32 @@ impl Server {
         Self { child, name: program.to_owned() }
     }
 
-    /// Waits until `ready` says so; panics with the end of the log when the server ends before, or after half a minute.
-    pub async fn until_ready<F: Future<Output = bool>>(&mut self, log: &Path, mut ready: impl FnMut() -> F) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+    /// Waits until `ready` says so; panics with the end of the log when the server ends before, or does not come to it.
+    pub async fn until_ready<F: Future<Output = bool>>(&mut self, log: &Path, ready: impl FnMut() -> F) {
+        if let Err(reason) = self.try_until_ready(log, ready).await {
+            panic!("{reason}");
+        }
+    }
+
+    /// The same with the end of the log as an error.
+    pub async fn try_until_ready<F: Future<Output = bool>>(
+        &mut self,
+        log: &Path,
+        mut ready: impl FnMut() -> F,
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
         while !ready().await {
             let ended = self.child.try_wait().expect("a child");
             if ended.is_some() || Instant::now() > deadline {
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(20).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
-                panic!("{} is not ready ({ended:?}); its log ends with:\n{}", self.name, tail.join("\n"));
+                return Err(format!("{} is not ready ({ended:?}); its log ends with:\n{}", self.name, tail.join("\n")));
             }
             // Neither dockerd nor ovsdb-server tells when it listens.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(PAUSE).await;
         }
+        Ok(())
     }
 
     /// Asks the server to end, and waits for it.

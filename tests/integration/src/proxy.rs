@@ -1,6 +1,7 @@
 //! A network path that can fall silent without a connection being closed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 pub struct Proxy {
     port: u16,
     silent: Arc<watch::Sender<bool>>,
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -18,9 +20,11 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound port").port();
         let silent = Arc::new(watch::Sender::new(false));
-        let sender = silent.clone();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (sender, count) = (silent.clone(), accepted.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) =
                     TcpStream::connect(("127.0.0.1", to)).await.expect("the server answers").into_split();
@@ -28,11 +32,16 @@ impl Proxy {
                 tokio::spawn(forward(from_server, to_client, sender.subscribe()));
             }
         });
-        Self { port, silent }
+        Self { port, silent, accepted }
     }
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
     }
 
     /// From now on nothing passes on the connections that exist; new ones work.

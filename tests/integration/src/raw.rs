@@ -10,7 +10,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::rpc::PATIENCE;
+use crate::patience::{PATIENCE, until};
 
 /// A plain AMQP client.
 pub struct Raw {
@@ -92,16 +92,11 @@ impl Raw {
     /// Waits until a queue has no message that is ready for delivery.
     pub async fn until_empty(&self, queue: &str) {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        timeout(PATIENCE, async {
-            loop {
-                let state = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
-                if state.expect("the queue exists").message_count() == 0 {
-                    return;
-                }
-            }
+        until("the queue is empty", async || {
+            let found = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
+            found.expect("the queue exists").message_count() == 0
         })
-        .await
-        .expect("the queue is emptied");
+        .await;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -12,8 +11,7 @@ use nova_docker_agent::messaging::{
 };
 use serde_json::Value;
 
-/// Long enough for a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use crate::patience::PATIENCE;
 
 /// A name that no other test uses. Topics need one: the names of queues are shared by all exchanges.
 pub fn unique(name: &str) -> String {

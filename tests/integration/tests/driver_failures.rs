@@ -1,26 +1,31 @@
 //! What goes wrong with instances in a real Docker, and how it is called.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use integration_tests::docker::{Dockerd, IMAGE};
-use integration_tests::instance::guest;
+use integration_tests::instance::{greedy, guest, until_logged};
 use integration_tests::isolated;
-use nova_docker_agent::driver::{Driver, DriverConfig, Error, Guest};
+use integration_tests::patience::PATIENCE;
+use nova_docker_agent::driver::{Driver, DriverConfig, Error};
 use nova_docker_agent::registry::Reference;
-
-const GRACE: Duration = Duration::from_secs(10);
 
 #[test]
 fn an_exit_at_once_is_told_with_the_code_and_the_last_words() {
     isolated(async || {
         let docker = Dockerd::start().await;
         let driver = docker.driver().await;
-        let guest = guest("sh -c 'for i in `seq 30`; do echo line $i; done; usleep 200000; echo broken >&2; exit 3'");
+        let guest = guest(
+            "sh -c 'trap \"echo broken >&2; exit 3\" USR1; for i in `seq 30`; do echo line $i; done; \
+            while :; do sleep 0.1; done'",
+        );
         driver.create(&guest, IMAGE, &[]).await.unwrap();
         driver.start(guest.uuid).await.unwrap();
+        // Two pipes carry the lines and the last word.
+        until_logged(&driver, guest.uuid, "line 30").await;
+        docker.signal(guest.uuid, "USR1").await;
         let begun = Instant::now();
-        match driver.started_well(guest.uuid, GRACE).await.unwrap_err() {
+        match driver.started_well(guest.uuid, PATIENCE).await.unwrap_err() {
             Error::ExitedAtOnce { exit_code: 3, oom: false, log_tail } => {
                 let lines: Vec<&str> = log_tail.lines().collect();
                 assert_eq!(lines.len(), 20, "{log_tail}");
@@ -28,7 +33,7 @@ fn an_exit_at_once_is_told_with_the_code_and_the_last_words() {
             }
             other => panic!("{other}"),
         }
-        assert!(begun.elapsed() < GRACE, "the grace was waited for");
+        assert!(begun.elapsed() < PATIENCE, "the grace was waited for");
     });
 }
 
@@ -40,7 +45,7 @@ fn a_good_end_is_too_early_as_well() {
         let guest = guest("true");
         driver.create(&guest, IMAGE, &[]).await.unwrap();
         driver.start(guest.uuid).await.unwrap();
-        let error = driver.started_well(guest.uuid, GRACE).await.unwrap_err();
+        let error = driver.started_well(guest.uuid, PATIENCE).await.unwrap_err();
         assert!(matches!(error, Error::ExitedAtOnce { exit_code: 0, .. }), "{error}");
         assert!(error.to_string().contains("as long as its command does); it wrote nothing"), "{error}");
     });
@@ -51,10 +56,12 @@ fn a_death_for_want_of_memory_is_called_that() {
     isolated(async || {
         let docker = Dockerd::start().await;
         let driver = docker.driver().await;
-        let guest = Guest { memory_mb: 16, ..guest("sh -c 'exec tail /dev/zero'") };
+        let guest = greedy();
         driver.create(&guest, IMAGE, &[]).await.unwrap();
         driver.start(guest.uuid).await.unwrap();
-        let error = driver.started_well(guest.uuid, Duration::from_secs(30)).await.unwrap_err();
+        until_logged(&driver, guest.uuid, "UP").await;
+        docker.signal(guest.uuid, "USR1").await;
+        let error = driver.started_well(guest.uuid, PATIENCE).await.unwrap_err();
         assert!(matches!(error, Error::ExitedAtOnce { exit_code: 137, oom: true, .. }), "{error}");
     });
 }

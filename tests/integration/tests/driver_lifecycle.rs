@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use integration_tests::docker::{Dockerd, IMAGE};
-use integration_tests::instance::{guest, interface};
+use integration_tests::instance::{guest, interface, until_logged};
 use integration_tests::isolated;
 use integration_tests::ovs::OpenVSwitch;
+use integration_tests::patience::{PATIENCE, until};
 use integration_tests::process::run;
 use nova_docker_agent::driver::{Driver, Error, Guest, PowerState, PublicKey};
 use nova_docker_agent::network::{NetworkConfig, Plumber};
@@ -22,19 +23,6 @@ async fn launch(driver: &Driver, guest: &Guest) {
 
 async fn inside(docker: &Dockerd, guest: &Guest, command: &str) -> String {
     docker.docker(&["exec", &format!("nova-{}", guest.uuid), "sh", "-c", command]).await
-}
-
-/// Waits until the console log has `text` in it.
-async fn until_logged(driver: &Driver, uuid: Uuid, text: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let log = driver.console(uuid, None).await.unwrap();
-        if log.contains(text) {
-            return log;
-        }
-        assert!(Instant::now() < deadline, "{text:?} is not in {log:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[test]
@@ -59,7 +47,7 @@ fn the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process() {
         assert_eq!(inside(&docker, &guest, "hostname").await, "test-host");
         assert!(inside(&docker, &guest, "cat /etc/hosts").await.contains("10.9.0.5\ttest-host"));
         assert_eq!(inside(&docker, &guest, "grep nameserver /etc/resolv.conf").await, "nameserver 192.0.2.53");
-        inside(&docker, &guest, "ping -c 1 -W 5 10.9.0.5").await;
+        inside(&docker, &guest, "ping -c 1 -W 120 10.9.0.5").await;
 
         driver.stop(guest.uuid, Duration::ZERO).await.unwrap();
         driver.start(guest.uuid).await.unwrap();
@@ -179,7 +167,7 @@ fn a_stop_asks_first_and_kills_later() {
         let polite = guest("sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'");
         launch(&driver, &polite).await;
         until_logged(&driver, polite.uuid, "UP").await;
-        driver.stop(polite.uuid, Duration::from_secs(30)).await.unwrap();
+        driver.stop(polite.uuid, PATIENCE).await.unwrap();
         assert_eq!(driver.state(polite.uuid).await.unwrap(), Some(PowerState::Stopped { exit_code: 0 }));
         assert!(driver.console(polite.uuid, None).await.unwrap().contains("BYE"));
 
@@ -191,13 +179,15 @@ fn a_stop_asks_first_and_kills_later() {
         assert!(begun.elapsed() >= Duration::from_secs(2), "killed after {:?}", begun.elapsed());
         assert_eq!(driver.state(deaf.uuid).await.unwrap(), Some(KILLED));
 
-        driver.start(deaf.uuid).await.unwrap();
-        let begun = Instant::now();
-        driver.stop(deaf.uuid, Duration::ZERO).await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(2), "killed after {:?}", begun.elapsed());
+        let unasked = guest("sh -c 'trap \"echo ASKED\" TERM; echo UP; while :; do sleep 0.1; done'");
+        launch(&driver, &unasked).await;
+        until_logged(&driver, unasked.uuid, "UP").await;
+        driver.stop(unasked.uuid, Duration::ZERO).await.unwrap();
+        assert_eq!(driver.state(unasked.uuid).await.unwrap(), Some(KILLED));
+        assert_eq!(driver.console(unasked.uuid, None).await.unwrap(), "UP\n");
         // It is stopped: once more is no failure, in either way.
-        driver.stop(deaf.uuid, Duration::ZERO).await.unwrap();
-        driver.stop(deaf.uuid, Duration::from_secs(1)).await.unwrap();
+        driver.stop(unasked.uuid, Duration::ZERO).await.unwrap();
+        driver.stop(unasked.uuid, Duration::from_secs(1)).await.unwrap();
     });
 }
 
@@ -206,18 +196,24 @@ fn a_paused_instance_can_be_thawed_stopped_and_killed() {
     isolated(async || {
         let docker = Dockerd::start().await;
         let driver = docker.driver().await;
-        let guest = guest("sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'");
+        let command = "sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'";
+        let thawed = guest(command);
+        launch(&driver, &thawed).await;
+        driver.pause(thawed.uuid).await.unwrap();
+        driver.pause(thawed.uuid).await.unwrap();
+        assert_eq!(driver.state(thawed.uuid).await.unwrap(), Some(PowerState::Paused));
+        driver.unpause(thawed.uuid).await.unwrap();
+        driver.unpause(thawed.uuid).await.unwrap();
+        let state = async || driver.state(thawed.uuid).await.unwrap();
+        until("it runs", async || state().await == Some(PowerState::Running)).await;
+
+        // Another one: Docker 20.10 may hear late from containerd that a container was frozen and thawed, and believe it
+        // again.
+        let guest = guest(command);
         launch(&driver, &guest).await;
         until_logged(&driver, guest.uuid, "UP").await;
         driver.pause(guest.uuid).await.unwrap();
-        driver.pause(guest.uuid).await.unwrap();
-        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Paused));
-        driver.unpause(guest.uuid).await.unwrap();
-        driver.unpause(guest.uuid).await.unwrap();
-        assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Running));
-
-        driver.pause(guest.uuid).await.unwrap();
-        driver.stop(guest.uuid, Duration::from_secs(30)).await.unwrap();
+        driver.stop(guest.uuid, PATIENCE).await.unwrap();
         assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Stopped { exit_code: 0 }));
 
         driver.start(guest.uuid).await.unwrap();

@@ -3,7 +3,9 @@
 
 use integration_tests::door::{Client, Door, connect, create, launch, port, reason, with_token};
 use integration_tests::isolated;
+use integration_tests::patience::PATIENCE;
 use nova_docker_proto::v1;
+use tokio::time::timeout;
 use tonic::{Code, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -25,13 +27,27 @@ async fn watch(client: &mut Client) -> Streaming<v1::WatchEventsResponse> {
 }
 
 async fn next(events: &mut Streaming<v1::WatchEventsResponse>) -> Event {
-    events.message().await.unwrap().unwrap().event.unwrap()
+    let next = timeout(PATIENCE, events.message()).await.expect("no event came");
+    next.unwrap().unwrap().event.unwrap()
 }
 
 async fn next_of_guest(events: &mut Streaming<v1::WatchEventsResponse>) -> (String, GuestEventKind) {
     match next(events).await {
         Event::Guest(event) => (event.guest_id.clone(), event.kind()),
         Event::Host(event) => panic!("{event:?}"),
+    }
+}
+
+/// The next event of the host, and those of guests before it.
+async fn until_of_host(
+    events: &mut Streaming<v1::WatchEventsResponse>,
+) -> (Vec<(String, GuestEventKind)>, HostEventKind) {
+    let mut of_guests = vec![];
+    loop {
+        match next(events).await {
+            Event::Guest(event) => of_guests.push((event.guest_id.clone(), event.kind())),
+            Event::Host(event) => return (of_guests, event.kind()),
+        }
     }
 }
 
@@ -49,9 +65,16 @@ fn a_watch_tells_everything_that_happens_to_guests_in_order() {
         door.docker.docker(&["kill", &format!("nova-{id}")]).await;
         client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
         use GuestEventKind::{Deleted, Paused, Resumed, Started, Stopped};
-        for kind in [Started, Paused, Resumed, Stopped, Deleted] {
-            assert_eq!(next_of_guest(&mut events).await, (guest_id(), kind));
+        let mut kinds = vec![];
+        while kinds.last() != Some(&Deleted) {
+            let (of_guest, kind) = next_of_guest(&mut events).await;
+            assert_eq!(of_guest, id);
+            // Docker 20.10 may tell more than once that it was frozen and thawed.
+            if !(matches!(kind, Paused | Resumed) && kinds.contains(&kind)) {
+                kinds.push(kind);
+            }
         }
+        assert_eq!(kinds, [Started, Paused, Resumed, Stopped, Deleted]);
     });
 }
 
@@ -60,27 +83,31 @@ fn a_watch_tells_that_docker_is_lost_what_that_did_to_guests_and_that_it_is_back
     isolated(async || {
         let mut door = Door::open().await;
         let mut client = door.client().await;
-        let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        let old = launch(&mut client, door.guest("sleep 1000", &[])).await;
         let mut events = watch(&mut client).await;
+        // Something has come through: Docker is listened to.
+        let new = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        assert_eq!(next_of_guest(&mut events).await, (new.clone(), GuestEventKind::Started));
         door.docker.stop_server();
-        door.docker.start_server().await;
         // A Docker that ends tells of its containers, or does not come to it.
-        let (mut of_guests, mut of_host) = (vec![], vec![]);
-        while of_host.last() != Some(&HostEventKind::DockerBack) {
-            match next(&mut events).await {
-                Event::Guest(event) => of_guests.push((event.guest_id.clone(), event.kind())),
-                Event::Host(event) => of_host.push(event.kind()),
-            }
-        }
-        assert_eq!(of_host, [HostEventKind::DockerLost, HostEventKind::DockerBack]);
-        assert_eq!(of_guests, [(id, GuestEventKind::Stopped)]);
+        let (mut of_guests, lost) = until_of_host(&mut events).await;
+        assert_eq!(lost, HostEventKind::DockerLost);
+        door.docker.start_server().await;
+        let (more, back) = until_of_host(&mut events).await;
+        assert_eq!(back, HostEventKind::DockerBack);
+        of_guests.extend(more);
+        of_guests.sort();
+        let mut stopped = [old, new].map(|id| (id, GuestEventKind::Stopped));
+        stopped.sort();
+        assert_eq!(of_guests, stopped);
         let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
         assert_eq!(next_of_guest(&mut events).await, (id, GuestEventKind::Started));
     });
 }
 
 async fn next_health(answers: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
-    answers.message().await.unwrap().unwrap().status()
+    let next = timeout(PATIENCE, answers.message()).await.expect("no answer came");
+    next.unwrap().unwrap().status()
 }
 
 #[test]

@@ -3,11 +3,14 @@
 
 use std::collections::HashMap;
 
-use integration_tests::door::{Client, Door, create, launch, port, reason};
+use integration_tests::door::{Client, Door, Setting, create, launch, port, reason};
 use integration_tests::isolated;
 use nova_docker_proto::v1;
 use tonic::{Code, Status};
 use uuid::Uuid;
+
+/// A start waits so long for an end of the guest, which ends the wait.
+const LONG_GRACE: Setting<'static> = (("docker", "build_grace_seconds"), "120");
 
 fn kind(status: &Status) -> (Code, String) {
     let (code, reason, _) = reason(status);
@@ -88,7 +91,7 @@ fn a_field_without_a_meaning_is_called_by_its_name() {
 #[test]
 fn a_guest_that_ends_at_once_tells_its_exit_code_and_its_last_words_and_stays() {
     isolated(async || {
-        let door = Door::open().await;
+        let door = Door::open_with(&[LONG_GRACE]).await;
         let mut client = door.client().await;
         let request = door.guest("sh -c 'echo no database >&2; exit 3'", &[]);
         let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
@@ -215,7 +218,7 @@ fn everything_says_that_docker_is_down_and_goes_on_when_it_is_back() {
 #[test]
 fn a_failure_with_many_words_fits_into_the_headers_that_clients_take() {
     isolated(async || {
-        let door = Door::open().await;
+        let door = Door::open_with(&[LONG_GRACE]).await;
         let mut client = door.client().await;
         let request = door.guest(
             "sh -c 'for i in `seq 20`; do echo $i äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü; done'",

@@ -1,52 +1,69 @@
 //! How much the second door takes on at a time, and what becomes of a client that is no longer there.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_tests::certificates::Authority;
 use integration_tests::door::{Client, Door, launch, port, with_token};
 use integration_tests::isolated;
+use integration_tests::patience::until;
 use integration_tests::proxy::Proxy;
 use nova_docker_proto::v1;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Response, Status};
 
-/// Whether a call is answered while another one, which takes seconds, is under way.
-async fn answers_beside_another(limit: &str) -> bool {
-    let door = Door::open_with(&[(("docker_grpc", "max_concurrent_requests"), limit)]).await;
-    let (mut client, mut other) = (door.client().await, door.client().await);
-    // It does not listen to the stop signal.
-    let deaf = door.guest("sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'", &[]);
-    let guest_id = launch(&mut client, deaf).await;
-    let timeout = Some(prost_types::Duration { seconds: 3, nanos: 0 });
-    let mut stop = tokio::spawn(async move { client.stop_guest(v1::StopGuestRequest { guest_id, timeout }).await });
-    let begun = ["events", "--since=1m", "--until=0s", "--filter=event=kill", "--format={{.Action}}"];
-    while door.docker.docker(&begun).await.is_empty() {
-        assert!(!stop.is_finished(), "the guest was not asked to stop");
+/// A door that takes `limit` calls at a time. One of them is under way: the stop of a guest, which ends when that is killed.
+struct Busy {
+    door: Door,
+    /// A client with nothing under way.
+    other: Client,
+    guest_id: String,
+    stop: JoinHandle<Result<Response<v1::StopGuestResponse>, Status>>,
+}
+
+impl Busy {
+    async fn open(limit: &str) -> Self {
+        let door = Door::open_with(&[(("docker_grpc", "max_concurrent_requests"), limit)]).await;
+        let (mut client, other) = (door.client().await, door.client().await);
+        // It does not listen to the stop signal.
+        let deaf = door.guest("sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'", &[]);
+        let guest_id = launch(&mut client, deaf).await;
+        let timeout = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
+        let request = v1::StopGuestRequest { guest_id: guest_id.clone(), timeout };
+        let stop = tokio::spawn(async move { client.stop_guest(request).await });
+        let begun = ["events", "--since=1h", "--until=0s", "--filter=event=kill", "--format={{.Action}}"];
+        until("the guest is asked to stop", async || !door.docker.docker(&begun).await.is_empty()).await;
+        Self { door, other, guest_id, stop }
     }
-    let mut list = Box::pin(other.list_guests(v1::ListGuestsRequest {}));
-    let beside = tokio::select! {
-        biased;
-        stopped = &mut stop => {
-            stopped.unwrap().unwrap();
-            false
-        }
-        listed = &mut list => {
-            listed.unwrap();
-            true
-        }
-    };
-    match beside {
-        true => drop(stop.await.unwrap().unwrap()),
-        false => drop(list.await.unwrap()),
+
+    /// Lets the stop end.
+    async fn kill_guest(&mut self) {
+        self.door.docker.signal(self.guest_id.parse().unwrap(), "KILL").await;
+        (&mut self.stop).await.unwrap().unwrap();
     }
-    door.close().await;
-    beside
 }
 
 #[test]
 fn a_call_too_many_waits_until_another_has_ended() {
-    isolated(async || assert!(!answers_beside_another("1").await));
-    isolated(async || assert!(answers_beside_another("2").await));
+    isolated(async || {
+        let mut busy = Busy::open("1").await;
+        let mut other = busy.other.clone();
+        let mut list = tokio::spawn(async move { other.list_guests(v1::ListGuestsRequest {}).await });
+        // That it waits is told by nothing else.
+        timeout(Duration::from_secs(2), &mut list).await.expect_err("it was answered");
+        busy.kill_guest().await;
+        list.await.unwrap().unwrap();
+        busy.door.close().await;
+    });
+    isolated(async || {
+        let mut busy = Busy::open("2").await;
+        busy.other.list_guests(v1::ListGuestsRequest {}).await.unwrap();
+        assert!(!busy.stop.is_finished(), "the guest was stopped");
+        busy.kill_guest().await;
+        busy.door.close().await;
+    });
 }
 
 #[test]
@@ -73,16 +90,14 @@ fn a_creation_whose_client_falls_silent_is_undone() {
         let mut client = Client::new(endpoint.tls_config(tls).unwrap().connect().await.unwrap());
         door.glance.hold_layers();
         let request = door.guest("sleep 1000", &[port(0, 5)]);
-        let stages = client.create_guest(with_token(request)).await.unwrap().into_inner();
+        let mut stages = client.create_guest(with_token(request)).await.unwrap().into_inner();
+        let first = stages.message().await.unwrap().unwrap();
+        assert_eq!(first.stage(), v1::CreateStage::NetworkPlugged);
         door.glance.until_held().await;
         assert_ne!(door.leftovers().await, Vec::<String>::new(), "nothing was begun");
         // Neither end closes the connection.
         wire.fall_silent();
-        let deadline = Instant::now() + Duration::from_secs(90);
-        while door.leftovers().await != Vec::<String>::new() {
-            assert!(Instant::now() < deadline, "left over: {:?}", door.leftovers().await);
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
+        until("nothing is left over", async || door.leftovers().await.is_empty()).await;
         drop(stages);
         door.glance.release_layers();
         door.close().await;

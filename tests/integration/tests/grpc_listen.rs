@@ -11,6 +11,7 @@ use integration_tests::certificates::Authority;
 use integration_tests::docker::build;
 use integration_tests::door::{Client, Door, connect};
 use integration_tests::isolated;
+use integration_tests::patience::PATIENCE;
 use integration_tests::process::require;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
@@ -189,7 +190,7 @@ fn the_program_serves_until_it_is_told_to_end() {
             command.arg("serve-driver").arg("--config-file").arg(&file).kill_on_drop(true).spawn().unwrap()
         };
         let client = async || {
-            let deadline = Instant::now() + Duration::from_secs(30);
+            let deadline = Instant::now() + PATIENCE;
             loop {
                 match connect(&door.socket()).await {
                     Ok(channel) => return Client::new(channel),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use integration_tests::patience::PATIENCE;
 use integration_tests::rabbitmq::Broker;
-use integration_tests::rpc::{PATIENCE, config, serve, unique};
+use integration_tests::rpc::{config, serve, unique};
 use nova_docker_agent::messaging::{CallError, Context, Failure, Request, Rpc, Target, Transport, TransportConfig};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -44,7 +45,7 @@ async fn answer(request: Request, memory: Arc<AtomicI64>) -> Result<Value, Failu
         "fail" => Err(Failure::new("nova.exception", "InstanceNotFound", "no x").with("instance_id", "x")),
         "refuse" => Err(Failure::builtin("NotImplementedError", "")),
         "slow" => {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_secs(12)).await;
             Ok("done".into())
         }
         "remember" => {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use integration_tests::patience::PATIENCE;
 use integration_tests::rabbitmq::Broker;
 use integration_tests::raw::Raw;
-use integration_tests::rpc::{PATIENCE, call, config, serve, unique};
+use integration_tests::rpc::{call, config, serve, unique};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};

@@ -4,6 +4,7 @@
 use integration_tests::instance::interface;
 use integration_tests::isolated;
 use integration_tests::ovs::{BRIDGE, OpenVSwitch};
+use integration_tests::patience::until;
 use integration_tests::process::{attempt, run};
 use nova_docker_agent::network::{Error, Interface, Plumber, Route};
 use serde_json::Value;
@@ -20,6 +21,15 @@ async fn inside(instance: Uuid, command: &[&str]) -> String {
     let namespace = format!("nova-{instance}");
     let arguments: Vec<&str> = ["netns", "exec", &namespace].into_iter().chain(command.iter().copied()).collect();
     run("ip", &arguments).await
+}
+
+/// Whether an interface has a carrier and all addresses that it will have.
+async fn is_settled(instance: Uuid, name: &str) -> bool {
+    let link = ip(instance, &["addr", "show", name]).await[0].clone();
+    let has_carrier = !link["flags"].as_array().unwrap().contains(&"NO-CARRIER".into());
+    let addresses = link["addr_info"].as_array().unwrap();
+    let has_link_local = addresses.iter().any(|address| address["scope"] == "link");
+    has_carrier && has_link_local && addresses.iter().all(|address| address.get("tentative").is_none())
 }
 
 fn devnames(interfaces: &[Interface]) -> Vec<String> {
@@ -112,6 +122,7 @@ fn plugging_twice_changes_nothing() {
                 .for_each(|link| drop(link.as_object_mut().unwrap().remove("operstate")));
             (ports, links)
         };
+        until("the kernel has done what it does by itself", async || is_settled(instance, "eth0").await).await;
         let before = state().await;
         plumber.plug(instance, &interfaces).await.unwrap();
         assert_eq!(state().await, before);
@@ -174,14 +185,18 @@ fn two_instances_reach_each_other_over_the_switch() {
         let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
         plumber.plug(one, &[interface(0, 1)]).await.unwrap();
         plumber.plug(two, &[interface(0, 2)]).await.unwrap();
-        inside(one, &["busybox", "ping", "-c", "1", "-W", "5", "10.9.0.2"]).await;
-        inside(one, &["busybox", "ping", "-6", "-c", "1", "-W", "5", "fd00:0::2"]).await;
+        for (family, address) in [("-4", "10.9.0.2"), ("-6", "fd00:0::2")] {
+            let ping = format!("ip netns exec nova-{one} busybox ping {family} -c 1 -W 5 {address}");
+            until("the other one answers", async || attempt("sh", &["-c", &ping]).await.0).await;
+        }
         // TCP does not survive wrong checksums; ping does.
-        let server = async { inside(two, &["timeout", "10", "busybox", "nc", "-l", "-p", "7"]).await };
+        let server = async { inside(two, &["timeout", "120", "busybox", "nc", "-l", "-p", "7"]).await };
         let client = async {
-            let talk =
-                "for i in 1 2 3 4 5 6 7 8 9; do echo hello | busybox nc -w 3 10.9.0.2 7 && exit; sleep 0.3; done";
-            inside(one, &["sh", "-c", talk]).await
+            let listening = async || inside(two, &["ss", "-Hltn", "sport = :7"]).await;
+            until("the other one listens", async || !listening().await.is_empty()).await;
+            // What was heard tells how it went.
+            let talk = format!("echo hello | ip netns exec nova-{one} busybox nc -w 60 10.9.0.2 7");
+            attempt("sh", &["-c", &talk]).await
         };
         let (heard, _) = tokio::join!(server, client);
         assert_eq!(heard, "hello\n");
@@ -235,7 +250,7 @@ fn an_instance_without_interfaces_has_a_namespace_with_a_loopback() {
         let ovs = OpenVSwitch::start().await;
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         plumber.plug(instance, &[]).await.unwrap();
-        inside(instance, &["busybox", "ping", "-c", "1", "-W", "5", "127.0.0.1"]).await;
+        inside(instance, &["busybox", "ping", "-c", "1", "-W", "120", "127.0.0.1"]).await;
         plumber.unplug(instance, &[]).await.unwrap();
         assert!(plumber.list().await.unwrap().is_empty());
     });

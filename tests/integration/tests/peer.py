@@ -41,10 +41,19 @@ def outcome(call):
         return {"raised": [base.__name__ for base in type(error).__mro__], "text": str(error)}
 
 
+def outcome_of_long(call):
+    """As outcome(), for a call of which the signs of life may be late by chance; without any, every attempt fails."""
+    for _ in range(3):
+        answer = outcome(call)
+        if "MessagingTimeout" not in answer.get("raised", []):
+            break
+    return answer
+
+
 def ask(transport, topic):
     target = oslo_messaging.Target(topic=topic, server="host", version="6.0")
-    client = oslo_messaging.get_rpc_client(transport, target, timeout=30)
-    monitored = client.prepare(timeout=30, call_monitor_timeout=2)
+    client = oslo_messaging.get_rpc_client(transport, target, timeout=120)
+    monitored = client.prepare(timeout=120, call_monitor_timeout=10)
     context = {"request_id": "req-1", "odd": {"kept": True}}
     client.cast(context, "remember", value=7)
     answers = {
@@ -54,7 +63,7 @@ def ask(transport, topic):
         "unknown": outcome(lambda: client.call(context, "unknown")),
         "newer": outcome(lambda: client.prepare(version="6.9").call(context, "echo")),
         # Longer than the time after which the caller gives up when it hears nothing.
-        "slow": outcome(lambda: monitored.call(context, "slow")),
+        "slow": outcome_of_long(lambda: monitored.call(context, "slow")),
         "remembered": outcome(lambda: client.call(context, "recall")),
     }
     print(json.dumps(answers), flush=True)
