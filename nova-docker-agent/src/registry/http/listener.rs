@@ -85,6 +85,8 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, rout
             drop(permit);
         });
     }
+    // Who comes now is refused at once, and does not wait for an answer that nobody gives.
+    drop(listener);
     if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("image registry: gave up requests that lasted longer than {DRAIN_TIMEOUT:?} after the stop");
     }

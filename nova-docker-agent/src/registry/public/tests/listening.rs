@@ -1,13 +1,18 @@
 //! Connections, and many clients at once.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::super::testing::{DEMO, LONG, Registry};
 use crate::registry::Digest;
+use crate::registry::http::listener;
 use crate::registry::testing as archives;
 
 /// Sends the beginning of a request, and waits until the registry has closed the connection.
@@ -73,6 +78,37 @@ async fn fifty_clients_of_one_blob_are_one_read() {
         assert!(answer.body == layer);
     }
     assert_eq!(registry.cloud.asked("GET /v2/images/") - before, 1);
+}
+
+#[tokio::test]
+async fn a_stop_refuses_new_connections_while_it_waits_for_requests_under_way() {
+    let (begun, go, stop) = (Arc::new(Notify::new()), Arc::new(Notify::new()), CancellationToken::new());
+    let handler = {
+        let (begun, go) = (begun.clone(), go.clone());
+        async move || {
+            begun.notify_one();
+            go.notified().await;
+            "to its end"
+        }
+    };
+    let door = TcpListener::bind(archives::own_address()).await.unwrap();
+    let address = door.local_addr().unwrap();
+    let router = axum::Router::new().route("/", axum::routing::get(handler));
+    let serving = tokio::spawn(listener::serve(door, None, listener::Limits::default(), router, stop.clone()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    stop.cancel();
+    while TcpStream::connect(address).await.is_ok() {
+        assert!(!serving.is_finished());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!serving.is_finished());
+    go.notify_one();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("to its end"), "{answer}");
+    serving.await.unwrap();
 }
 
 #[tokio::test]
