@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -131,24 +132,18 @@ def test_what_was_just_pushed_is_pulled_without_being_read_from_glance(
     lab: Lab, registry: Registry, demo: Connection, glance_images: Glance, repository: str, pushed: Manifest
 ) -> None:
     [image] = of(glance_images, repository)
-
-    def reads() -> int:
-        """So far. Glance writes a line after its answer, so this ends with a read of its own, whose line is awaited."""
-        nonlocal own
-        own += 1
-        assert demo.image.get(f"/images/{image['id']}/file").status_code == 200
-        eventually(lambda: logged() >= own, "the lines of the test's own reads", 60)
-        return logged() - own
-
-    def logged() -> int:
-        return cloud.reads(lab.log("glance"), image["id"])
-
-    own = 0
+    log = lab.log("glance")
     ok(registry.manifest(repository, "v1"), 200)
-    before = reads()
+    # Glance writes a line after its answer.
+    before = eventually(lambda: cloud.reads(log, image["id"]), "the line of the read for the manifest", 60)
     for blob in pushed.blobs:
         assert ok(registry.blob(repository, blob.digest), 200).content == blob.data
-    assert reads() == before
+    # The line of a last read comes last.
+    request_id = f"req-{uuid.uuid4()}"
+    last = demo.image.get(f"/images/{image['id']}/file", headers={"X-OpenStack-Request-Id": request_id})
+    assert last.status_code == 200
+    eventually(lambda: f"rid={request_id}" in log.read_text(errors="replace"), "the line of the last read", 60)
+    assert cloud.reads(log, image["id"]) == before + 1
 
 
 @pytest.mark.parametrize("query", ["name=eq:{stem}:v1", "tag={stem}:v2", "oci_repository={stem}"])

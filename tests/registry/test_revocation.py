@@ -28,8 +28,8 @@ from openstack.connection import Connection
 pytestmark = pytest.mark.cloud
 
 WITHIN = 45
-"""Seconds after Glance's refusal: what the registry itself remembers, and time to ask on a busy machine. Less than its
-longest memory, that of a project's name, which must open nothing."""
+"""Seconds after Glance's refusal: as old as the registry's listings may be, and time to ask on a busy machine. Less
+than the 60 for which it remembers logins and who may read an image, which must open nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def requests_of(guest: Guest) -> dict[str, Callable[[], requests.Response]]:
 
 
 def refusal(what: str, ask: Callable[[], requests.Response]) -> requests.Response:
-    """The first answer that is none but 401."""
+    """The first answer with the status 401."""
 
     def refusals() -> list[requests.Response]:
         answer = ask()
@@ -139,8 +139,8 @@ def test_who_was_shown_out_does_nothing_with_a_token_of_before(guest: Guest, lab
     guest.show_out()
     forget_tokens(lab.state)
     for what, ask in everything.items():
-        # What the registry listed a moment ago is good for a few seconds; the listings do not end together. Nothing
-        # changes at any time.
+        # What the registry listed a moment ago is good for a few seconds; the listings do not end together. What would
+        # change something is refused from the first.
         is_change = what in ("push", "mount", "delete a tag", "delete")
         answer = ask() if is_change else refusal(what, ask)
         assert answer.status_code == 401, f"{what}: {answer.status_code} {answer.text}"

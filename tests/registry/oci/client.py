@@ -16,7 +16,7 @@ from oci.target import Target
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _ALL_ACTIONS = "pull,push,delete"
 _SECONDS = 200
-"""Longer than the registry waits for Keystone and Glance, twice each."""
+"""Longer than the registry waits for Keystone or for Glance."""
 
 
 def challenge(answer: requests.Response) -> tuple[str, dict[str, str]]:

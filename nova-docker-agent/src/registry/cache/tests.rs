@@ -79,7 +79,7 @@ fn a_blob_that_another_process_stored_or_removed_is_noticed() {
 }
 
 #[test]
-fn what_is_stored_and_removed_while_the_directory_is_read_is_counted_once() {
+fn what_is_stored_while_the_directory_is_read_is_counted() {
     let directory = tempfile::tempdir().unwrap();
     let cache = Cache::open(directory.path(), 1000).unwrap();
     let removed = keep(&cache, &[1; 100]);
