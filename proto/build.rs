@@ -10,7 +10,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=nova_docker");
     let descriptors = protox::compile(FILES, ["."])?;
     fs::write(Path::new(&env::var("OUT_DIR")?).join("descriptors.binpb"), descriptors.encode_to_vec())?;
-    let client = env::var_os("CARGO_FEATURE_CLIENT").is_some();
-    tonic_prost_build::configure().build_client(client).compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }
