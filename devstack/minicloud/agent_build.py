@@ -1,4 +1,4 @@
-"""The release build of the agent."""
+"""Building the agent with cargo."""
 
 from __future__ import annotations
 
@@ -41,8 +41,11 @@ def find_cargo() -> Path:
     )
 
 
-def build(layout: Layout) -> str:
-    """Build with cargo and put the binaries where the cloud runs them. Cargo knows whether there is work to do."""
+def build(layout: Layout, release: bool) -> str:
+    """Build with cargo and put the binaries where the cloud runs them. Cargo knows whether there is work to do.
+
+    The development build is the one that the tests use too, so it is compiled once. A release build takes longer.
+    """
     cargo = find_cargo()
     environment = process.caller_environment(PATH=f"{cargo.parent}:{os.environ.get('PATH', process.SYSTEM_PATH)}")
     toolchains = cargo.parent.parent.parent / ".rustup"
@@ -50,12 +53,12 @@ def build(layout: Layout) -> str:
         # With sudo, HOME is root's and rustup would look for its toolchains there.
         environment.setdefault("RUSTUP_HOME", str(toolchains))
     process.run(
-        ["nice", cargo, "build", "--release", "--locked", "-p", "nova-docker-agent"],
+        ["nice", cargo, "build", *(["--release"] if release else []), "--locked", "-p", "nova-docker-agent"],
         log=layout.log / "agent-build.log",
         env=environment,
         cwd=SOURCE,
     )
-    target = Path(os.environ.get("CARGO_TARGET_DIR", SOURCE / "target")) / "release"
+    target = Path(os.environ.get("CARGO_TARGET_DIR", SOURCE / "target")) / ("release" if release else "debug")
     for name in BINARIES:
         installed = layout.bin / name
         if installed.exists() and installed.read_bytes() == (target / name).read_bytes():
@@ -64,4 +67,4 @@ def build(layout: Layout) -> str:
         shutil.copy2(target / name, fresh)
         # The running agent keeps its old file; supervisor restarts it because the digest is another.
         fresh.rename(installed)
-    return "release build"
+    return "release build" if release else "development build"

@@ -32,7 +32,7 @@ The dashboard is Horizon at http://127.0.0.1:8080; user and password are printed
 
 _EPILOG = """\
 Everything is kept below one directory (--state-dir) and listens on 127.0.0.1 or on the cloud's own bridges.
-The selection made with --with, --fake-compute, --no-agent and --door is remembered by later runs of `up`.
+The selection made with --with, --fake-compute, --no-agent, --door and --release is remembered by later runs of `up`.
 More: devstack/README.md
 """
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_extras,
         default=None,
         metavar="LIST",
-        help="optional services: heat, cinder, heat,cinder or none",
+        help="what else to bring up, separated by commas: heat, cinder, debian (an image); or none",
     )
     up.add_argument(
         "--fake-compute",
@@ -91,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="how Nova reaches the agent: amqp, the agent is the compute service (the default); grpc, a stock"
         " nova-compute drives it with the virt driver of python-shim/. Servers that run are kept by a change",
+    )
+    up.add_argument(
+        "--release",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="run a release build of the agent, which takes longer to make: for benchmarks",
     )
     down = commands.add_parser("down", parents=[common], help="stop the cloud")
     down.add_argument("--wipe", action="store_true", help="also remove all state")
@@ -156,6 +162,7 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
                 fake_compute=arguments.fake_compute,
                 agent=arguments.agent,
                 door=arguments.door,
+                release=arguments.release,
             )
             up.up(layout, options, progress)
     except (host.UnfitHost, up.Busy) as error:

@@ -156,7 +156,7 @@ class Demo:
             "\n  Three commands to try:\n"
             f"    ssh -i {self.layout.demo_key} -o StrictHostKeyChecking=accept-new root@{address}\n"
             f'    eval "$({self.program} openrc)" && openstack server list\n'
-            f"    openstack server create --image debian --flavor c1.small --network private --wait mine\n"
+            f"    openstack server create --image tiny --flavor c1.small --network private --wait mine\n"
         )
 
 

@@ -101,7 +101,7 @@ def end_processes(layout: Layout, seconds: float = 10.0, only: tuple[str, ...] =
 def check_ports(layout: Layout, options: Options) -> None:
     """Raise UnfitHost when something that is not of this cloud listens where the cloud wants to."""
     wanted = dict(PORTS)
-    for extra in options.extras:
+    for extra in options.services:
         wanted |= OPTIONAL_PORTS[extra]
     if not options.agent:
         wanted = {name: port for name, port in wanted.items() if name not in AGENT_PORTS}

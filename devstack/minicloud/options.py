@@ -6,10 +6,14 @@ import dataclasses
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 from minicloud.files import write_file
 
-EXTRAS = ("heat", "cinder")
+SERVICES = ("heat", "cinder")
+
+EXTRAS = (*SERVICES, "debian")
+"""What `up --with` names: services of OpenStack, and the image `debian`."""
 
 DOORS = ("amqp", "grpc")
 """How Nova reaches the agent: as the compute service itself, or as what a stock nova-compute drives."""
@@ -21,8 +25,15 @@ class Options:
     fake_compute: bool = False
     agent: bool = True
     door: str = "amqp"
+    release: bool = False
+    """Whether the agent is a release build of cargo's."""
     # Kept from the first `up`: Nova and Neutron know a host by this name for ever, also when DHCP renames it.
     host: str = dataclasses.field(default_factory=socket.gethostname)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services of OpenStack among the extras."""
+        return tuple(name for name in self.extras if name in SERVICES)
 
     @property
     def fake_host(self) -> str:
@@ -44,23 +55,11 @@ def load(path: Path) -> Options:
         fake_compute=stored["fake_compute"],
         agent=stored["agent"],
         door=stored.get("door", "amqp"),
+        release=stored.get("release", False),
         host=stored["host"],
     )
 
 
-def change(
-    before: Options,
-    *,
-    extras: tuple[str, ...] | None,
-    fake_compute: bool | None,
-    agent: bool | None,
-    door: str | None,
-) -> Options:
-    """Apply what was given on the command line; None means `as before`."""
-    return dataclasses.replace(
-        before,
-        extras=before.extras if extras is None else extras,
-        fake_compute=before.fake_compute if fake_compute is None else fake_compute,
-        agent=before.agent if agent is None else agent,
-        door=before.door if door is None else door,
-    )
+def change(before: Options, **given: Any) -> Options:
+    """Apply what was given on the command line, by the names of the fields; None means `as before`."""
+    return dataclasses.replace(before, **{name: value for name, value in given.items() if value is not None})

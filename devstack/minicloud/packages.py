@@ -41,12 +41,13 @@ DEBIAN_PACKAGES: dict[str, tuple[str, ...]] = {
         "ethtool",
         "kmod",
     ),
-    "containers and their images": ("docker.io", "debootstrap"),
+    "containers and their images": ("docker.io",),
 }
 
 EXTRA_DEBIAN_PACKAGES = {
     # The driver asks mount.nfs whether it is there, though it never has to mount anything here.
     "cinder": ("nfs-common",),
+    "debian": ("debootstrap",),
 }
 
 _UNITS = {

@@ -95,7 +95,7 @@ def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
     ]
     services += [
         _Wsgi(name, module, 2, (f"{extra}.conf",), extra={"pyargv": f"--config-file {etc}/{extra}.conf"})
-        for extra in options.extras
+        for extra in options.services
         for name, module in _EXTRA_APIS[extra].items()
     ]
     return services

@@ -122,7 +122,7 @@ class Seeder:
         self._private(demo, public.id)
         self._default_group(demo)
 
-    def _wait_for_agents(self, network: Any, seconds: float = 90) -> None:
+    def _wait_for_agents(self, network: Any, seconds: float = 300) -> None:
         """A router or a DHCP port made before its agents report would stay unbound."""
         wanted = {"Open vSwitch agent", "DHCP agent", "L3 agent"}
         hosts = {self.options.host}
@@ -220,13 +220,13 @@ class Seeder:
 
     def images(self) -> None:
         image = self.connection().image
-        for name, minimum_memory in (("tiny", 0), ("debian", 0)):
+        for name in ("tiny", *(["debian"] if "debian" in self.options.extras else [])):
             self._image(
                 image,
                 name,
                 self.layout.cache / f"{name}.tar",
                 container_format="docker",
-                min_ram=minimum_memory,
+                min_ram=0,
                 properties={"img_hv_type": "docker"},
             )
         if self.options.fake_compute:

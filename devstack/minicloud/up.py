@@ -123,12 +123,13 @@ class _Up:
         graph.add("Python packages", lambda: packages.make_venv(layout), ["Debian packages"])
         graph.add("configuration", self._configure, ["Debian packages"])
         graph.add("image tiny (file)", lambda: tiny.build(layout), ["Debian packages"])
-        graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
+        if "debian" in self.options.extras:
+            graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
         needed = ["Python packages", "configuration"]
         graph.add("supervisor", self._supervise, needed)
         if self.options.agent:
             # Nothing waits for it but the agent: its program is configured again when it is there.
-            graph.add("agent (build)", lambda: agent_build.build(layout), ["Debian packages"])
+            graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
             if self.options.door == "grpc":
                 graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["Python packages"])
         graph.add("Horizon (static files)", self._horizon_files, needed)
@@ -209,7 +210,7 @@ class _Up:
         graph.add("memcached", lambda: self.supervisor.start("memcached"), ["supervisor"])
         graph.add("Open vSwitch", self._open_vswitch, ["supervisor"])
         graph.add("Docker Engine", self._docker, ["supervisor"])
-        for service in ("keystone", "neutron", "nova", "placement", "glance", *self.options.extras):
+        for service in ("keystone", "neutron", "nova", "placement", "glance", *self.options.services):
             graph.add(f"schema of {service}", self._schema(service), ["MariaDB"])
 
     def _mariadb(self) -> None:
@@ -259,7 +260,7 @@ class _Up:
             ["schema of nova", "RabbitMQ", "users and catalog"],
         )
         graph.add("neutron workers", self._neutron_workers, ["schema of neutron", "RabbitMQ", "users and catalog"])
-        for extra in self.options.extras:
+        for extra in self.options.services:
             graph.add(extra, self._extra(extra), [f"schema of {extra}", "RabbitMQ", "users and catalog"])
 
     def _api(self, name: str) -> Callable[[], None]:
@@ -308,13 +309,14 @@ class _Up:
     # ------------------------------------------------------------ network and compute
 
     def _network(self, graph: Graph) -> None:
-        graph.add("neutron agents", self._starter(*NEUTRON_AGENTS), ["neutron workers", "neutron-api", "Open vSwitch"])
+        graph.add("neutron agents", self._neutron_agents, ["neutron workers", "neutron-api", "Open vSwitch"])
         graph.add("networks, router, security group", lambda: self._seed("network"), ["neutron agents"])
         graph.add("flavors and key pair", lambda: self._seed("compute"), ["nova-api", "placement", "users and catalog"])
+        debian_file = ["image debian (file)"] if "debian" in self.options.extras else []
         graph.add(
             "images",
             lambda: self._seed("images"),
-            ["glance", "users and catalog", "image tiny (file)", "image debian (file)"],
+            ["glance", "users and catalog", "image tiny (file)", *debian_file],
         )
 
     def _neutron_agents(self) -> None:

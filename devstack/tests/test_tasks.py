@@ -1,8 +1,11 @@
+import ast
 import io
+import re
 import threading
+from pathlib import Path
 
 import pytest
-from minicloud import process
+from minicloud import process, up
 from minicloud.tasks import Graph, Progress, TaskFailed
 
 
@@ -71,3 +74,18 @@ def test_a_task_cannot_wait_for_one_that_does_not_exist(graph: Graph) -> None:
 def test_a_failed_command_shows_the_end_of_what_it_printed() -> None:
     with pytest.raises(process.CommandFailed, match="the reason"):
         process.run(["sh", "-c", "echo the reason >&2; exit 3"])
+
+
+def test_every_step_of_up_is_reached() -> None:
+    """A step that nothing names is a step that does not happen, whatever the documentation promises."""
+    source = Path(up.__file__).read_text()
+    steps = [
+        node.name
+        for definition in ast.parse(source).body
+        if isinstance(definition, ast.ClassDef) and definition.name == "_Up"
+        for node in definition.body
+        if isinstance(node, ast.FunctionDef) and node.name != "__init__"
+    ]
+    assert len(steps) > 10
+    unused = [name for name in steps if not re.search(rf"\b(self|_Up\(.*\))\.{name}\b", source)]
+    assert not unused
