@@ -1,5 +1,5 @@
 # Phases of tests/run: each is timed, logged under $artifacts/logs, and summed up at the end by the closing
-# lines of its own runner. Sourced; needs $artifacts, $state_dir and $ci.
+# lines of its own runner. Sourced; needs $artifacts, $state_dir, $here, $ci and $full.
 
 started=$SECONDS
 phase_names=()
@@ -36,6 +36,25 @@ not_run() {
     return 1
 }
 
+# digest_of PATH...: of the names and contents of files, and of all files below folders.
+digest_of() { find "$@" -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1; }
+
+# stamped NAME DIGEST COMMAND...: a phase that is left out when it passed with the same digest before. tests/stamps says which
+# one that was, and is part of the repository: a change of what the phase reads must come with a run that passed.
+stamped() {
+    local name=$1 digest=$2 stamps=$here/stamps
+    shift 2
+    if [ -z "$full" ] && grep -qxF "$name $digest" "$stamps" 2>/dev/null; then
+        phase "$name" echo "unchanged since it passed (tests/stamps)"
+        return
+    fi
+    phase "$name" "$@"
+    if [ "${phase_status[$name]}" = 0 ]; then
+        { grep -v "^$name " "$stamps" 2>/dev/null; printf '%s %s\n' "$name" "$digest"; } | sort >"$stamps.new"
+        mv "$stamps.new" "$stamps"
+    fi
+}
+
 # in_background NAME COMMAND...: start it; `wait_for_background NAME` shows its output and has its status.
 in_background() {
     local name=$1
@@ -68,7 +87,7 @@ closing_lines() {
         -e '^=+ .*(passed|failed|error|skipped|no tests).* =+$' \
         -e '(licenses|bans|sources) (ok|FAILED)' \
         -e '^All checks passed' -e '^[0-9]+ files? (already|would)' -e '^Found [0-9]+ error' \
-        -e '^contract ok' -e '^Success: no issues' -e '^Found [0-9]+ errors? in' -e '^shim: FAILED' \
+        -e '^contract ok' -e '^clippy: ' -e '^unchanged since' -e '^Success: no issues' -e '^Found [0-9]+ errors? in' -e '^shim: FAILED' \
         -e '^not run,' | tail -n 8
 }
 
@@ -100,8 +119,10 @@ print_tails() {
         tail -n 60 "$artifacts/logs/$name.log"
     done
     local of_cloud=''
-    for name in cloud-up cloud-grpc cloud-amqp registry; do of_cloud+=${phase_status[$name]-0}; done
-    [ "$of_cloud" != 0000 ] || return 0
+    for name in "${phase_names[@]}"; do
+        [[ $name != cloud-* && $name != door-* && $name != registry* ]] || of_cloud+=${phase_status[$name]}
+    done
+    [[ $of_cloud == *[1-9]* ]] || return 0
     for log in "$state_dir"/log/*{agent,registry,nova-compute,nova-conductor,dockerd,rabbit}*; do
         [ -f "$log" ] || continue
         printf '\n--- end of %s\n' "$log"

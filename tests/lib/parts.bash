@@ -1,0 +1,127 @@
+# The parts of tests/run. Sourced; needs what tests/run sets, phases.bash and tools.bash.
+
+# Clippy compiles the workspace in the compiler's place, for all cargo commands of a run: what is linted is what is tested,
+# and it is compiled once.
+RUSTC_WORKSPACE_WRAPPER=$(command -v clippy-driver || echo "${CARGO_HOME:-$HOME/.cargo}/bin/clippy-driver")
+export RUSTC_WORKSPACE_WRAPPER
+
+mini() { local command=$1; shift; "$root/devstack/mini" "$command" --state-dir "$state_dir" "$@"; }
+
+run_pytest() { "$state_dir/venv/bin/python" -B -m pytest "$@"; }
+
+describe_run() {
+    printf '%s of commit %s, %s' "${full:+everything}${full:-the gate}" \
+        "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "${selected[*]}"
+}
+
+# ---------------------------------------------------------------- the cloud
+
+cloud_ran_before=
+start_cloud() {
+    mini status >/dev/null 2>&1 && cloud_ran_before=yes
+    local options=(--door "${doors[0]}" --no-release)
+    [ -z "$full" ] || options=(--door "${doors[0]}" --release --fake-compute)
+    [[ " ${pytest_arguments[*]-} " != *" --against fake "* ]] || options+=(--fake-compute)
+    # It waits for the network most of the time, so the build and the unit tests run beside it.
+    in_background cloud-up "$root/devstack/mini" up --state-dir "$state_dir" "${options[@]}"
+}
+
+stop_cloud() {
+    if [ -n "$keep$cloud_ran_before" ]; then
+        note "the cloud is left running; stop it with ./devstack/mini down"
+    else
+        phase cloud-down mini down
+    fi
+}
+
+# ---------------------------------------------------------------- build and checks
+
+# The agent first: the cloud waits for it.
+build_everything() {
+    nice cargo build --locked -p nova-docker-agent && nice cargo build --locked --workspace --all-targets
+}
+
+# cargo repeats the warnings of what it did not have to compile again.
+clippy_check() {
+    if grep -B 1 -A 12 '^warning' "$artifacts/logs/build.log"; then
+        return 1
+    fi
+    echo "clippy: no warnings"
+}
+
+ruff_check() { "$tools/venv/bin/ruff" check . && "$tools/venv/bin/ruff" format --check .; }
+
+dependency_check() {
+    install_cargo_deny && "$tools/bin/cargo-deny" --manifest-path "$root/Cargo.toml" check licenses bans sources
+}
+
+# What clients were built with must stay readable: baseline.binpb is the contract as it was released.
+contract_check() {
+    local buf=$tools/venv/bin/buf
+    cd "$root/proto" && "$buf" lint && "$buf" breaking --against baseline.binpb && echo "contract ok"
+}
+
+run_checks() {
+    phase format cargo fmt --all --check
+    phase tools install_tools
+    after tools phase ruff ruff_check
+    after build phase clippy clippy_check
+    stamped dependencies "$(digest_of Cargo.lock deny.toml tests/lib/tools.bash)" dependency_check
+    after tools stamped contract "$(digest_of proto/buf.yaml proto/baseline.binpb proto/nova_docker tests/requirements.txt)" \
+        contract_check
+}
+
+# ---------------------------------------------------------------- tests
+
+rust_tests() { # ARGUMENT... of cargo nextest, or, where that is missing, of cargo test
+    if cargo nextest --version >/dev/null 2>&1; then
+        nice cargo nextest run --locked --no-fail-fast --no-tests=pass "$@"
+    else
+        nice cargo test --locked --no-fail-fast "$@"
+    fi
+}
+
+run_integration() {
+    # Some of them need the Python of the cloud.
+    STATE_DIR=$state_dir after build phase integration rust_tests --package integration-tests
+    after cloud-up phase devstack run_pytest devstack/tests
+}
+
+cloud_tests() { # ARGUMENT...: tests that run beside each other, then those that need the cloud for themselves
+    run_pytest tests/cloud --state-dir "$state_dir" "$@"
+}
+
+run_cloud() {
+    local open=cloud-up door
+    for door in "${doors[@]}"; do
+        # The last door stays open: it is the one that `mini up` opens by itself.
+        if [ "$door" != "${doors[0]}" ]; then
+            open=door-$door
+            after cloud-up phase "$open" mini up --door "$door"
+        fi
+        after "$open" phase "cloud-$door" cloud_tests ${pytest_arguments[@]+"${pytest_arguments[@]}"}
+    done
+}
+
+run_registry() {
+    ! wants cloud || pytest_arguments=()
+    # The reference needs nothing of the cloud but its Python.
+    after cloud-up phase registry-ref run_pytest tests/registry --target reference \
+        ${pytest_arguments[@]+"${pytest_arguments[@]}"}
+    after cloud-up phase registry run_pytest tests/registry --state-dir "$state_dir" \
+        ${pytest_arguments[@]+"${pytest_arguments[@]}"}
+}
+
+benchmark() { # NAME ARGUMENT...
+    local name=$1
+    shift
+    "$state_dir/venv/bin/python" -B "$here/bench/$name.py" --state-dir "$state_dir" "$@"
+}
+
+# As a smoke test: whether they run, not what they say.
+run_benchmarks() {
+    after cloud-up phase bench-launch benchmark launch --count 1 --doors amqp,grpc
+    after cloud-up phase bench-grpc benchmark grpc_call --count 10
+    after cloud-up phase bench-registry benchmark registry --sizes 20 --count 1
+    after cloud-up phase bench-refusals benchmark registry_refusals --count 2
+}
