@@ -1,4 +1,4 @@
-"""Building the agent with cargo."""
+"""Build the agent with cargo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MINIMUM = (1, 88)
 
 
 class NoCargo(Exception):
-    """There is no Rust toolchain that can build the agent; the message says how to get one."""
+    """No Rust toolchain here can build the agent; the message says how to get one."""
 
 
 def find_cargo() -> Path:
@@ -44,13 +44,13 @@ def find_cargo() -> Path:
 def build(layout: Layout, release: bool) -> str:
     """Build with cargo and put the binaries where the cloud runs them. Cargo knows whether there is work to do.
 
-    The development build is the one that the tests use too, so it is compiled once. A release build takes longer.
+    The tests use the development build too, so it is compiled once. A release build takes longer.
     """
     cargo = find_cargo()
     environment = process.caller_environment(PATH=f"{cargo.parent}:{os.environ.get('PATH', process.SYSTEM_PATH)}")
     toolchains = cargo.parent.parent.parent / ".rustup"
     if toolchains.is_dir():
-        # With sudo, HOME is root's and rustup would look for its toolchains there.
+        # With sudo, HOME is root's, and rustup would look for its toolchains there.
         environment.setdefault("RUSTUP_HOME", str(toolchains))
     process.run(
         ["nice", cargo, "build", *(["--release"] if release else []), "--locked", "-p", "nova-docker-agent"],
@@ -65,6 +65,6 @@ def build(layout: Layout, release: bool) -> str:
             continue
         fresh = layout.bin / f".{name}.new"
         shutil.copy2(target / name, fresh)
-        # The running agent keeps its old file; supervisor restarts it because the digest is another.
+        # The running agent keeps its old file; supervisor restarts it because the digest has changed.
         fresh.rename(installed)
     return "release build" if release else "development build"

@@ -1,4 +1,4 @@
-"""RabbitMQ: its home directory, and whether it and its queues are there."""
+"""RabbitMQ: its home directory, and whether the broker and its queues exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def port_answers(port: int) -> bool:
 
 
 def answers() -> bool:
-    """Whether the broker greets a client. Its port opens before the virtual host is there."""
+    """Whether the broker greets a client. Its port opens before the virtual host exists."""
     try:
         with socket.create_connection((ADDRESS, PORTS["rabbitmq"]), timeout=5) as connection:
             connection.sendall(b"AMQP\x00\x00\x09\x01")

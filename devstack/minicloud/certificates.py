@@ -14,7 +14,7 @@ _OPENSSL = "/usr/bin/openssl"
 
 
 def make(layout: Layout) -> None:
-    """Make authority and certificate unless those that are there are good for another month.
+    """Make authority and certificate, unless those that exist are valid for another month.
 
     The authority's key is thrown away: it signs once, and is made anew together with the certificate.
     """

@@ -19,7 +19,7 @@ _DESCRIPTION = """\
 A single-node OpenStack 2026.2 cloud whose compute service is nova-docker-agent: servers are containers.
 
   mini up              install, configure and start everything; run it again after an interruption,
-                       a reboot or a change of the agent's source: only what is missing is done
+                       a reboot or a change of the agent's source: it does only what is missing
   mini demo            launch a server through the public API and look at it from all sides
   mini status          what runs and answers; exit status 1 when something is down
   mini logs SERVICE    the log of one service (names as in `status`); -f follows it
@@ -32,7 +32,7 @@ The dashboard is Horizon at http://127.0.0.1:8080; user and password are printed
 
 _EPILOG = """\
 Everything is kept below one directory (--state-dir) and listens on 127.0.0.1 or on the cloud's own bridges.
-The selection made with --with, --fake-compute, --no-agent, --door and --release is remembered by later runs of `up`.
+Later runs of `up` remember --with, --fake-compute, --no-agent, --door and --release.
 More: devstack/README.md
 """
 
@@ -49,7 +49,7 @@ def _extras(text: str) -> tuple[str, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    # Without a default here: that of the subcommand would hide what was given before it.
+    # No default here: the subcommand's would hide an option given before it.
     common.add_argument("--state-dir", default=argparse.SUPPRESS, metavar="D", help=argparse.SUPPRESS)
     parser = argparse.ArgumentParser(
         prog="mini",
@@ -90,26 +90,26 @@ def _parser() -> argparse.ArgumentParser:
         choices=options_module.DOORS,
         default=None,
         help="how Nova reaches the agent: amqp, the agent is the compute service (the default); grpc, a stock"
-        " nova-compute drives it with the virt driver of python-shim/. Servers that run are kept by a change",
+        " nova-compute drives it with the virt driver of python-shim/. A change keeps servers that run",
     )
     up.add_argument(
         "--release",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="run a release build of the agent, which takes longer to make: for benchmarks",
+        help="build the agent for release, for benchmarks; this takes longer",
     )
     down = commands.add_parser("down", parents=[common], help="stop the cloud")
     down.add_argument("--wipe", action="store_true", help="also remove all state")
     down.add_argument("--keep-cache", action="store_true", help="with --wipe: keep downloads and built images")
-    commands.add_parser("status", parents=[common], help="what runs and answers")
+    commands.add_parser("status", parents=[common], help="show what runs and answers")
     logs = commands.add_parser("logs", parents=[common], help="show the log of a service")
     logs.add_argument("service", metavar="SERVICE", help="a name as in `mini status`")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on showing what is added")
-    logs.add_argument("-n", "--lines", type=int, default=200, help="how many of the last lines (default: 200)")
+    logs.add_argument("-f", "--follow", action="store_true", help="follow the log")
+    logs.add_argument("-n", "--lines", type=int, default=200, help="number of last lines (default: 200)")
     openrc = commands.add_parser("openrc", parents=[common], help="print shell exports for a user")
     openrc.add_argument("user", nargs="?", default="demo", choices=sorted(clients.USERS))
     demo = commands.add_parser("demo", parents=[common], help="launch a server and look at it")
-    demo.add_argument("--new", action="store_true", help="launch another server also when an earlier demo's runs")
+    demo.add_argument("--new", action="store_true", help="launch another server even if an earlier demo's still runs")
     return parser
 
 
@@ -183,7 +183,7 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
 
 
 def _registry_line(options: options_module.Options) -> str:
-    """How to log in at the registry, which is a part of the agent."""
+    """How to log in to the registry, which is part of the agent."""
     if not options.agent:
         return ""
     address = url("registry").partition("://")[2]
@@ -191,7 +191,7 @@ def _registry_line(options: options_module.Options) -> str:
 
 
 def _program() -> str:
-    """How the user can call this again."""
+    """The command with which the user can call this again."""
     path = os.path.relpath(Path(__file__).resolve().parent.parent / "mini")
     return path if "/" in path else f"./{path}"
 
@@ -201,7 +201,7 @@ def _down(layout: Layout, arguments: argparse.Namespace) -> int:
 
     progress = Progress()
     if not layout.root.exists():
-        print(f"mini: there is nothing in {layout.root}")
+        print(f"mini: {layout.root} does not exist")
         return 0
     try:
         with up.exclusive(layout):

@@ -53,7 +53,7 @@ def make_data_directory(layout: Layout) -> None:
 
 
 def _sql(layout: Layout, statements: str) -> str:
-    # Over standard input: statements hold the password.
+    # By standard input, because statements hold the password.
     client: list[str | Path] = ["/usr/bin/mariadb", "--no-defaults", "-S", layout.mysql_socket, "-u", "root", "-BN"]
     return process.run(client, stdin=statements)
 
@@ -126,7 +126,7 @@ def _recreate(layout: Layout, service: str) -> None:
 
 
 def _commands(layout: Layout, passwords: Passwords, service: str) -> list[tuple[list[str], dict[str, str]]]:
-    """The commands with the variables they need. None has a secret among its arguments."""
+    """The commands, with the variables that they need. No argument holds a secret."""
 
     def conf(name: str) -> list[str]:
         return ["--config-file", f"{layout.etc}/{name}"]
@@ -161,7 +161,7 @@ def _commands(layout: Layout, passwords: Passwords, service: str) -> list[tuple[
         ],
         "nova": [
             ([*nova, "api_db", "sync"], {}),
-            # Without addresses both take them from the configuration file, and cell0 is nova + "_cell0".
+            # Without addresses, both read them from the configuration file, and cell0 is nova + "_cell0".
             ([*nova, "cell_v2", "map_cell0"], {}),
             ([*nova, "db", "sync"], {}),
             *([] if has_cell1 else [([*nova, "cell_v2", "create_cell", "--name=cell1"], {})]),
@@ -208,7 +208,7 @@ def reporting_hosts(layout: Layout, since: str | None = None) -> set[str]:
 
 
 def namespace_names(layout: Layout) -> set[str]:
-    """The names of the network namespaces that belong to networks, routers and servers."""
+    """The names of the network namespaces of networks, routers and servers."""
     names: set[str] = set()
     for prefix, column in (
         ("qdhcp", "SELECT id FROM neutron.networks"),
@@ -218,6 +218,6 @@ def namespace_names(layout: Layout) -> set[str]:
         try:
             names |= {f"{prefix}-{identifier}" for identifier in _sql(layout, column).split()}
         except process.CommandFailed:
-            # The schema was not made yet, and so nothing that is in it.
+            # There is no schema yet, so there is nothing in it.
             continue
     return names

@@ -1,4 +1,4 @@
-"""`mini demo`: a server, launched through the public API and looked at from all sides.
+"""`mini demo`: launch a server through the public API and look at it from all sides.
 
 Runs in the virtual environment:  python -m minicloud.demo STATE_DIR [--new]
 """
@@ -23,11 +23,11 @@ _LAUNCH_SECONDS = 180
 
 
 class DemoFailed(Exception):
-    """Something did not work; the message says what and where to look."""
+    """Something did not work; the message says what, and where to look."""
 
 
 class Demo:
-    """One run. Everything is done as the user demo."""
+    """One run, all of it as the user demo."""
 
     def __init__(self, layout: Layout, cloud: Any, program: str) -> None:
         self.layout = layout
@@ -50,10 +50,10 @@ class Demo:
         self._show_commands(server, address)
 
     def _existing(self) -> Any | None:
-        """A server of an earlier run that still works."""
+        """A server of an earlier run that still works, if there is one."""
         for server in sorted(self.cloud.compute.servers(), key=lambda server: server.name):
             if server.name.startswith("demo-") and server.status == "ACTIVE":
-                self.progress.say(f"{server.name} of an earlier run is there and ACTIVE (--new launches another)")
+                self.progress.say(f"{server.name} of an earlier run is ACTIVE (--new launches another)")
                 return server
         return None
 

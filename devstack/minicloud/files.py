@@ -1,4 +1,4 @@
-"""Writing files so that an interruption leaves the old content or the new, never half of it."""
+"""Write files so that an interruption leaves the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_file(path: Path, text: str, mode: int = 0o644, owner: str = "root") -> bool:
-    """Make `path` hold `text`; returns whether it changed. The file is never readable by more than `mode`."""
+    """Make `path` hold `text`; returns whether it changed. The file never has a wider mode than `mode`."""
     try:
         user = pwd.getpwnam(owner)
         uid, gid = user.pw_uid, user.pw_gid
@@ -45,7 +45,7 @@ def _set_owner(path: Path, uid: int, gid: int, mode: int) -> None:
 
 
 class Marker:
-    """A file that says that a step was completed, and for which input."""
+    """A file that says that a step is done, and for which input."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.path = directory / name

@@ -1,4 +1,4 @@
-"""The machine: what it must be like, what of it is taken, and what a crash left behind."""
+"""The machine: what it must have, what is in use, and what a crash left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MINIMUM_DISK_BYTES = 12 * 1024**3
 
 
 class UnfitHost(Exception):
-    """The machine cannot carry the cloud as it is; the message says what to change."""
+    """The machine cannot run the cloud as it is; the message says what to change."""
 
 
 def check(layout: Layout) -> list[str]:
@@ -53,7 +53,7 @@ def _meminfo() -> dict[str, str]:
 
 
 def reserved_memory_mb() -> int:
-    """What servers may not have of the machine's memory, because the cloud runs on it too, in MiB."""
+    """The memory that servers may not use because the cloud uses it, in MiB."""
     total = int(_meminfo()["MemTotal"]) // 1024
     return min(_CLOUD_MEMORY_MB, total // 2)
 
@@ -66,7 +66,7 @@ def processes(layout: Layout) -> dict[int, str]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            # In a chroot, or a container, the same path is another directory, and another cloud's.
+            # In a chroot or a container the same path is another directory, of another cloud.
             ours = mark in (entry / "environ").read_bytes().split(b"\0") and (entry / "root").samefile("/")
             if ours:
                 found[int(entry.name)] = (
@@ -99,7 +99,7 @@ def end_processes(layout: Layout, seconds: float = 10.0, only: tuple[str, ...] =
 
 
 def check_ports(layout: Layout, options: Options) -> None:
-    """Raise UnfitHost when something that is not of this cloud listens where the cloud wants to."""
+    """Raise UnfitHost when a program of somebody else listens on one of this cloud's ports."""
     wanted = dict(PORTS)
     for extra in options.services:
         wanted |= OPTIONAL_PORTS[extra]

@@ -1,4 +1,4 @@
-"""Where everything of one cloud is: paths under its state directory, and its loopback ports."""
+"""Where one cloud keeps everything: paths under its state directory, and its loopback ports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PORTS = {
     "agent registry": 5042,
     "registry": 5043,
 }
-"""Every TCP port on 127.0.0.1 that the cloud takes, by the name of what listens there."""
+"""Every TCP port on 127.0.0.1 that the cloud uses, by the name of what listens there."""
 
 AGENT_PORTS = ("agent registry", "registry")
 """Of them, those of the agent's program."""
@@ -88,7 +88,7 @@ class Layout:
         return cls(root)
 
     def create(self) -> None:
-        """Make the directories; open enough for the mysql and rabbitmq users to reach their own."""
+        """Make the directories, with modes that let the mysql and rabbitmq users reach their own."""
         for path, mode in (
             (self.root, 0o755),
             (self.etc, 0o755),
@@ -128,7 +128,7 @@ class Layout:
 
     @property
     def markers(self) -> Path:
-        """One file for each long step that was completed, holding what it was completed for."""
+        """One file for each long step that is done; it holds what the step was done for."""
         return self.root / "done"
 
     @property
@@ -166,12 +166,12 @@ class Layout:
 
     @property
     def tls(self) -> Path:
-        """Certificates: that of the cloud's own authority, and the registry's."""
+        """The certificates of the cloud's own authority and of the registry."""
         return self.root / "tls"
 
     @property
     def authority(self) -> Path:
-        """What clients of the registry may trust."""
+        """The authority that clients of the registry may trust."""
         return self.tls / "ca.pem"
 
     @property

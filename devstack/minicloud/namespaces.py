@@ -1,7 +1,7 @@
 """The network namespaces that Neutron's agents and the Docker agent make for this cloud.
 
-They are named after the network, router or server that they serve, and /run/netns is one for the whole machine: another
-cloud's, or the host's own Neutron's, differ in nothing but these identifiers.
+Each is named after its network, router or server. The whole machine has one /run/netns: namespaces of another cloud,
+or of the host's own Neutron, differ in nothing but these identifiers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DIRECTORY = Path("/run/netns")
 
 
 def ours(layout: Layout) -> set[str]:
-    """The namespaces of this cloud that exist. Asks the database when it runs; knows the most of them without."""
+    """The namespaces of this cloud that exist. Asks the database; when it is down, most are found in files."""
     names = _from_files(layout)
     if database.answers(layout):
         names |= database.namespace_names(layout)
@@ -31,12 +31,12 @@ def remove(names: set[str]) -> None:
 
 
 def _from_files(layout: Layout) -> set[str]:
-    """What the agents' and Docker's own directories tell after a crash."""
+    """The names that the agents' and Docker's own directories show after a crash."""
     neutron = layout.root / "neutron"
     names = {f"qdhcp-{path.name}" for path in neutron.glob("dhcp/*") if path.is_dir()}
     for pattern in ("ns-metadata-proxy/*.conf", "ra/*.conf"):
         names |= {f"qrouter-{path.name.partition('.')[0]}" for path in neutron.glob(pattern)}
     for path in layout.root.glob("docker/containers/*/config.v2.json"):
-        # A container is named after its server, as its namespace is.
+        # A container and its namespace are both named after the server.
         names.add(str(json.loads(path.read_text()).get("Name", "")).removeprefix("/"))
     return names

@@ -27,7 +27,7 @@ def choose_datapath() -> tuple[str, str]:
 
 
 def host_switch_runs() -> bool:
-    """Whether the host has an Open vSwitch of its own; the kernel's datapath serves one at a time."""
+    """Whether the host has its own Open vSwitch; the kernel's datapath serves one at a time."""
     pid_file = Path("/run/openvswitch/ovs-vswitchd.pid")
     return pid_file.exists() and Path(f"/proc/{pid_file.read_text().strip()}").exists()
 
@@ -58,7 +58,7 @@ def answers(layout: Layout) -> bool:
 
 
 def prepare(layout: Layout, host: str) -> None:
-    """Settings that have to be there before ovs-vswitchd reads them."""
+    """Settings that must exist before ovs-vswitchd reads them."""
     vsctl(layout, "--no-wait", "set", "Open_vSwitch", ".", f"external-ids:system-id={host}")
 
 
@@ -73,14 +73,14 @@ def make_external_bridge(layout: Layout, datapath: str) -> None:
 
 
 def foreign_route(table: str | None = None) -> str | None:
-    """The device through which the host already reaches the external network's addresses, if there is another.
+    """The device, other than ours, through which the host already reaches the external network's addresses.
 
-    `table` is the text of /proc/net/route: that is there before `ip` is installed.
+    `table` is the text of /proc/net/route, which exists before `ip` is installed.
     """
     external = ipaddress.ip_network(EXTERNAL_CIDR)
     for line in (table or Path("/proc/net/route").read_text()).splitlines()[1:]:
         device, destination, mask = (line.split()[index] for index in (0, 1, 7))
-        # Both are written as the number that their bytes in memory make.
+        # Both are numbers in the byte order of memory.
         address, netmask = (int.from_bytes(bytes.fromhex(text), sys.byteorder) for text in (destination, mask))
         network = ipaddress.ip_network((address, netmask.bit_count()))
         if network.prefixlen and network.overlaps(external) and device != EXTERNAL_BRIDGE:

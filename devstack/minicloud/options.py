@@ -1,4 +1,4 @@
-"""What the user selected with `up`, remembered so that a later plain `up` brings the same cloud back."""
+"""What the user selected with `up`. A later plain `up` brings the same cloud back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXTRAS = (*SERVICES, "debian")
 """What `up --with` names: services of OpenStack, and the image `debian`."""
 
 DOORS = ("amqp", "grpc")
-"""How Nova reaches the agent: as the compute service itself, or as what a stock nova-compute drives."""
+"""How Nova reaches the agent: it is the compute service itself, or a stock nova-compute drives it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Options:
     agent: bool = True
     door: str = "amqp"
     release: bool = False
-    """Whether the agent is a release build of cargo's."""
-    # Kept from the first `up`: Nova and Neutron know a host by this name for ever, also when DHCP renames it.
+    """Whether cargo builds the agent for release."""
+    # Kept from the first `up`: Nova and Neutron know a host by this name for ever, even when DHCP renames it.
     host: str = dataclasses.field(default_factory=socket.gethostname)
 
     @property

@@ -45,7 +45,7 @@ DEBIAN_PACKAGES: dict[str, tuple[str, ...]] = {
 }
 
 EXTRA_DEBIAN_PACKAGES = {
-    # The driver asks mount.nfs whether it is there, though it never has to mount anything here.
+    # The driver checks that mount.nfs exists, though it never mounts anything here.
     "cinder": ("nfs-common",),
     "debian": ("debootstrap",),
 }
@@ -78,7 +78,7 @@ def _installed() -> set[str]:
 
 
 def restore_policy() -> None:
-    """Undo the ban on starting services, also the one of a run that was killed."""
+    """Undo the ban on starting services, even that of a run that was killed."""
     if _POLICY.exists() and _POLICY.read_text() == _POLICY_TEXT:
         _POLICY.unlink()
     if _POLICY_ASIDE.exists():
@@ -87,7 +87,7 @@ def restore_policy() -> None:
 
 @contextlib.contextmanager
 def _no_service_starts() -> Iterator[None]:
-    """While packages are installed, invoke-rc.d is told that nothing may be started."""
+    """Forbid invoke-rc.d to start services while packages are installed."""
     restore_policy()
     if _POLICY.exists():
         _POLICY.rename(_POLICY_ASIDE)
@@ -103,7 +103,7 @@ def _apt(layout: Layout, *arguments: str) -> None:
         ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", *arguments],
         log=layout.log / "apt.log",
         env=process.caller_environment(DEBIAN_FRONTEND="noninteractive", NEEDRESTART_MODE="l"),
-        # Unpacking that is cut in half costs the user more than the seconds that it takes to finish.
+        # Half-unpacked packages cost the user more than the seconds until apt has finished.
         interruptible=False,
     )
 
@@ -130,7 +130,7 @@ def _keep_off_at_boot(layout: Layout, added: set[str]) -> None:
     if not units:
         return
     if shutil.which("systemctl"):
-        # Works on the links below /etc also where systemd does not run.
+        # Changes the links below /etc, even where systemd does not run.
         process.run(["systemctl", "disable", *units], log=layout.log / "apt.log")
         return
     for unit in units:
@@ -147,15 +147,15 @@ def _locked(name: str) -> str:
 
 
 def make_venv(layout: Layout) -> str | None:
-    """The virtual environment, exactly as locked, with everything compiled to bytecode."""
+    """Make the virtual environment, exactly as locked, with everything compiled to bytecode."""
     marker = Marker(layout.markers, "venv")
     wanted = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
     if marker.value() == wanted and layout.python.exists():
         return None
     log = layout.log / "venv.log"
     environment = process.caller_environment()
-    # Always from nothing: what an interrupted installation left cannot be told from what it finished, and with
-    # uv's cache it takes seconds.
+    # Always from nothing: an interrupted installation looks like a finished one, and with uv's cache this takes
+    # seconds.
     marker.clear()
     Marker(layout.markers, _VIRT_DRIVER).clear()
     shutil.rmtree(layout.venv, ignore_errors=True)
@@ -182,7 +182,7 @@ def _uv_install(layout: Layout, log: Path, *arguments: str | Path) -> None:
 
 
 def install_virt_driver(layout: Layout) -> str | None:
-    """Nova's virt driver for the agent, built from this source, into the virtual environment."""
+    """Build Nova's virt driver for the agent from this source, into the virtual environment."""
     digest = hashlib.sha256()
     for folder in (SOURCE / "python-shim", SOURCE / "proto" / "nova_docker"):
         for path in sorted(folder.rglob("*")):
@@ -193,7 +193,7 @@ def install_virt_driver(layout: Layout) -> str | None:
     if marker.value() == wanted:
         return None
     marker.clear()
-    # What it requires is in the lock file.
+    # The lock file has what it requires.
     source = SOURCE / "python-shim"
     log = layout.log / "virt-driver.log"
     _uv_install(layout, log, "--no-deps", "--reinstall", source)

@@ -25,14 +25,14 @@ _NAMES: Mapping[str, int] = {
 
 
 class Passwords(dict[str, str]):
-    """Secrets by name. Not shown by repr, so that no log or traceback holds them."""
+    """Secrets by name. repr hides them, so no log or traceback holds them."""
 
     def __repr__(self) -> str:
         return f"Passwords({', '.join(sorted(self))})"
 
 
 def load(path: Path) -> Passwords:
-    """Read the secrets in `path`. Raises FileNotFoundError when no cloud was made yet."""
+    """Read the secrets in `path`. Raises FileNotFoundError when there is no cloud yet."""
     return Passwords(json.loads(path.read_text()))
 
 

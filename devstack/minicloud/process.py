@@ -1,4 +1,4 @@
-"""Running commands: output to a log file, a clear error, and nothing left running after Ctrl-C."""
+"""Run commands: output to a log file, a clear error, and nothing left running after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class CommandFailed(Exception):
-    """A command ended with another status than 0."""
+    """A command ended with a status other than 0."""
 
 
 class Interrupted(Exception):
@@ -24,7 +24,7 @@ class Interrupted(Exception):
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """The environment of everything that belongs to the cloud: nothing of the caller's shell leaks in."""
+    """The environment of every process of the cloud. Nothing leaks in from the caller's shell."""
     return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONWARNINGS": "ignore"} | extra
 
 
@@ -70,7 +70,7 @@ _children = _Children()
 
 
 def stop_children() -> None:
-    """End every running command that may be ended, and make later ones fail at once."""
+    """End every running command that may be interrupted, and make later ones fail at once."""
     _children.stop()
 
 
@@ -118,7 +118,7 @@ def run(
             stderr=subprocess.STDOUT,
             env=dict(env) if env is not None else clean_environment(),
             cwd=cwd,
-            # Ctrl-C reaches this process only; it decides what is ended.
+            # Ctrl-C reaches only this process, which decides what to end.
             start_new_session=True,
         )
         if interruptible:

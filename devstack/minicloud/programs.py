@@ -1,4 +1,4 @@
-"""The processes of the cloud: what each runs, as whom, and which files it must be restarted for."""
+"""The processes of the cloud: what each runs, as which user, and which files' changes restart it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minicloud.options import Options
 from minicloud.process import SYSTEM_PATH
 
 STATE_VARIABLE = "NOVA_DOCKER_MINI"
-"""In the environment of every process of a cloud, holding its state directory: how leftovers are recognised."""
+"""A variable of every process of a cloud. It holds the state directory, so `up` and `down` recognise leftovers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Program:
     name: str
     command: tuple[str, ...]
     level: int
-    """Programs stop from the highest level down: computes, then agents, then APIs, then what they stand on."""
+    """Programs stop from the highest level down: computes, agents, APIs, then the services below them."""
     files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     user: str = "root"
     port: str | None = None
-    """The name in layout.PORTS of the HTTP port that answers when the program works."""
+    """The name in layout.PORTS of the HTTP port that answers while the program works."""
     stop_seconds: int = 20
     stop_signal: str = "TERM"
     stop_group: bool = False
@@ -60,7 +60,7 @@ _EXTRA_APIS = {
 
 def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
     etc = str(layout.etc)
-    # The paste file comes first: Nova reads it by position, and finds no application otherwise.
+    # The paste file comes first: Nova reads it by position, and otherwise finds no application.
     nova = {
         "OS_NOVA_CONFIG_DIR": etc,
         "OS_NOVA_CONFIG_FILES": f"{layout.venv}/etc/nova/api-paste.ini;nova.conf",
@@ -132,7 +132,7 @@ def _uwsgi(layout: Layout, service: _Wsgi) -> Ini:
             "socket-timeout": 120,
             # Images are uploaded with chunked transfer; one chunk may be this long (the default is 1 MiB).
             "chunked-input-limit": 16 * 1024 * 1024,
-            # A client that keeps its connection would keep one of the few threads.
+            # A client that keeps its connection would hold one of the few threads.
             "add-header": "Connection: close",
             "log-date": True,
             "log-format": '%(addr) [%(ctime)] "%(method) %(uri)" %(status) %(rsize)B %(msecs)ms '
@@ -143,7 +143,7 @@ def _uwsgi(layout: Layout, service: _Wsgi) -> Ini:
 
 
 def rabbitmq_environment(layout: Layout) -> dict[str, str]:
-    """What makes RabbitMQ's scripts use this cloud's node and nothing of the host's."""
+    """Makes RabbitMQ's scripts use this cloud's node and nothing of the host."""
     home = f"{layout.root}/rabbitmq"
     return {
         "HOME": home,
@@ -177,7 +177,7 @@ def _infrastructure(layout: Layout) -> list[Program]:
             user="mysql",
             stop_seconds=60,
         ),
-        # Erlang would start it as a daemon that nobody ends; with a port of its own it is this cloud's alone.
+        # Erlang would start it as a daemon that nobody ends. With its own port it belongs to this cloud alone.
         Program(
             "epmd",
             ("/usr/bin/epmd", "-address", ADDRESS, "-port", str(PORTS["epmd"])),
@@ -356,7 +356,7 @@ def environment(layout: Layout, program: Program) -> dict[str, str]:
     """The whole environment of a program.
 
     It holds a digest of every file that the program reads at its start, so that supervisor's own comparison of
-    old and new configuration finds the programs that have to be restarted.
+    old and new configuration finds the programs that must restart.
     """
     python = str(layout.venv) in program.command[0]
     base = {
@@ -367,7 +367,7 @@ def environment(layout: Layout, program: Program) -> dict[str, str]:
         f"{STATE_VARIABLE}_DIGEST": _digest(program, python),
     }
     if python:
-        # Native threads by the dozen: without the limit glibc keeps an arena of memory for each.
+        # Dozens of native threads: without the limit glibc keeps an arena of memory for each.
         base |= {"MALLOC_ARENA_MAX": "2", "PYTHONWARNINGS": "ignore"}
         # setproctitle would write its titles over the environment, and with it over STATE_VARIABLE.
         base["SPT_NOENV"] = "1"

@@ -1,4 +1,4 @@
-"""What the cloud has from the start, made through the public APIs. Runs in the virtual environment.
+"""Fills the cloud through the public APIs. Runs in the virtual environment.
 
     python -m minicloud.seed STATE_DIR PART...
 
@@ -88,7 +88,7 @@ class Seeder:
         for name, kind, address, extra in CATALOG:
             service = services.get(name)
             if extra is not None and extra not in self.options.extras:
-                # Horizon and the clients offer what the catalog has: nothing that does not run may be in it.
+                # Horizon and the clients offer what the catalog has, so it must name only what runs.
                 if service is not None:
                     identity.delete_service(service)
                 continue
@@ -123,7 +123,7 @@ class Seeder:
         self._default_group(demo)
 
     def _wait_for_agents(self, network: Any, seconds: float = 300) -> None:
-        """A router or a DHCP port made before its agents report would stay unbound."""
+        """Routers and DHCP ports that are made before their agents report would stay unbound."""
         wanted = {"Open vSwitch agent", "DHCP agent", "L3 agent"}
         hosts = {self.options.host}
         end = time.monotonic() + seconds
@@ -153,7 +153,7 @@ class Seeder:
                 network_id=private.id,
                 ip_version=6,
                 cidr=PRIVATE_CIDR_6,
-                # The default would be the network's first address, which means any router of it.
+                # The default would be the network's first address, which any router may take.
                 gateway_ip=PRIVATE_GATEWAY_6,
                 ipv6_address_mode="slaac",
                 ipv6_ra_mode="slaac",
@@ -193,7 +193,7 @@ class Seeder:
 
     def compute(self) -> None:
         admin = self.connection()
-        # A flavor may name a trait only when Placement knows it, and the agent may come later than its flavors.
+        # A flavor may name only a trait that Placement knows, and the agent may come later than its flavors.
         response = admin.placement.put(f"/traits/{CONTAINER_TRAIT}", microversion="1.6")
         response.raise_for_status()
         for name, vcpus, memory, disk, trait in FLAVORS:
@@ -204,7 +204,7 @@ class Seeder:
         self._key_pair()
 
     def _key_pair(self) -> None:
-        """The pair is made by Nova and its private half kept here; either without the other is useless."""
+        """Nova makes the pair, and its private half is kept here. Either is useless without the other."""
         compute = self.connection("demo").compute
         path = self.layout.demo_key
         existing = compute.find_keypair("demo")
@@ -235,7 +235,7 @@ class Seeder:
             self._image(image, "fake", path, container_format="bare", min_ram=0, properties={})
 
     def _image(self, image: Any, name: str, path: Path, **fields: Any) -> None:
-        """Upload a file unless Glance has exactly it already."""
+        """Upload a file, unless Glance already has exactly this one."""
         import hashlib
 
         with path.open("rb") as stream:

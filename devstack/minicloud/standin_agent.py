@@ -1,7 +1,7 @@
-"""Reports, in Neutron's eyes, an Open vSwitch agent for the host of the fake nova-compute.
+"""Reports an Open vSwitch agent to Neutron for the host of the fake nova-compute.
 
 ML2 binds a port only on a host with a live agent. The fake driver plugs nothing, so a second real agent would
-have nothing to do but fight with the first over the same bridges; this loop is the part of one that counts here.
+only fight with the first over the same bridges. This loop is the one part of an agent that counts here.
 Runs in the virtual environment.
 """
 

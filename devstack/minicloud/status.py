@@ -20,7 +20,7 @@ from minicloud.up import api_answers
 
 
 def report(layout: Layout) -> int:
-    """Print the state of everything; returns 0 when all of it works, else 1."""
+    """Print the state of everything; return 0 if all of it works, else 1."""
     options = options_module.load(layout.options_file)
     supervisor = Supervisor(layout)
     if not supervisor.answers():
@@ -32,7 +32,7 @@ def report(layout: Layout) -> int:
     if bad:
         print(f"NOT WORKING: {', '.join(bad)}; `mini logs NAME` may say why, `mini up` starts what is stopped")
     else:
-        print("All of it works.")
+        print("Everything works.")
     return 1 if bad else 0
 
 
@@ -75,7 +75,7 @@ def _print_services(layout: Layout, options: Options) -> list[str]:
     rows = [(service["binary"], service["host"], service["state"] == "up") for service in services]
     rows += [(agent["agent_type"], agent["host"], bool(agent["alive"])) for agent in agents]
     for name, where, alive in sorted(rows):
-        # Records of what is no longer selected stay in Nova's and Neutron's databases.
+        # Nova and Neutron keep the records of what is no longer selected.
         selected = where in hosts and (name != "nova-compute" or where != options.host or options.agent)
         print(f"{name:<30}{where:<28}{'up' if alive else 'DOWN' if selected else 'not selected'}")
         if selected and not alive:

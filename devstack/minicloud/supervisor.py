@@ -22,12 +22,12 @@ _LOG_BYTES = 20 * 1024 * 1024
 
 _STOPPED = {"STOPPED", "EXITED", "FATAL"}
 
-# How many processes of one program may come and go before it counts as broken.
+# How often a program may be started before it counts as broken.
 _LIVES = 3
 
 
 class SupervisorError(Exception):
-    """supervisord is not there, or a program did not do what it was told."""
+    """supervisord does not answer, or a program did not do what it was told."""
 
 
 def _escape(text: str) -> str:
@@ -117,7 +117,7 @@ class Supervisor:
 
     def configure(self, programs: Iterable[Program]) -> None:
         """Write the configuration, start supervisord if need be, and stop what changed or is no longer wanted."""
-        # The environment lines hold nothing secret, but they are root's business all the same.
+        # The environment lines hold no secret, but only root needs them.
         path = self._layout.etc / "supervisord.conf"
         write_file(path, render(configuration(self._layout, programs)), mode=0o600)
         if not self.answers():
@@ -134,7 +134,7 @@ class Supervisor:
         for leftover in (self._layout.supervisor_socket, self._layout.run / "supervisord.pid"):
             leftover.unlink(missing_ok=True)
         process.run(
-            # -P: beside the script lies this module, which has the name of supervisor's package.
+            # -P: this module lies beside the script and has the name of supervisor's package.
             [self._layout.python, "-BP", Path(__file__).with_name("supervisord_main.py"), "-c", config],
             log=self._layout.log / "supervisord-start.log",
             env=process.clean_environment(**{STATE_VARIABLE: str(self._layout.root)}),
@@ -149,7 +149,7 @@ class Supervisor:
     def start_and_wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
         """Start a program and wait until it is ready.
 
-        Raises SupervisorError with the end of its log when it keeps dying, TimedOut when it is merely not ready.
+        Raises SupervisorError with the end of its log if it keeps dying, TimedOut if it is merely not ready.
         """
         self.start(name)
         log = self._layout.log / f"{name}.log"
@@ -195,7 +195,7 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _ignoring(*faults: str) -> Iterator[None]:
-    """Pass over the faults of supervisor that say that the wanted state is already there."""
+    """Ignore supervisor's faults that say that the wanted state is already reached."""
     try:
         yield
     except xmlrpc.client.Fault as fault:
@@ -208,7 +208,7 @@ class TimedOut(Exception):
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str, every: float = 0.2) -> None:
-    """Ask until `condition()` is true. For things that offer no event to wait for."""
+    """Ask until `condition()` is true. Only for things that offer no event to wait for."""
     end = time.monotonic() + seconds
     while not condition():
         if process.stopping():

@@ -2,7 +2,7 @@
 
 supervisor 4.3 can keep polling a descriptor number after its program was stopped. When the number has meanwhile become
 another program's standard input, and that program has closed it, poll answers POLLERR at once and for ever, which
-supervisor's loop does not look at: it then takes a whole processor. (Its issue 807 has other forms of the same.)
+supervisor's loop ignores: it then uses a whole processor. (Its issue 807 has other forms of the same.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A graph of tasks: each starts when those that it needs are done, several at a time."""
+"""A graph of tasks. Each starts when the tasks it needs are done; several run at a time."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Graph:
         running: dict[concurrent.futures.Future[str | None], tuple[Task, float]] = {}
         done: set[str] = set()
         failure: TaskFailed | None = None
-        # Threads only wait for processes and sockets; what needs a processor limits itself.
+        # Threads only wait for processes and sockets; work that needs a processor limits itself.
         with concurrent.futures.ThreadPoolExecutor(max_workers=32) as pool:
             try:
                 while (waiting and failure is None) or running:
@@ -114,4 +114,4 @@ class Graph:
             now = time.monotonic()
             names = ", ".join(f"{task.name} ({now - started:.0f} s)" for task, started in running)
             if names:
-                self._progress.say(f"  still at: {names}")
+                self._progress.say(f"  still running: {names}")

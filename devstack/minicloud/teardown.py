@@ -1,4 +1,4 @@
-"""`mini down`: stop what `up` started, take away what it made outside the state directory, remove all state."""
+"""`mini down`: stop what `up` started, remove what it made outside the state directory, and all state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minicloud.tasks import Progress
 
 
 class NotOurs(Exception):
-    """A directory that does not look like a cloud's, or something in it that must not be removed."""
+    """The directory does not look like a cloud's, or holds something that must not be removed."""
 
 
 def stop(layout: Layout, progress: Progress) -> None:
@@ -25,9 +25,9 @@ def stop(layout: Layout, progress: Progress) -> None:
     if supervisor.answers():
         _stop_in_order(layout, supervisor, progress)
         supervisor.shutdown()
-    # dnsmasq and haproxy leave their agents' process groups; after a crash it is everything.
+    # dnsmasq and haproxy leave their agents' process groups; after a crash everything may still run.
     if ended := host.end_processes(layout):
-        progress.say(f"ended what no supervisor knew (processes: {len(ended)})")
+        progress.say(f"ended processes that no supervisor knew ({len(ended)})")
     _remove_datapath(layout)
     if made:
         namespaces.remove(made)

@@ -1,4 +1,4 @@
-"""`mini up`: what has to happen, and what each step waits for."""
+"""`mini up`: the steps, and what each waits for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Busy(Exception):
 
 @contextmanager
 def exclusive(layout: Layout) -> Iterator[None]:
-    """Hold the state directory's lock; the kernel lets go of it however this process ends."""
+    """Hold the state directory's lock. The kernel releases it however this process ends."""
     layout.root.mkdir(parents=True, exist_ok=True)
     with (layout.root / "lock").open("w") as stream:
         try:
@@ -47,7 +47,7 @@ def exclusive(layout: Layout) -> Iterator[None]:
 
 
 def up(layout: Layout, options: Options, progress: Progress) -> None:
-    """Bring the cloud up. Whatever is done already is left alone; runs again after any interruption."""
+    """Bring the cloud up. Leaves alone what is done already; may run again after any interruption."""
     # Before minutes of installing, rather than after.
     host.check_ports(layout, options)
     if (device := openvswitch.foreign_route()) is not None:
@@ -61,7 +61,7 @@ def up(layout: Layout, options: Options, progress: Progress) -> None:
 
 
 def write_configuration(layout: Layout, options: Options, secrets: Passwords, datapath: str) -> None:
-    """Render every file below etc/. All may hold secrets, so each is readable by its service only."""
+    """Render every file below etc/. Any may hold secrets, so only its service may read it."""
     files: dict[str, Ini] = {
         "keystone.conf": identity.keystone(layout, secrets),
         "placement.conf": identity.placement(layout, secrets),
@@ -128,7 +128,7 @@ class _Up:
         needed = ["Python packages", "configuration"]
         graph.add("supervisor", self._supervise, needed)
         if self.options.agent:
-            # Nothing waits for it but the agent: its program is configured again when it is there.
+            # Only the agent waits for it: its program is configured again when the binary exists.
             graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
             if self.options.door == "grpc":
                 graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["Python packages"])
@@ -171,7 +171,7 @@ class _Up:
                 path.unlink(missing_ok=True)
             layout.create()
             if ended:
-                self.progress.say(f"  ended what an earlier run left behind (processes: {len(ended)})")
+                self.progress.say(f"  ended processes that an earlier run left behind ({len(ended)})")
         openstack = layout.bin / "openstack"
         openstack.unlink(missing_ok=True)
         openstack.symlink_to(layout.venv / "bin" / "openstack")
@@ -179,7 +179,7 @@ class _Up:
         return None
 
     def _horizon_files(self) -> str | None:
-        """Collect and compress what browsers load: once for each version of Horizon."""
+        """Collect and compress what browsers load, once for each version of Horizon."""
         layout = self.layout
         local = layout.venv / "lib/python3.11/site-packages/openstack_dashboard/local/local_settings.py"
         settings = layout.etc / "horizon_settings.py"
@@ -265,7 +265,7 @@ class _Up:
 
     def _api(self, name: str) -> Callable[[], None]:
         def start() -> None:
-            # One that answers at once is STARTING for two seconds, which `status` would call broken.
+            # A program that answers at once is STARTING for two seconds, which `status` would call broken.
             self.supervisor.start_and_wait(
                 name, lambda: self.supervisor.states()[name] == "RUNNING" and api_answers(self.layout, name), 120
             )
@@ -281,7 +281,7 @@ class _Up:
 
     def _neutron_workers(self) -> None:
         self.supervisor.start("neutron-periodic")
-        # An agent that reports before anybody listens waits a minute before it tries again.
+        # An agent whose report nobody hears waits a minute before it tries again.
         self.supervisor.start_and_wait("neutron-rpc", lambda: broker.has_queue(self.layout, "q-plugin"), 120)
 
     def _extra(self, extra: str) -> Callable[[], None]:
@@ -322,7 +322,7 @@ class _Up:
     def _neutron_agents(self) -> None:
         for name in NEUTRON_AGENTS:
             self.supervisor.start(name)
-        # The compute service plugs into it, after a reboot at once: the servers that ran are brought back.
+        # The compute service plugs into it. After a reboot it does so at once, to bring its servers back.
         self.supervisor.start_and_wait("neutron-ovs", lambda: openvswitch.has_bridge(self.layout, "br-int"), 120)
 
     def _compute(self, graph: Graph) -> None:
@@ -330,13 +330,13 @@ class _Up:
         if self.options.agent:
             driver = ["virt driver"] if self.options.door == "grpc" else []
             graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine", *driver])
-            # After the agent, because that looks whether the program, which is the same, is another than before.
+            # After the agent: that step looks whether the binary, which both run, has changed.
             graph.add("registry", self._api("registry"), ["agent", "glance", "users and catalog"])
         if self.options.fake_compute:
             graph.add("nova-compute with the fake driver", self._fake_compute, needs)
 
     def _agent(self) -> None:
-        # The binary may be another than when supervisord was configured, and with it the digest.
+        # The binary, and so its digest, may have changed since supervisord was configured.
         self.supervisor.configure(self.programs.values())
         if self.options.door == "amqp":
             self._register(self.options.host, "nova-docker-agent")
@@ -350,7 +350,7 @@ class _Up:
 
     def _register(self, name: str, program: str) -> None:
         """Wait until the compute service of host `name` reports, and let the scheduler know it."""
-        # What was reported before may be of another program, whose place this one takes.
+        # An earlier report may come from another program, whose place this one takes.
         running = self.supervisor.states().get(program) == "RUNNING"
         since = None if running else database.now(self.layout)
         self.supervisor.start_and_wait(program, lambda: name in database.reporting_hosts(self.layout, since), 90)
@@ -359,7 +359,7 @@ class _Up:
 
 
 def api_answers(layout: Layout, name: str) -> bool:
-    """Whether an API gives any HTTP answer that is not its own failure."""
+    """Whether an API gives any HTTP answer but one of its own failure."""
     address = url(name, "/")
     tls = ssl.create_default_context(cafile=layout.authority) if address.startswith("https:") else None
     try:
@@ -372,7 +372,7 @@ def api_answers(layout: Layout, name: str) -> bool:
 
 
 def _mount_cinder_share(layout: Layout) -> None:
-    """Where the kernel has no NFS, a bind mount stands in for the share that Cinder's driver expects mounted."""
+    """A bind mount stands in for the share that Cinder's driver expects: the kernel may have no NFS."""
     share = hashlib.md5(extras.cinder_export(layout).encode(), usedforsecurity=False).hexdigest()
     target = layout.root / "cinder" / "mnt" / share
     target.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ def openrc(layout: Layout, passwords: Passwords, user: str) -> str:
     variables = {f"OS_{name.upper()}": value for name, value in _auth(passwords, user).items()}
     variables |= {"OS_REGION_NAME": REGION, "OS_IDENTITY_API_VERSION": "3"}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    # Another cloud's variables of the same shell would win over these, or mix with them.
+    # Variables of another cloud in the same shell would win over these, or mix with them.
     lines.append("unset OS_CLOUD OS_TOKEN OS_PROJECT_ID OS_USER_ID OS_TRUST_ID OS_SYSTEM_SCOPE")
     lines.append(f"case :$PATH: in *:{layout.bin}:*) ;; *) export PATH={layout.bin}:$PATH ;; esac")
     return "\n".join(lines) + "\n"
@@ -75,8 +75,7 @@ def horizon(layout: Layout, passwords: Passwords, options: Options) -> str:
         "EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend",
         "TIME_ZONE": "UTC",
         "OPENSTACK_NEUTRON_NETWORK": network,
-        # Compute hosts of this cloud start containers from Glance images; there is nothing to make a volume from
-        # unless Cinder is there.
+        # Compute hosts of this cloud start containers from Glance images; without Cinder there are no volumes.
         "LAUNCH_INSTANCE_DEFAULTS": {"create_volume": False, "disable_volume": "cinder" not in options.extras},
         "IMAGES_ALLOW_LOCATION": False,
         "LOGGING": {

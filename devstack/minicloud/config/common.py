@@ -39,7 +39,7 @@ def password_auth(passwords: Passwords, user: str) -> dict[str, str | int | bool
 
 
 def token_check(passwords: Passwords, user: str) -> Ini:
-    """How an API checks the tokens that it is given."""
+    """How an API checks the tokens that it receives."""
     return {
         "keystone_authtoken": {
             **password_auth(passwords, user),
@@ -52,7 +52,7 @@ def token_check(passwords: Passwords, user: str) -> Ini:
 
 
 def service_token(passwords: Passwords, user: str) -> Ini:
-    """The token that goes along with a user's, so that a long operation outlives the user's token."""
+    """The token that services send beside a user's, so that a long operation outlives the user's token."""
     return {"service_user": {**password_auth(passwords, user), "send_service_user_token": True}}
 
 
@@ -64,6 +64,6 @@ def locks(directory: str) -> Ini:
 
 
 def privsep(layout: Layout, config_file: str, contexts: tuple[str, ...]) -> Ini:
-    """The services are root already: privilege-separated helpers are started without sudo or rootwrap."""
+    """The services are root already, so they start privilege-separated helpers without sudo or rootwrap."""
     command = f"{layout.venv}/bin/privsep-helper --config-file {layout.etc}/{config_file}"
     return {context: {"helper_command": command} for context in contexts}

@@ -1,4 +1,4 @@
-"""Heat and Cinder, which are started only when selected."""
+"""Heat and Cinder, which start only when selected."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def heat(layout: Layout, passwords: Passwords) -> Ini:
                 "use_stderr": True,
                 "transport_url": common.transport_url(passwords),
                 "num_engine_workers": 1,
-                # A server of a stack gets its user data as the template says it, not wrapped for cfn-tools, which no
-                # container image has.
+                # A stack's server gets its user data as the template has it, not wrapped for cfn-tools: no container
+                # image has these.
                 "default_user_data_format": "RAW",
                 "default_software_config_transport": "POLL_SERVER_HEAT",
                 "heat_metadata_server_url": url("heat-api-cfn"),

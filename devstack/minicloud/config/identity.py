@@ -13,7 +13,7 @@ def keystone(layout: Layout, passwords: Passwords) -> Ini:
         "DEFAULT": {"use_stderr": True},
         "database": common.database(passwords, "keystone"),
         "token": {"provider": "fernet"},
-        # The least that bcrypt takes: the passwords are random, and every login of a test or client would cost 0.4 s.
+        # The least that bcrypt takes. The passwords are random, and with the default every login would cost 0.4 s.
         "identity": {"password_hash_rounds": 4},
         "fernet_tokens": {"key_repository": f"{layout.root}/keystone/fernet-keys"},
         "fernet_receipts": {"key_repository": f"{layout.root}/keystone/fernet-keys"},

@@ -10,7 +10,7 @@ Ini = Mapping[str, Section]
 
 
 def merge(*parts: Ini) -> dict[str, dict[str, Value]]:
-    """Combine sections; a later part wins option by option."""
+    """Combine sections; a later part wins, option by option."""
     result: dict[str, dict[str, Value]] = {}
     for part in parts:
         for name, section in part.items():
@@ -19,7 +19,7 @@ def merge(*parts: Ini) -> dict[str, dict[str, Value]]:
 
 
 def render(ini: Ini) -> str:
-    """The text of an INI file. Raises ValueError for what a line cannot hold."""
+    """The text of an INI file. Raises ValueError for a value that does not fit on a line."""
     blocks = []
     for name, section in ini.items():
         lines = [f"[{name}]"]

@@ -38,7 +38,7 @@ def neutron(layout: Layout, passwords: Passwords, options: Options) -> Ini:
                 # The pause after each batch of events to Nova, in seconds; a launch waits for one of them.
                 # The default is 2, and neutron 29 refuses less than 1.
                 "send_events_interval": 1,
-                # Any but the default, with which neutron leaves ports without names.
+                # Anything but the default, with which neutron gives ports no names.
                 "dns_domain": "mini.internal.",
                 "dhcp_agents_per_network": 1,
                 "global_physnet_mtu": 1500,
@@ -102,7 +102,7 @@ def dhcp_agent(datapath: str) -> Ini:
                 "force_metadata": False,
             }
         },
-        # This agent and the next plug interfaces themselves, and so must know the datapath as well.
+        # This agent and the next plug interfaces themselves, so they must know the datapath as well.
         _ovs(datapath),
     )
 

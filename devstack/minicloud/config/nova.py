@@ -59,7 +59,7 @@ def fake_compute(layout: Layout, passwords: Passwords, options: Options) -> Ini:
             "DEFAULT": {
                 "host": options.fake_host,
                 "state_path": f"{layout.root}/nova-fake",
-                # Its sibling drivers with sized nodes never write compute_id and do not start a second time.
+                # Its siblings with sized nodes never write compute_id, and do not start a second time.
                 "compute_driver": "fake.FakeDriverWithoutFakeNodes",
                 "reserved_host_memory_mb": 0,
             },
@@ -69,7 +69,7 @@ def fake_compute(layout: Layout, passwords: Passwords, options: Options) -> Ini:
 
 
 def grpc_compute(layout: Layout, passwords: Passwords, options: Options, reserved_memory_mb: int) -> Ini:
-    """Stock nova-compute that drives the agent. It is the same compute node as the agent would be by itself."""
+    """Stock nova-compute that drives the agent. It is the same compute node as the agent alone."""
     return merge(
         _common(layout, passwords),
         {
@@ -87,7 +87,7 @@ def grpc_compute(layout: Layout, passwords: Passwords, options: Options, reserve
 
 
 def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memory_mb: int) -> Ini:
-    """nova-docker-agent's nova.conf. `reserved_memory_mb` (MiB) is what the cloud itself takes of the machine."""
+    """nova-docker-agent's nova.conf. `reserved_memory_mb` (MiB) is the memory that the cloud itself uses."""
     auth = common.password_auth
     return {
         "DEFAULT": {
@@ -100,7 +100,7 @@ def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memor
         "service_user": {**auth(passwords, "nova"), "send_service_user_token": True},
         "placement": auth(passwords, "placement"),
         "neutron": {**auth(passwords, "neutron"), "ovs_bridge": "br-int"},
-        # Nova has no user of its own for Glance: it goes with the launching user's token and service_user's.
+        # Nova has no user for Glance: it sends the launching user's token and that of service_user.
         "glance": {"region_name": REGION},
         "os_vif_ovs": {"ovsdb_connection": f"tcp:{ADDRESS}:{PORTS['ovsdb']}"},
         "docker": {

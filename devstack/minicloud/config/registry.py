@@ -7,7 +7,7 @@ from minicloud.layout import ADDRESS, PORTS, Layout, keystone_url, url
 
 
 def registry(layout: Layout) -> Ini:
-    """The configuration of `nova-docker-agent registry`. It has no identity: users come with their own."""
+    """The configuration of `nova-docker-agent registry`. It has no identity: users bring their own."""
     return {
         "registry": {
             "listen": f"{ADDRESS}:{PORTS['registry']}",
@@ -16,7 +16,7 @@ def registry(layout: Layout) -> Ini:
             "public_url": url("registry"),
             "state_directory": f"{layout.root}/registry",
             "cache_size_gb": 5,
-            # All clients share this one machine, and may be kept from saying something for longer than elsewhere.
+            # All clients share this one machine, so one may stay silent for longer than elsewhere.
             "request_header_timeout_seconds": 120,
         },
         "keystone": {"auth_url": keystone_url(), "default_domain_name": "Default"},

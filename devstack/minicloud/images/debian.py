@@ -15,7 +15,7 @@ from minicloud.layout import Layout
 _SUITE = "bookworm"
 _INIT = """\
 #!/bin/sh
-# Keeps the container running until it is asked to stop; whatever it is wanted for is started beside it.
+# Keeps the container running until it is asked to stop; start beside it whatever you need.
 trap 'echo "stopping"; exit 0' TERM INT
 echo "Debian $(cat /etc/debian_version) on $(hostname)"
 while :; do
@@ -40,7 +40,7 @@ def build(layout: Layout) -> str | None:
     work = layout.cache / "debian.work"
     _remove(work)
     work.mkdir(parents=True)
-    # debootstrap mounts /proc in the tree: in a mount namespace of its own that ends with it, however it ends.
+    # debootstrap mounts /proc in the tree. It has its own mount namespace, which ends with it however it ends.
     process.run(
         ["nice", "unshare", "--mount", "debootstrap", "--variant=minbase", _SUITE, work / "system", mirror()],
         log=layout.log / "debootstrap.log",
@@ -89,7 +89,7 @@ def _proxies() -> dict[str, str]:
 
 
 def _clean(tree: Path) -> None:
-    """Take out what is only of use to this build, or differs from build to build."""
+    """Remove what only this build uses, and what differs from build to build."""
     for pattern in ("dev/*", "var/cache/apt/*", "var/lib/apt/lists/*", "var/log/*", "var/cache/ldconfig/*", "run/*"):
         for path in tree.glob(pattern):
             if path.is_dir() and not path.is_symlink():

@@ -29,7 +29,7 @@ def unpack(names: Iterable[str], directory: Path) -> None:
 def libraries(root: Path, programs: Sequence[str]) -> set[Path]:
     """The shared libraries below `root` that the programs load, as paths relative to it.
 
-    The tree's own loader lists them, so that what this machine has installed plays no part.
+    The tree's own loader lists them, so this machine's libraries play no part.
     Raises MissingLibrary when one is not in the tree.
     """
     loader = next(root.glob("lib*/ld-linux-*.so.*"))

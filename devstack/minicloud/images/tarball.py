@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-# Nothing in the archive may depend on when it was made.
+# Nothing in the archive may depend on the time when it was made.
 _CREATED = "1970-01-01T00:00:00Z"
 
 
@@ -42,7 +42,7 @@ def write_layer(root: Path, target: Path) -> str:
                 continue
             name = path.relative_to(root).as_posix()
             member = archive.gettarinfo(path, arcname=name)
-            # tarfile finds hard links itself, but only through the inode cache of one TarFile; kept explicit.
+            # tarfile finds hard links itself, but only through the inode cache of one TarFile, so this is explicit.
             status = path.lstat()
             identity = (status.st_dev, status.st_ino)
             if member.isreg() and status.st_nlink > 1 and identity in links:

@@ -13,7 +13,7 @@ from minicloud.images import packages
 from minicloud.images.tarball import ImageConfig, write_image, write_layer
 from minicloud.layout import Layout
 
-# busybox' own ping wants a raw socket, which containers do not get; the one of iputils does with less.
+# busybox' own ping needs a raw socket, which containers do not get; that of iputils needs none.
 _PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "util-linux", "iputils-ping")
 _LIBRARY_PACKAGES = (
     "libc6",
