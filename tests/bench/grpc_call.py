@@ -1,10 +1,10 @@
-"""What one call through the second door costs, beside a request to dockerd.
+"""The cost of one call through the second door, beside that of a request to dockerd.
 
-Both from Python, over a Unix socket, with a connection of its own for each.
+Both come from Python, over a Unix socket, with a new connection for each.
 
     STATE/venv/bin/python tests/bench/grpc_call.py [--count 500] [--state-dir STATE]
 
-Needs a cloud with that door open: devstack/mini up --door grpc
+Needs a cloud with this door open: devstack/mini up --door grpc
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _docker(path: Path, request: str) -> None:
 
 
 def _missing(client: agent.Agent) -> None:
-    """A guest that is not there: one request to dockerd by the agent, and an error with details for the answer."""
+    """Ask for a guest that does not exist: the agent asks dockerd once and answers with a detailed error."""
     try:
         client.call(agent.GET_GUEST, api.GetGuestRequest(guest_id=str(uuid.UUID(int=0))))
     except CallError as error:

@@ -1,12 +1,12 @@
-"""How long launches take, and what the compute services weigh: our agent beside stock nova-compute.
+"""The time of launches and the memory of the compute services: our agent beside stock nova-compute.
 
-Stock nova-compute runs Nova's fake driver, which starts nothing: its times are what Nova itself costs. Launches
-are sequential and interleaved, so that both sides see the same state of the machine.
+Stock nova-compute runs Nova's fake driver, which starts nothing: its times are the cost of Nova itself. Launches
+run one after the other, the two sides in turn, so both sides see the same state of the machine.
 
     STATE/venv/bin/python tests/bench/launch.py [--count 20] [--side agent] [--doors amqp,grpc] [--state-dir STATE]
 
-With --doors the agent is measured through each of its doors, one after the other, each beside stock nova-compute;
-`devstack/mini up --door` changes over, and the door that was open before is open again at the end.
+--doors measures the agent through each of its doors in turn, each beside stock nova-compute. `devstack/mini up --door`
+changes the door; at the end the benchmark opens the first one again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.servers import Json, Refused, Servers
 from keystoneauth1.exceptions import ClientException
 
 _LIMIT = 120.0
-"""Seconds after which one step is given up."""
+"""Limit of one step, in seconds."""
 
 _POLL = 0.1
 
@@ -39,7 +39,7 @@ Times = dict[tuple[str, str], list[float]]
 
 
 class Failed(Exception):
-    """An operation ended in ERROR or took too long; a median without it would flatter."""
+    """An operation ended in ERROR or took too long. A median without it would lie."""
 
 
 @dataclasses.dataclass
@@ -57,7 +57,7 @@ class Bench:
         network = connection.network.find_network("private")
         clients = {name: Servers(connection, side) for name, side in self.sides.items()}
         for client in clients.values():
-            # The first launch of an image also reads it; that is another question.
+            # The first launch of an image also reads it, so it does not count.
             self._one(client, "none", lambda _operation, _seconds: None, "warm")
         for number in range(self.count):
             for kind, networks in (("no port", "none"), ("one port", [{"uuid": network.id}])):
@@ -110,7 +110,7 @@ class Bench:
 
 
 def report(times: Times, memory: dict[str, float], count: int) -> str:
-    """A table: a column for each compute service, and the ratios of the others to the last."""
+    """A table with a column for each compute service, and the ratios of the others to the last."""
     names = list(memory)
     reference = names[-1]
     others = names[:-1]
@@ -128,7 +128,7 @@ def report(times: Times, memory: dict[str, float], count: int) -> str:
 
 
 def _resident_mb(pid: int) -> float:
-    """What a process and its children keep in memory."""
+    """Resident memory of a process and its children."""
     total = 0.0
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -175,17 +175,17 @@ def main() -> int:
     finally:
         _through(before, arguments.state_dir)
     if memory:
-        # Also after a failure: the doors that were measured to their end.
+        # After a failure too: the doors that were measured completely.
         print(report({key: value for key, value in times.items() if key[1] in memory}, memory, arguments.count))
     return status
 
 
 def _through(door: str, state_dir: Path) -> Lab:
-    """The cloud with this door open; a fresh view of it, which remembers no other."""
+    """The cloud with this door open, as a fresh view that remembers no other door."""
     lab = Lab(state_dir)
     if lab.door == door:
         return lab
-    print(f"changing over to {door}", file=sys.stderr)
+    print(f"changing the door to {door}", file=sys.stderr)
     command = [_MINI, "--state-dir", state_dir, "up", "--door", door]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return Lab(state_dir)

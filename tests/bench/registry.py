@@ -1,8 +1,8 @@
 """The cloud's registry beside Debian's docker-registry: pushes and pulls by dockerd, and requests for manifests.
 
-Both are on this machine, in one run, in turn, without TLS. Ours keeps its images in the cloud's Glance, the other on
-the disk. Before a cold pull the kernel's page cache is dropped, and our registry is a new process with an empty cache,
-at which the user has just logged in (the other asks for no password); what a login costs is told apart.
+Both run on this machine, in turn, without TLS. Ours keeps its images in the cloud's Glance, the other on the disk.
+Before a cold pull the benchmark drops the kernel's page cache and starts our registry anew, with an empty cache and the
+user logged in (the other asks for no password). The cost of a login has a line of its own.
 
     STATE/venv/bin/python tests/bench/registry.py [--sizes 200,1000] [--count 5] [--state-dir STATE]
 """
@@ -47,7 +47,7 @@ class Side:
     name: str
     target: Target
     cool: Callable[[], None]
-    """Makes it forget what it has in memory, or in a cache."""
+    """Empties its memory and its cache."""
 
 
 @dataclasses.dataclass
@@ -66,7 +66,7 @@ class Bench:
         return self.ours, self.theirs
 
     def row(self, what: str, ours: float, theirs: float, unit: str, *, more_is_better: bool = False) -> None:
-        """One line of the table; the ratio is how many times the other's speed ours is."""
+        """One line of the table. The ratio is our speed divided by the other's."""
         ratio = ours / theirs if more_is_better else theirs / ours
         self.rows.append((what, f"{ours:.2f} {unit}", f"{theirs:.2f} {unit}", f"{ratio:.2f} x"))
         print(f"  {what}: {ours:.2f} {unit}, docker-registry {theirs:.2f} {unit}, {ratio:.2f} x", flush=True)
@@ -78,7 +78,7 @@ class Bench:
     # ------------------------------------------------------------ images of a size
 
     def images_of(self, megabytes: int) -> None:
-        """Push and pull of an image of so many million bytes."""
+        """Push and pull of an image of this size, in million bytes."""
         context = pictures.build_context(self.work / f"context-{megabytes}", "bench")
         _pad(context, megabytes)
         local = f"bench:{megabytes}"
@@ -91,18 +91,18 @@ class Bench:
         self.row(f"push {megabytes} MB", pushes["ours"][0], pushes["theirs"][0], "s")
         self._forget()
         cold = self._pulls(megabytes, lambda side: (side.cool(), _drop_page_cache()))
-        # By now each registry has the layers where it has them at once. Cold pulls between warm ones would slow them
-        # down: what those have written is still on its way to the disk.
+        # By now each registry has the layers at hand. Cold pulls between warm ones would slow the warm ones down,
+        # because their writes are still on the way to the disk.
         warm = self._pulls(megabytes, lambda side: None)
         for what, times in (("cold", cold), ("warm", warm)):
             medians = [statistics.median(times[side.name]) for side in self.sides]
             self.row(f"pull {megabytes} MB, {what}", medians[0], medians[1], "s")
 
     def _pulls(self, megabytes: int, prepare: Callable[[Side], object]) -> dict[str, list[float]]:
-        """How long pulls take, of each side in turn."""
+        """The times of pulls, each side in turn."""
         times: dict[str, list[float]] = {side.name: [] for side in self.sides}
         for number in range(self.count):
-            # Each is first as often as the other: the machine may be slower or faster a little later.
+            # Each side comes first equally often: the machine may be slower or faster a little later.
             for side in self.sides if number % 2 == 0 else reversed(self.sides):
                 prepare(side)
                 name = self._name(side, megabytes)
@@ -115,13 +115,13 @@ class Bench:
 
     def _forget(self) -> None:
         self.docker("system", "prune", "--all", "--force")
-        # What one pull has written is not to slow the next one down.
+        # The writes of one pull must not slow the next one down.
         subprocess.run(["sync"], check=True)
 
     # ------------------------------------------------------------ what only ours has
 
     def first_manifest(self, megabytes: int) -> None:
-        """The manifest of an image that nobody has read yet, as `docker save` wrote it."""
+        """The time to the manifest of a `docker save` image that nobody has read yet."""
         archive = self.work / "saved.tar"
         context = pictures.build_context(self.work / "saved", "saved")
         _pad(context, megabytes)
@@ -133,7 +133,7 @@ class Bench:
             image_id = images.upload(connection, "bench-saved", stream)  # type: ignore[arg-type]
         archive.unlink()
         try:
-            # What the upload has written is on its way to the disk.
+            # The upload's writes are still on the way to the disk.
             subprocess.run(["sync"], check=True)
             for how, stem in (("name", "bench-saved"), ("id", image_id)):
                 name = f"{self.ours.target.namespace}/{stem}"
@@ -151,7 +151,7 @@ class Bench:
             connection.image.delete_image(image_id)
 
     def _crowd(self, client: Registry, name: str, image_id: str) -> None:
-        """Many clients want the same layer, which is in no cache."""
+        """Many clients pull the same layer, which is in no cache."""
         layers = ok(client.manifest(name, "latest"), 200).json()["layers"]
         layer = max(layers, key=lambda layer: layer["size"])
         before = cloud.reads(self.lab.log("glance"), image_id)
@@ -172,17 +172,17 @@ class Bench:
         self.only(what, f"{reads} reads from Glance, {took:.1f} s")
 
     def first_token(self) -> None:
-        """The token of a user whom the registry does not know yet: keystone takes its time over a password."""
+        """The time to a token for a user who is new to the registry: Keystone is slow with passwords."""
         self.own.stop()
         self.own.start()
         client = Registry(self.ours.target)
         took = _seconds(lambda: client.token(f"repository:{self.ours.target.namespace}/bench:pull"))
-        self.only("first token, with the login at keystone", f"{took * 1000:.0f} ms")
+        self.only("first token, with the login at Keystone", f"{took * 1000:.0f} ms")
 
     # ------------------------------------------------------------ small requests
 
     def requests(self) -> None:
-        """Manifests per second, over connections that are kept."""
+        """Manifests per second, over kept connections."""
         for method in ("HEAD", "GET"):
             rates = []
             for side in self.sides:
@@ -230,7 +230,7 @@ def _drop_page_cache() -> None:
 
 
 def _rate(target: Target, method: str, path: str, headers: dict[str, str], connections: int = 8) -> float:
-    """Answers per second to one request over and over, on several connections."""
+    """Answers per second to one repeated request, on several connections."""
     address = urllib.parse.urlsplit(target.url)
     fields = {"Host": target.host, "Accept": content.ANY_MANIFEST, **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -292,7 +292,7 @@ def _bench(state: Path, count: int) -> Iterator[Bench]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="200,1000", help="of the images, in million bytes")
+    parser.add_argument("--sizes", default="200,1000", help="sizes of the images, in million bytes")
     parser.add_argument("--count", type=int, default=5, help="pulls of each kind; the median counts")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/nova-docker-mini"))
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Whether a clock tells what is hidden from what is not there: refusals of the cloud's registry, timed in pairs.
+"""Whether a clock can tell hidden images from missing ones: refusals of the cloud's registry, timed in pairs.
 
-Each line has the median of requests for something that exists and may not be seen, the median of the same requests for
-what does not exist, and their ratio. A pair's two requests follow each other, and which comes first changes.
+Each line has the median for something that exists but is hidden from the user, the median for something that does not
+exist, and their ratio. The two requests of a pair follow each other, in changing order.
 
     STATE/venv/bin/python tests/bench/registry_refusals.py [--count 100] [--state-dir STATE]
 """
@@ -84,7 +84,7 @@ def measure(target: Target, stranger: Someone, project_id: str, count: int) -> N
             count,
             200,
         )
-        # Keystone's own answer: each is one request to it. A wrong password takes it longer, since it is looked at.
+        # Each is one request to Keystone, which takes longer for a wrong password, because it checks it.
         compare(
             "login: wrong password, no such user",
             lambda: Registry(target, stranger.name, secrets.token_hex(8)).ask_token(),
