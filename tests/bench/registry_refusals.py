@@ -84,7 +84,7 @@ def measure(target: Target, stranger: Someone, project_id: str, count: int) -> N
             count,
             200,
         )
-        # Each is one request to Keystone, which takes longer for a wrong password, because it checks it.
+        # Each is one request to Keystone, which takes longer for a wrong password, because it hashes it.
         compare(
             "login: wrong password, no such user",
             lambda: Registry(target, stranger.name, secrets.token_hex(8)).ask_token(),
