@@ -15,6 +15,7 @@ from nova.virt import fake
 from nova_docker import watch
 from nova_docker.driver import DockerDriver
 from nova_docker.rpc import Address
+from nova_docker.version import VERSION
 
 OTHER = "0f6b1c5e-8a56-4c5b-b0cd-41a7f9a4f6aa"
 END = "11111111-8a56-4c5b-b0cd-41a7f9a4f6aa"
@@ -103,7 +104,7 @@ def test_a_guest_that_crashed_is_shut_down_for_as_long_as_nova_looks_at_its_end(
 def test_the_driver_says_who_it_is(started, fake_agent):
     started(fake_agent)
     hello = fake_agent.calls("GetServerInfo")[0]["request"]
-    assert hello == {"client": "nova-docker-shim/0.1.0", "revision": 1, "oldest_revision": 1}
+    assert hello == {"client": f"nova-docker-shim/{VERSION}", "revision": 1, "oldest_revision": 1}
 
 
 def test_what_was_missed_while_the_agent_was_away_is_told_when_it_is_back(started, mortal_agent):

@@ -1,5 +1,6 @@
 """How Nova comes to the driver, in processes of their own."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -53,6 +54,30 @@ def test_the_finder_serves_one_name_only():
             print(DriverFinder.find_spec(name) is not None)
     """
     assert run(script) == ["True", "False", "False", "False", "False"]
+
+
+def installed(suffix):
+    """The file of the package with such a name, as it was installed."""
+    (found,) = [file for file in importlib.metadata.files("nova-docker-shim") if str(file).endswith(suffix)]
+    return found.locate()
+
+
+def test_an_interpreter_that_reads_start_files_installs_the_finder_by_its_entry_point():
+    # Since Python 3.15 (PEP 829) a .start file replaces the import lines of the .pth file of its name.
+    start, pth = installed(".start"), installed(".pth")
+    assert (start.parent, start.stem) == (pth.parent, pth.stem)
+    (entry,) = start.read_text(encoding="utf-8").splitlines()
+    script = f"""
+        import pkgutil, sys
+        sys.path.append({str(start.parent)!r})
+        pkgutil.resolve_name({entry!r})()
+        print(*[finder.__name__ for finder in sys.meta_path if finder.__module__ == "nova_docker._finder"])
+    """
+    assert run(script, "-S") == ["DriverFinder"]
+
+
+def test_the_licence_is_installed_with_the_package():
+    assert "Apache License" in installed("LICENSE").read_text(encoding="utf-8")
 
 
 def test_the_finder_is_installed_once():

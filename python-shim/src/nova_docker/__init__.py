@@ -7,5 +7,3 @@ converts what Nova gave it into a message (guest, interfaces), the agent's clien
 
 This module stays empty of imports: it is loaded whenever a Python of this environment starts.
 """
-
-__version__ = "0.1.0"

@@ -23,7 +23,7 @@ from nova.virt import event as virt_event
 from nova.virt import hardware
 from oslo_log import log as logging
 
-from nova_docker import __version__, config, errors, host
+from nova_docker import config, errors, host
 from nova_docker import agent as service
 from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
@@ -34,6 +34,7 @@ from nova_docker.service_record import set_usable
 from nova_docker.spawn import Builder, refuse_volumes
 from nova_docker.v1 import driver_pb2 as api
 from nova_docker.v1 import host_pb2
+from nova_docker.version import VERSION
 from nova_docker.watch import Watcher
 
 LOG = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         info = self._agent.call(
             service.GET_SERVER_INFO,
             api.GetServerInfoRequest(
-                client=f"nova-docker-shim/{__version__}",
+                client=f"nova-docker-shim/{VERSION}",
                 revision=service.REVISION,
                 oldest_revision=service.OLDEST_REVISION,
             ),

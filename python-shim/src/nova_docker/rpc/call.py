@@ -23,10 +23,10 @@ import h2.events
 import h2.exceptions
 from hpack import NeverIndexedHeaderTuple
 
-from nova_docker import __version__
 from nova_docker.rpc import status
 from nova_docker.rpc.address import Address
 from nova_docker.rpc.status import CallError, Code
+from nova_docker.version import VERSION
 
 # Seconds of silence after which the server is asked whether it is still there, and after which it is given up then.
 SILENCE = 60.0
@@ -134,7 +134,7 @@ class Call:
             (":authority", self._address.authority),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
-            ("user-agent", f"nova-docker-shim/{__version__}"),
+            ("user-agent", f"nova-docker-shim/{VERSION}"),
         ]
         if timeout is not None:
             headers.append(("grpc-timeout", f"{min(max(int(timeout * 1000), 1), 99_999_999)}m"))
