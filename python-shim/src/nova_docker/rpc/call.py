@@ -14,10 +14,9 @@ import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import cast
 
 import h2.config
-import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
@@ -25,6 +24,7 @@ from hpack import NeverIndexedHeaderTuple
 
 from nova_docker.rpc import status
 from nova_docker.rpc.address import Address
+from nova_docker.rpc.http2 import Http2
 from nova_docker.rpc.status import CallError, Code
 from nova_docker.version import VERSION
 
@@ -37,17 +37,6 @@ _READ = 65536
 
 # hpack tells every header in its debugging messages, tokens too, and nova-compute is often run with debug = true.
 logging.getLogger("hpack").setLevel(logging.WARNING)
-
-
-class _Http2(h2.connection.H2Connection):
-    """h2 takes a GOAWAY for the end of everything; a server that is stopping says it, and ends its calls in peace."""
-
-    def _receive_goaway_frame(self, frame: Any) -> Any:
-        state = self.state_machine.state
-        answer = super()._receive_goaway_frame(frame)
-        if frame.error_code == h2.errors.ErrorCodes.NO_ERROR:
-            self.state_machine.state = state
-        return answer
 
 
 class Call:
@@ -72,12 +61,14 @@ class Call:
         self._cancelled = False
         self._ended = False
         self._pinged = False
+        # Why the server does not get what is sent any more.
+        self._unheard = ""
         self._status = ""
         self._trailers: dict[str, str] = {}
         self._received = bytearray()
         self._unacknowledged = 0
         self._stream = 1
-        self._http2 = _Http2(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._http2 = Http2(h2.config.H2Configuration(header_encoding="utf-8"))
         self._socket = self._connect()
         try:
             self._send_request(request, metadata or {}, timeout)
@@ -144,7 +135,7 @@ class Call:
         self._http2.send_headers(self._stream, [*headers, *hidden])
         self._flush()
         body = _PREFIX.pack(0, len(request)) + request
-        while body:
+        while body and not self._unheard:
             size = min(
                 len(body),
                 self._http2.local_flow_control_window(self._stream),
@@ -198,7 +189,7 @@ class Call:
                 continue
             self._pinged = False
             if not data:
-                raise self._lost("the connection was closed")
+                raise self._lost(self._unheard or "the connection was closed")
             return data
 
     def _after_silence(self) -> None:
@@ -210,7 +201,7 @@ class Call:
 
     def _flush(self) -> None:
         data = self._http2.data_to_send()
-        if not data:
+        if not data or self._unheard:
             return
         wait = self._remaining()
         try:
@@ -219,7 +210,8 @@ class Call:
         except (OSError, ValueError) as error:
             if _is_timeout(error):
                 raise (self._late() if wait <= SILENCE else self._lost("it does not read what is sent")) from error
-            raise self._lost(str(error)) from error
+            # It may have answered before it went, and that is still to be read. If not, the end is what is read.
+            self._unheard = str(error)
 
     def _handle(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived):
@@ -236,8 +228,15 @@ class Call:
             self._ended = True
         elif isinstance(event, h2.events.StreamReset):
             self._handle_reset(event)
-        elif isinstance(event, h2.events.ConnectionTerminated) and event.error_code != h2.errors.ErrorCodes.NO_ERROR:
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            self._handle_goaway(event)
+
+    def _handle_goaway(self, event: h2.events.ConnectionTerminated) -> None:
+        if event.error_code != h2.errors.ErrorCodes.NO_ERROR:
             raise self._lost(f"the server ended the connection (HTTP/2 error {event.error_code})")
+        if (event.last_stream_id or 0) < self._stream:
+            # A server that is stopping finishes the calls it has taken; this one came too late.
+            raise self._refused("the server is stopping and did not take the call")
 
     def _handle_reset(self, event: h2.events.StreamReset) -> None:
         # After its answer a server says NO_ERROR when it does not want to read the rest of the request.
@@ -245,11 +244,11 @@ class Call:
             self._ended = True
         elif event.error_code == h2.errors.ErrorCodes.CANCEL:
             raise CallError(Code.CANCELLED, f"{self._method}: the server cancelled the call", from_server=True)
+        elif event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM:
+            raise self._refused("the server refused the call")
         else:
-            code = Code.UNAVAILABLE if event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM else Code.INTERNAL
-            raise CallError(
-                code, f"{self._method}: the server broke off (HTTP/2 error {event.error_code})", from_server=True
-            )
+            text = f"{self._method}: the server broke off (HTTP/2 error {event.error_code})"
+            raise CallError(Code.INTERNAL, text, from_server=True)
 
     def _remaining(self) -> float:
         """Seconds until the deadline, never 0 (which would mean not to wait)."""
@@ -262,6 +261,10 @@ class Call:
 
     def _late(self) -> CallError:
         return CallError(Code.DEADLINE_EXCEEDED, f"{self._method}: no answer in time from {self._address.text}")
+
+    def _refused(self, why: str) -> CallError:
+        """HTTP/2 promises that the server has done nothing for this call."""
+        return CallError(Code.UNAVAILABLE, f"{self._method}: {why}", begun=False)
 
     def _lost(self, why: str) -> CallError:
         if self._cancelled:
