@@ -2,6 +2,9 @@
 
 import datetime
 import ipaddress
+import os
+import shutil
+import ssl
 import threading
 import time
 from types import SimpleNamespace
@@ -152,6 +155,47 @@ def test_a_missing_file_is_refused_by_its_name(remote):
     tls = Tls(remote.tls.ca, "/nonexistent/client.pem", remote.tls.key)
     with pytest.raises(AddressRefused, match=r"/nonexistent/client\.pem"):
         call(at(remote, tls))
+
+
+@pytest.fixture
+def renewable(remote, tmp_path):
+    """The same files as copies of the test's own."""
+    copies = [str(shutil.copy(path, tmp_path)) for path in (remote.tls.ca, remote.tls.certificate, remote.tls.key)]
+    return Tls(*copies)
+
+
+def renew(tls, files):
+    """Replaces certificate and key, each at once, as programs do that renew certificates."""
+    for path, new in ((tls.certificate, files.pem), (tls.key, files.key_pem)):
+        os.replace(shutil.copy(new, f"{path}.new"), path)
+
+
+def test_the_files_are_read_once_for_many_calls(remote, renewable, monkeypatch):
+    made = []
+    create = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda **options: made.append(1) or create(**options))
+    assert [call(at(remote, renewable)) for _ in range(3)] == [8] * 3
+    assert made == [1]
+
+
+def test_renewed_files_are_used_without_a_restart(remote, renewable):
+    stranger = certificate(remote.directory, "renewed")
+    assert call(at(remote, renewable)) == 8
+    renew(renewable, stranger)
+    with pytest.raises(CallError):
+        call(at(remote, renewable))
+    renew(renewable, remote.client)
+    assert call(at(remote, renewable)) == 8
+
+
+def test_files_that_are_renewed_one_after_the_other_disturb_no_call(remote, renewable, caplog):
+    other = certificate(remote.directory, "half")
+    assert call(at(remote, renewable)) == 8
+    os.replace(shutil.copy(other.key_pem, f"{renewable.key}.new"), renewable.key)
+    assert call(at(remote, renewable)) == 8
+    os.remove(renewable.certificate)
+    assert call(at(remote, renewable)) == 8
+    assert "going on with those that were read before" in caplog.text
 
 
 def test_the_files_come_from_nova_conf(remote, tmp_path):

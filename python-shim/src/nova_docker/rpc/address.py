@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
 import stat
+import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+LOG = logging.getLogger(__name__)
 
 # A connection attempt is given up after so many seconds, unless the caller wants something else.
 CONNECT_TIMEOUT = 5.0
@@ -17,15 +21,49 @@ class AddressRefused(Exception):
     """The address cannot be used as it is; trying again will not help. The text says why and what to do."""
 
 
-@dataclass(frozen=True)
 class Tls:
-    """Files (PEM) for an https address."""
+    """Files (PEM) for an https address, and what ssl makes of them."""
 
-    #: Certificates that the server's certificate is checked against.
-    ca: str
-    #: The client's own certificate and key.
-    certificate: str
-    key: str
+    def __init__(self, ca: str, certificate: str, key: str) -> None:
+        #: Certificates that the server's certificate is checked against.
+        self.ca = ca
+        #: The client's own certificate and key.
+        self.certificate = certificate
+        self.key = key
+        self._lock = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+        self._files: tuple[object, ...] = ()
+
+    def context(self) -> ssl.SSLContext:
+        """Made at the first call, and anew when the files are others: certificates are renewed.
+
+        Raises AddressRefused when the files cannot be used. Files that became unusable, as when the key is not there
+        yet, leave what was made before.
+        """
+        with self._lock:
+            try:
+                files = tuple(_identity(path) for path in (self.ca, self.certificate, self.key))
+                if self._context is None or files != self._files:
+                    self._context, self._files = self._make(), files
+            except OSError as error:
+                text = f"the TLS files {self.ca}, {self.certificate} and {self.key} cannot be used: {error}"
+                if self._context is None:
+                    raise AddressRefused(text) from error
+                LOG.warning("%s; going on with those that were read before", text)
+            return self._context
+
+    def _make(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        return context
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    """Another one when the file was replaced or written."""
+    info = os.stat(path)
+    return info.st_ino, info.st_mtime_ns, info.st_size
 
 
 @dataclass(frozen=True)
@@ -80,15 +118,7 @@ class Address:
     def _connect_tls(self, host: str, timeout: float) -> socket.socket:
         if self.tls is None:
             raise AddressRefused(f"{self.text!r} has no TLS files")
-        try:
-            context = ssl.create_default_context(cafile=self.tls.ca)
-            context.load_cert_chain(self.tls.certificate, self.tls.key)
-        except OSError as error:
-            raise AddressRefused(
-                f"the TLS files {self.tls.ca}, {self.tls.certificate} and {self.tls.key} cannot be used: {error}"
-            ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["h2"])
+        context = self.tls.context()
         plain = socket.create_connection((host, urlsplit(self.text).port or 0), timeout)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
