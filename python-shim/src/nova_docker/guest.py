@@ -8,6 +8,7 @@ from typing import Any
 from nova.compute import power_state
 from nova.conf import CONF
 
+from nova_docker.amounts import UINT32, UINT64, amount, size, text
 from nova_docker.v1 import guest_pb2
 
 try:
@@ -28,22 +29,22 @@ _IMAGE = "image_"
 
 
 def guest(instance: Any) -> guest_pb2.Guest:
-    """What an instance shall be."""
+    """What an instance shall be; raises CallError when its flavor has numbers that no container can have."""
     flavor = instance.flavor
     key = None
     if instance.key_data:
-        key = guest_pb2.PublicKey(name=instance.key_name or "", data=instance.key_data.strip())
+        key = guest_pb2.PublicKey(name=text(instance.key_name), data=text(instance.key_data).strip())
     return guest_pb2.Guest(
         guest_id=instance.uuid,
-        name=instance.display_name or "",
-        hostname=instance.hostname or "",
-        project_id=instance.project_id or "",
-        user_id=instance.user_id or "",
-        vcpus=flavor.vcpus,
-        memory_mib=flavor.memory_mb,
-        root_gib=flavor.root_gb,
-        swap_mib=flavor.swap or 0,
-        extra_specs={name: str(value) for name, value in (flavor.extra_specs or {}).items()},
+        name=text(instance.display_name),
+        hostname=text(instance.hostname),
+        project_id=text(instance.project_id),
+        user_id=text(instance.user_id),
+        vcpus=amount("the flavor's vcpus", flavor.vcpus, UINT32, least=1),
+        memory_mib=amount("the flavor's ram", flavor.memory_mb, UINT64, least=1),
+        root_gib=amount("the flavor's disk", flavor.root_gb, UINT64),
+        swap_mib=amount("the flavor's swap", flavor.swap, UINT64),
+        extra_specs={text(name): text(value) for name, value in (flavor.extra_specs or {}).items()},
         key=key,
         owner=owner(),
     )
@@ -58,13 +59,13 @@ def image(instance: Any, image_meta: Any, record: Mapping[str, Any]) -> guest_pb
     """What an instance is made of; record is the image as Nova's Glance client tells it, or empty."""
     return guest_pb2.Image(
         image_id=_field(image_meta, "id") or instance.image_ref or "",
-        name=_field(image_meta, "name") or "",
+        name=text(_field(image_meta, "name")),
         # Nova has checked it, and does not always say so.
         status=_field(image_meta, "status") or "active",
-        size=_field(image_meta, "size") or 0,
-        container_format=_field(image_meta, "container_format") or "",
-        disk_format=_field(image_meta, "disk_format") or "",
-        content_hash=record.get("os_hash_value") or None,
+        size=size(_field(image_meta, "size")),
+        container_format=text(_field(image_meta, "container_format")),
+        disk_format=text(_field(image_meta, "disk_format")),
+        content_hash=text(record.get("os_hash_value")) or None,
         properties=image_properties(instance, image_meta, record),
     )
 
@@ -84,7 +85,7 @@ def image_properties(instance: Any, image_meta: Any, record: Mapping[str, Any]) 
     if known is not None:
         found.update({name: known.get(name) for name in known.fields if known.get(name) is not None})
     found.update(record.get("properties") or {})
-    return {name: str(value) for name, value in found.items() if isinstance(value, str | int)}
+    return {text(name): text(value) for name, value in found.items() if isinstance(value, str | int)}
 
 
 def _field(image_meta: Any, name: str) -> Any:

@@ -12,6 +12,9 @@ from nova.objects import fields
 
 from nova_docker.v1 import host_pb2
 
+# Nova's database has 32 bits for a version; a Docker that counts by dates must not keep the host from being reported.
+_LARGEST = 2**31 - 1
+
 
 def available_resource(host: host_pb2.HostResources, node: str, hypervisor_type: str) -> dict[str, Any]:
     """For get_available_resource. What instances use, the resource tracker counts itself."""
@@ -60,7 +63,7 @@ def version_number(version: str) -> int:
     """20010024 for "20.10.24+dfsg1"."""
     found = [int(number) for number in re.findall(r"(?:^|\.)(\d+)", version)[:3]]
     major, minor, patch = [*found, 0, 0, 0][:3]
-    return (major * 1000 + minor) * 1000 + patch
+    return min((major * 1000 + minor) * 1000 + patch, _LARGEST)
 
 
 def uptime(host: host_pb2.HostResources, now: datetime) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nova_docker.amounts import mtu, unusable_port
 from nova_docker.v1 import network_pb2
 
 # What nova.network.model.VIF is: a dictionary, with methods that are not needed here.
@@ -17,7 +18,15 @@ def interfaces(network_info: Iterable[Vif] | None) -> list[network_pb2.Interface
 
 
 def interface(vif: Vif) -> network_pb2.Interface:
-    """One interface."""
+    """One interface; raises CallError (PLUG_FAILED) when Nova's record of it is not what a port has."""
+    try:
+        return _interface(vif)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # A record in Nova's cache must not end a nova-compute that plugs every server at its start.
+        raise unusable_port(vif.get("id"), f"its record is incomplete ({error!r:.80})") from error
+
+
+def _interface(vif: Vif) -> network_pb2.Interface:
     network = vif["network"]
     details = vif.get("details") or {}
     return network_pb2.Interface(
@@ -27,7 +36,7 @@ def interface(vif: Vif) -> network_pb2.Interface:
         hybrid_plug=bool(details.get("ovs_hybrid_plug")),
         device_name=vif.get("devname") or None,
         bridge=network.get("bridge") or details.get("bridge_name") or "",
-        mtu=(network.get("meta") or {}).get("mtu") or None,
+        mtu=mtu(vif["id"], (network.get("meta") or {}).get("mtu")),
         subnets=[_subnet(subnet) for subnet in network.get("subnets") or ()],
     )
 
