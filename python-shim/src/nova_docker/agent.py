@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,6 +22,8 @@ _SERVICE = "/nova_docker.v1.DriverService/"
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
 # Seconds between two looks whether the agent listens.
 _PAUSE = 0.25
+# Seconds that the last attempt has at least: none at all would be an error of its own.
+_LEAST = 0.001
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
@@ -98,40 +100,78 @@ WATCH_EVENTS: Method[api.WatchEventsRequest, api.WatchEventsResponse] = Method(
 )
 
 
+class _Patience:
+    """How long one call may take with all its repetitions, and whether an error is worth another."""
+
+    def __init__(self, timeout: float, restart_timeout: float) -> None:
+        self._deadline = time.monotonic() + timeout
+        self._restart_timeout = restart_timeout
+        self._end: float | None = None
+        self._lost = False
+
+    def remaining(self) -> float:
+        """Seconds for the next attempt."""
+        return max(self._deadline - time.monotonic(), _LEAST)
+
+    def bear(self, error: CallError) -> None:
+        """Returns after a moment when the agent may be restarting, and raises the error otherwise.
+
+        The contract allows every call to be repeated: what is done already is no error.
+        """
+        now = time.monotonic()
+        if self._end is None:
+            self._end = min(now + self._restart_timeout, self._deadline)
+        error.lost_before = self._lost
+        if not _is_passing(error) or now + _PAUSE > self._end:
+            raise error
+        self._lost = self._lost or error.begun
+        time.sleep(_PAUSE)
+
+
+def _is_passing(error: CallError) -> bool:
+    # An agent that stops says so, or ends its connections.
+    return error.reason == "STOPPING" if error.from_server else error.code == Code.UNAVAILABLE
+
+
 class Agent:
-    """Calls the agent. Holds no connection, so that any number of threads may share it."""
+    """Calls the agent. Holds no connection, so that any number of threads may share it.
+
+    A call whose agent does not listen, or goes away before its answer, is repeated until restart_timeout seconds have
+    passed since that began. call_timeout and operation_timeout are for a call with all its repetitions.
+    """
 
     def __init__(
         self, address: Address, call_timeout: float, operation_timeout: float, restart_timeout: float = 0
     ) -> None:
         self.address = address
-        self._call_timeout = call_timeout
+        self.call_timeout = call_timeout
         self._operation_timeout = operation_timeout
         self._restart_timeout = restart_timeout
 
-    def call(self, method: Method[Request, Response], request: Request, *, patient: bool = True) -> Response:
+    def call(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        patient: bool = True,
+        timeout: float | None = None,
+        longer: float = 0,
+    ) -> Response:
         """The answer to a call that has one message for an answer.
 
-        Unless patient, an agent that does not listen is an error at once.
+        Unless patient, an agent that is away is an error at once. timeout replaces that of the method; longer is added.
         """
-        with self._start(method, request, self._timeout(method), {}, patient) as call:
-            answers = [method.parse(message) for message in call]
+        patience = self._patience(method, patient, timeout, longer)
+        while True:
+            try:
+                with self._start(method, request, {}, patience.remaining()) as call:
+                    answers = [method.parse(message) for message in call]
+                break
+            except CallError as error:
+                patience.bear(error)
         if len(answers) != 1:
             raise CallError(Code.INTERNAL, f"{method.name}: {len(answers)} messages instead of one", from_server=True)
         return answers[0]
-
-    def insist(self, method: Method[Request, Response], request: Request) -> Response:
-        """As call, and asks again when the agent goes away in the middle and comes back soon."""
-        end: float | None = None
-        while True:
-            try:
-                return self.call(method, request)
-            except CallError as error:
-                end = end or time.monotonic() + self._restart_timeout
-                lost = error.begun and not error.from_server and error.code == Code.UNAVAILABLE
-                if not lost or time.monotonic() >= end:
-                    raise
-                time.sleep(_PAUSE)
 
     @contextmanager
     def stream(
@@ -139,47 +179,49 @@ class Agent:
     ) -> Iterator[Iterator[Response]]:
         """The messages of a call that has many; leaving the context before their end cancels the call.
 
-        context is Nova's; the agent reads and writes images with the rights of its token.
+        When an operation is repeated, the messages of its new beginning follow those that have been read. A question
+        is not repeated once it has begun. context is Nova's; the agent reads and writes images with the rights of its
+        token.
         """
         token = getattr(context, "auth_token", None)
         metadata = {"x-auth-token": token} if token and _TOKEN.fullmatch(token) else {}
-        with self._start(method, request, self._timeout(method), metadata, True) as call:
-            yield map(method.parse, call)
+        with closing(self._messages(method, request, metadata)) as messages:
+            yield messages
+
+    def _messages(
+        self, method: Method[Request, Response], request: Request, metadata: dict[str, str]
+    ) -> Generator[Response, None, None]:
+        patience = self._patience(method, True)
+        while True:
+            try:
+                with self._start(method, request, metadata, patience.remaining()) as call:
+                    yield from map(method.parse, call)
+                return
+            except CallError as error:
+                if error.begun and not method.operation:
+                    raise
+                patience.bear(error)
 
     def watch(self) -> Call:
         """Starts WatchEvents, which has no end; its messages are to be parsed by WATCH_EVENTS."""
-        return self._start(WATCH_EVENTS, api.WatchEventsRequest(), None, {}, False)
+        return self._start(WATCH_EVENTS, api.WatchEventsRequest(), {}, None)
 
-    def _timeout(self, method: Method[Any, Any]) -> float:
-        return self._operation_timeout if method.operation else self._call_timeout
+    def _patience(
+        self, method: Method[Any, Any], patient: bool, timeout: float | None = None, longer: float = 0
+    ) -> _Patience:
+        usual = self._operation_timeout if method.operation else self.call_timeout
+        return _Patience((usual if timeout is None else timeout) + longer, self._restart_timeout if patient else 0)
 
     def _start(
-        self,
-        method: Method[Request, Any],
-        request: Request,
-        timeout: float | None,
-        metadata: dict[str, str],
-        patient: bool,
+        self, method: Method[Request, Any], request: Request, metadata: dict[str, str], timeout: float | None
     ) -> Call:
         # Half of the driver's methods are not given a context, but the thread that calls them has one.
         request_id = getattr(oslo_context.get_current(), "request_id", None)
         if request_id and _REQUEST_ID.fullmatch(request_id):
             metadata["x-openstack-request-id"] = request_id
-        end = time.monotonic() + (self._restart_timeout if patient else 0)
-        while True:
-            try:
-                return Call(
-                    self.address,
-                    _SERVICE + method.name,
-                    request.SerializeToString(),
-                    metadata=metadata,
-                    timeout=timeout,
-                )
-            except CallError as error:
-                # Nothing has been asked yet, so it may be asked again.
-                if error.begun or error.code != Code.UNAVAILABLE or time.monotonic() >= end:
-                    raise
-                time.sleep(_PAUSE)
+        return Call(
+            self.address, _SERVICE + method.name, request.SerializeToString(), metadata=metadata, timeout=timeout
+        )
 
 
 def check_versions(info: api.GetServerInfoResponse) -> None:

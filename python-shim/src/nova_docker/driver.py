@@ -230,7 +230,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         undone = self._builder.is_undone(instance)
         with errors.translated(instance):
             try:
-                self._agent.insist(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
+                self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
             except CallError as error:
                 if not (undone and errors.is_away(error)):
                     raise

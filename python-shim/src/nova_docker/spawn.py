@@ -82,7 +82,7 @@ class Builder:
         if instance.uuid in self._undone:
             return
         try:
-            self._agent.insist(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
+            self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
         except CallError as error:
             LOG.warning("Cannot remove what is left of the failed build yet: %s", error, instance=instance)
             self.remember(instance)

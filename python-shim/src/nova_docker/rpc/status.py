@@ -54,7 +54,8 @@ class CallError(Exception):
     """A call failed. The text is the server's sentence, or says what happened to the connection.
 
     reason is that of the server's google.rpc.ErrorInfo ("GUEST_NOT_FOUND"), or empty; metadata is that of the same.
-    begun tells whether the server may have seen the call, from_server whether it answered.
+    begun tells whether the server may have begun the call, from_server whether it answered, and lost_before whether an
+    earlier attempt at the same call has ended without an answer.
     """
 
     def __init__(
@@ -74,6 +75,12 @@ class CallError(Exception):
         self.metadata = dict(metadata or {})
         self.begun = begun
         self.from_server = from_server
+        self.lost_before = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what the server has done: it answered, or never began, whichever attempt it was."""
+        return (self.from_server or not self.begun) and not self.lost_before
 
 
 def from_http(status: str) -> CallError:
