@@ -114,6 +114,11 @@ def eventually(check, timeout=60):
         time.sleep(0.02)
 
 
+def settle(background):
+    """Waits until no job of it is left, however slow the machine is."""
+    assert eventually(lambda: not background._running, timeout=600)
+
+
 @pytest.fixture(scope="session")
 def shared_agent():
     # Paths of Unix sockets are short, those of pytest are not.
@@ -158,12 +163,13 @@ def client(fake_agent):
 
 
 @pytest.fixture
-def conf():
+def conf(tmp_path):
     """Nova's configuration, as it was before when the test is over."""
     CONF([], project="nova", default_config_files=[], default_config_dirs=[])
     config.register(CONF)
     CONF.set_override("host", "compute1")
     CONF.set_override("my_ip", "192.0.2.10")
+    CONF.set_override("state_path", str(tmp_path))
     CONF.set_override("restart_timeout", 0, group="docker_grpc")
     yield CONF
     CONF.reset()

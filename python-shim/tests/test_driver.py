@@ -1,16 +1,19 @@
 """The driver's other methods against the fake agent."""
 
+import copy
 import threading
 
 import pytest
-from conftest import IMAGE, INSTANCE, PORT, TOKEN, eventually
+from conftest import IMAGE, INSTANCE, PORT, TOKEN, eventually, settle
 from nova import exception
 from nova.compute import power_state, task_states
 from nova.compute.provider_tree import ProviderTree
 from nova.image import glance
 from nova.virt import driver as virt_driver
+from nova.virt import fake
+from nova_docker import snapshot
+from nova_docker.driver import DockerDriver
 from nova_docker.host import version_number
-from nova_docker.snapshot import REMOVAL
 
 NODE = "compute1"
 OTHER_IMAGE = "9b0bd9c3-3f0c-4a55-9d0c-5f8f4cfcf2d4"
@@ -237,18 +240,12 @@ class Images:
         monkeypatch.setattr(glance.API, "get_all", get_all)
         monkeypatch.setattr(glance.API, "delete", delete)
 
-    def settle(self):
-        """Waits until nobody is at it any more."""
-        for thread in threading.enumerate():
-            if thread.name == REMOVAL:
-                thread.join(60)
-
 
 def test_a_snapshot_that_had_not_begun_goes_with_its_server(driver, running, context, instance, monkeypatch):
     images = Images(monkeypatch, IMAGE)
     instance.task_state = task_states.DELETING
     driver.destroy(context, instance, None)
-    images.settle()
+    settle(driver._images._background)
     # With the rights of who deletes the server.
     assert images.asked == [(TOKEN, {"instance_uuid": INSTANCE, "status": "queued"})]
     assert images.deleted == [(TOKEN, IMAGE)]
@@ -259,7 +256,7 @@ def test_snapshots_stay_when_the_server_does(driver, running, context, instance,
     images = Images(monkeypatch, IMAGE)
     instance.task_state = state
     driver.destroy(context, instance, None)
-    images.settle()
+    settle(driver._images._background)
     assert images.asked == images.deleted == []
 
 
@@ -268,7 +265,7 @@ def test_nova_itself_has_no_rights_to_images(driver, running, context, instance,
     instance.task_state = task_states.DELETING
     context.auth_token = None
     driver.destroy(context, instance, None)
-    images.settle()
+    settle(driver._images._background)
     assert images.asked == images.deleted == []
 
 
@@ -276,7 +273,7 @@ def test_a_server_goes_without_glance(driver, running, fake_agent, context, inst
     images = Images(monkeypatch, IMAGE, lists=False)
     instance.task_state = task_states.DELETING
     driver.destroy(context, instance, None)
-    images.settle()
+    settle(driver._images._background)
     assert fake_agent.control()["guests"] == {}
     assert len(images.asked) == 1
 
@@ -288,15 +285,43 @@ def test_a_server_does_not_wait_for_glance(driver, running, context, instance, m
     driver.destroy(context, instance, None)
     assert images.asked == []
     images.answers.set()
-    images.settle()
+    settle(driver._images._background)
     assert images.deleted == [(TOKEN, IMAGE)]
+
+
+def test_a_glance_that_hangs_takes_few_threads_and_no_deletion_is_forgotten(
+    driver, running, context, instance, monkeypatch
+):
+    images = Images(monkeypatch)
+    images.answers.clear()
+    instance.task_state = task_states.DELETING
+    before = threading.active_count()
+    for _ in range(30):
+        driver.destroy(context, instance, None)
+    assert threading.active_count() <= before + snapshot.THREADS
+    images.answers.set()
+    settle(driver._images._background)
+    assert len(images.asked) == 30
+
+
+def test_images_that_nobody_can_look_for_are_told_in_the_log(driver, running, context, instance, monkeypatch, caplog):
+    images = Images(monkeypatch)
+    images.answers.clear()
+    instance.task_state = task_states.DELETING
+    monkeypatch.setattr(driver._images._background, "_limit", 1)
+    for _ in range(snapshot.THREADS + 2):
+        driver.destroy(context, instance, None)
+    images.answers.set()
+    settle(driver._images._background)
+    assert len(images.asked) == snapshot.THREADS + 1
+    assert "may stay: Glance is too slow" in caplog.text
 
 
 def test_an_image_that_is_gone_already_does_not_keep_the_others(driver, running, context, instance, monkeypatch):
     images = Images(monkeypatch, IMAGE, OTHER_IMAGE, gone=[IMAGE])
     instance.task_state = task_states.DELETING
     driver.destroy(context, instance, None)
-    images.settle()
+    settle(driver._images._background)
     assert images.deleted == [(TOKEN, OTHER_IMAGE)]
 
 
@@ -391,6 +416,36 @@ def test_traits_come_and_go_with_the_agent_and_others_stay(driver, tree, fake_ag
     assert set(tree.data(NODE).inventory) == {"VCPU"}
 
 
+def test_traits_that_the_agent_has_dropped_go_after_a_restart_of_nova_compute_too(driver, tree, fake_agent):
+    driver.update_provider_tree(tree, NODE)
+    fake_agent.plan("GetHostResources", answer={"resources": {"vcpus": 8, "traits": ["CUSTOM_NEW"]}})
+    DockerDriver(fake.FakeVirtAPI()).update_provider_tree(tree, NODE)
+    assert tree.data(NODE).traits == {"CUSTOM_OPERATORS_OWN", "CUSTOM_NEW"}
+
+
+def test_traits_are_dropped_until_placement_has_taken_it(driver, tree, fake_agent):
+    driver.update_provider_tree(tree, NODE)
+    fake_agent.plan("GetHostResources", answer={"resources": {"vcpus": 8}})
+    for _ in range(2):
+        # Nova throws away a tree that Placement has refused.
+        refused = copy.deepcopy(tree)
+        driver.update_provider_tree(refused, NODE)
+        assert refused.data(NODE).traits == {"CUSTOM_OPERATORS_OWN"}
+    driver.update_provider_tree(tree, NODE)
+    driver.update_provider_tree(tree, NODE)
+    tree.add_traits(NODE, "CUSTOM_HV_DOCKER")
+    driver.update_provider_tree(tree, NODE)
+    assert tree.data(NODE).traits == {"CUSTOM_OPERATORS_OWN", "CUSTOM_HV_DOCKER"}, "the operator's, after it was ours"
+
+
+def test_a_state_path_that_cannot_be_written_keeps_no_host_from_being_reported(driver, tree, conf, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    conf.set_override("state_path", str(tmp_path / "file"))
+    DockerDriver(fake.FakeVirtAPI()).update_provider_tree(tree, NODE)
+    assert "CUSTOM_HV_DOCKER" in tree.data(NODE).traits
+    assert "Traits that the agent drops" in caplog.text
+
+
 def test_capabilities_are_the_agents(driver):
     assert not any(driver.capabilities.values())
     driver._greet()
@@ -409,14 +464,3 @@ def test_what_the_agent_cannot_do_is_not_implemented(driver, context, instance):
 def test_arguments_of_later_releases_are_borne(driver, running, context, instance):
     driver.power_on(context, instance, None, None, some_new_thing=1)
     driver.destroy(context, instance, None, None, True, True, some_new_thing=1)
-
-
-def test_a_delete_that_loses_its_agent_is_asked_for_again(mortal_agent, driver, context, instance):
-    driver._agent.address = mortal_agent.address
-    driver._agent._restart_timeout = 60
-    mortal_agent.plan("DeleteGuest", die=True)
-    restart = threading.Timer(0.5, lambda: (mortal_agent.stop(), mortal_agent.start()))
-    restart.start()
-    driver.destroy(context, instance, None)
-    restart.join()
-    assert mortal_agent.methods() == ["DeleteGuest"]

@@ -128,6 +128,16 @@ def back(**guests):
     }
 
 
+def test_a_removal_that_hangs_does_not_keep_events_back(started, driver, fake_agent):
+    events = started(fake_agent)
+    driver._builder.remains.add(OTHER)
+    fake_agent.hold("DeleteGuest")
+    fake_agent.control(events=[{"host": {"kind": "HOST_EVENT_KIND_DOCKER_BACK"}}, guest_event("PAUSED")])
+    assert eventually(lambda: fake_agent.calls("DeleteGuest"))
+    assert eventually(lambda: events == [(INSTANCE, PAUSED)])
+    fake_agent.release()
+
+
 def test_only_what_has_changed_is_told_after_a_gap(started, fake_agent):
     fake_agent.control(guests={INSTANCE: "RUNNING", OTHER: "RUNNING"})
     events = started(fake_agent)

@@ -1,13 +1,18 @@
 """Launching: what is asked of the agent, the wait for the network, and what a failure leaves and tells."""
 
+import os
+import threading
 from contextlib import contextmanager
 
+import frames
 import pytest
-from conftest import IMAGE, INSTANCE, PORT, TOKEN
+from conftest import IMAGE, INSTANCE, PORT, TOKEN, eventually, settle
 from nova import exception
 from nova.image import glance
 from nova.network import model
+from nova_docker import remains
 from nova_docker import spawn as spawning
+from nova_docker.v1 import driver_pb2 as api
 
 
 @pytest.fixture
@@ -299,6 +304,133 @@ def test_what_a_failed_launch_has_left_is_removed_when_the_agent_is_back(mortal_
         launch()
     mortal_agent.stop()
     mortal_agent.start()
-    driver._builder.remove_remains()
-    driver._builder.remove_remains()
+    driver._builder.remains.remove()
+    driver._builder.remains.remove()
+    settle(driver._builder.remains._background)
     assert mortal_agent.methods() == ["DeleteGuest"], "removed more than once, or not at all"
+
+
+OTHER = "0f6b1c5e-8a56-4c5b-b0cd-41a7f9a4f6aa"
+
+
+def test_a_server_that_is_built_again_is_not_removed_with_what_an_earlier_build_has_left(
+    driver, launch, fake_agent, monkeypatch
+):
+    monkeypatch.setattr(remains, "_THREADS", 1)
+    left = driver._builder.remains = remains.Remains(driver._agent)
+    left.add(OTHER)
+    fake_agent.hold("DeleteGuest")
+    left.remove()
+    assert eventually(lambda: fake_agent.calls("DeleteGuest"))
+    left.add(INSTANCE)
+    left.remove()  # Waits behind the other one.
+    launch()
+    fake_agent.release()
+    settle(left._background)
+    assert fake_agent.control()["guests"] == {INSTANCE: "POWER_STATE_RUNNING"}
+    assert fake_agent.request("DeleteGuest") == {"guest_id": OTHER}
+
+
+def test_a_build_waits_for_the_removal_of_what_an_earlier_one_has_left(driver, launch, fake_agent, monkeypatch):
+    left, asked = driver._builder.remains, threading.Event()
+    forget = left.forget
+
+    def ask(uuid):
+        asked.set()
+        forget(uuid)
+
+    monkeypatch.setattr(left, "forget", ask)
+    left.add(INSTANCE)
+    fake_agent.hold("DeleteGuest")
+    left.remove()
+    assert eventually(lambda: fake_agent.calls("DeleteGuest"))
+    build = threading.Thread(target=launch)
+    build.start()
+    asked.wait(600)
+    assert fake_agent.methods() == ["DeleteGuest"]
+    fake_agent.release()
+    build.join()
+    assert fake_agent.control()["guests"] == {INSTANCE: "POWER_STATE_RUNNING"}
+
+
+def test_a_server_that_was_deleted_is_not_deleted_again_later(driver, fake_agent, context, instance):
+    driver._builder.remains.add(INSTANCE)
+    driver.destroy(context, instance, None)
+    driver._builder.remains.remove()
+    settle(driver._builder.remains._background)
+    assert fake_agent.methods() == ["DeleteGuest"]
+
+
+def test_a_socket_that_became_loose_does_not_hide_what_a_failed_build_has_left(driver, launch, fake_agent, virtapi):
+    class Loosened(exception.BuildAbortException):
+        def __init__(self):
+            super().__init__(instance_uuid=INSTANCE, reason="it took too long")
+            os.chmod(fake_agent.path, 0o666)  # noqa: S103
+
+    class Outcome:
+        def __get__(self, *arguments):
+            return Loosened()
+
+    type(virtapi).outcome = Outcome()
+    del virtapi.outcome
+    left = driver._builder.remains
+    try:
+        with pytest.raises(exception.BuildAbortException, match="it took too long"):
+            launch()
+        left.remove()
+        settle(left._background)
+    finally:
+        os.chmod(fake_agent.path, 0o660)
+    assert fake_agent.methods() == ["CreateGuest"]
+    left.remove()
+    settle(left._background)
+    assert fake_agent.methods() == ["CreateGuest", "DeleteGuest"]
+
+
+def test_a_launch_through_a_loose_socket_can_be_tried_on_another_host(driver, launch, fake_agent, context, instance):
+    os.chmod(fake_agent.path, 0o666)  # noqa: S103
+    try:
+        with pytest.raises(exception.HypervisorUnavailable, match="has mode 0666"):
+            launch()
+        driver.destroy(context, instance, None)
+    finally:
+        os.chmod(fake_agent.path, 0o660)
+    assert fake_agent.methods() == []
+
+
+def lost(peer):
+    peer.request()
+
+
+def refused(peer):
+    peer.request()
+    peer.send(frames.trailers(frames.RESPONSE + frames.block(("grpc-status", "9"), ("grpc-message", "no"))))
+
+
+def test_a_failed_build_is_undone_when_an_earlier_attempt_of_it_was_lost(driver, launch, context, instance):
+    done = []
+
+    def deleted(peer):
+        done.append(api.DeleteGuestRequest.FromString(peer.request()[5:]).guest_id)
+        peer.send(frames.answer(b""))
+
+    with frames.serving(lost, refused, deleted) as address:
+        driver._agent.address, driver._agent._restart_timeout = address, 600
+        with pytest.raises(exception.NovaException, match="no"):
+            launch()
+    assert done == [INSTANCE]
+
+
+def test_a_launch_outlives_a_restart_of_the_agent(driver, launch):
+    ready = api.CreateGuestResponse(stage=api.CREATE_STAGE_READY).SerializeToString()
+
+    def answer(*payloads):
+        def script(peer):
+            peer.request()
+            peer.send(frames.answer(*payloads))
+
+        return script
+
+    with frames.serving(lost, answer(ready), lost, answer(b"")) as address:
+        driver._agent.address, driver._agent._restart_timeout = address, 600
+        launch()

@@ -16,15 +16,14 @@ from typing import Any
 from nova import context as nova_context
 from nova import exception, objects
 from nova.compute import power_state
-from nova.compute import utils as compute_utils
 from nova.conf import CONF
 from nova.virt import driver as virt_driver
 from nova.virt import event as virt_event
 from nova.virt import hardware
 from oslo_log import log as logging
 
-from nova_docker import config, errors, host
 from nova_docker import agent as service
+from nova_docker import amounts, config, errors, host
 from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
 from nova_docker.guest import POWER_STATES
@@ -32,6 +31,7 @@ from nova_docker.interfaces import interface, interfaces
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
 from nova_docker.spawn import Builder, refuse_volumes
+from nova_docker.traits import OwnTraits
 from nova_docker.v1 import driver_pb2 as api
 from nova_docker.v1 import host_pb2
 from nova_docker.version import VERSION
@@ -56,7 +56,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         self._builder = Builder(self._agent, virtapi)
         self._watcher: Watcher | None = None
         self._hypervisor_type = ""
-        self._traits: set[str] = set()
+        self._traits = OwnTraits(CONF.state_path)
+        self._images = snapshots.UnbegunImages()
         self._ended = threading.local()
 
     # The host
@@ -119,7 +120,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         """Tells Nova whether the host takes new servers."""
         set_usable(self.virtapi, problem)
         if problem is None:
-            self._builder.remove_remains()
+            self._builder.remains.remove()
 
     def _emit(self, guest_id: str, transition: int) -> None:
         if self._compute_event_callback is None:
@@ -148,9 +149,9 @@ class DockerDriver(virt_driver.ComputeDriver):
         ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
         reserved = self._get_reserved_host_disk_gb_from_config()
         provider_tree.update_inventory(nodename, host.inventory(resources, ratios, reserved))
-        provider_tree.remove_traits(nodename, *(self._traits - set(resources.traits)))
+        dropped = self._traits.dropped(provider_tree.data(nodename).traits, set(resources.traits))
+        provider_tree.remove_traits(nodename, *dropped)
         provider_tree.add_traits(nodename, *resources.traits)
-        self._traits = set(resources.traits)
 
     def get_host_uptime(self, *args: Any, **kwargs: Any) -> str:
         """A line as uptime(1) prints it."""
@@ -231,13 +232,15 @@ class DockerDriver(virt_driver.ComputeDriver):
         with errors.translated(instance):
             try:
                 self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
-            except CallError as error:
+            except (CallError, AddressRefused) as error:
                 if not (undone and errors.is_away(error)):
                     raise
                 # An error here would keep Nova from trying the build on another host.
                 LOG.info("What the failed build may have left is removed later", instance=instance)
-                self._builder.remember(instance)
-        snapshots.remove_unbegun(context, instance)
+                self._builder.remains.add(instance.uuid)
+            else:
+                self._builder.remains.forget(instance.uuid)
+        self._images.remove(context, instance)
 
     def cleanup(
         self,
@@ -259,8 +262,8 @@ class DockerDriver(virt_driver.ComputeDriver):
 
     def power_on(self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Starts a guest."""
-        request = api.StartGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
         with errors.translated(instance, errors.powering_on):
+            request = api.StartGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
             self._agent.call(service.START_GUEST, request)
 
     def power_off(self, instance: Any, timeout: Any = 0, retry_interval: int = 0, *args: Any, **kwargs: Any) -> None:
@@ -268,9 +271,10 @@ class DockerDriver(virt_driver.ComputeDriver):
         if hasattr(timeout, "uuid"):
             # The manager calls it with (context, instance) where it reaps deleted instances.
             instance, timeout = timeout, 0
-        request = api.StopGuestRequest(guest_id=instance.uuid, timeout={"seconds": int(timeout)})
+        seconds = amounts.shutdown_timeout(timeout, instance)
         with errors.translated(instance, errors.powering_off):
-            self._agent.call(service.STOP_GUEST, request)
+            request = api.StopGuestRequest(guest_id=instance.uuid, timeout={"seconds": seconds})
+            self._agent.call(service.STOP_GUEST, request, longer=seconds)
 
     def reboot(
         self,
@@ -282,12 +286,14 @@ class DockerDriver(virt_driver.ComputeDriver):
         **kwargs: Any,
     ) -> None:
         """Stops and starts a guest; a soft reboot lets it end by itself."""
-        timeout = _shutdown_timeout(instance) if reboot_type == "SOFT" else 0
-        request = api.RebootGuestRequest(
-            guest_id=instance.uuid, interfaces=interfaces(network_info), timeout={"seconds": int(timeout)}
-        )
+        # As the manager finds it for power_off; the reboot is not told.
+        wanted = instance.system_metadata.get("image_os_shutdown_timeout", CONF.shutdown_timeout)
+        seconds = amounts.shutdown_timeout(wanted, instance) if reboot_type == "SOFT" else 0
         with errors.translated(instance, errors.rebooting):
-            self._agent.call(service.REBOOT_GUEST, request)
+            request = api.RebootGuestRequest(
+                guest_id=instance.uuid, interfaces=interfaces(network_info), timeout={"seconds": seconds}
+            )
+            self._agent.call(service.REBOOT_GUEST, request, longer=seconds)
 
     def resume_state_on_host_boot(
         self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any
@@ -321,9 +327,9 @@ class DockerDriver(virt_driver.ComputeDriver):
 
     def plug_vifs(self, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Plugs the interfaces of a guest; called for every server when nova-compute starts."""
-        request = api.PlugGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
         with errors.translated(instance, errors.plugging):
             try:
+                request = api.PlugGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
                 self._agent.call(service.PLUG_GUEST, request)
             except CallError as error:
                 if not errors.is_missing(error):
@@ -340,8 +346,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         self, context: Any, instance: Any, image_meta: Any, vif: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Plugs one more interface into a guest."""
-        request = api.AttachInterfaceRequest(guest_id=instance.uuid, interface=interface(vif))
         with errors.translated(instance, errors.attaching(instance)):
+            request = api.AttachInterfaceRequest(guest_id=instance.uuid, interface=interface(vif))
             device = self._agent.call(service.ATTACH_INTERFACE, request).device
         LOG.info("Port %s is %s", vif["id"], device, instance=instance)
 
@@ -350,11 +356,3 @@ class DockerDriver(virt_driver.ComputeDriver):
         request = api.DetachInterfaceRequest(guest_id=instance.uuid, port_id=vif["id"])
         with errors.translated(instance, errors.detaching(instance)):
             self._agent.call(service.DETACH_INTERFACE, request)
-
-
-def _shutdown_timeout(instance: Any) -> int:
-    """As the manager finds it for power_off; the reboot is not told."""
-    timeout = compute_utils.get_value_from_system_metadata(
-        instance, key="image_os_shutdown_timeout", type=int, default=CONF.shutdown_timeout
-    )
-    return int(timeout)

@@ -27,8 +27,10 @@ _AWAY = frozenset({"DOCKER_UNAVAILABLE", "STOPPING"})
 _TAIL = 110
 
 
-def is_away(error: CallError) -> bool:
+def is_away(error: CallError | AddressRefused) -> bool:
     """Whether neither the guest nor the request is to blame, but an agent or a Docker that is not there."""
+    if isinstance(error, AddressRefused):
+        return True
     return error.reason in _AWAY or (error.code == Code.UNAVAILABLE and not error.reason)
 
 
@@ -94,8 +96,10 @@ def spawning(instance: Any) -> Special:
 
 
 def plugging(error: CallError, text: str) -> Exception | None:
-    """For plug_vifs, where the manager knows one class that does not end nova-compute."""
-    return _exception(exception.VirtualInterfacePlugException(message=text)) if error.reason == "PLUG_FAILED" else None
+    """For plug_vifs: this class makes the manager mark one server, every other ends the start of nova-compute."""
+    if is_away(error) or error.code == Code.UNIMPLEMENTED:
+        return None
+    return _exception(exception.VirtualInterfacePlugException(message=text))
 
 
 def powering_off(error: CallError, text: str) -> Exception | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from nova import exception
@@ -15,12 +15,14 @@ from oslo_log import log as logging
 from nova_docker import agent as service
 from nova_docker import errors
 from nova_docker.agent import Agent
+from nova_docker.background import Background
 from nova_docker.v1 import driver_pb2 as api
 
 LOG = logging.getLogger(__name__)
 
-REMOVAL = "removal of unbegun images"
-"""The name of its threads."""
+THREADS = 4
+MOST_WAITING = 1000
+"""Deletions whose look at Glance may wait; each keeps a user's token."""
 
 
 def snapshot(agent: Agent, context: Any, instance: Any, image_id: str, update_task_state: Callable[..., None]) -> None:
@@ -30,7 +32,12 @@ def snapshot(agent: Agent, context: Any, instance: Any, image_id: str, update_ta
         errors.translated(instance, errors.snapshotting(instance, image_id)),
         agent.stream(service.SNAPSHOT_GUEST, request, context) as answers,
     ):
+        told: set[int] = set()
         for answer in answers:
+            # A repeated call begins anew, but the server's task state goes forward only.
+            if answer.stage in told:
+                continue
+            told.add(answer.stage)
             if answer.stage == api.SNAPSHOT_STAGE_CAPTURED:
                 LOG.info("The file system is captured", instance=instance)
                 update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
@@ -40,15 +47,22 @@ def snapshot(agent: Agent, context: Any, instance: Any, image_id: str, update_ta
                 )
 
 
-def remove_unbegun(context: Any, instance: Any) -> None:
-    """Deletes the images of a server that is being deleted which nothing was put into yet.
+class UnbegunImages:
+    """Deletes images of servers that are being deleted which nothing was put into yet.
 
     The API makes a snapshot's image before nova-compute hears of it, and nova-compute leaves it when the server's
-    deletion comes first. Nobody waits for this: the server is to go even when Glance does not answer.
+    deletion comes first.
     """
-    if instance.task_state != task_states.DELETING or not context.auth_token:
-        return
-    threading.Thread(target=_remove_unbegun, args=(context, instance.uuid), name=REMOVAL, daemon=True).start()
+
+    def __init__(self) -> None:
+        self._background = Background("removal of unbegun images", THREADS, MOST_WAITING)
+
+    def remove(self, context: Any, instance: Any) -> None:
+        """Begins it. Nobody waits: the server is to go even when Glance does not answer."""
+        if instance.task_state != task_states.DELETING or not context.auth_token:
+            return
+        if not self._background.submit(partial(_remove_unbegun, context, instance.uuid)):
+            LOG.warning("Images whose making had not begun may stay: Glance is too slow", instance=instance)
 
 
 def _remove_unbegun(context: Any, uuid: str) -> None:

@@ -17,7 +17,8 @@ from nova_docker import errors
 from nova_docker.agent import Agent
 from nova_docker.guest import guest, image
 from nova_docker.interfaces import Vif, interfaces
-from nova_docker.rpc import CallError
+from nova_docker.remains import Remains
+from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.v1 import driver_pb2 as api
 
 LOG = logging.getLogger(__name__)
@@ -37,20 +38,19 @@ class Builder:
         self._virtapi = virtapi
         # Instances whose creation the agent gave up: nothing of them is left, which destroy may believe.
         self._undone: set[str] = set()
-        # Instances of which something may be left, because the agent was not there to remove it.
-        self._remains: set[str] = set()
+        self.remains = Remains(agent)
 
     def build(self, context: Any, instance: Any, image_meta: Any, network_info: Any, power_on: bool) -> None:
         """Makes the guest and starts it; on failure nothing of it is left."""
         vifs = list(network_info or ())  # Waits until Neutron has made the ports, and raises if it could not.
-        request = api.CreateGuestRequest(
-            guest=guest(instance),
-            image=image(instance, image_meta, _image_record(context, image_meta)),
-            interfaces=interfaces(vifs),
-        )
-        self._undone.discard(instance.uuid)
-        self._remains.discard(instance.uuid)
         with errors.translated(instance, errors.spawning(instance)):
+            request = api.CreateGuestRequest(
+                guest=guest(instance),
+                image=image(instance, image_meta, _image_record(context, image_meta)),
+                interfaces=interfaces(vifs),
+            )
+            self._undone.discard(instance.uuid)
+            self.remains.forget(instance.uuid)
             try:
                 with self._wired(instance, vifs):
                     self._create(context, instance, request)
@@ -74,8 +74,11 @@ class Builder:
                     LOG.info("%s", _STAGES.get(answer.stage, answer.stage), instance=instance)
         except CallError as error:
             # It undoes what it gives up; of one that fell silent nobody knows.
-            if error.from_server or not error.begun:
+            if error.settled:
                 self._undone.add(instance.uuid)
+            raise
+        except AddressRefused:
+            self._undone.add(instance.uuid)
             raise
 
     def _undo(self, instance: Any) -> None:
@@ -83,23 +86,9 @@ class Builder:
             return
         try:
             self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
-        except CallError as error:
+        except (CallError, AddressRefused) as error:
             LOG.warning("Cannot remove what is left of the failed build yet: %s", error, instance=instance)
-            self.remember(instance)
-
-    def remember(self, instance: Any) -> None:
-        """Something may be left of the instance, to be removed when the agent can."""
-        self._remains.add(instance.uuid)
-
-    def remove_remains(self) -> None:
-        """Removes what failed builds have left, now that the agent is there."""
-        for uuid in list(self._remains):
-            try:
-                self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=uuid), patient=False)
-            except CallError as error:
-                LOG.warning("Cannot remove what is left of the failed build of %s yet: %s", uuid, error)
-            else:
-                self._remains.discard(uuid)
+            self.remains.add(instance.uuid)
 
     @contextmanager
     def _wired(self, instance: Any, vifs: list[Vif]) -> Iterator[None]:
