@@ -69,7 +69,7 @@ class FakeAgentProcess:
         return Address(f"unix://{self.path}")
 
     def control(self, address=None, **order):
-        with Call(address or self.address, "/test.Control/Do", json.dumps(order).encode(), timeout=60) as call:
+        with Call(address or self.address, "/test.Control/Do", json.dumps(order).encode(), timeout=600) as call:
             return json.loads(b"".join(call))
 
     def plan(self, method, **plan):
@@ -104,7 +104,7 @@ def _plain_environment():
     return {name: value for name, value in os.environ.items() if name not in ("http_proxy", "https_proxy")}
 
 
-def eventually(check, timeout=60):
+def eventually(check, timeout=600):
     """What check returns, once that is true; the last thing it returned if that never happens."""
     deadline = time.monotonic() + timeout
     while True:
@@ -116,7 +116,7 @@ def eventually(check, timeout=60):
 
 def settle(background):
     """Waits until no job of it is left, however slow the machine is."""
-    assert eventually(lambda: not background._running, timeout=600)
+    assert eventually(lambda: not background._running)
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +159,7 @@ def silent_socket():
 
 @pytest.fixture
 def client(fake_agent):
-    return Agent(fake_agent.address, call_timeout=60, operation_timeout=60)
+    return Agent(fake_agent.address, call_timeout=600, operation_timeout=600)
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def serving(*scripts):
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield Address(f"unix://{path}", connect_timeout=60)
+            yield Address(f"unix://{path}", connect_timeout=600)
         finally:
             # A test that failed may have left scripts waiting for their connection.
             while thread.is_alive():
@@ -167,5 +167,5 @@ def serving(*scripts):
                     except OSError:
                         break
                 thread.join(0.1)
-            thread.join(60)
+            thread.join(600)
     assert errors == []

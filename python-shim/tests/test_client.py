@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import h2.events
 import pytest
@@ -109,7 +110,7 @@ def test_a_reader_that_is_slower_than_the_deadline_is_told_so(fake_agent):
     fake_agent.control(guests={INSTANCE: "RUNNING"})
     request = api.GetConsoleOutputRequest(guest_id=INSTANCE).SerializeToString()
     method = "/nova_docker.v1.DriverService/GetConsoleOutput"
-    with Call(fake_agent.address, method, request, timeout=60) as call:
+    with Call(fake_agent.address, method, request, timeout=600) as call:
         messages = iter(call)
         next(messages)
         call._deadline = time.monotonic()
@@ -185,7 +186,7 @@ def test_another_thread_can_cancel_a_call(client):
 
 
 def test_a_server_that_dies_in_the_middle_of_a_call_is_told_as_such(mortal_agent):
-    client = Agent(mortal_agent.address, 20, 60)
+    client = Agent(mortal_agent.address, 600, 600)
     mortal_agent.plan("GetHostResources", die=True)
     with pytest.raises(CallError, match="lost the connection") as caught:
         client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest())
@@ -195,15 +196,18 @@ def test_a_server_that_dies_in_the_middle_of_a_call_is_told_as_such(mortal_agent
     assert client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest()).resources.vcpus == 8
 
 
-def test_a_call_waits_for_a_server_that_is_being_restarted(mortal_agent):
+def test_a_call_waits_for_a_server_that_is_being_restarted(mortal_agent, monkeypatch):
     mortal_agent.stop()
-    start = threading.Timer(0.5, mortal_agent.start)
-    start.start()
-    client = Agent(mortal_agent.address, 20, 60, restart_timeout=60)
-    try:
-        client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest())
-    finally:
-        start.join()
+    sleep = time.sleep
+
+    def pause(seconds):
+        if mortal_agent.process is None:
+            mortal_agent.start()
+        sleep(seconds)
+
+    monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    client = Agent(mortal_agent.address, 600, 600, restart_timeout=600)
+    client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest())
     mortal_agent.stop()
     with pytest.raises(CallError):
         client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest(), patient=False)
@@ -218,14 +222,14 @@ def test_a_server_that_is_stopping_lets_a_call_come_to_its_end(mortal_agent):
 
     thread = threading.Thread(target=stop)
     thread.start()
-    client = Agent(mortal_agent.address, 60, 60)
+    client = Agent(mortal_agent.address, 600, 600)
     assert client.call(service.GET_HOST_RESOURCES, api.GetHostResourcesRequest()).resources.vcpus == 8
     thread.join()
 
 
 def test_a_server_that_is_absent_is_told_with_its_address(tmp_path):
     with pytest.raises(CallError, match=f"{tmp_path}/nobody.sock") as caught:
-        Agent(Address(f"unix://{tmp_path}/nobody.sock"), 20, 60).call(service.GET_GUEST, GET_GUEST)
+        Agent(Address(f"unix://{tmp_path}/nobody.sock"), 600, 600).call(service.GET_GUEST, GET_GUEST)
     assert caught.value.code == Code.UNAVAILABLE
 
 
@@ -245,7 +249,7 @@ def test_something_else_than_http2_is_an_error_at_once(tmp_path):
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(CallError) as caught:
-            Agent(Address(f"unix://{path}"), 20, 60).call(service.GET_GUEST, GET_GUEST)
+            Agent(Address(f"unix://{path}"), 600, 600).call(service.GET_GUEST, GET_GUEST)
         thread.join()
     assert caught.value.code in (Code.INTERNAL, Code.UNAVAILABLE)
     assert path in str(caught.value)

@@ -30,7 +30,7 @@ STREAM_ENDS = pytest.raises(EOFError)
 
 
 def ask(address, request=b"question"):
-    with Call(address, "/service/Method", request, timeout=60) as call:
+    with Call(address, "/service/Method", request, timeout=600) as call:
         return list(call)
 
 
@@ -295,7 +295,7 @@ def test_a_server_that_sends_only_half_a_frame_is_given_up_at_the_deadline():
         with STREAM_ENDS:
             peer.until(0xFF)
 
-    with serving(script) as address, Call(address, "/service/Method", b"", timeout=60) as call:
+    with serving(script) as address, Call(address, "/service/Method", b"", timeout=600) as call:
         call._deadline = time.monotonic() + 0.2
         with pytest.raises(CallError) as caught:
             list(call)

@@ -156,7 +156,7 @@ def test_a_guest_that_is_again_what_it_was_before_its_last_event_is_told(started
 
 
 def test_an_agent_that_is_only_restarted_does_not_disable_the_host(started, mortal_agent, record, conf):
-    conf.set_override("restart_timeout", 60, group="docker_grpc")
+    conf.set_override("restart_timeout", 600, group="docker_grpc")
     started(mortal_agent)
     for _ in range(2):
         mortal_agent.stop()
@@ -241,7 +241,7 @@ def test_listening_ends_with_nova_compute(driver, fake_agent, record):
     thread = driver._watcher._thread
     assert eventually(lambda: fake_agent.calls("WatchEvents"))
     driver.cleanup_host("compute1")
-    thread.join(60)
+    thread.join(600)
     assert not thread.is_alive()
     assert eventually(lambda: fake_agent.control()["cancelled"] == ["WatchEvents"])
 
@@ -308,14 +308,22 @@ def test_an_address_that_means_nothing_ends_the_start(conf):
         DockerDriver(fake.FakeVirtAPI())
 
 
-def test_nova_compute_works_on_while_it_waits_for_the_agent(driver, mortal_agent, record):
+def test_nova_compute_works_on_while_it_waits_for_the_agent(driver, mortal_agent, record, monkeypatch):
     """Other threads run, whichever kind they are."""
     driver._agent.address = mortal_agent.address
     mortal_agent.stop()
+    pauses = threading.Event()
+
+    def pause(seconds):
+        pauses.set()
+        sleep(0.01)
+
+    sleep = time.sleep
+    monkeypatch.setattr("nova_docker.driver.time", SimpleNamespace(sleep=pause))
     waiting = threading.Thread(target=driver._wait_for_agent)
     waiting.start()
-    time.sleep(0.2)
+    assert pauses.wait(600)
     assert waiting.is_alive()
     mortal_agent.start()
-    waiting.join(timeout=60)
+    waiting.join(timeout=600)
     assert not waiting.is_alive()

@@ -74,11 +74,11 @@ def remote(tmp_path_factory):
 
 
 def at(remote, tls=None, host="127.0.0.1"):
-    return Address(remote.text.replace("127.0.0.1", host), connect_timeout=60, tls=tls or remote.tls)
+    return Address(remote.text.replace("127.0.0.1", host), connect_timeout=600, tls=tls or remote.tls)
 
 
 def call(address):
-    return Agent(address, 60, 60).call(service.GET_HOST_RESOURCES, RESOURCES).resources.vcpus
+    return Agent(address, 600, 600).call(service.GET_HOST_RESOURCES, RESOURCES).resources.vcpus
 
 
 def test_a_client_with_a_certificate_is_served(remote):
@@ -96,7 +96,7 @@ def test_many_threads_call_at_once_through_tls(remote):
 
 
 def test_a_call_through_tls_ends_at_its_deadline_too(remote):
-    with Agent(at(remote), 60, 60).watch() as watching:
+    with Agent(at(remote), 600, 600).watch() as watching:
         messages = iter(watching)
         next(messages)
         # Not before: a handshake must not fall into it.
@@ -114,12 +114,12 @@ def test_a_large_answer_comes_through_tls(remote):
         guests={"a": "RUNNING"},
     )
     request = api.GetConsoleOutputRequest(guest_id="a")
-    with Agent(address, 60, 60).stream(service.GET_CONSOLE_OUTPUT, request) as answers:
+    with Agent(address, 600, 600).stream(service.GET_CONSOLE_OUTPUT, request) as answers:
         assert [answer.chunk for answer in answers] == [b"abc" * 500_000]
 
 
 def test_another_thread_can_cancel_a_call_through_tls(remote):
-    watching = Agent(at(remote), 60, 60).watch()
+    watching = Agent(at(remote), 600, 600).watch()
     messages = iter(watching)
     next(messages)
     timer = threading.Timer(0.2, watching.cancel)
@@ -206,7 +206,7 @@ def test_the_files_come_from_nova_conf(remote, tmp_path):
         f"""
         [docker_grpc]
         address = {remote.text}
-        connect_timeout = 60
+        connect_timeout = 600
         tls_ca = {remote.tls.ca}
         tls_client_certificate = {remote.tls.certificate}
         tls_client_key = {remote.tls.key}
