@@ -184,10 +184,12 @@ def _uv_install(layout: Layout, log: Path, *arguments: str | Path) -> None:
 def install_virt_driver(layout: Layout) -> str | None:
     """Build Nova's virt driver for the agent from this source, into the virtual environment."""
     digest = hashlib.sha256()
-    for folder in (SOURCE / "python-shim", SOURCE / "proto" / "nova_docker"):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and "tests" not in path.parts and path.suffix in (".py", ".pth", ".toml", ".proto"):
-                digest.update(str(path.relative_to(SOURCE)).encode() + b"\0" + path.read_bytes())
+    folders = (SOURCE / "python-shim", SOURCE / "proto" / "nova_docker")
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if "tests" not in path.parts]
+    kinds = (".py", ".pth", ".start", ".toml", ".proto")
+    # The version is that of the workspace.
+    for path in (*(path for path in paths if path.suffix in kinds), SOURCE / "Cargo.toml"):
+        digest.update(str(path.relative_to(SOURCE)).encode() + b"\0" + path.read_bytes())
     marker = Marker(layout.markers, _VIRT_DRIVER)
     wanted = digest.hexdigest()
     if marker.value() == wanted:
