@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
@@ -9,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import hosts, images, leaks
+from harness import hosts, images, leaks, schedule
+from harness import tenant as tenants
 from harness.amqp import Amqp
 from harness.archives import Archive
 from harness.guest import Guest
 from harness.lab import Lab, Side
+from harness.schedule import AloneLast
 from harness.servers import Json, Servers
+from harness.tenant import Tenant
+from harness.whole_run import WholeRun
 from openstack.connection import Connection
+from xdist.remote import Producer
 
 _numbers = itertools.count(1)
 
@@ -40,35 +46,43 @@ def _unfit_markers(config: pytest.Config) -> list[str]:
         *(["grpc" if lab.door == "amqp" else "amqp"] if options.exists() else []),
         *(["agent"] if config.getoption("--against") == "fake" else []),
         *(["cinder"] if "cinder" not in extras else []),  # type: ignore[operator]
+        *([] if tenants.has_ipv6() else ["ipv6"]),
     ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    state = Path(config.getoption("--state-dir"))
+    if hasattr(config, "workerinput") or config.getoption("collectonly"):
+        return
+    if not (state / "options.json").exists():
+        pytest.exit(f"there is no cloud in {state}; start one with ./devstack/mini up --fake-compute", returncode=3)
+    lab = Lab(state)
+    config.pluginmanager.register(WholeRun(lab, lab.side(config.getoption("--against"))))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> AloneLast | None:
+    return AloneLast(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+# Before pytest-xdist, which reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     unfit = [item for item in items if any(item.get_closest_marker(name) for name in _unfit_markers(config))]
     if unfit:
         config.hook.pytest_deselected(items=unfit)
         items[:] = [item for item in items if item not in unfit]
-    # Tests that restart services come last, whatever file they are in.
-    items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+    schedule.arrange(items)
 
 
 @pytest.fixture(scope="session")
 def lab(pytestconfig: pytest.Config) -> Lab:
-    state = Path(pytestconfig.getoption("--state-dir"))
-    if not (state / "options.json").exists():
-        pytest.exit(f"there is no cloud in {state}; start one with ./devstack/mini up --fake-compute", returncode=3)
-    return Lab(state)
+    return Lab(Path(pytestconfig.getoption("--state-dir")))
 
 
 @pytest.fixture(scope="session")
 def side(lab: Lab, pytestconfig: pytest.Config) -> Side:
     """The compute service under test."""
     return lab.side(pytestconfig.getoption("--against"))
-
-
-@pytest.fixture(scope="session")
-def demo(lab: Lab) -> Connection:
-    return lab.connect("demo")
 
 
 @pytest.fixture(scope="session")
@@ -83,22 +97,31 @@ def admin(lab: Lab) -> Connection:
 
 
 @pytest.fixture(scope="session")
-def servers(demo: Connection, side: Side) -> Servers:
-    """The compute API as the user `demo`."""
-    return Servers(demo, side)
+def tenant(
+    admin: Connection, unique: Callable[[str], str], worker_id: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Tenant]:
+    """The project, user, network, router and key pair of this worker's tests."""
+    number = int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
+    with tenants.tenant(admin, unique(worker_id), number, tmp_path_factory.mktemp("keys")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def user(tenant: Tenant) -> Connection:
+    """The cloud as the tenant's user sees it."""
+    return tenant.connection
+
+
+@pytest.fixture(scope="session")
+def servers(user: Connection, side: Side) -> Servers:
+    """The compute API as the tenant's user."""
+    return Servers(user, side)
 
 
 @pytest.fixture(scope="session")
 def admin_servers(admin: Connection, side: Side) -> Servers:
     """The compute API as an administrator."""
     return Servers(admin, side)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left_at_the_end(lab: Lab, admin: Connection) -> Iterator[None]:
-    before = leaks.inventory(lab, admin)
-    yield
-    leaks.assert_nothing_new(lab, admin, before)
 
 
 class Known:
@@ -118,34 +141,19 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(lab: Lab, admin: Connection) -> Iterator[None]:
-    """Every test leaves every layer as it found it."""
+def nothing_left(lab: Lab, tenant: Tenant) -> Iterator[None]:
+    """Every test leaves every layer of its project as it found it. See WholeRun for what is no project's."""
+    look = functools.partial(leaks.of_project, lab, tenant.project_id)
     if _known.stale:
-        _known.names = leaks.inventory(lab, admin)
+        _known.names = look()
         _known.stale = False
     yield
     try:
-        leaks.assert_nothing_new(lab, admin, _known.names)
+        leaks.assert_nothing_new(look, _known.names)
     except AssertionError:
         # Told once; the next test is not to blame.
         _known.stale = True
         raise
-
-
-@pytest.fixture(autouse=True)
-def no_panic(lab: Lab, side: Side) -> Iterator[None]:
-    """The compute service's log tells of no panic (or Python's unhandled counterpart in a thread)."""
-    log = lab.log(side.program)
-    start = log.stat().st_size if log.exists() else 0
-    yield
-    if not log.exists():
-        return
-    with log.open("rb") as stream:
-        # A log that was rotated meanwhile is shorter than before.
-        stream.seek(start if log.stat().st_size >= start else 0)
-        written = stream.read().decode(errors="replace")
-    panics = [line for line in written.splitlines() if "panicked at" in line or "Exception in thread" in line]
-    assert not panics, f"{log} tells of:\n" + "\n".join(panics)
 
 
 @pytest.fixture(scope="session")
@@ -207,34 +215,39 @@ def usable_afterwards(admin_servers: Servers) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def private_network(demo: Connection) -> list[Json]:
-    """The `networks` of a launch on the demo project's own network."""
-    return [{"uuid": demo.network.find_network("private", ignore_missing=False).id}]
+def private_network(tenant: Tenant) -> list[Json]:
+    """The `networks` of a launch on the tenant's network."""
+    return [{"uuid": tenant.network.id}]
 
 
 @pytest.fixture(scope="session")
-def guest_of(lab: Lab, demo: Connection, servers: Servers) -> Callable[[str], Guest]:
-    """The inside of a server on the private network, seen from its router."""
-    router = demo.network.find_router("router", ignore_missing=False)
+def key_name(tenant: Tenant) -> str:
+    """The key pair with which a Guest opens a server."""
+    return tenant.name
+
+
+@pytest.fixture(scope="session")
+def guest_of(lab: Lab, tenant: Tenant, servers: Servers) -> Callable[[str], Guest]:
+    """The inside of a server on the tenant's network, seen from its router."""
 
     def guest(server_id: str) -> Guest:
-        return Guest(lab, servers.addresses(server_id)[0], f"qrouter-{router.id}")
+        return Guest(lab, servers.addresses(server_id)[0], tenant.key, f"qrouter-{tenant.router.id}")
 
     return guest
 
 
 @pytest.fixture
-def add_image(demo: Connection, unique: Callable[[str], str]) -> Iterator[Callable[..., str]]:
-    """Uploads an image of the demo user that lives as long as the test; returns its id."""
+def add_image(user: Connection, unique: Callable[[str], str]) -> Iterator[Callable[..., str]]:
+    """Uploads an image of the tenant's user that lives as long as the test; returns its id."""
     made: list[str] = []
 
     def add(data: bytes, stem: str = "image", **fields: Any) -> str:
-        made.append(images.upload(demo, unique(stem), data, **fields))
+        made.append(images.upload(user, unique(stem), data, **fields))
         return made[-1]
 
     yield add
     for image_id in made:
-        demo.image.delete_image(image_id, ignore_missing=True)
+        user.image.delete_image(image_id, ignore_missing=True)
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,13 @@ AddImage = Callable[..., str]
 
 
 @pytest.fixture
-def fault_of(lab: Lab, launch: Launcher, admin_servers: Servers, private_network: list[Json]) -> Callable[[str], str]:
+def fault_of(
+    lab: Lab, launch: Launcher, admin_servers: Servers, private_network: list[Json], key_name: str
+) -> Callable[[str], str]:
     """Launches an image on a network and returns the message of the fault that it must end in."""
 
     def fault(image_id: str) -> str:
-        server = launch.failing("hopeless", image=image_id, networks=private_network, key_name="demo")
+        server = launch.failing("hopeless", image=image_id, networks=private_network, key_name=key_name)
         return _message_of_the_fault(server, lab, admin_servers)
 
     return fault
@@ -33,7 +35,7 @@ def fault_of(lab: Lab, launch: Launcher, admin_servers: Servers, private_network
 
 @pytest.fixture
 def fault_of_one_that_ends(
-    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json], key_name: str
 ) -> Callable[[str], str]:
     """As `fault_of`, of an image whose container ends at once.
 
@@ -46,7 +48,7 @@ def fault_of_one_that_ends(
 
     def fault(image_id: str) -> str:
         for _ in range(5):
-            server_id = launch.request("brief", image=image_id, networks=private_network, key_name="demo")
+            server_id = launch.request("brief", image=image_id, networks=private_network, key_name=key_name)
             server = eventually(functools.partial(built, server_id), f"server {server_id} built or given up")
             if server["status"] == "ERROR":
                 return _message_of_the_fault(server, lab, admin_servers)
@@ -128,13 +130,13 @@ def test_an_image_of_another_architecture(add_image: AddImage, fault_of: Callabl
 
 @pytest.mark.usefixtures("usable_afterwards")
 def test_an_image_that_was_deleted_before_the_host_could_read_it(
-    lab: Lab, launch: Launcher, servers: Servers, add_image: AddImage, tiny: Archive, demo: Connection
+    lab: Lab, launch: Launcher, servers: Servers, add_image: AddImage, tiny: Archive, user: Connection
 ) -> None:
     image = add_image(tiny.with_file("deleted", b"soon").tar())
     lab.supervisorctl("stop", AGENT_PROGRAM)
     try:
         server_id = launch.request("orphan", image=image)
-        demo.image.delete_image(image)
+        user.image.delete_image(image)
     finally:
         lab.supervisorctl("start", AGENT_PROGRAM)
     server = servers.wait(server_id, "ERROR")

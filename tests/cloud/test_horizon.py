@@ -10,6 +10,7 @@ import pytest
 from harness.dashboard import CHROMIUM, Dashboard, browser
 from harness.lab import Lab, Side
 from harness.servers import Servers
+from harness.tenant import Tenant
 from harness.waiting import eventually
 from openstack.connection import Connection
 
@@ -31,24 +32,24 @@ def dashboard(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Dashboard]:
 
 
 @pytest.fixture
-def name(unique: Callable[[str], str], servers: Servers, demo: Connection) -> Iterator[str]:
+def name(unique: Callable[[str], str], servers: Servers, user: Connection) -> Iterator[str]:
     """A name for a server and its snapshot, which are taken away also when the story breaks off."""
     chosen = unique("from-horizon")
     yield chosen
-    for server in demo.compute.servers(name=chosen):
+    for server in user.compute.servers(name=chosen):
         servers.delete(server.id)
         servers.wait_gone(server.id)
-    for image in demo.image.images(name=f"{chosen}-snapshot"):
-        demo.image.delete_image(image)
+    for image in user.image.images(name=f"{chosen}-snapshot"):
+        user.image.delete_image(image)
 
 
 def test_the_life_of_a_server(
-    dashboard: Dashboard, name: str, lab: Lab, side: Side, demo: Connection, servers: Servers
+    dashboard: Dashboard, name: str, side: Side, tenant: Tenant, key_name: str, user: Connection, servers: Servers
 ) -> None:
-    dashboard.log_in("demo", str(demo.auth["password"]))
-    dashboard.launch(name, side.image, side.flavor, "private", "demo")
+    dashboard.log_in(tenant.name, tenant.password)
+    dashboard.launch(name, side.image, side.flavor, tenant.network.name, key_name)
     dashboard.wait_status(name, "Active")
-    [server] = demo.compute.servers(name=name)
+    [server] = user.compute.servers(name=name)
     for address in servers.addresses(server.id):
         assert address in dashboard.row(name).inner_text()
 

@@ -17,21 +17,21 @@ pytestmark = pytest.mark.agent
 
 
 @pytest.fixture
-def subnet(demo: Connection, unique: Callable[[str], str]) -> Iterator[Any]:
+def subnet(user: Connection, unique: Callable[[str], str]) -> Iterator[Any]:
     """A network of the test's own, without a router. Tests name it before `launch`, so it outlives their servers."""
-    network = demo.network.create_network(name=unique("network"))
-    yield demo.network.create_subnet(
+    network = user.network.create_network(name=unique("network"))
+    yield user.network.create_subnet(
         network_id=network.id, name=network.name, cidr="10.91.0.0/24", ip_version=4, gateway_ip=None
     )
-    demo.network.delete_network(network)
+    user.network.delete_network(network)
 
 
 @pytest.fixture
-def port(demo: Connection, subnet: Any, unique: Callable[[str], str]) -> Iterator[Any]:
+def port(user: Connection, subnet: Any, unique: Callable[[str], str]) -> Iterator[Any]:
     """A port of the user's."""
-    port = demo.network.create_port(network_id=subnet.network_id, name=unique("port"))
+    port = user.network.create_port(network_id=subnet.network_id, name=unique("port"))
     yield port
-    demo.network.delete_port(port)
+    user.network.delete_port(port)
 
 
 def attach(servers: Servers, server_id: str, **wanted: Any) -> Json:
@@ -62,11 +62,12 @@ def test_an_interface_comes_and_goes_while_the_server_runs(
     subnet: Any,
     launch: Launcher,
     servers: Servers,
-    demo: Connection,
+    user: Connection,
     private_network: list[Json],
     guest_of: Callable[[str], Guest],
+    key_name: str,
 ) -> None:
-    server_id = launch("growing", networks=private_network, key_name="demo")["id"]
+    server_id = launch("growing", networks=private_network, key_name=key_name)["id"]
     inside = guest_of(server_id).wait_ssh()
     boot = inside.ssh("cut -d' ' -f22 /proc/1/stat")
     attached = attach(servers, server_id, net_id=subnet.network_id)
@@ -84,32 +85,37 @@ def test_an_interface_comes_and_goes_while_the_server_runs(
 
     detach(servers, server_id, attached["port_id"])
     eventually(lambda: inside.ssh("ls /sys/class/net", check=False).split() == ["eth0", "lo"], "eth1 gone")
-    eventually(lambda: demo.network.find_port(attached["port_id"]) is None, "the port gone")
+    eventually(lambda: user.network.find_port(attached["port_id"]) is None, "the port gone")
     eventually(lambda: fixed["ip_address"] not in servers.addresses(server_id), "the address gone")
 
 
 def test_the_user_s_port_outlives_its_attachment(
-    port: Any, launch: Launcher, servers: Servers, demo: Connection, lab: Lab
+    port: Any, launch: Launcher, servers: Servers, user: Connection, lab: Lab
 ) -> None:
     server_id = launch("borrowing")["id"]
     for _ in range(2):
         assert attach(servers, server_id, port_id=port.id)["port_id"] == port.id
-        assert demo.network.get_port(port.id).device_id == server_id
+        assert user.network.get_port(port.id).device_id == server_id
         # A stock nova-compute writes nothing down.
         assert remembered(lab, server_id) == ([f"user_port_{port.id}"] if lab.door == "amqp" else [])
         detach(servers, server_id, port.id)
-        eventually(lambda: demo.network.get_port(port.id).device_id == "", "the port free")
+        eventually(lambda: user.network.get_port(port.id).device_id == "", "the port free")
         eventually(lambda: not remembered(lab, server_id), "nothing of the port remembered")
     attach(servers, server_id, port_id=port.id)
     servers.delete(server_id)
     servers.wait_gone(server_id)
-    assert demo.network.get_port(port.id).device_id == ""
+    assert user.network.get_port(port.id).device_id == ""
 
 
 def test_a_stopped_server_has_the_interface_when_it_starts(
-    subnet: Any, launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable[[str], Guest]
+    subnet: Any,
+    launch: Launcher,
+    servers: Servers,
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+    key_name: str,
 ) -> None:
-    server_id = launch("asleep", networks=private_network, key_name="demo")["id"]
+    server_id = launch("asleep", networks=private_network, key_name=key_name)["id"]
     servers.action(server_id, "os-stop")
     servers.wait(server_id, "SHUTOFF")
     [fixed] = attach(servers, server_id, net_id=subnet.network_id)["fixed_ips"]
@@ -158,7 +164,7 @@ def test_mistakes_that_a_stock_nova_compute_takes_for_its_own_are_the_user_s(
 
 
 def test_an_interface_that_cannot_be_plugged_leaves_nothing(
-    subnet: Any, port: Any, launch: Launcher, servers: Servers, demo: Connection, admin_servers: Servers, lab: Lab
+    subnet: Any, port: Any, launch: Launcher, servers: Servers, user: Connection, admin_servers: Servers, lab: Lab
 ) -> None:
     server_id = launch("hollow")["id"]
     servers.action(server_id, "os-stop")
@@ -170,7 +176,7 @@ def test_an_interface_that_cannot_be_plugged_leaves_nothing(
             attach(servers, server_id, **wanted)
         assert "Unexpected API Error" not in refusal.value.message
     assert wait_event(admin_servers, server_id, "attach_interface", "compute_attach_interface").result == "Error"
-    assert not list(demo.network.ports(device_id=server_id))
-    assert demo.network.get_port(port.id).device_id == ""
+    assert not list(user.network.ports(device_id=server_id))
+    assert user.network.get_port(port.id).device_id == ""
     assert port_ids(servers, server_id) == []
     assert servers.addresses(server_id) == []

@@ -14,8 +14,8 @@ from openstack.connection import Connection
 
 
 @pytest.fixture(scope="module")
-def server(module_launch: Launcher, private_network: list[Json]) -> Json:
-    return module_launch("launch", networks=private_network, key_name="demo", metadata={"purpose": "test"})
+def server(module_launch: Launcher, private_network: list[Json], key_name: str) -> Json:
+    return module_launch("launch", networks=private_network, key_name=key_name, metadata={"purpose": "test"})
 
 
 def test_a_launched_server_is_active_and_runs(server: Json) -> None:
@@ -26,13 +26,13 @@ def test_a_launched_server_is_active_and_runs(server: Json) -> None:
     assert "fault" not in server
 
 
-def test_its_addresses_are_those_of_its_port(server: Json, demo: Connection) -> None:
+def test_its_addresses_are_those_of_its_port(server: Json, user: Connection) -> None:
     shown = {
         (address["addr"], address["OS-EXT-IPS-MAC:mac_addr"])
         for addresses in server["addresses"].values()
         for address in addresses
     }
-    ports = list(demo.network.ports(device_id=server["id"]))
+    ports = list(user.network.ports(device_id=server["id"]))
     assert shown == {(fixed["ip_address"], port.mac_address) for port in ports for fixed in port.fixed_ips}
     assert len(ports) == 1
 
@@ -45,9 +45,9 @@ def test_its_port_is_bound_to_the_host(server: Json, admin: Connection, side: Si
 
 
 @pytest.mark.agent
-def test_its_port_becomes_active(server: Json, demo: Connection) -> None:
+def test_its_port_becomes_active(server: Json, user: Connection) -> None:
     def active() -> bool:
-        return all(port.status == "ACTIVE" for port in demo.network.ports(device_id=server["id"]))
+        return all(port.status == "ACTIVE" for port in user.network.ports(device_id=server["id"]))
 
     eventually(active, "the port ACTIVE")
 
@@ -98,13 +98,13 @@ def test_a_server_without_network_is_launched(launch: Launcher) -> None:
 
 
 def test_a_deleted_server_is_gone(
-    launch: Launcher, servers: Servers, demo: Connection, private_network: list[Json]
+    launch: Launcher, servers: Servers, user: Connection, private_network: list[Json]
 ) -> None:
     server = launch("short", networks=private_network)
     servers.delete(server["id"])
     servers.wait_gone(server["id"])
     # That nothing else is left is checked after every test.
-    assert list(demo.network.ports(device_id=server["id"])) == []
+    assert list(user.network.ports(device_id=server["id"])) == []
 
 
 def test_several_servers_are_launched_at_once(servers: Servers, launch: Launcher) -> None:

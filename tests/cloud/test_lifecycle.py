@@ -16,8 +16,8 @@ FIRST_LINE = "[001] "
 
 
 @pytest.fixture(scope="module")
-def server_id(module_launch: Launcher, private_network: list[Json]) -> str:
-    return str(module_launch("life", networks=private_network, key_name="demo")["id"])
+def server_id(module_launch: Launcher, private_network: list[Json], key_name: str) -> str:
+    return str(module_launch("life", networks=private_network, key_name=key_name)["id"])
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ def host_config(server: Json, lab: Lab) -> Json:
 
 
 @pytest.fixture(scope="module")
-def flavor(demo: Connection, side: Side) -> object:
-    return demo.compute.find_flavor(side.flavor)
+def flavor(user: Connection, side: Side) -> object:
+    return user.compute.find_flavor(side.flavor)
 
 
 def _said(log: str, what: str) -> str:

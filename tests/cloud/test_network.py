@@ -13,6 +13,7 @@ from conftest import Launcher
 from harness.guest import Guest
 from harness.lab import Lab, Side
 from harness.servers import Json, Refused, Servers
+from harness.tenant import Tenant
 from harness.waiting import eventually
 from openstack.connection import Connection
 
@@ -20,8 +21,8 @@ MTU = 1300
 
 
 @pytest.fixture(scope="module")
-def server(module_launch: Launcher, private_network: list[Json]) -> Json:
-    return module_launch("one", networks=private_network, key_name="demo")
+def server(module_launch: Launcher, private_network: list[Json], key_name: str) -> Json:
+    return module_launch("one", networks=private_network, key_name=key_name)
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +31,21 @@ def inside(server: Json, guest_of: Callable[[str], Guest]) -> Guest:
 
 
 @pytest.fixture
-def networks(demo: Connection, unique: Callable[[str], str]) -> Iterator[Callable[..., Any]]:
+def networks(user: Connection, unique: Callable[[str], str]) -> Iterator[Callable[..., Any]]:
     """Makes networks with one IPv4 subnet that live as long as the test."""
     made: list[Any] = []
 
     def make(cidr: str, **fields: Any) -> Any:
-        made.append(demo.network.create_network(name=unique("net"), **fields))
-        demo.network.create_subnet(network_id=made[-1].id, ip_version=4, cidr=cidr, gateway_ip=None)
+        made.append(user.network.create_network(name=unique("net"), **fields))
+        user.network.create_subnet(network_id=made[-1].id, ip_version=4, cidr=cidr, gateway_ip=None)
         return made[-1]
 
     yield make
     for network in made:
-        for port in demo.network.ports(network_id=network.id):
+        for port in user.network.ports(network_id=network.id):
             if not port.device_owner.startswith("network:"):
-                demo.network.delete_port(port)
-        demo.network.delete_network(network)
+                user.network.delete_port(port)
+        user.network.delete_network(network)
 
 
 # ------------------------------------------------------------ one server
@@ -66,8 +67,8 @@ def test_the_host_name_is_that_of_the_server(server: Json, inside: Guest) -> Non
 
 
 @pytest.mark.agent
-def test_eth0_has_the_addresses_and_the_mac_of_its_port(server: Json, inside: Guest, demo: Connection) -> None:
-    [port] = demo.network.ports(device_id=server["id"])
+def test_eth0_has_the_addresses_and_the_mac_of_its_port(server: Json, inside: Guest, user: Connection) -> None:
+    [port] = user.network.ports(device_id=server["id"])
     assert inside.ssh("cat /sys/class/net/eth0/address") == port.mac_address
     shown = inside.ssh("ip -o address show dev eth0")
     for fixed in port.fixed_ips:
@@ -85,21 +86,18 @@ def test_the_network_is_there_before_the_first_process(server: Json, servers: Se
 
 
 @pytest.mark.agent
-def test_an_ipv6_subnet_gives_an_ipv6_address(server: Json, inside: Guest, servers: Servers, demo: Connection) -> None:
-    if demo.network.find_subnet("private-v6") is None:
-        pytest.skip("this machine has no IPv6")
+@pytest.mark.ipv6
+def test_an_ipv6_subnet_gives_an_ipv6_address(server: Json, inside: Guest, servers: Servers, tenant: Tenant) -> None:
     [address] = servers.addresses(server["id"], version=6)
     assert f" {address}/64 " in inside.ssh("ip -6 -o address show dev eth0 scope global")
-    gateway = demo.network.find_subnet("private-v6").gateway_ip
-    eventually(lambda: inside.pings(gateway), "an answer of the IPv6 gateway", 60)
+    assert tenant.subnet6 is not None
+    eventually(lambda: inside.pings(tenant.subnet6.gateway_ip), "an answer of the IPv6 gateway", 60)
 
 
 @pytest.mark.agent
-def test_the_default_route_and_the_name_servers_are_the_subnets(inside: Guest, demo: Connection) -> None:
-    network = demo.network.find_network("private", ignore_missing=False)
-    subnets = list(demo.network.subnets(network_id=network.id))
-    [gateway] = [subnet.gateway_ip for subnet in subnets if subnet.ip_version == 4]
-    assert inside.ssh("ip route | grep '^default'").split()[2] == gateway
+def test_the_default_route_and_the_name_servers_are_the_subnets(inside: Guest, tenant: Tenant) -> None:
+    subnets = [subnet for subnet in (tenant.subnet, tenant.subnet6) if subnet is not None]
+    assert inside.ssh("ip route | grep '^default'").split()[2] == tenant.subnet.gateway_ip
     servers_inside = [line.split()[1] for line in inside.ssh("grep ^nameserver /etc/resolv.conf").splitlines()]
     assert servers_inside, "no name server"
     # Whichever subnet comes first in Neutron's answer.
@@ -110,18 +108,17 @@ def test_the_default_route_and_the_name_servers_are_the_subnets(inside: Guest, d
 
 
 @pytest.mark.agent
-def test_the_mtu_is_the_networks(inside: Guest, demo: Connection) -> None:
-    mtu = demo.network.find_network("private", ignore_missing=False).mtu
-    assert inside.ssh("cat /sys/class/net/eth0/mtu") == str(mtu)
+def test_the_mtu_is_the_networks(inside: Guest, tenant: Tenant) -> None:
+    assert inside.ssh("cat /sys/class/net/eth0/mtu") == str(tenant.network.mtu)
 
 
 @pytest.mark.agent
-def test_the_metadata_service_knows_the_server(server: Json, inside: Guest) -> None:
+def test_the_metadata_service_knows_the_server(server: Json, inside: Guest, key_name: str) -> None:
     text = inside.ssh("wget -q -O - http://169.254.169.254/openstack/latest/meta_data.json")
     metadata = json.loads(text)
     assert metadata["uuid"] == server["id"]
     assert metadata["hostname"].startswith(server["name"])
-    assert list(metadata["public_keys"]) == ["demo"]
+    assert list(metadata["public_keys"]) == [key_name]
 
 
 @pytest.mark.agent
@@ -133,13 +130,13 @@ def test_large_transfers_get_through(inside: Guest) -> None:
 
 @pytest.mark.agent
 def test_a_floating_address_reaches_the_server(
-    server: Json, inside: Guest, lab: Lab, demo: Connection, servers: Servers
+    server: Json, inside: Guest, lab: Lab, tenant: Tenant, user: Connection, servers: Servers
 ) -> None:
-    [port] = demo.network.ports(device_id=server["id"])
-    public = demo.network.find_network("public", ignore_missing=False)
-    floating = demo.network.create_ip(floating_network_id=public.id, port_id=port.id)
+    [port] = user.network.ports(device_id=server["id"])
+    public = user.network.find_network("public", ignore_missing=False)
+    floating = user.network.create_ip(floating_network_id=public.id, port_id=port.id)
     try:
-        outside = Guest(lab, floating.floating_ip_address)
+        outside = Guest(lab, floating.floating_ip_address, tenant.key)
         eventually(lambda: "<h1>" in outside.http(), "the page at the floating address")
         assert outside.wait_ssh().ssh("hostname") == server["name"]
 
@@ -149,38 +146,37 @@ def test_a_floating_address_reaches_the_server(
 
         eventually(lambda: shown() == [floating.floating_ip_address], "the floating address in Nova's view")
     finally:
-        demo.network.delete_ip(floating)
+        user.network.delete_ip(floating)
 
 
 # ------------------------------------------------------------ ports that users make
 
 
 @pytest.fixture
-def free_address(admin: Connection) -> str:
+def free_address(admin: Connection, tenant: Tenant) -> str:
     """An address of the private network that no port has: Neutron gives them out at random."""
-    subnet = admin.network.find_subnet("private-v4", ignore_missing=False)
-    ports = admin.network.ports(network_id=subnet.network_id)
-    taken = {fixed["ip_address"] for port in ports for fixed in port.fixed_ips} | {subnet.gateway_ip}
-    addresses = (str(address) for address in ipaddress.ip_network(subnet.cidr).hosts())
+    ports = admin.network.ports(network_id=tenant.network.id)
+    taken = {fixed["ip_address"] for port in ports for fixed in port.fixed_ips} | {tenant.subnet.gateway_ip}
+    addresses = (str(address) for address in ipaddress.ip_network(tenant.subnet.cidr).hosts())
     return next(address for address in addresses if address not in taken)
 
 
 @pytest.fixture
 def port(
-    demo: Connection, private_network: list[Json], unique: Callable[[str], str], free_address: str
+    user: Connection, private_network: list[Json], unique: Callable[[str], str], free_address: str
 ) -> Iterator[Any]:
     """A port of the user's own, with an address of the user's choice."""
-    made = demo.network.create_port(
+    made = user.network.create_port(
         name=unique("port"),
         network_id=private_network[0]["uuid"],
         fixed_ips=[{"ip_address": free_address}],
     )
     yield made
-    demo.network.delete_port(made, ignore_missing=True)
+    user.network.delete_port(made, ignore_missing=True)
 
 
 def test_a_users_own_port_survives_the_server(
-    port: Any, launch: Launcher, servers: Servers, demo: Connection, admin: Connection
+    port: Any, launch: Launcher, servers: Servers, user: Connection, admin: Connection
 ) -> None:
     server = launch("borrower", networks=[{"port": port.id}])
     wanted = {fixed["ip_address"] for fixed in port.fixed_ips}
@@ -214,16 +210,17 @@ def test_several_interfaces_come_in_the_order_that_was_asked_for(
     networks: Callable[..., Any],
     launch: Launcher,
     servers: Servers,
-    demo: Connection,
+    user: Connection,
     private_network: list[Json],
     guest_of: Callable[[str], Guest],
+    key_name: str,
 ) -> None:
     """Regression: a predecessor named interfaces after ports, never eth0, and routed by the last."""
     small = networks("10.81.0.0/24", mtu=MTU)
     plain = networks("10.82.0.0/24")
     asked = [*private_network, {"uuid": plain.id}, {"uuid": small.id}]
-    server = launch("many", networks=asked, key_name="demo")
-    ports = {port.network_id: port for port in demo.network.ports(device_id=server["id"])}
+    server = launch("many", networks=asked, key_name=key_name)
+    ports = {port.network_id: port for port in user.network.ports(device_id=server["id"])}
     inside = guest_of(server["id"]).wait_ssh()
     assert inside.ssh("ls /sys/class/net").split() == ["eth0", "eth1", "eth2", "lo"]
     for number, wanted in enumerate(asked):
@@ -244,9 +241,9 @@ def test_a_network_that_the_project_has_not_is_refused(servers: Servers, side: S
 
 
 @pytest.fixture(scope="module")
-def groups(demo: Connection, unique: Callable[[str], str]) -> Iterator[tuple[Any, Any, Any]]:
+def groups(user: Connection, unique: Callable[[str], str]) -> Iterator[tuple[Any, Any, Any]]:
     """A group `inner` that answers pings of the members of `friends` only, and the rule that says so."""
-    network = demo.network
+    network = user.network
     inner = network.create_security_group(name=unique("inner"))
     friends = network.create_security_group(name=unique("friends"))
     rule = network.create_security_group_rule(
@@ -263,12 +260,16 @@ def groups(demo: Connection, unique: Callable[[str], str]) -> Iterator[tuple[Any
 
 @pytest.fixture(scope="module")
 def members(
-    groups: tuple[Any, Any, Any], servers: Servers, unique: Callable[[str], str], private_network: list[Json]
+    groups: tuple[Any, Any, Any],
+    servers: Servers,
+    unique: Callable[[str], str],
+    private_network: list[Json],
+    key_name: str,
 ) -> Iterator[tuple[Json, Json]]:
     """A server that is in `inner` only, and one that is in `friends`. They go before their groups do."""
     inner, friends, _ = groups
     launcher = Launcher(servers, unique)
-    common = {"networks": private_network, "key_name": "demo"}
+    common = {"networks": private_network, "key_name": key_name}
     guarded = launcher("guarded", security_groups=[{"name": inner.name}], **common)
     friend = launcher("friend", security_groups=[{"name": friends.name}, {"name": "default"}], **common)
     yield guarded, friend
@@ -277,11 +278,11 @@ def members(
 
 @pytest.mark.agent
 def test_servers_reach_each_other_by_name(
-    server: Json, inside: Guest, members: tuple[Json, Json], demo: Connection, servers: Servers
+    server: Json, inside: Guest, members: tuple[Json, Json], user: Connection, servers: Servers
 ) -> None:
     """The names of ports, answered by the network's own DNS."""
     _, friend = members
-    [port] = demo.network.ports(device_id=friend["id"])
+    [port] = user.network.ports(device_id=friend["id"])
     names = [entry["hostname"] for entry in port.dns_assignment or []]
     assert friend["name"] in names
     [address] = servers.addresses(friend["id"])
@@ -296,7 +297,7 @@ def test_a_security_group_lets_members_in_and_nobody_else(
     groups: tuple[Any, Any, Any],
     members: tuple[Json, Json],
     servers: Servers,
-    demo: Connection,
+    user: Connection,
     guest_of: Callable[[str], Guest],
 ) -> None:
     _, _, rule = groups
@@ -305,7 +306,7 @@ def test_a_security_group_lets_members_in_and_nobody_else(
     from_friend = guest_of(friend["id"]).wait_ssh()
     eventually(lambda: from_friend.pings(target), "a member let in", 60)
     eventually(lambda: inside.pings_in_vain(target), "a server outside of the group blocked", 60)
-    demo.network.delete_security_group_rule(rule)
+    user.network.delete_security_group_rule(rule)
     eventually(
         lambda: all(from_friend.pings_in_vain(target) for _ in range(3)),
         "the member blocked after its rule was removed",

@@ -18,7 +18,7 @@ from harness.waiting import eventually
 from keystoneauth1.exceptions import ConnectFailure
 from openstack.connection import Connection
 
-pytestmark = [pytest.mark.agent, pytest.mark.disruptive, pytest.mark.usefixtures("usable_afterwards")]
+pytestmark = [pytest.mark.agent, pytest.mark.alone, pytest.mark.usefixtures("usable_afterwards")]
 
 OVS_AGENT = "neutron-ovs"
 
@@ -87,9 +87,15 @@ def wait_network_agent(lab: Lab, admin_servers: Servers, since: float) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "terminate"])
 def test_a_restart_of_the_agent_leaves_running_servers_alone(
-    lab: Lab, launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable, how: str
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    private_network: list[Json],
+    guest_of: Callable,
+    how: str,
+    key_name: str,
 ) -> None:
-    server_id = launch("steady", networks=private_network, key_name="demo")["id"]
+    server_id = launch("steady", networks=private_network, key_name=key_name)["id"]
     inside = guest_of(server_id).wait_ssh()
     before = started_at(lab, server_id)
     if how == "kill":
@@ -175,13 +181,13 @@ def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_
     launch: Launcher,
     servers: Servers,
     admin_servers: Servers,
-    demo: Connection,
+    user: Connection,
     private_network: list[Json],
     unique: Callable[[str], str],
 ) -> None:
     """The moment between the binding of a port and the write of Nova's cache is too short to be met, so the cache is
     taken back to what it was."""
-    port = demo.network.create_port(name=unique("port"), network_id=private_network[0]["uuid"])
+    port = user.network.create_port(name=unique("port"), network_id=private_network[0]["uuid"])
     try:
         with without_network_agent(lab, admin_servers):
             server_id = launch.request("interrupted", networks=[{"port": port.id}])
@@ -194,12 +200,12 @@ def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_
             finally:
                 kill_agent(lab)
             servers.wait(server_id, "ERROR")
-        left = demo.network.get_port(port.id)
+        left = user.network.get_port(port.id)
         assert left.device_id == ""
         servers.delete(server_id)
         servers.wait_gone(server_id)
     finally:
-        demo.network.delete_port(port, ignore_missing=True)
+        user.network.delete_port(port, ignore_missing=True)
 
 
 def test_an_agent_that_dies_while_it_deletes_finishes_the_delete_later(

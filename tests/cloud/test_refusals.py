@@ -175,11 +175,11 @@ def test_fixed_addresses_cannot_be_changed(
 
 @pytest.mark.cinder
 def test_a_volume_cannot_be_attached(
-    server_id: str, servers: Servers, demo: Connection, unique: Callable[[str], str]
+    server_id: str, servers: Servers, user: Connection, unique: Callable[[str], str]
 ) -> None:
     """Without Cinder, test_messages.py asks the agent directly."""
-    volume = demo.block_storage.create_volume(size=1, name=unique("volume"))
-    demo.block_storage.wait_for_status(volume, "available")
+    volume = user.block_storage.create_volume(size=1, name=unique("volume"))
+    user.block_storage.wait_for_status(volume, "available")
     try:
         with pytest.raises(Refused) as refusal:
             servers.request(
@@ -187,10 +187,10 @@ def test_a_volume_cannot_be_attached(
             )
         assert refusal.value.status == 400
         _assert_a_sentence(refusal.value.message)
-        assert demo.block_storage.get_volume(volume.id).status == "available"
+        assert user.block_storage.get_volume(volume.id).status == "available"
     finally:
-        demo.block_storage.delete_volume(volume)
-        demo.block_storage.wait_for_delete(volume)
+        user.block_storage.delete_volume(volume)
+        user.block_storage.wait_for_delete(volume)
 
 
 def test_host_actions_are_refused(admin_servers: Servers, side: object) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from conftest import Launcher
 from harness import hosts
 from harness.guest import Guest
 from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
+from harness.logs import Tail
 from harness.servers import Json, Servers
 from harness.waiting import eventually
 
@@ -19,13 +19,13 @@ pytestmark = [pytest.mark.agent, pytest.mark.grpc]
 
 
 def test_a_rebuild_begins_anew_and_keeps_the_address(
-    launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable[[str], Guest]
+    launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable[[str], Guest], key_name: str
 ) -> None:
-    server = launch("rebuilt", networks=private_network, key_name="demo")
+    server = launch("rebuilt", networks=private_network, key_name=key_name)
     server_id, addresses = server["id"], servers.get(server["id"])["addresses"]
     inside = guest_of(server_id).wait_ssh()
     inside.ssh("echo gone > /root/file")
-    servers.action(server_id, "rebuild", {"imageRef": server["image"]["id"], "key_name": "demo"})
+    servers.action(server_id, "rebuild", {"imageRef": server["image"]["id"], "key_name": key_name})
     servers.wait(server_id, "ACTIVE")
     assert servers.get(server_id)["addresses"] == addresses
     # Another machine by its host key, as after any rebuild.
@@ -34,9 +34,14 @@ def test_a_rebuild_begins_anew_and_keeps_the_address(
 
 
 def test_a_shelved_server_comes_back_with_its_files(
-    launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable[[str], Guest], lab: Lab
+    launch: Launcher,
+    servers: Servers,
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+    lab: Lab,
+    key_name: str,
 ) -> None:
-    server_id = launch("shelved", networks=private_network, key_name="demo")["id"]
+    server_id = launch("shelved", networks=private_network, key_name=key_name)["id"]
     guest_of(server_id).wait_ssh().ssh("echo kept > /root/file")
     servers.action(server_id, "shelve")
     servers.wait(server_id, "SHELVED_OFFLOADED")
@@ -46,21 +51,20 @@ def test_a_shelved_server_comes_back_with_its_files(
     assert guest_of(server_id).wait_ssh().ssh("cat /root/file") == "kept"
 
 
-@pytest.mark.disruptive
+@pytest.mark.alone
 @pytest.mark.usefixtures("usable_afterwards")
 def test_an_agent_that_is_lost_in_the_middle_of_a_launch_fails_it_and_nothing_else(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
 ) -> None:
     bystander = launch("bystander")["id"]
     database = lab.pid("ovsdb")
-    log = lab.log(AGENT_PROGRAM)
-    size = log.stat().st_size
+    tail = Tail(lab.log(AGENT_PROGRAM))
     # An Open vSwitch that does not answer holds the launch where it is.
     os.kill(database, signal.SIGSTOP)
     try:
         doomed = launch.request("doomed", networks=private_network)
         begun = f'name="create_guest" instance={doomed}'
-        eventually(lambda: begun in _since(log, size), "the agent at work")
+        eventually(lambda: begun in tail.text(), "the agent at work")
         os.kill(lab.pid(AGENT_PROGRAM), signal.SIGKILL)
     finally:
         os.kill(database, signal.SIGCONT)
@@ -75,20 +79,19 @@ def test_an_agent_that_is_lost_in_the_middle_of_a_launch_fails_it_and_nothing_el
     launch("later")
 
 
-@pytest.mark.disruptive
+@pytest.mark.alone
 @pytest.mark.usefixtures("usable_afterwards")
 def test_nova_compute_waits_for_an_agent_that_is_not_there_and_says_so(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:
     running = launch("running")["id"]
     started = lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{running}")
-    log = lab.log(COMPUTE_PROGRAM)
     lab.supervisorctl("stop", AGENT_PROGRAM)
     try:
-        size = log.stat().st_size
+        tail = Tail(lab.log(COMPUTE_PROGRAM))
         lab.supervisorctl("restart", COMPUTE_PROGRAM)
         socket = f"{lab.state}/run/driver.sock"
-        eventually(lambda: f"cannot be used at unix://{socket}" in _since(log, size), "a word in the log", 120)
+        eventually(lambda: f"cannot be used at unix://{socket}" in tail.text(), "a word in the log", 120)
     finally:
         lab.supervisorctl("start", AGENT_PROGRAM)
     hosts.wait_usable(admin_servers)
@@ -97,9 +100,3 @@ def test_nova_compute_waits_for_an_agent_that_is_not_there_and_says_so(
     servers.wait(launched, "ACTIVE", 120)
     assert lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{running}") == started
     assert servers.get(running)["status"] == "ACTIVE"
-
-
-def _since(log: Any, size: int) -> str:
-    with log.open("rb") as stream:
-        stream.seek(size if log.stat().st_size >= size else 0)
-        return stream.read().decode(errors="replace")

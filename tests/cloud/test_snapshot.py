@@ -18,31 +18,32 @@ pytestmark = pytest.mark.agent
 
 
 @pytest.fixture
-def snapshot(servers: Servers, demo: Connection, unique: Callable[[str], str]) -> Iterator[Callable[[str], str]]:
+def snapshot(servers: Servers, user: Connection, unique: Callable[[str], str]) -> Iterator[Callable[[str], str]]:
     """Takes a snapshot of a server and waits until it can be launched; returns the image's id."""
     made: list[str] = []
 
     def take(server_id: str) -> str:
         made.append(servers.action(server_id, "createImage", {"name": unique("snapshot")})["image_id"])
-        eventually(lambda: demo.image.get_image(made[-1]).status == "active", "the snapshot active")
+        eventually(lambda: user.image.get_image(made[-1]).status == "active", "the snapshot active")
         servers.wait_idle(server_id)
         return made[-1]
 
     yield take
     for image_id in made:
-        demo.image.delete_image(image_id, ignore_missing=True)
+        user.image.delete_image(image_id, ignore_missing=True)
 
 
 def test_a_snapshot_boots_with_the_files_of_its_server(
     launch: Launcher,
     servers: Servers,
     admin_servers: Servers,
-    demo: Connection,
+    user: Connection,
     private_network: list[Json],
     guest_of: Callable[[str], Guest],
     snapshot: Callable[[str], str],
+    key_name: str,
 ) -> None:
-    original = launch("original", networks=private_network, key_name="demo")
+    original = launch("original", networks=private_network, key_name=key_name)
     inside = guest_of(original["id"]).wait_ssh()
     inside.ssh("echo 'written before the snapshot' > /root/note; rm /etc/shells; ln -s /root/note /root/link")
     image_id = snapshot(original["id"])
@@ -50,12 +51,12 @@ def test_a_snapshot_boots_with_the_files_of_its_server(
     assert inside.ssh("cat /root/note") == "written before the snapshot"
     event = wait_event(admin_servers, original["id"], "createImage", "compute_snapshot_instance")
     assert event.result == "Success"
-    image = demo.image.get_image(image_id)
+    image = user.image.get_image(image_id)
     assert (image.container_format, image.disk_format) == ("docker", "raw")
     assert image.properties["image_type"] == "snapshot" if "image_type" in image.properties else True
     assert image.size > 1_000_000
 
-    clone = launch("clone", networks=private_network, key_name="demo", image=image_id)
+    clone = launch("clone", networks=private_network, key_name=key_name, image=image_id)
     inside_clone = guest_of(clone["id"]).wait_ssh()
     assert inside_clone.ssh("cat /root/link") == "written before the snapshot"
     assert inside_clone.ssh("ls /etc/shells", check=False) == ""
@@ -81,7 +82,7 @@ def test_a_snapshot_leaves_no_image_on_the_host(launch: Launcher, lab: Lab, snap
 
 
 def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
-    launch: Launcher, servers: Servers, demo: Connection, unique: Callable[[str], str]
+    launch: Launcher, servers: Servers, user: Connection, unique: Callable[[str], str]
 ) -> None:
     server = launch("hasty")
     image_id = servers.action(server["id"], "createImage", {"name": unique("hasty")})["image_id"]
@@ -89,14 +90,14 @@ def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
     servers.wait_gone(server["id"])
     # Either it was finished before, or it is gone; a queued or saving image would stay for ever.
     eventually(
-        lambda: (image := demo.image.find_image(image_id)) is None or image.status in ("active", "deleted"),
+        lambda: (image := user.image.find_image(image_id)) is None or image.status in ("active", "deleted"),
         "the half-made image gone",
     )
-    demo.image.delete_image(image_id, ignore_missing=True)
+    user.image.delete_image(image_id, ignore_missing=True)
 
 
 def test_an_image_goes_whose_making_had_not_begun_when_its_server_was_deleted(
-    launch: Launcher, servers: Servers, demo: Connection, unique: Callable[[str], str], lab: Lab
+    launch: Launcher, servers: Servers, user: Connection, unique: Callable[[str], str], lab: Lab
 ) -> None:
     """Regression: nova-compute leaves such an image queued for ever, so the driver looks for it."""
     server_id = launch("hastier")["id"]
@@ -108,4 +109,4 @@ def test_an_image_goes_whose_making_had_not_begun_when_its_server_was_deleted(
     finally:
         os.kill(compute, signal.SIGCONT)
     servers.wait_gone(server_id)
-    eventually(lambda: demo.image.find_image(image_id) is None, "the unbegun image gone")
+    eventually(lambda: user.image.find_image(image_id) is None, "the unbegun image gone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from harness.lab import Lab
 from harness.waiting import eventually
@@ -27,6 +28,8 @@ class Guest:
 
     lab: Lab
     address: str
+    key: Path
+    """The private half of the user's key pair."""
     namespace: str | None = None
 
     def _from(self) -> list[str]:
@@ -34,7 +37,7 @@ class Guest:
 
     def ssh(self, command: str, *, seconds: float = 90, check: bool = True) -> str:
         """Run a shell command inside; returns what it printed."""
-        key = ["-i", str(self.lab.demo_key)]
+        key = ["-i", str(self.key)]
         return self.lab.run(
             [*self._from(), *_SSH, *key, f"root@{self.address}", command], seconds=seconds, check=check
         ).strip()

@@ -23,6 +23,9 @@ class Side:
     """One of the two compute services that the suite can run against, and what launches servers there."""
 
     program: str
+    """The compute service: what takes Nova's messages."""
+    programs: tuple[str, ...]
+    """That, and the agent where another program is the compute service: all whose logs and memory are of interest."""
     host: str
     flavor: str
     image: str
@@ -52,17 +55,14 @@ class Lab:
 
     def side(self, name: str) -> Side:
         if name == "agent":
-            return Side(AGENT_PROGRAM, self.host, "c1.tiny", "tiny", real=True)
-        return Side(FAKE_PROGRAM, f"{self.host}-fake", "fake.tiny", "fake", real=False)
+            programs = (AGENT_PROGRAM,) if self.door == "amqp" else (COMPUTE_PROGRAM, AGENT_PROGRAM)
+            return Side(programs[0], programs, self.host, "c1.tiny", "tiny", real=True)
+        return Side(FAKE_PROGRAM, (FAKE_PROGRAM,), f"{self.host}-fake", "fake.tiny", "fake", real=False)
 
     def connect(self, user: str) -> Connection:
         """A connection as `demo` or `admin`; each user has one for the whole run."""
         os.environ["OS_CLIENT_CONFIG_FILE"] = str(self.state / "etc" / "clouds.yaml")
         return openstack.connect(cloud=user)
-
-    @property
-    def demo_key(self) -> Path:
-        return self.state / "demo_key"
 
     @property
     def tiny_archive(self) -> Path:
