@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from conftest import Launcher
+from harness.archives import Archive
 from harness.servers import Refused, Servers
 
 READY = "ready after"
@@ -49,29 +52,33 @@ def test_the_log_of_a_stopped_server_can_be_read(launch: Launcher, servers: Serv
     assert "asked to stop; stopping" in servers.console(server["id"], 5)
 
 
-def test_a_very_long_log_is_bounded(launch: Launcher, servers: Servers, add_image: object, tiny: object) -> None:
+def test_a_very_long_log_is_bounded(
+    launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
+) -> None:
     """Regression: a predecessor read everything and choked."""
     command = (
         'i=0; while [ $i -lt 6000 ]; do i=$((i+1)); echo "line $i is as long as lines usually are"; done; sleep 9999'
     )
-    image = add_image(tiny.running("sh", "-c", command).tar(), "chatty")  # type: ignore[operator,attr-defined]
+    image = add_image(tiny.running("sh", "-c", command).tar(), "chatty")
     server = launch("chatty", image=image)
     servers.wait_console(server["id"], "line 6000 ")
     assert len(servers.console(server["id"]).encode()) <= 102_400
     assert [line.split()[1] for line in servers.console(server["id"], 3).splitlines()] == ["5998", "5999", "6000"]
 
 
-def test_bytes_that_are_no_text_do_no_harm(launch: Launcher, servers: Servers, add_image: object, tiny: object) -> None:
+def test_bytes_that_are_no_text_do_no_harm(
+    launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
+) -> None:
+    """What is no UTF-8 is replaced here; control characters are left out by the API."""
     command = r"printf 'caf\303\251 \377\376 \001\033[31mred\n'; sleep 9999"
-    image = add_image(tiny.running("sh", "-c", command).tar(), "bytes")  # type: ignore[operator,attr-defined]
-    server = launch("bytes", image=image)
-    assert "red" in servers.wait_console(server["id"], "red")
+    server = launch("bytes", image=add_image(tiny.running("sh", "-c", command).tar(), "bytes"))
+    assert servers.wait_console(server["id"], "red") == "caf\u00e9 \ufffd\ufffd [31mred\n"
 
 
 def test_the_log_of_a_server_that_never_started_is_refused_politely(
-    launch: Launcher, servers: Servers, add_image: object
+    launch: Launcher, servers: Servers, add_image: Callable[..., str]
 ) -> None:
-    image = add_image(b"no archive", "broken")  # type: ignore[operator]
+    image = add_image(b"no archive", "broken")
     server = launch.failing("broken", image=image)
     with pytest.raises(Refused) as refusal:
         servers.console(server["id"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Launcher
-from harness import hosts
+from harness import hosts, logs
 from harness.lab import Lab, Side
 from harness.servers import Servers
 from harness.waiting import eventually
@@ -55,6 +55,7 @@ def test_the_traits_tell_what_it_is(admin_servers: Servers, side: Side) -> None:
     assert ("CUSTOM_HV_DOCKER" in traits) == side.real
 
 
+@pytest.mark.alone
 def test_traits_that_an_operator_added_stay(admin: Connection, admin_servers: Servers, launch: Launcher) -> None:
     uuid = hosts.provider(admin_servers)
     admin.placement.put("/traits/CUSTOM_ADDED_BY_A_TEST", microversion="1.6")
@@ -80,18 +81,21 @@ def disabled(admin_servers: Servers) -> Iterator[None]:
     admin_servers.request("PUT", f"/os-services/{own}", {"status": "enabled"})
 
 
+@pytest.mark.alone
 def test_nothing_is_launched_on_a_disabled_host(disabled: None, launch: Launcher, admin_servers: Servers) -> None:
     eventually(lambda: "COMPUTE_STATUS_DISABLED" in hosts.traits(admin_servers), "the trait that tells")
     server = launch.failing("unwanted")
     assert "No valid host" in server["fault"]["message"]
 
 
+@pytest.mark.alone
 def test_an_enabled_host_is_used_again(launch: Launcher, admin_servers: Servers) -> None:
     hosts.wait_usable(admin_servers)
     launch("welcome")
 
 
 @pytest.mark.agent
+@pytest.mark.alone
 def test_usage_follows_the_servers(launch: Launcher, admin_servers: Servers, side: Side, servers: Servers) -> None:
     """Old API versions show what the host itself counts."""
     before = len(admin_servers.request("GET", f"/servers?all_tenants=1&host={side.host}")["servers"])
@@ -114,9 +118,11 @@ def test_usage_follows_the_servers(launch: Launcher, admin_servers: Servers, sid
 @pytest.mark.agent
 def test_no_password_is_in_the_log_or_on_a_command_line(lab: Lab, side: Side) -> None:
     passwords = json.loads((lab.state / "passwords.json").read_text())
-    log = lab.log(side.program).read_text(errors="replace")
-    command_line = Path(f"/proc/{lab.pid(side.program)}/cmdline").read_text()
-    assert [name for name, value in passwords.items() if value in log or value in command_line] == []
+    shown = {program: logs.whole(lab.log(program)) for program in side.programs}
+    for program in side.programs:
+        assert shown[program], f"{program} has no log"
+        shown[f"command line of {program}"] = Path(f"/proc/{lab.pid(program)}/cmdline").read_text()
+    assert [(name, where) for name, value in passwords.items() for where, text in shown.items() if value in text] == []
 
 
 @pytest.mark.agent

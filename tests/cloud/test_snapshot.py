@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
+from harness.archives import Archive
 from harness.guest import Guest
-from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
+from harness.lab import Lab, Side
 from harness.servers import Json, Servers, wait_event
 from harness.waiting import eventually
 from openstack.connection import Connection
@@ -51,10 +52,11 @@ def test_a_snapshot_boots_with_the_files_of_its_server(
     assert inside.ssh("cat /root/note") == "written before the snapshot"
     event = wait_event(admin_servers, original["id"], "createImage", "compute_snapshot_instance")
     assert event.result == "Success"
-    image = user.image.get_image(image_id)
-    assert (image.container_format, image.disk_format) == ("docker", "raw")
-    assert image.properties["image_type"] == "snapshot" if "image_type" in image.properties else True
-    assert image.size > 1_000_000
+    image = user.image.get(f"/images/{image_id}").json()
+    assert (image["container_format"], image["disk_format"]) == ("docker", "raw")
+    assert image["image_type"] == "snapshot"
+    assert image["instance_uuid"] == original["id"]
+    assert image["size"] > 1_000_000
 
     clone = launch("clone", networks=private_network, key_name=key_name, image=image_id)
     inside_clone = guest_of(clone["id"]).wait_ssh()
@@ -63,16 +65,24 @@ def test_a_snapshot_boots_with_the_files_of_its_server(
     assert inside_clone.ssh("hostname") == clone["name"]
 
 
-def test_a_stopped_server_can_be_made_an_image(
-    launch: Launcher, servers: Servers, snapshot: Callable[[str], str]
+def test_a_stopped_server_can_be_made_an_image_that_boots_with_its_files(
+    launch: Launcher,
+    servers: Servers,
+    snapshot: Callable[[str], str],
+    add_image: Callable[..., str],
+    tiny: Archive,
 ) -> None:
-    server = launch("still")
+    command = 'echo boot >> /root/boots; echo "boots: $(grep -c boot /root/boots)"; exec sleep 9999'
+    server = launch("still", image=add_image(tiny.running("sh", "-c", command).tar(), "counting"))
+    servers.wait_console(server["id"], "boots: 1")
     servers.action(server["id"], "os-stop")
     servers.wait(server["id"], "SHUTOFF")
-    snapshot(server["id"])
+    image_id = snapshot(server["id"])
     assert servers.get(server["id"])["status"] == "SHUTOFF"
+    servers.wait_console(launch("clone", image=image_id)["id"], "boots: 2")
 
 
+@pytest.mark.alone
 def test_a_snapshot_leaves_no_image_on_the_host(launch: Launcher, lab: Lab, snapshot: Callable[[str], str]) -> None:
     """Regression: a predecessor left every committed image behind."""
     server = launch("tidy")
@@ -96,12 +106,13 @@ def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
     user.image.delete_image(image_id, ignore_missing=True)
 
 
+@pytest.mark.alone
 def test_an_image_goes_whose_making_had_not_begun_when_its_server_was_deleted(
-    launch: Launcher, servers: Servers, user: Connection, unique: Callable[[str], str], lab: Lab
+    launch: Launcher, servers: Servers, user: Connection, unique: Callable[[str], str], lab: Lab, side: Side
 ) -> None:
     """Regression: nova-compute leaves such an image queued for ever, so the driver looks for it."""
     server_id = launch("hastier")["id"]
-    compute = lab.pid(AGENT_PROGRAM if lab.door == "amqp" else COMPUTE_PROGRAM)
+    compute = lab.pid(side.program)
     os.kill(compute, signal.SIGSTOP)
     try:
         image_id = servers.action(server_id, "createImage", {"name": unique("hastier")})["image_id"]

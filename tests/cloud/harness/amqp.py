@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import uuid
 from typing import Any
@@ -43,8 +44,14 @@ class Amqp:
         self._queue = queue
 
     def close(self) -> None:
-        self._queue.delete()
+        # The broker deletes the queue with its last consumer, or here.
+        with contextlib.suppress(AMQPError):
+            self._queue.delete()
         self._connection.release()
+
+    def consumers(self, queue: str) -> int:
+        """How many take messages from a queue, which must be there."""
+        return int(kombu.Queue(queue, channel=self._channel).queue_declare(passive=True).consumer_count)
 
     def publish(self, routing_key: str, body: bytes, content_type: str = "application/json") -> None:
         """Anything at all to the exchange `nova`."""
@@ -100,17 +107,21 @@ class Amqp:
         return answer["result"]
 
 
-def wait_broker(lab: Lab) -> None:
-    """Wait until the cloud's RabbitMQ takes clients."""
+def wait_consumers(lab: Lab, *queues: str) -> None:
+    """Wait until the cloud's RabbitMQ has somebody at each of the queues."""
 
-    def takes() -> bool:
+    def attended() -> bool:
         try:
-            Amqp(lab).close()
+            client = Amqp(lab)
+            try:
+                return all(client.consumers(queue) for queue in queues)
+            finally:
+                client.close()
         except (OSError, AMQPError, KombuError):
+            # It does not run, or has no such queue yet; that ends the channel.
             return False
-        return True
 
-    eventually(takes, "a connection to RabbitMQ")
+    eventually(attended, f"somebody at the queues {', '.join(queues)}", 150)
 
 
 _CONTEXT = {

@@ -176,6 +176,17 @@ def wait_event(admin: Servers, server_id: str, action: str, name: str, seconds: 
     return eventually(finished, f"the event {name} of server {server_id} finished", seconds)
 
 
+def wait_failure(admin: Servers, server_id: str, seconds: float = 90) -> Event:
+    """The event of the newest action that ended in an error, once there is one."""
+
+    def failed() -> Event | None:
+        newest = next(iter(_actions(admin, server_id)), None)
+        found = _events_of(admin, server_id, newest) if newest else []
+        return next((event for event in found if event.result == "Error"), None)
+
+    return eventually(failed, f"an event of the newest action of server {server_id} failed", seconds)
+
+
 def _actions(admin: Servers, server_id: str) -> list[Json]:
     """Newest first, without their events."""
     return admin.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]
