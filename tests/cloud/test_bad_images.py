@@ -15,7 +15,7 @@ from harness.lab import AGENT_PROGRAM, Lab
 from harness.servers import Json, Servers, wait_event
 from openstack.connection import Connection
 
-pytestmark = pytest.mark.agent
+pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
 
 AddImage = Callable[..., str]
 

@@ -23,6 +23,7 @@ def server_id(module_launch: Launcher, servers: Servers) -> str:
     return str(server["id"])
 
 
+@pytest.mark.both_doors
 def test_the_whole_log_has_the_boot_from_its_first_line(server_id: str, servers: Servers) -> None:
     lines = servers.console(server_id).splitlines()
     assert lines[0].startswith("[001] tiny: starting as process 1 on ")
@@ -31,6 +32,7 @@ def test_the_whole_log_has_the_boot_from_its_first_line(server_id: str, servers:
 
 
 @pytest.mark.parametrize("count", [1, 7, 30])
+@pytest.mark.both_doors
 def test_a_length_gives_exactly_the_last_lines(server_id: str, servers: Servers, count: int) -> None:
     whole = servers.console(server_id).splitlines()
     assert servers.console(server_id, count).splitlines() == whole[-count:]
@@ -44,6 +46,7 @@ def test_a_length_of_zero_gives_nothing(server_id: str, servers: Servers) -> Non
     assert servers.console(server_id, 0) == ""
 
 
+@pytest.mark.both_doors
 def test_the_log_of_a_stopped_server_can_be_read(launch: Launcher, servers: Servers) -> None:
     server = launch("quiet")
     servers.wait_console(server["id"], READY)
@@ -66,6 +69,7 @@ def test_a_very_long_log_is_bounded(
     assert [line.split()[1] for line in servers.console(server["id"], 3).splitlines()] == ["5998", "5999", "6000"]
 
 
+@pytest.mark.both_doors
 def test_bytes_that_are_no_text_do_no_harm(
     launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
 ) -> None:
@@ -75,6 +79,7 @@ def test_bytes_that_are_no_text_do_no_harm(
     assert servers.wait_console(server["id"], "red") == "caf\u00e9 \ufffd\ufffd [31mred\n"
 
 
+@pytest.mark.both_doors
 def test_the_log_of_a_server_that_never_started_is_refused_politely(
     launch: Launcher, servers: Servers, add_image: Callable[..., str]
 ) -> None:

@@ -13,7 +13,7 @@ from harness.servers import Json, Refused, Servers, wait_event
 from harness.waiting import eventually
 from openstack.connection import Connection
 
-pytestmark = pytest.mark.agent
+pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
 
 
 @pytest.fixture

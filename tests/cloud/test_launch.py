@@ -21,6 +21,7 @@ def server(module_launch: Launcher, private_network: list[Json], key_name: str) 
     return module_launch("launch", networks=private_network, key_name=key_name, metadata={"purpose": "test"})
 
 
+@pytest.mark.both_doors
 def test_a_launched_server_is_active_and_runs(server: Json) -> None:
     assert server["status"] == "ACTIVE"
     assert server["OS-EXT-STS:power_state"] == 1
@@ -40,6 +41,7 @@ def test_its_addresses_are_those_of_its_port(server: Json, user: Connection) -> 
     assert len(ports) == 1
 
 
+@pytest.mark.both_doors
 def test_its_port_is_bound_to_the_host(server: Json, admin: Connection, side: Side) -> None:
     [port] = admin.network.ports(device_id=server["id"])
     assert port.binding_host_id == side.host
@@ -55,6 +57,7 @@ def test_its_port_becomes_active(server: Json, user: Connection) -> None:
     eventually(active, "the port ACTIVE")
 
 
+@pytest.mark.both_doors
 def test_the_launch_is_recorded_with_success(server: Json, admin_servers: Servers) -> None:
     wait_event(admin_servers, server["id"], "create", "compute__do_build_and_run_instance")
     assert [event for event in events(admin_servers, server["id"]) if event.result != "Success"] == []
@@ -67,6 +70,7 @@ def test_an_operator_sees_on_which_host_it_is(server: Json, admin_servers: Serve
     assert seen["OS-EXT-SRV-ATTR:root_device_name"]
 
 
+@pytest.mark.both_doors
 def test_placement_holds_what_its_flavor_asks_for(server: Json, admin: Connection, side: Side) -> None:
     answer = admin.placement.get(f"/allocations/{server['id']}").json()["allocations"]
     flavor = admin.compute.find_flavor(side.flavor)
@@ -76,6 +80,7 @@ def test_placement_holds_what_its_flavor_asks_for(server: Json, admin: Connectio
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_one_container_carries_its_uuid_and_nothing_else_of_nova(server: Json, lab: Lab) -> None:
     inspected = json.loads(lab.docker("inspect", f"nova-{server['id']}"))[0]
     assert inspected["State"]["Running"]
@@ -87,6 +92,7 @@ def test_one_container_carries_its_uuid_and_nothing_else_of_nova(server: Json, l
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_the_image_is_not_downloaded_twice(
     launch: Launcher, lab: Lab, add_image: Callable[..., str], tiny: Archive, unique: Callable[[str], str]
 ) -> None:
@@ -109,6 +115,7 @@ def test_a_server_without_network_is_launched(launch: Launcher) -> None:
     assert server["addresses"] == {}
 
 
+@pytest.mark.both_doors
 def test_a_deleted_server_is_gone(
     launch: Launcher, servers: Servers, user: Connection, private_network: list[Json]
 ) -> None:
@@ -119,6 +126,7 @@ def test_a_deleted_server_is_gone(
     assert list(user.network.ports(device_id=server["id"])) == []
 
 
+@pytest.mark.both_doors
 def test_several_servers_are_launched_at_once(servers: Servers, launch: Launcher) -> None:
     ids = [launch.request(f"many{number}") for number in range(4)]
     assert [servers.wait(server_id, "ACTIVE")["OS-EXT-STS:power_state"] for server_id in ids] == [1, 1, 1, 1]

@@ -14,6 +14,8 @@ from harness.waiting import eventually
 READY = "ready after"
 FIRST_LINE = "[001] "
 
+pytestmark = pytest.mark.both_doors
+
 
 @pytest.fixture(scope="module")
 def server_id(module_launch: Launcher, private_network: list[Json], key_name: str) -> str:

@@ -44,12 +44,14 @@ def _said(log: str, what: str) -> str:
     return match.group(1)
 
 
+@pytest.mark.both_doors
 def test_the_memory_is_the_flavors(boot_log: str, host_config: Json, flavor: object) -> None:
     assert _said(boot_log, "memory limit") == f"{flavor.ram * MIB} bytes"  # type: ignore[attr-defined]
     # Regression: a predecessor set no limit to swap, which doubles what a container may take.
     assert host_config["MemorySwap"] == host_config["Memory"]
 
 
+@pytest.mark.both_doors
 def test_the_processors_are_the_flavors(host_config: Json, flavor: object) -> None:
     quota = (
         host_config["NanoCpus"] / 1e9 if host_config["NanoCpus"] else host_config["CpuQuota"] / host_config["CpuPeriod"]
@@ -87,6 +89,7 @@ def test_nothing_of_the_host_is_mounted(server: Json, lab: Lab) -> None:
     assert [mount for mount in mounts if mount["Type"] == "bind" and not mount["Source"].startswith(own)] == []
 
 
+@pytest.mark.both_doors
 def test_a_server_that_takes_too_much_memory_is_ended(
     launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive, lab: Lab
 ) -> None:

@@ -52,6 +52,7 @@ def networks(user: Connection, unique: Callable[[str], str]) -> Iterator[Callabl
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_the_key_pair_opens_ssh_and_nothing_else_does(server: Json, inside: Guest, lab: Lab) -> None:
     assert inside.ssh("id -u") == "0"
     # dropbear offers public keys only; a password is not even asked for.
@@ -60,6 +61,7 @@ def test_the_key_pair_opens_ssh_and_nothing_else_does(server: Json, inside: Gues
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_the_host_name_is_that_of_the_server(server: Json, inside: Guest) -> None:
     assert inside.ssh("hostname") == server["OS-EXT-SRV-ATTR:hostname"] == server["name"]
     own = inside.ssh("cat /etc/hosts")
@@ -67,6 +69,7 @@ def test_the_host_name_is_that_of_the_server(server: Json, inside: Guest) -> Non
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_eth0_has_the_addresses_and_the_mac_of_its_port(server: Json, inside: Guest, user: Connection) -> None:
     [port] = user.network.ports(device_id=server["id"])
     assert inside.ssh("cat /sys/class/net/eth0/address") == port.mac_address
@@ -78,6 +81,7 @@ def test_eth0_has_the_addresses_and_the_mac_of_its_port(server: Json, inside: Gu
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_the_network_is_there_before_the_first_process(server: Json, servers: Servers) -> None:
     """Process 1 looks at its interfaces once, while it writes the boot log. Regression: predecessors plugged later."""
     log = servers.wait_console(server["id"], "ready after")
@@ -175,6 +179,7 @@ def port(
     user.network.delete_port(made, ignore_missing=True)
 
 
+@pytest.mark.both_doors
 def test_a_users_own_port_survives_the_server(
     port: Any, launch: Launcher, servers: Servers, user: Connection, admin: Connection
 ) -> None:
@@ -206,6 +211,7 @@ def test_a_fixed_address_can_be_asked_for(
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_several_interfaces_come_in_the_order_that_was_asked_for(
     networks: Callable[..., Any],
     launch: Launcher,

@@ -87,6 +87,7 @@ def wait_network_agent(lab: Lab, admin_servers: Servers, since: float) -> None:
 
 
 @pytest.mark.parametrize("how", ["kill", "terminate"])
+@pytest.mark.both_doors
 def test_a_restart_of_the_agent_leaves_running_servers_alone(
     lab: Lab,
     launch: Launcher,
@@ -112,6 +113,7 @@ def test_a_restart_of_the_agent_leaves_running_servers_alone(
     servers.wait(server_id, "SHUTOFF")
 
 
+@pytest.mark.both_doors
 def test_a_server_that_ended_while_the_agent_was_away_is_shut_off(lab: Lab, launch: Launcher, servers: Servers) -> None:
     server_id = launch("mortal")["id"]
     with without(lab, AGENT_PROGRAM):
@@ -133,6 +135,7 @@ def test_what_was_asked_while_the_agent_was_away_is_done_when_it_is_back(
     servers.wait(waiting, "ACTIVE")
 
 
+@pytest.mark.both_doors
 def test_a_stopped_server_stays_stopped_over_a_restart(lab: Lab, launch: Launcher, servers: Servers) -> None:
     server_id = launch("asleep")["id"]
     servers.action(server_id, "os-stop")
@@ -209,6 +212,7 @@ def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_
         user.network.delete_port(port, ignore_missing=True)
 
 
+@pytest.mark.both_doors
 def test_an_agent_that_dies_while_it_deletes_finishes_the_delete_later(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:
@@ -253,6 +257,7 @@ def test_a_restart_of_rabbitmq_heals(lab: Lab, launch: Launcher, servers: Server
 # ------------------------------------------------------------ Docker
 
 
+@pytest.mark.both_doors
 def test_without_docker_requests_fail_clearly_and_all_is_well_when_it_is_back(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:

@@ -15,6 +15,7 @@ from harness.waiting import eventually
 from openstack.connection import Connection
 
 
+@pytest.mark.both_doors
 def test_the_service_is_up_and_enabled(admin_servers: Servers) -> None:
     seen = hosts.service(admin_servers)
     assert (seen["state"], seen["status"]) == ("up", "enabled")
@@ -25,18 +26,21 @@ def test_the_service_reports_again_and_again(admin_servers: Servers) -> None:
     eventually(lambda: hosts.service(admin_servers)["updated_at"] != before, "a new report", 60)
 
 
+@pytest.mark.both_doors
 def test_the_hypervisor_is_up(admin_servers: Servers, side: Side) -> None:
     seen = hosts.hypervisor(admin_servers)
     assert (seen["state"], seen["status"]) == ("up", "enabled")
     assert seen["hypervisor_type"] == ("docker" if side.real else "fake")
 
 
+@pytest.mark.both_doors
 def test_the_details_of_the_hypervisor_can_be_shown(admin_servers: Servers) -> None:
     """`openstack hypervisor show` asks the host for its uptime."""
     own = hosts.hypervisor(admin_servers)["id"]
     assert admin_servers.request("GET", f"/os-hypervisors/{own}")["hypervisor"]["id"] == own
 
 
+@pytest.mark.both_doors
 def test_the_inventories_describe_this_machine(admin: Connection, admin_servers: Servers, side: Side) -> None:
     uuid = hosts.provider(admin_servers)
     found = admin.placement.get(f"/resource_providers/{uuid}/inventories").json()["inventories"]
@@ -48,6 +52,7 @@ def test_the_inventories_describe_this_machine(admin: Connection, admin_servers:
         assert abs(found["MEMORY_MB"]["total"] - kibibytes / 1024) < 64
 
 
+@pytest.mark.both_doors
 def test_the_traits_tell_what_it_is(admin_servers: Servers, side: Side) -> None:
     traits = set(hosts.traits(admin_servers))
     assert {"COMPUTE_NODE", "OWNER_NOVA"} <= traits
@@ -56,6 +61,7 @@ def test_the_traits_tell_what_it_is(admin_servers: Servers, side: Side) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.both_doors
 def test_traits_that_an_operator_added_stay(admin: Connection, admin_servers: Servers, launch: Launcher) -> None:
     uuid = hosts.provider(admin_servers)
     admin.placement.put("/traits/CUSTOM_ADDED_BY_A_TEST", microversion="1.6")
@@ -82,6 +88,7 @@ def disabled(admin_servers: Servers) -> Iterator[None]:
 
 
 @pytest.mark.alone
+@pytest.mark.both_doors
 def test_nothing_is_launched_on_a_disabled_host(disabled: None, launch: Launcher, admin_servers: Servers) -> None:
     eventually(lambda: "COMPUTE_STATUS_DISABLED" in hosts.traits(admin_servers), "the trait that tells")
     server = launch.failing("unwanted")
@@ -96,6 +103,7 @@ def test_an_enabled_host_is_used_again(launch: Launcher, admin_servers: Servers)
 
 @pytest.mark.agent
 @pytest.mark.alone
+@pytest.mark.both_doors
 def test_usage_follows_the_servers(launch: Launcher, admin_servers: Servers, side: Side, servers: Servers) -> None:
     """Old API versions show what the host itself counts."""
     before = len(admin_servers.request("GET", f"/servers?all_tenants=1&host={side.host}")["servers"])
@@ -116,6 +124,7 @@ def test_usage_follows_the_servers(launch: Launcher, admin_servers: Servers, sid
 
 
 @pytest.mark.agent
+@pytest.mark.both_doors
 def test_no_password_is_in_the_log_or_on_a_command_line(lab: Lab, side: Side) -> None:
     passwords = json.loads((lab.state / "passwords.json").read_text())
     shown = {program: logs.whole(lab.log(program)) for program in side.programs}

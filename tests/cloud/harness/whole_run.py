@@ -1,13 +1,14 @@
-"""What is looked at once for the whole run, however many workers there are: leftovers of any kind, and panics."""
+"""What concerns the whole run, however many workers there are: leftovers of any kind, panics, the host's capacity."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 
 import pytest
 
-from harness import leaks
+from harness import capacity, leaks
 from harness.lab import Lab, Side
 from harness.logs import Tail
 
@@ -21,7 +22,9 @@ class WholeRun:
     def __init__(self, lab: Lab, side: Side) -> None:
         self._lab = lab
         self._before: set[str] | None = None
+        self._side = side
         self._logs = [Tail(lab.log(program)) for program in side.programs]
+        self._settings = contextlib.ExitStack()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -31,12 +34,14 @@ class WholeRun:
             pytest.exit(
                 f"the cloud in {self._lab.state} does not run ({error}); see ./devstack/mini status", returncode=3
             )
+        self._settings.enter_context(capacity.for_all_workers(self._lab.connect("admin"), self._side))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Workers and fixtures of the session have ended."""
         if self._before is None:
             return
+        self._settings.close()
         self._check(session, "nothing_is_left_by_all_tests_together", self._leaks)
         self._check(session, "no_log_tells_of_a_panic", self._panics)
 
