@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from harness.tenant import Tenant
 from harness.whole_run import WholeRun
 from openstack.connection import Connection
 from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
 _numbers = itertools.count(1)
 
@@ -60,18 +64,29 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(WholeRun(lab, lab.side(config.getoption("--against"))))
 
 
+_groups_file = Path(tempfile.gettempdir()) / f"cloud-tests-{os.getpid()}" / "groups.json"
+"""Of the process that leads workers."""
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    _groups_file.parent.mkdir(exist_ok=True)
+    node.workerinput[schedule.GROUPS_FILE] = str(_groups_file)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> AloneLast | None:
-    return AloneLast(config, log) if config.getvalue("dist") == "loadgroup" else None
+    return AloneLast(config, log, _groups_file) if config.getvalue("dist") == "loadscope" else None
 
 
-# Before pytest-xdist, which reads the groups.
-@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_groups_file.parent, ignore_errors=True)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     unfit = [item for item in items if any(item.get_closest_marker(name) for name in _unfit_markers(config))]
     if unfit:
         config.hook.pytest_deselected(items=unfit)
         items[:] = [item for item in items if item not in unfit]
-    schedule.arrange(items)
+    schedule.arrange(config, items)
 
 
 @pytest.fixture(scope="session")

@@ -1,37 +1,71 @@
 """Which worker of pytest-xdist runs which test, and when.
 
-Tests that share servers of their module stay on one worker (pytest-xdist's groups). Tests that must be alone form a
-group of their own, which the last worker begins when all others have ended and have taken away what they had.
+Tests that share servers of their module stay on one worker. Tests that must be alone form a group of their own, which
+the last worker begins when all others have ended and have taken away what they had.
+
+The process that leads the workers collects nothing, and pytest-xdist's own groups are written into the names of tests,
+where pytest 9.2 does not find them. So each worker writes the groups to a file that the leader names.
 """
 
 from __future__ import annotations
 
+import functools
+import json
+import os
+from pathlib import Path
+
 import pytest
-from xdist.scheduler.loadgroup import LoadGroupScheduling
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 ALONE = "alone"
 """The group of the tests that must be alone, and the marker of these tests."""
 
-
-def arrange(items: list[pytest.Item]) -> None:
-    """Put tests that must be alone last, and mark the groups."""
-    items.sort(key=lambda item: item.get_closest_marker(ALONE) is not None)
-    for item in items:
-        group = ALONE if item.get_closest_marker(ALONE) else _module_that_it_shares_with(item)
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+GROUPS_FILE = "cloud_groups"
+"""Where a worker finds the file's path in its `workerinput`."""
 
 
-def _module_that_it_shares_with(item: pytest.Item) -> str | None:
-    """The name of its module if it uses a fixture that lives as long as the module."""
+def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put tests that must be alone last, and tell the leader the groups."""
+    items.sort(key=_must_be_alone)
+    if not hasattr(config, "workerinput"):
+        return
+    groups = {item.nodeid: group for item in items if (group := _group(item))}
+    path = Path(config.workerinput[GROUPS_FILE])
+    fresh = path.with_name(config.workerinput["workerid"])
+    fresh.write_text(json.dumps(groups))
+    # All workers write the same.
+    os.replace(fresh, path)
+
+
+def _must_be_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker(ALONE) is not None
+
+
+def _group(item: pytest.Item) -> str | None:
+    """The module of a test that uses a fixture which lives as long as the module."""
+    if _must_be_alone(item):
+        return ALONE
     definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
     scopes = {definition.scope for found in definitions for definition in found[-1:]}
     return item.module.__name__ if "module" in scopes else None  # type: ignore[attr-defined]
 
 
-class AloneLast(LoadGroupScheduling):
-    """As `--dist loadgroup`; the group of those that must be alone waits until one worker is left."""
+class AloneLast(LoadScopeScheduling):
+    """As `--dist loadscope`, with groups for scopes; that of the tests which must be alone waits for all others."""
+
+    def __init__(self, config: pytest.Config, log: Producer, groups_file: Path) -> None:
+        super().__init__(config, log)
+        self._groups_file = groups_file
+
+    @functools.cached_property
+    def _groups(self) -> dict[str, str]:
+        groups: dict[str, str] = json.loads(self._groups_file.read_text())
+        return groups
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups.get(nodeid, nodeid)
 
     def _only_alone_is_left(self) -> bool:
         return list(self.workqueue) == [ALONE]
