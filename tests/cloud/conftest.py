@@ -59,9 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.getoption("collectonly"):
         return
     if not (state / "options.json").exists():
-        pytest.exit(f"there is no cloud in {state}; start one with ./devstack/mini up --fake-compute", returncode=3)
-    lab = Lab(state)
-    config.pluginmanager.register(WholeRun(lab, lab.side(config.getoption("--against"))))
+        pytest.exit(f"there is no cloud in {state}; start one with ./devstack/mini up", returncode=3)
+    lab, against = Lab(state), config.getoption("--against")
+    if against == "fake" and not lab.options["fake_compute"]:
+        pytest.exit("this cloud has no fake; start it with ./devstack/mini up --fake-compute", returncode=3)
+    config.pluginmanager.register(WholeRun(lab, lab.side(against)))
 
 
 _groups_file = Path(tempfile.gettempdir()) / f"cloud-tests-{os.getpid()}" / "groups.json"
