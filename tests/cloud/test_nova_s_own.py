@@ -32,8 +32,8 @@ def test_servers_that_must_not_be_together_are_not_launched_on_one_host(
     group: Callable[[str], str], launch: Launcher, servers: Servers
 ) -> None:
     group_id = group("anti-affinity")
-    first = launch("first", hints={"group": group_id})
-    second = launch.failing("second", hints={"group": group_id})
+    first = launch("first", group=group_id)
+    second = launch.failing("second", group=group_id)
     assert "No valid host" in second["fault"]["message"]
     members = servers.request("GET", f"/os-server-groups/{group_id}")["server_group"]["members"]
     assert set(members) == {first["id"], second["id"]}
@@ -43,7 +43,7 @@ def test_servers_that_must_be_together_are(
     group: Callable[[str], str], launch: Launcher, admin_servers: Servers
 ) -> None:
     group_id = group("affinity")
-    ids = [launch(stem, hints={"group": group_id})["id"] for stem in ("first", "second")]
+    ids = [launch(stem, group=group_id)["id"] for stem in ("first", "second")]
     assert len({admin_servers.get(server_id)["OS-EXT-SRV-ATTR:host"] for server_id in ids}) == 1
 
 

@@ -54,9 +54,10 @@ class Servers:
         image: str | None = None,
         flavor: str | None = None,
         user_data: str | None = None,
+        group: str | None = None,
         **fields: Any,
     ) -> Json:
-        """Ask for a server. `networks` as in the API; `image` and `flavor` are names or ids."""
+        """Ask for a server. `networks` as in the API; `image`, `flavor`: names or ids; `group`: an id."""
         compute = self.connection.compute
         body = {
             "name": name,
@@ -67,7 +68,8 @@ class Servers:
         }
         if user_data is not None:
             body["user_data"] = base64.b64encode(user_data.encode()).decode()
-        return self.request("POST", "/servers", {"server": body})["server"]
+        hints = {"os:scheduler_hints": {"group": group}} if group else {}
+        return self.request("POST", "/servers", {"server": body, **hints})["server"]
 
     def get(self, server_id: str) -> Json:
         return self.request("GET", f"/servers/{server_id}")["server"]
