@@ -176,7 +176,7 @@ def test_diagnostics_are_refused(server_id: str, admin_servers: Servers) -> None
     for microversion in ("2.47", "2.48"):
         with pytest.raises(Refused) as refusal:
             admin_servers.request("GET", f"/servers/{server_id}/diagnostics", microversion=microversion)
-        assert refusal.value.status in (400, 501)
+        assert refusal.value.status == 501
 
 
 def test_fixed_addresses_cannot_be_changed(
@@ -222,4 +222,4 @@ def test_host_actions_are_refused(admin_servers: Servers, side: object) -> None:
     for action in ("reboot", "shutdown", "startup"):
         with pytest.raises(Refused) as refusal:
             admin_servers.request("GET", f"/os-hosts/{side.host}/{action}", microversion="2.42")  # type: ignore[attr-defined]
-        assert refusal.value.status in (400, 501)
+        assert refusal.value.status == 501
