@@ -127,10 +127,10 @@ def test_nothing_is_launched_on_a_host_that_is_forced_down(
 
 
 @pytest.mark.agent
-def test_flavors_that_need_more_than_the_host_has_find_no_host(
+def test_a_flavor_that_needs_more_than_the_host_has_finds_no_host(
     launch: Launcher, admin: Connection, unique: Callable[[str], str]
 ) -> None:
-    flavor = admin.compute.create_flavor(name=unique("huge"), vcpus=1, ram=1_000_000_000, disk=1)
+    flavor = admin.compute.create_flavor(name=unique("huge"), vcpus=1, ram=64, disk=10_000_000)
     try:
         assert "No valid host" in launch.failing("huge", flavor=flavor.id)["fault"]["message"]
     finally:
