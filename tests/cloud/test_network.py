@@ -95,7 +95,7 @@ def test_an_ipv6_subnet_gives_an_ipv6_address(server: Json, inside: Guest, serve
     [address] = servers.addresses(server["id"], version=6)
     assert f" {address}/64 " in inside.ssh("ip -6 -o address show dev eth0 scope global")
     assert tenant.subnet6 is not None
-    eventually(lambda: inside.pings(tenant.subnet6.gateway_ip), "an answer of the IPv6 gateway", 60)
+    eventually(lambda: inside.pings(tenant.subnet6.gateway_ip), "an answer of the IPv6 gateway")
 
 
 @pytest.mark.agent
@@ -292,8 +292,8 @@ def test_servers_reach_each_other_by_name(
     names = [entry["hostname"] for entry in port.dns_assignment or []]
     assert friend["name"] in names
     [address] = servers.addresses(friend["id"])
-    eventually(lambda: address in inside.ssh(f"nslookup {friend['name']}", check=False), "its address by its name", 60)
-    eventually(lambda: inside.pings(friend["name"]), "an answer of the other server", 60)
+    eventually(lambda: address in inside.ssh(f"nslookup {friend['name']}", check=False), "its address by its name")
+    eventually(lambda: inside.pings(friend["name"]), "an answer of the other server")
 
 
 @pytest.mark.agent
@@ -310,13 +310,12 @@ def test_a_security_group_lets_members_in_and_nobody_else(
     guarded, friend = members
     target = servers.addresses(guarded["id"])[0]
     from_friend = guest_of(friend["id"]).wait_ssh()
-    eventually(lambda: from_friend.pings(target), "a member let in", 60)
-    eventually(lambda: inside.pings_in_vain(target), "a server outside of the group blocked", 60)
+    eventually(lambda: from_friend.pings(target), "a member let in")
+    eventually(lambda: inside.pings_in_vain(target), "a server outside of the group blocked")
     user.network.delete_security_group_rule(rule)
     eventually(
         lambda: all(from_friend.pings_in_vain(target) for _ in range(3)),
         "the member blocked after its rule was removed",
-        60,
     )
 
 

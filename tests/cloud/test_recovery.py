@@ -46,7 +46,7 @@ def wait_answering(servers: Servers, server_id: str) -> None:
         return True
 
     # A call that was lost with the broker's queue is answered by nova-api's patience of a minute, once.
-    eventually(answers, "the agent answers", 150)
+    eventually(answers, "the agent answers")
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def wait_network_agent(lab: Lab, admin_servers: Servers, since: float) -> None:
             return seen >= since
         return False
 
-    eventually(reported, "a report of the Open vSwitch agent", 90)
+    eventually(reported, "a report of the Open vSwitch agent")
 
 
 # ------------------------------------------------------------ the agent
@@ -244,7 +244,7 @@ def test_a_restart_of_rabbitmq_heals(lab: Lab, launch: Launcher, servers: Server
     assert lab.pid(AGENT_PROGRAM) == before, "the agent did not survive"
     assert servers.get(server_id)["status"] == "ACTIVE"
     # A call between others of the cloud may have been lost with their queues, and is patient for a minute.
-    servers.wait(launch.request("healed"), "ACTIVE", 180)
+    servers.wait(launch.request("healed"), "ACTIVE")
 
 
 # ------------------------------------------------------------ Docker

@@ -91,12 +91,12 @@ def test_nova_compute_waits_for_an_agent_that_is_not_there_and_says_so(
         tail = Tail(lab.log(COMPUTE_PROGRAM))
         lab.supervisorctl("restart", COMPUTE_PROGRAM)
         socket = f"{lab.state}/run/driver.sock"
-        eventually(lambda: f"cannot be used at unix://{socket}" in tail.text(), "a word in the log", 120)
+        eventually(lambda: f"cannot be used at unix://{socket}" in tail.text(), "a word in the log")
     finally:
         lab.supervisorctl("start", AGENT_PROGRAM)
     hosts.wait_usable(admin_servers)
     # Its next try may be half a minute away.
     launched = launch.request("patient")
-    servers.wait(launched, "ACTIVE", 120)
+    servers.wait(launched, "ACTIVE")
     assert lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{running}") == started
     assert servers.get(running)["status"] == "ACTIVE"

@@ -63,7 +63,7 @@ class Amqp:
         envelope = {"oslo.version": "2.0", "oslo.message": json.dumps(message)}
         self.publish(routing_key, json.dumps(envelope).encode())
 
-    def call(self, topic: str, host: str, method: str, arguments: Json, *, seconds: float = 90, **fields: Any) -> Any:
+    def call(self, topic: str, host: str, method: str, arguments: Json, *, seconds: float = 300, **fields: Any) -> Any:
         """Call `method` as an admin and return its result. Raises RpcFailure or TimeoutError.
 
         `fields` replace or add keys of the message: `version`, `namespace`.
@@ -84,7 +84,7 @@ class Amqp:
         self.send(f"{topic}.{host}", message)
         return self.answer(message_id, seconds)
 
-    def answer(self, message_id: str, seconds: float = 90) -> Any:
+    def answer(self, message_id: str, seconds: float = 300) -> Any:
         """The result that comes for the message of that id. Raises RpcFailure or TimeoutError."""
 
         def received(body: Any, message: Any) -> None:
@@ -121,7 +121,7 @@ def wait_consumers(lab: Lab, *queues: str) -> None:
             # It does not run, or has no such queue yet; that ends the channel.
             return False
 
-    eventually(attended, f"somebody at the queues {', '.join(queues)}", 150)
+    eventually(attended, f"somebody at the queues {', '.join(queues)}")
 
 
 _CONTEXT = {

@@ -35,14 +35,14 @@ class Guest:
     def _from(self) -> list[str]:
         return ["ip", "netns", "exec", self.namespace] if self.namespace else []
 
-    def ssh(self, command: str, *, seconds: float = 90, check: bool = True) -> str:
+    def ssh(self, command: str, *, seconds: float = 300, check: bool = True) -> str:
         """Run a shell command inside; returns what it printed."""
         key = ["-i", str(self.key)]
         return self.lab.run(
             [*self._from(), *_SSH, *key, f"root@{self.address}", command], seconds=seconds, check=check
         ).strip()
 
-    def wait_ssh(self, seconds: float = 90) -> Guest:
+    def wait_ssh(self, seconds: float = 300) -> Guest:
         """Wait until a command can be run inside."""
         eventually(lambda: self.ssh("echo ready", check=False) == "ready", f"ssh to {self.address}", seconds)
         return self

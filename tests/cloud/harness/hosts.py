@@ -30,7 +30,7 @@ def traits(admin: Servers) -> list[str]:
     return admin.connection.placement.get(path, microversion="1.6").json()["traits"]
 
 
-def wait_usable(admin: Servers, seconds: float = 90) -> None:
+def wait_usable(admin: Servers, seconds: float = 300) -> None:
     """Wait until the scheduler may choose the host: its service is up and enabled, and no trait keeps servers away."""
 
     def usable() -> bool:

@@ -111,7 +111,7 @@ def _in_docker(lab: Lab) -> set[str]:
     return found | {f"Docker image {image}" for image in images if _REGISTRY not in image}
 
 
-def assert_nothing_new(look: Callable[[], set[str]], before: set[str], seconds: float = 90) -> None:
+def assert_nothing_new(look: Callable[[], set[str]], before: set[str], seconds: float = 300) -> None:
     """Fail unless all that `look` finds and was not there `before` goes away within `seconds`."""
     last: set[str] = set()
 

@@ -96,10 +96,10 @@ class Servers:
             if refusal.status != 404:
                 raise
 
-    def wait_gone(self, server_id: str, seconds: float = 90) -> None:
+    def wait_gone(self, server_id: str, seconds: float = 300) -> None:
         eventually(lambda: not self.exists(server_id), f"server {server_id} deleted", seconds)
 
-    def wait(self, server_id: str, status: str, seconds: float = 90) -> Json:
+    def wait(self, server_id: str, status: str, seconds: float = 300) -> Json:
         """Wait until the server has `status` and no task. An ERROR that was not asked for fails at once."""
 
         def reached() -> Json | None:
@@ -115,7 +115,7 @@ class Servers:
             seen = {key: server.get(key) for key in ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state")}
             raise AssertionError(f"{error} {seen}") from error
 
-    def wait_idle(self, server_id: str, seconds: float = 90) -> Json:
+    def wait_idle(self, server_id: str, seconds: float = 300) -> Json:
         """Wait until the server has no task."""
         return eventually(
             lambda: next((s for s in [self.get(server_id)] if s["OS-EXT-STS:task_state"] is None), None),
@@ -127,7 +127,7 @@ class Servers:
         arguments = {} if lines is None else {"length": lines}
         return self.action(server_id, "os-getConsoleOutput", arguments)["output"]
 
-    def wait_console(self, server_id: str, text: str, seconds: float = 90) -> str:
+    def wait_console(self, server_id: str, text: str, seconds: float = 300) -> str:
         """The whole console log, once it holds `text`."""
         return eventually(
             lambda: next((log for log in [self.console(server_id)] if text in log), None),
@@ -164,7 +164,7 @@ def events(admin: Servers, server_id: str) -> list[Event]:
     return [event for action in _actions(admin, server_id) for event in _events_of(admin, server_id, action)]
 
 
-def wait_event(admin: Servers, server_id: str, action: str, name: str, seconds: float = 90) -> Event:
+def wait_event(admin: Servers, server_id: str, action: str, name: str, seconds: float = 300) -> Event:
     """The event `name` of the newest action called `action`, once it has a result.
 
     The API records what is asked of a server before it answers, so the newest is that of the last request.
@@ -178,7 +178,7 @@ def wait_event(admin: Servers, server_id: str, action: str, name: str, seconds: 
     return eventually(finished, f"the event {name} of server {server_id} finished", seconds)
 
 
-def wait_failure(admin: Servers, server_id: str, seconds: float = 90) -> Event:
+def wait_failure(admin: Servers, server_id: str, seconds: float = 300) -> Event:
     """The event of the newest action that ended in an error, once there is one."""
 
     def failed() -> Event | None:

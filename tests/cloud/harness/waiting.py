@@ -13,7 +13,7 @@ class TimedOut(AssertionError):
     """What a test waited for did not happen; the message says what was seen last."""
 
 
-def eventually(probe: Callable[[], T | None], what: str, seconds: float = 90.0, interval: float = 0.3) -> T:
+def eventually(probe: Callable[[], T | None], what: str, seconds: float = 300, interval: float = 0.3) -> T:
     """Call `probe` until its result is true, and return that. Raises TimedOut with the last result.
 
     It is called once more after `seconds`: however slow the machine is, what has happened by then is seen.
