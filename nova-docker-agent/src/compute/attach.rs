@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_nova_has_no_answer_for_becomes_one_with_our_words() {
-        let unplugged = Error::from(crate::driver::Error::NotFound { what: "the container".into() });
+        let unplugged = Error::from(crate::docker::Error::NotFound { what: "the container".into() });
         let failure = told(unplugged, Uuid::nil()).to_failure();
         assert_eq!(failure.class, "InterfaceAttachFailed");
         assert!(failure.message.contains("the container"), "{}", failure.message);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Compute, error::Error, guest::instance_uuid};
-use crate::{driver, objects::Instance};
+use crate::{docker, objects::Instance};
 
 impl Compute {
     /// The last `tail_length` lines, or all that is kept.
@@ -18,9 +18,9 @@ impl Compute {
             Tail::All => None,
             Tail::Lines(lines) => Some(lines),
         };
-        match self.hypervisor.driver.console(uuid, lines).await {
+        match self.hypervisor.docker.console(uuid, lines).await {
             Ok(text) => Ok(text.into()),
-            Err(driver::Error::NotFound { .. }) => Err(not_there(instance)),
+            Err(docker::Error::NotFound { .. }) => Err(not_there(instance)),
             Err(error) => Err(error.into()),
         }
     }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::waiters::PlugError;
 use crate::{
-    cloud, driver, hypervisor,
+    cloud, docker, hypervisor,
     messaging::{CallError, Failure},
     network,
 };
@@ -128,8 +128,8 @@ impl Error {
     }
 }
 
-impl From<driver::Error> for Error {
-    fn from(error: driver::Error) -> Self {
+impl From<docker::Error> for Error {
+    fn from(error: docker::Error) -> Self {
         Self::Guest(error.into())
     }
 }
@@ -143,7 +143,7 @@ impl From<network::Error> for Error {
 fn may_succeed_elsewhere(error: &hypervisor::Error) -> bool {
     use hypervisor::Error as E;
     match error {
-        E::Driver(error) => !is_users_fault(error),
+        E::Docker(error) => !is_users_fault(error),
         E::Plumbing(_) => true,
         E::Image(error) => !error.is_final(),
         E::Cleanup { error, .. } => may_succeed_elsewhere(error),
@@ -154,7 +154,7 @@ fn may_succeed_elsewhere(error: &hypervisor::Error) -> bool {
 fn is_users_to_mend(error: &hypervisor::Error) -> bool {
     use hypervisor::Error as E;
     match error {
-        E::Driver(error) => is_users_fault(error),
+        E::Docker(error) => is_users_fault(error),
         E::Image(error) => error.is_final(),
         E::UnacceptableImage(_) | E::Unsupported(_) => true,
         E::Cleanup { error, .. } => is_users_to_mend(error),
@@ -163,14 +163,14 @@ fn is_users_to_mend(error: &hypervisor::Error) -> bool {
 }
 
 /// The image or the request is wrong: no other host would do better, and the user can mend it.
-fn is_users_fault(error: &driver::Error) -> bool {
-    use driver::Error::{CommandNotFound, ExitedAtOnce, ImageUnacceptable, Invalid};
+fn is_users_fault(error: &docker::Error) -> bool {
+    use docker::Error::{CommandNotFound, ExitedAtOnce, ImageUnacceptable, Invalid};
     matches!(error, CommandNotFound { .. } | ExitedAtOnce { .. } | ImageUnacceptable { .. } | Invalid { .. })
 }
 
 fn details_of_guest(error: &hypervisor::Error) -> String {
     match error {
-        hypervisor::Error::Driver(driver::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
+        hypervisor::Error::Docker(docker::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
         hypervisor::Error::Cleanup { error, cleanup } => format!("{}\n{cleanup}", details_of_guest(error)),
         _ => String::new(),
     }
@@ -182,7 +182,7 @@ fn class_of_guest(error: &hypervisor::Error) -> &'static str {
         E::Image(_) | E::UnacceptableImage(_) => "ImageUnacceptable",
         E::Plumbing(_) => "VirtualInterfacePlugException",
         E::Unsupported(_) => "NotSupported",
-        E::Driver(_) | E::Glance(_) => "NovaException",
+        E::Docker(_) | E::Glance(_) => "NovaException",
         E::Cleanup { error, .. } => class_of_guest(error),
     }
 }

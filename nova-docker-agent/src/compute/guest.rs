@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::error::Error;
 use crate::{
-    driver::{Guest, PowerState, PublicKey, split_command},
+    docker::split_command,
+    guest::{Guest, PowerState, PublicKey},
     objects::Instance,
 };
 

@@ -12,7 +12,7 @@ use super::{
     interfaces::interfaces,
     operation::Duties,
 };
-use crate::{driver::PowerState, messaging::Context, objects::Instance};
+use crate::{guest::PowerState, messaging::Context, objects::Instance};
 
 /// The task state of an instance that is to be stopped.
 const STOPPING: &str = "powering-off";
@@ -41,7 +41,7 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
-        self.hypervisor.driver.stop(uuid, timeout).await?;
+        self.hypervisor.docker.stop(uuid, timeout).await?;
         let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "stopped", "task_state": null});
         self.save(context, instance, state, Some(&[Some(STOPPING)])).await
     }
@@ -82,7 +82,7 @@ impl Compute {
     }
 
     async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
-        self.hypervisor.driver.stop(uuid, timeout).await?;
+        self.hypervisor.docker.stop(uuid, timeout).await?;
         self.power_on(context, uuid).await
     }
 
@@ -109,7 +109,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
-            self.hypervisor.driver.pause(uuid).await?;
+            self.hypervisor.docker.pause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "paused", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("pausing")])).await
         })
@@ -121,7 +121,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
-            self.hypervisor.driver.unpause(uuid).await?;
+            self.hypervisor.docker.unpause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("unpausing")])).await
         })
@@ -136,7 +136,7 @@ impl Compute {
 
     /// Nova's power state of the container.
     pub(super) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
-        let state: Option<PowerState> = self.hypervisor.driver.state(uuid).await?;
+        let state: Option<PowerState> = self.hypervisor.docker.state(uuid).await?;
         Ok(power_state(state.as_ref()))
     }
 

@@ -10,7 +10,7 @@ use super::{Compute, error::Error, guest::instance_uuid, usage::reserved_disk_gb
 use crate::{
     cloud::{self, Caller, placement::Inventory},
     config::Config,
-    driver::HostResources,
+    guest::HostResources,
     messaging::Context,
     objects::Instance,
 };

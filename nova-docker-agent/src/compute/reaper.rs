@@ -23,7 +23,7 @@ impl Compute {
     async fn present(&self) -> Result<BTreeSet<Uuid>, Error> {
         let ours = self.compute_id.to_string();
         let (mine, others): (Vec<_>, Vec<_>) =
-            self.hypervisor.driver.list().await?.into_iter().partition(|guest| guest.compute_id == ours);
+            self.hypervisor.docker.list().await?.into_iter().partition(|guest| guest.compute_id == ours);
         let others: HashSet<Uuid> = others.into_iter().map(|guest| guest.uuid).collect();
         let mut present: BTreeSet<Uuid> = mine.into_iter().map(|guest| guest.uuid).collect();
         present.extend(self.hypervisor.plumber.list().await?.into_iter().filter(|uuid| !others.contains(uuid)));
@@ -64,7 +64,7 @@ impl Compute {
             }
             RunningDeletedAction::Shutdown => {
                 info!(instance = %uuid, "stopping the container of a deleted instance");
-                Ok(self.hypervisor.driver.stop(uuid, self.config.shutdown_timeout).await?)
+                Ok(self.hypervisor.docker.stop(uuid, self.config.shutdown_timeout).await?)
             }
             RunningDeletedAction::Reap => {
                 info!(instance = %uuid, "removing what is left of a deleted instance");

@@ -38,7 +38,7 @@ impl Compute {
         let [requested, taking, pending, uploading] = states;
         let power = json!({"task_state": taking, "power_state": self.power_state(uuid).await?});
         self.save(context, instance, power, Some(&[Some(requested)])).await?;
-        let snapshot = self.hypervisor.driver.snapshot(uuid).await?;
+        let snapshot = self.hypervisor.docker.snapshot(uuid).await?;
         self.save(context, instance, json!({"task_state": pending}), Some(&[Some(taking)])).await?;
         let caller = self.caller(context);
         self.hypervisor.describe_snapshot(&caller, image, instance.project_id()).await?;

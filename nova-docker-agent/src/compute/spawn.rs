@@ -41,7 +41,7 @@ impl Compute {
         let plugged = network?;
         let lease = image?;
         let guest = guest(&request.instance, &image_value, self.compute_id)?;
-        self.hypervisor.driver.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
+        self.hypervisor.docker.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
         drop(lease);
         self.await_plugged(uuid, plugged.wait, cancelled).await?;
         self.hypervisor.start_guest(uuid).await?;

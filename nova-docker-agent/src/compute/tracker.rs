@@ -15,7 +15,7 @@ use super::{
 use crate::{
     conductor::Conductor,
     config::Config,
-    driver::HostResources,
+    guest::HostResources,
     messaging::Context,
     objects::{ComputeNode, Instance, Object},
 };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{config::Config, driver::HostResources, objects::Instance};
+use crate::{config::Config, guest::HostResources, objects::Instance};
 
 /// What one instance uses, and what the node's statistics say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

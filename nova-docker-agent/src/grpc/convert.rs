@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::status::invalid;
 use crate::{
-    driver::{self, Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey},
+    docker,
+    guest::{Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey},
     hypervisor::{self, Port, Subnet},
     network::Interface,
     registry::ImageDescriptor,
@@ -48,7 +49,7 @@ fn command(image: &v1::Image) -> Result<Option<Vec<String>>, Status> {
     if line.is_empty() {
         return Ok(None);
     }
-    driver::split_command(line).map(Some).map_err(|error| invalid("image.properties", error))
+    docker::split_command(line).map(Some).map_err(|error| invalid("image.properties", error))
 }
 
 pub(super) fn image(image: &v1::Image) -> Result<ImageDescriptor, Status> {

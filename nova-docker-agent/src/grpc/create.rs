@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cloud::Caller,
-    driver::Guest,
+    guest::Guest,
     hypervisor::{Hypervisor, check_status},
     network::Interface,
     registry::ImageDescriptor,
@@ -51,7 +51,7 @@ impl Creation {
     ) -> Result<(), Status> {
         let (uuid, image) = (self.guest.uuid, self.image.id);
         let of_guest = |error| failure(&error, uuid, Some(image));
-        let there = hypervisor.driver.state(uuid).await.map_err(|error| failure(&error.into(), uuid, None))?;
+        let there = hypervisor.docker.state(uuid).await.map_err(|error| failure(&error.into(), uuid, None))?;
         if there.is_some() {
             info!("the guest is there already");
             hypervisor.plug(uuid, &self.interfaces).await.map_err(of_guest)?;
@@ -103,7 +103,7 @@ impl Creation {
         if stop.is_cancelled() {
             return Err(cancelled());
         }
-        let created = hypervisor.driver.create(&self.guest, &lease.reference.name, &self.interfaces).await;
+        let created = hypervisor.docker.create(&self.guest, &lease.reference.name, &self.interfaces).await;
         created.map_err(|error| of_guest(error.into()))?;
         if stop.is_cancelled() { Err(cancelled()) } else { Ok(()) }
     }

@@ -32,7 +32,7 @@ use self::{listener::Listener, service::DriverService};
 use crate::{
     cloud::{self, Cloud},
     config::{Config, GrpcTls},
-    driver::Event,
+    guest::Event,
     hypervisor::{self, Hypervisor},
 };
 
@@ -171,7 +171,7 @@ fn tls_config(files: &GrpcTls) -> Result<ServerTlsConfig, ServeError> {
 
 /// The health service says what Docker is.
 async fn report_health(hypervisor: Arc<Hypervisor>, health: HealthReporter) {
-    let mut events = std::pin::pin!(hypervisor.driver.events());
+    let mut events = std::pin::pin!(hypervisor.docker.events());
     while let Some(event) = events.next().await {
         match event {
             Event::DockerLost => health.set_not_serving::<DriverServiceServer<DriverService>>().await,

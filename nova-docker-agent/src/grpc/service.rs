@@ -19,7 +19,7 @@ use super::{
     status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
 use crate::{
-    driver,
+    docker,
     hypervisor::{CAPABILITIES, Error, Hypervisor, InstanceLocks},
 };
 
@@ -168,18 +168,18 @@ impl driver_service_server::DriverService for DriverService {
         &self,
         _: Request<v1::GetHostResourcesRequest>,
     ) -> Result<Response<v1::GetHostResourcesResponse>, Status> {
-        let host = self.hypervisor.driver.host().await.map_err(of_host)?;
+        let host = self.hypervisor.docker.host().await.map_err(of_host)?;
         Ok(Response::new(v1::GetHostResourcesResponse { resources: Some(convert::resources(host)) }))
     }
 
     async fn list_guests(&self, _: Request<v1::ListGuestsRequest>) -> Result<Response<v1::ListGuestsResponse>, Status> {
-        let guests = self.hypervisor.driver.list().await.map_err(of_host)?;
+        let guests = self.hypervisor.docker.list().await.map_err(of_host)?;
         Ok(Response::new(v1::ListGuestsResponse { guests: guests.iter().map(convert::guest_state).collect() }))
     }
 
     async fn get_guest(&self, request: Request<v1::GetGuestRequest>) -> Result<Response<v1::GetGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let found = self.hypervisor.driver.summary(guest).await;
+        let found = self.hypervisor.docker.summary(guest).await;
         let found = found.map_err(|error| failure(&error.into(), guest, None))?;
         let found = found.ok_or_else(|| guest_not_found(guest))?;
         Ok(Response::new(v1::GetGuestResponse { guest: Some(convert::guest_state(&found)) }))
@@ -216,7 +216,7 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let timeout = convert::duration(request.timeout);
-        self.change("stop_guest", &metadata, guest, async move |h| Ok(h.driver.stop(guest, timeout).await?)).await?;
+        self.change("stop_guest", &metadata, guest, async move |h| Ok(h.docker.stop(guest, timeout).await?)).await?;
         Ok(Response::new(v1::StopGuestResponse {}))
     }
 
@@ -229,7 +229,7 @@ impl driver_service_server::DriverService for DriverService {
         let interfaces = convert::interfaces(guest, request.interfaces)?;
         let timeout = convert::duration(request.timeout);
         let reboot = async move |h: Arc<Hypervisor>| {
-            h.driver.stop(guest, timeout).await?;
+            h.docker.stop(guest, timeout).await?;
             h.power_on(guest, &interfaces).await
         };
         self.change("reboot_guest", &metadata, guest, reboot).await?;
@@ -241,7 +241,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::PauseGuestRequest>,
     ) -> Result<Response<v1::PauseGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        self.change("pause_guest", request.metadata(), guest, async move |h| Ok(h.driver.pause(guest).await?)).await?;
+        self.change("pause_guest", request.metadata(), guest, async move |h| Ok(h.docker.pause(guest).await?)).await?;
         Ok(Response::new(v1::PauseGuestResponse {}))
     }
 
@@ -250,7 +250,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::UnpauseGuestRequest>,
     ) -> Result<Response<v1::UnpauseGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let unpause = async move |h: Arc<Hypervisor>| Ok(h.driver.unpause(guest).await?);
+        let unpause = async move |h: Arc<Hypervisor>| Ok(h.docker.unpause(guest).await?);
         self.change("unpause_guest", request.metadata(), guest, unpause).await?;
         Ok(Response::new(v1::UnpauseGuestResponse {}))
     }
@@ -287,7 +287,7 @@ impl driver_service_server::DriverService for DriverService {
         if lines == Some(0) {
             return Ok(Response::new(stream::empty().boxed()));
         }
-        let text = self.hypervisor.driver.console(guest, lines).await;
+        let text = self.hypervisor.docker.console(guest, lines).await;
         let bytes = Bytes::from(text.map_err(|error| failure(&error.into(), guest, None))?);
         let starts = (0..bytes.len()).step_by(CONSOLE_CHUNK);
         let chunks: Vec<_> = starts
@@ -350,7 +350,7 @@ impl driver_service_server::DriverService for DriverService {
         &self,
         _: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let events = self.hypervisor.driver.events().map(|event| Ok(convert::event(event)));
+        let events = self.hypervisor.docker.events().map(|event| Ok(convert::event(event)));
         let first = stream::once(async { Ok(v1::WatchEventsResponse { event: None }) });
         let stopping = self.stopping.clone().cancelled_owned();
         Ok(Response::new(first.chain(events).take_until(stopping).boxed()))
@@ -358,7 +358,7 @@ impl driver_service_server::DriverService for DriverService {
 }
 
 /// A failure that is of no guest.
-fn of_host(error: driver::Error) -> Status {
+fn of_host(error: docker::Error) -> Status {
     failure(&error.into(), Uuid::nil(), None)
 }
 

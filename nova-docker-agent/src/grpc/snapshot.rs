@@ -42,7 +42,7 @@ impl Capture {
         mut progress: Progress,
         stop: CancellationToken,
     ) -> Result<(), Status> {
-        let snapshot = hypervisor.driver.snapshot(self.guest).await;
+        let snapshot = hypervisor.docker.snapshot(self.guest).await;
         let snapshot = snapshot.map_err(|error| failure(&error.into(), self.guest, None))?;
         tell(&mut progress, v1::SnapshotStage::Captured).await;
         let upload = async {

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use uuid::Uuid;
 
-use crate::{cloud, driver, hypervisor::Error, registry};
+use crate::{cloud, docker, hypervisor::Error, registry};
 
 const DOMAIN: &str = "nova-docker-agent";
 /// Bytes of a message. grpcio refuses answers with more than 8 KiB of headers, and the message is in them twice:
@@ -88,7 +88,7 @@ pub(super) fn failure(error: &Error, guest: Uuid, image: Option<Uuid>) -> Status
     let of_image = || [("image_id", image.map(|id| id.to_string()).unwrap_or_default())];
     let message = error.to_string();
     match error {
-        Error::Driver(error) => driver_failure(error, guest, image),
+        Error::Docker(error) => docker_failure(error, guest, image),
         Error::Plumbing(_) => status(Code::FailedPrecondition, ErrorReason::PlugFailed, message),
         Error::Unsupported(_) => status(Code::FailedPrecondition, ErrorReason::Unsupported, message),
         Error::UnacceptableImage(_) => {
@@ -100,8 +100,8 @@ pub(super) fn failure(error: &Error, guest: Uuid, image: Option<Uuid>) -> Status
     }
 }
 
-fn driver_failure(error: &driver::Error, guest: Uuid, image: Option<Uuid>) -> Status {
-    use driver::Error as E;
+fn docker_failure(error: &docker::Error, guest: Uuid, image: Option<Uuid>) -> Status {
+    use docker::Error as E;
     let message = error.to_string();
     let of_image = || [("image_id", image.map(|id| id.to_string()).unwrap_or_default())];
     match error {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_container_that_ended_at_once_tells_code_and_last_words_to_programs_and_people() {
-        let error = driver::Error::ExitedAtOnce { exit_code: 3, oom: false, log_tail: "no database".to_owned() };
+        let error = docker::Error::ExitedAtOnce { exit_code: 3, oom: false, log_tail: "no database".to_owned() };
         let status = failure(&error.into(), Uuid::nil(), Some(Uuid::nil()));
         let info = status.get_details_error_info().unwrap();
         assert_eq!((status.code(), info.reason.as_str()), (Code::Aborted, "EXITED_AT_ONCE"));
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_failed_cleanup_keeps_the_reason_of_what_failed_first() {
-        let first = driver::Error::NoSpace { reason: "disk".to_owned() };
+        let first = docker::Error::NoSpace { reason: "disk".to_owned() };
         let error = Error::Cleanup { error: Box::new(first.into()), cleanup: "port stays".to_owned() };
         let status = failure(&error, Uuid::nil(), None);
         assert_eq!(status.get_details_error_info().unwrap().reason, "NO_SPACE");
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_missing_guest_is_named() {
-        let error = driver::Error::NotFound { what: "container x".to_owned() };
+        let error = docker::Error::NotFound { what: "container x".to_owned() };
         let status = failure(&error.into(), Uuid::nil(), None);
         assert_eq!(status.get_details_error_info().unwrap().metadata["guest_id"], Uuid::nil().to_string());
     }

@@ -1,13 +1,13 @@
 //! What can go wrong with a guest, whichever door it was asked through.
 
-use crate::{cloud, driver, network, registry};
+use crate::{cloud, docker, network, registry};
 
 /// An operation on a guest failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The container.
     #[error("{0}")]
-    Driver(#[from] driver::Error),
+    Docker(#[from] docker::Error),
     /// Its network.
     #[error("cannot plug the instance's network: {0}")]
     Plumbing(#[from] network::Error),
@@ -38,7 +38,7 @@ pub enum Error {
 pub enum StartError {
     /// Docker will not do.
     #[error("cannot use Docker: {0}")]
-    Driver(#[from] driver::Error),
+    Docker(#[from] docker::Error),
     /// The embedded registry did not start.
     #[error("cannot start the image registry: {0}")]
     Registry(#[from] registry::Error),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Error, Hypervisor};
 use crate::{
     cloud::Caller,
-    driver,
+    docker,
     registry::{GlanceSource, ImageDescriptor, Lease},
 };
 
@@ -47,7 +47,7 @@ impl Hypervisor {
             let pulled = tokio::select! {
                 // The registry knows better than Docker what is wrong with an image, and knows it sooner.
                 error = lease.failed() => return Err(error.into()),
-                pulled = self.driver.pull(&lease.reference) => pulled,
+                pulled = self.docker.pull(&lease.reference) => pulled,
             };
             match (pulled, lease.failure()) {
                 (Ok(()), _) => return Ok(()),
@@ -70,7 +70,7 @@ impl Hypervisor {
         let Ok(_alone) = self.images.try_write() else {
             return Ok(());
         };
-        let removed = self.driver.prune_images(&[]).await?;
+        let removed = self.docker.prune_images(&[]).await?;
         if !removed.is_empty() {
             info!(images = removed.len(), "removed images that no instance uses");
             debug!(?removed);
@@ -90,8 +90,8 @@ pub fn check_status(image: Uuid, status: &str) -> Result<(), Error> {
     }
 }
 
-fn is_about_the_image(error: &driver::Error) -> bool {
-    use driver::Error::{ImageUnacceptable, ImageUnavailable, NotFound};
+fn is_about_the_image(error: &docker::Error) -> bool {
+    use docker::Error::{ImageUnacceptable, ImageUnavailable, NotFound};
     matches!(error, ImageUnacceptable { .. } | ImageUnavailable { .. } | NotFound { .. })
 }
 

@@ -24,7 +24,7 @@ pub use locks::InstanceLocks;
 use crate::{
     cloud::Glance,
     config::Config,
-    driver::{self, Driver, DriverConfig},
+    docker::{self, Docker, DockerConfig},
     network::{Interface, NetworkConfig, Plumber},
     registry::{Registry, RegistryConfig},
 };
@@ -37,7 +37,7 @@ pub const TRAIT: &str = "CUSTOM_HV_DOCKER";
 /// Docker, Open vSwitch and the embedded registry of one host.
 pub struct Hypervisor {
     /// Containers.
-    pub driver: Driver,
+    pub docker: Docker,
     /// Their networks.
     pub plumber: Plumber,
     registry: Registry,
@@ -53,7 +53,7 @@ impl Hypervisor {
     /// # Errors
     /// Docker does not know our runtime, or the registry's address is taken.
     pub async fn start(config: &Config, glance: Glance) -> Result<Self, StartError> {
-        let driver = connect_driver(config).await?;
+        let docker = connect_docker(config).await?;
         let registry = Registry::start(RegistryConfig {
             listen: config.docker.registry_listen,
             cache_directory: config.docker.cache_directory.clone(),
@@ -65,7 +65,7 @@ impl Hypervisor {
             ..NetworkConfig::default()
         });
         let build_grace = config.docker.build_grace;
-        Ok(Self { driver, plumber, registry, glance, build_grace, images: RwLock::new(()) })
+        Ok(Self { docker, plumber, registry, glance, build_grace, images: RwLock::new(()) })
     }
 
     /// Starts a container that is plugged, and sees whether it stays up.
@@ -73,8 +73,8 @@ impl Hypervisor {
     /// # Errors
     /// It does not start, or ended at once.
     pub async fn start_guest(&self, uuid: Uuid) -> Result<(), Error> {
-        self.driver.start(uuid).await?;
-        self.driver.started_well(uuid, self.build_grace).await?;
+        self.docker.start(uuid).await?;
+        self.docker.started_well(uuid, self.build_grace).await?;
         Ok(())
     }
 
@@ -92,8 +92,8 @@ impl Hypervisor {
     /// # Errors
     /// There is no such guest, or an interface cannot be plugged.
     pub async fn plug(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
-        if self.driver.state(uuid).await?.is_none() {
-            return Err(driver::Error::NotFound { what: format!("the container of instance {uuid}") }.into());
+        if self.docker.state(uuid).await?.is_none() {
+            return Err(docker::Error::NotFound { what: format!("the container of instance {uuid}") }.into());
         }
         self.plumber.plug(uuid, interfaces).await?;
         Ok(())
@@ -131,7 +131,7 @@ impl Hypervisor {
     /// # Errors
     /// Everything was tried; the first failure, with the second if there were two.
     pub async fn remove(&self, uuid: Uuid) -> Result<(), Error> {
-        let container = self.driver.remove(uuid).await.map_err(Error::from);
+        let container = self.docker.remove(uuid).await.map_err(Error::from);
         let network = self.plumber.unplug(uuid, &[]).await.map_err(Error::from);
         match (container, network) {
             (Err(error), Err(cleanup)) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),
@@ -146,21 +146,21 @@ impl Hypervisor {
 }
 
 /// Docker may be restarting: the service waits for it rather than fail over and over.
-async fn connect_driver(config: &Config) -> Result<Driver, driver::Error> {
+async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
     let settings = &config.docker;
-    let driver_config = DriverConfig {
+    let docker_config = DockerConfig {
         host_url: settings.host_url.clone(),
         runtime: settings.runtime.clone(),
         pids_limit: i64::try_from(settings.pids_limit).unwrap_or(i64::MAX),
         log_max_size: settings.log_max_size.clone(),
         log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
         inject_key: settings.inject_key,
-        ..DriverConfig::default()
+        ..DockerConfig::default()
     };
     let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();
-    (|| Driver::connect(driver_config.clone()))
+    (|| Docker::connect(docker_config.clone()))
         .retry(backoff)
-        .when(|error| matches!(error, driver::Error::Unavailable { .. }))
+        .when(|error| matches!(error, docker::Error::Unavailable { .. }))
         .notify(|error, pause| warn!(%error, retry_in = ?pause, "waiting for Docker"))
         .await
 }

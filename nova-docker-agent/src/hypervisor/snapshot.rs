@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{Error, Hypervisor};
 use crate::{
     cloud::{Caller, glance::Patch},
-    driver::Snapshot,
+    docker::Snapshot,
 };
 
 impl Hypervisor {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bollard::Docker;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::TryStreamExt;
-use nova_docker_agent::driver::{Driver, DriverConfig};
+use nova_docker_agent::docker::{Docker as Driver, DockerConfig as DriverConfig};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -1,6 +1,7 @@
 //! Instances and interfaces for tests.
 
-use nova_docker_agent::driver::{Driver, Guest, split_command};
+use nova_docker_agent::docker::{Docker as Driver, split_command};
+use nova_docker_agent::guest::Guest;
 use nova_docker_agent::network::Interface;
 use uuid::Uuid;
 

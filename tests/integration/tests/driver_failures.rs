@@ -7,7 +7,7 @@ use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::{greedy, guest, until_logged};
 use integration_tests::isolated;
 use integration_tests::patience::PATIENCE;
-use nova_docker_agent::driver::{Driver, DriverConfig, Error};
+use nova_docker_agent::docker::{Docker as Driver, DockerConfig as DriverConfig, Error};
 use nova_docker_agent::registry::Reference;
 
 #[test]

@@ -9,7 +9,8 @@ use integration_tests::isolated;
 use integration_tests::ovs::OpenVSwitch;
 use integration_tests::patience::{PATIENCE, until};
 use integration_tests::process::run;
-use nova_docker_agent::driver::{Driver, Error, Guest, PowerState, PublicKey};
+use nova_docker_agent::docker::{Docker as Driver, Error};
+use nova_docker_agent::guest::{Guest, PowerState, PublicKey};
 use nova_docker_agent::network::{NetworkConfig, Plumber};
 use uuid::Uuid;
 

@@ -10,7 +10,8 @@ use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::{greedy, guest, until_logged};
 use integration_tests::isolated;
 use integration_tests::patience::{PATIENCE, until};
-use nova_docker_agent::driver::{Driver, Event, EventKind, Guest, PowerState};
+use nova_docker_agent::docker::Docker as Driver;
+use nova_docker_agent::guest::{Event, EventKind, Guest, PowerState};
 use uuid::Uuid;
 
 async fn launch(driver: &Driver, guest: &Guest) {

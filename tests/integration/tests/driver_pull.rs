@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::guest;
 use integration_tests::isolated;
-use nova_docker_agent::driver::Error;
+use nova_docker_agent::docker::Error;
 use nova_docker_agent::registry::{
     ImageDescriptor, Lease, Reference, Registry, RegistryConfig, Source, SourceBody, SourceError,
 };

@@ -11,7 +11,7 @@ use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::images::{self, Slow, Stored};
 use integration_tests::isolated;
 use integration_tests::patience::{PATIENCE, until};
-use nova_docker_agent::driver::{self, Driver, DriverConfig};
+use nova_docker_agent::docker::{self as driver, Docker as Driver, DockerConfig as DriverConfig};
 use nova_docker_agent::registry::{Counters, Lease, Problem, Reference, Registry, RegistryConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use uuid::Uuid;
 
-use super::{Driver, Error, Guest, container, image::image_name, labels};
+use super::{Docker, Error, container, image::image_name, labels};
+use crate::guest::Guest;
 use crate::network::{Interface, Plumber};
 
-impl Driver {
+impl Docker {
     /// Creates the container of an instance from a local image; `image` is a reference or an ID. On failure nothing stays.
     /// The instance's network is to be plugged before the start, not necessarily before this.
     pub async fn create(&self, guest: &Guest, image: &str, interfaces: &[Interface]) -> Result<(), Error> {

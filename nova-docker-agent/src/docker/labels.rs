@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::Guest;
+use crate::guest::Guest;
 
 /// The instance's UUID. A container without it is none of ours.
 pub(super) const INSTANCE: &str = "org.openstack.nova.instance-uuid";

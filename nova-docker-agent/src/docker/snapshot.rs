@@ -9,25 +9,25 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use uuid::Uuid;
 
-use super::docker::Engine;
+use super::engine::Engine;
 use super::state::Found;
-use super::{Driver, Error, labels, scrub};
+use super::{Docker, Error, labels, scrub};
 
 /// Repository of the temporary images. The tag is random, and says nothing of the instance.
 const REPOSITORY: &str = "nova-snapshot";
 /// A commit of a large container copies all that it has written.
 const COMMIT: Duration = Duration::from_secs(4 * 3600);
 
-impl Driver {
+impl Docker {
     /// Commits the container to a temporary image, frozen meanwhile, to be read as a `docker save` archive. What belongs to
     /// this instance alone (labels, host name, the variables and the command that the instance gave) does not get into it.
     /// Cancelling leaves nothing behind.
     pub async fn snapshot(&self, uuid: Uuid) -> Result<Snapshot, Error> {
         let found = self.get(uuid).await?;
-        let driver = self.clone();
+        let docker = self.clone();
         // On a task of its own: when the caller is gone, the commit still ends and its image is dropped. Docker would finish
         // it anyway, after we have looked for something to remove.
-        let committed = tokio::spawn(async move { driver.commit(uuid, &found).await }).await;
+        let committed = tokio::spawn(async move { docker.commit(uuid, &found).await }).await;
         committed.unwrap_or_else(|error| {
             Err(Error::Docker { action: format!("commit instance {uuid}"), status: 0, message: error.to_string() })
         })

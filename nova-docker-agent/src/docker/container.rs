@@ -7,7 +7,8 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::{DriverConfig, Error, Guest, labels};
+use super::{DockerConfig, Error, labels};
+use crate::guest::Guest;
 
 const MIB: u64 = 1024 * 1024;
 /// Length of the scheduling period in microseconds; the kernel's default.
@@ -47,7 +48,7 @@ pub(super) fn body(
     hostname: &str,
     image: &str,
     interfaces: usize,
-    config: &DriverConfig,
+    config: &DockerConfig,
     quota: bool,
 ) -> Result<ContainerCreateBody, Error> {
     Ok(ContainerCreateBody {
@@ -67,7 +68,7 @@ pub(super) fn body(
     })
 }
 
-fn host_config(guest: &Guest, config: &DriverConfig, quota: bool) -> Result<HostConfig, Error> {
+fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<HostConfig, Error> {
     let memory = to_bytes(guest.memory_mb);
     Ok(HostConfig {
         runtime: Some(config.runtime.clone()),
@@ -118,7 +119,7 @@ fn capabilities(guest: &Guest) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn log_config(config: &DriverConfig) -> HostConfigLogConfig {
+fn log_config(config: &DockerConfig) -> HostConfigLogConfig {
     let options = HashMap::from([
         ("max-size".to_owned(), config.log_max_size.clone()),
         ("max-file".to_owned(), config.log_max_files.to_string()),
@@ -208,7 +209,7 @@ mod tests {
     }
 
     fn host_config_of(guest: &Guest) -> HostConfig {
-        body(guest, "h", "image", 0, &DriverConfig::default(), false).unwrap().host_config.unwrap()
+        body(guest, "h", "image", 0, &DockerConfig::default(), false).unwrap().host_config.unwrap()
     }
 
     #[test]
@@ -220,7 +221,7 @@ mod tests {
     #[test]
     fn a_storage_quota_is_asked_for_only_where_it_is_enforced() {
         assert_eq!(host_config_of(&guest()).storage_opt, None);
-        let body = body(&guest(), "h", "image", 0, &DriverConfig::default(), true).unwrap();
+        let body = body(&guest(), "h", "image", 0, &DockerConfig::default(), true).unwrap();
         assert_eq!(body.host_config.unwrap().storage_opt.unwrap()["size"], "1G");
     }
 
@@ -230,7 +231,7 @@ mod tests {
         let specs = [(SPEC_NO_NEW_PRIVILEGES.to_owned(), "False".to_owned())].into();
         assert_eq!(host_config_of(&Guest { extra_specs: specs, ..guest() }).security_opt, None);
         let specs = [(SPEC_NO_NEW_PRIVILEGES.to_owned(), "perhaps".to_owned())].into();
-        assert!(body(&Guest { extra_specs: specs, ..guest() }, "h", "i", 0, &DriverConfig::default(), false).is_err());
+        assert!(body(&Guest { extra_specs: specs, ..guest() }, "h", "i", 0, &DockerConfig::default(), false).is_err());
     }
 
     #[test]
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn a_variable_cannot_smuggle_another_one_in() {
         let environment = [("A=B".to_owned(), "1".to_owned())].into();
-        assert!(body(&Guest { environment, ..guest() }, "h", "i", 0, &DriverConfig::default(), false).is_err());
+        assert!(body(&Guest { environment, ..guest() }, "h", "i", 0, &DockerConfig::default(), false).is_err());
     }
 
     #[test]

@@ -10,20 +10,21 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::state::ended;
-use super::{Driver, Error, Event, EventKind, PowerState, labels};
+use super::{Docker, Error, labels};
+use crate::guest::{Event, EventKind, PowerState};
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// Events that wait for the reader before Docker's stream is left to wait.
 const BUFFER: usize = 256;
 
-impl Driver {
+impl Docker {
     /// What happens to our containers from now on. The stream never ends: it reconnects by itself, and then compares what
     /// runs with what it had last told, since a Docker that was restarted has forgotten its events. A change that was undone
     /// while the connection was lost is not told.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + use<> {
         let (sender, receiver) = mpsc::channel(BUFFER);
-        let watcher = Watcher { driver: self.clone(), known: HashMap::new(), lost: false, sender };
+        let watcher = Watcher { docker: self.clone(), known: HashMap::new(), lost: false, sender };
         let since = now();
         let task = AbortOnDrop(tokio::spawn(watcher.run(since)));
         futures::stream::unfold((receiver, task), |(mut receiver, task)| async move {
@@ -69,7 +70,7 @@ struct Known {
 }
 
 struct Watcher {
-    driver: Driver,
+    docker: Docker,
     known: HashMap<Uuid, Known>,
     /// The reader was told that Docker does not answer.
     lost: bool,
@@ -100,7 +101,7 @@ impl Watcher {
         match self.try_follow(since, delay).await {
             Err(broken) => broken,
             Ok(()) => Broken::Docker(Error::Unavailable {
-                host: self.driver.engine().host.clone(),
+                host: self.docker.engine().host.clone(),
                 reason: "Docker closed the connection".to_owned(),
             }),
         }
@@ -119,7 +120,7 @@ impl Watcher {
         filters.insert("type", vec!["container"]);
         filters.insert("event", vec!["start", "die", "pause", "unpause", "destroy"]);
         let options = EventsOptionsBuilder::default().since(&start).filters(&filters).build();
-        let engine = self.driver.engine().clone();
+        let engine = self.docker.engine().clone();
         let mut events = engine.docker.events(Some(options)).boxed();
         while let Some(message) = events.next().await {
             let message = message.map_err(|error| engine.error("report", "events", error))?;
@@ -132,7 +133,7 @@ impl Watcher {
 
     /// Compares what Docker has with what was told. The first time it only learns.
     async fn compare(&mut self, first: bool) -> Result<(), Broken> {
-        let present = self.driver.list().await?;
+        let present = self.docker.list().await?;
         let present: HashMap<Uuid, PowerState> = present.into_iter().map(|guest| (guest.uuid, guest.state)).collect();
         if first {
             self.known = present.into_iter().map(|(uuid, state)| (uuid, Known { state, told: false })).collect();
@@ -154,7 +155,7 @@ impl Watcher {
 
     /// The list does not say what a container died of.
     async fn with_cause(&self, uuid: Uuid, kind: EventKind) -> EventKind {
-        match (kind, self.driver.state(uuid).await) {
+        match (kind, self.docker.state(uuid).await) {
             (EventKind::Died { .. }, Ok(Some(PowerState::Crashed { exit_code, oom }))) => {
                 EventKind::Died { exit_code, oom }
             }
@@ -164,7 +165,7 @@ impl Watcher {
 
     /// A connection that merely ended is made anew at once, and nothing was lost.
     async fn tell_lost(&mut self) -> Result<(), Closed> {
-        if self.lost || self.driver.ping().await.is_ok() {
+        if self.lost || self.docker.ping().await.is_ok() {
             return Ok(());
         }
         self.lost = true;

@@ -9,7 +9,8 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::{Driver, Error, PowerState, labels};
+use super::{Docker, Error, labels};
+use crate::guest::PowerState;
 
 /// What Docker may need on top of a timeout that it was given itself.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -18,7 +19,7 @@ const LAST_WORDS: usize = 20;
 /// Bytes of them; a fault's message has little room.
 const LAST_WORDS_BYTES: usize = 2000;
 
-impl Driver {
+impl Docker {
     /// Starts the container; no failure when it runs. An instance with interfaces does not start without its namespace.
     pub async fn start(&self, uuid: Uuid) -> Result<(), Error> {
         let found = self.get(uuid).await?;

@@ -11,7 +11,8 @@ use std::fmt::Write;
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
 use bytes::Bytes;
 
-use super::{Driver, Error, Guest, PublicKey};
+use super::{Docker, Error};
+use crate::guest::{Guest, PublicKey};
 use crate::network::Interface;
 
 /// Name servers that resolvers look at.
@@ -27,7 +28,7 @@ struct File {
     content: String,
 }
 
-impl Driver {
+impl Docker {
     /// Puts the instance's files into a container that has not started.
     pub(super) async fn put_files(
         &self,

@@ -11,7 +11,7 @@ use bollard::query_parameters::{
 use futures::TryStreamExt;
 use secrecy::ExposeSecret;
 
-use super::{Driver, Error};
+use super::{Docker, Error};
 use crate::registry::Reference;
 
 /// Docker answers a pull at once and then reports; this bounds the answer only.
@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(300);
 /// What the references of our registry have in common, after the host and the port: those may change with a restart.
 const NAMESPACE: &str = "/glance/";
 
-impl Driver {
+impl Docker {
     /// Has Docker pull an image by `name@digest`, with the lease's credentials. Docker removes the layers of a pull that
     /// failed, or that was dropped, by itself.
     pub async fn pull(&self, reference: &Reference) -> Result<(), Error> {

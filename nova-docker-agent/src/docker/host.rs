@@ -5,13 +5,14 @@ use std::path::Path;
 use bollard::models::SystemInfo;
 use nix::sys::statvfs::statvfs;
 
-use super::{Driver, Error, HostResources};
+use super::{Docker, Error};
+use crate::guest::HostResources;
 
 const GIB: u64 = 1024 * 1024 * 1024;
 const MIB: u64 = 1024 * 1024;
 const KIB_PER_MIB: u64 = 1024;
 
-impl Driver {
+impl Docker {
     /// What the host has, from Docker, the file system below its data root, and `/proc`. Docker must run on this host.
     pub async fn host(&self) -> Result<HostResources, Error> {
         let docker = &self.engine().docker;

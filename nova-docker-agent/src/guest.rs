@@ -1,4 +1,4 @@
-//! What an instance is to the driver: its own model, neither Nova's objects nor Docker's.
+//! What an instance is on this host: a model of its own, neither Nova's objects nor Docker's.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Guest {
     pub root_gb: u64,
     /// Swap in MiB, on top of the memory.
     pub swap_mb: u64,
-    /// Replaces the image's CMD; [`split_command`](super::split_command) makes it of `os_command_line`.
+    /// Replaces the image's CMD; [`split_command`](crate::docker::split_command) makes it of `os_command_line`.
     pub command: Option<Vec<String>>,
     /// Environment on top of the image's.
     pub environment: BTreeMap<String, String>,

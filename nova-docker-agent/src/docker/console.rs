@@ -6,14 +6,14 @@ use bollard::query_parameters::LogsOptionsBuilder;
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use super::{Driver, Error, labels};
+use super::{Docker, Error, labels};
 
 /// What Nova's own console logs are cut to.
 const MAX_BYTES: usize = 100 * 1024;
 /// Docker keeps a line longer than this in several entries, and counts entries.
 const ENTRY_BYTES: usize = 16 * 1024;
 
-impl Driver {
+impl Docker {
     /// The last `tail` lines of stdout and stderr, in order, at most the last 100 KiB; all of that without `tail`.
     pub async fn console(&self, uuid: Uuid, tail: Option<usize>) -> Result<String, Error> {
         let found = self.get(uuid).await?;

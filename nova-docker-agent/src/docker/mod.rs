@@ -1,4 +1,4 @@
-//! The container driver: what an instance means in Docker.
+//! Docker: what an instance means in Docker.
 //!
 //! One instance is one container, named `nova-<uuid>` and labelled with the instance's identity. It is found by that
 //! exact name or by the label, never by a part of a name. The container is asked for `network=none`; the runtime
@@ -7,11 +7,10 @@
 mod console;
 mod container;
 mod create;
-mod docker;
+mod engine;
 mod error;
 mod events;
 mod files;
-mod guest;
 mod host;
 mod image;
 mod labels;
@@ -26,14 +25,13 @@ use std::time::Duration;
 
 pub use container::split_command;
 pub use error::Error;
-pub use guest::{Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey};
 pub use snapshot::Snapshot;
 
-use docker::Engine;
+use engine::Engine;
 
-/// Settings of a [`Driver`].
+/// Settings of a [`Docker`].
 #[derive(Clone, Debug)]
-pub struct DriverConfig {
+pub struct DockerConfig {
     /// Docker's address: `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`.
     pub host_url: String,
     /// Name of the runtime in Docker's `runtimes` that leads to `nova-docker-runtime`.
@@ -52,7 +50,7 @@ pub struct DriverConfig {
     pub inject_key: bool,
 }
 
-impl Default for DriverConfig {
+impl Default for DockerConfig {
     fn default() -> Self {
         Self {
             host_url: "unix:///var/run/docker.sock".to_owned(),
@@ -69,22 +67,22 @@ impl Default for DriverConfig {
 
 /// Runs instances in Docker. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Driver {
+pub struct Docker {
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    config: DriverConfig,
+    config: DockerConfig,
     api_version: String,
     quota_enforced: bool,
 }
 
-impl Driver {
+impl Docker {
     /// Connects, agrees on an API version, makes sure that Docker knows our runtime, and removes what a crash has left of
     /// snapshots. Warns when Docker does not enforce the size of root disks.
-    pub async fn connect(config: DriverConfig) -> Result<Self, Error> {
+    pub async fn connect(config: DockerConfig) -> Result<Self, Error> {
         let engine = Engine::connect(&config.host_url, config.timeout).await?;
         let info = engine.docker.info().await.map_err(|error| engine.error("describe", "itself", error))?;
         if !info.runtimes.as_ref().is_some_and(|runtimes| runtimes.contains_key(&config.runtime)) {
@@ -105,9 +103,9 @@ impl Driver {
             );
         }
         let api_version = engine.docker.client_version().to_string();
-        let driver = Self { inner: Arc::new(Inner { engine, config, api_version, quota_enforced }) };
-        driver.remove_stale_snapshots().await?;
-        Ok(driver)
+        let docker = Self { inner: Arc::new(Inner { engine, config, api_version, quota_enforced }) };
+        docker.remove_stale_snapshots().await?;
+        Ok(docker)
     }
 
     /// Asks Docker for a sign of life.

@@ -1,6 +1,6 @@
 //! What can go wrong between an instance and Docker, in sentences that a user may read.
 
-/// A failure of the container driver.
+/// A failure of Docker.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such container or image.

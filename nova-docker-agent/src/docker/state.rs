@@ -4,7 +4,8 @@ use bollard::models::{ContainerState, ContainerStateStatusEnum, ContainerSummary
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use uuid::Uuid;
 
-use super::{Driver, Error, GuestSummary, PowerState, labels};
+use super::{Docker, Error, labels};
+use crate::guest::{GuestSummary, PowerState};
 
 /// 128 + SIGKILL and 128 + SIGTERM: how processes end that a stop has ended.
 const STOP_CODES: [i64; 3] = [0, 137, 143];
@@ -25,7 +26,7 @@ pub(super) struct Found {
     pub(super) environment: Vec<String>,
 }
 
-impl Driver {
+impl Docker {
     /// What the container is doing; none when there is no container.
     pub async fn state(&self, uuid: Uuid) -> Result<Option<PowerState>, Error> {
         Ok(self.find(uuid).await?.map(|found| found.state))
