@@ -10,27 +10,28 @@
 //!     objects     Nova's versioned objects: the primitive form, and typed views of it
 //!   cloud       REST: keystone session, placement, neutron, glance
 //! grpc       the second door: the driver core for a stock nova-compute
-//!   hypervisor  what both doors drive: a container with its network and its image
-//!     driver      what an instance means in Docker: guest model, lifecycle, snapshot, console
+//!   driver      what both doors drive: a container with its network and its image
+//!     docker      what an instance means in Docker: create, lifecycle, events, files, snapshot, console
 //!     network     network namespaces, interfaces, Open vSwitch
 //!     registry    the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
+//! guest      what an instance is on this host: the model that all of them share
 //! config     nova.conf (oslo.config's INI) to a typed, validated configuration
 //! telemetry  logs
 //! ```
 //!
 //! The way of one message: `messaging` takes `build_and_run_instance` off the queue `compute.HOST`, acknowledges it and
 //! hands it to `compute`, which walks Nova's state machine (every step is a call to `conductor`) while `cloud` makes the
-//! ports, `network` plugs them into the instance's namespace, `registry` opens the Glance image and `driver` has dockerd
-//! pull it, create the container and start it.
+//! ports, `network` plugs them into the instance's namespace, `registry` opens the Glance image and `driver` has
+//! Docker pull it, create the container and start it.
 
 pub mod cloud;
 pub mod compute;
 pub mod conductor;
 pub mod config;
 pub mod docker;
+pub mod driver;
 pub mod grpc;
 pub mod guest;
-pub mod hypervisor;
 pub mod messaging;
 pub mod network;
 pub mod objects;

@@ -17,7 +17,7 @@ use crate::{
         Caller,
         neutron::{Allocation, NetworkInfo, Networks, RequestedNetwork, Vif},
     },
-    hypervisor,
+    driver,
     messaging::Context,
     objects::Instance,
 };
@@ -133,12 +133,12 @@ impl Compute {
         cache: &NetworkInfo,
     ) -> Result<Vif, Error> {
         let network = self.cloud.neutron.network_info_of(caller, allocation, cache).await?;
-        let vif = network.0.last().cloned().ok_or_else(|| hypervisor::Error::Unsupported("no port was made".into()))?;
+        let vif = network.0.last().cloned().ok_or_else(|| driver::Error::Unsupported("no port was made".into()))?;
         let interface = interfaces(&NetworkInfo(vec![vif.clone()]))?.pop();
         self.create_virtual_interfaces(context, uuid, allocation).await?;
         self.save_network_info(context, uuid, &network).await?;
         if let Some(interface) = interface {
-            let name = self.hypervisor.attach(uuid, interface).await?;
+            let name = self.driver.attach(uuid, interface).await?;
             info!(port = %vif.id, name, "attached an interface");
         }
         Ok(vif)
@@ -196,7 +196,7 @@ impl Compute {
 
     /// Unplugs a port, and removes what Nova remembers of it beside the cache.
     pub(super) async fn forget_interface(&self, context: &Context, uuid: Uuid, port: Uuid) -> Result<(), Error> {
-        self.hypervisor.detach(uuid, port).await?;
+        self.driver.detach(uuid, port).await?;
         self.conductor.delete_virtual_interface(context, &port.to_string()).await?;
         Ok(())
     }

@@ -18,7 +18,7 @@ impl Compute {
     /// Conductor or placement did not answer, or refused.
     pub(super) async fn audit(&self) -> Result<(), Error> {
         let context = Context::admin();
-        let host = self.hypervisor.docker.host().await;
+        let host = self.driver.docker.host().await;
         let status = self.status.lock().await;
         let service = self.conductor.service(&context, &self.host).await?;
         let host = match host {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Compute, error::Error, guest::instance_uuid, now, usage::Usage};
 use crate::{
     cloud::neutron::{Networks, RequestedNetwork},
-    hypervisor,
+    driver,
     messaging::Context,
     objects::{BlockDeviceMapping, Instance, NetworkRequest, Object},
 };
@@ -191,7 +191,7 @@ impl Compute {
 /// What a container cannot do is said before anything is made for it.
 fn check_supported(request: &BuildRequest) -> Result<(), Error> {
     if request.block_devices.iter().any(|device| device.is_volume()) {
-        return Err(hypervisor::Error::Unsupported(
+        return Err(driver::Error::Unsupported(
             "volumes cannot be attached to containers yet; launch from an image, without volumes".to_owned(),
         )
         .into());
@@ -199,7 +199,7 @@ fn check_supported(request: &BuildRequest) -> Result<(), Error> {
     if let Networks::Requested(requested) = &request.networks
         && let Some(tag) = requested.iter().find_map(|network| network.tag.as_deref())
     {
-        return Err(hypervisor::Error::Unsupported(format!(
+        return Err(driver::Error::Unsupported(format!(
             "device tags are not supported for containers; remove the tag {tag:?}"
         ))
         .into());

@@ -41,7 +41,7 @@ impl Compute {
     /// Container, namespace, ports: each is tried, and what stays is reported.
     async fn undo_build(&self, context: &Context, request: &BuildRequest) -> Option<String> {
         let mut failures = Vec::new();
-        if let Err(error) = self.hypervisor.remove(request.uuid).await {
+        if let Err(error) = self.driver.remove(request.uuid).await {
             failures.push(error.to_string());
         }
         if let Err(error) = self.release_network(context, request.uuid, &request.instance).await {

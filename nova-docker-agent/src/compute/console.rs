@@ -18,7 +18,7 @@ impl Compute {
             Tail::All => None,
             Tail::Lines(lines) => Some(lines),
         };
-        match self.hypervisor.docker.console(uuid, lines).await {
+        match self.driver.docker.console(uuid, lines).await {
             Ok(text) => Ok(text.into()),
             Err(docker::Error::NotFound { .. }) => Err(not_there(instance)),
             Err(error) => Err(error.into()),

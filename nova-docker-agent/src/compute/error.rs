@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::waiters::PlugError;
 use crate::{
-    cloud, docker, hypervisor,
+    cloud, docker, driver,
     messaging::{CallError, Failure},
     network,
 };
@@ -21,7 +21,7 @@ pub(crate) enum Error {
     Cloud(#[from] cloud::Error),
     /// The instance on this host: its container, image or network.
     #[error("{0}")]
-    Guest(#[from] hypervisor::Error),
+    Guest(#[from] driver::Error),
     #[error("{0}")]
     Plug(#[from] PlugError),
     #[error("{0}")]
@@ -140,8 +140,8 @@ impl From<network::Error> for Error {
     }
 }
 
-fn may_succeed_elsewhere(error: &hypervisor::Error) -> bool {
-    use hypervisor::Error as E;
+fn may_succeed_elsewhere(error: &driver::Error) -> bool {
+    use driver::Error as E;
     match error {
         E::Docker(error) => !is_users_fault(error),
         E::Plumbing(_) => true,
@@ -151,8 +151,8 @@ fn may_succeed_elsewhere(error: &hypervisor::Error) -> bool {
     }
 }
 
-fn is_users_to_mend(error: &hypervisor::Error) -> bool {
-    use hypervisor::Error as E;
+fn is_users_to_mend(error: &driver::Error) -> bool {
+    use driver::Error as E;
     match error {
         E::Docker(error) => is_users_fault(error),
         E::Image(error) => error.is_final(),
@@ -168,16 +168,16 @@ fn is_users_fault(error: &docker::Error) -> bool {
     matches!(error, CommandNotFound { .. } | ExitedAtOnce { .. } | ImageUnacceptable { .. } | Invalid { .. })
 }
 
-fn details_of_guest(error: &hypervisor::Error) -> String {
+fn details_of_guest(error: &driver::Error) -> String {
     match error {
-        hypervisor::Error::Docker(docker::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
-        hypervisor::Error::Cleanup { error, cleanup } => format!("{}\n{cleanup}", details_of_guest(error)),
+        driver::Error::Docker(docker::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
+        driver::Error::Cleanup { error, cleanup } => format!("{}\n{cleanup}", details_of_guest(error)),
         _ => String::new(),
     }
 }
 
-fn class_of_guest(error: &hypervisor::Error) -> &'static str {
-    use hypervisor::Error as E;
+fn class_of_guest(error: &driver::Error) -> &'static str {
+    use driver::Error as E;
     match error {
         E::Image(_) | E::UnacceptableImage(_) => "ImageUnacceptable",
         E::Plumbing(_) => "VirtualInterfacePlugException",

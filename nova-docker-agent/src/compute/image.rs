@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Compute, error::Error};
 use crate::{
-    hypervisor::{self, check_status},
+    driver::{self, check_status},
     messaging::Context,
     registry::{ImageDescriptor, Lease},
 };
@@ -26,7 +26,7 @@ impl Compute {
         let descriptor = descriptor(image)?;
         tokio::select! {
             () = cancelled.cancelled() => Err(Error::Deleting(instance)),
-            lease = self.hypervisor.pull(self.caller(context), &descriptor) => Ok(lease?),
+            lease = self.driver.pull(self.caller(context), &descriptor) => Ok(lease?),
         }
     }
 }
@@ -35,7 +35,7 @@ impl Compute {
 fn descriptor(image: &Value) -> Result<ImageDescriptor, Error> {
     let text = |field: &str| image.get(field).and_then(Value::as_str).map(str::to_owned);
     let id = text("id").and_then(|id| Uuid::parse_str(&id).ok()).ok_or_else(|| {
-        hypervisor::Error::UnacceptableImage(
+        driver::Error::UnacceptableImage(
             "the server has no image: booting from a volume is not supported for containers".to_owned(),
         )
     })?;

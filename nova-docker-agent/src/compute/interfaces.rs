@@ -3,7 +3,7 @@
 use super::error::Error;
 use crate::{
     cloud::neutron::{NetworkInfo, Vif, VifSubnet},
-    hypervisor::{self, Port, Subnet},
+    driver::{self, Port, Subnet},
     network::Interface,
 };
 
@@ -13,7 +13,7 @@ use crate::{
 /// A port is not bound as a plain Open vSwitch port, or its addresses cannot be read.
 pub(super) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interface>, Error> {
     let ports: Vec<Port> = network.0.iter().map(port).collect();
-    Ok(hypervisor::interfaces(&ports)?)
+    Ok(driver::interfaces(&ports)?)
 }
 
 fn port(vif: &Vif) -> Port {

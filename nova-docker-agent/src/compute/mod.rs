@@ -59,7 +59,7 @@ use crate::{
     cloud::{Caller, Cloud},
     conductor::Conductor,
     config::Config,
-    hypervisor::{Hypervisor, InstanceLocks},
+    driver::{Driver, InstanceLocks},
     messaging::Context,
     objects::Instance,
 };
@@ -77,7 +77,7 @@ pub(crate) struct Compute {
     service_version: i64,
     conductor: Conductor,
     cloud: Cloud,
-    hypervisor: Hypervisor,
+    driver: Driver,
     tracker: ResourceTracker,
     /// Instances with an operation under way.
     locks: InstanceLocks,

@@ -44,7 +44,7 @@ impl Compute {
             |c| async move { c.heal_network_info().await },
         );
         self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move {
-            Ok(c.hypervisor.prune_images().await?)
+            Ok(c.driver.prune_images().await?)
         });
         let saver = self.clone();
         spawn_until(tasks, stopping, async move { saver.tracker.keep_saved(&saver.conductor, &saver.config).await });

@@ -41,7 +41,7 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
-        self.hypervisor.docker.stop(uuid, timeout).await?;
+        self.driver.docker.stop(uuid, timeout).await?;
         let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "stopped", "task_state": null});
         self.save(context, instance, state, Some(&[Some(STOPPING)])).await
     }
@@ -82,7 +82,7 @@ impl Compute {
     }
 
     async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
-        self.hypervisor.docker.stop(uuid, timeout).await?;
+        self.driver.docker.stop(uuid, timeout).await?;
         self.power_on(context, uuid).await
     }
 
@@ -109,7 +109,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
-            self.hypervisor.docker.pause(uuid).await?;
+            self.driver.docker.pause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "paused", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("pausing")])).await
         })
@@ -121,7 +121,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
-            self.hypervisor.docker.unpause(uuid).await?;
+            self.driver.docker.unpause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("unpausing")])).await
         })
@@ -131,12 +131,12 @@ impl Compute {
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.
     pub(super) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
         let network = self.load_network_info(context, uuid).await?;
-        Ok(self.hypervisor.power_on(uuid, &interfaces(&network)?).await?)
+        Ok(self.driver.power_on(uuid, &interfaces(&network)?).await?)
     }
 
     /// Nova's power state of the container.
     pub(super) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
-        let state: Option<PowerState> = self.hypervisor.docker.state(uuid).await?;
+        let state: Option<PowerState> = self.driver.docker.state(uuid).await?;
         Ok(power_state(state.as_ref()))
     }
 

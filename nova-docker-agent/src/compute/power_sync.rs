@@ -14,9 +14,8 @@ use super::{
     operation::Duties,
 };
 use crate::{
-    docker,
+    docker, driver,
     guest::{Event, EventKind},
-    hypervisor,
     messaging::Context,
     objects::Instance,
 };
@@ -48,7 +47,7 @@ impl Compute {
             }
             .instrument(info_span!("power_sync")),
         );
-        let mut events = pin!(self.hypervisor.docker.events());
+        let mut events = pin!(self.driver.docker.events());
         while let Some(event) = events.next().await {
             debug!(?event, "event");
             let compute = self.clone();
@@ -68,7 +67,7 @@ impl Compute {
         let mut pause = FIRST_PAUSE;
         while let Err(error) = self.sync_power_state(uuid).await {
             let docker_is_away =
-                matches!(error, Error::Guest(hypervisor::Error::Docker(docker::Error::Unavailable { .. })));
+                matches!(error, Error::Guest(driver::Error::Docker(docker::Error::Unavailable { .. })));
             warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
             if !docker_is_away {
                 return;

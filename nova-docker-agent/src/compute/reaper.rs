@@ -23,10 +23,10 @@ impl Compute {
     async fn present(&self) -> Result<BTreeSet<Uuid>, Error> {
         let ours = self.compute_id.to_string();
         let (mine, others): (Vec<_>, Vec<_>) =
-            self.hypervisor.docker.list().await?.into_iter().partition(|guest| guest.compute_id == ours);
+            self.driver.docker.list().await?.into_iter().partition(|guest| guest.compute_id == ours);
         let others: HashSet<Uuid> = others.into_iter().map(|guest| guest.uuid).collect();
         let mut present: BTreeSet<Uuid> = mine.into_iter().map(|guest| guest.uuid).collect();
-        present.extend(self.hypervisor.plumber.list().await?.into_iter().filter(|uuid| !others.contains(uuid)));
+        present.extend(self.driver.plumber.list().await?.into_iter().filter(|uuid| !others.contains(uuid)));
         Ok(present)
     }
 
@@ -64,11 +64,11 @@ impl Compute {
             }
             RunningDeletedAction::Shutdown => {
                 info!(instance = %uuid, "stopping the container of a deleted instance");
-                Ok(self.hypervisor.docker.stop(uuid, self.config.shutdown_timeout).await?)
+                Ok(self.driver.docker.stop(uuid, self.config.shutdown_timeout).await?)
             }
             RunningDeletedAction::Reap => {
                 info!(instance = %uuid, "removing what is left of a deleted instance");
-                Ok(self.hypervisor.remove(uuid).await?)
+                Ok(self.driver.remove(uuid).await?)
             }
         }
     }
@@ -79,7 +79,7 @@ impl Compute {
         for uuid in strays {
             if self.is_elsewhere(uuid).await? {
                 info!(instance = %uuid, "removing what is left of an instance that is not on this host");
-                if let Err(error) = self.hypervisor.remove(uuid).await {
+                if let Err(error) = self.driver.remove(uuid).await {
                     warn!(%error, instance = %uuid, "cannot remove it");
                 }
             }

@@ -128,7 +128,7 @@ impl Compute {
             "the compute service was restarted while it built the instance; delete it and launch it again",
             json!({}),
         );
-        if let Err(cleanup) = self.hypervisor.remove(uuid).await {
+        if let Err(cleanup) = self.driver.remove(uuid).await {
             warn!(error = %cleanup, "not everything of the interrupted build is gone");
         }
         self.release_network(context, uuid, &instance).await?;
@@ -153,7 +153,7 @@ impl Compute {
         let interfaces = interfaces(&network_info(&instance)?)?;
         // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
         let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
-        (|| self.hypervisor.plumber.plug(uuid, &interfaces))
+        (|| self.driver.plumber.plug(uuid, &interfaces))
             .retry(pauses)
             .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
             .await?;

@@ -23,7 +23,7 @@ use crate::{
     cloud::{self, Cloud},
     conductor::Conductor,
     config::Config,
-    hypervisor::{self, Hypervisor, InstanceLocks},
+    driver::{self, Driver, InstanceLocks},
     messaging::{self, Context, Server, Transport},
 };
 
@@ -44,7 +44,7 @@ pub enum StartError {
     #[error("cannot set up the clients of the control plane: {0}")]
     Cloud(#[from] cloud::Error),
     #[error(transparent)]
-    Hypervisor(#[from] hypervisor::StartError),
+    Driver(#[from] driver::StartError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(
@@ -95,7 +95,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         recovered = compute.recover() => recovered,
         () = &mut shutdown => {
             info!("stopped before every instance was looked at; the next start does");
-            compute.hypervisor.shutdown().await;
+            compute.driver.shutdown().await;
             transport.close().await;
             return Ok(());
         }
@@ -141,7 +141,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         let cloud = cloud.clone();
         async move { cloud.log_in().await }
     });
-    let hypervisor = Hypervisor::start(&config, cloud.glance.clone()).await?;
+    let driver = Driver::start(&config, cloud.glance.clone()).await?;
     let service = match service {
         Some(service) => {
             if let (Some(id), true) = (service.id(), service.service_version() != service_version) {
@@ -156,7 +156,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         }
     };
     let service_id = service.id().ok_or_else(|| StartError::Nova("the service's row has no id".to_owned()))?;
-    let host = hypervisor.docker.host().await.map_err(Error::from)?;
+    let host = driver.docker.host().await.map_err(Error::from)?;
     let names = NodeNames { host: &config.host, node: &config.host, uuid: compute_id, service_id };
     let tracker = ResourceTracker::start(&conductor, &config, &names, host.clone()).await?;
     let compute = Compute {
@@ -167,7 +167,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         service_version,
         conductor,
         cloud,
-        hypervisor,
+        driver,
         tracker,
         locks: InstanceLocks::default(),
         cache_locks: InstanceLocks::default(),
@@ -240,5 +240,5 @@ async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, sto
     stopping.cancel();
     tasks.close();
     tasks.wait().await;
-    compute.hypervisor.shutdown().await;
+    compute.driver.shutdown().await;
 }

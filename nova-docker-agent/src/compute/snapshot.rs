@@ -38,12 +38,12 @@ impl Compute {
         let [requested, taking, pending, uploading] = states;
         let power = json!({"task_state": taking, "power_state": self.power_state(uuid).await?});
         self.save(context, instance, power, Some(&[Some(requested)])).await?;
-        let snapshot = self.hypervisor.docker.snapshot(uuid).await?;
+        let snapshot = self.driver.docker.snapshot(uuid).await?;
         self.save(context, instance, json!({"task_state": pending}), Some(&[Some(taking)])).await?;
         let caller = self.caller(context);
-        self.hypervisor.describe_snapshot(&caller, image, instance.project_id()).await?;
+        self.driver.describe_snapshot(&caller, image, instance.project_id()).await?;
         self.save(context, instance, json!({"task_state": uploading}), Some(&[Some(pending)])).await?;
-        self.hypervisor.upload_snapshot(&caller, image, snapshot).await?;
+        self.driver.upload_snapshot(&caller, image, snapshot).await?;
         info!(%image, "the snapshot is in Glance");
         match self.save(context, instance, json!({"task_state": null}), Some(&[Some(uploading)])).await {
             // The instance was deleted during the upload; its image is whole.

@@ -31,7 +31,7 @@ impl Compute {
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
         let uuid = request.uuid;
-        let _images = self.hypervisor.use_images().await;
+        let _images = self.driver.use_images().await;
         let image_value = request.image.clone();
         // Whichever fails first stops the image; the network is never left in the middle of a request.
         let stop_pull = cancelled.child_token();
@@ -41,10 +41,10 @@ impl Compute {
         let plugged = network?;
         let lease = image?;
         let guest = guest(&request.instance, &image_value, self.compute_id)?;
-        self.hypervisor.docker.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
+        self.driver.docker.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
         drop(lease);
         self.await_plugged(uuid, plugged.wait, cancelled).await?;
-        self.hypervisor.start_guest(uuid).await?;
+        self.driver.start_guest(uuid).await?;
         info!("the container runs");
         Ok(())
     }
@@ -61,7 +61,7 @@ impl Compute {
         let uuid = request.uuid;
         // Both to their ends: a plug that is dropped half-way could finish after the build was undone.
         let (plugged, prepared) =
-            tokio::join!(self.hypervisor.plumber.plug(uuid, &interfaces), self.prepare_block_devices(context, request));
+            tokio::join!(self.driver.plumber.plug(uuid, &interfaces), self.prepare_block_devices(context, request));
         plugged?;
         prepared?;
         Ok(Plugged { interfaces, wait })

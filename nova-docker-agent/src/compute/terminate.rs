@@ -25,7 +25,7 @@ impl Compute {
     /// The deletion itself, also for instances whose deletion was interrupted by a restart.
     pub(super) async fn delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
-        self.hypervisor.remove(uuid).await?;
+        self.driver.remove(uuid).await?;
         // Only now: a port that is given back may be given to somebody else.
         self.release_network(context, uuid, &instance).await?;
         let deleted = json!({"vm_state": "deleted", "task_state": null, "power_state": 0, "terminated_at": now()});

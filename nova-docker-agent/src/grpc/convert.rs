@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::status::invalid;
 use crate::{
     docker,
+    driver::{self, Port, Subnet},
     guest::{Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey},
-    hypervisor::{self, Port, Subnet},
     network::Interface,
     registry::ImageDescriptor,
 };
@@ -65,7 +65,7 @@ pub(super) fn image(image: &v1::Image) -> Result<ImageDescriptor, Status> {
 
 pub(super) fn interfaces(guest: Uuid, interfaces: Vec<v1::Interface>) -> Result<Vec<Interface>, Status> {
     let ports = interfaces.into_iter().map(port).collect::<Result<Vec<_>, _>>()?;
-    hypervisor::interfaces(&ports).map_err(|error| super::status::failure(&error, guest, None))
+    driver::interfaces(&ports).map_err(|error| super::status::failure(&error, guest, None))
 }
 
 fn port(interface: v1::Interface) -> Result<Port, Status> {
@@ -135,7 +135,7 @@ pub(super) fn resources(host: HostResources) -> v1::HostResources {
         kernel: host.kernel,
         uptime: Some(prost_types::Duration { seconds, nanos: 0 }),
         load_average: host.load.to_vec(),
-        traits: vec![hypervisor::TRAIT.to_owned()],
+        traits: vec![driver::TRAIT.to_owned()],
     }
 }
 

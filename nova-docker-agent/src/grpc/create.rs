@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     cloud::Caller,
+    driver::{Driver, check_status},
     guest::Guest,
-    hypervisor::{Hypervisor, check_status},
     network::Interface,
     registry::ImageDescriptor,
 };
@@ -45,21 +45,21 @@ impl Creation {
     /// Creates the guest. What was made before a failure is removed again; a guest that was there before stays.
     pub(super) async fn run(
         self,
-        hypervisor: Arc<Hypervisor>,
+        driver: Arc<Driver>,
         mut progress: Progress,
         stop: CancellationToken,
     ) -> Result<(), Status> {
         let (uuid, image) = (self.guest.uuid, self.image.id);
         let of_guest = |error| failure(&error, uuid, Some(image));
-        let there = hypervisor.docker.state(uuid).await.map_err(|error| failure(&error.into(), uuid, None))?;
+        let there = driver.docker.state(uuid).await.map_err(|error| failure(&error.into(), uuid, None))?;
         if there.is_some() {
             info!("the guest is there already");
-            hypervisor.plug(uuid, &self.interfaces).await.map_err(of_guest)?;
+            driver.plug(uuid, &self.interfaces).await.map_err(of_guest)?;
             tell(&mut progress, v1::CreateStage::NetworkPlugged).await;
             return Ok(());
         }
-        let Err(status) = self.create(&hypervisor, progress, &stop).await else { return Ok(()) };
-        match hypervisor.remove(uuid).await {
+        let Err(status) = self.create(&driver, progress, &stop).await else { return Ok(()) };
+        match driver.remove(uuid).await {
             Ok(()) => Err(status),
             Err(error) => {
                 warn!(%error, "not everything of the guest that was not made is gone");
@@ -68,15 +68,10 @@ impl Creation {
         }
     }
 
-    async fn create(
-        &self,
-        hypervisor: &Hypervisor,
-        progress: Progress,
-        stop: &CancellationToken,
-    ) -> Result<(), Status> {
+    async fn create(&self, driver: &Driver, progress: Progress, stop: &CancellationToken) -> Result<(), Status> {
         let (uuid, image) = (self.guest.uuid, self.image.id);
         let of_guest = |error| failure(&error, uuid, Some(image));
-        let _images = hypervisor.use_images().await;
+        let _images = driver.use_images().await;
         let (mut pulled, mut plugged) = (progress.clone(), progress);
         let stop_pull = stop.child_token();
         // Whichever fails first stops the image; plugging always comes to its end, or it could finish after it was undone.
@@ -84,13 +79,13 @@ impl Creation {
             async {
                 let lease = tokio::select! {
                     () = stop_pull.cancelled() => return Err(cancelled()),
-                    lease = hypervisor.pull(self.caller.clone(), &self.image) => lease.map_err(of_guest)?,
+                    lease = driver.pull(self.caller.clone(), &self.image) => lease.map_err(of_guest)?,
                 };
                 tell(&mut pulled, v1::CreateStage::ImagePulled).await;
                 Ok(lease)
             },
             async {
-                let network = hypervisor.plumber.plug(uuid, &self.interfaces).await;
+                let network = driver.plumber.plug(uuid, &self.interfaces).await;
                 match network {
                     Ok(()) => tell(&mut plugged, v1::CreateStage::NetworkPlugged).await,
                     Err(_) => stop_pull.cancel(),
@@ -103,7 +98,7 @@ impl Creation {
         if stop.is_cancelled() {
             return Err(cancelled());
         }
-        let created = hypervisor.docker.create(&self.guest, &lease.reference.name, &self.interfaces).await;
+        let created = driver.docker.create(&self.guest, &lease.reference.name, &self.interfaces).await;
         created.map_err(|error| of_guest(error.into()))?;
         if stop.is_cancelled() { Err(cancelled()) } else { Ok(()) }
     }

@@ -32,8 +32,8 @@ use self::{listener::Listener, service::DriverService};
 use crate::{
     cloud::{self, Cloud},
     config::{Config, GrpcTls},
+    driver::{self, Driver},
     guest::Event,
-    hypervisor::{self, Hypervisor},
 };
 
 /// Unused images are looked for this often.
@@ -52,7 +52,7 @@ pub enum ServeError {
     #[error("cannot set up the clients of the control plane: {0}")]
     Cloud(#[from] cloud::Error),
     #[error(transparent)]
-    Hypervisor(#[from] hypervisor::StartError),
+    Driver(#[from] driver::StartError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("cannot read {path}: {source}")]
@@ -84,8 +84,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     let mut server = server(&config)?;
     // Before anything is waited for: whoever starts a second agent is told at once.
     let listener = Listener::bind(&config.grpc)?;
-    let hypervisor = tokio::select! {
-        hypervisor = Hypervisor::start(&config, cloud.glance.clone()) => Arc::new(hypervisor?),
+    let driver = tokio::select! {
+        driver = Driver::start(&config, cloud.glance.clone()) => Arc::new(driver?),
         () = &mut shutdown => {
             info!("stopped before Docker was there");
             return Ok(());
@@ -99,11 +99,11 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .register_encoded_file_descriptor_set(nova_docker_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let service = DriverService::new(hypervisor.clone(), tasks.clone(), stopping.clone(), given_up.clone());
+    let service = DriverService::new(driver.clone(), tasks.clone(), stopping.clone(), given_up.clone());
     let router =
         server.add_service(health_service).add_service(reflection).add_service(DriverServiceServer::new(service));
-    tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(hypervisor.clone(), health.clone())));
-    tokio::spawn(stopping.clone().run_until_cancelled_owned(prune_images(hypervisor.clone())));
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(driver.clone(), health.clone())));
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(prune_images(driver.clone())));
 
     info!(address = %listener.address(), "the container driver is up");
     let ended = {
@@ -131,7 +131,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         drained.cancel();
     };
     let (served, ()) = tokio::join!(serving, draining);
-    hypervisor.shutdown().await;
+    driver.shutdown().await;
     info!("stopped");
     Ok(served?)
 }
@@ -170,8 +170,8 @@ fn tls_config(files: &GrpcTls) -> Result<ServerTlsConfig, ServeError> {
 }
 
 /// The health service says what Docker is.
-async fn report_health(hypervisor: Arc<Hypervisor>, health: HealthReporter) {
-    let mut events = std::pin::pin!(hypervisor.docker.events());
+async fn report_health(driver: Arc<Driver>, health: HealthReporter) {
+    let mut events = std::pin::pin!(driver.docker.events());
     while let Some(event) = events.next().await {
         match event {
             Event::DockerLost => health.set_not_serving::<DriverServiceServer<DriverService>>().await,
@@ -189,12 +189,12 @@ async fn end_health(mut health: HealthReporter) {
     }
 }
 
-async fn prune_images(hypervisor: Arc<Hypervisor>) {
+async fn prune_images(driver: Arc<Driver>) {
     let mut clock = tokio::time::interval_at(Instant::now() + PRUNE_INTERVAL, PRUNE_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        if let Err(error) = hypervisor.prune_images().await {
+        if let Err(error) = driver.prune_images().await {
             warn!(%error, "cannot remove images that nobody uses; it is tried again");
         }
     }

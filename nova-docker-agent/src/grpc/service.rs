@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     docker,
-    hypervisor::{CAPABILITIES, Error, Hypervisor, InstanceLocks},
+    driver::{CAPABILITIES, Driver, Error, InstanceLocks},
 };
 
 /// The oldest client that is served.
@@ -34,7 +34,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service. Work outlives the call that asked for it: a caller that goes away in the middle leaves nothing half-done.
 pub(super) struct DriverService {
-    hypervisor: Arc<Hypervisor>,
+    driver: Arc<Driver>,
     locks: Arc<InstanceLocks>,
     tasks: TaskTracker,
     /// No new calls.
@@ -45,12 +45,12 @@ pub(super) struct DriverService {
 
 impl DriverService {
     pub(super) fn new(
-        hypervisor: Arc<Hypervisor>,
+        driver: Arc<Driver>,
         tasks: TaskTracker,
         stopping: CancellationToken,
         given_up: CancellationToken,
     ) -> Self {
-        Self { hypervisor, locks: Arc::default(), tasks, stopping, given_up }
+        Self { driver, locks: Arc::default(), tasks, stopping, given_up }
     }
 
     /// Runs a change of one guest, alone, to its end.
@@ -59,18 +59,18 @@ impl DriverService {
         name: &'static str,
         metadata: &MetadataMap,
         guest: Uuid,
-        work: impl FnOnce(Arc<Hypervisor>) -> W + Send + 'static,
+        work: impl FnOnce(Arc<Driver>) -> W + Send + 'static,
     ) -> Result<T, Status>
     where
         T: Send + 'static,
         W: Future<Output = Result<T, Error>> + Send,
     {
         let span = info_span!("operation", name, instance = %guest, request_id = request::request_id(metadata));
-        let (hypervisor, locks) = (self.hypervisor.clone(), self.locks.clone());
+        let (driver, locks) = (self.driver.clone(), self.locks.clone());
         let task = async move {
             let _lock = locks.lock(guest).await;
             info!("started");
-            let result = work(hypervisor).await.map_err(|error| failure(&error, guest, None));
+            let result = work(driver).await.map_err(|error| failure(&error, guest, None));
             report(&result);
             result
         };
@@ -84,7 +84,7 @@ impl DriverService {
         name: &'static str,
         request_id: String,
         guest: Uuid,
-        work: impl FnOnce(Arc<Hypervisor>, mpsc::Sender<Result<T, Status>>, CancellationToken) -> W + Send + 'static,
+        work: impl FnOnce(Arc<Driver>, mpsc::Sender<Result<T, Status>>, CancellationToken) -> W + Send + 'static,
     ) -> Response<Answers<T>>
     where
         T: Send + 'static,
@@ -95,11 +95,11 @@ impl DriverService {
         let given_up = self.given_up.clone();
         let stop = given_up.child_token();
         let listening = stop.clone().drop_guard();
-        let (hypervisor, locks) = (self.hypervisor.clone(), self.locks.clone());
+        let (driver, locks) = (self.driver.clone(), self.locks.clone());
         let task = async move {
             let _lock = locks.lock(guest).await;
             info!("started");
-            let result = caught(work(hypervisor, sender.clone(), stop)).await.map_err(|status| match status.code() {
+            let result = caught(work(driver, sender.clone(), stop)).await.map_err(|status| match status.code() {
                 Code::Cancelled if given_up.is_cancelled() => stopping(),
                 _ => status,
             });
@@ -168,18 +168,18 @@ impl driver_service_server::DriverService for DriverService {
         &self,
         _: Request<v1::GetHostResourcesRequest>,
     ) -> Result<Response<v1::GetHostResourcesResponse>, Status> {
-        let host = self.hypervisor.docker.host().await.map_err(of_host)?;
+        let host = self.driver.docker.host().await.map_err(of_host)?;
         Ok(Response::new(v1::GetHostResourcesResponse { resources: Some(convert::resources(host)) }))
     }
 
     async fn list_guests(&self, _: Request<v1::ListGuestsRequest>) -> Result<Response<v1::ListGuestsResponse>, Status> {
-        let guests = self.hypervisor.docker.list().await.map_err(of_host)?;
+        let guests = self.driver.docker.list().await.map_err(of_host)?;
         Ok(Response::new(v1::ListGuestsResponse { guests: guests.iter().map(convert::guest_state).collect() }))
     }
 
     async fn get_guest(&self, request: Request<v1::GetGuestRequest>) -> Result<Response<v1::GetGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let found = self.hypervisor.docker.summary(guest).await;
+        let found = self.driver.docker.summary(guest).await;
         let found = found.map_err(|error| failure(&error.into(), guest, None))?;
         let found = found.ok_or_else(|| guest_not_found(guest))?;
         Ok(Response::new(v1::GetGuestResponse { guest: Some(convert::guest_state(&found)) }))
@@ -192,8 +192,8 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let creation = create::Creation::new(request.into_inner(), caller)?;
         let (guest, id) = (creation.guest.uuid, creation.caller.request_id.clone());
-        Ok(self.stream("create_guest", id, guest, async move |hypervisor, progress, stop| {
-            creation.run(hypervisor, progress, stop).await?;
+        Ok(self.stream("create_guest", id, guest, async move |driver, progress, stop| {
+            creation.run(driver, progress, stop).await?;
             Ok(v1::CreateGuestResponse { stage: v1::CreateStage::Ready.into() })
         }))
     }
@@ -228,7 +228,7 @@ impl driver_service_server::DriverService for DriverService {
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
         let timeout = convert::duration(request.timeout);
-        let reboot = async move |h: Arc<Hypervisor>| {
+        let reboot = async move |h: Arc<Driver>| {
             h.docker.stop(guest, timeout).await?;
             h.power_on(guest, &interfaces).await
         };
@@ -250,7 +250,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::UnpauseGuestRequest>,
     ) -> Result<Response<v1::UnpauseGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let unpause = async move |h: Arc<Hypervisor>| Ok(h.docker.unpause(guest).await?);
+        let unpause = async move |h: Arc<Driver>| Ok(h.docker.unpause(guest).await?);
         self.change("unpause_guest", request.metadata(), guest, unpause).await?;
         Ok(Response::new(v1::UnpauseGuestResponse {}))
     }
@@ -271,8 +271,8 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let capture = Capture::new(request.into_inner(), caller)?;
         let (guest, id) = (capture.guest, capture.caller.request_id.clone());
-        Ok(self.stream("snapshot_guest", id, guest, async move |hypervisor, progress: snapshot::Progress, stop| {
-            capture.run(hypervisor, progress, stop).await?;
+        Ok(self.stream("snapshot_guest", id, guest, async move |driver, progress: snapshot::Progress, stop| {
+            capture.run(driver, progress, stop).await?;
             Ok(v1::SnapshotGuestResponse { stage: v1::SnapshotStage::Uploaded.into() })
         }))
     }
@@ -287,7 +287,7 @@ impl driver_service_server::DriverService for DriverService {
         if lines == Some(0) {
             return Ok(Response::new(stream::empty().boxed()));
         }
-        let text = self.hypervisor.docker.console(guest, lines).await;
+        let text = self.driver.docker.console(guest, lines).await;
         let bytes = Bytes::from(text.map_err(|error| failure(&error.into(), guest, None))?);
         let starts = (0..bytes.len()).step_by(CONSOLE_CHUNK);
         let chunks: Vec<_> = starts
@@ -306,7 +306,7 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
-        let plug = async move |h: Arc<Hypervisor>| h.plug(guest, &interfaces).await;
+        let plug = async move |h: Arc<Driver>| h.plug(guest, &interfaces).await;
         self.change("plug_guest", &metadata, guest, plug).await?;
         Ok(Response::new(v1::PlugGuestResponse {}))
     }
@@ -316,7 +316,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::UnplugGuestRequest>,
     ) -> Result<Response<v1::UnplugGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let unplug = async move |h: Arc<Hypervisor>| Ok(h.plumber.unplug(guest, &[]).await?);
+        let unplug = async move |h: Arc<Driver>| Ok(h.plumber.unplug(guest, &[]).await?);
         self.change("unplug_guest", request.metadata(), guest, unplug).await?;
         Ok(Response::new(v1::UnplugGuestResponse {}))
     }
@@ -330,7 +330,7 @@ impl driver_service_server::DriverService for DriverService {
         let interface = request.interface.ok_or_else(|| invalid("interface", "is missing"))?;
         let mut interfaces = convert::interfaces(guest, vec![interface])?;
         let interface = interfaces.pop().ok_or_else(|| invalid("interface", "is missing"))?;
-        let attach = async move |h: Arc<Hypervisor>| h.attach(guest, interface).await;
+        let attach = async move |h: Arc<Driver>| h.attach(guest, interface).await;
         let device = self.change("attach_interface", &metadata, guest, attach).await?;
         Ok(Response::new(v1::AttachInterfaceResponse { device }))
     }
@@ -341,7 +341,7 @@ impl driver_service_server::DriverService for DriverService {
     ) -> Result<Response<v1::DetachInterfaceResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
         let port = convert::uuid("port_id", &request.get_ref().port_id)?;
-        let detach = async move |h: Arc<Hypervisor>| h.detach(guest, port).await;
+        let detach = async move |h: Arc<Driver>| h.detach(guest, port).await;
         self.change("detach_interface", request.metadata(), guest, detach).await?;
         Ok(Response::new(v1::DetachInterfaceResponse {}))
     }
@@ -350,7 +350,7 @@ impl driver_service_server::DriverService for DriverService {
         &self,
         _: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let events = self.hypervisor.docker.events().map(|event| Ok(convert::event(event)));
+        let events = self.driver.docker.events().map(|event| Ok(convert::event(event)));
         let first = stream::once(async { Ok(v1::WatchEventsResponse { event: None }) });
         let stopping = self.stopping.clone().cancelled_owned();
         Ok(Response::new(first.chain(events).take_until(stopping).boxed()))

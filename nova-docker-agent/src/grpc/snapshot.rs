@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cloud::Caller,
-    hypervisor::{Error, Hypervisor},
+    driver::{Driver, Error},
 };
 
 /// A checked request.
@@ -38,18 +38,18 @@ impl Capture {
 
     pub(super) async fn run(
         self,
-        hypervisor: Arc<Hypervisor>,
+        driver: Arc<Driver>,
         mut progress: Progress,
         stop: CancellationToken,
     ) -> Result<(), Status> {
-        let snapshot = hypervisor.docker.snapshot(self.guest).await;
+        let snapshot = driver.docker.snapshot(self.guest).await;
         let snapshot = snapshot.map_err(|error| failure(&error.into(), self.guest, None))?;
         tell(&mut progress, v1::SnapshotStage::Captured).await;
         let upload = async {
             let owner = (!self.project.is_empty()).then_some(self.project.as_str());
-            hypervisor.describe_snapshot(&self.caller, self.image, owner).await?;
+            driver.describe_snapshot(&self.caller, self.image, owner).await?;
             tell(&mut progress, v1::SnapshotStage::Uploading).await;
-            hypervisor.upload_snapshot(&self.caller, self.image, snapshot).await?;
+            driver.upload_snapshot(&self.caller, self.image, snapshot).await?;
             Ok::<_, Error>(())
         };
         tokio::select! {

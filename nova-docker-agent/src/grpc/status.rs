@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use uuid::Uuid;
 
-use crate::{cloud, docker, hypervisor::Error, registry};
+use crate::{cloud, docker, driver::Error, registry};
 
 const DOMAIN: &str = "nova-docker-agent";
 /// Bytes of a message. grpcio refuses answers with more than 8 KiB of headers, and the message is in them twice:

@@ -35,7 +35,7 @@ pub const CAPABILITIES: &[(&str, bool)] = &[("supports_attach_interface", true),
 pub const TRAIT: &str = "CUSTOM_HV_DOCKER";
 
 /// Docker, Open vSwitch and the embedded registry of one host.
-pub struct Hypervisor {
+pub struct Driver {
     /// Containers.
     pub docker: Docker,
     /// Their networks.
@@ -47,7 +47,7 @@ pub struct Hypervisor {
     images: RwLock<()>,
 }
 
-impl Hypervisor {
+impl Driver {
     /// Connects to Docker, for as long as that takes, and starts the embedded registry. Images are read from `glance`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use tokio::sync::RwLockReadGuard;
 use tracing::{debug, info};
 use uuid::Uuid;
 
-use super::{Error, Hypervisor};
+use super::{Driver, Error};
 use crate::{
     cloud::Caller,
     docker,
@@ -21,7 +21,7 @@ pub struct ImagesInUse<'a> {
     _guard: RwLockReadGuard<'a, ()>,
 }
 
-impl Hypervisor {
+impl Driver {
     /// To be held from before a pull until a container uses the image.
     pub async fn use_images(&self) -> ImagesInUse<'_> {
         ImagesInUse { _guard: self.images.read().await }

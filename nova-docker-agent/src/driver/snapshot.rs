@@ -2,13 +2,13 @@
 
 use uuid::Uuid;
 
-use super::{Error, Hypervisor};
+use super::{Driver, Error};
 use crate::{
     cloud::{Caller, glance::Patch},
     docker::Snapshot,
 };
 
-impl Hypervisor {
+impl Driver {
     /// Gives a queued image of Glance the properties of a snapshot. Without both formats Glance takes no data.
     ///
     /// # Errors
