@@ -6,7 +6,10 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, debug, info_span};
 
-use super::{Compute, attach, build::BuildRequest, error::Error, guest::instance_uuid, refusal::refusal};
+use super::{
+    Compute, error::Error, instance::build::BuildRequest, instance::guest::instance_uuid, ports::attach,
+    refusal::table::refusal,
+};
 use crate::{
     messaging::{Context, Endpoint, Failure, Handler, Request},
     objects::Instance,

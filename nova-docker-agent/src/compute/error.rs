@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::waiters::PlugError;
+use super::ports::waiters::PlugError;
 use crate::{
     cloud, docker, driver,
     messaging::{CallError, Failure},

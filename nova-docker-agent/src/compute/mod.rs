@@ -12,35 +12,15 @@
 //! | `tracker`, `usage`, `provider` | the compute node's record, its resource provider |
 //! | `periodic`, `audit`, `power_sync`, `reaper`, `recovery` | what nobody asked for: audits, crashes, leftovers, restarts |
 
-mod attach;
-mod audit;
-mod build;
-mod build_failure;
-mod console;
 mod dispatch;
 mod error;
-mod external_events;
-mod guest;
-pub mod identity;
-mod image;
-mod interfaces;
-mod network_cache;
+mod instance;
+pub mod node;
 mod operation;
-mod periodic;
-mod power;
-mod power_sync;
-mod provider;
-mod reaper;
-mod recovery;
+mod ports;
+mod reconcile;
 mod refusal;
-mod refuse;
 mod run;
-mod snapshot;
-mod spawn;
-mod terminate;
-mod tracker;
-mod usage;
-mod waiters;
 
 use std::{
     collections::HashMap,

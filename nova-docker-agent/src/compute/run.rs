@@ -15,9 +15,9 @@ use super::{
     Compute,
     dispatch::{Dispatcher, endpoints},
     error::Error,
-    identity::{self, IdentityError},
-    tracker::{NodeNames, ResourceTracker},
-    waiters::PlugWaiters,
+    node::identity::{self, IdentityError},
+    node::tracker::{NodeNames, ResourceTracker},
+    ports::waiters::PlugWaiters,
 };
 use crate::{
     cloud::{self, Cloud},

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::error::Error;
+use crate::compute::error::Error;
 
 /// How a method is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

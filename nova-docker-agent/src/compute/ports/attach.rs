@@ -4,13 +4,13 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{
+use crate::compute::{
     Compute,
-    build::{mark_user_ports, unmark_user_port, user_ports},
     error::Error,
-    guest::instance_uuid,
-    interfaces::interfaces,
+    instance::build::{mark_user_ports, unmark_user_port, user_ports},
+    instance::guest::instance_uuid,
     operation::Duties,
+    ports::interfaces::interfaces,
 };
 use crate::{
     cloud::{
@@ -48,7 +48,7 @@ const ANSWERED: [&str; 13] = [
 ///
 /// # Errors
 /// An argument that has no meaning to us.
-pub(super) fn wanted(args: &Map<String, Value>) -> Result<RequestedNetwork, Error> {
+pub(in crate::compute) fn wanted(args: &Map<String, Value>) -> Result<RequestedNetwork, Error> {
     let text = |name: &str| args.get(name).and_then(Value::as_str);
     let bad = |name: &str| Error::BadRequest {
         method: "attach_interface".to_owned(),
@@ -63,7 +63,7 @@ pub(super) fn wanted(args: &Map<String, Value>) -> Result<RequestedNetwork, Erro
 impl Compute {
     /// Gives the instance one more port, the user's or a new one, and plugs it. Returns the port as the network information
     /// cache has it.
-    pub(super) async fn attach_interface(
+    pub(in crate::compute) async fn attach_interface(
         &self,
         context: &Context,
         instance: &Instance,
@@ -165,7 +165,7 @@ impl Compute {
     }
 
     /// Unplugs one port of the instance and gives it back to Neutron, or to the user who brought it.
-    pub(super) async fn detach_interface(
+    pub(in crate::compute) async fn detach_interface(
         &self,
         context: &Context,
         instance: &Instance,
@@ -195,7 +195,12 @@ impl Compute {
     }
 
     /// Unplugs a port, and removes what Nova remembers of it beside the cache.
-    pub(super) async fn forget_interface(&self, context: &Context, uuid: Uuid, port: Uuid) -> Result<(), Error> {
+    pub(in crate::compute) async fn forget_interface(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        port: Uuid,
+    ) -> Result<(), Error> {
         self.driver.detach(uuid, port).await?;
         self.conductor.delete_virtual_interface(context, &port.to_string()).await?;
         Ok(())

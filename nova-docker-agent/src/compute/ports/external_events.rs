@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Compute, error::Error};
+use crate::compute::{Compute, error::Error};
 use crate::{
     messaging::Context,
     objects::{ExternalEvent, Object},
@@ -13,7 +13,7 @@ use crate::{
 impl Compute {
     /// Handles each event of the message; one that fails does not stop the others. Takes no instance lock: a build holds
     /// it while it waits for these very events.
-    pub(super) async fn external_instance_event(&self, args: &Map<String, Value>) -> Result<Value, Error> {
+    pub(in crate::compute) async fn external_instance_event(&self, args: &Map<String, Value>) -> Result<Value, Error> {
         let bad = |problem: String| Error::BadRequest { method: "external_instance_event".to_owned(), problem };
         let events = args
             .get("events")

@@ -6,7 +6,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use super::{Compute, error::Error, guest::instance_uuid};
+use crate::compute::{Compute, error::Error, instance::guest::instance_uuid};
 use crate::messaging::Context;
 
 /// Unused images are looked for this often.
@@ -14,7 +14,11 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
 impl Compute {
     /// Starts every periodic task; they end with `stopping`.
-    pub(super) fn start_periodic_tasks(self: &Arc<Self>, tasks: &TaskTracker, stopping: &CancellationToken) {
+    pub(in crate::compute) fn start_periodic_tasks(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        stopping: &CancellationToken,
+    ) {
         let config = &self.config;
         self.every(tasks, stopping, "update_available_resource", config.update_resources_interval, |c| async move {
             c.audit().await

@@ -5,7 +5,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
-use super::{Compute, build::BuildRequest, error::Error, guest::guest, interfaces::interfaces, waiters::PlugWait};
+use crate::compute::{
+    Compute, error::Error, instance::build::BuildRequest, instance::guest::guest, ports::interfaces::interfaces,
+    ports::waiters::PlugWait,
+};
 use crate::{
     cloud::neutron::{AllocateRequest, Allocation, NetworkInfo, Networks},
     messaging::Context,
@@ -24,7 +27,7 @@ struct Plugged {
 
 impl Compute {
     /// Brings the instance up to a container that runs. Everything that it made before a failure is still there.
-    pub(super) async fn spawn(
+    pub(in crate::compute) async fn spawn(
         &self,
         context: &Context,
         request: &mut BuildRequest,
@@ -87,7 +90,7 @@ impl Compute {
     }
 
     /// What Neutron is asked for an instance: ports on these networks, in the default security group.
-    pub(super) fn allocate_request(
+    pub(in crate::compute) fn allocate_request(
         &self,
         context: &Context,
         instance: &Instance,
@@ -108,7 +111,7 @@ impl Compute {
     }
 
     /// One after another: Nova takes the order of the rows for the order of the interfaces.
-    pub(super) async fn create_virtual_interfaces(
+    pub(in crate::compute) async fn create_virtual_interfaces(
         &self,
         context: &Context,
         instance: Uuid,

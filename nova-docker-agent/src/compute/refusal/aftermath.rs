@@ -4,13 +4,13 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{
+use crate::compute::{
     Compute,
     dispatch::instance_argument,
     error::Error,
-    guest::instance_uuid,
+    instance::guest::instance_uuid,
     operation::Duties,
-    refusal::{Aftermath, Cast, Refusal},
+    refusal::table::{Aftermath, Cast, Refusal},
 };
 use crate::{
     cloud::Caller,
@@ -20,7 +20,7 @@ use crate::{
 
 impl Compute {
     /// Answers a method that containers do not have. The answer of a cast goes nowhere.
-    pub(super) async fn refuse(
+    pub(in crate::compute) async fn refuse(
         &self,
         context: &Context,
         method: &str,

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Compute, error::Error, guest::instance_uuid, usage::reserved_disk_gb};
+use crate::compute::{Compute, error::Error, instance::guest::instance_uuid, node::usage::reserved_disk_gb};
 use crate::{
     cloud::{self, Caller, placement::Inventory},
     config::Config,
@@ -33,7 +33,7 @@ impl Compute {
     ///
     /// # Errors
     /// Placement does not answer or refuses; another provider has this node's name.
-    pub(super) async fn sync_provider(&self, host: &HostResources, disabled: bool) -> Result<(), Error> {
+    pub(in crate::compute) async fn sync_provider(&self, host: &HostResources, disabled: bool) -> Result<(), Error> {
         let caller = Caller::own();
         let tree = self.cloud.placement.provider_tree(&caller, self.compute_id).await?;
         if tree.is_empty() {
@@ -74,7 +74,7 @@ impl Compute {
     }
 
     /// Sets the traits of this host; `COMPUTE_STATUS_DISABLED` keeps the scheduler away.
-    pub(super) async fn sync_traits(&self, caller: &Caller, disabled: bool) -> Result<(), Error> {
+    pub(in crate::compute) async fn sync_traits(&self, caller: &Caller, disabled: bool) -> Result<(), Error> {
         let mut wanted = vec!["COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", ATTACH_INTERFACE, "CUSTOM_HV_DOCKER"];
         if disabled {
             wanted.push("COMPUTE_STATUS_DISABLED");
@@ -93,7 +93,7 @@ impl Compute {
 
     /// Drops allocations on this host of instances that are deleted. Those of unknown consumers (migrations, instances
     /// that are on their way) stay.
-    pub(super) async fn drop_stale_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
+    pub(in crate::compute) async fn drop_stale_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
         let caller = Caller::own();
         let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
         let here: HashSet<Uuid> = instances.iter().map(instance_uuid).collect::<Result<_, _>>()?;

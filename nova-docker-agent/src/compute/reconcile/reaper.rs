@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Compute, error::Error, guest::instance_uuid};
+use crate::compute::{Compute, error::Error, instance::guest::instance_uuid};
 use crate::{config::RunningDeletedAction, messaging::Context};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
@@ -31,7 +31,7 @@ impl Compute {
     }
 
     /// Removes guests whose instance is deleted.
-    pub(super) async fn reap_deleted(&self) -> Result<(), Error> {
+    pub(in crate::compute) async fn reap_deleted(&self) -> Result<(), Error> {
         let present = self.present().await?;
         if present.is_empty() {
             return Ok(());
@@ -74,7 +74,7 @@ impl Compute {
     }
 
     /// At start: what a crash in the middle of a build has left of instances that are not this host's any more.
-    pub(super) async fn reap_strays(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
+    pub(in crate::compute) async fn reap_strays(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
         let strays: Vec<Uuid> = self.present().await?.into_iter().filter(|uuid| !here.contains(uuid)).collect();
         for uuid in strays {
             if self.is_elsewhere(uuid).await? {
@@ -103,7 +103,7 @@ impl Compute {
     }
 
     /// At start: builds that were claimed in placement here and never came further than that.
-    pub(super) async fn error_out_unclaimed_builds(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
+    pub(in crate::compute) async fn error_out_unclaimed_builds(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
         let caller = crate::cloud::Caller::own();
         let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
         let unclaimed: Vec<String> =
@@ -136,8 +136,8 @@ mod tests {
     fn a_deleted_instance_is_due_when_the_operators_wait_is_over() {
         let hour = Duration::from_secs(3600);
         assert!(is_due(Some("2020-01-01T00:00:00Z"), hour));
-        assert!(!is_due(Some(&super::super::now()), hour));
-        assert!(is_due(Some(&super::super::now()), Duration::ZERO));
+        assert!(!is_due(Some(&crate::compute::now()), hour));
+        assert!(is_due(Some(&crate::compute::now()), Duration::ZERO));
         assert!(is_due(None, hour));
     }
 }

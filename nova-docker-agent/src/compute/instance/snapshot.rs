@@ -4,12 +4,12 @@ use serde_json::json;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Compute, error::Error, guest::instance_uuid, operation::Duties};
+use crate::compute::{Compute, error::Error, instance::guest::instance_uuid, operation::Duties};
 use crate::{messaging::Context, objects::Instance};
 
 impl Compute {
     /// Fills the image that the API has made. On failure the image is deleted.
-    pub(super) async fn snapshot(
+    pub(in crate::compute) async fn snapshot(
         &self,
         context: &Context,
         mut instance: Instance,

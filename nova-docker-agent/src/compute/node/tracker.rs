@@ -7,10 +7,10 @@ use tokio::sync::{Mutex, Notify};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{
+use crate::compute::{
     error::Error,
-    guest::instance_uuid,
-    usage::{Usage, Usages, node_fields},
+    instance::guest::instance_uuid,
+    node::usage::{Usage, Usages, node_fields},
 };
 use crate::{
     conductor::Conductor,

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{
+use crate::compute::{
     Compute,
     error::Error,
-    guest::{instance_uuid, power, power_state},
-    interfaces::interfaces,
+    instance::guest::{instance_uuid, power, power_state},
     operation::Duties,
+    ports::interfaces::interfaces,
 };
 use crate::{guest::PowerState, messaging::Context, objects::Instance};
 
@@ -19,7 +19,12 @@ const STOPPING: &str = "powering-off";
 
 impl Compute {
     /// Stops the container; `clean` gives it time to end by itself.
-    pub(super) async fn stop(&self, context: &Context, mut instance: Instance, clean: bool) -> Result<(), Error> {
+    pub(in crate::compute) async fn stop(
+        &self,
+        context: &Context,
+        mut instance: Instance,
+        clean: bool,
+    ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_stop_instance"), async {
@@ -33,7 +38,7 @@ impl Compute {
     }
 
     /// The stop itself, with the instance's lock held and its task recorded.
-    pub(super) async fn stop_locked(
+    pub(in crate::compute) async fn stop_locked(
         &self,
         context: &Context,
         instance: &mut Instance,
@@ -47,7 +52,7 @@ impl Compute {
     }
 
     /// Starts the container of a stopped instance.
-    pub(super) async fn start(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+    pub(in crate::compute) async fn start(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_start_instance"), async {
@@ -61,7 +66,12 @@ impl Compute {
     }
 
     /// Stops and starts the container: its files stay, its processes do not.
-    pub(super) async fn reboot(&self, context: &Context, mut instance: Instance, hard: bool) -> Result<(), Error> {
+    pub(in crate::compute) async fn reboot(
+        &self,
+        context: &Context,
+        mut instance: Instance,
+        hard: bool,
+    ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         let [requested, pending, started] = if hard {
@@ -105,7 +115,7 @@ impl Compute {
     }
 
     /// Freezes the container's processes.
-    pub(super) async fn pause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+    pub(in crate::compute) async fn pause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
@@ -117,7 +127,7 @@ impl Compute {
     }
 
     /// Lets the container's processes go on.
-    pub(super) async fn unpause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+    pub(in crate::compute) async fn unpause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
@@ -129,13 +139,13 @@ impl Compute {
     }
 
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.
-    pub(super) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+    pub(in crate::compute) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
         let network = self.load_network_info(context, uuid).await?;
         Ok(self.driver.power_on(uuid, &interfaces(&network)?).await?)
     }
 
     /// Nova's power state of the container.
-    pub(super) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
+    pub(in crate::compute) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
         let state: Option<PowerState> = self.driver.docker.state(uuid).await?;
         Ok(power_state(state.as_ref()))
     }

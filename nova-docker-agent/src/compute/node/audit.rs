@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::{Compute, error::Error};
+use crate::compute::{Compute, error::Error};
 use crate::{cloud::Caller, docker, messaging::Context, objects::Service};
 
 /// Begins the reason of a service that was disabled by itself, as Nova's own drivers do; any other is an operator's.
@@ -16,7 +16,7 @@ impl Compute {
     ///
     /// # Errors
     /// Conductor or placement did not answer, or refused.
-    pub(super) async fn audit(&self) -> Result<(), Error> {
+    pub(in crate::compute) async fn audit(&self) -> Result<(), Error> {
         let context = Context::admin();
         let host = self.driver.docker.host().await;
         let status = self.status.lock().await;
@@ -40,7 +40,7 @@ impl Compute {
     }
 
     /// The audit at once, for what the schedulers should know before the next turn of the clock.
-    pub(super) async fn audit_now(&self) {
+    pub(in crate::compute) async fn audit_now(&self) {
         if let Err(error) = self.audit().await {
             warn!(%error, "cannot tell the schedulers about Docker; the periodic task tries again");
         }

@@ -8,13 +8,13 @@ use serde_json::json;
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{
+use crate::compute::{
     Compute,
     error::Error,
-    guest::{instance_uuid, power},
-    interfaces::interfaces,
-    network_cache::network_info,
+    instance::guest::{instance_uuid, power},
     operation::Duties,
+    ports::cache::network_info,
+    ports::interfaces::interfaces,
 };
 use crate::{messaging::Context, objects::Instance};
 
@@ -48,7 +48,7 @@ enum Recovery {
 impl Compute {
     /// Looks at every instance of the host, then at what is left of others. Failures are logged: one instance's trouble
     /// must not keep the host down.
-    pub(super) async fn recover(self: &Arc<Self>) -> Result<(), Error> {
+    pub(in crate::compute) async fn recover(self: &Arc<Self>) -> Result<(), Error> {
         let context = Context::admin();
         let instances = self.conductor.instances_by_host(&context, &self.host, INSTANCE_ATTRS).await?;
         let here: HashSet<Uuid> = instances.iter().map(instance_uuid).collect::<Result<_, _>>()?;
@@ -132,7 +132,7 @@ impl Compute {
             warn!(error = %cleanup, "not everything of the interrupted build is gone");
         }
         self.release_network(context, uuid, &instance).await?;
-        self.finish_event(context, uuid, super::build::EVENT, Some(&error)).await;
+        self.finish_event(context, uuid, crate::compute::instance::build::EVENT, Some(&error)).await;
         self.record_fault(context, uuid, &error).await;
         let state = json!({
             "host": null, "node": null, "compute_id": null, "vm_state": "error", "task_state": null,

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Compute, build::BuildRequest, error::Error};
+use crate::compute::{Compute, error::Error, instance::build::BuildRequest};
 use crate::{cloud::Caller, conductor::BuildInstances, messaging::Context};
 
 impl Compute {
     /// Undoes the build. Returns the failure, or none when the conductor was asked to try another host.
-    pub(super) async fn build_failed(
+    pub(in crate::compute) async fn build_failed(
         &self,
         context: &Context,
         request: &mut BuildRequest,
@@ -99,7 +99,7 @@ impl Compute {
     }
 
     /// What the scheduler has claimed in placement for the instance.
-    pub(super) async fn drop_allocation(&self, context: &Context, uuid: Uuid) {
+    pub(in crate::compute) async fn drop_allocation(&self, context: &Context, uuid: Uuid) {
         let caller = Caller::service(context.request_id());
         if let Err(error) = self.cloud.placement.delete_allocations(&caller, uuid).await {
             // The audit finds it again.

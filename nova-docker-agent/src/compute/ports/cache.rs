@@ -4,7 +4,7 @@ use serde_json::json;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::{Compute, build::user_ports, error::Error};
+use crate::compute::{Compute, error::Error, instance::build::user_ports};
 use crate::{
     cloud::{Caller, neutron::NetworkInfo},
     messaging::Context,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The cache as an instance carries it.
-pub(super) fn network_info(instance: &Instance) -> Result<NetworkInfo, Error> {
+pub(in crate::compute) fn network_info(instance: &Instance) -> Result<NetworkInfo, Error> {
     parse(instance.network_info(), instance.uuid())
 }
 
@@ -25,7 +25,7 @@ fn parse(value: serde_json::Value, uuid: &str) -> Result<NetworkInfo, Error> {
 
 impl Compute {
     /// Writes the cache.
-    pub(super) async fn save_network_info(
+    pub(in crate::compute) async fn save_network_info(
         &self,
         context: &Context,
         uuid: Uuid,
@@ -36,7 +36,11 @@ impl Compute {
     }
 
     /// The cache as it is in the database now.
-    pub(super) async fn load_network_info(&self, context: &Context, uuid: Uuid) -> Result<NetworkInfo, Error> {
+    pub(in crate::compute) async fn load_network_info(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+    ) -> Result<NetworkInfo, Error> {
         let uuid = uuid.to_string();
         match self.conductor.info_cache(context, &uuid).await {
             Ok(value) => parse(value, &uuid),
@@ -49,7 +53,7 @@ impl Compute {
     ///
     /// # Errors
     /// Neutron or conductor did not answer. An instance that is gone is no error.
-    pub(super) async fn refresh_network_info(&self, uuid: Uuid) -> Result<(), Error> {
+    pub(in crate::compute) async fn refresh_network_info(&self, uuid: Uuid) -> Result<(), Error> {
         let _lock = self.cache_locks.lock(uuid).await;
         let context = Context::admin();
         let instance = match self.conductor.instance(&context, &uuid.to_string(), &["info_cache"]).await {
@@ -72,7 +76,7 @@ impl Compute {
     ///
     /// # Errors
     /// Ports that could not be released; everything else was.
-    pub(super) async fn release_network(
+    pub(in crate::compute) async fn release_network(
         &self,
         context: &Context,
         uuid: Uuid,
@@ -99,7 +103,7 @@ impl Compute {
     }
 
     /// The scheduler's affinity filters look at the instances that it knows of each host.
-    pub(super) async fn tell_schedulers(&self, instance: &Instance) {
+    pub(in crate::compute) async fn tell_schedulers(&self, instance: &Instance) {
         if !self.config.track_instance_changes {
             return;
         }

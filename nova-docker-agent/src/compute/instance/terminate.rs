@@ -3,12 +3,12 @@
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::{Compute, error::Error, guest::instance_uuid, now, operation::Duties};
+use crate::compute::{Compute, error::Error, instance::guest::instance_uuid, now, operation::Duties};
 use crate::{messaging::Context, objects::Instance};
 
 impl Compute {
     /// Deletes the instance. One that is gone already is deleted.
-    pub(super) async fn terminate(&self, context: &Context, instance: Instance) -> Result<(), Error> {
+    pub(in crate::compute) async fn terminate(&self, context: &Context, instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         // A build under way gives up at its next wait, and lets go of the lock.
         self.cancel_build(uuid);
@@ -23,7 +23,7 @@ impl Compute {
     }
 
     /// The deletion itself, also for instances whose deletion was interrupted by a restart.
-    pub(super) async fn delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+    pub(in crate::compute) async fn delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         self.driver.remove(uuid).await?;
         // Only now: a port that is given back may be given to somebody else.

@@ -7,10 +7,10 @@ use serde_json::json;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{
+use crate::compute::{
     Compute,
     error::Error,
-    guest::{instance_uuid, power},
+    instance::guest::{instance_uuid, power},
     operation::Duties,
 };
 use crate::{
@@ -36,7 +36,7 @@ enum Decision {
 
 impl Compute {
     /// Follows Docker's events; runs until it is dropped.
-    pub(super) async fn watch_containers(self: Arc<Self>) {
+    pub(in crate::compute) async fn watch_containers(self: Arc<Self>) {
         // Containers may have ended while nobody watched; the first turn of the periodic task is minutes away.
         let compute = self.clone();
         tokio::spawn(
@@ -78,7 +78,7 @@ impl Compute {
     }
 
     /// Every instance of the host, for events that were missed.
-    pub(super) async fn sync_power_states(&self) -> Result<(), Error> {
+    pub(in crate::compute) async fn sync_power_states(&self) -> Result<(), Error> {
         let instances = self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await?;
         for instance in instances.iter().filter(|instance| instance.task_state().is_none()) {
             let uuid = instance_uuid(instance)?;

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Compute, error::Error};
+use crate::compute::{Compute, error::Error};
 use crate::{
     driver::{self, check_status},
     messaging::Context,
@@ -16,7 +16,7 @@ impl Compute {
     ///
     /// # Errors
     /// The image cannot be used or read, Docker is down, or `cancelled` was.
-    pub(super) async fn pull_image(
+    pub(in crate::compute) async fn pull_image(
         &self,
         context: &Context,
         instance: Uuid,

@@ -1,6 +1,6 @@
 //! From the network information cache to the interfaces that are plugged.
 
-use super::error::Error;
+use crate::compute::error::Error;
 use crate::{
     cloud::neutron::{NetworkInfo, Vif, VifSubnet},
     driver::{self, Port, Subnet},
@@ -11,7 +11,7 @@ use crate::{
 ///
 /// # Errors
 /// A port is not bound as a plain Open vSwitch port, or its addresses cannot be read.
-pub(super) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interface>, Error> {
+pub(in crate::compute) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interface>, Error> {
     let ports: Vec<Port> = network.0.iter().map(port).collect();
     Ok(driver::interfaces(&ports)?)
 }

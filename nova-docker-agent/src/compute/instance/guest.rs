@@ -3,7 +3,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::error::Error;
+use crate::compute::error::Error;
 use crate::{
     docker::split_command,
     guest::{Guest, PowerState, PublicKey},

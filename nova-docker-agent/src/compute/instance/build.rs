@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, info, info_span};
 use uuid::Uuid;
 
-use super::{Compute, error::Error, guest::instance_uuid, now, usage::Usage};
+use crate::compute::{Compute, error::Error, instance::guest::instance_uuid, node::usage::Usage, now};
 use crate::{
     cloud::neutron::{Networks, RequestedNetwork},
     driver,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Name of the build's event; the two underscores are Nova's.
-pub(super) const EVENT: &str = "compute__do_build_and_run_instance";
+pub(in crate::compute) const EVENT: &str = "compute__do_build_and_run_instance";
 
 /// Prefix of the system metadata that name the ports which the user brought, one port each (a value holds 255 characters).
 /// Written before any port is bound: whatever happens to this process afterwards, they are not deleted with the instance.
@@ -59,17 +59,20 @@ impl BuildRequest {
 }
 
 /// Writes ports that the user brings into the system metadata of an instance.
-pub(super) fn mark_user_ports(metadata: &mut BTreeMap<String, String>, ports: impl IntoIterator<Item = Uuid>) {
+pub(in crate::compute) fn mark_user_ports(
+    metadata: &mut BTreeMap<String, String>,
+    ports: impl IntoIterator<Item = Uuid>,
+) {
     metadata.extend(ports.into_iter().map(|port| (format!("{USER_PORT}{port}"), String::new())));
 }
 
 /// Takes a port out of the system metadata again; whether it was there.
-pub(super) fn unmark_user_port(metadata: &mut BTreeMap<String, String>, port: Uuid) -> bool {
+pub(in crate::compute) fn unmark_user_port(metadata: &mut BTreeMap<String, String>, port: Uuid) -> bool {
     metadata.remove(&format!("{USER_PORT}{port}")).is_some()
 }
 
 /// The ports that the user brought to the instance, as [`mark_user_ports`] has written them down.
-pub(super) fn user_ports(instance: &Instance) -> Vec<Uuid> {
+pub(in crate::compute) fn user_ports(instance: &Instance) -> Vec<Uuid> {
     let metadata = instance.system_metadata();
     metadata.keys().filter_map(|key| key.strip_prefix(USER_PORT)?.parse().ok()).collect()
 }
@@ -85,7 +88,11 @@ enum Ended {
 
 impl Compute {
     /// Builds the instance. Whatever goes wrong has been told to Nova when this returns.
-    pub(super) async fn build(self: Arc<Self>, context: &Context, mut request: BuildRequest) -> Result<(), Error> {
+    pub(in crate::compute) async fn build(
+        self: Arc<Self>,
+        context: &Context,
+        mut request: BuildRequest,
+    ) -> Result<(), Error> {
         let uuid = request.uuid;
         let span = info_span!("operation", name = EVENT, instance = %uuid, request_id = context.request_id());
         let cancelled = self.begin_build(uuid);
@@ -172,7 +179,7 @@ impl Compute {
 
     async fn activate(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
         let fields = json!({
-            "power_state": super::guest::power::RUNNING,
+            "power_state": crate::compute::instance::guest::power::RUNNING,
             "vm_state": "active",
             "task_state": null,
             "launched_at": now(),

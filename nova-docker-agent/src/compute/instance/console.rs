@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Compute, error::Error, guest::instance_uuid};
+use crate::compute::{Compute, error::Error, instance::guest::instance_uuid};
 use crate::{docker, objects::Instance};
 
 impl Compute {
     /// The last `tail_length` lines, or all that is kept.
-    pub(super) async fn console_output(
+    pub(in crate::compute) async fn console_output(
         &self,
         instance: &Instance,
         tail_length: Option<&Value>,

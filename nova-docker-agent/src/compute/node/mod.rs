@@ -1,0 +1,7 @@
+//! This host in Nova and in placement: its record, its usage, its resource provider.
+
+pub(in crate::compute) mod audit;
+pub mod identity;
+pub(in crate::compute) mod provider;
+pub(in crate::compute) mod tracker;
+pub(in crate::compute) mod usage;
