@@ -7,7 +7,12 @@ use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, debug, info_span};
 
 use super::{
-    Compute, error::Error, instance::build::BuildRequest, instance::guest::instance_uuid, ports::attach,
+    Compute,
+    arguments::instance_uuid,
+    arguments::{flag, instance_argument, text},
+    error::Error,
+    instance::request::BuildRequest,
+    ports::attach,
     refusal::table::refusal,
 };
 use crate::{
@@ -147,23 +152,4 @@ impl Compute {
 fn cache_images(args: &Map<String, Value>) -> Value {
     let images = args.get("image_ids").and_then(Value::as_array).cloned().unwrap_or_default();
     images.iter().filter_map(|id| Some((id.as_str()?.to_owned(), json!("unsupported")))).collect::<Map<_, _>>().into()
-}
-
-pub(super) fn instance_argument(method: &str, args: &mut Map<String, Value>) -> Result<Instance, Error> {
-    let bad = |problem: String| Error::BadRequest { method: method.to_owned(), problem };
-    let value = args.remove("instance").ok_or_else(|| bad("the argument `instance` is missing".to_owned()))?;
-    let instance = Instance::try_from(value).map_err(|error| bad(format!("the argument `instance`: {error}")))?;
-    instance_uuid(&instance)?;
-    Ok(instance)
-}
-
-fn flag(args: &Map<String, Value>, name: &str, default: bool) -> bool {
-    args.get(name).and_then(Value::as_bool).unwrap_or(default)
-}
-
-fn text(args: &Map<String, Value>, name: &str, method: &str) -> Result<String, Error> {
-    args.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| Error::BadRequest {
-        method: method.to_owned(),
-        problem: format!("the argument `{name}` is missing"),
-    })
 }

@@ -1,17 +1,18 @@
-//! The compute service: the Nova state machine, one file for each family of operation.
+//! The compute service: Nova's state machine, one file for each family of operation.
 //!
-//! | file | what |
+//! | room | what |
 //! |---|---|
 //! | `run` | start and graceful stop, in Nova's order |
-//! | `dispatch` | from an RPC method to its operation or its refusal |
+//! | `dispatch`, `arguments` | from an RPC method to its operation or its refusal |
 //! | `operation` | what every operation owes to Nova: event, fault, task state |
-//! | `build`, `spawn`, `build_failure` | `build_and_run_instance` |
-//! | `terminate`, `power`, `snapshot`, `console`, `attach` | the operation of that name |
-//! | `refusal`, `refuse` | operations that containers do not have |
-//! | `external_events`, `waiters`, `network_cache` | what Neutron tells, and waiting for it |
-//! | `tracker`, `usage`, `provider` | the compute node's record, its resource provider |
-//! | `periodic`, `audit`, `power_sync`, `reaper`, `recovery` | what nobody asked for: audits, crashes, leftovers, restarts |
+//! | `instance` | the operations on one instance, one file each |
+//! | `ports` | Nova's network API: an instance's ports and the record of them; what Neutron tells |
+//! | `node` | the compute node's record, its resource provider, its allocations |
+//! | `reconcile` | what nobody asked for: audits, crashes, leftovers, restarts |
+//! | `refusal` | operations that containers do not have |
+//! | `error` | what can go wrong, and how Nova is told |
 
+mod arguments;
 mod dispatch;
 mod error;
 mod instance;

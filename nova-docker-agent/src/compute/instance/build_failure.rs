@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 use tracing::{info, warn};
-use uuid::Uuid;
 
-use crate::compute::{Compute, error::Error, instance::build::BuildRequest};
-use crate::{cloud::Caller, conductor::BuildInstances, messaging::Context};
+use crate::compute::{Compute, error::Error, instance::request::BuildRequest};
+use crate::{conductor::BuildInstances, messaging::Context};
 
 impl Compute {
     /// Undoes the build. Returns the failure, or none when the conductor was asked to try another host.
@@ -96,14 +95,5 @@ impl Compute {
         });
         self.set_state(context, request.uuid, state).await;
         self.drop_allocation(context, request.uuid).await;
-    }
-
-    /// What the scheduler has claimed in placement for the instance.
-    pub(in crate::compute) async fn drop_allocation(&self, context: &Context, uuid: Uuid) {
-        let caller = Caller::service(context.request_id());
-        if let Err(error) = self.cloud.placement.delete_allocations(&caller, uuid).await {
-            // The audit finds it again.
-            warn!(%error, instance = %uuid, "cannot drop the instance's allocations");
-        }
     }
 }

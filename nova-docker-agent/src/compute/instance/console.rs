@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::compute::{Compute, error::Error, instance::guest::instance_uuid};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{docker, objects::Instance};
 
 impl Compute {

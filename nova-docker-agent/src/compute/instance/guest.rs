@@ -3,7 +3,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::compute::error::Error;
+use crate::compute::{arguments::instance_uuid, error::Error};
 use crate::{
     docker::split_command,
     guest::{Guest, PowerState, PublicKey},
@@ -56,17 +56,6 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         extra_specs: flavor.extra_specs(),
         key: instance.key_data().map(|data| PublicKey { name: text(instance.key_name()), data: data.to_owned() }),
         created_by: compute_id.to_string(),
-    })
-}
-
-/// The instance's uuid.
-///
-/// # Errors
-/// It has none, or what it has is not a UUID.
-pub(crate) fn instance_uuid(instance: &Instance) -> Result<Uuid, Error> {
-    Uuid::parse_str(instance.uuid()).map_err(|_| Error::BadRequest {
-        method: "instance".to_owned(),
-        problem: format!("{:?} is not a UUID", instance.uuid()),
     })
 }
 

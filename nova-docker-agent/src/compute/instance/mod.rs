@@ -6,6 +6,7 @@ pub(in crate::compute) mod console;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
 pub(in crate::compute) mod power;
+pub(in crate::compute) mod request;
 pub(in crate::compute) mod snapshot;
 pub(in crate::compute) mod spawn;
 pub(in crate::compute) mod terminate;

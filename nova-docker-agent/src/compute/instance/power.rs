@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use crate::compute::{
     Compute,
+    arguments::instance_uuid,
     error::Error,
-    instance::guest::{instance_uuid, power, power_state},
+    instance::guest::{power, power_state},
     operation::Duties,
     ports::interfaces::interfaces,
 };

@@ -4,7 +4,7 @@ use serde_json::json;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, error::Error, instance::guest::instance_uuid, operation::Duties};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error, operation::Duties};
 use crate::{messaging::Context, objects::Instance};
 
 impl Compute {

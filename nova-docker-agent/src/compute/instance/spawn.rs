@@ -6,7 +6,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::compute::{
-    Compute, error::Error, instance::build::BuildRequest, instance::guest::guest, ports::interfaces::interfaces,
+    Compute, error::Error, instance::guest::guest, instance::request::BuildRequest, ports::interfaces::interfaces,
     ports::waiters::PlugWait,
 };
 use crate::{

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::compute::{Compute, error::Error, instance::guest::instance_uuid, now, operation::Duties};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error, now, operation::Duties};
 use crate::{messaging::Context, objects::Instance};
 
 impl Compute {
@@ -47,14 +47,5 @@ impl Compute {
         self.conductor.destroy_instance(context, &id, row, instance.host()).await?;
         info!("deleted");
         Ok(())
-    }
-
-    async fn forget_in_schedulers(&self, uuid: &str) {
-        if !self.config.track_instance_changes {
-            return;
-        }
-        if let Err(error) = self.conductor.delete_instance_info(&Context::admin(), &self.host, uuid).await {
-            tracing::debug!(%error, "cannot tell the schedulers");
-        }
     }
 }

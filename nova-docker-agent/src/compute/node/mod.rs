@@ -1,7 +1,9 @@
 //! This host in Nova and in placement: its record, its usage, its resource provider.
 
+pub(in crate::compute) mod allocations;
 pub(in crate::compute) mod audit;
 pub mod identity;
 pub(in crate::compute) mod provider;
+pub(in crate::compute) mod schedulers;
 pub(in crate::compute) mod tracker;
 pub(in crate::compute) mod usage;

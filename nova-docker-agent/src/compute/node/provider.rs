@@ -1,18 +1,15 @@
 //! This host in placement: one resource provider, its inventories, its traits, and allocations that nobody owns any more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use serde_json::{Map, json};
+use serde_json::json;
 use tracing::{info, warn};
-use uuid::Uuid;
 
-use crate::compute::{Compute, error::Error, instance::guest::instance_uuid, node::usage::reserved_disk_gb};
+use crate::compute::{Compute, error::Error, node::usage::reserved_disk_gb};
 use crate::{
-    cloud::{self, Caller, placement::Inventory},
+    cloud::{Caller, placement::Inventory},
     config::Config,
     guest::HostResources,
-    messaging::Context,
-    objects::Instance,
 };
 
 /// From this service version on the scheduler asks for `OWNER_NOVA`.
@@ -88,40 +85,6 @@ impl Compute {
         }
         wanted.retain(|name| !unknown.contains(*name));
         self.cloud.placement.set_traits(caller, self.compute_id, OWNED_TRAITS, &wanted).await?;
-        Ok(())
-    }
-
-    /// Drops allocations on this host of instances that are deleted. Those of unknown consumers (migrations, instances
-    /// that are on their way) stay.
-    pub(in crate::compute) async fn drop_stale_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
-        let caller = Caller::own();
-        let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
-        let here: HashSet<Uuid> = instances.iter().map(instance_uuid).collect::<Result<_, _>>()?;
-        let others: Vec<String> =
-            held.allocations.keys().filter(|consumer| !here.contains(consumer)).map(Uuid::to_string).collect();
-        if others.is_empty() {
-            return Ok(());
-        }
-        let context = Context::admin().with_read_deleted("yes");
-        let mut filters = Map::new();
-        filters.insert("uuid".to_owned(), json!(others));
-        filters.insert("deleted".to_owned(), json!(true));
-        for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
-            // A hidden one is a copy in another cell, in the middle of a move.
-            if !instance.bool("hidden").unwrap_or(false) {
-                let uuid = instance_uuid(&instance)?;
-                self.drop_allocations_carefully(&caller, uuid).await?;
-                info!(instance = %uuid, "dropped the allocations of a deleted instance");
-            }
-        }
-        Ok(())
-    }
-
-    async fn drop_allocations_carefully(&self, caller: &Caller, consumer: Uuid) -> Result<(), cloud::Error> {
-        let seen = self.cloud.placement.allocations(caller, consumer).await?;
-        if !self.cloud.placement.clear_allocations(caller, consumer, &seen).await? {
-            info!(%consumer, "left allocations that changed while they were looked at");
-        }
         Ok(())
     }
 }

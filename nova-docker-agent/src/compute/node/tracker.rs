@@ -8,8 +8,8 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::compute::{
+    arguments::instance_uuid,
     error::Error,
-    instance::guest::instance_uuid,
     node::usage::{Usage, Usages, node_fields},
 };
 use crate::{

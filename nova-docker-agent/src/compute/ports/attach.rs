@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::compute::{
     Compute,
+    arguments::instance_uuid,
     error::Error,
-    instance::build::{mark_user_ports, unmark_user_port, user_ports},
-    instance::guest::instance_uuid,
     operation::Duties,
     ports::interfaces::interfaces,
+    ports::user_ports::{mark_user_ports, unmark_user_port, user_ports},
 };
 use crate::{
     cloud::{

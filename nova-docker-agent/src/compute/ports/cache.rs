@@ -4,7 +4,7 @@ use serde_json::json;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, error::Error, instance::build::user_ports};
+use crate::compute::{Compute, error::Error, ports::user_ports::user_ports};
 use crate::{
     cloud::{Caller, neutron::NetworkInfo},
     messaging::Context,
@@ -100,18 +100,5 @@ impl Compute {
         self.conductor.delete_virtual_interfaces(context, &id).await?;
         self.save_network_info(context, uuid, &NetworkInfo::default()).await?;
         Ok(())
-    }
-
-    /// The scheduler's affinity filters look at the instances that it knows of each host.
-    pub(in crate::compute) async fn tell_schedulers(&self, instance: &Instance) {
-        if !self.config.track_instance_changes {
-            return;
-        }
-        let told =
-            self.conductor.update_instance_info(&Context::admin(), &self.host, std::slice::from_ref(instance)).await;
-        if let Err(error) = told {
-            // They are told all instances every two minutes.
-            debug!(%error, "cannot tell the schedulers");
-        }
     }
 }

@@ -4,4 +4,5 @@ pub(in crate::compute) mod attach;
 pub(in crate::compute) mod cache;
 pub(in crate::compute) mod external_events;
 pub(in crate::compute) mod interfaces;
+pub(in crate::compute) mod user_ports;
 pub(in crate::compute) mod waiters;

@@ -6,7 +6,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use crate::compute::{Compute, error::Error, instance::guest::instance_uuid};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::messaging::Context;
 
 /// Unused images are looked for this often.
@@ -122,17 +122,6 @@ impl Compute {
         };
         self.conductor.report(&context, self.service_id, last + 1).await?;
         *count = Some(last + 1);
-        Ok(())
-    }
-
-    async fn sync_schedulers(&self) -> Result<(), Error> {
-        if !self.config.track_instance_changes {
-            return Ok(());
-        }
-        let context = Context::admin();
-        let instances = self.conductor.instances_by_host(&context, &self.host, &[]).await?;
-        let uuids: Vec<&str> = instances.iter().map(|instance| instance.uuid()).collect();
-        self.conductor.sync_instance_info(&context, &self.host, &uuids).await?;
         Ok(())
     }
 

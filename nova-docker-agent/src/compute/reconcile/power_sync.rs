@@ -7,12 +7,7 @@ use serde_json::json;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 use uuid::Uuid;
 
-use crate::compute::{
-    Compute,
-    error::Error,
-    instance::guest::{instance_uuid, power},
-    operation::Duties,
-};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error, instance::guest::power, operation::Duties};
 use crate::{
     docker, driver,
     guest::{Event, EventKind},

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, error::Error, instance::guest::instance_uuid};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{config::RunningDeletedAction, messaging::Context};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.

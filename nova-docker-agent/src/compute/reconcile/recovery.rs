@@ -9,12 +9,8 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::compute::{
-    Compute,
-    error::Error,
-    instance::guest::{instance_uuid, power},
-    operation::Duties,
-    ports::cache::network_info,
-    ports::interfaces::interfaces,
+    Compute, arguments::instance_uuid, error::Error, instance::guest::power, operation::Duties,
+    ports::cache::network_info, ports::interfaces::interfaces,
 };
 use crate::{messaging::Context, objects::Instance};
 

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use crate::compute::{
     Compute,
-    dispatch::instance_argument,
+    arguments::instance_argument,
+    arguments::instance_uuid,
     error::Error,
-    instance::guest::instance_uuid,
     operation::Duties,
     refusal::table::{Aftermath, Cast, Refusal},
 };

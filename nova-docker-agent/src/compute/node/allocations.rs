@@ -1,0 +1,59 @@
+//! Allocations in placement that nobody owns any more.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, json};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::compute::{Compute, arguments::instance_uuid, error::Error};
+use crate::{
+    cloud::{self, Caller},
+    messaging::Context,
+    objects::Instance,
+};
+
+impl Compute {
+    /// What the scheduler has claimed in placement for the instance.
+    pub(in crate::compute) async fn drop_allocation(&self, context: &Context, uuid: Uuid) {
+        let caller = Caller::service(context.request_id());
+        if let Err(error) = self.cloud.placement.delete_allocations(&caller, uuid).await {
+            // The audit finds it again.
+            warn!(%error, instance = %uuid, "cannot drop the instance's allocations");
+        }
+    }
+
+    /// Drops allocations on this host of instances that are deleted. Those of unknown consumers (migrations, instances
+    /// that are on their way) stay.
+    pub(in crate::compute) async fn drop_stale_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
+        let caller = Caller::own();
+        let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
+        let here: HashSet<Uuid> = instances.iter().map(instance_uuid).collect::<Result<_, _>>()?;
+        let others: Vec<String> =
+            held.allocations.keys().filter(|consumer| !here.contains(consumer)).map(Uuid::to_string).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let context = Context::admin().with_read_deleted("yes");
+        let mut filters = Map::new();
+        filters.insert("uuid".to_owned(), json!(others));
+        filters.insert("deleted".to_owned(), json!(true));
+        for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
+            // A hidden one is a copy in another cell, in the middle of a move.
+            if !instance.bool("hidden").unwrap_or(false) {
+                let uuid = instance_uuid(&instance)?;
+                self.drop_allocations_carefully(&caller, uuid).await?;
+                info!(instance = %uuid, "dropped the allocations of a deleted instance");
+            }
+        }
+        Ok(())
+    }
+
+    async fn drop_allocations_carefully(&self, caller: &Caller, consumer: Uuid) -> Result<(), cloud::Error> {
+        let seen = self.cloud.placement.allocations(caller, consumer).await?;
+        if !self.cloud.placement.clear_allocations(caller, consumer, &seen).await? {
+            info!(%consumer, "left allocations that changed while they were looked at");
+        }
+        Ok(())
+    }
+}
