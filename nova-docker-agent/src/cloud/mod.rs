@@ -75,7 +75,6 @@ impl Cloud {
         Ok(Self {
             placement: Placement::new(placement, service_token.clone(), &config.placement)?,
             neutron: Neutron::new(neutron, service_token.clone(), &config.neutron)?
-                .with_ovs_bridge(&config.ovs_bridge)
                 .with_extension_sync_interval(config.extension_sync_interval),
             glance: Glance::new(glance, service_token, &config.glance)?,
             sessions,

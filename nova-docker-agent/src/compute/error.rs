@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::ports::waiters::PlugError;
+use super::ports::{self, waiters::PlugError};
 use crate::{
     cloud, docker, driver,
     messaging::{CallError, Failure},
@@ -16,7 +16,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Conductor(#[from] CallError),
     #[error("{0}")]
-    Network(#[from] cloud::neutron::NetworkError),
+    Network(#[from] ports::NetworkError),
     #[error("{0}")]
     Cloud(#[from] cloud::Error),
     /// The instance on this host: its container, image or network.
@@ -25,7 +25,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Plug(#[from] PlugError),
     #[error("{0}")]
-    Ports(#[from] cloud::neutron::DeallocateError),
+    Ports(#[from] ports::DeallocateError),
     /// The user deleted the instance while the operation ran.
     #[error("instance {0} is being deleted")]
     Deleting(Uuid),

@@ -18,7 +18,7 @@ mod error;
 mod instance;
 pub mod node;
 mod operation;
-mod ports;
+pub mod ports;
 mod reconcile;
 mod refusal;
 mod run;
@@ -35,7 +35,11 @@ use uuid::Uuid;
 
 pub use run::{StartError, run};
 
-use self::{error::Error, tracker::ResourceTracker, waiters::PlugWaiters};
+use self::{
+    error::Error,
+    node::tracker::ResourceTracker,
+    ports::{Ports, waiters::PlugWaiters},
+};
 use crate::{
     cloud::{Caller, Cloud},
     conductor::Conductor,
@@ -58,6 +62,7 @@ pub(crate) struct Compute {
     service_version: i64,
     conductor: Conductor,
     cloud: Cloud,
+    ports: Ports,
     driver: Driver,
     tracker: ResourceTracker,
     /// Instances with an operation under way.

@@ -17,7 +17,7 @@ use super::{
     error::Error,
     node::identity::{self, IdentityError},
     node::tracker::{NodeNames, ResourceTracker},
-    ports::waiters::PlugWaiters,
+    ports::{Ports, waiters::PlugWaiters},
 };
 use crate::{
     cloud::{self, Cloud},
@@ -166,6 +166,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         service_id,
         service_version,
         conductor,
+        ports: Ports::new(cloud.neutron.clone(), &config.cloud.ovs_bridge),
         cloud,
         driver,
         tracker,

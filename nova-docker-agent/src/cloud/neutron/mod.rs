@@ -1,15 +1,5 @@
-//! Neutron: ports, networks, and what an instance's networks need of them.
-//!
-//! The plain calls are in this module and `types`; the operations of the compute service are [`Neutron::allocate`],
-//! [`Neutron::build_network_info`] and [`Neutron::deallocate`].
+//! Neutron: ports, networks, subnets, floating IPs and security groups.
 
-mod allocate;
-mod build;
-mod deallocate;
-mod error;
-mod network_info;
-mod plan;
-mod rebind;
 mod types;
 
 use std::collections::HashSet;
@@ -21,13 +11,6 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-pub use allocate::{AllocateRequest, AllocatedPort, Allocation, Networks, RequestedNetwork};
-pub use deallocate::DeallocateError;
-pub use error::NetworkError;
-pub use network_info::{
-    FixedAddress, GatewayAddress, NetworkInfo, SubnetMeta, Vif, VifAddress, VifNetwork, VifNetworkMeta, VifRoute,
-    VifSubnet,
-};
 pub use types::{FixedIp, FloatingIp, HostRoute, Network, NewPort, Port, PortUpdate, SecurityGroup, Subnet};
 
 use super::client::{Call, Rest};
@@ -37,7 +20,6 @@ use super::{Caller, Error, ServiceConfig, Session};
 #[derive(Clone)]
 pub struct Neutron {
     rest: Rest,
-    ovs_bridge: Arc<str>,
     extensions: Arc<Mutex<Option<Extensions>>>,
     extension_sync_interval: Duration,
 }
@@ -55,17 +37,9 @@ impl Neutron {
     pub fn new(session: Option<Session>, service: Option<Session>, config: &ServiceConfig) -> Result<Self, Error> {
         Ok(Self {
             rest: Rest::new("neutron", session, service, config)?,
-            ovs_bridge: Arc::from("br-int"),
             extensions: Arc::new(Mutex::new(None)),
             extension_sync_interval: Duration::from_secs(600),
         })
-    }
-
-    /// `[neutron] ovs_bridge`: the bridge of ports whose binding names none. `br-int` if never set.
-    #[must_use]
-    pub fn with_ovs_bridge(mut self, bridge: &str) -> Self {
-        self.ovs_bridge = Arc::from(bridge);
-        self
     }
 
     /// `[neutron] extension_sync_interval`: how long the list of extensions is kept. 10 minutes if never set.
@@ -171,7 +145,7 @@ impl Neutron {
     ///
     /// # Errors
     /// [`Error`] of neutron; a conflict (409) when the deployment has no prerequisites for it.
-    async fn auto_allocated_network(&self, caller: &Caller, project_id: &str) -> Result<Uuid, Error> {
+    pub async fn auto_allocated_network(&self, caller: &Caller, project_id: &str) -> Result<Uuid, Error> {
         #[derive(Deserialize)]
         struct Answer {
             auto_allocated_topology: Topology,
@@ -213,17 +187,3 @@ impl Neutron {
 struct PortBody {
     port: Port,
 }
-
-/// A filter for each value.
-fn filters<'a>(name: &'a str, values: impl IntoIterator<Item = &'a String>) -> Vec<(&'a str, &'a str)> {
-    values.into_iter().map(|value| (name, value.as_str())).collect()
-}
-
-/// Every id once, in their first order.
-fn distinct(ids: impl IntoIterator<Item = Uuid>) -> Vec<String> {
-    let mut seen = HashSet::new();
-    ids.into_iter().filter(|id| seen.insert(*id)).map(|id| id.to_string()).collect()
-}
-
-#[cfg(test)]
-mod tests;

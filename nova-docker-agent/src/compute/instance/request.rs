@@ -3,9 +3,12 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::compute::{arguments::instance_uuid, error::Error};
+use crate::compute::{
+    arguments::instance_uuid,
+    error::Error,
+    ports::{Networks, RequestedNetwork},
+};
 use crate::{
-    cloud::neutron::{Networks, RequestedNetwork},
     driver,
     objects::{BlockDeviceMapping, Instance, NetworkRequest, Object},
 };

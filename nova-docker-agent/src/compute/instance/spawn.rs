@@ -5,16 +5,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
+use crate::compute::ports::{AllocateRequest, Allocation, NetworkInfo, Networks};
 use crate::compute::{
     Compute, error::Error, instance::guest::guest, instance::request::BuildRequest, ports::interfaces::interfaces,
     ports::waiters::PlugWait,
 };
-use crate::{
-    cloud::neutron::{AllocateRequest, Allocation, NetworkInfo, Networks},
-    messaging::Context,
-    network::Interface,
-    objects::Instance,
-};
+use crate::{messaging::Context, network::Interface, objects::Instance};
 
 /// A root device to show; containers have no disks.
 const ROOT_DEVICE: &str = "/dev/sda";
@@ -77,11 +73,11 @@ impl Compute {
         let caller = self.caller(context);
         let wanted = self.allocate_request(context, &request.instance, request.uuid, request.networks.clone());
         let wanted = AllocateRequest { security_groups: request.security_groups.clone(), ..wanted };
-        let allocation = self.cloud.neutron.allocate(&caller, &wanted).await?;
+        let allocation = self.ports.allocate(&caller, &wanted).await?;
         let nothing = NetworkInfo::default();
         let (rows, network) = tokio::join!(
             self.create_virtual_interfaces(context, request.uuid, &allocation),
-            self.cloud.neutron.network_info_of(&caller, &allocation, &nothing),
+            self.ports.network_info_of(&caller, &allocation, &nothing),
         );
         rows?;
         let network = network?;

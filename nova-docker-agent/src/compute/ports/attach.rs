@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::compute::ports::{Allocation, NetworkInfo, Networks, RequestedNetwork, Vif};
 use crate::compute::{
     Compute,
     arguments::instance_uuid,
@@ -12,15 +13,7 @@ use crate::compute::{
     ports::interfaces::interfaces,
     ports::user_ports::{mark_user_ports, unmark_user_port, user_ports},
 };
-use crate::{
-    cloud::{
-        Caller,
-        neutron::{Allocation, NetworkInfo, Networks, RequestedNetwork, Vif},
-    },
-    driver,
-    messaging::Context,
-    objects::Instance,
-};
+use crate::{cloud::Caller, driver, messaging::Context, objects::Instance};
 
 /// The task state is not ours: the API sets none.
 const ATTACH: Duties = Duties { event: "compute_attach_interface", reverts_task_state: false, errors_out: false };
@@ -114,7 +107,7 @@ impl Compute {
     ) -> Result<Vif, Error> {
         let caller = self.caller(context);
         let request = self.allocate_request(context, instance, uuid, Networks::Requested(vec![wanted]));
-        let allocation = self.cloud.neutron.allocate(&caller, &request).await?;
+        let allocation = self.ports.allocate(&caller, &request).await?;
         match self.plug_allocated(context, uuid, &caller, &allocation, cache).await {
             Ok(vif) => Ok(vif),
             Err(error) => {
@@ -132,7 +125,7 @@ impl Compute {
         allocation: &Allocation,
         cache: &NetworkInfo,
     ) -> Result<Vif, Error> {
-        let network = self.cloud.neutron.network_info_of(caller, allocation, cache).await?;
+        let network = self.ports.network_info_of(caller, allocation, cache).await?;
         let vif = network.0.last().cloned().ok_or_else(|| driver::Error::Unsupported("no port was made".into()))?;
         let interface = interfaces(&NetworkInfo(vec![vif.clone()]))?.pop();
         self.create_virtual_interfaces(context, uuid, allocation).await?;
@@ -158,7 +151,7 @@ impl Compute {
                 warn!(port = %allocated.port.id, %error, "an interface that could not be attached is left over");
             }
         }
-        self.cloud.neutron.release(caller, allocation).await;
+        self.ports.release(caller, allocation).await;
         if let Err(error) = self.save_network_info(context, uuid, cache).await {
             warn!(%error, "the network information cache is mended when Neutron next tells of a change");
         }
@@ -183,7 +176,7 @@ impl Compute {
             let vif = network.0.remove(position);
             self.forget_interface(context, uuid, vif.id).await?;
             let caller = self.caller(context);
-            self.cloud.neutron.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
+            self.ports.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
             self.save_network_info(context, uuid, &network).await?;
             if vif.preserve_on_delete {
                 self.forget_user_port(context, uuid, vif.id).await;
@@ -251,7 +244,7 @@ fn told(error: Error, instance: Uuid) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::neutron::NetworkError;
+    use crate::compute::ports::NetworkError;
 
     fn args(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()

@@ -4,12 +4,9 @@ use serde_json::json;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use crate::compute::ports::NetworkInfo;
 use crate::compute::{Compute, error::Error, ports::user_ports::user_ports};
-use crate::{
-    cloud::{Caller, neutron::NetworkInfo},
-    messaging::Context,
-    objects::Instance,
-};
+use crate::{cloud::Caller, messaging::Context, objects::Instance};
 
 /// The cache as an instance carries it.
 pub(in crate::compute) fn network_info(instance: &Instance) -> Result<NetworkInfo, Error> {
@@ -64,7 +61,7 @@ impl Compute {
         let cache = network_info(&instance)?;
         let project = instance.project_id().unwrap_or_default();
         let caller = Caller::service(context.request_id());
-        let current = self.cloud.neutron.build_network_info(&caller, uuid, project, &cache).await?;
+        let current = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
         if current != cache {
             debug!(instance = %uuid, "the instance's network changed");
             self.save_network_info(&context, uuid, &current).await?;
@@ -92,7 +89,7 @@ impl Compute {
             }
         };
         let caller = Caller::service(context.request_id());
-        let released = self.cloud.neutron.deallocate(&caller, uuid, &user_ports(instance), &cache).await;
+        let released = self.ports.deallocate(&caller, uuid, &user_ports(instance), &cache).await;
         if let Err(error) = released {
             return Err(Error::Ports(error));
         }

@@ -1,8 +1,8 @@
 //! From the network information cache to the interfaces that are plugged.
 
 use crate::compute::error::Error;
+use crate::compute::ports::{NetworkInfo, Vif, VifSubnet};
 use crate::{
-    cloud::neutron::{NetworkInfo, Vif, VifSubnet},
     driver::{self, Port, Subnet},
     network::Interface,
 };

@@ -1,8 +1,70 @@
-//! Nova's network API: an instance's ports, from the request to the interface that is plugged.
+//! Nova's network API: the ports of an instance, from the request to the interface that is plugged.
+//!
+//! | file | what |
+//! |---|---|
+//! | `request`, `plan`, `allocate`, `binding` | ports for an instance: what is asked, what will be done, what is done |
+//! | `refresh`, `network_info`, `cache` | the network information cache: made of what Neutron says, read, written |
+//! | `deallocate`, `rebind` | ports given back, ports brought to this host |
+//! | `user_ports` | which ports the user brought: they outlive the instance |
+//! | `interfaces` | from the cache to what is plugged |
+//! | `attach` | `attach_interface`, `detach_interface` |
+//! | `external_events`, `waiters` | what Neutron tells, and waiting for it |
 
+mod allocate;
 pub(in crate::compute) mod attach;
+mod binding;
 pub(in crate::compute) mod cache;
+mod deallocate;
+mod error;
 pub(in crate::compute) mod external_events;
 pub(in crate::compute) mod interfaces;
+mod network_info;
+mod plan;
+mod rebind;
+mod refresh;
+mod request;
 pub(in crate::compute) mod user_ports;
 pub(in crate::compute) mod waiters;
+
+use std::{collections::HashSet, sync::Arc};
+
+use uuid::Uuid;
+
+pub use allocate::{AllocatedPort, Allocation};
+pub use deallocate::DeallocateError;
+pub use error::NetworkError;
+pub use network_info::{
+    FixedAddress, GatewayAddress, NetworkInfo, SubnetMeta, Vif, VifAddress, VifNetwork, VifNetworkMeta, VifRoute,
+    VifSubnet,
+};
+pub use request::{AllocateRequest, Networks, RequestedNetwork};
+
+use crate::cloud::Neutron;
+
+/// What the compute service does with the ports of its instances.
+#[derive(Clone)]
+pub struct Ports {
+    neutron: Neutron,
+    /// `[neutron] ovs_bridge`: the bridge of ports whose binding names none.
+    ovs_bridge: Arc<str>,
+}
+
+impl Ports {
+    pub fn new(neutron: Neutron, ovs_bridge: &str) -> Self {
+        Self { neutron, ovs_bridge: Arc::from(ovs_bridge) }
+    }
+}
+
+/// A filter for each value.
+fn filters<'a>(name: &'a str, values: impl IntoIterator<Item = &'a String>) -> Vec<(&'a str, &'a str)> {
+    values.into_iter().map(|value| (name, value.as_str())).collect()
+}
+
+/// Every id once, in their first order.
+fn distinct(ids: impl IntoIterator<Item = Uuid>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    ids.into_iter().filter(|id| seen.insert(*id)).map(|id| id.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests;

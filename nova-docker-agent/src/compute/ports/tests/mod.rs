@@ -1,17 +1,20 @@
-//! Neutron's operations against recorded traffic, and against a neutron that refuses.
+//! The operations on ports against recorded traffic, and against a neutron that refuses.
 
 mod allocation;
 mod cache;
 mod release;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path, path_regex, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use super::super::testing::{
+use super::*;
+use crate::cloud::neutron::Port;
+use crate::cloud::testing::{
     agent, asked, control_plane, find, header, mount, recorded, requests, service, session, user,
 };
-use super::*;
 
 const INSTANCE: &str = "f6d7430f-1823-4903-9d14-d1a847ad0e06";
 const PROJECT: &str = "57ba6423ca7040fc84874d3cbb455afb";
@@ -24,8 +27,8 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
-fn client(server: &MockServer) -> Neutron {
-    Neutron::new(Some(session(server)), None, &service("network")).unwrap()
+fn client(server: &MockServer) -> Ports {
+    Ports::new(Neutron::new(Some(session(server)), None, &service("network")).unwrap(), "br-int")
 }
 
 fn port_json(port: Uuid, network: Uuid) -> Value {

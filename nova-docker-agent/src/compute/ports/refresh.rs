@@ -9,7 +9,8 @@ use super::network_info::{
     FixedAddress, GatewayAddress, NetworkInfo, SubnetMeta, Vif, VifAddress, VifNetwork, VifNetworkMeta, VifRoute,
     VifSubnet,
 };
-use super::{Allocation, FloatingIp, Network, Neutron, Port, Subnet, distinct, filters};
+use super::{Allocation, Ports, distinct, filters};
+use crate::cloud::neutron::{FloatingIp, HostRoute, Network, Port, Subnet};
 use crate::cloud::{Caller, Error};
 
 /// Linux's limit for interface names, as Nova counts it.
@@ -24,7 +25,7 @@ struct Surroundings {
     floating_ips: Vec<FloatingIp>,
 }
 
-impl Neutron {
+impl Ports {
     /// Reads the instance's ports and everything around them. Order: as in the cache, then new ones; a port of the cache that neutron no
     /// longer has for the instance stays as it was, until its host side is cleaned up. `preserve_on_delete` is taken from the cache.
     ///
@@ -39,7 +40,7 @@ impl Neutron {
     ) -> Result<NetworkInfo, Error> {
         let caller = caller.as_service();
         let instance = instance_uuid.to_string();
-        let ports = self.ports(&caller, &[("tenant_id", project_id), ("device_id", &instance)]).await?;
+        let ports = self.neutron.ports(&caller, &[("tenant_id", project_id), ("device_id", &instance)]).await?;
         let port_ids: Vec<Uuid> = ports.iter().map(|port| port.id).collect();
         let surroundings = self.surroundings(&caller, &ports, &port_ids).await?;
         let mut fresh: Vec<(Uuid, Vif)> = ports
@@ -101,15 +102,19 @@ impl Neutron {
         let floating_filters = filters("port_id", &port_ids);
         let subnets = async {
             // Without an id the query would mean all subnets.
-            if subnet_ids.is_empty() { Ok(Vec::new()) } else { self.subnets(caller, &subnet_filters).await }
+            if subnet_ids.is_empty() { Ok(Vec::new()) } else { self.neutron.subnets(caller, &subnet_filters).await }
         };
         let floating_ips = async {
-            if port_ids.is_empty() { Ok(Vec::new()) } else { self.floating_ips(caller, &floating_filters).await }
+            if port_ids.is_empty() {
+                Ok(Vec::new())
+            } else {
+                self.neutron.floating_ips(caller, &floating_filters).await
+            }
         };
         let (networks, subnets, dhcp_ports, floating_ips) = tokio::try_join!(
-            self.networks(caller, &network_filters),
+            self.neutron.networks(caller, &network_filters),
             subnets,
-            self.ports(caller, &dhcp_filters),
+            self.neutron.ports(caller, &dhcp_filters),
             floating_ips,
         )?;
         Ok(Surroundings { networks, subnets, dhcp_ports, floating_ips })
@@ -191,7 +196,7 @@ fn subnets(port: &Port, around: &Surroundings) -> Vec<VifSubnet> {
 }
 
 fn vif_subnet(port: &Port, subnet: &Subnet, around: &Surroundings) -> VifSubnet {
-    let route = |route: &super::HostRoute| VifRoute {
+    let route = |route: &HostRoute| VifRoute {
         cidr: route.destination.clone(),
         gateway: address(&route.nexthop, "gateway"),
         interface: None,

@@ -346,7 +346,7 @@ async fn extensions_are_read_once() {
         client.allocate(&user(), &request(Networks::Requested(vec![on_network(1)]))).await.unwrap();
     }
     assert_eq!(requests(&server, "GET /v2.0/extensions").await.len(), 1);
-    let impatient = client.with_extension_sync_interval(Duration::ZERO);
+    let impatient = client.neutron.with_extension_sync_interval(Duration::ZERO);
     impatient.has_extension(&agent(), "x").await.unwrap();
     assert_eq!(requests(&server, "GET /v2.0/extensions").await.len(), 2);
 }

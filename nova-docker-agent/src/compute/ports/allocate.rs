@@ -3,51 +3,12 @@
 use std::net::IpAddr;
 
 use futures::future::join_all;
-use uuid::Uuid;
 
+use super::binding::{check_binding, device_owner};
 use super::plan::{Plan, Slot, Source};
-use super::{NetworkError, Neutron, NewPort, Port, PortUpdate};
+use super::{AllocateRequest, NetworkError, Ports};
+use crate::cloud::neutron::{NewPort, Port, PortUpdate};
 use crate::cloud::{Caller, Error, Identity};
-
-/// What [`Neutron::allocate`] shall make.
-#[derive(Clone, Debug)]
-pub struct AllocateRequest {
-    pub instance_uuid: Uuid,
-    pub project_id: String,
-    /// For `device_owner`: `compute:<availability zone>`.
-    pub availability_zone: String,
-    /// Name of this host in neutron: `[DEFAULT] host`.
-    pub host: String,
-    /// The instance's hostname, for neutron's internal DNS.
-    pub hostname: Option<String>,
-    pub networks: Networks,
-    /// Names or ids, as the request has them.
-    pub security_groups: Vec<String>,
-    /// The request's roles include `admin`: external networks are allowed (Nova's default policy).
-    pub is_admin: bool,
-}
-
-/// Which networks an instance shall be on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Networks {
-    /// `--nic none`: no network at all.
-    None,
-    /// Nothing was said: the project's only network, if there is exactly one.
-    Unspecified,
-    /// `--nic auto`: the project's only network, or a topology that neutron makes.
-    Auto,
-    /// A single element without any field set means: the project's only network, and there must be one (interface attach).
-    Requested(Vec<RequestedNetwork>),
-}
-
-/// One requested interface: a port, or a network with or without an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestedNetwork {
-    pub network_id: Option<Uuid>,
-    pub port_id: Option<Uuid>,
-    pub address: Option<IpAddr>,
-    pub tag: Option<String>,
-}
 
 /// The bound ports, in the order of the request.
 #[derive(Clone, Debug, Default)]
@@ -70,13 +31,13 @@ struct Failed {
     left: Option<AllocatedPort>,
 }
 
-impl Neutron {
+impl Ports {
     /// Finds, creates and binds the ports of an instance. What the user may do is asked with the caller's identity, binding is done
     /// with the agent's.
     ///
     /// # Errors
     /// [`NetworkError`]; then no port of the request is left created or bound, unless neutron gave no answer that makes sense: its port, if it made one
-    /// after all, has the instance as its device, and [`Neutron::deallocate`] finds it.
+    /// after all, has the instance as its device, and [`Ports::deallocate`] finds it.
     pub async fn allocate(&self, caller: &Caller, request: &AllocateRequest) -> Result<Allocation, NetworkError> {
         let plan = self.plan(caller, request).await?;
         let results = join_all(plan.slots.iter().map(|slot| self.fill(caller, request, &plan, slot))).await;
@@ -109,7 +70,7 @@ impl Neutron {
         join_all(ports.iter().map(|allocated| async {
             let port = allocated.port.id;
             let result = if allocated.created {
-                self.delete_port(&caller.as_service(), port).await.map(drop)
+                self.neutron.delete_port(&caller.as_service(), port).await.map(drop)
             } else {
                 self.unbind(caller, &allocated.port).await
             };
@@ -170,7 +131,7 @@ impl Neutron {
             port.dns_name = plan.internal_dns_name(request, slot);
         }
         let asker = if as_user { caller.clone() } else { caller.as_service() };
-        let created = self.create_port(&asker, &port).await;
+        let created = self.neutron.create_port(&asker, &port).await;
         let created =
             created.map_err(|error| Failed { error: create_error(error, request, slot, address), left: None })?;
         let allocated = |port| AllocatedPort { port, created: true, tag: slot.tag.clone() };
@@ -220,7 +181,7 @@ impl Neutron {
         if let Some(name) = plan.internal_dns_name(request, slot) {
             update = update.set("dns_name", name);
         }
-        self.update_port(&caller.as_service(), port.id, &update).await.map_err(|error| match error.code() {
+        self.neutron.update_port(&caller.as_service(), port.id, &update).await.map_err(|error| match error.code() {
             Some("HostNotCompatibleWithFixedIps") => NetworkError::FixedIpInvalidOnHost { port: port.id },
             _ if error.is_not_found() => NetworkError::PortNotFound { port: port.id },
             _ => error.into(),
@@ -236,7 +197,7 @@ impl Neutron {
     ) -> Result<(), NetworkError> {
         let Some(hostname) = &request.hostname else { return Ok(()) };
         let update = PortUpdate::new().set("dns_name", hostname.as_str());
-        match self.update_port(caller, bound.port.id, &update).await {
+        match self.neutron.update_port(caller, bound.port.id, &update).await {
             Ok(_) => Ok(()),
             Err(error) if error.status() == Some(400) => {
                 Err(NetworkError::InvalidHostname { hostname: hostname.clone() })
@@ -244,17 +205,6 @@ impl Neutron {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn device_owner(request: &AllocateRequest) -> String {
-    format!("compute:{}", request.availability_zone)
-}
-
-pub(super) fn check_binding(port: &Port, host: &str) -> Result<(), NetworkError> {
-    if port.vif_type.as_deref() == Some("binding_failed") {
-        return Err(NetworkError::PortBindingFailed { port: port.id, host: host.to_owned() });
-    }
-    Ok(())
 }
 
 /// Neutron's words for a failed creation, in Nova's.

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
-use super::allocate::{AllocateRequest, Networks, RequestedNetwork, check_binding};
-use super::{Network, NetworkError, Neutron, Port, SecurityGroup, distinct, filters};
+use super::binding::check_binding;
+use super::{AllocateRequest, NetworkError, Networks, Ports, RequestedNetwork, distinct, filters};
+use crate::cloud::neutron::{Network, Port, SecurityGroup};
 use crate::cloud::{Caller, Error, Identity};
 
 /// The interfaces to make, in order.
@@ -42,7 +43,7 @@ impl Plan {
     }
 }
 
-impl Neutron {
+impl Ports {
     pub(super) async fn plan(&self, caller: &Caller, request: &AllocateRequest) -> Result<Plan, NetworkError> {
         match self.plan_as(caller, request).await {
             // The token has expired in a queue. Nova's API has checked with it that the user may have these networks.
@@ -58,7 +59,7 @@ impl Neutron {
         let service = caller.as_service();
         let (slots, security_groups, dns) =
             tokio::try_join!(self.slots(caller, request), self.security_group_ids(caller, request), async {
-                Ok::<_, NetworkError>(self.has_extension(&service, "dns-integration").await?)
+                Ok::<_, NetworkError>(self.neutron.has_extension(&service, "dns-integration").await?)
             },)?;
         for slot in &slots {
             if slot.network.external && !slot.network.shared && !request.is_admin {
@@ -106,8 +107,10 @@ impl Neutron {
             // A topology that neutron is still building is not up yet.
             own_filters.push(("admin_state_up", "True"));
         }
-        let (own, shared) =
-            tokio::try_join!(self.networks(caller, &own_filters), self.networks(caller, &[("shared", "True")]))?;
+        let (own, shared) = tokio::try_join!(
+            self.neutron.networks(caller, &own_filters),
+            self.neutron.networks(caller, &[("shared", "True")])
+        )?;
         let mut seen = HashSet::new();
         let mut networks = own.into_iter().chain(shared).filter(|network| seen.insert(network.id));
         match (networks.next(), networks.next()) {
@@ -118,12 +121,12 @@ impl Neutron {
 
     async fn auto_network(&self, caller: &Caller, request: &AllocateRequest) -> Result<Network, NetworkError> {
         let unable = || NetworkError::UnableToAutoAllocateNetwork { project: request.project_id.clone() };
-        let id = match self.auto_allocated_network(caller, &request.project_id).await {
+        let id = match self.neutron.auto_allocated_network(caller, &request.project_id).await {
             Ok(id) => id.to_string(),
             Err(error) if error.is_conflict() || error.is_not_found() => return Err(unable()),
             Err(error) => return Err(error.into()),
         };
-        self.networks(caller, &[("id", &id)]).await?.pop().ok_or_else(unable)
+        self.neutron.networks(caller, &[("id", &id)]).await?.pop().ok_or_else(unable)
     }
 
     async fn requested_slots(
@@ -163,11 +166,11 @@ impl Neutron {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut networks = self.networks(caller, &filters("id", ids)).await?;
+        let mut networks = self.neutron.networks(caller, &filters("id", ids)).await?;
         let unseen = ports.iter().map(|port| port.network_id);
         let unseen = distinct(unseen.filter(|id| !networks.iter().any(|network| network.id == *id)));
         if !unseen.is_empty() {
-            networks.extend(self.networks(&caller.as_service(), &filters("id", &unseen)).await?);
+            networks.extend(self.neutron.networks(&caller.as_service(), &filters("id", &unseen)).await?);
         }
         Ok(networks)
     }
@@ -184,7 +187,7 @@ impl Neutron {
             return Ok(Vec::new());
         }
         let ids = distinct(wanted.iter().copied());
-        let ports = self.ports(&caller.as_service(), &filters("id", &ids)).await?;
+        let ports = self.neutron.ports(&caller.as_service(), &filters("id", &ids)).await?;
         let mut seen = HashSet::new();
         for &id in &wanted {
             let port = ports.iter().find(|port| port.id == id).ok_or(NetworkError::PortNotFound { port: id })?;
@@ -206,12 +209,12 @@ impl Neutron {
         if wanted.is_empty() || wanted == ["default"] || request.networks == Networks::None {
             return Ok(Vec::new());
         }
-        let mut groups = self.security_groups(caller, &[("tenant_id", &request.project_id)]).await?;
+        let mut groups = self.neutron.security_groups(caller, &[("tenant_id", &request.project_id)]).await?;
         match resolve(&wanted, &groups) {
             Err(NetworkError::SecurityGroupNotFound { .. })
-                if self.has_extension(&caller.as_service(), "security-groups-shared-filtering").await? =>
+                if self.neutron.has_extension(&caller.as_service(), "security-groups-shared-filtering").await? =>
             {
-                groups.extend(self.security_groups(caller, &[("shared", "True")]).await?);
+                groups.extend(self.neutron.security_groups(caller, &[("shared", "True")]).await?);
                 resolve(&wanted, &groups)
             }
             result => result,

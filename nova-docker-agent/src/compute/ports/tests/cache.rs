@@ -141,7 +141,7 @@ async fn both_address_families_routes_and_floating_addresses_are_there() {
         { "provider:network_type": "vlan", "provider:physical_network": "physnet1" },
     ]);
     mount_networks(&server, &[network]).await;
-    let client = client(&server).with_ovs_bridge("a-bridge-with-a-long-name");
+    let client = Ports::new(client(&server).neutron, "a-bridge-with-a-long-name");
     let info = client.build_network_info(&agent(), instance(), PROJECT, &NetworkInfo::default()).await.unwrap();
     let network = &info.0[0].network;
     assert_eq!(network.bridge.as_deref(), Some("a-bridge-with-"));
@@ -170,5 +170,5 @@ async fn a_neutron_without_routers_has_no_floating_addresses() {
         .respond_with(ResponseTemplate::new(404))
         .mount(&server)
         .await;
-    assert_eq!(client(&server).floating_ips(&agent(), &[]).await.unwrap(), []);
+    assert_eq!(client(&server).neutron.floating_ips(&agent(), &[]).await.unwrap(), []);
 }

@@ -4,7 +4,8 @@ use futures::future::join_all;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{NetworkInfo, Neutron, Port, PortUpdate};
+use super::{NetworkInfo, Ports};
+use crate::cloud::neutron::{Port, PortUpdate};
 use crate::cloud::{Caller, Error};
 
 /// What a binding wrote into `binding:profile`, and goes with it.
@@ -30,7 +31,7 @@ pub enum DeallocateError {
     Ports { failures: Vec<(Uuid, Error)> },
 }
 
-impl Neutron {
+impl Ports {
     /// Deletes the ports that were made for an instance, and unbinds those that belong to the user: `requested_ports` (of a failed
     /// launch) and those that the cache marks `preserve_on_delete`. Ports that are gone, or in other hands by now, are left alone.
     ///
@@ -45,6 +46,7 @@ impl Neutron {
     ) -> Result<(), DeallocateError> {
         let instance = instance_uuid.to_string();
         let ports = self
+            .neutron
             .ports(&caller.as_service(), &[("device_id", &instance)])
             .await
             .map_err(|error| DeallocateError::List { instance: instance_uuid, error })?;
@@ -67,9 +69,9 @@ impl Neutron {
     /// [`Error`] of neutron; a port that is gone is none.
     pub async fn deallocate_port(&self, caller: &Caller, port: Uuid, preserve: bool) -> Result<(), Error> {
         if !preserve {
-            return self.delete_port(&caller.as_service(), port).await.map(drop);
+            return self.neutron.delete_port(&caller.as_service(), port).await.map(drop);
         }
-        match self.port(&caller.as_service(), port).await {
+        match self.neutron.port(&caller.as_service(), port).await {
             Ok(port) => self.unbind(caller, &port).await,
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
@@ -77,7 +79,7 @@ impl Neutron {
     }
 
     async fn remove(&self, caller: &Caller, port: &Port) -> Result<(), Error> {
-        if self.delete_port(&caller.as_service(), port.id).await? {
+        if self.neutron.delete_port(&caller.as_service(), port.id).await? {
             tracing::debug!(port = %port.id, "deleted a port");
         }
         Ok(())
@@ -92,19 +94,20 @@ impl Neutron {
             .set("binding:host_id", Value::Null)
             .set("binding:profile", free_profile(port.profile.as_ref()));
         let mut external_name = false;
-        if self.has_extension(&service, "dns-integration").await? {
+        if self.neutron.has_extension(&service, "dns-integration").await? {
             external_name = self.has_dns_domain(&service, port.network_id).await?;
             if !external_name {
                 update = update.set("dns_name", "");
             }
         }
-        match self.update_port(&service, port.id, &update).await {
+        match self.neutron.update_port(&service, port.id, &update).await {
             Err(error) if error.is_not_found() => return Ok(()),
             result => result.map(drop)?,
         }
         if external_name {
             // The name is in the user's zone: it goes as the user, as well as it can.
-            if let Err(error) = self.update_port(caller, port.id, &PortUpdate::new().set("dns_name", "")).await {
+            if let Err(error) = self.neutron.update_port(caller, port.id, &PortUpdate::new().set("dns_name", "")).await
+            {
                 tracing::warn!(port = %port.id, %error, "cannot take a port's DNS name back");
             }
         }
@@ -112,7 +115,7 @@ impl Neutron {
     }
 
     async fn has_dns_domain(&self, service: &Caller, network: Uuid) -> Result<bool, Error> {
-        let networks = self.networks(service, &[("id", &network.to_string())]).await?;
+        let networks = self.neutron.networks(service, &[("id", &network.to_string())]).await?;
         Ok(networks.iter().any(|network| network.dns_domain.as_deref().is_some_and(|domain| !domain.is_empty())))
     }
 }

@@ -4,11 +4,12 @@ use futures::future::join_all;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::allocate::check_binding;
-use super::{NetworkError, Neutron, Port, PortUpdate};
+use super::binding::check_binding;
+use super::{NetworkError, Ports};
 use crate::cloud::Caller;
+use crate::cloud::neutron::{Port, PortUpdate};
 
-impl Neutron {
+impl Ports {
     /// Binds the instance's ports to `host` where they are not (a launch that was scheduled anew, a move, a binding that failed).
     /// Returns all ports of the instance.
     ///
@@ -22,7 +23,7 @@ impl Neutron {
         availability_zone: &str,
     ) -> Result<Vec<Port>, NetworkError> {
         let service = caller.as_service();
-        let ports = self.ports(&service, &[("device_id", &instance_uuid.to_string())]).await?;
+        let ports = self.neutron.ports(&service, &[("device_id", &instance_uuid.to_string())]).await?;
         let bound = join_all(ports.into_iter().map(|port| async {
             if is_bound_to(&port, host) {
                 return Ok(port);
@@ -33,7 +34,7 @@ impl Neutron {
                 .set("binding:host_id", host)
                 .set("device_owner", format!("compute:{availability_zone}"))
                 .set("binding:profile", Value::Object(profile));
-            let port = self.update_port(&service, port.id, &update).await?;
+            let port = self.neutron.update_port(&service, port.id, &update).await?;
             check_binding(&port, host)?;
             Ok(port)
         }))
