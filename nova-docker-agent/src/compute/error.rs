@@ -7,7 +7,6 @@ use super::ports::{self, waiters::PlugError};
 use crate::{
     cloud, docker, driver,
     messaging::{CallError, Failure},
-    network,
 };
 
 /// An operation failed.
@@ -21,7 +20,7 @@ pub(crate) enum Error {
     Cloud(#[from] cloud::Error),
     /// The instance on this host: its container, image or network.
     #[error("{0}")]
-    Guest(#[from] driver::Error),
+    Guest(driver::Error),
     #[error("{0}")]
     Plug(#[from] PlugError),
     #[error("{0}")]
@@ -128,14 +127,17 @@ impl Error {
     }
 }
 
-impl From<docker::Error> for Error {
-    fn from(error: docker::Error) -> Self {
-        Self::Guest(error.into())
+impl From<driver::Error> for Error {
+    fn from(error: driver::Error) -> Self {
+        match error {
+            driver::Error::Cancelled(uuid) => Self::Deleting(uuid),
+            error => Self::Guest(error),
+        }
     }
 }
 
-impl From<network::Error> for Error {
-    fn from(error: network::Error) -> Self {
+impl From<docker::Error> for Error {
+    fn from(error: docker::Error) -> Self {
         Self::Guest(error.into())
     }
 }
@@ -147,7 +149,7 @@ fn may_succeed_elsewhere(error: &driver::Error) -> bool {
         E::Plumbing(_) => true,
         E::Image(error) => !error.is_final(),
         E::Cleanup { error, .. } => may_succeed_elsewhere(error),
-        E::Glance(_) | E::UnacceptableImage(_) | E::Unsupported(_) => false,
+        E::Glance(_) | E::UnacceptableImage(_) | E::Unsupported(_) | E::Cancelled(_) => false,
     }
 }
 
@@ -158,7 +160,7 @@ fn is_users_to_mend(error: &driver::Error) -> bool {
         E::Image(error) => error.is_final(),
         E::UnacceptableImage(_) | E::Unsupported(_) => true,
         E::Cleanup { error, .. } => is_users_to_mend(error),
-        E::Plumbing(_) | E::Glance(_) => false,
+        E::Plumbing(_) | E::Glance(_) | E::Cancelled(_) => false,
     }
 }
 
@@ -182,7 +184,7 @@ fn class_of_guest(error: &driver::Error) -> &'static str {
         E::Image(_) | E::UnacceptableImage(_) => "ImageUnacceptable",
         E::Plumbing(_) => "VirtualInterfacePlugException",
         E::Unsupported(_) => "NotSupported",
-        E::Docker(_) | E::Glance(_) => "NovaException",
+        E::Docker(_) | E::Glance(_) | E::Cancelled(_) => "NovaException",
         E::Cleanup { error, .. } => class_of_guest(error),
     }
 }

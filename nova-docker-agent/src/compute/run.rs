@@ -156,7 +156,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         }
     };
     let service_id = service.id().ok_or_else(|| StartError::Nova("the service's row has no id".to_owned()))?;
-    let host = driver.docker.host().await.map_err(Error::from)?;
+    let host = driver.host().await.map_err(Error::from)?;
     let names = NodeNames { host: &config.host, node: &config.host, uuid: compute_id, service_id };
     let tracker = ResourceTracker::start(&conductor, &config, &names, host.clone()).await?;
     let compute = Compute {

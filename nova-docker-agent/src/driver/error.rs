@@ -1,5 +1,7 @@
 //! What can go wrong with a guest, whichever door it was asked through.
 
+use uuid::Uuid;
+
 use crate::{cloud, docker, network, registry};
 
 /// An operation on a guest failed.
@@ -23,6 +25,9 @@ pub enum Error {
     /// The instance asks for what this host does not do; another host may.
     #[error("{0}")]
     Unsupported(String),
+    /// Whoever wanted the guest does not want it any more.
+    #[error("guest {0} is not wanted any more")]
+    Cancelled(Uuid),
     /// An operation failed, and so did cleaning up after it.
     #[error("{error}; cleaning up after it failed too: {cleanup}")]
     Cleanup {

@@ -17,13 +17,13 @@ use crate::{
 const PULLS: usize = 2;
 
 /// Keeps images that no container uses yet from being pruned.
-pub struct ImagesInUse<'a> {
+pub(super) struct ImagesInUse<'a> {
     _guard: RwLockReadGuard<'a, ()>,
 }
 
 impl Driver {
     /// To be held from before a pull until a container uses the image.
-    pub async fn use_images(&self) -> ImagesInUse<'_> {
+    pub(super) async fn use_images(&self) -> ImagesInUse<'_> {
         ImagesInUse { _guard: self.images.read().await }
     }
 
@@ -31,7 +31,7 @@ impl Driver {
     ///
     /// # Errors
     /// The image cannot be used or read, or Docker is down.
-    pub async fn pull(&self, caller: Caller, image: &ImageDescriptor) -> Result<Lease, Error> {
+    pub(super) async fn pull(&self, caller: Caller, image: &ImageDescriptor) -> Result<Lease, Error> {
         let source = GlanceSource::new(self.glance.clone(), caller, image.id);
         let lease = self.registry.open(image, Arc::new(source)).await?;
         self.pull_leased(&lease).await?;

@@ -10,11 +10,11 @@ use tracing::{info, warn};
 
 use super::{
     convert,
-    status::{cancelled, failure, with_cleanup},
+    status::{failure, with_cleanup},
 };
 use crate::{
     cloud::Caller,
-    driver::{Driver, check_status},
+    driver::{Driver, Error, Image, check_status},
     guest::Guest,
     network::Interface,
     registry::ImageDescriptor,
@@ -51,14 +51,15 @@ impl Creation {
     ) -> Result<(), Status> {
         let (uuid, image) = (self.guest.uuid, self.image.id);
         let of_guest = |error| failure(&error, uuid, Some(image));
-        let there = driver.docker.state(uuid).await.map_err(|error| failure(&error.into(), uuid, None))?;
+        let there = driver.power_state(uuid).await.map_err(|error| failure(&error, uuid, None))?;
         if there.is_some() {
             info!("the guest is there already");
             driver.plug(uuid, &self.interfaces).await.map_err(of_guest)?;
             tell(&mut progress, v1::CreateStage::NetworkPlugged).await;
             return Ok(());
         }
-        let Err(status) = self.create(&driver, progress, &stop).await else { return Ok(()) };
+        let Err(error) = self.create(&driver, progress, &stop).await else { return Ok(()) };
+        let status = of_guest(error);
         match driver.remove(uuid).await {
             Ok(()) => Err(status),
             Err(error) => {
@@ -68,39 +69,17 @@ impl Creation {
         }
     }
 
-    async fn create(&self, driver: &Driver, progress: Progress, stop: &CancellationToken) -> Result<(), Status> {
-        let (uuid, image) = (self.guest.uuid, self.image.id);
-        let of_guest = |error| failure(&error, uuid, Some(image));
-        let _images = driver.use_images().await;
+    async fn create(&self, driver: &Driver, progress: Progress, stop: &CancellationToken) -> Result<(), Error> {
+        let uuid = self.guest.uuid;
         let (mut pulled, mut plugged) = (progress.clone(), progress);
-        let stop_pull = stop.child_token();
-        // Whichever fails first stops the image; plugging always comes to its end, or it could finish after it was undone.
-        let (lease, network) = tokio::join!(
-            async {
-                let lease = tokio::select! {
-                    () = stop_pull.cancelled() => return Err(cancelled()),
-                    lease = driver.pull(self.caller.clone(), &self.image) => lease.map_err(of_guest)?,
-                };
-                tell(&mut pulled, v1::CreateStage::ImagePulled).await;
-                Ok(lease)
-            },
-            async {
-                let network = driver.plumber.plug(uuid, &self.interfaces).await;
-                match network {
-                    Ok(()) => tell(&mut plugged, v1::CreateStage::NetworkPlugged).await,
-                    Err(_) => stop_pull.cancel(),
-                }
-                network.map_err(|error| of_guest(error.into()))
-            }
-        );
-        network?;
-        let lease = lease?;
-        if stop.is_cancelled() {
-            return Err(cancelled());
-        }
-        let created = driver.docker.create(&self.guest, &lease.reference.name, &self.interfaces).await;
-        created.map_err(|error| of_guest(error.into()))?;
-        if stop.is_cancelled() { Err(cancelled()) } else { Ok(()) }
+        let image = Image { caller: self.caller.clone(), descriptor: &self.image };
+        let network = async {
+            driver.plug_new(uuid, &self.interfaces).await?;
+            tell(&mut plugged, v1::CreateStage::NetworkPlugged).await;
+            Ok::<_, Error>((self.interfaces.clone(), ()))
+        };
+        let pulled = async { tell(&mut pulled, v1::CreateStage::ImagePulled).await };
+        driver.spawn(&self.guest, image, pulled, network, stop).await
     }
 }
 

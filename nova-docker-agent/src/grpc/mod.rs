@@ -171,7 +171,7 @@ fn tls_config(files: &GrpcTls) -> Result<ServerTlsConfig, ServeError> {
 
 /// The health service says what Docker is.
 async fn report_health(driver: Arc<Driver>, health: HealthReporter) {
-    let mut events = std::pin::pin!(driver.docker.events());
+    let mut events = std::pin::pin!(driver.events());
     while let Some(event) = events.next().await {
         match event {
             Event::DockerLost => health.set_not_serving::<DriverServiceServer<DriverService>>().await,

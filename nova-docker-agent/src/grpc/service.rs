@@ -18,10 +18,7 @@ use super::{
     snapshot::{self, Capture},
     status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
-use crate::{
-    docker,
-    driver::{CAPABILITIES, Driver, Error, InstanceLocks},
-};
+use crate::driver::{CAPABILITIES, Driver, Error, InstanceLocks};
 
 /// The oldest client that is served.
 const OLDEST_REVISION: u32 = 1;
@@ -168,19 +165,19 @@ impl driver_service_server::DriverService for DriverService {
         &self,
         _: Request<v1::GetHostResourcesRequest>,
     ) -> Result<Response<v1::GetHostResourcesResponse>, Status> {
-        let host = self.driver.docker.host().await.map_err(of_host)?;
+        let host = self.driver.host().await.map_err(of_host)?;
         Ok(Response::new(v1::GetHostResourcesResponse { resources: Some(convert::resources(host)) }))
     }
 
     async fn list_guests(&self, _: Request<v1::ListGuestsRequest>) -> Result<Response<v1::ListGuestsResponse>, Status> {
-        let guests = self.driver.docker.list().await.map_err(of_host)?;
+        let guests = self.driver.guests().await.map_err(of_host)?;
         Ok(Response::new(v1::ListGuestsResponse { guests: guests.iter().map(convert::guest_state).collect() }))
     }
 
     async fn get_guest(&self, request: Request<v1::GetGuestRequest>) -> Result<Response<v1::GetGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let found = self.driver.docker.summary(guest).await;
-        let found = found.map_err(|error| failure(&error.into(), guest, None))?;
+        let found = self.driver.guest(guest).await;
+        let found = found.map_err(|error| failure(&error, guest, None))?;
         let found = found.ok_or_else(|| guest_not_found(guest))?;
         Ok(Response::new(v1::GetGuestResponse { guest: Some(convert::guest_state(&found)) }))
     }
@@ -216,7 +213,7 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let timeout = convert::duration(request.timeout);
-        self.change("stop_guest", &metadata, guest, async move |h| Ok(h.docker.stop(guest, timeout).await?)).await?;
+        self.change("stop_guest", &metadata, guest, async move |h| h.stop(guest, timeout).await).await?;
         Ok(Response::new(v1::StopGuestResponse {}))
     }
 
@@ -228,10 +225,7 @@ impl driver_service_server::DriverService for DriverService {
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
         let timeout = convert::duration(request.timeout);
-        let reboot = async move |h: Arc<Driver>| {
-            h.docker.stop(guest, timeout).await?;
-            h.power_on(guest, &interfaces).await
-        };
+        let reboot = async move |h: Arc<Driver>| h.reboot(guest, timeout, &interfaces).await;
         self.change("reboot_guest", &metadata, guest, reboot).await?;
         Ok(Response::new(v1::RebootGuestResponse {}))
     }
@@ -241,7 +235,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::PauseGuestRequest>,
     ) -> Result<Response<v1::PauseGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        self.change("pause_guest", request.metadata(), guest, async move |h| Ok(h.docker.pause(guest).await?)).await?;
+        self.change("pause_guest", request.metadata(), guest, async move |h| h.pause(guest).await).await?;
         Ok(Response::new(v1::PauseGuestResponse {}))
     }
 
@@ -250,7 +244,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::UnpauseGuestRequest>,
     ) -> Result<Response<v1::UnpauseGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let unpause = async move |h: Arc<Driver>| Ok(h.docker.unpause(guest).await?);
+        let unpause = async move |h: Arc<Driver>| h.unpause(guest).await;
         self.change("unpause_guest", request.metadata(), guest, unpause).await?;
         Ok(Response::new(v1::UnpauseGuestResponse {}))
     }
@@ -287,8 +281,8 @@ impl driver_service_server::DriverService for DriverService {
         if lines == Some(0) {
             return Ok(Response::new(stream::empty().boxed()));
         }
-        let text = self.driver.docker.console(guest, lines).await;
-        let bytes = Bytes::from(text.map_err(|error| failure(&error.into(), guest, None))?);
+        let text = self.driver.console(guest, lines).await;
+        let bytes = Bytes::from(text.map_err(|error| failure(&error, guest, None))?);
         let starts = (0..bytes.len()).step_by(CONSOLE_CHUNK);
         let chunks: Vec<_> = starts
             .map(|start| {
@@ -316,7 +310,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::UnplugGuestRequest>,
     ) -> Result<Response<v1::UnplugGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        let unplug = async move |h: Arc<Driver>| Ok(h.plumber.unplug(guest, &[]).await?);
+        let unplug = async move |h: Arc<Driver>| h.unplug(guest).await;
         self.change("unplug_guest", request.metadata(), guest, unplug).await?;
         Ok(Response::new(v1::UnplugGuestResponse {}))
     }
@@ -350,7 +344,7 @@ impl driver_service_server::DriverService for DriverService {
         &self,
         _: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let events = self.driver.docker.events().map(|event| Ok(convert::event(event)));
+        let events = self.driver.events().map(|event| Ok(convert::event(event)));
         let first = stream::once(async { Ok(v1::WatchEventsResponse { event: None }) });
         let stopping = self.stopping.clone().cancelled_owned();
         Ok(Response::new(first.chain(events).take_until(stopping).boxed()))
@@ -358,8 +352,8 @@ impl driver_service_server::DriverService for DriverService {
 }
 
 /// A failure that is of no guest.
-fn of_host(error: docker::Error) -> Status {
-    failure(&error.into(), Uuid::nil(), None)
+fn of_host(error: Error) -> Status {
+    failure(&error, Uuid::nil(), None)
 }
 
 #[cfg(test)]

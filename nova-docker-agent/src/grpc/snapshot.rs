@@ -6,16 +6,12 @@ use futures::{SinkExt as _, channel::mpsc};
 use nova_docker_proto::v1;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tracing::info;
 use uuid::Uuid;
 
-use super::{
-    convert,
-    status::{cancelled, failure},
-};
+use super::{convert, status::failure};
 use crate::{
     cloud::Caller,
-    driver::{Driver, Error},
+    driver::{Driver, Error, SnapshotImage, SnapshotProgress},
 };
 
 /// A checked request.
@@ -42,22 +38,30 @@ impl Capture {
         mut progress: Progress,
         stop: CancellationToken,
     ) -> Result<(), Status> {
-        let snapshot = driver.docker.snapshot(self.guest).await;
-        let snapshot = snapshot.map_err(|error| failure(&error.into(), self.guest, None))?;
-        tell(&mut progress, v1::SnapshotStage::Captured).await;
-        let upload = async {
-            let owner = (!self.project.is_empty()).then_some(self.project.as_str());
-            driver.describe_snapshot(&self.caller, self.image, owner).await?;
-            tell(&mut progress, v1::SnapshotStage::Uploading).await;
-            driver.upload_snapshot(&self.caller, self.image, snapshot).await?;
-            Ok::<_, Error>(())
-        };
-        tokio::select! {
-            // Dropped in the middle, the upload ends, and the temporary image goes with it.
-            () = stop.cancelled() => return Err(cancelled()),
-            uploaded = upload => uploaded.map_err(|error| failure(&error, self.guest, Some(self.image)))?,
-        }
-        info!(image = %self.image, "the snapshot is in Glance");
+        let owner = (!self.project.is_empty()).then_some(self.project.as_str());
+        let into = SnapshotImage { caller: &self.caller, id: self.image, owner };
+        let taken = driver.snapshot(self.guest, into, &mut Told(&mut progress), &stop).await;
+        // A missing container is the guest's failure; everything later is the image's.
+        taken.map_err(|error| match error {
+            Error::Docker(_) => failure(&error, self.guest, None),
+            error => failure(&error, self.guest, Some(self.image)),
+        })
+    }
+}
+
+/// Progress as messages to the caller.
+struct Told<'a>(&'a mut Progress);
+
+impl SnapshotProgress for Told<'_> {
+    type Error = Error;
+
+    async fn captured(&mut self) -> Result<(), Error> {
+        tell(self.0, v1::SnapshotStage::Captured).await;
+        Ok(())
+    }
+
+    async fn uploading(&mut self) -> Result<(), Error> {
+        tell(self.0, v1::SnapshotStage::Uploading).await;
         Ok(())
     }
 }

@@ -96,6 +96,7 @@ pub(super) fn failure(error: &Error, guest: Uuid, image: Option<Uuid>) -> Status
         }
         Error::Image(error) => image_failure(error, message, of_image()),
         Error::Glance(error) => glance_failure(error, message, of_image()),
+        Error::Cancelled(_) => cancelled(),
         Error::Cleanup { error: first, .. } => reworded(&failure(first, guest, image), message),
     }
 }

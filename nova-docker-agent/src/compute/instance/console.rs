@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
-use crate::{docker, objects::Instance};
+use crate::{docker, driver, objects::Instance};
 
 impl Compute {
     /// The last `tail_length` lines, or all that is kept.
@@ -18,9 +18,9 @@ impl Compute {
             Tail::All => None,
             Tail::Lines(lines) => Some(lines),
         };
-        match self.driver.docker.console(uuid, lines).await {
+        match self.driver.console(uuid, lines).await {
             Ok(text) => Ok(text.into()),
-            Err(docker::Error::NotFound { .. }) => Err(not_there(instance)),
+            Err(driver::Error::Docker(docker::Error::NotFound { .. })) => Err(not_there(instance)),
             Err(error) => Err(error.into()),
         }
     }

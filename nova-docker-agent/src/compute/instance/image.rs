@@ -1,38 +1,19 @@
-//! Getting an instance's image onto the host.
+//! The image of a build, as its request describes it.
 
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::compute::{Compute, error::Error};
+use crate::compute::error::Error;
 use crate::{
     driver::{self, check_status},
-    messaging::Context,
-    registry::{ImageDescriptor, Lease},
+    registry::ImageDescriptor,
 };
 
-impl Compute {
-    /// Has Docker pull the image. The lease must live until a container uses it.
-    ///
-    /// # Errors
-    /// The image cannot be used or read, Docker is down, or `cancelled` was.
-    pub(in crate::compute) async fn pull_image(
-        &self,
-        context: &Context,
-        instance: Uuid,
-        image: &Value,
-        cancelled: &CancellationToken,
-    ) -> Result<Lease, Error> {
-        let descriptor = descriptor(image)?;
-        tokio::select! {
-            () = cancelled.cancelled() => Err(Error::Deleting(instance)),
-            lease = self.driver.pull(self.caller(context), &descriptor) => Ok(lease?),
-        }
-    }
-}
-
 /// What the request says of the image (`ImageMeta` as a plain dictionary).
-fn descriptor(image: &Value) -> Result<ImageDescriptor, Error> {
+///
+/// # Errors
+/// There is no image, or it is not active.
+pub(in crate::compute) fn descriptor(image: &Value) -> Result<ImageDescriptor, Error> {
     let text = |field: &str| image.get(field).and_then(Value::as_str).map(str::to_owned);
     let id = text("id").and_then(|id| Uuid::parse_str(&id).ok()).ok_or_else(|| {
         driver::Error::UnacceptableImage(

@@ -13,7 +13,7 @@ use crate::compute::{
     operation::Duties,
     ports::interfaces::interfaces,
 };
-use crate::{guest::PowerState, messaging::Context, objects::Instance};
+use crate::{messaging::Context, objects::Instance};
 
 /// The task state of an instance that is to be stopped.
 const STOPPING: &str = "powering-off";
@@ -47,7 +47,7 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
-        self.driver.docker.stop(uuid, timeout).await?;
+        self.driver.stop(uuid, timeout).await?;
         let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "stopped", "task_state": null});
         self.save(context, instance, state, Some(&[Some(STOPPING)])).await
     }
@@ -93,8 +93,8 @@ impl Compute {
     }
 
     async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
-        self.driver.docker.stop(uuid, timeout).await?;
-        self.power_on(context, uuid).await
+        let network = self.load_network_info(context, uuid).await?;
+        Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
 
     /// A reboot that failed leaves an instance that is what its container is: running, or in error.
@@ -120,7 +120,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
-            self.driver.docker.pause(uuid).await?;
+            self.driver.pause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "paused", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("pausing")])).await
         })
@@ -132,7 +132,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
-            self.driver.docker.unpause(uuid).await?;
+            self.driver.unpause(uuid).await?;
             let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
             self.save(context, &mut instance, state, Some(&[Some("unpausing")])).await
         })
@@ -147,7 +147,7 @@ impl Compute {
 
     /// Nova's power state of the container.
     pub(in crate::compute) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
-        let state: Option<PowerState> = self.driver.docker.state(uuid).await?;
+        let state = self.driver.power_state(uuid).await?;
         Ok(power_state(state.as_ref()))
     }
 

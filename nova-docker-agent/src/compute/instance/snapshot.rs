@@ -1,11 +1,21 @@
 //! `snapshot_instance`: the container's files, with its image's layers below them, as a new image in Glance.
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error, operation::Duties};
-use crate::{messaging::Context, objects::Instance};
+use crate::{
+    driver::{SnapshotImage, SnapshotProgress},
+    messaging::Context,
+    objects::Instance,
+};
+
+const REQUESTED: &str = "image_snapshot_pending";
+const TAKING: &str = "image_snapshot";
+const PENDING_UPLOAD: &str = "image_pending_upload";
+const UPLOADING: &str = "image_uploading";
 
 impl Compute {
     /// Fills the image that the API has made. On failure the image is deleted.
@@ -34,18 +44,14 @@ impl Compute {
 
     async fn take_snapshot(&self, context: &Context, instance: &mut Instance, image: Uuid) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        let states = ["image_snapshot_pending", "image_snapshot", "image_pending_upload", "image_uploading"];
-        let [requested, taking, pending, uploading] = states;
-        let power = json!({"task_state": taking, "power_state": self.power_state(uuid).await?});
-        self.save(context, instance, power, Some(&[Some(requested)])).await?;
-        let snapshot = self.driver.docker.snapshot(uuid).await?;
-        self.save(context, instance, json!({"task_state": pending}), Some(&[Some(taking)])).await?;
+        let power = json!({"task_state": TAKING, "power_state": self.power_state(uuid).await?});
+        self.save(context, instance, power, Some(&[Some(REQUESTED)])).await?;
+        let project = instance.project_id().map(str::to_owned);
         let caller = self.caller(context);
-        self.driver.describe_snapshot(&caller, image, instance.project_id()).await?;
-        self.save(context, instance, json!({"task_state": uploading}), Some(&[Some(pending)])).await?;
-        self.driver.upload_snapshot(&caller, image, snapshot).await?;
-        info!(%image, "the snapshot is in Glance");
-        match self.save(context, instance, json!({"task_state": null}), Some(&[Some(uploading)])).await {
+        let into = SnapshotImage { caller: &caller, id: image, owner: project.as_deref() };
+        let mut states = SnapshotStates { compute: self, context, instance };
+        self.driver.snapshot(uuid, into, &mut states, &CancellationToken::new()).await?;
+        match self.save(context, instance, json!({"task_state": null}), Some(&[Some(UPLOADING)])).await {
             // The instance was deleted during the upload; its image is whole.
             Err(error) if error.is_gone() => Ok(()),
             saved => saved,
@@ -57,5 +63,30 @@ impl Compute {
             Ok(_) => info!(%image, "deleted the image of the failed snapshot"),
             Err(error) => warn!(%error, %image, "cannot delete the image of the failed snapshot"),
         }
+    }
+}
+
+/// The task states that the user sees while a snapshot is taken.
+struct SnapshotStates<'a> {
+    compute: &'a Compute,
+    context: &'a Context,
+    instance: &'a mut Instance,
+}
+
+impl SnapshotStates<'_> {
+    async fn pass(&mut self, from: &str, to: &str) -> Result<(), Error> {
+        self.compute.save(self.context, self.instance, json!({"task_state": to}), Some(&[Some(from)])).await
+    }
+}
+
+impl SnapshotProgress for SnapshotStates<'_> {
+    type Error = Error;
+
+    async fn captured(&mut self) -> Result<(), Error> {
+        self.pass(TAKING, PENDING_UPLOAD).await
+    }
+
+    async fn uploading(&mut self) -> Result<(), Error> {
+        self.pass(PENDING_UPLOAD, UPLOADING).await
     }
 }

@@ -7,19 +7,13 @@ use uuid::Uuid;
 
 use crate::compute::ports::{AllocateRequest, Allocation, NetworkInfo, Networks};
 use crate::compute::{
-    Compute, error::Error, instance::guest::guest, instance::request::BuildRequest, ports::interfaces::interfaces,
-    ports::waiters::PlugWait,
+    Compute, error::Error, instance::guest::guest, instance::image::descriptor, instance::request::BuildRequest,
+    ports::interfaces::interfaces, ports::waiters::PlugWait,
 };
-use crate::{messaging::Context, network::Interface, objects::Instance};
+use crate::{driver::Image, messaging::Context, network::Interface, objects::Instance};
 
 /// A root device to show; containers have no disks.
 const ROOT_DEVICE: &str = "/dev/sda";
-
-/// A network that is plugged, and the wait for Neutron to say so.
-struct Plugged {
-    interfaces: Vec<Interface>,
-    wait: PlugWait,
-}
 
 impl Compute {
     /// Brings the instance up to a container that runs. Everything that it made before a failure is still there.
@@ -30,25 +24,23 @@ impl Compute {
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
         let uuid = request.uuid;
-        let _images = self.driver.use_images().await;
-        let image_value = request.image.clone();
-        // Whichever fails first stops the image; the network is never left in the middle of a request.
-        let stop_pull = cancelled.child_token();
-        let (image, network) = tokio::join!(self.pull_image(context, uuid, &image_value, &stop_pull), async {
-            self.plug_network(context, request).await.inspect_err(|_| stop_pull.cancel())
-        },);
-        let plugged = network?;
-        let lease = image?;
-        let guest = guest(&request.instance, &image_value, self.compute_id)?;
-        self.driver.docker.create(&guest, &lease.reference.name, &plugged.interfaces).await?;
-        drop(lease);
-        self.await_plugged(uuid, plugged.wait, cancelled).await?;
+        let image = descriptor(&request.image)?;
+        let guest = guest(&request.instance, &request.image, self.compute_id)?;
+        let image = Image { caller: self.caller(context), descriptor: &image };
+        let network = self.plug_network(context, request);
+        let wait = self.driver.spawn(&guest, image, async {}, network, cancelled).await?;
+        self.await_plugged(uuid, wait, cancelled).await?;
         self.driver.start_guest(uuid).await?;
         info!("the container runs");
         Ok(())
     }
 
-    async fn plug_network(&self, context: &Context, request: &mut BuildRequest) -> Result<Plugged, Error> {
+    /// Makes the ports and plugs them. Returns the wait for Neutron to say that they are wired.
+    async fn plug_network(
+        &self,
+        context: &Context,
+        request: &mut BuildRequest,
+    ) -> Result<(Vec<Interface>, PlugWait), Error> {
         let no_task: &[Option<&str>] = &[None];
         let networking = json!({"vm_state": "building", "task_state": "networking"});
         self.save(context, &mut request.instance, networking, Some(no_task)).await?;
@@ -60,10 +52,10 @@ impl Compute {
         let uuid = request.uuid;
         // Both to their ends: a plug that is dropped half-way could finish after the build was undone.
         let (plugged, prepared) =
-            tokio::join!(self.driver.plumber.plug(uuid, &interfaces), self.prepare_block_devices(context, request));
+            tokio::join!(self.driver.plug_new(uuid, &interfaces), self.prepare_block_devices(context, request));
         plugged?;
         prepared?;
-        Ok(Plugged { interfaces, wait })
+        Ok((interfaces, wait))
     }
 
     async fn allocate_network(&self, context: &Context, request: &mut BuildRequest) -> Result<NetworkInfo, Error> {

@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use crate::compute::{Compute, error::Error};
-use crate::{cloud::Caller, docker, messaging::Context, objects::Service};
+use crate::{cloud::Caller, docker, driver, messaging::Context, objects::Service};
 
 /// Begins the reason of a service that was disabled by itself, as Nova's own drivers do; any other is an operator's.
 const AUTOMATIC: &str = "AUTO: ";
@@ -18,12 +18,12 @@ impl Compute {
     /// Conductor or placement did not answer, or refused.
     pub(in crate::compute) async fn audit(&self) -> Result<(), Error> {
         let context = Context::admin();
-        let host = self.driver.docker.host().await;
+        let host = self.driver.host().await;
         let status = self.status.lock().await;
         let service = self.conductor.service(&context, &self.host).await?;
         let host = match host {
             Ok(host) => host,
-            Err(error @ docker::Error::Unavailable { .. }) => {
+            Err(error @ driver::Error::Docker(docker::Error::Unavailable { .. })) => {
                 warn!(%error, "no new instances until Docker is back");
                 let (reason, caller) = (error.to_string(), Caller::own());
                 let (disabled, traits) =

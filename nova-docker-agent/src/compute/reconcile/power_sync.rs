@@ -42,7 +42,7 @@ impl Compute {
             }
             .instrument(info_span!("power_sync")),
         );
-        let mut events = pin!(self.driver.docker.events());
+        let mut events = pin!(self.driver.events());
         while let Some(event) = events.next().await {
             debug!(?event, "event");
             let compute = self.clone();

@@ -23,10 +23,10 @@ impl Compute {
     async fn present(&self) -> Result<BTreeSet<Uuid>, Error> {
         let ours = self.compute_id.to_string();
         let (mine, others): (Vec<_>, Vec<_>) =
-            self.driver.docker.list().await?.into_iter().partition(|guest| guest.compute_id == ours);
+            self.driver.guests().await?.into_iter().partition(|guest| guest.compute_id == ours);
         let others: HashSet<Uuid> = others.into_iter().map(|guest| guest.uuid).collect();
         let mut present: BTreeSet<Uuid> = mine.into_iter().map(|guest| guest.uuid).collect();
-        present.extend(self.driver.plumber.list().await?.into_iter().filter(|uuid| !others.contains(uuid)));
+        present.extend(self.driver.plugged().await?.into_iter().filter(|uuid| !others.contains(uuid)));
         Ok(present)
     }
 
@@ -64,7 +64,7 @@ impl Compute {
             }
             RunningDeletedAction::Shutdown => {
                 info!(instance = %uuid, "stopping the container of a deleted instance");
-                Ok(self.driver.docker.stop(uuid, self.config.shutdown_timeout).await?)
+                Ok(self.driver.stop(uuid, self.config.shutdown_timeout).await?)
             }
             RunningDeletedAction::Reap => {
                 info!(instance = %uuid, "removing what is left of a deleted instance");

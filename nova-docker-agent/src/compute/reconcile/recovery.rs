@@ -149,7 +149,7 @@ impl Compute {
         let interfaces = interfaces(&network_info(&instance)?)?;
         // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
         let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
-        (|| self.driver.plumber.plug(uuid, &interfaces))
+        (|| self.driver.plug(uuid, &interfaces))
             .retry(pauses)
             .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
             .await?;

@@ -1,0 +1,180 @@
+//! Guests that are there: their power, console and interfaces, and their end.
+
+use std::time::Duration;
+
+use futures::Stream;
+use uuid::Uuid;
+
+use super::{Driver, Error};
+use crate::{
+    docker,
+    guest::{Event, GuestSummary, HostResources, PowerState},
+    network::Interface,
+};
+
+impl Driver {
+    /// What the host has.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn host(&self) -> Result<HostResources, Error> {
+        Ok(self.docker.host().await?)
+    }
+
+    /// What happens to guests and to Docker, from now on.
+    pub fn events(&self) -> impl Stream<Item = Event> + Send + use<> {
+        self.docker.events()
+    }
+
+    /// Every guest that has a container here.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn guests(&self) -> Result<Vec<GuestSummary>, Error> {
+        Ok(self.docker.list().await?)
+    }
+
+    /// Every guest that has a namespace or a switch port here.
+    ///
+    /// # Errors
+    /// Open vSwitch's or the kernel's.
+    pub async fn plugged(&self) -> Result<Vec<Uuid>, Error> {
+        Ok(self.plumber.list().await?)
+    }
+
+    /// One guest; none when it has no container.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn guest(&self, uuid: Uuid) -> Result<Option<GuestSummary>, Error> {
+        Ok(self.docker.summary(uuid).await?)
+    }
+
+    /// What a guest's container is doing; none when there is none.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn power_state(&self, uuid: Uuid) -> Result<Option<PowerState>, Error> {
+        Ok(self.docker.state(uuid).await?)
+    }
+
+    /// The last `lines` lines that a guest has written; all that is kept when none.
+    ///
+    /// # Errors
+    /// There is no such guest.
+    pub async fn console(&self, uuid: Uuid, lines: Option<usize>) -> Result<String, Error> {
+        Ok(self.docker.console(uuid, lines).await?)
+    }
+
+    /// Stops a guest; it has `timeout` to end by itself.
+    ///
+    /// # Errors
+    /// There is no such guest.
+    pub async fn stop(&self, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
+        Ok(self.docker.stop(uuid, timeout).await?)
+    }
+
+    /// Stops a guest and starts it: its files stay, its processes do not.
+    ///
+    /// # Errors
+    /// Those of [`stop`](Self::stop) and [`power_on`](Self::power_on).
+    pub async fn reboot(&self, uuid: Uuid, timeout: Duration, interfaces: &[Interface]) -> Result<(), Error> {
+        self.stop(uuid, timeout).await?;
+        self.power_on(uuid, interfaces).await
+    }
+
+    /// Freezes a guest's processes.
+    ///
+    /// # Errors
+    /// There is no such guest.
+    pub async fn pause(&self, uuid: Uuid) -> Result<(), Error> {
+        Ok(self.docker.pause(uuid).await?)
+    }
+
+    /// Lets a guest's processes go on.
+    ///
+    /// # Errors
+    /// There is no such guest.
+    pub async fn unpause(&self, uuid: Uuid) -> Result<(), Error> {
+        Ok(self.docker.unpause(uuid).await?)
+    }
+
+    /// Removes a guest's namespace and switch ports; what is absent is fine.
+    ///
+    /// # Errors
+    /// Open vSwitch's or the kernel's.
+    pub async fn unplug(&self, uuid: Uuid) -> Result<(), Error> {
+        Ok(self.plumber.unplug(uuid, &[]).await?)
+    }
+
+    /// Starts a container that is plugged, and sees whether it stays up.
+    ///
+    /// # Errors
+    /// It does not start, or ended at once.
+    pub async fn start_guest(&self, uuid: Uuid) -> Result<(), Error> {
+        self.docker.start(uuid).await?;
+        self.docker.started_well(uuid, self.build_grace).await?;
+        Ok(())
+    }
+
+    /// Plugs what is not plugged (the host may have been restarted) and starts the container.
+    ///
+    /// # Errors
+    /// There is no such guest, it cannot be plugged, does not start, or ended at once.
+    pub async fn power_on(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
+        self.plug(uuid, interfaces).await?;
+        self.start_guest(uuid).await
+    }
+
+    /// Plugs what is not plugged of a guest that has a container: nobody would ever unplug it for one that has none.
+    ///
+    /// # Errors
+    /// There is no such guest, or an interface cannot be plugged.
+    pub async fn plug(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
+        if self.docker.state(uuid).await?.is_none() {
+            return Err(docker::Error::NotFound { what: format!("the container of instance {uuid}") }.into());
+        }
+        self.plumber.plug(uuid, interfaces).await?;
+        Ok(())
+    }
+
+    /// Plugs one more interface into a guest, running or not, and returns its name inside. The default route stays that of the
+    /// first interface.
+    ///
+    /// # Errors
+    /// There is no such guest, or the interface cannot be plugged.
+    pub async fn attach(&self, uuid: Uuid, mut interface: Interface) -> Result<String, Error> {
+        // Every guest has its namespace, unless the host was restarted and it was not started since.
+        self.plug(uuid, &[]).await?;
+        interface.name = self.plumber.name_for(uuid, &interface.devname).await?;
+        if interface.name != "eth0" {
+            interface.gateways.clear();
+        }
+        self.plumber.plug(uuid, std::slice::from_ref(&interface)).await?;
+        Ok(interface.name)
+    }
+
+    /// Unplugs one interface of a guest. One that is not plugged, or not into this guest, stays what it is.
+    ///
+    /// # Errors
+    /// Open vSwitch's or the kernel's.
+    pub async fn detach(&self, uuid: Uuid, port: Uuid) -> Result<(), Error> {
+        for devname in self.plumber.devices_of(uuid, port).await? {
+            self.plumber.unplug_port(&devname).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes container, namespace and switch ports; what is absent is fine.
+    ///
+    /// # Errors
+    /// Everything was tried; the first failure, with the second if there were two.
+    pub async fn remove(&self, uuid: Uuid) -> Result<(), Error> {
+        let container = self.docker.remove(uuid).await.map_err(Error::from);
+        let network = self.unplug(uuid).await;
+        match (container, network) {
+            (Err(error), Err(cleanup)) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),
+            (container, network) => container.and(network),
+        }
+    }
+}
