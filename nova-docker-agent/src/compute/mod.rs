@@ -46,7 +46,7 @@ use crate::{
     config::Config,
     driver::{Driver, InstanceLocks},
     messaging::Context,
-    objects::Instance,
+    objects::{Expected, Instance},
 };
 
 /// The compute service of one host.
@@ -78,9 +78,6 @@ pub(crate) struct Compute {
     snapshot_slots: Semaphore,
 }
 
-/// A task state that the database must have for a save to happen; `None` is "no task".
-type Expected<'a> = Option<&'a [Option<&'a str>]>;
-
 impl Compute {
     /// Saves `fields` and brings the copy up to date with the row.
     async fn save(
@@ -88,13 +85,13 @@ impl Compute {
         context: &Context,
         instance: &mut Instance,
         fields: Value,
-        expected: Expected<'_>,
+        expected: Expected,
     ) -> Result<(), Error> {
         let fields = match fields {
             Value::Object(map) => map,
             _ => Map::new(),
         };
-        let saved = self.conductor.save_instance(context, instance.uuid(), fields, expected).await?;
+        let saved = self.conductor.save_instance(context, instance.uuid(), fields, &expected).await?;
         instance.apply(saved.into_object().data);
         Ok(())
     }

@@ -6,7 +6,11 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{Compute, error::Error};
-use crate::{conductor::EventFailure, messaging::Context};
+use crate::{
+    conductor::EventFailure,
+    messaging::Context,
+    objects::{Expected, VmState},
+};
 
 /// Faults hold at most this many characters of message.
 const FAULT_MESSAGE_CHARS: usize = 255;
@@ -83,7 +87,7 @@ impl Compute {
         }
         warn!(%error, "failed");
         if duties.errors_out {
-            self.set_state(context, instance, json!({"vm_state": "error"})).await;
+            self.set_state(context, instance, json!({"vm_state": VmState::Error})).await;
         }
         self.record_fault(context, instance, error).await;
         if duties.reverts_task_state && !error.is_unexpected_task_state() {
@@ -111,7 +115,7 @@ impl Compute {
             Value::Object(map) => map,
             _ => Map::new(),
         };
-        match self.conductor.save_instance(context, &instance.to_string(), fields, None).await {
+        match self.conductor.save_instance(context, &instance.to_string(), fields, &Expected::Any).await {
             Ok(_) => {}
             Err(error) if error.class() == Some("InstanceNotFound") => {}
             Err(error) => warn!(%error, "cannot reset the instance's state"),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Conductor, kwargs};
 use crate::messaging::{CallError, Context};
-use crate::objects::Instance;
+use crate::objects::{Expected, Instance};
 
 impl Conductor {
     /// One instance, with the named extra fields (`flavor`, `metadata`, `system_metadata`, `info_cache`, ..).
@@ -58,22 +58,22 @@ impl Conductor {
     /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`.
     ///
     /// # Errors
-    /// With `expected_task_state`, `UnexpectedTaskStateError` or `UnexpectedDeletingTaskStateError` when the task state
-    /// in the database is none of those (`None` in the list = no task). `InstanceNotFound` when it was deleted.
+    /// `UnexpectedTaskStateError` or `UnexpectedDeletingTaskStateError` when the task state
+    /// in the database is not an `expected` one. `InstanceNotFound` when it was deleted.
     pub async fn save_instance(
         &self,
         context: &Context,
         uuid: &str,
         fields: Map<String, Value>,
-        expected_task_state: Option<&[Option<&str>]>,
+        expected: &Expected,
     ) -> Result<Instance, CallError> {
         let mut instance = Instance::slim(uuid);
         for (field, value) in fields {
             instance.set(&field, value);
         }
-        let expected = match expected_task_state {
-            Some(states) => kwargs([("expected_task_state", json!(states))]),
-            None => Map::new(),
+        let expected = match expected {
+            Expected::OneOf(tasks) => kwargs([("expected_task_state", json!(tasks))]),
+            Expected::Any => Map::new(),
         };
         self.object_action(context, &mut instance, "save", Vec::new(), expected).await?;
         Ok(instance)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::views::texts;
-use super::{Flavor, Instance, InstanceInfoCache};
+use super::{Flavor, Instance, InstanceInfoCache, PowerState, TaskState, VmState};
 
 impl Instance {
     /// An instance with nothing but its uuid, to save single fields of it.
@@ -35,18 +35,18 @@ impl Instance {
         self.str("node")
     }
 
-    pub fn vm_state(&self) -> Option<&str> {
-        self.str("vm_state")
+    pub fn vm_state(&self) -> Option<VmState> {
+        self.str("vm_state").map(VmState::of)
     }
 
     /// What is being done to the instance; `None` = nothing (or not loaded).
-    pub fn task_state(&self) -> Option<&str> {
-        self.str("task_state")
+    pub fn task_state(&self) -> Option<TaskState> {
+        self.str("task_state").map(TaskState::of)
     }
 
-    /// Nova's number: 0 unknown, 1 running, 3 paused, 4 shut down, 6 crashed, 7 suspended.
-    pub fn power_state(&self) -> Option<i64> {
-        self.int("power_state")
+    /// What the record says that the container is doing.
+    pub fn power_state(&self) -> Option<PowerState> {
+        self.int("power_state").map(PowerState::of)
     }
 
     pub fn project_id(&self) -> Option<&str> {

@@ -6,6 +6,7 @@
 //! object is often sent back (oslo.versionedobjects, `base.py`).
 
 mod instance;
+mod states;
 mod views;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+pub use states::{Expected, PowerState, TaskState, VmState};
 pub use views::{
     BlockDeviceMapping, ComputeNode, ExternalEvent, Flavor, Instance, InstanceInfoCache, Migration, NetworkRequest,
     RequestSpec, Service, VirtualInterface,

@@ -13,7 +13,10 @@ use crate::compute::{
     now,
     ports::user_ports::mark_user_ports,
 };
-use crate::messaging::Context;
+use crate::{
+    messaging::Context,
+    objects::{Expected, PowerState, TaskState, VmState},
+};
 
 /// Name of the build's event; the two underscores are Nova's.
 pub(in crate::compute) const EVENT: &str = "compute__do_build_and_run_instance";
@@ -65,11 +68,11 @@ impl Compute {
         request: &mut BuildRequest,
         cancelled: &tokio_util::sync::CancellationToken,
     ) -> Ended {
-        let started = json!({"vm_state": "building", "task_state": null});
-        let expected: &[Option<&str>] = &[Some("scheduling"), None];
+        let started = json!({"vm_state": VmState::Building, "task_state": null});
+        let expected = Expected::task(TaskState::Scheduling).or_no_task();
         let (_, saved) = tokio::join!(
             self.start_event(context, request.uuid, EVENT),
-            self.save(context, &mut request.instance, started, Some(expected)),
+            self.save(context, &mut request.instance, started, expected),
         );
         if let Err(error) = saved {
             // Deleted while it was on its way, or a request that came twice: the instance is not ours to touch.
@@ -107,7 +110,7 @@ impl Compute {
             "compute_id": self.tracker.node_id().await,
             "system_metadata": system_metadata,
         });
-        self.save(context, &mut request.instance, fields, None).await?;
+        self.save(context, &mut request.instance, fields, Expected::Any).await?;
         if let Some(usage) = Usage::of(&request.instance) {
             self.tracker.claim(request.uuid, usage).await;
         }
@@ -120,13 +123,12 @@ impl Compute {
 
     async fn activate(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
         let fields = json!({
-            "power_state": crate::compute::instance::guest::power::RUNNING,
-            "vm_state": "active",
+            "power_state": PowerState::Running,
+            "vm_state": VmState::Active,
             "task_state": null,
             "launched_at": now(),
         });
-        let expected: &[Option<&str>] = &[Some("spawning")];
-        self.save(context, &mut request.instance, fields, Some(expected)).await?;
+        self.save(context, &mut request.instance, fields, Expected::task(TaskState::Spawning)).await?;
         info!("active");
         if let Some(usage) = Usage::of(&request.instance) {
             self.tracker.claim(request.uuid, usage).await;

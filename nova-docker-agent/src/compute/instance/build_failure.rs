@@ -4,7 +4,11 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::compute::{Compute, error::Error, instance::request::BuildRequest};
-use crate::{conductor::BuildInstances, messaging::Context};
+use crate::{
+    conductor::BuildInstances,
+    messaging::Context,
+    objects::{Expected, TaskState, VmState},
+};
 
 impl Compute {
     /// Undoes the build. Returns the failure, or none when the conductor was asked to try another host.
@@ -60,9 +64,9 @@ impl Compute {
         system_metadata.insert("network_allocated".to_owned(), "False".to_owned());
         let fields = json!({
             "host": null, "node": null, "compute_id": null, "launched_on": null, "availability_zone": null,
-            "task_state": "scheduling", "system_metadata": system_metadata,
+            "task_state": TaskState::Scheduling, "system_metadata": system_metadata,
         });
-        self.save(context, &mut request.instance, fields, None).await?;
+        self.save(context, &mut request.instance, fields, Expected::Any).await?;
         self.drop_allocation(context, request.uuid).await;
         let argument = |name: &str| request.rest.get(name).cloned().unwrap_or_default();
         let mut filter_properties = argument("filter_properties");
@@ -91,7 +95,7 @@ impl Compute {
         self.record_fault(context, request.uuid, error).await;
         let state = json!({
             "host": null, "node": null, "compute_id": null, "numa_topology": null,
-            "vm_state": "error", "task_state": null,
+            "vm_state": VmState::Error, "task_state": null,
         });
         self.set_state(context, request.uuid, state).await;
         self.drop_allocation(context, request.uuid).await;

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
-use crate::{docker, driver, objects::Instance};
+use crate::{
+    docker, driver,
+    objects::{Instance, VmState},
+};
 
 impl Compute {
     /// The last `tail_length` lines, or all that is kept.
@@ -31,7 +34,9 @@ fn not_there(instance: &Instance) -> Error {
     let uuid = instance.uuid();
     let kwargs = serde_json::json!({"instance_id": uuid});
     match instance.vm_state() {
-        Some("building") => Error::exception("InstanceNotReady", format!("Instance {uuid} is not ready"), kwargs),
+        Some(VmState::Building) => {
+            Error::exception("InstanceNotReady", format!("Instance {uuid} is not ready"), kwargs)
+        }
         _ => Error::exception(
             "ConsoleNotAvailable",
             format!("Instance {uuid} has no container on its host"),
@@ -88,9 +93,9 @@ mod tests {
     #[test]
     fn a_missing_container_is_not_ready_while_building_and_not_available_after() {
         let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
-        instance.set("vm_state", "building");
+        instance.set("vm_state", VmState::Building.as_str());
         assert_eq!(not_there(&instance).to_failure().class, "InstanceNotReady");
-        instance.set("vm_state", "active");
+        instance.set("vm_state", VmState::Active.as_str());
         assert_eq!(not_there(&instance).to_failure().class, "ConsoleNotAvailable");
     }
 }

@@ -6,27 +6,18 @@ use uuid::Uuid;
 use crate::compute::{arguments::instance_uuid, error::Error};
 use crate::{
     docker::split_command,
-    guest::{Guest, PowerState, PublicKey},
-    objects::Instance,
+    guest::{self, Guest, PublicKey},
+    objects::{Instance, PowerState},
 };
 
-/// Nova's power states (`nova.compute.power_state`).
-pub(crate) mod power {
-    pub const NOSTATE: i64 = 0;
-    pub const RUNNING: i64 = 1;
-    pub const PAUSED: i64 = 3;
-    pub const SHUTDOWN: i64 = 4;
-    pub const CRASHED: i64 = 6;
-}
-
-/// Nova's number for what a container is doing; `NOSTATE` when there is none.
-pub(crate) fn power_state(state: Option<&PowerState>) -> i64 {
+/// What a container is doing, in Nova's words; `NoState` when there is none.
+pub(crate) fn power_state(state: Option<&guest::PowerState>) -> PowerState {
     match state {
-        None => power::NOSTATE,
-        Some(PowerState::Running) => power::RUNNING,
-        Some(PowerState::Paused) => power::PAUSED,
-        Some(PowerState::Created | PowerState::Stopped { .. }) => power::SHUTDOWN,
-        Some(PowerState::Crashed { .. }) => power::CRASHED,
+        None => PowerState::NoState,
+        Some(guest::PowerState::Running) => PowerState::Running,
+        Some(guest::PowerState::Paused) => PowerState::Paused,
+        Some(guest::PowerState::Created | guest::PowerState::Stopped { .. }) => PowerState::Shutdown,
+        Some(guest::PowerState::Crashed { .. }) => PowerState::Crashed,
     }
 }
 
@@ -81,14 +72,14 @@ mod tests {
     #[test]
     fn every_state_of_a_container_is_known_to_nova_and_only_absence_is_nostate() {
         let states = [
-            PowerState::Created,
-            PowerState::Running,
-            PowerState::Paused,
-            PowerState::Stopped { exit_code: 0 },
-            PowerState::Crashed { exit_code: 1, oom: false },
+            guest::PowerState::Created,
+            guest::PowerState::Running,
+            guest::PowerState::Paused,
+            guest::PowerState::Stopped { exit_code: 0 },
+            guest::PowerState::Crashed { exit_code: 1, oom: false },
         ];
-        assert!(states.iter().all(|state| power_state(Some(state)) != power::NOSTATE));
-        assert_eq!(power_state(None), power::NOSTATE);
+        assert!(states.iter().all(|state| power_state(Some(state)) != PowerState::NoState));
+        assert_eq!(power_state(None), PowerState::NoState);
     }
 
     #[test]

@@ -6,17 +6,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::compute::{
-    Compute,
-    arguments::instance_uuid,
-    error::Error,
-    instance::guest::{power, power_state},
-    operation::Duties,
+    Compute, arguments::instance_uuid, error::Error, instance::guest::power_state, operation::Duties,
     ports::interfaces::interfaces,
 };
-use crate::{messaging::Context, objects::Instance};
-
-/// The task state of an instance that is to be stopped.
-const STOPPING: &str = "powering-off";
+use crate::{
+    messaging::Context,
+    objects::{Expected, Instance, PowerState, TaskState, VmState},
+};
 
 impl Compute {
     /// Stops the container; `clean` gives it time to end by itself.
@@ -30,9 +26,10 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_stop_instance"), async {
             // The request may have waited in the queue: the record says whether the instance is still to be stopped.
-            let is_down = self.power_state(uuid).await? == power::SHUTDOWN;
-            let expected: &[Option<&str>] = if is_down { &[Some(STOPPING), None] } else { &[Some(STOPPING)] };
-            self.save(context, &mut instance, json!({"task_state": STOPPING}), Some(expected)).await?;
+            let is_down = self.power_state(uuid).await? == PowerState::Shutdown;
+            let stopping = Expected::before(TaskState::PoweringOff);
+            let expected = if is_down { stopping.or_no_task() } else { stopping };
+            self.save(context, &mut instance, json!({"task_state": TaskState::PoweringOff}), expected).await?;
             self.stop_locked(context, &mut instance, clean).await
         })
         .await
@@ -48,8 +45,9 @@ impl Compute {
         let uuid = instance_uuid(instance)?;
         let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
         self.driver.stop(uuid, timeout).await?;
-        let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "stopped", "task_state": null});
-        self.save(context, instance, state, Some(&[Some(STOPPING)])).await
+        let state =
+            json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Stopped, "task_state": null});
+        self.save(context, instance, state, Expected::task(TaskState::PoweringOff)).await
     }
 
     /// Starts the container of a stopped instance.
@@ -59,9 +57,9 @@ impl Compute {
         self.operate(context, uuid, Duties::of("compute_start_instance"), async {
             self.power_on(context, uuid).await?;
             let mut state =
-                json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
+                json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
             self.drop_shelving_marks(context, uuid, &mut state).await?;
-            self.save(context, &mut instance, state, Some(&[Some("powering-on")])).await
+            self.save(context, &mut instance, state, Expected::task(TaskState::PoweringOn)).await
         })
         .await
     }
@@ -75,16 +73,15 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        let [requested, pending, started] = if hard {
-            ["rebooting_hard", "reboot_pending_hard", "reboot_started_hard"]
+        let [pending, started] = if hard {
+            [TaskState::RebootPendingHard, TaskState::RebootStartedHard]
         } else {
-            ["rebooting", "reboot_pending", "reboot_started"]
+            [TaskState::RebootPending, TaskState::RebootStarted]
         };
         self.operate(context, uuid, Duties::of("compute_reboot_instance"), async {
-            let expected: &[Option<&str>] = &[Some(requested), Some(pending), Some(started)];
             let state = json!({"power_state": self.power_state(uuid).await?, "task_state": pending});
-            self.save(context, &mut instance, state, Some(expected)).await?;
-            self.save(context, &mut instance, json!({"task_state": started}), Some(&[Some(pending)])).await?;
+            self.save(context, &mut instance, state, Expected::before(pending)).await?;
+            self.save(context, &mut instance, json!({"task_state": started}), Expected::before(started)).await?;
             let timeout = if hard { Duration::ZERO } else { self.stop_timeout(&instance) };
             let rebooted = self.restart_guest(context, uuid, timeout).await;
             self.after_reboot(context, &mut instance, rebooted).await
@@ -107,11 +104,12 @@ impl Compute {
         let uuid = instance_uuid(instance)?;
         let now = self.power_state(uuid).await;
         let vm_state = match (&rebooted, &now) {
-            (Ok(()), _) | (Err(_), Ok(power::RUNNING)) => "active",
-            (Err(_), _) => "error",
+            (Ok(()), _) | (Err(_), Ok(PowerState::Running)) => VmState::Active,
+            (Err(_), _) => VmState::Error,
         };
-        let state = json!({"power_state": now.unwrap_or(power::NOSTATE), "vm_state": vm_state, "task_state": null});
-        self.save(context, instance, state, None).await?;
+        let state =
+            json!({"power_state": now.unwrap_or(PowerState::NoState), "vm_state": vm_state, "task_state": null});
+        self.save(context, instance, state, Expected::Any).await?;
         rebooted
     }
 
@@ -121,8 +119,9 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
             self.driver.pause(uuid).await?;
-            let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "paused", "task_state": null});
-            self.save(context, &mut instance, state, Some(&[Some("pausing")])).await
+            let state =
+                json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Paused, "task_state": null});
+            self.save(context, &mut instance, state, Expected::task(TaskState::Pausing)).await
         })
         .await
     }
@@ -133,8 +132,9 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
             self.driver.unpause(uuid).await?;
-            let state = json!({"power_state": self.power_state(uuid).await?, "vm_state": "active", "task_state": null});
-            self.save(context, &mut instance, state, Some(&[Some("unpausing")])).await
+            let state =
+                json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
+            self.save(context, &mut instance, state, Expected::task(TaskState::Unpausing)).await
         })
         .await
     }
@@ -146,7 +146,7 @@ impl Compute {
     }
 
     /// Nova's power state of the container.
-    pub(in crate::compute) async fn power_state(&self, uuid: Uuid) -> Result<i64, Error> {
+    pub(in crate::compute) async fn power_state(&self, uuid: Uuid) -> Result<PowerState, Error> {
         let state = self.driver.power_state(uuid).await?;
         Ok(power_state(state.as_ref()))
     }

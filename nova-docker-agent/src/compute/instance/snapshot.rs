@@ -9,13 +9,8 @@ use crate::compute::{Compute, arguments::instance_uuid, error::Error, operation:
 use crate::{
     driver::{SnapshotImage, SnapshotProgress},
     messaging::Context,
-    objects::Instance,
+    objects::{Expected, Instance, TaskState},
 };
-
-const REQUESTED: &str = "image_snapshot_pending";
-const TAKING: &str = "image_snapshot";
-const PENDING_UPLOAD: &str = "image_pending_upload";
-const UPLOADING: &str = "image_uploading";
 
 impl Compute {
     /// Fills the image that the API has made. On failure the image is deleted.
@@ -44,14 +39,15 @@ impl Compute {
 
     async fn take_snapshot(&self, context: &Context, instance: &mut Instance, image: Uuid) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        let power = json!({"task_state": TAKING, "power_state": self.power_state(uuid).await?});
-        self.save(context, instance, power, Some(&[Some(REQUESTED)])).await?;
+        let power = json!({"task_state": TaskState::ImageSnapshot, "power_state": self.power_state(uuid).await?});
+        self.save(context, instance, power, Expected::before(TaskState::ImageSnapshot)).await?;
         let project = instance.project_id().map(str::to_owned);
         let caller = self.caller(context);
         let into = SnapshotImage { caller: &caller, id: image, owner: project.as_deref() };
         let mut states = SnapshotStates { compute: self, context, instance };
         self.driver.snapshot(uuid, into, &mut states, &CancellationToken::new()).await?;
-        match self.save(context, instance, json!({"task_state": null}), Some(&[Some(UPLOADING)])).await {
+        match self.save(context, instance, json!({"task_state": null}), Expected::task(TaskState::ImageUploading)).await
+        {
             // The instance was deleted during the upload; its image is whole.
             Err(error) if error.is_gone() => Ok(()),
             saved => saved,
@@ -74,8 +70,8 @@ struct SnapshotStates<'a> {
 }
 
 impl SnapshotStates<'_> {
-    async fn pass(&mut self, from: &str, to: &str) -> Result<(), Error> {
-        self.compute.save(self.context, self.instance, json!({"task_state": to}), Some(&[Some(from)])).await
+    async fn pass(&mut self, task: TaskState) -> Result<(), Error> {
+        self.compute.save(self.context, self.instance, json!({"task_state": task}), Expected::before(task)).await
     }
 }
 
@@ -83,10 +79,10 @@ impl SnapshotProgress for SnapshotStates<'_> {
     type Error = Error;
 
     async fn captured(&mut self) -> Result<(), Error> {
-        self.pass(TAKING, PENDING_UPLOAD).await
+        self.pass(TaskState::ImagePendingUpload).await
     }
 
     async fn uploading(&mut self) -> Result<(), Error> {
-        self.pass(PENDING_UPLOAD, UPLOADING).await
+        self.pass(TaskState::ImageUploading).await
     }
 }

@@ -10,7 +10,12 @@ use crate::compute::{
     Compute, error::Error, instance::guest::guest, instance::image::descriptor, instance::request::BuildRequest,
     ports::interfaces::interfaces, ports::waiters::PlugWait,
 };
-use crate::{driver::Image, messaging::Context, network::Interface, objects::Instance};
+use crate::{
+    driver::Image,
+    messaging::Context,
+    network::Interface,
+    objects::{Expected, Instance, TaskState, VmState},
+};
 
 /// A root device to show; containers have no disks.
 const ROOT_DEVICE: &str = "/dev/sda";
@@ -41,9 +46,8 @@ impl Compute {
         context: &Context,
         request: &mut BuildRequest,
     ) -> Result<(Vec<Interface>, PlugWait), Error> {
-        let no_task: &[Option<&str>] = &[None];
-        let networking = json!({"vm_state": "building", "task_state": "networking"});
-        self.save(context, &mut request.instance, networking, Some(no_task)).await?;
+        let networking = json!({"vm_state": VmState::Building, "task_state": TaskState::Networking});
+        self.save(context, &mut request.instance, networking, Expected::before(TaskState::Networking)).await?;
         let network = self.allocate_network(context, request).await?;
         let interfaces = interfaces(&network)?;
         // Registered before plugging: Neutron may answer within milliseconds.
@@ -124,11 +128,15 @@ impl Compute {
             Ok::<_, Error>(())
         };
         let states = async {
-            let mapping =
-                json!({"vm_state": "building", "task_state": "block_device_mapping", "root_device_name": ROOT_DEVICE});
-            self.save(context, &mut request.instance, mapping, None).await?;
-            let expected: &[Option<&str>] = &[Some("block_device_mapping")];
-            self.save(context, &mut request.instance, json!({"task_state": "spawning"}), Some(expected)).await
+            let mapping = json!({"vm_state": VmState::Building, "task_state": TaskState::BlockDeviceMapping, "root_device_name": ROOT_DEVICE});
+            self.save(context, &mut request.instance, mapping, Expected::Any).await?;
+            self.save(
+                context,
+                &mut request.instance,
+                json!({"task_state": TaskState::Spawning}),
+                Expected::before(TaskState::Spawning),
+            )
+            .await
         };
         tokio::try_join!(root, states)?;
         Ok(())

@@ -4,7 +4,10 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error, now, operation::Duties};
-use crate::{messaging::Context, objects::Instance};
+use crate::{
+    messaging::Context,
+    objects::{Expected, Instance, PowerState, VmState},
+};
 
 impl Compute {
     /// Deletes the instance. One that is gone already is deleted.
@@ -28,8 +31,8 @@ impl Compute {
         self.driver.remove(uuid).await?;
         // Only now: a port that is given back may be given to somebody else.
         self.release_network(context, uuid, &instance).await?;
-        let deleted = json!({"vm_state": "deleted", "task_state": null, "power_state": 0, "terminated_at": now()});
-        self.save(context, &mut instance, deleted, None).await?;
+        let deleted = json!({"vm_state": VmState::Deleted, "task_state": null, "power_state": PowerState::NoState, "terminated_at": now()});
+        self.save(context, &mut instance, deleted, Expected::Any).await?;
         self.tracker.release(uuid).await;
         let id = uuid.to_string();
         let (_, tokens, _) = tokio::join!(

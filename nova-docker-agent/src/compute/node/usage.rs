@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{config::Config, guest::HostResources, objects::Instance};
+use crate::{
+    config::Config,
+    guest::HostResources,
+    objects::{Instance, TaskState, VmState},
+};
 
 /// What one instance uses, and what the node's statistics say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +26,11 @@ pub(crate) struct Usage {
 impl Usage {
     /// None for an instance that uses nothing on its host: deleted, or shelved away.
     pub fn of(instance: &Instance) -> Option<Self> {
-        let vm_state = instance.str("vm_state").map(str::to_owned);
-        if matches!(vm_state.as_deref(), Some("deleted" | "shelved_offloaded")) {
+        if matches!(instance.vm_state(), Some(VmState::Deleted | VmState::ShelvedOffloaded)) {
             return None;
         }
+        // The statistics count states by their names, also those of a newer Nova.
+        let vm_state = instance.str("vm_state").map(str::to_owned);
         let flavor = instance.flavor();
         let amount = |field: &str| {
             flavor.as_ref().and_then(|flavor| flavor.int(field)).or_else(|| instance.int(field)).unwrap_or(0)
@@ -67,7 +72,7 @@ impl Usages {
             count(format!("num_task_{}", usage.task_state.as_deref().unwrap_or("None")));
             count(format!("num_os_type_{}", usage.os_type.as_deref().unwrap_or("None")));
             count(format!("num_proj_{}", usage.project_id));
-            io_workload += u64::from(is_io_heavy(usage.task_state.as_deref()));
+            io_workload += u64::from(usage.task_state.as_deref().is_some_and(|task| TaskState::of(task).is_io_heavy()));
         }
         let mut stats: Map<String, Value> =
             counters.into_iter().map(|(key, value)| (key, Value::String(value.to_string()))).collect();
@@ -80,14 +85,6 @@ impl Usages {
         stats.insert("uptime".to_owned(), Value::Null);
         stats
     }
-}
-
-fn is_io_heavy(task_state: Option<&str>) -> bool {
-    matches!(
-        task_state,
-        Some("block_device_mapping" | "spawning" | "image_snapshot" | "image_pending_upload" | "image_uploading")
-            | Some("image_backup" | "rebuilding" | "rebuild_block_device_mapping" | "rebuild_spawning")
-    )
 }
 
 /// The fields of the compute node's record that follow from the host and its instances.

@@ -13,7 +13,12 @@ use crate::compute::{
     ports::interfaces::interfaces,
     ports::user_ports::{mark_user_ports, unmark_user_port, user_ports},
 };
-use crate::{cloud::Caller, driver, messaging::Context, objects::Instance};
+use crate::{
+    cloud::Caller,
+    driver,
+    messaging::Context,
+    objects::{Expected, Instance},
+};
 
 /// The task state is not ours: the API sets none.
 const ATTACH: Duties = Duties { event: "compute_attach_interface", reverts_task_state: false, errors_out: false };
@@ -208,7 +213,7 @@ impl Compute {
         }
         let mut metadata = instance.system_metadata();
         mark_user_ports(&mut metadata, [port]);
-        self.save(context, &mut instance, json!({"system_metadata": metadata}), None).await?;
+        self.save(context, &mut instance, json!({"system_metadata": metadata}), Expected::Any).await?;
         Ok(Some(port))
     }
 
@@ -217,7 +222,7 @@ impl Compute {
             let mut instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
             let mut metadata = instance.system_metadata();
             if unmark_user_port(&mut metadata, port) {
-                self.save(context, &mut instance, json!({"system_metadata": metadata}), None).await?;
+                self.save(context, &mut instance, json!({"system_metadata": metadata}), Expected::Any).await?;
             }
             Ok::<_, Error>(())
         };

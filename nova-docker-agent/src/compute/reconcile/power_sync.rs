@@ -7,12 +7,12 @@ use serde_json::json;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error, instance::guest::power, operation::Duties};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error, operation::Duties};
 use crate::{
     docker, driver,
     guest::{Event, EventKind},
     messaging::Context,
-    objects::Instance,
+    objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
 
 /// How often a Docker that is away is asked again.
@@ -100,25 +100,32 @@ impl Compute {
             return Ok(());
         }
         let actual = self.power_state(uuid).await?;
-        let recorded = instance.power_state().unwrap_or(power::NOSTATE);
-        match decide(instance.vm_state().unwrap_or_default(), recorded, actual) {
+        let recorded = instance.power_state().unwrap_or(PowerState::NoState);
+        match decide(instance.vm_state(), recorded, actual) {
             Decision::Nothing => Ok(()),
-            Decision::Record => self.save(&context, &mut instance, json!({"power_state": actual}), Some(&[None])).await,
+            Decision::Record => {
+                self.save(&context, &mut instance, json!({"power_state": actual}), Expected::no_task()).await
+            }
             Decision::Stop => self.stop_as_its_user(&context, instance, actual).await,
         }
     }
 
-    async fn stop_as_its_user(&self, context: &Context, mut instance: Instance, actual: i64) -> Result<(), Error> {
+    async fn stop_as_its_user(
+        &self,
+        context: &Context,
+        mut instance: Instance,
+        actual: PowerState,
+    ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let span = info_span!("power_sync", instance = %uuid, request_id = context.request_id());
         async {
             info!(
-                vm_state = instance.vm_state(),
-                power_state = actual,
+                vm_state = ?instance.vm_state(),
+                power_state = ?actual,
                 "the container is not what Nova thinks; stopping the instance"
             );
-            let stopping = json!({"task_state": "powering-off", "progress": 0, "power_state": actual});
-            self.save(context, &mut instance, stopping, Some(&[None])).await?;
+            let stopping = json!({"task_state": TaskState::PoweringOff, "progress": 0, "power_state": actual});
+            self.save(context, &mut instance, stopping, Expected::no_task()).await?;
             let uuid_text = uuid.to_string();
             if let Err(error) = self.conductor.action_start(context, &uuid_text, "stop").await {
                 warn!(%error, "cannot record the stop as an action");
@@ -132,13 +139,11 @@ impl Compute {
 }
 
 /// Nova's table (`_sync_instance_power_state`), for instances without a task.
-fn decide(vm_state: &str, recorded: i64, actual: i64) -> Decision {
-    let down = matches!(actual, power::SHUTDOWN | power::CRASHED);
+fn decide(vm_state: Option<VmState>, recorded: PowerState, actual: PowerState) -> Decision {
     match vm_state {
-        "active" if down => Decision::Stop,
-        "stopped" if matches!(actual, power::RUNNING | power::PAUSED) => Decision::Stop,
-        "paused" if down => Decision::Stop,
-        _ if actual == recorded || actual == power::NOSTATE => Decision::Nothing,
+        Some(VmState::Active | VmState::Paused) if actual.is_down() => Decision::Stop,
+        Some(VmState::Stopped) if matches!(actual, PowerState::Running | PowerState::Paused) => Decision::Stop,
+        _ if actual == recorded || actual == PowerState::NoState => Decision::Nothing,
         _ => Decision::Record,
     }
 }
@@ -149,25 +154,29 @@ mod tests {
 
     #[test]
     fn an_active_instance_whose_container_ended_is_stopped() {
-        assert_eq!(decide("active", power::RUNNING, power::SHUTDOWN), Decision::Stop);
-        assert_eq!(decide("active", power::RUNNING, power::CRASHED), Decision::Stop);
-        assert_eq!(decide("active", power::SHUTDOWN, power::SHUTDOWN), Decision::Stop, "whatever was recorded");
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Shutdown), Decision::Stop);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Crashed), Decision::Stop);
+        assert_eq!(
+            decide(Some(VmState::Active), PowerState::Shutdown, PowerState::Shutdown),
+            Decision::Stop,
+            "whatever was recorded"
+        );
     }
 
     #[test]
     fn a_stopped_instance_that_somebody_started_behind_nova_is_stopped_again() {
-        assert_eq!(decide("stopped", power::SHUTDOWN, power::RUNNING), Decision::Stop);
+        assert_eq!(decide(Some(VmState::Stopped), PowerState::Shutdown, PowerState::Running), Decision::Stop);
     }
 
     #[test]
     fn a_container_that_is_not_there_is_not_reported_as_anything() {
-        assert_eq!(decide("active", power::RUNNING, power::NOSTATE), Decision::Nothing);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::NoState), Decision::Nothing);
     }
 
     #[test]
     fn other_states_only_have_their_power_recorded() {
-        assert_eq!(decide("error", power::RUNNING, power::SHUTDOWN), Decision::Record);
-        assert_eq!(decide("active", power::RUNNING, power::PAUSED), Decision::Record);
-        assert_eq!(decide("active", power::RUNNING, power::RUNNING), Decision::Nothing);
+        assert_eq!(decide(Some(VmState::Error), PowerState::Running, PowerState::Shutdown), Decision::Record);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Paused), Decision::Record);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Running), Decision::Nothing);
     }
 }

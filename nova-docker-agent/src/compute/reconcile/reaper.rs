@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
-use crate::{config::RunningDeletedAction, messaging::Context};
+use crate::{config::RunningDeletedAction, messaging::Context, objects::VmState};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
 fn is_due(deleted_at: Option<&str>, wait: Duration) -> bool {
@@ -114,13 +114,13 @@ impl Compute {
         let context = Context::admin();
         let mut filters = Map::new();
         filters.insert("uuid".to_owned(), json!(unclaimed));
-        filters.insert("vm_state".to_owned(), json!("building"));
+        filters.insert("vm_state".to_owned(), json!(VmState::Building));
         for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
             // Its message may still wait in the queue; then the build begins as soon as this start is done.
             if instance.host().is_none() && instance.task_state().is_none() {
                 let uuid = instance_uuid(&instance)?;
                 warn!(instance = %uuid, "its build was interrupted before it was this host's; setting it to error");
-                self.set_state(&context, uuid, json!({"vm_state": "error", "task_state": Value::Null})).await;
+                self.set_state(&context, uuid, json!({"vm_state": VmState::Error, "task_state": null})).await;
                 self.drop_allocation(&context, uuid).await;
             }
         }

@@ -9,10 +9,13 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::compute::{
-    Compute, arguments::instance_uuid, error::Error, instance::guest::power, operation::Duties,
-    ports::cache::network_info, ports::interfaces::interfaces,
+    Compute, arguments::instance_uuid, error::Error, operation::Duties, ports::cache::network_info,
+    ports::interfaces::interfaces,
 };
-use crate::{messaging::Context, objects::Instance};
+use crate::{
+    messaging::Context,
+    objects::{Expected, Instance, PowerState, TaskState, VmState},
+};
 
 /// How many instances are looked at at a time; most of it is waiting.
 const CONCURRENCY: usize = 8;
@@ -71,11 +74,10 @@ impl Compute {
     async fn recover_instance(self: &Arc<Self>, instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let actual = self.power_state(uuid).await?;
-        let vm_state = instance.vm_state().unwrap_or_default().to_owned();
-        let task = instance.task_state().map(str::to_owned);
-        let recovery = decide(&vm_state, task.as_deref(), actual);
+        let (vm_state, task) = (instance.vm_state(), instance.task_state());
+        let recovery = decide(vm_state, task, actual);
         if recovery != Recovery::Nothing && recovery != Recovery::Replug {
-            info!(vm_state, task, power_state = actual, ?recovery, "recovering");
+            info!(?vm_state, ?task, power_state = ?actual, ?recovery, "recovering");
         }
         // Without a project, so that events go to the instance's newest action: the one that was interrupted.
         let context = Context::admin();
@@ -87,7 +89,7 @@ impl Compute {
                 Ok(())
             }
             Recovery::Settle => {
-                let vm_state = if actual == power::PAUSED { "paused" } else { "active" };
+                let vm_state = if actual == PowerState::Paused { VmState::Paused } else { VmState::Active };
                 let state = json!({"vm_state": vm_state, "power_state": actual, "task_state": null});
                 self.set_state(&context, uuid, state).await;
                 Ok(())
@@ -110,8 +112,8 @@ impl Compute {
 
     /// A soft reboot whose container is down goes on as a hard one.
     async fn resume_reboot(&self, context: &Context, mut instance: Instance, hard: bool) -> Result<(), Error> {
-        let pending = if hard { "reboot_pending_hard" } else { "reboot_pending" };
-        self.save(context, &mut instance, json!({"task_state": pending}), None).await?;
+        let pending = if hard { TaskState::RebootPendingHard } else { TaskState::RebootPending };
+        self.save(context, &mut instance, json!({"task_state": pending}), Expected::Any).await?;
         self.reboot(context, instance, hard).await
     }
 
@@ -131,7 +133,7 @@ impl Compute {
         self.finish_event(context, uuid, crate::compute::instance::build::EVENT, Some(&error)).await;
         self.record_fault(context, uuid, &error).await;
         let state = json!({
-            "host": null, "node": null, "compute_id": null, "vm_state": "error", "task_state": null,
+            "host": null, "node": null, "compute_id": null, "vm_state": VmState::Error, "task_state": null,
         });
         self.set_state(context, uuid, state).await;
         self.drop_allocation(context, uuid).await;
@@ -140,9 +142,9 @@ impl Compute {
     }
 
     /// Plugging what is plugged already changes nothing, so this is done for every instance that has a container.
-    async fn replug(&self, context: &Context, instance: Instance, actual: i64) -> Result<(), Error> {
+    async fn replug(&self, context: &Context, instance: Instance, actual: PowerState) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
-        if actual == power::NOSTATE {
+        if actual == PowerState::NoState {
             warn!("the instance has no container on this host");
             return Ok(());
         }
@@ -153,8 +155,8 @@ impl Compute {
             .retry(pauses)
             .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
             .await?;
-        let was_running = instance.power_state() == Some(power::RUNNING);
-        if was_running && actual != power::RUNNING && self.config.resume_guests_state_on_host_boot {
+        let was_running = instance.power_state() == Some(PowerState::Running);
+        if was_running && actual != PowerState::Running && self.config.resume_guests_state_on_host_boot {
             info!("starting the instance that was running before the host was restarted");
             self.power_on(context, uuid).await?;
         }
@@ -163,37 +165,33 @@ impl Compute {
 }
 
 /// Nova's table (`_init_instance`), for what this service does.
-fn decide(vm_state: &str, task: Option<&str>, actual: i64) -> Recovery {
-    let running = actual == power::RUNNING;
+fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState) -> Recovery {
+    use TaskState as T;
+    let running = actual == PowerState::Running;
+    let paused = actual == PowerState::Paused;
+    let Some(task) = task else {
+        return match vm_state {
+            Some(VmState::Deleted) => Recovery::Delete,
+            Some(VmState::SoftDelete | VmState::Error) => Recovery::Nothing,
+            Some(VmState::Building) => Recovery::FailBuild,
+            _ => Recovery::Replug,
+        };
+    };
     match (vm_state, task) {
-        (_, Some("deleting")) | ("deleted", _) => Recovery::Delete,
-        ("soft-delete" | "error", _) => Recovery::Nothing,
-        ("building", _) | (_, Some("scheduling" | "block_device_mapping" | "networking" | "spawning")) => {
-            Recovery::FailBuild
-        }
-        (
-            _,
-            Some(
-                "image_snapshot"
-                | "image_snapshot_pending"
-                | "image_pending_upload"
-                | "image_uploading"
-                | "image_backup"
-                | "resize_prep",
-            ),
-        ) => Recovery::ClearTask,
-        (_, Some("reboot_started" | "rebooting" | "reboot_started_hard" | "rebooting_hard")) if running => {
-            Recovery::Settle
-        }
-        (_, Some("reboot_pending")) if running => Recovery::Reboot { hard: false },
-        (_, Some("rebooting" | "reboot_pending" | "reboot_started")) => Recovery::Reboot { hard: true },
-        (_, Some("rebooting_hard" | "reboot_pending_hard" | "reboot_started_hard")) => Recovery::Reboot { hard: true },
-        (_, Some("unpausing")) if actual == power::PAUSED => Recovery::Unpause,
-        (_, Some("pausing" | "unpausing")) if running || actual == power::PAUSED => Recovery::Settle,
-        (_, Some("powering-off")) => Recovery::Stop,
-        (_, Some("powering-on")) => Recovery::Start,
-        (_, Some(_)) => Recovery::ClearTask,
-        (_, None) => Recovery::Replug,
+        (_, T::Deleting) | (Some(VmState::Deleted), _) => Recovery::Delete,
+        (Some(VmState::SoftDelete | VmState::Error), _) => Recovery::Nothing,
+        (Some(VmState::Building), _) => Recovery::FailBuild,
+        (_, task) if task.is_build() => Recovery::FailBuild,
+        (_, T::RebootStarted | T::Rebooting | T::RebootStartedHard | T::RebootingHard) if running => Recovery::Settle,
+        (_, T::RebootPending) if running => Recovery::Reboot { hard: false },
+        (_, T::Rebooting | T::RebootPending | T::RebootStarted) => Recovery::Reboot { hard: true },
+        (_, T::RebootingHard | T::RebootPendingHard | T::RebootStartedHard) => Recovery::Reboot { hard: true },
+        (_, T::Unpausing) if paused => Recovery::Unpause,
+        (_, T::Pausing | T::Unpausing) if running || paused => Recovery::Settle,
+        (_, T::PoweringOff) => Recovery::Stop,
+        (_, T::PoweringOn) => Recovery::Start,
+        // A snapshot, and whatever else leaves no trace that matters.
+        _ => Recovery::ClearTask,
     }
 }
 
@@ -203,44 +201,57 @@ mod tests {
 
     #[test]
     fn a_deletion_that_was_interrupted_goes_on_whatever_the_state() {
-        for vm_state in ["active", "error", "building", "stopped"] {
-            assert_eq!(decide(vm_state, Some("deleting"), power::RUNNING), Recovery::Delete);
+        for vm_state in [VmState::Active, VmState::Error, VmState::Building, VmState::Stopped] {
+            assert_eq!(decide(Some(vm_state), Some(TaskState::Deleting), PowerState::Running), Recovery::Delete);
         }
     }
 
     #[test]
     fn an_interrupted_build_is_failed_in_every_one_of_its_steps() {
-        for task in [None, Some("networking"), Some("block_device_mapping"), Some("spawning")] {
-            assert_eq!(decide("building", task, power::NOSTATE), Recovery::FailBuild);
+        for task in [None, Some(TaskState::Networking), Some(TaskState::BlockDeviceMapping), Some(TaskState::Spawning)]
+        {
+            assert_eq!(decide(Some(VmState::Building), task, PowerState::NoState), Recovery::FailBuild);
         }
     }
 
     #[test]
     fn an_interrupted_reboot_is_settled_when_the_container_runs_and_redone_when_not() {
-        assert_eq!(decide("active", Some("reboot_started"), power::RUNNING), Recovery::Settle);
-        assert_eq!(decide("active", Some("reboot_pending"), power::RUNNING), Recovery::Reboot { hard: false });
-        assert_eq!(decide("active", Some("reboot_started"), power::SHUTDOWN), Recovery::Reboot { hard: true });
+        assert_eq!(
+            decide(Some(VmState::Active), Some(TaskState::RebootStarted), PowerState::Running),
+            Recovery::Settle
+        );
+        assert_eq!(
+            decide(Some(VmState::Active), Some(TaskState::RebootPending), PowerState::Running),
+            Recovery::Reboot { hard: false }
+        );
+        assert_eq!(
+            decide(Some(VmState::Active), Some(TaskState::RebootStarted), PowerState::Shutdown),
+            Recovery::Reboot { hard: true }
+        );
     }
 
     #[test]
     fn a_stop_or_start_under_way_is_redone() {
-        assert_eq!(decide("active", Some("powering-off"), power::RUNNING), Recovery::Stop);
-        assert_eq!(decide("stopped", Some("powering-on"), power::SHUTDOWN), Recovery::Start);
+        assert_eq!(decide(Some(VmState::Active), Some(TaskState::PoweringOff), PowerState::Running), Recovery::Stop);
+        assert_eq!(decide(Some(VmState::Stopped), Some(TaskState::PoweringOn), PowerState::Shutdown), Recovery::Start);
     }
 
     #[test]
     fn no_task_survives_a_restart() {
-        for task in ["image_uploading", "pausing", "suspending", "rescuing", "shelving", "anything"] {
+        for task in TaskState::ALL.iter().copied().chain([TaskState::Unknown]) {
             assert!(
-                !matches!(decide("active", Some(task), power::RUNNING), Recovery::Nothing | Recovery::Replug),
-                "{task}"
+                !matches!(
+                    decide(Some(VmState::Active), Some(task), PowerState::Running),
+                    Recovery::Nothing | Recovery::Replug
+                ),
+                "{task:?}"
             );
         }
     }
 
     #[test]
     fn an_instance_without_a_task_is_left_running() {
-        assert_eq!(decide("active", None, power::RUNNING), Recovery::Replug);
-        assert_eq!(decide("error", None, power::RUNNING), Recovery::Nothing);
+        assert_eq!(decide(Some(VmState::Active), None, PowerState::Running), Recovery::Replug);
+        assert_eq!(decide(Some(VmState::Error), None, PowerState::Running), Recovery::Nothing);
     }
 }

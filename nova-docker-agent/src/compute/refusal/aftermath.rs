@@ -15,7 +15,7 @@ use crate::compute::{
 use crate::{
     cloud::Caller,
     messaging::Context,
-    objects::{Instance, Migration},
+    objects::{Expected, Instance, Migration},
 };
 
 impl Compute {
@@ -98,7 +98,7 @@ impl Compute {
             fields.insert("system_metadata".to_owned(), metadata.clone());
         }
         if !fields.is_empty() {
-            self.conductor.save_instance(context, instance.uuid(), fields, None).await?;
+            self.conductor.save_instance(context, instance.uuid(), fields, &Expected::Any).await?;
         }
         Ok(())
     }

@@ -1,0 +1,271 @@
+//! The states of an instance, by Nova's names, and which task may follow which.
+//!
+//! Sources: `nova/compute/vm_states.py`, `task_states.py`, `power_state.py`.
+
+use serde::{Serialize, Serializer};
+
+/// An enum of names. `Unknown` stands for those of a Nova that is newer than this agent: they are read, never written.
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+            /// A name that this agent does not know.
+            Unknown,
+        }
+
+        impl $name {
+            /// Every state that has a name.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The state of this name.
+            pub fn of(name: &str) -> Self {
+                match name {
+                    $($text => Self::$variant,)*
+                    _ => Self::Unknown,
+                }
+            }
+
+            /// Nova's name.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                    Self::Unknown => "unknown",
+                }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+names! {
+    /// What an instance is between operations (`vm_state`).
+    VmState {
+        Active = "active",
+        Building = "building",
+        Paused = "paused",
+        Suspended = "suspended",
+        Stopped = "stopped",
+        Rescued = "rescued",
+        Resized = "resized",
+        SoftDelete = "soft-delete",
+        Deleted = "deleted",
+        Error = "error",
+        Shelved = "shelved",
+        ShelvedOffloaded = "shelved_offloaded",
+    }
+}
+
+names! {
+    /// What is being done to an instance (`task_state`); no task is `None` of an `Option`.
+    TaskState {
+        Scheduling = "scheduling",
+        Networking = "networking",
+        BlockDeviceMapping = "block_device_mapping",
+        Spawning = "spawning",
+        ImageSnapshotPending = "image_snapshot_pending",
+        ImageSnapshot = "image_snapshot",
+        ImagePendingUpload = "image_pending_upload",
+        ImageUploading = "image_uploading",
+        ImageBackup = "image_backup",
+        UpdatingPassword = "updating_password",
+        ResizePrep = "resize_prep",
+        ResizeMigrating = "resize_migrating",
+        ResizeMigrated = "resize_migrated",
+        ResizeFinish = "resize_finish",
+        ResizeReverting = "resize_reverting",
+        ResizeConfirming = "resize_confirming",
+        Rebooting = "rebooting",
+        RebootPending = "reboot_pending",
+        RebootStarted = "reboot_started",
+        RebootingHard = "rebooting_hard",
+        RebootPendingHard = "reboot_pending_hard",
+        RebootStartedHard = "reboot_started_hard",
+        Pausing = "pausing",
+        Unpausing = "unpausing",
+        Suspending = "suspending",
+        Resuming = "resuming",
+        PoweringOff = "powering-off",
+        PoweringOn = "powering-on",
+        Rescuing = "rescuing",
+        Unrescuing = "unrescuing",
+        Rebuilding = "rebuilding",
+        RebuildBlockDeviceMapping = "rebuild_block_device_mapping",
+        RebuildSpawning = "rebuild_spawning",
+        Migrating = "migrating",
+        Deleting = "deleting",
+        SoftDeleting = "soft-deleting",
+        Restoring = "restoring",
+        Shelving = "shelving",
+        ShelvingImagePendingUpload = "shelving_image_pending_upload",
+        ShelvingImageUploading = "shelving_image_uploading",
+        ShelvingOffloading = "shelving_offloading",
+        Unshelving = "unshelving",
+    }
+}
+
+/// What an instance's container is doing, as Nova numbers it (`power_state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PowerState {
+    /// Nothing is known, or nothing is there.
+    NoState = 0,
+    Running = 1,
+    Paused = 3,
+    Shutdown = 4,
+    Crashed = 6,
+    Suspended = 7,
+}
+
+impl PowerState {
+    /// Nova's number; `NoState` for one that Nova does not have.
+    pub fn of(number: i64) -> Self {
+        match number {
+            1 => Self::Running,
+            3 => Self::Paused,
+            4 => Self::Shutdown,
+            6 => Self::Crashed,
+            7 => Self::Suspended,
+            _ => Self::NoState,
+        }
+    }
+
+    /// The container ended.
+    pub fn is_down(self) -> bool {
+        matches!(self, Self::Shutdown | Self::Crashed)
+    }
+}
+
+impl Serialize for PowerState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(*self as i64)
+    }
+}
+
+/// The task states that the database must have for a save to happen, so that two operations never run at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever the task is.
+    Any,
+    /// One of these; `None` is "no task".
+    OneOf(Vec<Option<TaskState>>),
+}
+
+impl Expected {
+    /// No task.
+    pub fn no_task() -> Self {
+        Self::OneOf(vec![None])
+    }
+
+    /// This task and no other.
+    pub fn task(task: TaskState) -> Self {
+        Self::OneOf(vec![Some(task)])
+    }
+
+    /// What must come before `task`: see [`TaskState::follows`].
+    pub fn before(task: TaskState) -> Self {
+        match task.follows() {
+            [] => Self::Any,
+            tasks => Self::OneOf(tasks.to_vec()),
+        }
+    }
+
+    /// No task will do too.
+    #[must_use]
+    pub fn or_no_task(self) -> Self {
+        match self {
+            Self::Any => Self::Any,
+            Self::OneOf(mut tasks) => {
+                tasks.push(None);
+                Self::OneOf(tasks)
+            }
+        }
+    }
+}
+
+impl TaskState {
+    /// The tasks that this one may follow where the compute service sets it; none listed means any. The API sets all others.
+    pub const fn follows(self) -> &'static [Option<Self>] {
+        match self {
+            Self::Networking => &[None],
+            Self::Spawning => &[Some(Self::BlockDeviceMapping)],
+            Self::ImageSnapshot => &[Some(Self::ImageSnapshotPending)],
+            Self::ImagePendingUpload => &[Some(Self::ImageSnapshot)],
+            Self::ImageUploading => &[Some(Self::ImagePendingUpload)],
+            // A reboot that a restart of the agent has interrupted begins again.
+            Self::RebootPending => &[Some(Self::Rebooting), Some(Self::RebootPending), Some(Self::RebootStarted)],
+            Self::RebootStarted => &[Some(Self::RebootPending)],
+            Self::RebootPendingHard => {
+                &[Some(Self::RebootingHard), Some(Self::RebootPendingHard), Some(Self::RebootStartedHard)]
+            }
+            Self::RebootStartedHard => &[Some(Self::RebootPendingHard)],
+            // The request may have waited in a queue: the record says whether the instance is still to be stopped.
+            Self::PoweringOff => &[Some(Self::PoweringOff)],
+            _ => &[],
+        }
+    }
+
+    /// A build is under way; a restart leaves nothing that says how far it came.
+    pub fn is_build(self) -> bool {
+        matches!(self, Self::Scheduling | Self::BlockDeviceMapping | Self::Networking | Self::Spawning)
+    }
+
+    /// The task reads or writes a lot on its host (`io_workload`, by which the scheduler spreads load).
+    pub fn is_io_heavy(self) -> bool {
+        matches!(
+            self,
+            Self::BlockDeviceMapping
+                | Self::Spawning
+                | Self::ImageSnapshot
+                | Self::ImagePendingUpload
+                | Self::ImageUploading
+                | Self::ImageBackup
+                | Self::Rebuilding
+                | Self::RebuildBlockDeviceMapping
+                | Self::RebuildSpawning
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_read_as_the_state_that_it_is_written_for() {
+        for state in VmState::ALL {
+            assert_eq!(VmState::of(state.as_str()), *state);
+        }
+        for task in TaskState::ALL {
+            assert_eq!(TaskState::of(task.as_str()), *task);
+        }
+    }
+
+    #[test]
+    fn a_state_of_a_newer_nova_is_not_taken_for_another() {
+        assert_eq!(TaskState::of("teleporting"), TaskState::Unknown);
+        assert_eq!(VmState::of(""), VmState::Unknown);
+    }
+
+    #[test]
+    fn power_states_travel_as_novas_numbers() {
+        for number in [0, 1, 3, 4, 6, 7] {
+            assert_eq!(serde_json::to_value(PowerState::of(number)).unwrap(), number);
+        }
+    }
+
+    #[test]
+    fn a_soft_reboot_never_goes_on_as_a_hard_one_by_itself() {
+        use TaskState::{RebootStarted, RebootStartedHard, Rebooting, RebootingHard};
+        for (soft, hard) in [(Rebooting, RebootingHard), (RebootStarted, RebootStartedHard)] {
+            assert!(TaskState::RebootPending.follows().contains(&Some(soft)));
+            assert!(!TaskState::RebootPending.follows().contains(&Some(hard)));
+            assert!(!TaskState::RebootPendingHard.follows().contains(&Some(soft)));
+        }
+    }
+}
