@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `run` | start and graceful stop, in Nova's order |
 //! | `dispatch`, `arguments` | from an RPC method to its operation or its refusal |
-//! | `operation` | what every operation owes to Nova: event, fault, task state |
+//! | `duties` | what every operation owes to Nova: event, fault, task state |
 //! | `instance` | the operations on one instance, one file each |
 //! | `ports` | Nova's network API: an instance's ports and the record of them; what Neutron tells |
 //! | `node` | the compute node's record, its resource provider, its allocations |
@@ -14,10 +14,10 @@
 
 mod arguments;
 mod dispatch;
+mod duties;
 mod error;
 mod instance;
 pub mod node;
-mod operation;
 pub mod ports;
 mod reconcile;
 mod refusal;

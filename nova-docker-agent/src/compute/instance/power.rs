@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::compute::{
-    Compute, arguments::instance_uuid, error::Error, instance::guest::power_state, operation::Duties,
+    Compute, arguments::instance_uuid, duties::Duties, error::Error, instance::guest::power_state,
     ports::interfaces::interfaces,
 };
 use crate::{

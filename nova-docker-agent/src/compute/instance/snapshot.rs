@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error, operation::Duties};
+use crate::compute::{Compute, arguments::instance_uuid, duties::Duties, error::Error};
 use crate::{
     driver::{SnapshotImage, SnapshotProgress},
     messaging::Context,

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error, now, operation::Duties};
+use crate::compute::{Compute, arguments::instance_uuid, duties::Duties, error::Error, now};
 use crate::{
     messaging::Context,
     objects::{Expected, Instance, PowerState, VmState},

@@ -8,8 +8,8 @@ use crate::compute::ports::{Allocation, NetworkInfo, Networks, RequestedNetwork,
 use crate::compute::{
     Compute,
     arguments::instance_uuid,
+    duties::Duties,
     error::Error,
-    operation::Duties,
     ports::interfaces::interfaces,
     ports::user_ports::{mark_user_ports, unmark_user_port, user_ports},
 };

@@ -7,7 +7,7 @@ use serde_json::json;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error, operation::Duties};
+use crate::compute::{Compute, arguments::instance_uuid, duties::Duties, error::Error};
 use crate::{
     docker, driver,
     guest::{Event, EventKind},

@@ -9,7 +9,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::compute::{
-    Compute, arguments::instance_uuid, error::Error, operation::Duties, ports::cache::network_info,
+    Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
     ports::interfaces::interfaces,
 };
 use crate::{

@@ -8,8 +8,8 @@ use crate::compute::{
     Compute,
     arguments::instance_argument,
     arguments::instance_uuid,
+    duties::Duties,
     error::Error,
-    operation::Duties,
     refusal::table::{Aftermath, Cast, Refusal},
 };
 use crate::{
