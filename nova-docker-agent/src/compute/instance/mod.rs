@@ -1,4 +1,46 @@
-//! The operations on one instance, one file each.
+//! The operations on one instance, one file each, and the states between which they move it.
+//!
+//! ```text
+//!                      |  conductor: scheduling
+//!                      v
+//!                  BUILDING  build: networking, block_device_mapping, spawning
+//!                   |    |
+//!          activate |    | build_failed; back to the conductor (scheduling) where another host may do better
+//!                   |    +----------------------------------------------------------> ERROR
+//!                   v
+//!          +---> ACTIVE ----------------------------------------------+
+//!          |      |   ^                                               |
+//!          |      |   | start: powering-on                            | pause: pausing
+//!          |      |   |                                               |
+//!          |      |  STOPPED <--- power_sync, when it ended ---+      v
+//!          |      |   ^                                        +-- PAUSED
+//!          |      +---+  stop: powering-off;                          |
+//!          |             power_sync, when the container ended         |
+//!          |                                                          |
+//!          +------------------------------------ unpause: unpausing --+
+//!
+//!   ACTIVE -> ACTIVE    reboot: reboot_pending, reboot_started, or the same with _hard;
+//!          -> ERROR     when it failed and the container does not run
+//!   any    -> the same  snapshot: image_snapshot, image_pending_upload, image_uploading
+//!   any    -> DELETED   terminate: deleting; -> ERROR when something of it could not be removed
+//! ```
+//!
+//! Capitals are vm states, the words after an operation its task states. The API sets the first task state of an operation
+//! (`powering-off`, `pausing`, `rebooting`, `image_snapshot_pending`, `deleting`) before it sends the request; the
+//! operation sets the others, and clears the task with the new vm state in one save. Each save names the task that it
+//! [follows](crate::objects::TaskState::follows), so that a second operation never runs beside it.
+//!
+//! Not every move begins with a request: [`power_sync`](crate::compute::reconcile::power_sync) stops an instance whose
+//! container ended, and [`recovery`](crate::compute::reconcile::recovery) finishes or undoes what a restart interrupted.
+//! A duty that fails clears the task (`duties`); the vm state stays, unless the duty says `errors_out`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `request` | the arguments of `build_and_run_instance` |
+//! | `build`, `spawn`, `build_failure` | a build: claimed, made, undone |
+//! | `guest`, `image` | from Nova's instance and image to the driver's words |
+//! | `power` | start, stop, reboot, pause, unpause |
+//! | `snapshot`, `console`, `terminate` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
