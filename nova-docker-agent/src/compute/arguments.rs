@@ -29,15 +29,59 @@ pub(crate) fn instance_uuid(instance: &Instance) -> Result<Uuid, Error> {
     })
 }
 
-/// A yes or no; `default` when it was left out.
-pub(super) fn flag(args: &Map<String, Value>, name: &str, default: bool) -> bool {
-    args.get(name).and_then(Value::as_bool).unwrap_or(default)
+/// The arguments of one request.
+pub(super) struct Arguments {
+    method: &'static str,
+    map: Map<String, Value>,
 }
 
-/// A text that must be there.
-pub(super) fn text(args: &Map<String, Value>, name: &str, method: &str) -> Result<String, Error> {
-    args.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| Error::BadRequest {
-        method: method.to_owned(),
-        problem: format!("the argument `{name}` is missing"),
-    })
+impl Arguments {
+    pub fn new(method: &'static str, map: Map<String, Value>) -> Self {
+        Self { method, map }
+    }
+
+    /// Takes the argument `instance` out.
+    ///
+    /// # Errors
+    /// It is missing, or is not an instance with a uuid.
+    pub fn instance(&mut self) -> Result<Instance, Error> {
+        instance_argument(self.method, &mut self.map)
+    }
+
+    /// An argument, as it came.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.map.get(name)
+    }
+
+    /// A yes or no; `default` when it was left out.
+    pub fn flag(&self, name: &str, default: bool) -> bool {
+        self.get(name).and_then(Value::as_bool).unwrap_or(default)
+    }
+
+    /// A text that must be there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn text(&self, name: &str) -> Result<&str, Error> {
+        self.get(name).and_then(Value::as_str).ok_or_else(|| self.bad(format!("the argument `{name}` is missing")))
+    }
+
+    /// An id that must be there.
+    ///
+    /// # Errors
+    /// It is not, or is not a UUID.
+    pub fn id(&self, name: &str) -> Result<Uuid, Error> {
+        let text = self.text(name)?;
+        Uuid::parse_str(text).map_err(|_| self.bad(format!("the argument `{name}` is {text:?}, not a UUID")))
+    }
+
+    /// All of them.
+    pub fn into_map(self) -> Map<String, Value> {
+        self.map
+    }
+
+    /// A request that does not make sense.
+    pub fn bad(&self, problem: String) -> Error {
+        Error::BadRequest { method: self.method.to_owned(), problem }
+    }
 }

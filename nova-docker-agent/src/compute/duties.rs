@@ -15,7 +15,7 @@ use crate::{
 /// Faults hold at most this many characters of message.
 const FAULT_MESSAGE_CHARS: usize = 255;
 
-/// Which of the duties an operation has; see `compute/dispatch.rs` for each method's.
+/// Which of the duties an operation has; each operation names its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Duties {
     /// Name of the instance action event, as Nova's own compute service names it.

@@ -3,7 +3,7 @@
 //! | room | what |
 //! |---|---|
 //! | `run` | start and graceful stop, in Nova's order |
-//! | `dispatch`, `arguments` | from an RPC method to its operation or its refusal |
+//! | `dispatch`, `operation`, `arguments` | from an RPC method to its operation or its refusal; the list of all methods |
 //! | `duties` | what every operation owes to Nova: event, fault, task state |
 //! | `instance` | the operations on one instance, one file each |
 //! | `ports` | Nova's network API: an instance's ports and the record of them; what Neutron tells |
@@ -18,6 +18,7 @@ mod duties;
 mod error;
 mod instance;
 pub mod node;
+mod operation;
 pub mod ports;
 mod reconcile;
 mod refusal;

@@ -1,22 +1,43 @@
 //! `get_console_output`: what the container has written.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error};
+use crate::compute::{
+    Compute,
+    arguments::{Arguments, instance_uuid},
+    error::Error,
+    operation::Method,
+};
 use crate::{
     docker, driver,
+    messaging::Context,
     objects::{Instance, VmState},
 };
 
+/// `get_console_output`.
+pub(in crate::compute) struct GetConsoleOutput {
+    instance: Instance,
+    tail: Tail,
+}
+
+impl Method for GetConsoleOutput {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let tail = tail_lines(arguments.get("tail_length"));
+        Ok(Self { tail, instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, _: &Context) -> Result<Value, Error> {
+        compute.console_output(&self.instance, self.tail).await
+    }
+}
+
 impl Compute {
-    /// The last `tail_length` lines, or all that is kept.
-    pub(in crate::compute) async fn console_output(
-        &self,
-        instance: &Instance,
-        tail_length: Option<&Value>,
-    ) -> Result<Value, Error> {
+    /// The last lines, or all that is kept.
+    async fn console_output(&self, instance: &Instance, tail: Tail) -> Result<Value, Error> {
         let uuid = instance_uuid(instance)?;
-        let lines = match tail_lines(tail_length) {
+        let lines = match tail {
             Tail::Nothing => return Ok("".into()),
             Tail::All => None,
             Tail::Lines(lines) => Some(lines),

@@ -1,18 +1,103 @@
 //! Stop, start, reboot, pause, unpause.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::compute::{
-    Compute, arguments::instance_uuid, duties::Duties, error::Error, instance::guest::power_state,
+    Compute,
+    arguments::{Arguments, instance_uuid},
+    duties::Duties,
+    error::Error,
+    instance::guest::power_state,
+    operation::Method,
     ports::interfaces::interfaces,
 };
 use crate::{
     messaging::Context,
     objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
+
+/// `start_instance`.
+pub(in crate::compute) struct Start {
+    instance: Instance,
+}
+
+impl Method for Start {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        Ok(Self { instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.start(context, self.instance).await.map(|()| Value::Null)
+    }
+}
+
+/// `stop_instance`.
+pub(in crate::compute) struct Stop {
+    instance: Instance,
+    /// The guest has time to end by itself.
+    clean: bool,
+}
+
+impl Method for Stop {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let clean = arguments.flag("clean_shutdown", true);
+        Ok(Self { clean, instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.stop(context, self.instance, self.clean).await.map(|()| Value::Null)
+    }
+}
+
+/// `reboot_instance`.
+pub(in crate::compute) struct Reboot {
+    instance: Instance,
+    pub(in crate::compute) hard: bool,
+}
+
+impl Method for Reboot {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let hard = arguments.get("reboot_type").and_then(Value::as_str) == Some("HARD");
+        Ok(Self { hard, instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.reboot(context, self.instance, self.hard).await.map(|()| Value::Null)
+    }
+}
+
+/// `pause_instance`.
+pub(in crate::compute) struct Pause {
+    instance: Instance,
+}
+
+impl Method for Pause {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        Ok(Self { instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.pause(context, self.instance).await.map(|()| Value::Null)
+    }
+}
+
+/// `unpause_instance`.
+pub(in crate::compute) struct Unpause {
+    instance: Instance,
+}
+
+impl Method for Unpause {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        Ok(Self { instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.unpause(context, self.instance).await.map(|()| Value::Null)
+    }
+}
 
 impl Compute {
     /// Stops the container; `clean` gives it time to end by itself.

@@ -1,15 +1,20 @@
 //! The arguments of `build_and_run_instance`.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::compute::{
-    arguments::instance_uuid,
+    Compute,
+    arguments::{Arguments, instance_uuid},
     error::Error,
+    operation::Method,
     ports::{Networks, RequestedNetwork},
 };
 use crate::{
     driver,
+    messaging::Context,
     objects::{BlockDeviceMapping, Instance, NetworkRequest, Object},
 };
 
@@ -29,7 +34,7 @@ pub(crate) struct BuildRequest {
 impl BuildRequest {
     /// # Errors
     /// An argument that has no meaning to us.
-    pub fn new(instance: Instance, args: Map<String, Value>) -> Result<Self, Error> {
+    fn new(instance: Instance, args: Map<String, Value>) -> Result<Self, Error> {
         Ok(Self {
             uuid: instance_uuid(&instance)?,
             instance,
@@ -47,6 +52,17 @@ impl BuildRequest {
             Networks::Requested(requested) => requested.iter().filter_map(|network| network.port_id).collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+impl Method for BuildRequest {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let instance = arguments.instance()?;
+        Self::new(instance, arguments.into_map())
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.build(context, self).await.map(|()| Value::Null)
     }
 }
 

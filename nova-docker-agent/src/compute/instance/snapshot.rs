@@ -1,30 +1,47 @@
 //! `snapshot_instance`: the container's files, with its image's layers below them, as a new image in Glance.
 
-use serde_json::json;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, arguments::instance_uuid, duties::Duties, error::Error};
+use crate::compute::{
+    Compute,
+    arguments::{Arguments, instance_uuid},
+    duties::Duties,
+    error::Error,
+    operation::Method,
+};
 use crate::{
     driver::{SnapshotImage, SnapshotProgress},
     messaging::Context,
     objects::{Expected, Instance, TaskState},
 };
 
+/// `snapshot_instance`.
+pub(in crate::compute) struct Snapshot {
+    instance: Instance,
+    /// The queued image that the API has made.
+    image: Uuid,
+}
+
+impl Method for Snapshot {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let image = arguments.id("image_id")?;
+        Ok(Self { image, instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.snapshot(context, self.instance, self.image).await.map(|()| Value::Null)
+    }
+}
+
 impl Compute {
     /// Fills the image that the API has made. On failure the image is deleted.
-    pub(in crate::compute) async fn snapshot(
-        &self,
-        context: &Context,
-        mut instance: Instance,
-        image_id: String,
-    ) -> Result<(), Error> {
+    async fn snapshot(&self, context: &Context, mut instance: Instance, image: Uuid) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
-        let image = Uuid::parse_str(&image_id).map_err(|_| Error::BadRequest {
-            method: "snapshot_instance".to_owned(),
-            problem: format!("image {image_id:?} is not a UUID"),
-        })?;
         // No lock: the task state keeps other operations away, and a deletion must not wait for an upload.
         let _slot = self.snapshot_slots.acquire().await;
         self.operate(context, uuid, Duties::of("compute_snapshot_instance"), async {

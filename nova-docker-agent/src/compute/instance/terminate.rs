@@ -1,13 +1,37 @@
 //! `terminate_instance`: nothing of the instance stays, here or in the other services.
 
-use serde_json::json;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use crate::compute::{Compute, arguments::instance_uuid, duties::Duties, error::Error, now};
+use crate::compute::{
+    Compute,
+    arguments::{Arguments, instance_uuid},
+    duties::Duties,
+    error::Error,
+    now,
+    operation::Method,
+};
 use crate::{
     messaging::Context,
     objects::{Expected, Instance, PowerState, VmState},
 };
+
+/// `terminate_instance`.
+pub(in crate::compute) struct Terminate {
+    instance: Instance,
+}
+
+impl Method for Terminate {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        Ok(Self { instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.terminate(context, self.instance).await.map(|()| Value::Null)
+    }
+}
 
 impl Compute {
     /// Deletes the instance. One that is gone already is deleted.

@@ -1,5 +1,7 @@
 //! `attach_interface`, `detach_interface`: interfaces that come and go while the container is there.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -7,9 +9,10 @@ use uuid::Uuid;
 use crate::compute::ports::{Allocation, NetworkInfo, Networks, RequestedNetwork, Vif};
 use crate::compute::{
     Compute,
-    arguments::instance_uuid,
+    arguments::{Arguments, instance_uuid},
     duties::Duties,
     error::Error,
+    operation::Method,
     ports::interfaces::interfaces,
     ports::user_ports::{mark_user_ports, unmark_user_port, user_ports},
 };
@@ -46,7 +49,7 @@ const ANSWERED: [&str; 13] = [
 ///
 /// # Errors
 /// An argument that has no meaning to us.
-pub(in crate::compute) fn wanted(args: &Map<String, Value>) -> Result<RequestedNetwork, Error> {
+fn wanted(args: &Map<String, Value>) -> Result<RequestedNetwork, Error> {
     let text = |name: &str| args.get(name).and_then(Value::as_str);
     let bad = |name: &str| Error::BadRequest {
         method: "attach_interface".to_owned(),
@@ -58,10 +61,44 @@ pub(in crate::compute) fn wanted(args: &Map<String, Value>) -> Result<RequestedN
     Ok(RequestedNetwork { network_id: id("network_id")?, port_id: id("port_id")?, address, tag })
 }
 
+/// `attach_interface`.
+pub(in crate::compute) struct AttachInterface {
+    instance: Instance,
+    wanted: RequestedNetwork,
+}
+
+impl Method for AttachInterface {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let instance = arguments.instance()?;
+        Ok(Self { instance, wanted: wanted(&arguments.into_map())? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.attach_interface(context, &self.instance, self.wanted).await
+    }
+}
+
+/// `detach_interface`.
+pub(in crate::compute) struct DetachInterface {
+    instance: Instance,
+    port: String,
+}
+
+impl Method for DetachInterface {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let instance = arguments.instance()?;
+        Ok(Self { instance, port: arguments.text("port_id")?.to_owned() })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.detach_interface(context, &self.instance, &self.port).await.map(|()| Value::Null)
+    }
+}
+
 impl Compute {
     /// Gives the instance one more port, the user's or a new one, and plugs it. Returns the port as the network information
     /// cache has it.
-    pub(in crate::compute) async fn attach_interface(
+    async fn attach_interface(
         &self,
         context: &Context,
         instance: &Instance,
@@ -163,12 +200,7 @@ impl Compute {
     }
 
     /// Unplugs one port of the instance and gives it back to Neutron, or to the user who brought it.
-    pub(in crate::compute) async fn detach_interface(
-        &self,
-        context: &Context,
-        instance: &Instance,
-        port: &str,
-    ) -> Result<(), Error> {
+    async fn detach_interface(&self, context: &Context, instance: &Instance, port: &str) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, DETACH, async {

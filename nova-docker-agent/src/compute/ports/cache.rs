@@ -1,11 +1,19 @@
 //! The instance's network information cache: what the API shows as addresses, and the record of whose the ports are.
 
-use serde_json::json;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::compute::ports::NetworkInfo;
-use crate::compute::{Compute, error::Error, ports::user_ports::user_ports};
+use crate::compute::{
+    Compute,
+    arguments::{Arguments, instance_uuid},
+    error::Error,
+    operation::Method,
+    ports::user_ports::user_ports,
+};
 use crate::{cloud::Caller, messaging::Context, objects::Instance};
 
 /// The cache as an instance carries it.
@@ -13,11 +21,26 @@ pub(in crate::compute) fn network_info(instance: &Instance) -> Result<NetworkInf
     parse(instance.network_info(), instance.uuid())
 }
 
-fn parse(value: serde_json::Value, uuid: &str) -> Result<NetworkInfo, Error> {
+fn parse(value: Value, uuid: &str) -> Result<NetworkInfo, Error> {
     serde_json::from_value(value).map_err(|error| Error::BadRequest {
         method: format!("instance {uuid}"),
         problem: format!("its network information cache cannot be read: {error}"),
     })
+}
+
+/// `inject_network_info`.
+pub(in crate::compute) struct InjectNetworkInfo {
+    instance: Instance,
+}
+
+impl Method for InjectNetworkInfo {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        Ok(Self { instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, _: &Context) -> Result<Value, Error> {
+        compute.refresh_network_info(instance_uuid(&self.instance)?).await.map(|()| Value::Null)
+    }
 }
 
 impl Compute {

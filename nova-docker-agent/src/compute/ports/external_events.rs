@@ -1,41 +1,50 @@
 //! `external_instance_event`: what Neutron tells about the ports of our instances.
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
+
+use serde_json::Value;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, error::Error};
+use crate::compute::{Compute, arguments::Arguments, error::Error, operation::Method};
 use crate::{
     messaging::Context,
     objects::{ExternalEvent, Object},
 };
 
+/// `external_instance_event`.
+pub(in crate::compute) struct ExternalInstanceEvent {
+    events: Vec<Value>,
+}
+
+impl Method for ExternalInstanceEvent {
+    fn parse(arguments: Arguments) -> Result<Self, Error> {
+        let events = arguments.get("events").and_then(Value::as_array).cloned();
+        Ok(Self { events: events.ok_or_else(|| arguments.bad("the argument `events` is missing".to_owned()))? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, _: &Context) -> Result<Value, Error> {
+        compute.external_instance_event(self.events).await;
+        Ok(Value::Null)
+    }
+}
+
 impl Compute {
     /// Handles each event of the message; one that fails does not stop the others. Takes no instance lock: a build holds
     /// it while it waits for these very events.
-    pub(in crate::compute) async fn external_instance_event(&self, args: &Map<String, Value>) -> Result<Value, Error> {
-        let bad = |problem: String| Error::BadRequest { method: "external_instance_event".to_owned(), problem };
-        let events = args
-            .get("events")
-            .and_then(Value::as_array)
-            .ok_or_else(|| bad("the argument `events` is missing".to_owned()))?;
+    async fn external_instance_event(&self, events: Vec<Value>) {
         for event in events {
-            let handled = match Object::from_value(event.clone()).and_then(ExternalEvent::try_from) {
+            let handled = match Object::from_value(event).and_then(ExternalEvent::try_from) {
                 Ok(event) => self.external_event(&event).await,
-                Err(error) => Err(bad(error.to_string())),
+                Err(error) => Err(bad(&error.to_string())),
             };
             if let Err(error) = handled {
                 warn!(%error, "cannot handle an external event");
             }
         }
-        Ok(Value::Null)
     }
 
     async fn external_event(&self, event: &ExternalEvent) -> Result<(), Error> {
-        let bad = |problem: &str| Error::BadRequest {
-            method: "external_instance_event".to_owned(),
-            problem: problem.to_owned(),
-        };
         let name = event.str("name").ok_or_else(|| bad("an event has no name"))?;
         let uuid = event
             .instance_uuid()
@@ -73,4 +82,8 @@ impl Compute {
         self.forget_interface(&context, uuid, vif.id).await?;
         self.save_network_info(&context, uuid, &network).await
     }
+}
+
+fn bad(problem: &str) -> Error {
+    Error::BadRequest { method: "external_instance_event".to_owned(), problem: problem.to_owned() }
 }
