@@ -34,6 +34,7 @@ pub mod grpc;
 pub mod guest;
 pub mod messaging;
 pub mod network;
-pub mod objects;
 pub mod registry;
 pub mod telemetry;
+
+pub use nova_docker_objects as objects;
