@@ -24,7 +24,7 @@ use std::process::{Command, ExitCode};
 use serde_json::{Value, json};
 
 const DEFAULT_RUNTIME: &str = "runc";
-/// The same as `network::LINK_DIRECTORY` of the agent; the library stays out of this program, which every container starts.
+/// The same as `network::LINK_DIRECTORY` of the agent; the agent stays out of this program, which every container starts.
 const DEFAULT_LINKS: &str = "/run/nova-docker-agent/netns";
 
 /// Options of runc, crun, youki and runsc that take the next argument as their value where it is not attached with `=`.
