@@ -4,10 +4,10 @@
 //! for containers. The rooms of this library, and who may call whom (downwards only):
 //!
 //! ```text
-//! compute    the compute service: one file for each family of operation, resource tracker, periodic tasks, recovery, events
+//! compute    the compute service: operations on instances, their ports, this node, reconciliation, refusals
 //!   conductor   typed calls to nova-conductor
 //!     messaging   oslo.messaging over RabbitMQ; knows nothing of Nova
-//!     objects     Nova's versioned objects: the primitive form, and typed views of it
+//!     objects     Nova's versioned objects, typed, and the states of an instance: a crate of its own
 //!   cloud       REST: keystone session, placement, neutron, glance
 //! grpc       the second door: the driver core for a stock nova-compute
 //!   driver      what both doors drive: a container with its network and its image
@@ -18,6 +18,8 @@
 //! config     nova.conf (oslo.config's INI) to a typed, validated configuration
 //! telemetry  logs
 //! ```
+//!
+//! `runtime/` beside this crate is the OCI runtime that dockerd starts for each container; it depends on nothing here.
 //!
 //! The way of one message: `messaging` takes `build_and_run_instance` off the queue `compute.HOST`, acknowledges it and
 //! hands it to `compute`, which walks Nova's state machine (every step is a call to `conductor`) while `cloud` makes the

@@ -40,28 +40,31 @@ impl Capture {
     ) -> Result<(), Status> {
         let owner = (!self.project.is_empty()).then_some(self.project.as_str());
         let into = SnapshotImage { caller: &self.caller, id: self.image, owner };
-        let taken = driver.snapshot(self.guest, into, &mut Told(&mut progress), &stop).await;
-        // A missing container is the guest's failure; everything later is the image's.
-        taken.map_err(|error| match error {
-            Error::Docker(_) => failure(&error, self.guest, None),
-            error => failure(&error, self.guest, Some(self.image)),
-        })
+        let mut told = Told { progress: &mut progress, captured: false };
+        let taken = driver.snapshot(self.guest, into, &mut told, &stop).await;
+        // Until its files are kept aside a failure is the guest's; everything later is the image's.
+        let image = told.captured.then_some(self.image);
+        taken.map_err(|error| failure(&error, self.guest, image))
     }
 }
 
 /// Progress as messages to the caller.
-struct Told<'a>(&'a mut Progress);
+struct Told<'a> {
+    progress: &'a mut Progress,
+    captured: bool,
+}
 
 impl SnapshotProgress for Told<'_> {
     type Error = Error;
 
     async fn captured(&mut self) -> Result<(), Error> {
-        tell(self.0, v1::SnapshotStage::Captured).await;
+        self.captured = true;
+        tell(self.progress, v1::SnapshotStage::Captured).await;
         Ok(())
     }
 
     async fn uploading(&mut self) -> Result<(), Error> {
-        tell(self.0, v1::SnapshotStage::Uploading).await;
+        tell(self.progress, v1::SnapshotStage::Uploading).await;
         Ok(())
     }
 }
