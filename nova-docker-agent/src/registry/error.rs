@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::digest::Digest;
-use super::source::SourceError;
+use crate::registry::digest::Digest;
+use crate::registry::store::source::SourceError;
 
 /// Why an image could not be served. Each text is a sentence for the user who launched a server from the image, or, for
 /// [`Error::Listen`] and [`Error::Cache`], for the operator.

@@ -26,33 +26,17 @@
 //! this cache as by dockerd's own layer store. The registry of a cloud does not believe that: see `proofs`.
 
 mod archive;
-mod cache;
-mod counters;
 mod digest;
 mod error;
-mod fetch;
-mod glance;
+mod host;
 mod http;
-mod image;
-mod lease;
 mod manifest;
-mod pass;
-mod proofs;
 pub mod public;
-mod server;
-mod source;
-mod spool;
-mod stream;
+mod store;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod tests;
-mod turns;
 
-pub use counters::Counters;
 pub use digest::Digest;
 pub use error::{Error, Problem};
-pub use glance::GlanceSource;
-pub use lease::{Lease, Reference};
-pub use server::{Registry, RegistryConfig};
-pub use source::{ImageDescriptor, Source, SourceBody, SourceError};
+pub use host::{Lease, Reference, Registry, RegistryConfig};
+pub use store::{Counters, GlanceSource, ImageDescriptor, Source, SourceBody, SourceError};

@@ -12,13 +12,13 @@ use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::cache::{Cache, Pins};
-use super::super::digest::Digest;
-use super::super::error::Problem;
-use super::super::image::{Document, Image, Layer};
-use super::super::manifest::{self, Descriptor, Index, Manifest, Platform};
-use super::super::source::Source;
+use super::image::{Document, Image, Layer};
 use super::{Archive, Failure};
+use crate::registry::digest::Digest;
+use crate::registry::error::Problem;
+use crate::registry::manifest::{self, Descriptor, Index, Manifest, Platform};
+use crate::registry::store::cache::{Cache, Pins};
+use crate::registry::store::source::Source;
 
 /// Of `manifest.json`, `index.json` and OCI manifests, in bytes: what registries allow.
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;

@@ -1,7 +1,8 @@
 //! The index of a `docker save` archive: which file is where, and the small files in it.
 
+pub mod image;
+mod keep;
 pub mod layout;
-pub mod reader;
 pub mod walker;
 
 use std::collections::HashMap;
@@ -12,13 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::cache::{BeginError, Cache, Pins};
-use super::digest::Digest;
-use super::error::{Error, Problem};
-use super::source::{Source, SourceError};
-use super::spool;
-use super::turns::Turn;
-use reader::{Forward, Reader, Window};
+use crate::registry::digest::Digest;
+use crate::registry::error::{Error, Problem};
+use crate::registry::store::cache::{BeginError, Cache, Pins};
+use crate::registry::store::reader::{self, Forward, Reader, Window};
+use crate::registry::store::source::{Source, SourceError};
+use crate::registry::store::turns::Turn;
+use keep::keep;
 use walker::{Entry, Kind, Walker};
 
 /// Files up to this size that pass through the window are kept: manifests and configurations, mostly.
@@ -160,7 +161,7 @@ impl Archive {
             let bytes = forward.read(range).await?;
             let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
             if let Kind::File(range) = &kind {
-                let digest = spool::keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
+                let digest = keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
                 digests.insert(range.start, digest);
             }
             files.insert(path, kind);
@@ -246,7 +247,7 @@ impl Archive {
                 }
                 let mut stream = window.stream(range.clone()).await?;
                 let (cache, pins, turn) = (&self.cache, &mut self.pins, &mut self.turn);
-                let digest = spool::keep(cache, pins, &mut stream, range.clone(), turn).await?;
+                let digest = keep(cache, pins, &mut stream, range.clone(), turn).await?;
                 kept.insert(range.start, digest);
                 Ok(digest)
             }

@@ -6,9 +6,9 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use tar::Header;
 
-use super::super::source::SourceBody;
-use super::super::testing::{self, Memory, Tar};
 use super::*;
+use crate::registry::store::source::SourceBody;
+use crate::registry::testing::{self, Memory, Tar};
 
 /// An archive of files that are all alike, and too long for one read to find the headers of two.
 struct Scattered {

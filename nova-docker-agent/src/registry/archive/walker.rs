@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use tar::{EntryType, Header};
 
-use super::super::error::Problem;
+use crate::registry::error::Problem;
 
 const BLOCK: u64 = 512;
 /// `docker save` writes four entries for each layer in its older layout, two in its newer one.

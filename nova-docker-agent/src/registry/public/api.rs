@@ -12,15 +12,15 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::access::Entry;
+use super::access_log::Entry;
 use super::endpoint::{Endpoint, Part};
 use super::error::{ApiError, Code};
 use super::grant::Action;
 use super::images::Images;
-use super::leftover;
 use super::name::{InvalidName, Name, Reference};
 use super::push::Push;
 use super::token::{Refused, Tokens, Visitor};
+use super::unread_body;
 use crate::registry::Digest;
 
 /// Under which a client finds its request in the logs of all services.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server       the process: what it opens, where it listens (tls: under which certificate)
-//!   api          one request: endpoint (what it is about) -> token (who asks) -> whoever answers it; access (the log); leftover
+//!   api          one request: endpoint (what it is about) -> token (who asks) -> whoever answers it; access_log; unread_body
 //!     token        keystone logins, and the short-lived tokens that stand for them
 //!     pull         manifests (accept: in which form) and blobs
 //!     discovery    tags, catalog, referrers
@@ -14,14 +14,13 @@
 //! user's own token.
 
 mod accept;
-mod access;
+mod access_log;
 mod api;
 mod discovery;
 mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod images;
-mod leftover;
 pub mod name;
 pub mod property;
 mod pull;
@@ -33,5 +32,6 @@ mod testing;
 mod tests;
 mod tls;
 pub mod token;
+mod unread_body;
 
 pub use server::{Server, StartError, run};

@@ -12,8 +12,8 @@ use super::api::Api;
 use super::error::{ApiError, Code};
 use super::grant::Grant;
 use super::name::{Name, Reference};
+use crate::registry::host::api::{body, described, empty, ranged, unchanged};
 use crate::registry::http::range::Wanted;
-use crate::registry::http::{body, described, empty, ranged, unchanged};
 use crate::registry::{Digest, Error, SourceError};
 
 impl Api {

@@ -1,6 +1,6 @@
-use super::super::super::error::Error;
-use super::super::super::testing::{self, Memory, Ranges, Tar};
 use super::*;
+use crate::registry::error::Error;
+use crate::registry::testing::{self, Memory, Ranges, Tar};
 use serde_json::{Value, json};
 use tar::EntryType;
 

@@ -9,9 +9,9 @@ use futures::{FutureExt, StreamExt};
 use uuid::Uuid;
 
 use super::ReadableBlob;
-use crate::registry::fetch::{Fetcher, Stored};
-use crate::registry::pass::pass;
-use crate::registry::stream::{BlobRequest, Readers};
+use crate::registry::store::fetch::{Fetcher, Stored};
+use crate::registry::store::passthrough::pass;
+use crate::registry::store::stream::{BlobRequest, Readers};
 use crate::registry::{Digest, Error};
 
 /// It is read from the cache of this host, or from Glance by way of the cache; where the disk is full, from Glance alone.

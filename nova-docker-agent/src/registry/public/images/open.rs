@@ -10,15 +10,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::super::property;
 use crate::cloud::glance::ImageMeta;
-use crate::registry::archive::reader::{Reader, Window};
 use crate::registry::archive::{Archive, Failure, layout};
-use crate::registry::counters::count;
-use crate::registry::fetch::Fetcher;
 use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, OCI_INDEX, OCI_MANIFEST};
-use crate::registry::source::Source;
-use crate::registry::turns::Turn;
+use crate::registry::public::property;
+use crate::registry::store::counters::count;
+use crate::registry::store::fetch::Fetcher;
+use crate::registry::store::reader::{Reader, Window};
+use crate::registry::store::source::Source;
+use crate::registry::store::turns::Turn;
 use crate::registry::{Digest, Error, Problem};
 
 /// Of one manifest, and of all manifests of an image, in bytes.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::super::error::{ApiError, Code};
-use super::super::grant::Grant;
-use super::super::property;
 use super::fingerprint;
 use super::search::Age;
 use crate::cloud::glance::ImageMeta;
 use crate::cloud::{self, Glance};
 use crate::registry::Digest;
+use crate::registry::public::error::{ApiError, Code};
+use crate::registry::public::grant::Grant;
+use crate::registry::public::property;
 
 /// Images of one project that are looked through.
 const MAX_IMAGES: usize = 10_000;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::error::ApiError;
-use super::super::grant::Grant;
-use super::super::name::Name;
-use super::super::property;
 use super::{Content, Images, Place, ReadableBlob};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
+use crate::registry::public::error::ApiError;
+use crate::registry::public::grant::Grant;
+use crate::registry::public::name::Name;
+use crate::registry::public::property;
 
 /// Images that are opened to look for one digest: more than are kept would push each other out. Beyond that, those that are
 /// known are looked at.

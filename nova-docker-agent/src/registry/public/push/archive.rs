@@ -17,11 +17,11 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
-use super::super::images::ReadableBlob;
-use super::super::name::{Name, Tag};
 use super::manifest::{Document, Refers};
 use crate::registry::digest::Algorithm;
 use crate::registry::manifest::OCI_INDEX;
+use crate::registry::public::images::ReadableBlob;
+use crate::registry::public::name::{Name, Tag};
 use crate::registry::{Digest, Error};
 
 const BLOCK: u64 = 512;

@@ -7,16 +7,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use uuid::Uuid;
 
-use super::super::error::{ApiError, Code};
-use super::super::grant::{Action, Bearer, Grant};
-use super::super::images::Content;
-use super::super::name::{Name, Reference, Tag};
-use super::glance::refused;
+use super::refused::refused;
 use super::staging::blocking;
 use super::tags::tags_of;
 use super::{Push, What, writer};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
+use crate::registry::public::error::{ApiError, Code};
+use crate::registry::public::grant::{Action, Bearer, Grant};
+use crate::registry::public::images::Content;
+use crate::registry::public::name::{Name, Reference, Tag};
 
 /// Images with the same digest that one request deletes.
 const MAX_SAME: usize = 64;

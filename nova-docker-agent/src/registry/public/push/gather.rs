@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::super::error::{ApiError, Code};
-use super::super::grant::Grant;
-use super::super::images::{Age, Blobs};
-use super::super::name::Name;
 use super::Push;
 use super::archive::{Part, PartContent};
 use super::manifest::{Document, Pointer, Refers, invalid};
 use crate::registry::Digest;
+use crate::registry::public::error::{ApiError, Code};
+use crate::registry::public::grant::Grant;
+use crate::registry::public::images::{Age, Blobs};
+use crate::registry::public::name::Name;
 
 /// Indexes within indexes.
 const MAX_DEPTH: usize = 4;

@@ -6,23 +6,21 @@
 //!   mount       blobs that need no upload
 //!   receive     the body of a request -> the disk, digested on the way
 //!   staging     what is on the disk: uploads, blobs, bounds, expiry
-//!   staged      the blobs there, to be read
 //! publish     a manifest's end-point: an image in Glance, or nothing
 //!   manifest    what is accepted as a manifest
 //!   gather      what it refers to
 //!   archive     the file that the image becomes
 //!   tags        who has a tag
-//!   absorb      what becomes of an index's manifests
+//!   children    what becomes of an index's manifests
 //!   locks       what is done once at a time
 //!   journal     what to undo after a crash, and recover, which does
 //! delete      tags, images and staged blobs
 //! ```
 
-mod absorb;
 mod archive;
+mod children;
 mod delete;
 mod gather;
-mod glance;
 mod journal;
 mod locks;
 mod manifest;
@@ -30,8 +28,8 @@ mod mount;
 mod publish;
 mod receive;
 mod recover;
+mod refused;
 mod request;
-mod staged;
 mod staging;
 mod tags;
 #[cfg(test)]

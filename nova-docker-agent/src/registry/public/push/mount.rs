@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::super::error::ApiError;
-use super::super::grant::{Action, Bearer, Grant};
-use super::super::images::ReadableBlob;
-use super::super::name::Name;
 use super::staging::{Mount, StagingError, blocking};
 use super::{Push, uploader};
 use crate::registry::Digest;
+use crate::registry::public::error::ApiError;
+use crate::registry::public::grant::{Action, Bearer, Grant};
+use crate::registry::public::images::ReadableBlob;
+use crate::registry::public::name::Name;
 
 impl Push {
     /// Whether `name` has the blob now. Without `from`, wherever the repository or its project has it.

@@ -16,17 +16,12 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::super::error::{ApiError, Code};
-use super::super::grant::{Action, Bearer, Grant};
-use super::super::images::{Age, Content};
-use super::super::name::{Name, Reference, Tag};
-use super::super::property;
 use super::archive::Archive;
 use super::gather::Parts;
-use super::glance::refused;
 use super::journal::Entry;
 use super::manifest::{self, Document, invalid};
 use super::recover::close;
+use super::refused::refused;
 use super::request::{created, insert, parameters};
 use super::staging::{Mount, blocking};
 use super::tags::untagged_name;
@@ -34,6 +29,11 @@ use super::{Push, What, writer};
 use crate::cloud::Caller;
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
+use crate::registry::public::error::{ApiError, Code};
+use crate::registry::public::grant::{Action, Bearer, Grant};
+use crate::registry::public::images::{Age, Content};
+use crate::registry::public::name::{Name, Reference, Tag};
+use crate::registry::public::property;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -90,8 +90,9 @@ impl Push {
             let message = format!("the manifest has the digest {}, not {digest}", document.digest);
             return Err(ApiError::new(Code::DigestInvalid, message));
         }
-        let more = parameters(query, "tag")
-            .map(|tag| tag.parse().map_err(|error: super::super::name::InvalidTag| invalid(error.to_string())));
+        let more = parameters(query, "tag").map(|tag| {
+            tag.parse().map_err(|error: crate::registry::public::name::InvalidTag| invalid(error.to_string()))
+        });
         let more = more.collect::<Result<Vec<Tag>, ApiError>>()?;
         let tags = all_tags(reference, &more);
         check_lengths(name, &tags, &document.digest)?;

@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use uuid::Uuid;
 
-use super::super::error::{ApiError, Code};
-use super::super::name::Name;
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
+use crate::registry::public::error::{ApiError, Code};
+use crate::registry::public::name::Name;
 
 /// The digest of what was pushed.
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");

@@ -4,14 +4,14 @@
 //! A tag that moves is first given to the new image and then taken from the old one. In between both have it, and the
 //! newer image counts: whenever this is cut off, the tag stands for one of the two.
 
-use super::super::error::ApiError;
-use super::super::grant::Grant;
-use super::super::name::{DEFAULT_TAG, Name, Reference, Tag, of_glance};
-use super::super::property;
 use super::Push;
-use super::glance::refused;
+use super::refused::refused;
 use crate::cloud::glance::{ImageMeta, Patch};
 use crate::registry::Digest;
+use crate::registry::public::error::ApiError;
+use crate::registry::public::grant::Grant;
+use crate::registry::public::name::{DEFAULT_TAG, Name, Reference, Tag, of_glance};
+use crate::registry::public::property;
 
 /// The tags that an image has in a repository; its name's first.
 pub fn tags_of(record: &ImageMeta, repository: &str) -> Vec<Tag> {

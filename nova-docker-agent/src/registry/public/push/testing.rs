@@ -14,17 +14,17 @@ use futures::StreamExt;
 use secrecy::SecretString;
 use wiremock::MockServer;
 
-use super::super::error::ApiError;
-use super::super::grant::{Action, Bearer, Grant};
-use super::super::images::Images;
-use super::super::name::{Name, Reference};
-pub use super::super::testing::{Answer, Asked, DEMO, LONG};
-use super::super::testing::{Double, FRESH};
 use super::{Push, PushConfig, Sealer};
 use crate::cloud::Glance;
 use crate::cloud::{EndpointConfig, ServiceConfig, TlsConfig};
 use crate::registry::Digest;
 use crate::registry::manifest::OCI_LAYER;
+use crate::registry::public::error::ApiError;
+use crate::registry::public::grant::{Action, Bearer, Grant};
+use crate::registry::public::images::Images;
+use crate::registry::public::name::{Name, Reference};
+pub use crate::registry::public::testing::{Answer, Asked, DEMO, LONG};
+use crate::registry::public::testing::{Double, FRESH};
 use crate::registry::testing::oci_manifest;
 
 pub const MIB: usize = 1024 * 1024;

@@ -10,14 +10,14 @@ use axum::response::Response;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::super::error::{ApiError, Code};
-use super::super::grant::{Action, Bearer};
-use super::super::name::Name;
 use super::receive::{Ending, receive};
 use super::request::{algorithm, content_length, content_range, created, digests, out_of_order, parameters, progress};
 use super::staging::{Session, Staging, StagingError, Uploader, blocking};
 use super::{Push, uploader, writer};
 use crate::registry::Digest;
+use crate::registry::public::error::{ApiError, Code};
+use crate::registry::public::grant::{Action, Bearer};
+use crate::registry::public::name::Name;
 
 /// A client that lost its connection comes back before this side has noticed.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(5);

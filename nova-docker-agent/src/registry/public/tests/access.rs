@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::testing::{CREDENTIAL, DEMO, OTHER, PASSWORD, Registry, basic};
+use crate::registry::public::testing::{CREDENTIAL, DEMO, OTHER, PASSWORD, Registry, basic};
 use crate::registry::testing as archives;
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::super::testing::{Asked, DEMO, LONG, OTHER, Registry};
 use crate::registry::Digest;
+use crate::registry::public::testing::{Asked, DEMO, LONG, OTHER, Registry};
 use crate::registry::testing as archives;
 
 #[tokio::test]

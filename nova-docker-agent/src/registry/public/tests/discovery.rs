@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::testing::{Answer, CREDENTIAL, DEMO, MANY, OTHER, Registry, id_of};
 use crate::registry::Digest;
 use crate::registry::manifest::{OCI_INDEX, OCI_MANIFEST};
+use crate::registry::public::testing::{Answer, CREDENTIAL, DEMO, MANY, OTHER, Registry, id_of};
 use crate::registry::testing::{self as archives, Tar, described};
 
 fn add(registry: &Registry, owner: &str, name: &str, properties: Value) -> Uuid {

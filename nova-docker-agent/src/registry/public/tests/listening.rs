@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::super::testing::{DEMO, LONG, Registry};
 use crate::registry::Digest;
 use crate::registry::http::listener;
+use crate::registry::public::testing::{DEMO, LONG, Registry};
 use crate::registry::testing as archives;
 
 /// Sends the beginning of a request, and waits until the registry has closed the connection.

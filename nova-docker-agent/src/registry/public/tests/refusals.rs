@@ -3,8 +3,8 @@
 
 use serde_json::json;
 
-use super::super::testing::{Answer, DEMO, OTHER, PASSWORD, Registry, basic};
 use crate::registry::Digest;
+use crate::registry::public::testing::{Answer, DEMO, OTHER, PASSWORD, Registry, basic};
 use crate::registry::testing as archives;
 
 /// An image of bob's, and an upload of his that is not finished.

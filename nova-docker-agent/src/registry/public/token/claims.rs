@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::super::grant::{Action, Bearer, Grant};
-use super::super::name::Name;
 use super::scope::{self, Scope};
 use crate::cloud::{Project, UserLogin};
+use crate::registry::public::grant::{Action, Bearer, Grant};
+use crate::registry::public::name::Name;
 
 /// The content of a token. It holds the user's keystone tokens, so that every process can act for the user without asking
 /// keystone, and none keeps state.

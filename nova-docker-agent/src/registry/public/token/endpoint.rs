@@ -7,9 +7,9 @@ use axum::response::Response;
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::super::error::{ApiError, Code};
 use super::{Scope, Tokens};
 use crate::registry::http::auth;
+use crate::registry::public::error::{ApiError, Code};
 
 /// Of a form: user name, password, scopes.
 const MAX_FORM: usize = 16 * 1024;

@@ -9,9 +9,9 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 
-use super::super::error::{ApiError, Code};
-use super::super::name::Name;
 use crate::cloud::{self, Credentials, Keystone, Named, Project, UserLogin};
+use crate::registry::public::error::{ApiError, Code};
+use crate::registry::public::name::Name;
 
 /// How long keystone is not asked again. A new role, or a revoked login, counts after that at the latest.
 const KEPT: Duration = Duration::from_secs(60);
@@ -275,9 +275,9 @@ fn refusal(error: &cloud::Error) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Double, PASSWORD};
     use super::*;
     use crate::cloud::KeystoneConfig;
+    use crate::registry::public::testing::{Double, PASSWORD};
 
     async fn logins() -> (Logins, Double, wiremock::MockServer) {
         let (cloud, server) = Double::start().await;

@@ -2,8 +2,8 @@
 //!
 //! Source: distribution "Token Scope Documentation": `TYPE:NAME:ACTION[,ACTION]`.
 
-use super::super::grant::Action;
-use super::super::name::Name;
+use crate::registry::public::grant::Action;
+use crate::registry::public::name::Name;
 
 /// More than any client asks for: a push asks for its repository and those that it mounts from.
 const MAX_SCOPES: usize = 16;

@@ -63,7 +63,7 @@ impl Sealer {
 }
 
 /// Users' tokens in the journal of pushes.
-impl super::super::push::Sealer for Sealer {
+impl crate::registry::public::push::Sealer for Sealer {
     fn seal(&self, secret: &[u8]) -> Vec<u8> {
         // Nothing is sealed only if the secret is longer than any memory; what is empty does not open.
         Self::seal(self, JOURNAL, secret).unwrap_or_default().into_bytes()

@@ -3,8 +3,8 @@ use std::ops::Range;
 
 use super::*;
 use crate::registry::archive::layout::read_image;
-use crate::registry::cache::Cache;
 use crate::registry::manifest::{OCI_LAYER, Platform};
+use crate::registry::store::cache::Cache;
 use crate::registry::testing::{self, Memory};
 
 fn document(bytes: Vec<u8>) -> Document {

@@ -12,6 +12,7 @@
 //!
 //! Several processes may share the directory. Everything here blocks.
 
+mod blobs;
 mod error;
 mod session;
 
@@ -30,8 +31,8 @@ pub use error::StagingError;
 pub use session::{Session, Uploader, is_at};
 
 use crate::registry::Digest;
-use crate::registry::cache::Cache;
 use crate::registry::digest::{Algorithm, Hasher};
+use crate::registry::store::cache::Cache;
 
 /// What is left free on the file system for everything else, in bytes.
 const FREE: u64 = 256 * 1024 * 1024;

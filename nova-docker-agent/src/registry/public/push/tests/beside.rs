@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::Push;
-use super::super::testing::{
+use crate::registry::Digest;
+use crate::registry::public::push::Push;
+use crate::registry::public::push::testing::{
     Answer, Asked, Cloud, LONG, alice, config, name, on_cloud, open_on, put, reference_of, upload_image,
 };
-use crate::registry::Digest;
 
 const WEB: &str = "demo/web";
 

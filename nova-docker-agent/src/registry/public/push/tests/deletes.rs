@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::Push;
-use super::super::testing::{
+use crate::registry::manifest::OCI_INDEX;
+use crate::registry::public::push::Push;
+use crate::registry::public::push::testing::{
     Answer, Asked, DEMO, alice, bearer_of, content, name, on_cloud, put, reference_of, staged, upload, upload_image,
 };
-use crate::registry::manifest::OCI_INDEX;
 use crate::registry::{Digest, testing};
 
 const WEB: &str = "demo/web";
@@ -94,7 +94,7 @@ async fn nobody_deletes_without_a_token_for_it() {
     let (cloud, push) = on_cloud(&directory).await;
     cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), json!({}));
     let mut pusher = alice();
-    pusher.access[0].1.retain(|action| *action != super::super::super::grant::Action::Delete);
+    pusher.access[0].1.retain(|action| *action != crate::registry::public::grant::Action::Delete);
     let stranger = bearer_of("b0b", "0ther", &["other/web"]);
     for bearer in [pusher, stranger] {
         let answer = push.delete_manifest(&bearer, &name(WEB), &reference_of("v1")).await;

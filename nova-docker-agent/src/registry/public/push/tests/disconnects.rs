@@ -12,11 +12,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use super::super::super::grant::Action;
-use super::super::testing::{
+use crate::registry::public::grant::Action;
+use crate::registry::public::push::testing::{
     Answer, Asked, LONG, alice, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
 };
-use super::super::{Push, StagingError, uploader};
+use crate::registry::public::push::{Push, StagingError, uploader};
 
 const WEB: &str = "demo/web";
 

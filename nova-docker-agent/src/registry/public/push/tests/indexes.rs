@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::super::name::Reference;
-use super::super::super::property;
-use super::super::Push;
-use super::super::testing::{Answer, Asked, alice, name, on_cloud, put, reference_of, upload, upload_image};
 use crate::registry::Digest;
 use crate::registry::manifest::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
+use crate::registry::public::name::Reference;
+use crate::registry::public::property;
+use crate::registry::public::push::Push;
+use crate::registry::public::push::testing::{
+    Answer, Asked, alice, name, on_cloud, put, reference_of, upload, upload_image,
+};
 
 const WEB: &str = "demo/web";
 

@@ -4,9 +4,11 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use serde_json::json;
 
-use super::super::super::grant::{Action, Bearer};
-use super::super::Push;
-use super::super::testing::{ALICE, Answer, DEMO, alice, bearer_of, content, name, on_cloud, staged, upload};
+use crate::registry::public::grant::{Action, Bearer};
+use crate::registry::public::push::Push;
+use crate::registry::public::push::testing::{
+    ALICE, Answer, DEMO, alice, bearer_of, content, name, on_cloud, staged, upload,
+};
 use crate::registry::{Digest, testing as archives};
 
 async fn mount(push: &Push, bearer: &Bearer, to: &str, digest: &Digest, from: &str) -> Answer {

@@ -6,15 +6,15 @@ use axum::http::HeaderMap;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::super::super::property;
-use super::super::PushConfig;
-use super::super::testing::{
-    Asked, Cloud, DEMO, alice, config, content, headers, manifest_of, name, on_cloud, open_on, put, reference_of,
-    token, upload, upload_image,
-};
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
 use crate::registry::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+use crate::registry::public::property;
+use crate::registry::public::push::PushConfig;
+use crate::registry::public::push::testing::{
+    Asked, Cloud, DEMO, alice, config, content, headers, manifest_of, name, on_cloud, open_on, put, reference_of,
+    token, upload, upload_image,
+};
 
 const WEB: &str = "demo/web";
 
@@ -139,7 +139,7 @@ async fn a_manifest_with_missing_blobs_is_refused_with_their_digests() {
 async fn a_blob_that_another_project_has_uploaded_is_missing() {
     let directory = tempfile::tempdir().unwrap();
     let (_cloud, push) = on_cloud(&directory).await;
-    let neighbour = super::super::testing::bearer_of("b0b", "0ther", &["other/web"]);
+    let neighbour = crate::registry::public::push::testing::bearer_of("b0b", "0ther", &["other/web"]);
     upload(&push, &neighbour, "other/web", b"{}").await;
     let answer = put(&push, WEB, "v1", &manifest_of(b"{}", &[])).await;
     assert_eq!(answer.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
@@ -209,7 +209,7 @@ async fn the_name_of_an_image_must_fit_into_glance_and_be_no_id() {
     let (cloud, push) = on_cloud(&directory).await;
     let long = format!("demo/{}", "a".repeat(200));
     let id = format!("demo/{}", uuid::Uuid::new_v4());
-    let bearer = super::super::testing::bearer_of("a11ce", DEMO, &[&long, &id]);
+    let bearer = crate::registry::public::push::testing::bearer_of("a11ce", DEMO, &[&long, &id]);
     for (to, code) in [(&long, "NAME_INVALID"), (&id, "DENIED")] {
         let body = manifest_of(b"{}", &[]).into();
         let answer = push.put_manifest(&bearer, &name(to), &reference_of("v1"), "", &HeaderMap::new(), body).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::testing::{Asked, DEMO, content, on_cloud, put, upload_image};
+use crate::registry::public::push::testing::{Asked, DEMO, content, on_cloud, put, upload_image};
 use crate::registry::{Digest, testing};
 
 const WEB: &str = "demo/web";

@@ -8,13 +8,13 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::super::property;
-use super::super::journal::{Entry, Journal};
-use super::super::testing::{
+use crate::registry::Digest;
+use crate::registry::public::property;
+use crate::registry::public::push::journal::{Entry, Journal};
+use crate::registry::public::push::testing::{
     Asked, Backwards, Cloud, DEMO, alice, bearer_of, config, content, files, name, on_cloud, open_on, put, put_as,
     reference_of, staged, token, upload_image,
 };
-use crate::registry::Digest;
 
 const WEB: &str = "demo/web";
 
@@ -62,7 +62,7 @@ async fn what_glance_refuses_is_told_in_its_words_and_leaves_nothing() {
 #[tokio::test]
 async fn a_glance_that_is_away_is_worth_another_try() {
     let directory = tempfile::tempdir().unwrap();
-    let push = super::super::testing::open(config(directory.path())).await;
+    let push = crate::registry::public::push::testing::open(config(directory.path())).await;
     let manifest = upload_image(&push, WEB, 1).await;
     let answer = put(&push, WEB, "v1", &manifest).await;
     assert_eq!((answer.error(), answer.header("retry-after")), ((503, "UNAVAILABLE".into()), "5"));

@@ -7,13 +7,13 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use uuid::Uuid;
 
-use super::super::testing::{
+use crate::registry::Digest;
+use crate::registry::digest::Algorithm;
+use crate::registry::public::push::testing::{
     ALICE, Answer, Cloud, DEMO, MIB, alice, bearer_of, broken, config, content, files, headers, name, open, open_on,
     pieces, put, staged, upload, upload_image,
 };
-use super::super::{Push, PushConfig};
-use crate::registry::Digest;
-use crate::registry::digest::Algorithm;
+use crate::registry::public::push::{Push, PushConfig};
 
 const WEB: &str = "demo/web";
 

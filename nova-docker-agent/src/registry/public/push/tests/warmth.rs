@@ -4,12 +4,12 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use futures::{StreamExt, TryStreamExt};
 
-use super::super::testing::{
+use crate::registry::Digest;
+use crate::registry::public::push::testing::{
     ALICE, Answer, Asked, Cloud, DEMO, alice, bearer_of, config, content, files, manifest_of, name, on_cloud, open_on,
     open_with_cache, put, put_as, reference_of, staged, upload, upload_image,
 };
-use super::super::{Push, PushConfig};
-use crate::registry::Digest;
+use crate::registry::public::push::{Push, PushConfig};
 
 const WEB: &str = "demo/web";
 const OTHER: &str = "demo/other";

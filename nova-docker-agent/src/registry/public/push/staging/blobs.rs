@@ -12,12 +12,12 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
-use super::super::error::ApiError;
-use super::super::grant::Grant;
-use super::super::images::{Age, Blobs, Images, ReadableBlob};
-use super::super::name::Name;
-use super::Push;
-use super::staging::{Mount, Staged, Staging, blocking};
+use super::{Mount, Staged, Staging, blocking};
+use crate::registry::public::error::ApiError;
+use crate::registry::public::grant::Grant;
+use crate::registry::public::images::{Age, Blobs, Images, ReadableBlob};
+use crate::registry::public::name::Name;
+use crate::registry::public::push::Push;
 use crate::registry::{Digest, Error};
 
 /// How much is read from the disk at once.
@@ -33,7 +33,7 @@ impl Push {
     }
 
     /// Those of the blobs that were uploaded, or mounted.
-    pub(super) async fn all_staged(&self, grant: &Grant, digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+    pub async fn all_staged(&self, grant: &Grant, digests: Vec<Digest>) -> Result<Blobs, ApiError> {
         // Only members of the project, and only of what they could push here.
         if grant.project != grant.owner {
             return Ok(Blobs::new());

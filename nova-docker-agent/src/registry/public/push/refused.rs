@@ -1,8 +1,8 @@
 //! What Glance's refusals mean to a client that pushes.
 
-use super::super::error::{ApiError, Code};
 use super::manifest::invalid;
 use crate::cloud::Error;
+use crate::registry::public::error::{ApiError, Code};
 
 /// The answer to a client when Glance did not do what it was asked. Its own words are for the user where it says what
 /// the user may not do.

@@ -1,18 +1,16 @@
 //! Writes a stream to the cache and digests it on the way, on a thread of its own.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::archive::Failure;
-use super::archive::reader::Forward;
 use super::cache::{BeginError, Cache, Partial, Pins};
-use super::digest::{Algorithm, Digest};
-use super::error::Error;
+use super::reader::Forward;
 use super::turns::Turn;
+use crate::registry::digest::{Algorithm, Digest};
+use crate::registry::error::Error;
 
 /// Bytes on their way to the disk, and chunks: the network gives some 16 KiB at once where it is encrypted, and up to
 /// 400 KiB where it is not.
@@ -66,33 +64,6 @@ pub async fn begin(cache: &Arc<Cache>, size: u64) -> Result<Partial, BeginError>
     let cache = cache.clone();
     let begun = tokio::task::spawn_blocking(move || cache.begin(size)).await;
     begun.unwrap_or(Err(BeginError::Failed(Error::ShuttingDown)))
-}
-
-/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it. Where turns are taken, it
-/// is done in turns.
-pub async fn keep(
-    cache: &Arc<Cache>,
-    pins: &mut Pins,
-    forward: &mut Forward,
-    range: Range<u64>,
-    turn: &mut Option<Turn>,
-) -> Result<Digest, Failure> {
-    let partial = begin(cache, range.end - range.start).await.map_err(Failure::Begin)?;
-    let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
-    while forward.position() < range.end {
-        let chunk = forward.chunk(range.end).await?;
-        let length = chunk.len() as u64;
-        if !writer.write(chunk).await {
-            break;
-        }
-        if let Some(turn) = turn {
-            turn.step(length).await?;
-        }
-    }
-    let (partial, digest) = writer.finish().await?;
-    pins.add(digest);
-    store(partial, digest).await?;
-    Ok(digest)
 }
 
 #[cfg(test)]

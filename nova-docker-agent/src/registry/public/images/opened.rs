@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::super::grant::Grant;
 use super::fingerprint;
 use super::open::{self, Opened};
 use crate::cloud::Glance;
 use crate::cloud::glance::ImageMeta;
-use crate::registry::fetch::Fetcher;
-use crate::registry::glance::GlanceSource;
-use crate::registry::source::Source;
-use crate::registry::turns::Turns;
+use crate::registry::public::grant::Grant;
+use crate::registry::store::fetch::Fetcher;
+use crate::registry::store::glance::GlanceSource;
+use crate::registry::store::source::Source;
+use crate::registry::store::turns::Turns;
 use crate::registry::{Digest, Error, SourceError};
 
 /// Images whose manifests are kept in memory, and how many bytes they may have.

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::super::testing::{self, Memory};
 use super::*;
+use crate::registry::testing::{self, Memory};
 
 /// Far more than any step takes; only a failure waits so long.
 const LONG: Duration = Duration::from_secs(120);

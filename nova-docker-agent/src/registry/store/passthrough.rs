@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::digest::{Digest, Hasher};
-use super::error::{Error, Problem};
 use super::fetch::{Fetcher, HELD_BACK, Sink, Stored, copy};
+use crate::registry::digest::{Digest, Hasher};
+use crate::registry::error::{Error, Problem};
 
 /// Chunks that wait for the client.
 const QUEUE: usize = 2;
@@ -95,10 +95,10 @@ mod tests {
     use futures::{StreamExt, TryStreamExt};
     use uuid::Uuid;
 
-    use super::super::cache::Cache;
-    use super::super::proofs::Sharing;
-    use super::super::testing::{self, Memory};
     use super::*;
+    use crate::registry::store::cache::Cache;
+    use crate::registry::store::proofs::Sharing;
+    use crate::registry::testing::{self, Memory};
 
     /// A blob of the bytes `range` of a file, and what reads it.
     fn blob(content: &[u8], range: Range<u64>) -> (Arc<Fetcher>, Stored, tempfile::TempDir) {

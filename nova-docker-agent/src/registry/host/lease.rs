@@ -10,14 +10,14 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::cache::Pins;
-use super::digest::Digest;
-use super::error::Error;
-use super::fetch::Stored;
-use super::image::Image;
-use super::proofs::Sharing;
-use super::source::Source;
-use super::stream::Readers;
+use crate::registry::archive::image::Image;
+use crate::registry::digest::Digest;
+use crate::registry::error::Error;
+use crate::registry::store::cache::Pins;
+use crate::registry::store::fetch::Stored;
+use crate::registry::store::proofs::Sharing;
+use crate::registry::store::source::Source;
+use crate::registry::store::stream::Readers;
 
 /// What dockerd is asked to pull, and with which credentials (`X-Registry-Auth`).
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 //! ```text
 //! records   what Glance lists, for a few seconds
 //! search    which of it holds a manifest, or a blob
-//! known     images whose files were read, and who may read them
+//! opened    images whose files were read, and who may read them
 //!   open      one image's file -> its manifests, and where its blobs are
 //! convert   a manifest in the other of the two forms that clients know
 //! blob      a blob's bytes
@@ -11,8 +11,8 @@
 
 mod blob;
 mod convert;
-mod known;
 mod open;
+mod opened;
 mod records;
 mod search;
 
@@ -33,15 +33,16 @@ use super::name::{self, Name, Reference, Tag};
 use super::property;
 use crate::cloud::Glance;
 use crate::cloud::glance::ImageMeta;
-use crate::registry::cache::Cache;
-use crate::registry::fetch::{Fetcher, Stored};
-use crate::registry::glance::GlanceSource;
-use crate::registry::proofs::Sharing;
+use crate::registry::store::cache::Cache;
+use crate::registry::store::fetch::{Fetcher, Stored};
+use crate::registry::store::glance::GlanceSource;
+use crate::registry::store::proofs::Sharing;
 use crate::registry::{Counters, Digest, Error, SourceError};
 use blob::StoredBlob;
 pub use convert::Converted;
-use known::Known;
+
 use open::Opened;
+use opened::Known;
 use records::{Hidden, Records};
 pub use search::{Age, Blobs, MAX_OPENED};
 

@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::archive::reader;
 use super::cache::{Blob, Cache, Pins};
 use super::counters::{Tally, count};
-use super::digest::Digest;
-use super::error::{Error, Problem};
 use super::proofs::{Proofs, Sharing};
+use super::reader;
 use super::source::{Source, SourceError};
 use super::spool::{self, Writer};
 use super::turns::{Turn, Turns};
+use crate::registry::digest::Digest;
+use crate::registry::error::{Error, Problem};
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;

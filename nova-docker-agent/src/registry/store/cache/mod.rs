@@ -27,8 +27,8 @@ use uuid::Uuid;
 
 mod adopt;
 
-use super::digest::{Algorithm, Digest};
-use super::error::Error;
+use crate::registry::digest::{Algorithm, Digest};
+use crate::registry::error::Error;
 pub use file::{Blob, Partial};
 
 /// What is left free on the file system for everything else.

@@ -11,19 +11,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::archive::layout;
-use super::cache::{Cache, Pins};
-use super::counters::{Counters, count};
-use super::error::{Error, Problem};
-use super::fetch::Fetcher;
-use super::http::auth::{Secret, USERNAME};
-use super::http::listener::{self, Limits};
-use super::http::path::NAMESPACE;
-use super::http::{self, Service};
-use super::image::Image;
+use super::api::{self, Service};
 use super::lease::{Lease, Leases, Reference};
-use super::manifest::Platform;
-use super::source::{ImageDescriptor, Source, SourceError};
+use super::path::NAMESPACE;
+use crate::registry::archive::image::Image;
+use crate::registry::archive::layout;
+use crate::registry::error::{Error, Problem};
+use crate::registry::http::auth::{Secret, USERNAME};
+use crate::registry::http::listener::{self, Limits};
+use crate::registry::manifest::Platform;
+use crate::registry::store::cache::{Cache, Pins};
+use crate::registry::store::counters::{Counters, count};
+use crate::registry::store::fetch::Fetcher;
+use crate::registry::store::source::{ImageDescriptor, Source, SourceError};
 
 /// Indexes that are kept in memory, and how big their documents may be. They have a few kilobytes, mostly.
 const KNOWN_IMAGES: usize = 64;

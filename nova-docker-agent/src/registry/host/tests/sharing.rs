@@ -7,8 +7,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::super::testing::Ranges;
 use super::*;
+use crate::registry::testing::Ranges;
 
 const MIB: usize = 1024 * 1024;
 /// Far more than any step takes; only a failure waits so long.

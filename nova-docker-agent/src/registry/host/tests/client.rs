@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::{Digest, Lease};
+use crate::registry::{Digest, Lease};
 
 /// An answer, as far as it came. Its status is 0 if nothing came.
 pub struct Answer {

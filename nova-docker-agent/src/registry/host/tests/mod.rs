@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::testing::{self, Memory};
 use super::*;
+use crate::registry::testing::{self, Memory};
+use crate::registry::{Counters, Digest, Error};
 use client::{ask, authorization, blob, place, receive, send};
 
 async fn start(directory: &Path) -> Registry {

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::cache::Blob;
 use super::counters::count;
-use super::digest::Digest;
-use super::error::Error;
 use super::fetch::{Fetcher, Piece, Place, Stored};
+use crate::registry::digest::Digest;
+use crate::registry::error::Error;
 
 /// How much is read from the disk at once.
 const CHUNK: u64 = 256 * 1024;

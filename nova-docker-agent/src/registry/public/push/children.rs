@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 
-use super::super::grant::Grant;
-use super::super::name::Name;
-use super::super::property;
 use super::Push;
 use super::manifest::Document;
 use super::tags::{tags_of, untagged_name};
 use crate::registry::Digest;
+use crate::registry::public::grant::Grant;
+use crate::registry::public::name::Name;
+use crate::registry::public::property;
 
 impl Push {
     /// Deletes the images of their own that an index's manifests have; they are among `parts` of its image. Those that have a

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::cache::Cache;
-use super::digest::Digest;
+use crate::registry::digest::Digest;
 
 /// Proofs that are kept in memory; of more, the disk is asked.
 const MAX_KNOWN: usize = 16_384;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::super::digest::Digest;
+use crate::registry::digest::Digest;
 
 /// Images are named `glance/IMAGE_ID`.
 pub const NAMESPACE: &str = "glance";
