@@ -12,16 +12,16 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::access_log::Entry;
-use super::endpoint::{Endpoint, Part};
-use super::error::{ApiError, Code};
 use super::grant::Action;
 use super::images::Images;
 use super::name::{InvalidName, Name, Reference};
 use super::push::Push;
 use super::token::{Refused, Tokens, Visitor};
-use super::unread_body;
 use crate::registry::Digest;
+use crate::registry::http::access_log::Entry;
+use crate::registry::http::endpoint::{Endpoint, Part};
+use crate::registry::http::error::{ApiError, Code};
+use crate::registry::http::unread_body;
 
 /// Under which a client finds its request in the logs of all services.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");

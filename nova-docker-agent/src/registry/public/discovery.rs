@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::api::Api;
-use super::error::{ApiError, Code};
 use super::grant::Grant;
 use super::images::{Content, MAX_OPENED};
 use super::name::{self, Name, Tag};
@@ -21,6 +20,7 @@ use super::token::Refused;
 use crate::cloud::glance::ImageMeta;
 use crate::cloud::{Project, UserLogin};
 use crate::registry::Digest;
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::manifest::OCI_INDEX;
 
 /// Repositories in one answer.

@@ -4,9 +4,9 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-use super::error::{ApiError, Code};
 use super::name::Name;
 use crate::cloud::Caller;
+use crate::registry::http::error::{ApiError, Code};
 
 /// What a token's scope lists after the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,12 +13,8 @@
 //! Nobody but Glance decides who may see, pull, push or delete: every request of a client becomes requests with that
 //! user's own token.
 
-mod accept;
-mod access_log;
 mod api;
 mod discovery;
-mod endpoint;
-pub mod error;
 pub mod grant;
 pub mod images;
 pub mod name;
@@ -32,6 +28,5 @@ mod testing;
 mod tests;
 mod tls;
 pub mod token;
-mod unread_body;
 
 pub use server::{Server, StartError, run};

@@ -7,12 +7,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::accept::Accept;
 use super::api::Api;
-use super::error::{ApiError, Code};
 use super::grant::Grant;
 use super::name::{Name, Reference};
 use crate::registry::host::api::{body, described, empty, ranged, unchanged};
+use crate::registry::http::accept::Accept;
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::http::range::Wanted;
 use crate::registry::{Digest, Error, SourceError};
 

@@ -27,12 +27,12 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::ExposeSecret;
 
-use super::error::{ApiError, Code};
 use super::grant::Grant;
 use super::name::{self, Name, Reference, Tag};
 use super::property;
 use crate::cloud::Glance;
 use crate::cloud::glance::ImageMeta;
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::store::cache::Cache;
 use crate::registry::store::fetch::{Fetcher, Stored};
 use crate::registry::store::glance::GlanceSource;

@@ -13,7 +13,7 @@ use super::search::Age;
 use crate::cloud::glance::ImageMeta;
 use crate::cloud::{self, Glance};
 use crate::registry::Digest;
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::grant::Grant;
 use crate::registry::public::property;
 

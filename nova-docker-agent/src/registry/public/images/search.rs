@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Content, Images, Place, ReadableBlob};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
-use crate::registry::public::error::ApiError;
+use crate::registry::http::error::ApiError;
 use crate::registry::public::grant::Grant;
 use crate::registry::public::name::Name;
 use crate::registry::public::property;

@@ -13,7 +13,7 @@ use super::tags::tags_of;
 use super::{Push, What, writer};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::Content;
 use crate::registry::public::name::{Name, Reference, Tag};

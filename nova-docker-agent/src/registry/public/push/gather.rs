@@ -9,7 +9,7 @@ use super::Push;
 use super::archive::{Part, PartContent};
 use super::manifest::{Document, Pointer, Refers, invalid};
 use crate::registry::Digest;
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::grant::Grant;
 use crate::registry::public::images::{Age, Blobs};
 use crate::registry::public::name::Name;

@@ -49,12 +49,12 @@ use tokio_util::task::TaskTracker;
 pub use journal::Sealer;
 pub use staging::StagingError;
 
-use super::error::{ApiError, Code};
 use super::grant::{Action, Bearer, Grant};
 use super::images::Images;
 use super::name::Name;
 use crate::cloud::Glance;
 use crate::registry::Digest;
+use crate::registry::http::error::{ApiError, Code};
 use journal::Journal;
 use locks::{Held, Locks};
 use staging::{Limits, Staging, Uploader, blocking};

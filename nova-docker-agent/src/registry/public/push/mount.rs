@@ -7,7 +7,7 @@ use futures::StreamExt;
 use super::staging::{Mount, StagingError, blocking};
 use super::{Push, uploader};
 use crate::registry::Digest;
-use crate::registry::public::error::ApiError;
+use crate::registry::http::error::ApiError;
 use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::ReadableBlob;
 use crate::registry::public::name::Name;

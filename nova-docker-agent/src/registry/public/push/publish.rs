@@ -29,7 +29,7 @@ use super::{Push, What, writer};
 use crate::cloud::Caller;
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::{Age, Content};
 use crate::registry::public::name::{Name, Reference, Tag};

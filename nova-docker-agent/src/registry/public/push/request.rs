@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::name::Name;
 
 /// The digest of what was pushed.

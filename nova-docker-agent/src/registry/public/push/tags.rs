@@ -8,7 +8,7 @@ use super::Push;
 use super::refused::refused;
 use crate::cloud::glance::{ImageMeta, Patch};
 use crate::registry::Digest;
-use crate::registry::public::error::ApiError;
+use crate::registry::http::error::ApiError;
 use crate::registry::public::grant::Grant;
 use crate::registry::public::name::{DEFAULT_TAG, Name, Reference, Tag, of_glance};
 use crate::registry::public::property;

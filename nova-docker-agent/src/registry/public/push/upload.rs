@@ -15,7 +15,7 @@ use super::request::{algorithm, content_length, content_range, created, digests,
 use super::staging::{Session, Staging, StagingError, Uploader, blocking};
 use super::{Push, uploader, writer};
 use crate::registry::Digest;
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::grant::{Action, Bearer};
 use crate::registry::public::name::Name;
 

@@ -9,7 +9,7 @@ use url::form_urlencoded;
 
 use super::{Scope, Tokens};
 use crate::registry::http::auth;
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 
 /// Of a form: user name, password, scopes.
 const MAX_FORM: usize = 16 * 1024;

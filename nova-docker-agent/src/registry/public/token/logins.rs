@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 
 use crate::cloud::{self, Credentials, Keystone, Named, Project, UserLogin};
-use crate::registry::public::error::{ApiError, Code};
+use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::name::Name;
 
 /// How long keystone is not asked again. A new role, or a revoked login, counts after that at the latest.

@@ -29,10 +29,10 @@ pub use claims::Visitor;
 pub use key::{Key, KeyError};
 pub use logins::Login;
 
-use super::error::{ApiError, Code};
 use super::grant::{Action, Grant};
 use super::name::Name;
 use crate::cloud::{Keystone, Named, UserLogin};
+use crate::registry::http::error::{ApiError, Code};
 use claims::Claims;
 use logins::Logins;
 use scope::Scope;

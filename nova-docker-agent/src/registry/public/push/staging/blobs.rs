@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Mount, Staged, Staging, blocking};
-use crate::registry::public::error::ApiError;
+use crate::registry::http::error::ApiError;
 use crate::registry::public::grant::Grant;
 use crate::registry::public::images::{Age, Blobs, Images, ReadableBlob};
 use crate::registry::public::name::Name;
