@@ -1,19 +1,16 @@
 //! The registry as a whole.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
+use super::NAMESPACE;
 use super::api::{self, Service};
 use super::lease::{Lease, Leases, Reference};
-use super::path::NAMESPACE;
 use crate::registry::archive::image::Image;
 use crate::registry::archive::layout;
 use crate::registry::error::{Error, Problem};
@@ -23,11 +20,12 @@ use crate::registry::manifest::Platform;
 use crate::registry::store::cache::{Cache, Pins};
 use crate::registry::store::counters::{Counters, count};
 use crate::registry::store::fetch::Fetcher;
-use crate::registry::store::source::{ImageDescriptor, Source, SourceError};
+use crate::registry::store::indexes::Indexes;
+use crate::registry::store::source::{ImageDescriptor, Source};
 
-/// Indexes that are kept in memory, and how big their documents may be. They have a few kilobytes, mostly.
-const KNOWN_IMAGES: usize = 64;
-const KNOWN_SIZE: usize = 256 * 1024;
+/// Indexes that are kept in memory, and how many bytes the documents of each may have. Most have a few kilobytes.
+const MAX_INDEXES: u64 = 64;
+const MAX_DOCUMENTS: usize = 256 * 1024;
 
 /// How to run a [`Registry`].
 #[derive(Clone, Debug)]
@@ -50,15 +48,10 @@ pub struct Registry {
 struct Shared {
     service: Arc<Service>,
     platform: Platform,
-    known: Mutex<HashMap<Content, Known>>,
+    indexes: Indexes<Image>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
-
-/// One content of one image.
-type Content = (Uuid, u64, String);
-/// Its index, once somebody has read it.
-type Known = Arc<OnceCell<Arc<Image>>>;
 
 impl Registry {
     /// Opens the cache, listens and serves.
@@ -80,9 +73,9 @@ impl Registry {
             listen.await.map_err(|cause: std::io::Error| Error::Listen { address, cause: Arc::new(cause) })?;
         let service = Arc::new(Service { secret: Secret::generate(), leases: Arc::new(Leases::default()), fetcher });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(listener::serve(listener, None, Limits::default(), http::router(service.clone()), stop.clone()));
-        let platform = Platform::host();
-        Ok(Self { address, shared: Arc::new(Shared { service, platform, known: Mutex::default(), stop, tasks }) })
+        tasks.spawn(listener::serve(listener, None, Limits::default(), api::router(service.clone()), stop.clone()));
+        let indexes = Indexes::new(MAX_INDEXES, |image: &Image| image.documents() <= MAX_DOCUMENTS);
+        Ok(Self { address, shared: Arc::new(Shared { service, platform: Platform::host(), indexes, stop, tasks }) })
     }
 
     /// Reads the index of `image` through `source`, and opens the image to dockerd until the lease is dropped.
@@ -131,8 +124,8 @@ impl Registry {
 }
 
 impl Shared {
-    /// The index of an image: the one that is known, when the content is the same, or read now. Whoever else asks for it
-    /// meanwhile waits for that reading.
+    /// The index of an image: the one that is kept, when the content is the same, or read now. The pins keep what was put into
+    /// the cache on the way.
     async fn image(
         &self,
         descriptor: &ImageDescriptor,
@@ -140,19 +133,15 @@ impl Shared {
         label: &str,
     ) -> Result<(Arc<Image>, Pins), Error> {
         let Some(hash) = &descriptor.content_hash else { return self.read(descriptor, source, label).await };
-        let content = (descriptor.id, descriptor.size, hash.clone());
-        let known = self.known(&content);
+        let stamp = (descriptor.id, descriptor.size, hash.clone());
         let mut fresh = None;
         let read = async {
             let (image, spooled) = self.read(descriptor, source, label).await?;
             fresh = Some(spooled);
             Ok(image)
         };
-        let image = known.get_or_try_init(|| read).await?.clone();
+        let image = self.indexes.get_or_read(&stamp, read).await?;
         if let Some(spooled) = fresh {
-            if image.documents() > KNOWN_SIZE {
-                self.all_known().remove(&content);
-            }
             return Ok((image, spooled));
         }
         let cache = &self.service.fetcher.cache;
@@ -161,12 +150,8 @@ impl Shared {
             // One pass through the file, rather than one for each layer.
             return self.read(descriptor, source, label).await;
         }
-        // Another user read the index; this one must be allowed to read the image as well.
-        let allowed = source.read(Some(0..1)).await;
-        match allowed {
-            Ok(_) | Err(SourceError::RangeUnsupported) => Ok((image, pins)),
-            Err(cause) => Err(Error::Source { image: label.to_owned(), cause }),
-        }
+        source.check_access(label).await?;
+        Ok((image, pins))
     }
 
     async fn read(
@@ -181,18 +166,5 @@ impl Shared {
         let (image, pins) = read.map_err(|failure| failure.of(label))?;
         count(&fetcher.tally.index_reads, image.reads);
         Ok((Arc::new(image), pins))
-    }
-
-    fn known(&self, content: &Content) -> Known {
-        let mut known = self.all_known();
-        if known.len() >= KNOWN_IMAGES && !known.contains_key(content) {
-            let any = known.keys().next().cloned();
-            any.and_then(|content| known.remove(&content));
-        }
-        known.entry(content.clone()).or_default().clone()
-    }
-
-    fn all_known(&self) -> MutexGuard<'_, HashMap<Content, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod counters;
 pub mod fetch;
 pub mod glance;
+pub mod indexes;
 pub mod passthrough;
 pub mod proofs;
 pub mod reader;

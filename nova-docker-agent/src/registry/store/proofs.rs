@@ -8,18 +8,18 @@
 //! CACHE/proven/CIRCLE/ALGORITHM-HEX   CIRCLE is a hash of its name
 //! ```
 
-use std::collections::HashSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use moka::sync::Cache as Memory;
 
 use super::cache::Cache;
 use crate::registry::digest::Digest;
 
 /// Proofs that are kept in memory; of more, the disk is asked.
-const MAX_KNOWN: usize = 16_384;
+const MAX_KNOWN: u64 = 16_384;
 
 /// With whom a blob that was read is shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ pub enum Sharing {
 /// What is proven.
 pub struct Proofs {
     directory: PathBuf,
-    known: Mutex<HashSet<(Digest, Sharing)>>,
+    known: Memory<(Digest, Sharing), ()>,
 }
 
 impl Proofs {
@@ -43,19 +43,19 @@ impl Proofs {
         if let Err(error) = tidy(&directory, cache) {
             tracing::warn!("layer cache: cannot tidy {}: {error}", directory.display());
         }
-        Self { directory, known: Mutex::default() }
+        Self { directory, known: Memory::new(MAX_KNOWN) }
     }
 
     /// Whether an image of the circle was seen to hold the blob.
     pub fn has(&self, digest: &Digest, sharing: &Sharing) -> bool {
         let Sharing::Circle(circle) = sharing else { return true };
         let key = (*digest, sharing.clone());
-        if self.known().contains(&key) {
+        if self.known.contains_key(&key) {
             return true;
         }
         let found = self.path(digest, circle).exists();
         if found {
-            self.remember(key);
+            self.known.insert(key, ());
         }
         found
     }
@@ -63,7 +63,7 @@ impl Proofs {
     /// Remembers that an image of the circle holds the blob. Blocks.
     pub fn add(&self, digest: Digest, sharing: &Sharing) {
         let Sharing::Circle(circle) = sharing else { return };
-        self.remember((digest, sharing.clone()));
+        self.known.insert((digest, sharing.clone()), ());
         let path = self.path(&digest, circle);
         let made = || {
             if let Some(directory) = path.parent() {
@@ -76,21 +76,9 @@ impl Proofs {
         }
     }
 
-    fn remember(&self, key: (Digest, Sharing)) {
-        let mut known = self.known();
-        if known.len() >= MAX_KNOWN {
-            known.clear();
-        }
-        known.insert(key);
-    }
-
     fn path(&self, digest: &Digest, circle: &str) -> PathBuf {
         let circle = Digest::of(circle.as_bytes()).hex();
         self.directory.join(circle).join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashSet<(Digest, Sharing)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

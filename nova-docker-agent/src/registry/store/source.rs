@@ -7,6 +7,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
+use crate::registry::error::Error;
+
 /// What the image service says of an image, as far as it matters here.
 #[derive(Clone, Debug)]
 pub struct ImageDescriptor {
@@ -26,7 +28,7 @@ pub struct ImageDescriptor {
 
 impl ImageDescriptor {
     /// The image in messages.
-    pub(super) fn label(&self) -> String {
+    pub fn label(&self) -> String {
         match &self.name {
             Some(name) => format!("{:?} ({})", name.chars().take(100).collect::<String>(), self.id),
             None => self.id.to_string(),
@@ -41,6 +43,16 @@ pub trait Source: Send + Sync {
     /// A store that cannot read ranges either fails with [`SourceError::RangeUnsupported`], or answers with the whole file
     /// and says so in [`SourceBody::ranged`].
     fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>>;
+}
+
+impl dyn Source {
+    /// Whether its caller may read the file: what others have read of it is not for everybody.
+    pub async fn check_access(&self, image: &str) -> Result<(), Error> {
+        match self.read(Some(0..1)).await {
+            Ok(_) | Err(SourceError::RangeUnsupported) => Ok(()),
+            Err(cause) => Err(Error::Source { image: image.to_owned(), cause }),
+        }
+    }
 }
 
 /// The answer to [`Source::read`].

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use uuid::Uuid;
 
 use super::ReadableBlob;
 use crate::registry::store::fetch::{Fetcher, Stored};
 use crate::registry::store::passthrough::pass;
-use crate::registry::store::stream::{BlobRequest, Readers};
+use crate::registry::store::stream::BlobRequest;
 use crate::registry::{Digest, Error};
 
 /// It is read from the cache of this host, or from Glance by way of the cache; where the disk is full, from Glance alone.
@@ -33,8 +32,8 @@ impl ReadableBlob for StoredBlob {
     }
 
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
-        let reader = OneReader(self.stored.clone());
-        let kept = BlobRequest::new(self.fetcher.clone(), self.digest, reader).stream(range.clone());
+        let (image, stored) = ((self.stored.image, self.stored.label.clone()), self.stored.clone());
+        let kept = BlobRequest::new(self.fetcher.clone(), self.digest, image, stored).stream(range.clone());
         let begun = async move {
             let mut kept = kept.boxed();
             match kept.next().await {
@@ -45,26 +44,5 @@ impl ReadableBlob for StoredBlob {
             }
         };
         begun.into_stream().flatten().boxed()
-    }
-}
-
-/// The user whose request it is.
-struct OneReader(Stored);
-
-impl Readers for OneReader {
-    fn image(&self) -> Uuid {
-        self.0.image
-    }
-
-    fn label(&self) -> &str {
-        &self.0.label
-    }
-
-    fn candidates(&self) -> Vec<Stored> {
-        vec![self.0.clone()]
-    }
-
-    fn failed(&self, error: &Error) {
-        tracing::debug!(image = %self.0.image, "a blob was not read: {error}");
     }
 }

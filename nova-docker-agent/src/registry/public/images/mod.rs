@@ -42,7 +42,7 @@ use blob::StoredBlob;
 pub use convert::Converted;
 
 use open::Opened;
-use opened::Known;
+use opened::OpenedImages;
 use records::{Hidden, Records};
 pub use search::{Age, Blobs, MAX_OPENED};
 
@@ -88,20 +88,17 @@ pub struct Images {
     glance: Glance,
     fetcher: Arc<Fetcher>,
     records: Records,
-    known: Known,
+    opened: OpenedImages,
     next_lease: AtomicU64,
 }
 
 impl Images {
     /// Opens the cache of blobs in `directory`, bounded to `size` bytes. Listings are kept for as long as `fresh`. Blocks.
-    ///
-    /// # Errors
-    /// The directory cannot be used.
     pub fn open(glance: Glance, directory: &Path, size: u64, fresh: Duration) -> Result<Arc<Self>, Error> {
         let fetcher = Fetcher::new(Cache::open(directory, size)?);
         Ok(Arc::new(Self {
             records: Records::new(glance.clone(), fresh),
-            known: Known::new(glance.clone(), fetcher.clone()),
+            opened: OpenedImages::new(glance.clone(), fetcher.clone()),
             glance,
             fetcher,
             next_lease: AtomicU64::new(0),
@@ -142,9 +139,6 @@ impl Images {
     }
 
     /// The records of a repository's images that the caller sees, with the tags of each; the newest first.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
         self.repository(grant, name, Place::All, Age::Seconds).await
     }
@@ -161,9 +155,6 @@ impl Images {
     }
 
     /// The converted manifest with this digest, of an image in the repository: clients ask for what a tag gave them.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn find_converted(
         &self,
         grant: &Grant,
@@ -172,7 +163,7 @@ impl Images {
     ) -> Result<Option<Converted>, ApiError> {
         // Conversions are made of what is open; that they were given a moment ago means that it is.
         for (record, _) in self.repository(grant, name, Place::All, Age::Seconds).await? {
-            if !self.known.has(&record) {
+            if !self.opened.has(&record) {
                 continue;
             }
             let Some(content) = self.readable(grant, &record).await? else { continue };
@@ -185,18 +176,12 @@ impl Images {
     }
 
     /// Gives `take` every image that Glance lists for the caller of `grant`, of any project.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn each_visible(&self, grant: &Grant, take: impl FnMut(&ImageMeta)) -> Result<(), ApiError> {
         self.records.each_visible(grant, take).await
     }
 
     /// Takes a file that a member of the project `owner` has uploaded, verified and on the disk, as a blob that need not be read
     /// from Glance. It is gone from its place then, or is left there when the cache has no room for it. Blocks.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn adopt(&self, owner: &str, digest: &Digest, file: &Path) -> Result<(), Error> {
         self.fetcher.adopt(*digest, &Sharing::Circle(owner.to_owned()), file)
     }
@@ -247,9 +232,6 @@ impl Images {
     }
 
     /// The content of an image; None for an image that is not usable, or not the caller's to read.
-    ///
-    /// # Errors
-    /// Glance does not answer.
     pub async fn readable(&self, grant: &Grant, record: &ImageMeta) -> Result<Option<Arc<Content>>, ApiError> {
         match self.content(grant, record).await {
             Ok(content) => Ok(Some(content)),
@@ -263,7 +245,7 @@ impl Images {
 
     /// The content of an image: the one that is known, when the file is the same, or read now.
     async fn content(&self, grant: &Grant, record: &ImageMeta) -> Result<Arc<Content>, ApiError> {
-        let opened = self.known.open(grant, record).await.map_err(|error| unreadable(&error))?;
+        let opened = self.opened.open(grant, record).await.map_err(|error| unreadable(&error))?;
         let Opened { root, manifests, blobs } = &*opened;
         Ok(Arc::new(Content {
             record: record.clone(),
@@ -293,24 +275,18 @@ fn fingerprint(grant: &Grant) -> Digest {
     Digest::of(grant.token.expose_secret().as_bytes())
 }
 
-/// The tags of an image in a repository: of its name, of its Glance tags, and `latest` in the repository of its id.
+/// The tags by which an image is found in a repository: its own, and `latest` in the repository of its id.
 fn tags_of(record: &ImageMeta, repository: &str) -> Vec<Tag> {
-    let own = (record.id.to_string() == repository).then(|| name::DEFAULT_TAG.to_owned());
-    let own = own.and_then(|tag| Some((repository.to_owned(), tag.parse().ok()?)));
-    let named = record.name.as_deref().and_then(name::of_glance);
-    let tagged = record.tags.iter().filter(|tag| tag.contains(':')).filter_map(|tag| name::of_glance(tag));
-    let mut tags: Vec<Tag> = vec![];
-    for (of, tag) in own.into_iter().chain(named).chain(tagged) {
-        if of == repository && !tags.contains(&tag) {
-            tags.push(tag);
-        }
+    let mut tags = name::tags_of(record, repository);
+    if record.id.to_string() == repository && !tags.contains(&Tag::latest()) {
+        tags.insert(0, Tag::latest());
     }
     tags
 }
 
 /// Whether an image that has no tag in the repository was pushed there.
 fn is_untagged_in(record: &ImageMeta, repository: &str) -> bool {
-    let property = record.properties.get(property::REPOSITORY).and_then(|value| value.as_str());
+    let property = property::text(record, property::REPOSITORY);
     let named = record.name.as_deref().and_then(|name| name.split_once('@')).map(|(repository, _)| repository);
     property == Some(repository) || named == Some(repository)
 }

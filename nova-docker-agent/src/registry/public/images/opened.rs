@@ -1,10 +1,9 @@
 //! Images whose files were read, and who may read them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::fingerprint;
@@ -14,144 +13,87 @@ use crate::cloud::glance::ImageMeta;
 use crate::registry::public::grant::Grant;
 use crate::registry::store::fetch::Fetcher;
 use crate::registry::store::glance::GlanceSource;
+use crate::registry::store::indexes::{Indexes, Stamp};
 use crate::registry::store::source::Source;
 use crate::registry::store::turns::Turns;
-use crate::registry::{Digest, Error, SourceError};
+use crate::registry::{Digest, Error};
 
-/// Images whose manifests are kept in memory, and how many bytes they may have.
-const KNOWN_IMAGES: usize = 128;
-const KNOWN_SIZE: usize = 128 * 1024;
-/// How long a user who was allowed to read an image is not asked about again.
-const ALLOWED_FOR: Duration = Duration::from_secs(60);
-const MAX_ALLOWED: usize = 16_384;
-/// How long it is remembered that an image cannot be used: to ask again costs nothing then.
-const BAD_FOR: Duration = Duration::from_secs(60);
+/// Images whose manifests are kept in memory, and how many bytes each may have.
+const MAX_IMAGES: u64 = 128;
+const MAX_SIZE: usize = 128 * 1024;
+/// How long it is remembered that a user may read an image, and what is wrong with one: other properties may make a bad image
+/// good.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+const MAX_ALLOWED: u64 = 16_384;
+const MAX_BAD: u64 = 1024;
 /// Images that are opened at one time, and those of them for the users of one project.
 const MAX_OPENS: usize = 16;
 const MAX_OPENS_OF_PROJECT: usize = 2;
 
 /// Opens images, each content once.
-pub struct Known {
+pub struct OpenedImages {
     glance: Glance,
     fetcher: Arc<Fetcher>,
-    contents: Mutex<HashMap<Stamp, Cell>>,
+    good: Indexes<Opened>,
+    bad: Cache<Stamp, Error>,
     turns: Arc<Turns>,
-    /// Who may read which image: a hash of the user's token, and since when that is known.
-    allowed: Mutex<HashMap<(Digest, Uuid), Instant>>,
+    /// Who may read which image, by a hash of the user's token.
+    allowed: Cache<(Digest, Uuid), ()>,
 }
 
-/// One content of one image: its id, size and Glance's hash of its file.
-type Stamp = (Uuid, u64, String);
-type Cell = Arc<OnceCell<Outcome>>;
-
-/// What came of opening an image.
-#[derive(Clone)]
-enum Outcome {
-    Good(Arc<Opened>),
-    /// Since when it is known what is wrong with the image.
-    Bad(Instant, Error),
-}
-
-impl Outcome {
-    fn opened(self) -> Result<Arc<Opened>, Error> {
-        match self {
-            Self::Good(opened) => Ok(opened),
-            Self::Bad(_, error) => Err(error),
-        }
-    }
-
-    /// Whether it has to be looked at again: other properties may make a bad image good.
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Bad(since, _) if since.elapsed() >= BAD_FOR)
-    }
-}
-
-impl Known {
+impl OpenedImages {
     pub fn new(glance: Glance, fetcher: Arc<Fetcher>) -> Self {
         Self {
             glance,
             fetcher,
-            contents: Mutex::default(),
+            good: Indexes::new(MAX_IMAGES, |opened: &Opened| opened.weight() <= MAX_SIZE),
+            bad: Cache::builder().max_capacity(MAX_BAD).time_to_live(REMEMBERED_FOR).build(),
             turns: Turns::new(MAX_OPENS, MAX_OPENS_OF_PROJECT),
-            allowed: Mutex::default(),
+            allowed: Cache::builder().max_capacity(MAX_ALLOWED).time_to_live(REMEMBERED_FOR).build(),
         }
     }
 
     /// What is in an image: as it is known, when the file is the same, or read now. Whoever else asks for it meanwhile waits for
-    /// that reading.
-    ///
-    /// # Errors
-    /// What is wrong with the image, or that the user may not read it.
+    /// that reading, and must be allowed to read the image as well.
     pub async fn open(&self, grant: &Grant, record: &ImageMeta) -> Result<Arc<Opened>, Error> {
         let source: Arc<dyn Source> = Arc::new(GlanceSource::new(self.glance.clone(), grant.caller(), record.id));
-        let read = || self.read(grant, record, source.clone());
-        let Some(stamp) = stamp(record) else { return read().await?.opened() };
-        let outcome = self.cell(&stamp).get_or_try_init(read).await?.clone();
-        if matches!(&outcome, Outcome::Good(opened) if opened.weight() > KNOWN_SIZE) {
-            self.contents().remove(&stamp);
-        }
-        if !self.is_allowed(grant, record.id) {
-            // Another user opened it; this one must be allowed to read it as well.
-            match source.read(Some(0..1)).await {
-                Ok(_) | Err(SourceError::RangeUnsupported) => self.allow(grant, record.id),
-                Err(cause) => return Err(Error::Source { image: record.id.to_string(), cause }),
+        let Some(stamp) = stamp(record) else { return self.read(grant, record, source).await };
+        let read = async {
+            if let Some(error) = self.bad.get(&stamp) {
+                return Err(error);
             }
+            self.read(grant, record, source.clone()).await.inspect_err(|error| {
+                if error.is_bad_image() {
+                    self.bad.insert(stamp.clone(), error.clone());
+                }
+            })
+        };
+        let opened = self.good.get_or_read(&stamp, read).await;
+        let is_read = opened.as_ref().err().is_none_or(Error::is_bad_image);
+        if is_read && !self.allowed.contains_key(&(fingerprint(grant), record.id)) {
+            source.check_access(&record.id.to_string()).await?;
+            self.allow(grant, record.id);
         }
-        outcome.opened()
+        opened
     }
 
     /// Reads an image's file when it is the project's turn.
-    async fn read(&self, grant: &Grant, record: &ImageMeta, source: Arc<dyn Source>) -> Result<Outcome, Error> {
+    async fn read(&self, grant: &Grant, record: &ImageMeta, source: Arc<dyn Source>) -> Result<Arc<Opened>, Error> {
         let turn = self.turns.take(Some(&grant.project)).await?;
-        let outcome = match open::open(source, record, &self.fetcher, turn).await {
-            Ok(opened) => Outcome::Good(Arc::new(opened)),
-            Err(error) if error.is_bad_image() => Outcome::Bad(Instant::now(), error),
-            Err(error) => return Err(error),
-        };
-        self.allow(grant, record.id);
-        Ok(outcome)
+        let opened = open::open(source, record, &self.fetcher, turn).await;
+        if opened.as_ref().err().is_none_or(Error::is_bad_image) {
+            self.allow(grant, record.id);
+        }
+        opened.map(Arc::new)
     }
 
     /// Whether an image was opened already.
     pub fn has(&self, record: &ImageMeta) -> bool {
-        stamp(record).is_some_and(|stamp| {
-            self.contents().get(&stamp).is_some_and(|cell| cell.get().is_some_and(|outcome| !outcome.is_over()))
-        })
-    }
-
-    fn cell(&self, stamp: &Stamp) -> Cell {
-        let mut contents = self.contents();
-        if contents.get(stamp).is_some_and(|cell| cell.get().is_some_and(Outcome::is_over)) {
-            contents.remove(stamp);
-        }
-        if contents.len() >= KNOWN_IMAGES && !contents.contains_key(stamp) {
-            let any = contents.keys().next().cloned();
-            any.and_then(|stamp| contents.remove(&stamp));
-        }
-        contents.entry(stamp.clone()).or_default().clone()
+        stamp(record).is_some_and(|stamp| self.good.has(&stamp) || self.bad.contains_key(&stamp))
     }
 
     fn allow(&self, grant: &Grant, image: Uuid) {
-        let mut allowed = self.allowed();
-        if allowed.len() >= MAX_ALLOWED {
-            allowed.retain(|_, since| since.elapsed() < ALLOWED_FOR);
-        }
-        if allowed.len() < MAX_ALLOWED {
-            allowed.insert((fingerprint(grant), image), Instant::now());
-        }
-    }
-
-    fn is_allowed(&self, grant: &Grant, image: Uuid) -> bool {
-        let allowed = self.allowed();
-        allowed.get(&(fingerprint(grant), image)).is_some_and(|since| since.elapsed() < ALLOWED_FOR)
-    }
-
-    fn contents(&self) -> MutexGuard<'_, HashMap<Stamp, Cell>> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn allowed(&self) -> MutexGuard<'_, HashMap<(Digest, Uuid), Instant>> {
-        self.allowed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.allowed.insert((fingerprint(grant), image), ());
     }
 }
 

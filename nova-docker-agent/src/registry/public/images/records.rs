@@ -1,10 +1,12 @@
 //! What Glance lists, kept for a few seconds for each user's token: a pull of one image is a dozen requests.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -21,9 +23,9 @@ use crate::registry::public::property;
 const MAX_IMAGES: usize = 10_000;
 /// Images that are asked for at once.
 const PAGE: usize = 250;
-/// Listings that are kept, and about how many bytes of memory all of them take.
-const MAX_LISTINGS: usize = 256;
-const MAX_SIZE: usize = 24 * 1024 * 1024;
+/// About how many bytes of memory all listings that are kept take, and what each counts for at least.
+const MAX_SIZE: u64 = 24 * 1024 * 1024;
+const MIN_WEIGHT: usize = 96 * 1024;
 
 /// Whether images are meant that are hidden from listings, as artifacts are, or the others: Glance lists the ones or the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +39,7 @@ pub struct Records {
     glance: Glance,
     /// How old a listing may be.
     fresh: Duration,
-    kept: Mutex<HashMap<Key, Kept>>,
+    kept: Cache<Key, Kept>,
 }
 
 /// A hash of the user's token, and what is listed.
@@ -80,29 +82,20 @@ impl Kept {
 
 impl Records {
     pub fn new(glance: Glance, fresh: Duration) -> Self {
-        Self { glance, fresh, kept: Mutex::default() }
+        Self { glance, fresh, kept: bounded(MAX_SIZE) }
     }
 
     /// Those images of the grant's project that its user sees; the newest first.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn of_owner(&self, grant: &Grant, hidden: Hidden, age: Age) -> Result<Listing, ApiError> {
         self.listing(grant, Of::Owner(grant.owner.clone(), hidden), age).await
     }
 
     /// The image with this id, of whatever project, if the grant's user sees it. It costs less than a listing.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn with_id(&self, grant: &Grant, id: Uuid, age: Age) -> Result<Listing, ApiError> {
         self.listing(grant, Of::Id(id), age).await
     }
 
     /// Gives `take` the images that Glance lists for the grant's user in the grant's project, whosever they are. None is kept.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn each_visible(&self, grant: &Grant, mut take: impl FnMut(&ImageMeta)) -> Result<(), ApiError> {
         for hidden in [Hidden(false), Hidden(true)] {
             let mut after = None;
@@ -120,34 +113,36 @@ impl Records {
 
     /// Forgets all listings that may have images of this project.
     pub fn forget(&self, owner: &str) {
-        self.kept().retain(|(_, of), _| matches!(of, Of::Owner(of, _) if of != owner));
+        for (key, _) in &self.kept {
+            if !matches!(&key.1, Of::Owner(of, _) if of != owner) {
+                self.kept.invalidate(&*key);
+            }
+        }
     }
 
     async fn listing(&self, grant: &Grant, of: Of, age: Age) -> Result<Listing, ApiError> {
         let key = (fingerprint(grant), of);
         let kept = self.entry(&key, age);
-        let listed = kept.listed.get_or_try_init(|| self.ask(grant, &key.1)).await;
-        let images = listed.map(|listed| listed.images.clone()).map_err(|error| refusal(&error))?;
-        bound(&mut self.kept(), MAX_SIZE);
+        let mut was_asked = false;
+        let ask = async || {
+            was_asked = true;
+            self.ask(grant, &key.1).await
+        };
+        let images = match kept.listed.get_or_try_init(ask).await {
+            Ok(listed) => listed.images.clone(),
+            Err(error) => return Err(refusal(&error)),
+        };
+        if was_asked {
+            weigh(&self.kept, &key, &kept);
+        }
         Ok(images)
     }
 
     fn entry(&self, key: &Key, age: Age) -> Kept {
         let now = Instant::now();
-        let mut kept = self.kept();
-        let fresh = |kept: &&Kept| kept.is_fresh(age, now, self.fresh);
-        if let Some(kept) = kept.get(key).filter(fresh) {
-            return kept.clone();
-        }
-        if kept.len() >= MAX_LISTINGS {
-            kept.retain(|_, kept| kept.is_fresh(Age::Seconds, now, self.fresh));
-        }
-        if kept.len() >= MAX_LISTINGS {
-            kept.clear();
-        }
-        let new = Kept { since: now, listed: Arc::default() };
-        kept.insert(key.clone(), new.clone());
-        new
+        let new = || Kept { since: now, listed: Arc::default() };
+        let is_old = |kept: &Kept| !kept.is_fresh(age, now, self.fresh);
+        self.kept.entry_by_ref(key).or_insert_with_if(new, is_old).into_value()
     }
 
     async fn ask(&self, grant: &Grant, of: &Of) -> Result<Listed, cloud::Error> {
@@ -207,10 +202,6 @@ impl Records {
         page.retain(|image| is_of(image, owner));
         Ok((page, next))
     }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The order of listings.
@@ -237,15 +228,19 @@ fn weight(image: &ImageMeta) -> usize {
     1024 + texts.map(|text| 64 + text.len()).sum::<usize>()
 }
 
-/// Forgets the oldest listings until the others have no more than `size` bytes.
-fn bound(kept: &mut HashMap<Key, Kept>, size: usize) {
-    let weight = |kept: &Kept| kept.listed.get().map_or(0, |listed| listed.weight);
-    let mut total: usize = kept.values().map(weight).sum();
-    while total > size {
-        let listed = kept.iter().filter(|(_, kept)| kept.listed.initialized());
-        let Some(oldest) = listed.min_by_key(|(_, kept)| kept.since).map(|(key, _)| key.clone()) else { return };
-        total -= kept.remove(&oldest).as_ref().map_or(0, weight);
-    }
+/// Listings that have no more than `size` bytes together; those that were asked for last.
+fn bounded(size: u64) -> Cache<Key, Kept> {
+    let weight = |kept: &Kept| kept.listed.get().map_or(0, |listed| listed.weight).max(MIN_WEIGHT);
+    let weigher = move |_: &Key, kept: &Kept| u32::try_from(weight(kept)).unwrap_or(u32::MAX);
+    Cache::builder().max_capacity(size).weigher(weigher).eviction_policy(EvictionPolicy::lru()).build()
+}
+
+/// Weighs a listing that has just come, unless it was forgotten meanwhile.
+fn weigh(all: &Cache<Key, Kept>, key: &Key, come: &Kept) {
+    all.entry_by_ref(key).and_compute_with(|found| match found {
+        Some(found) if Arc::ptr_eq(&found.value().listed, &come.listed) => Op::Put(come.clone()),
+        _ => Op::Nop,
+    });
 }
 
 fn refusal(error: &cloud::Error) -> ApiError {
@@ -263,11 +258,6 @@ fn refusal(error: &cloud::Error) -> ApiError {
 mod tests {
     use super::*;
 
-    fn kept(age: u64, weight: usize) -> Kept {
-        let listed = Listed { images: Arc::default(), weight, until: Instant::now() };
-        Kept { since: Instant::now() - Duration::from_secs(age), listed: Arc::new(OnceCell::new_with(Some(listed))) }
-    }
-
     fn key(name: &str) -> Key {
         (Digest::of(b"token"), Of::Owner(name.to_owned(), Hidden(false)))
     }
@@ -284,14 +274,32 @@ mod tests {
 
     #[test]
     fn listings_are_kept_as_far_as_they_fit_the_newest_first_and_those_under_way() {
-        let under_way = Kept { since: Instant::now() - Duration::from_secs(9), listed: Arc::default() };
-        let all = [("old", kept(3, 50)), ("new", kept(1, 50)), ("newer", kept(0, 40)), ("under way", under_way)];
-        let mut kept: HashMap<Key, Kept> = all.into_iter().map(|(name, kept)| (key(name), kept)).collect();
-        bound(&mut kept, 100);
-        assert!(!kept.contains_key(&key("old")));
-        assert!(["new", "newer", "under way"].iter().all(|name| kept.contains_key(&key(name))));
+        let all = bounded(10 * MIN_WEIGHT as u64);
+        let begin = |name| {
+            let kept = Kept { since: Instant::now(), listed: Arc::default() };
+            all.insert(key(name), kept.clone());
+            kept
+        };
+        let come = |name, kept: &Kept, weight| {
+            let listed = Listed { images: Arc::default(), weight, until: Instant::now() };
+            assert!(kept.listed.set(listed).is_ok());
+            weigh(&all, &key(name), kept);
+            all.run_pending_tasks();
+        };
+        for (name, weight) in [("old", 5), ("new", 5), ("newer", 4)] {
+            come(name, &begin(name), weight * MIN_WEIGHT);
+        }
+        let _under_way = begin("under way");
+        all.run_pending_tasks();
+        assert!(!all.contains_key(&key("old")));
+        assert!(["new", "newer", "under way"].iter().all(|name| all.contains_key(&key(name))));
         // One that is larger than all may be.
-        bound(&mut kept, 39);
-        assert_eq!(kept.into_keys().collect::<Vec<_>>(), [key("under way")]);
+        come("huge", &begin("huge"), 11 * MIN_WEIGHT);
+        assert!(!all.contains_key(&key("huge")));
+        // One that was forgotten before it came.
+        let forgotten = begin("forgotten");
+        all.invalidate(&key("forgotten"));
+        come("forgotten", &forgotten, 1);
+        assert!(!all.contains_key(&key("forgotten")));
     }
 }

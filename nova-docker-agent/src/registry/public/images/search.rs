@@ -40,9 +40,6 @@ impl Age {
 
 impl Images {
     /// A blob of one of the repository's images.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn blob(
         &self,
         grant: &Grant,
@@ -53,9 +50,6 @@ impl Images {
     }
 
     /// Those of the blobs that the repository's images have. They are looked for in one listing, and each image is opened once.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn blobs(
         &self,
         grant: &Grant,
@@ -90,9 +84,6 @@ impl Images {
     }
 
     /// The repository's image that holds a manifest.
-    ///
-    /// # Errors
-    /// Glance's.
     pub async fn holder(
         &self,
         grant: &Grant,
@@ -114,16 +105,13 @@ impl Images {
     }
 
     /// The content of an image that may hold what is wanted; at most `left` more are opened for it.
-    ///
-    /// # Errors
-    /// Glance does not answer.
     pub async fn look_into(
         &self,
         grant: &Grant,
         record: &ImageMeta,
         left: &mut usize,
     ) -> Result<Option<Arc<Content>>, ApiError> {
-        if !self.known.has(record) {
+        if !self.opened.has(record) {
             let Some(less) = left.checked_sub(1) else { return Ok(None) };
             *left = less;
         }
@@ -156,7 +144,7 @@ impl Images {
             // It is JSON whose keys are digests.
             (_, Some(blobs)) if blobs.split('"').any(is_wanted) => Some(1),
             (Some(_), Some(_)) => None,
-            _ if self.known.has(record) => Some(2),
+            _ if self.opened.has(record) => Some(2),
             _ => Some(UNKNOWN),
         }
     }

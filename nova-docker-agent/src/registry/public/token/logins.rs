@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use moka::Entry;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
@@ -19,7 +22,7 @@ const KEPT: Duration = Duration::from_secs(60);
 /// third of a second. It revokes the token itself when it changes the password; somebody else who does (LDAP) cannot.
 const PROVEN_FOR: Duration = Duration::from_secs(900);
 /// Users whose logins are kept.
-const MAX_LOGINS: usize = 1024;
+const MAX_LOGINS: u64 = 1024;
 
 /// Logs users in.
 pub struct Logins {
@@ -28,7 +31,7 @@ pub struct Logins {
     domain: Named,
     /// Of this process alone: under it, credentials are remembered without being kept.
     secret: hmac::Key,
-    known: Mutex<HashMap<[u8; 32], Known>>,
+    known: Cache<[u8; 32], Known>,
     kept: Duration,
 }
 
@@ -68,7 +71,8 @@ impl Place {
 impl Logins {
     pub fn new(keystone: Keystone, domain: Named) -> Self {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        Self { keystone, domain, secret, known: Mutex::default(), kept: KEPT }
+        let known = Cache::builder().max_capacity(MAX_LOGINS).eviction_policy(EvictionPolicy::lru()).build();
+        Self { keystone, domain, secret, known, kept: KEPT }
     }
 
     /// The login for a user name and password, as the user types them: `USER`, `DOMAIN/USER`, or the id of an application
@@ -90,9 +94,6 @@ impl Logins {
     }
 
     /// The login behind a keystone token that this registry, or another process of it, has put into a token of its own.
-    ///
-    /// # Errors
-    /// As of [`Logins::log_in`].
     pub async fn of_token(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
         let known = self.known(&["token", user.token.expose_secret()]);
         let login = known.login.get_or_try_init(|| self.open(user.clone(), request_id)).await;
@@ -101,8 +102,11 @@ impl Logins {
 
     /// Forgets the logins of a user whose token was refused, so that the next one is asked of keystone.
     pub fn forget(&self, user_id: &str) {
-        let is_other = |known: &Known| known.login.get().is_none_or(|login| login.user.user_id != user_id);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| is_other(known));
+        for (key, known) in &self.known {
+            if known.login.get().is_some_and(|login| login.user.user_id == user_id) {
+                self.known.invalidate(&*key);
+            }
+        }
     }
 
     /// How the user reaches a repository's project.
@@ -124,9 +128,6 @@ impl Logins {
     }
 
     /// A token of the user's for a project of the user's; None when the role there has just been taken away.
-    ///
-    /// # Errors
-    /// [`Code::Unavailable`].
     pub async fn member(
         &self,
         login: &Login,
@@ -188,22 +189,18 @@ impl Logins {
     }
 
     fn known(&self, secrets: &[&str]) -> Known {
-        let key = self.fingerprint(secrets);
         let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(&key).filter(|known| known.is_fresh(now, self.kept)) {
-            return known.clone();
-        }
-        let before = known.remove(&key).and_then(|known| known.renewable(now, self.kept));
-        if known.len() >= MAX_LOGINS {
-            known.retain(|_, known| known.is_fresh(now, self.kept));
-        }
-        if known.len() >= MAX_LOGINS {
-            known.clear();
-        }
-        let new = Known { since: now, login: Arc::default(), before };
-        known.insert(key, new.clone());
-        new
+        let entry = self.known.entry(self.fingerprint(secrets)).and_upsert_with(|found| {
+            let found = found.map(Entry::into_value);
+            match found {
+                Some(fresh) if fresh.is_fresh(now, self.kept) => fresh,
+                old => {
+                    let before = old.and_then(|old| old.renewable(now, self.kept));
+                    Known { since: now, login: Arc::default(), before }
+                }
+            }
+        });
+        entry.into_value()
     }
 
     fn fingerprint(&self, secrets: &[&str]) -> [u8; 32] {
@@ -318,7 +315,7 @@ mod tests {
         let (logins, _cloud, _server) = logins().await;
         logins.log_in("cat", PASSWORD, "req").await.unwrap();
         let proven = Instant::now() + PROVEN_FOR;
-        let known: Vec<Known> = logins.known.lock().unwrap().values().cloned().collect();
+        let known: Vec<Known> = logins.known.iter().map(|(_, known)| known).collect();
         assert!(known[0].renewable(proven - KEPT, Duration::ZERO).is_some());
         assert!(known[0].renewable(proven, Duration::ZERO).is_none());
     }
