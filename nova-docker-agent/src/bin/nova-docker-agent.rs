@@ -175,7 +175,7 @@ fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: boo
     start(&log, || {
         runtime("registry")?.block_on(async {
             let shutdown = shutdown_requested()?;
-            Ok(registry::run(config, shutdown).await?)
+            Ok(registry::run(config.registry, shutdown).await?)
         })
     })
 }

@@ -12,7 +12,9 @@ use super::kind::Kind;
 use super::reader::Reader;
 use super::table::Spec;
 use super::{ConfigError, Listing, LogConfig, Settings};
-use crate::cloud::{KeystoneConfig, Named, ServiceConfig};
+use crate::cloud::{KeystoneConfig, Named};
+use crate::registry::Limits;
+use crate::registry::public::{Config, PushConfig, TlsFiles, TokenConfig};
 
 /// Where its configuration is when nobody says.
 pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
@@ -20,50 +22,11 @@ pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
 const SECTION: &str = "registry";
 const KEYSTONE: &str = "keystone";
 
-/// How to run the registry for users.
+/// What is configured of the registry for users, and of its logs.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
-    /// Port 0 takes any free one.
-    pub listen: SocketAddr,
-    /// None on loopback only.
-    pub tls: Option<TlsFiles>,
-    /// Where clients reach it, without a trailing slash or a path.
-    pub public_url: Url,
-    pub state_directory: PathBuf,
-    /// Bytes of blobs kept on disk.
-    pub cache_size: u64,
-    pub token_lifetime: Duration,
-    pub token_key_file: PathBuf,
-    pub push: PushLimits,
-    pub max_connections: usize,
-    pub header_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub keystone: KeystoneConfig,
-    /// The domain of users who name none.
-    pub default_domain: Named,
-    pub glance: ServiceConfig,
+    pub registry: Config,
     pub log: LogConfig,
-}
-
-/// Certificate chain and its private key (PEM).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
-
-/// What one push may cost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushLimits {
-    /// Of one manifest, in bytes.
-    pub max_manifest: usize,
-    /// Blobs that one manifest names.
-    pub max_blobs: usize,
-    /// Of one blob, in bytes.
-    pub max_blob: u64,
-    /// Of what one project has uploaded and not yet pushed a manifest for, in bytes.
-    pub max_staged: u64,
-    pub upload_expiry: Duration,
 }
 
 fn specs() -> Vec<Spec> {
@@ -156,33 +119,40 @@ fn build(reader: &mut Reader) -> Option<RegistryConfig> {
     let by_id = reader.text(KEYSTONE, "default_domain_id").map(Named::Id);
     let seconds = |option| reader.seconds(SECTION, option);
     let number = |option| reader.number::<u64>(SECTION, option);
-    Some(RegistryConfig {
+    let state_directory = reader.path(SECTION, "state_directory")?;
+    let registry = Config {
         listen: listen?,
         tls,
-        public_url: public_url?,
-        state_directory: reader.path(SECTION, "state_directory")?,
         cache_size: number("cache_size_gb") << 30,
-        token_lifetime: seconds("token_lifetime_seconds"),
-        token_key_file: reader.path(SECTION, "token_key_file")?,
-        push: PushLimits {
+        limits: Limits {
+            connections: reader.number(SECTION, "max_connections"),
+            header: seconds("request_header_timeout_seconds"),
+            idle: seconds("idle_timeout_seconds"),
+        },
+        tokens: TokenConfig {
+            public_url: public_url?,
+            lifetime: seconds("token_lifetime_seconds"),
+            domain: by_id.or(by_name).unwrap_or_else(|| Named::Id("default".into())),
+            key_file: reader.path(SECTION, "token_key_file")?,
+        },
+        push: PushConfig {
+            state_directory: state_directory.clone(),
             max_manifest: reader.number::<usize>(SECTION, "max_manifest_kb") << 10,
             max_blobs: reader.number(SECTION, "max_blobs"),
             max_blob: number("max_blob_gb") << 30,
             max_staged: number("max_staged_gb_per_project") << 30,
             upload_expiry: Duration::from_secs(number("upload_expiry_hours") * 3600),
         },
-        max_connections: reader.number(SECTION, "max_connections"),
-        header_timeout: seconds("request_header_timeout_seconds"),
-        idle_timeout: seconds("idle_timeout_seconds"),
+        state_directory,
         keystone: KeystoneConfig {
             auth_url: reader.parsed(KEYSTONE, "auth_url")?,
             tls: reader.tls(KEYSTONE),
             timeout: reader.timeout(KEYSTONE),
         },
-        default_domain: by_id.or(by_name).unwrap_or_else(|| Named::Id("default".into())),
         glance,
-        log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
-    })
+    };
+    let log = LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") };
+    Some(RegistryConfig { registry, log })
 }
 
 /// Passwords and tokens go over the network only with TLS.
@@ -221,24 +191,24 @@ fn public_url(reader: &mut Reader, listen: Option<SocketAddr>, tls: bool) -> Opt
 mod tests {
     use super::*;
 
-    fn load(more: &[((&str, &str), &str)]) -> Result<RegistryConfig, Vec<String>> {
+    fn load(more: &[((&str, &str), &str)]) -> Result<Config, Vec<String>> {
         let mut map = vec![
             (("keystone", "auth_url"), "http://127.0.0.1:5000/v3"),
             (("glance", "endpoint_override"), "http://127.0.0.1:9292"),
         ];
         map.extend(more);
-        let loaded = from_settings(&Settings::from_map(map)).map(|(config, _)| config);
+        let loaded = from_settings(&Settings::from_map(map)).map(|(config, _)| config.registry);
         loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn the_least_configuration_serves_on_loopback() {
         let config = load(&[]).unwrap();
-        assert_eq!(config.public_url.as_str(), "http://127.0.0.1:5000/");
-        assert_eq!((config.tls, config.token_lifetime), (None, Duration::from_secs(300)));
-        assert_eq!(config.token_key_file, PathBuf::from("/var/lib/nova-docker-registry/token.key"));
+        assert_eq!(config.tokens.public_url.as_str(), "http://127.0.0.1:5000/");
+        assert_eq!((config.tls, config.tokens.lifetime), (None, Duration::from_secs(300)));
+        assert_eq!(config.tokens.key_file, PathBuf::from("/var/lib/nova-docker-registry/token.key"));
         assert_eq!(config.push.max_manifest, 4 << 20);
-        assert_eq!(config.default_domain, Named::Id("default".into()));
+        assert_eq!(config.tokens.domain, Named::Id("default".into()));
     }
 
     #[test]

@@ -29,4 +29,7 @@ mod tests;
 mod tls;
 pub mod token;
 
-pub use server::{Server, StartError, run};
+pub use push::PushConfig;
+pub use server::{Config, Server, StartError, run};
+pub use tls::TlsFiles;
+pub use token::TokenConfig;

@@ -13,16 +13,33 @@ use tokio_util::sync::CancellationToken;
 use super::api::{self, Api};
 use super::images::{FRESH, Images};
 use super::push::{Push, PushConfig, StagingError};
-use super::tls::{Certificate, TlsError};
+use super::tls::{Certificate, TlsError, TlsFiles};
 use super::token::seal::Sealer;
 use super::token::{Key, KeyError, TokenConfig, Tokens};
-use crate::cloud::{self, Glance, Keystone, Session};
-use crate::config::registry::{PushLimits, RegistryConfig};
+use crate::cloud::{self, Glance, Keystone, KeystoneConfig, ServiceConfig, Session};
 use crate::registry;
 use crate::registry::http::listener::{self, Limits, Tls};
 
 /// How often old uploads are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How to run the registry.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// None on loopback only.
+    pub tls: Option<TlsFiles>,
+    /// The cache of blobs is below it.
+    pub state_directory: PathBuf,
+    /// Bytes of blobs kept on disk.
+    pub cache_size: u64,
+    pub limits: Limits,
+    pub tokens: TokenConfig,
+    pub push: PushConfig,
+    pub keystone: KeystoneConfig,
+    pub glance: ServiceConfig,
+}
 
 /// Why the registry could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -56,21 +73,18 @@ pub struct Server {
 
 impl Server {
     /// Opens what is on the disk, listens and serves. Neither keystone nor Glance need be up.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub async fn start(config: RegistryConfig) -> Result<Self, StartError> {
+    pub async fn start(config: Config) -> Result<Self, StartError> {
         Self::start_with(config, FRESH).await
     }
 
     /// The same, with listings of images that may be as old as `fresh`.
-    pub(super) async fn start_with(config: RegistryConfig, fresh: Duration) -> Result<Self, StartError> {
+    pub(super) async fn start_with(config: Config, fresh: Duration) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(Certificate::open).transpose()?;
         let session = config.glance.auth.clone().map(Session::new).transpose()?;
         let glance = Glance::new(session, None, &config.glance)?;
         let keystone = Keystone::new(&config.keystone)?;
         let (directory, size) = (config.state_directory.clone(), config.cache_size);
-        let key_file = config.token_key_file.clone();
+        let key_file = config.tokens.key_file.clone();
         let for_images = glance.clone();
         let opened = tokio::task::spawn_blocking(move || {
             make(&directory)?;
@@ -79,21 +93,14 @@ impl Server {
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
         let sealer = Arc::new(Sealer::new(key.clone()));
-        let push = Push::open(push_config(&config), glance, images.clone(), sealer).await?;
-        let token_config = TokenConfig {
-            public_url: config.public_url.clone(),
-            lifetime: config.token_lifetime,
-            domain: config.default_domain.clone(),
-        };
-        let tokens = Tokens::new(&token_config, keystone, key);
+        let push = Push::open(config.push, glance, images.clone(), sealer).await?;
+        let tokens = Tokens::new(&config.tokens, keystone, key);
         let address = config.listen;
         let failed = |cause| StartError::Listen { address, cause };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        let limits =
-            Limits { connections: config.max_connections, header: config.header_timeout, idle: config.idle_timeout };
-        let (for_api, idle) = (images.clone(), config.idle_timeout);
-        let api = Arc::new(Api { tokens, images: for_api, push: push.clone(), idle });
+        let api = Arc::new(Api { tokens, images: images.clone(), push: push.clone() });
+        let router = api::router(api, config.limits.idle);
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(expire(push.clone())));
         let is_tls = tls.is_some();
@@ -101,8 +108,8 @@ impl Server {
             tokio::spawn(stop.clone().run_until_cancelled_owned(certificate.clone().watch()));
             Arc::new(move || certificate.acceptor())
         });
-        let serving = tokio::spawn(listener::serve(socket, tls, limits, api::router(api), stop.clone()));
-        tracing::info!(%address, tls = is_tls, public_url = %config.public_url, "the registry is ready");
+        let serving = tokio::spawn(listener::serve(socket, tls, config.limits, router, stop.clone()));
+        tracing::info!(%address, tls = is_tls, public_url = %config.tokens.public_url, "the registry is ready");
         Ok(Self { address, images, push, stop, serving })
     }
 
@@ -124,10 +131,7 @@ impl Server {
 }
 
 /// Runs the registry until `shutdown`.
-///
-/// # Errors
-/// [`StartError`].
-pub async fn run(config: RegistryConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
     let server = Server::start(config).await?;
     shutdown.await;
     server.stop().await;
@@ -142,12 +146,6 @@ async fn expire(push: Arc<Push>) {
         }
         tokio::time::sleep(EXPIRY_INTERVAL).await;
     }
-}
-
-fn push_config(config: &RegistryConfig) -> PushConfig {
-    let PushLimits { max_manifest, max_blobs, max_blob, max_staged, upload_expiry } = config.push;
-    let state_directory = config.state_directory.clone();
-    PushConfig { state_directory, max_manifest, max_blobs, max_blob, max_staged, upload_expiry }
 }
 
 /// For its owner alone.

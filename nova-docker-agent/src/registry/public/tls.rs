@@ -12,10 +12,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use crate::cloud::install_crypto_provider;
-use crate::config::registry::TlsFiles;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Certificate chain and its private key (PEM).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
 
 /// A certificate or key that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +48,6 @@ type Times = [Option<SystemTime>; 2];
 
 impl Certificate {
     /// Reads the files.
-    ///
-    /// # Errors
-    /// [`TlsError`].
     pub fn open(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
         install_crypto_provider();
         let current = RwLock::new((times(files), read(files)?));

@@ -76,7 +76,7 @@ impl Registry {
         ];
         map.extend(options.iter().copied());
         let (config, _) = from_settings(&Settings::from_map(map)).unwrap();
-        let server = Server::start_with(config, fresh).await.unwrap();
+        let server = Server::start_with(config.registry, fresh).await.unwrap();
         Self { cloud, server, _services: services, directory }
     }
 

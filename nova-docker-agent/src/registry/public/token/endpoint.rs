@@ -1,15 +1,15 @@
 //! `GET /token`, which dockerd and nearly everybody use, and `POST /token`, OAuth 2 with a password (RFC 6749, 4.3).
 
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use url::form_urlencoded;
 
 use super::{Scope, Tokens};
-use crate::registry::http::auth;
 use crate::registry::http::error::{ApiError, Code};
+use crate::registry::http::{self, auth};
 
 /// Of a form: user name, password, scopes.
 const MAX_FORM: usize = 16 * 1024;
@@ -53,10 +53,7 @@ impl Tokens {
             "expires_in": issued.life.as_secs(),
             "issued_at": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         });
-        let mut response = Response::new(Body::from(body.to_string()));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+        Ok(([(CACHE_CONTROL, "no-store")], http::json(body)).into_response())
     }
 }
 
@@ -98,5 +95,5 @@ fn with_basic_challenge(error: ApiError) -> ApiError {
     if error.status != StatusCode::UNAUTHORIZED {
         return error;
     }
-    error.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"OpenStack\""))
+    error.with_header(WWW_AUTHENTICATE, "Basic realm=\"OpenStack\"")
 }

@@ -29,9 +29,6 @@ impl Key {
     }
 
     /// Reads the key; makes one if there is none. Of several processes that make one at the same time, one wins.
-    ///
-    /// # Errors
-    /// [`KeyError`].
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let failed = |action| move |cause| KeyError::Io { action, path: path.to_owned(), cause };
         if !path.try_exists().map_err(failed("find"))? {

@@ -18,10 +18,11 @@ mod logins;
 pub mod scope;
 pub mod seal;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use axum::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use url::Url;
 
@@ -33,19 +34,23 @@ use super::grant::{Action, Grant};
 use super::name::Name;
 use crate::cloud::{Keystone, Named, UserLogin};
 use crate::registry::http::error::{ApiError, Code};
+use crate::registry::http::header;
 use claims::Claims;
 use logins::Logins;
 use scope::Scope;
 use seal::Sealer;
 
 /// How to make [`Tokens`].
+#[derive(Clone, Debug)]
 pub struct TokenConfig {
-    /// Where clients reach the registry.
+    /// Where clients reach the registry, without a trailing slash or a path.
     pub public_url: Url,
     /// How long a token is good.
     pub lifetime: Duration,
     /// The domain of users who name none.
     pub domain: Named,
+    /// Shared by all processes of one public URL; made if missing.
+    pub key_file: PathBuf,
 }
 
 /// Gives tokens, and checks them.
@@ -86,11 +91,8 @@ impl Tokens {
     }
 
     /// Who sends a request with these headers.
-    ///
-    /// # Errors
-    /// [`Refused`].
     pub fn check(&self, headers: &HeaderMap, request_id: &str) -> Result<Visitor, Refused> {
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or(Refused::NoToken)?;
+        let header = header(headers, AUTHORIZATION).ok_or(Refused::NoToken)?;
         let (scheme, token) = header.split_once(' ').ok_or(Refused::InvalidToken)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Refused::NoToken);
@@ -137,11 +139,7 @@ impl Tokens {
         if let Some(error) = error {
             challenge.push_str(&format!(",error=\"{error}\",error_description=\"{message}\""));
         }
-        let refusal = ApiError::new(code, message).with_status(StatusCode::UNAUTHORIZED);
-        match HeaderValue::try_from(challenge) {
-            Ok(challenge) => refusal.with_header(WWW_AUTHENTICATE, challenge),
-            Err(_) => refusal,
-        }
+        ApiError::new(code, message).with_status(StatusCode::UNAUTHORIZED).with_header(WWW_AUTHENTICATE, challenge)
     }
 
     /// Is told that Glance does not take the keystone token of this user, by its id, any more.
@@ -158,9 +156,6 @@ impl Tokens {
     }
 
     /// The user of `login` in a project of the user's; None when the role there has just been taken away.
-    ///
-    /// # Errors
-    /// [`Code::Unavailable`].
     pub async fn member(&self, login: &Login, project_id: &str, request_id: &str) -> Result<Option<Grant>, ApiError> {
         let scoped = self.logins.member(login, project_id, request_id).await?;
         Ok(scoped.map(|scoped| Grant {
