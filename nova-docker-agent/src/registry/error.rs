@@ -63,6 +63,16 @@ impl Error {
         }
     }
 
+    /// The same, of the image that the cache has no room for: it does not know it.
+    pub(super) fn of(self, label: &str) -> Self {
+        match self {
+            Self::NoSpace { needed, available, directory, .. } => {
+                Self::NoSpace { image: label.to_owned(), needed, available, directory }
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn cache(action: &'static str, path: impl Into<PathBuf>, cause: io::Error) -> Self {
         Self::Cache { action, path: path.into(), cause: Arc::new(cause) }
     }

@@ -39,4 +39,5 @@ mod testing;
 pub use digest::Digest;
 pub use error::{Error, Problem};
 pub use host::{Lease, Reference, Registry, RegistryConfig};
+pub use http::listener::Limits;
 pub use store::{Counters, GlanceSource, ImageDescriptor, Source, SourceBody, SourceError};

@@ -19,7 +19,7 @@ pub async fn keep(
     range: Range<u64>,
     turn: &mut Option<Turn>,
 ) -> Result<Digest, Failure> {
-    let partial = begin(cache, range.end - range.start).await.map_err(Failure::Begin)?;
+    let partial = begin(cache, range.end - range.start).await?;
     let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
     while forward.position() < range.end {
         let chunk = forward.chunk(range.end).await?;

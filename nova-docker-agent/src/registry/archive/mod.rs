@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::registry::digest::Digest;
 use crate::registry::error::{Error, Problem};
-use crate::registry::store::cache::{BeginError, Cache, Pins};
+use crate::registry::store::cache::{Cache, Pins};
 use crate::registry::store::reader::{self, Forward, Reader, Window};
 use crate::registry::store::source::{Source, SourceError};
 use crate::registry::store::turns::Turn;
@@ -39,8 +39,6 @@ const MAX_LINKS: usize = 16;
 pub enum Failure {
     Problem(Problem),
     Source(SourceError),
-    /// The cache, while the archive was written to it.
-    Begin(BeginError),
     Other(Error),
 }
 
@@ -51,8 +49,7 @@ impl Failure {
         match self {
             Self::Problem(problem) => Error::BadImage { image, problem },
             Self::Source(cause) => Error::Source { image, cause },
-            Self::Begin(error) => error.of(&image),
-            Self::Other(error) => error,
+            Self::Other(error) => error.of(&image),
         }
     }
 }

@@ -177,14 +177,6 @@ impl LeasedLayer {
 }
 
 impl Readers for LeasedLayer {
-    fn image(&self) -> Uuid {
-        self.open.id
-    }
-
-    fn label(&self) -> &str {
-        &self.open.label
-    }
-
     fn candidates(&self) -> Vec<Stored> {
         let stored = |open: &Arc<OpenImage>| {
             let range = open.image.layers.get(&self.digest)?.range.clone();

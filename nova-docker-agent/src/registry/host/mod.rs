@@ -2,10 +2,12 @@
 
 mod api;
 mod lease;
-mod path;
 mod server;
 #[cfg(test)]
 mod tests;
+
+/// Images are named `glance/IMAGE_ID`.
+const NAMESPACE: &str = "glance";
 
 pub use lease::{Lease, Reference};
 pub use server::{Registry, RegistryConfig};

@@ -5,11 +5,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::{Body, HttpBody};
-use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+
+use super::content_length;
 
 /// Of a path, in characters.
 const MAX_PATH: usize = 300;
@@ -48,8 +49,7 @@ impl Entry {
     /// The response, which is logged when it was sent.
     pub fn follow(mut self, response: Response) -> Response {
         self.status = Some(response.status());
-        let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        self.expected = length.and_then(|length| length.parse().ok());
+        self.expected = content_length(response.headers());
         // The body of an answer to HEAD is never asked for.
         let has_none = self.method == Method::HEAD;
         response.map(|inner| Body::new(Followed { finished: has_none || inner.is_end_stream(), inner, entry: self }))

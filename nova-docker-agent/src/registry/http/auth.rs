@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use super::header;
+
 /// The user name that goes with the secret.
 pub const USERNAME: &str = "nova-docker-agent";
 
@@ -34,7 +36,7 @@ impl Secret {
 
 /// User name and password of HTTP Basic, if the request has them.
 pub fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
-    let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, encoded) = header(headers, AUTHORIZATION)?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }

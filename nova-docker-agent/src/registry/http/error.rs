@@ -1,10 +1,11 @@
 //! Errors as clients read them: OCI distribution specification 1.1, "Error Codes".
 
-use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+
+use crate::registry::digest::InvalidDigest;
 
 /// The specification's codes, and what else clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,46 +26,34 @@ pub enum Code {
     TooManyRequests,
     /// Not the client's doing; worth another try.
     Unavailable,
+    /// The disk is full.
+    Unknown,
 }
 
 impl Code {
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BlobUnknown => "BLOB_UNKNOWN",
-            Self::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
-            Self::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
-            Self::DigestInvalid => "DIGEST_INVALID",
-            Self::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
-            Self::ManifestInvalid => "MANIFEST_INVALID",
-            Self::ManifestUnknown => "MANIFEST_UNKNOWN",
-            Self::NameInvalid => "NAME_INVALID",
-            Self::NameUnknown => "NAME_UNKNOWN",
-            Self::SizeInvalid => "SIZE_INVALID",
-            Self::Unauthorized => "UNAUTHORIZED",
-            Self::Denied => "DENIED",
-            Self::Unsupported => "UNSUPPORTED",
-            Self::TooManyRequests => "TOOMANYREQUESTS",
-            Self::Unavailable => "UNAVAILABLE",
-        }
+        self.parts().0
     }
 
-    /// The status that goes with it, where nobody says otherwise.
-    fn status(self) -> StatusCode {
+    /// As it is written, and the status that goes with it where nobody says otherwise.
+    fn parts(self) -> (&'static str, StatusCode) {
         match self {
-            Self::BlobUnknown | Self::BlobUploadUnknown | Self::ManifestUnknown | Self::NameUnknown => {
-                StatusCode::NOT_FOUND
-            }
-            Self::BlobUploadInvalid
-            | Self::DigestInvalid
-            | Self::ManifestBlobUnknown
-            | Self::ManifestInvalid
-            | Self::NameInvalid
-            | Self::SizeInvalid => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Denied => StatusCode::FORBIDDEN,
-            Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BlobUnknown => ("BLOB_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::BlobUploadInvalid => ("BLOB_UPLOAD_INVALID", StatusCode::BAD_REQUEST),
+            Self::BlobUploadUnknown => ("BLOB_UPLOAD_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::DigestInvalid => ("DIGEST_INVALID", StatusCode::BAD_REQUEST),
+            Self::ManifestBlobUnknown => ("MANIFEST_BLOB_UNKNOWN", StatusCode::BAD_REQUEST),
+            Self::ManifestInvalid => ("MANIFEST_INVALID", StatusCode::BAD_REQUEST),
+            Self::ManifestUnknown => ("MANIFEST_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::NameInvalid => ("NAME_INVALID", StatusCode::BAD_REQUEST),
+            Self::NameUnknown => ("NAME_UNKNOWN", StatusCode::NOT_FOUND),
+            Self::SizeInvalid => ("SIZE_INVALID", StatusCode::BAD_REQUEST),
+            Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED),
+            Self::Denied => ("DENIED", StatusCode::FORBIDDEN),
+            Self::Unsupported => ("UNSUPPORTED", StatusCode::METHOD_NOT_ALLOWED),
+            Self::TooManyRequests => ("TOOMANYREQUESTS", StatusCode::TOO_MANY_REQUESTS),
+            Self::Unavailable => ("UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Unknown => ("UNKNOWN", StatusCode::INSUFFICIENT_STORAGE),
         }
     }
 }
@@ -85,7 +74,7 @@ impl ApiError {
         if matches!(code, Code::TooManyRequests | Code::Unavailable) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
-        Self { status: code.status(), code, message: message.into(), detail: Value::Null, headers }
+        Self { status: code.parts().1, code, message: message.into(), detail: Value::Null, headers }
     }
 
     /// With another status than the code's own.
@@ -99,9 +88,17 @@ impl ApiError {
         self
     }
 
-    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+    pub fn with_header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
+        if let Ok(value) = value.try_into() {
+            self.headers.insert(name, value);
+        }
         self
+    }
+}
+
+impl From<InvalidDigest> for ApiError {
+    fn from(error: InvalidDigest) -> Self {
+        Self::new(Code::DigestInvalid, error.to_string())
     }
 }
 
@@ -111,10 +108,6 @@ impl IntoResponse for ApiError {
         if !self.detail.is_null() {
             error["detail"] = self.detail;
         }
-        let mut response = Response::new(Body::from(json!({"errors": [error]}).to_string()));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        (self.status, self.headers, super::json(json!({"errors": [error]}))).into_response()
     }
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::Request;
-use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use axum::http::header::EXPECT;
 use bytes::Bytes;
 use futures::StreamExt;
+
+use super::content_length;
 
 /// How much is read in vain, in bytes, and for how long.
 const MOST: u64 = 32 * 1024 * 1024;
@@ -41,7 +43,7 @@ impl Shared {
 
 /// Keeps hold of a request's body.
 pub fn share(request: Request<Body>) -> (Request<Body>, Leftover) {
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = content_length(request.headers());
     let not_worth = request.headers().contains_key(EXPECT) || announced.is_some_and(|length| length > MOST);
     let (head, body) = request.into_parts();
     let body = Arc::new(Shared(Mutex::new(Some(body.into_data_stream()))));

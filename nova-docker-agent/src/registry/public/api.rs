@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_ENCODING, HeaderName, WWW_AUTHENTICATE};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use uuid::Uuid;
 
 use super::grant::Action;
@@ -17,50 +17,40 @@ use super::images::Images;
 use super::name::{InvalidName, Name, Reference};
 use super::push::Push;
 use super::token::{Refused, Tokens, Visitor};
-use crate::registry::Digest;
 use crate::registry::http::access_log::Entry;
 use crate::registry::http::endpoint::{Endpoint, Part};
 use crate::registry::http::error::{ApiError, Code};
-use crate::registry::http::unread_body;
+use crate::registry::http::{API_VERSION, is_read, json, unread_body};
 
 /// Under which a client finds its request in the logs of all services.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
-const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// What the end-points work on.
 pub struct Api {
     pub tokens: Tokens,
     pub images: Arc<Images>,
     pub push: Arc<Push>,
-    /// How long the body of a request may stand still.
-    pub idle: Duration,
 }
 
-/// The service as a tower of axum.
-pub fn router(api: Arc<Api>) -> Router {
-    Router::new().fallback(handle).with_state(api)
+/// The end-points. A request whose body stands still for as long as `idle` ends with an error.
+pub fn router(api: Arc<Api>, idle: Duration) -> Router {
+    Router::new().fallback(handle).with_state(api).layer(RequestBodyTimeoutLayer::new(idle))
 }
 
 async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let request_id = format!("req-{}", Uuid::new_v4());
     let mut entry = Entry::new(request.method(), request.uri().path(), &request_id);
-    let (request, leftover) = leftover::share(api.impatient(request));
+    let (request, unread) = unread_body::share(request);
     let answered = api.answer(request, &request_id, &mut entry.user).await;
     if answered.is_err() {
-        leftover.discard(leftover::LONGEST).await;
+        unread.discard(unread_body::LONGEST).await;
     }
-    let mut response = answered.unwrap_or_else(|error| {
-        if error.status.is_server_error() {
-            tracing::warn!(request_id, "{}", error.message);
-        }
-        error.into_response()
-    });
-    let headers = response.headers_mut();
-    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    if let Ok(id) = HeaderValue::try_from(request_id) {
-        headers.insert(REQUEST_ID, id);
+    if let Err(error) = &answered
+        && error.status.is_server_error()
+    {
+        tracing::warn!(request_id, "{}", error.message);
     }
-    entry.follow(response)
+    entry.follow(([API_VERSION], [(REQUEST_ID, request_id)], answered).into_response())
 }
 
 impl Api {
@@ -82,7 +72,7 @@ impl Api {
         *user = Some(visitor.user.clone());
         let (is_read, query) = (is_read(request.method()), request.uri().query().unwrap_or_default().to_owned());
         match &endpoint {
-            Endpoint::Base if is_read => Ok(base()),
+            Endpoint::Base if is_read => Ok(json("{}")),
             Endpoint::Catalog if is_read => {
                 let user = visitor.catalog.as_ref();
                 let user = user.ok_or_else(|| self.tokens.catalog_challenge(Refused::InsufficientScope))?;
@@ -120,9 +110,9 @@ impl Api {
         let grant = visitor.bearer.grant(name, Action::Pull)?;
         match part {
             Part::Manifest(reference) => self.manifest(grant, name, &reference_of(reference)?, &headers).await,
-            Part::Blob(digest) => self.blob(grant, name, &digest_of(digest)?, &method, &headers).await,
+            Part::Blob(digest) => self.blob(grant, name, &digest.parse()?, &method, &headers).await,
             Part::Tags => self.tags(grant, name, query).await,
-            Part::Referrers(digest) => self.referrers(grant, name, &digest_of(digest)?, query).await,
+            Part::Referrers(digest) => self.referrers(grant, name, &digest.parse()?, query).await,
             Part::Upload(_) | Part::Uploads => Err(not_allowed("POST")),
         }
     }
@@ -164,7 +154,7 @@ impl Api {
             (Part::Manifest(reference), "DELETE") => {
                 push.delete_manifest(bearer, name, &reference_of(reference)?).await
             }
-            (Part::Blob(digest), "DELETE") => push.delete_blob(bearer, name, &digest_of(digest)?).await,
+            (Part::Blob(digest), "DELETE") => push.delete_blob(bearer, name, &digest.parse()?).await,
             (Part::Uploads, _) => Err(not_allowed("POST")),
             (Part::Upload(_), _) => Err(not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
             (Part::Manifest(_), _) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
@@ -192,34 +182,6 @@ impl Api {
             _ => self.tokens.challenge(refused, &[]),
         }
     }
-
-    /// The request, whose body ends with an error when it stands still.
-    fn impatient(&self, request: Request<Body>) -> Request<Body> {
-        if is_read(request.method()) {
-            return request;
-        }
-        let idle = self.idle;
-        request.map(|body| {
-            let next = move |mut chunks: axum::body::BodyDataStream| async move {
-                let chunk = match tokio::time::timeout(idle, chunks.next()).await {
-                    Ok(chunk) => chunk?.map_err(std::io::Error::other),
-                    Err(_) => {
-                        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the client sends nothing any more"))
-                    }
-                };
-                Some((chunk, chunks))
-            };
-            Body::from_stream(futures::stream::unfold(body.into_data_stream(), next))
-        })
-    }
-}
-
-fn base() -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], "{}").into_response()
-}
-
-fn is_read(method: &Method) -> bool {
-    method == Method::GET || method == Method::HEAD
 }
 
 /// What a request needs to be granted.
@@ -243,7 +205,7 @@ fn actions(action: Action) -> &'static [Action] {
 
 fn reference_of(text: &str) -> Result<Reference, ApiError> {
     if text.contains(':') {
-        return digest_of(text).map(Reference::Digest);
+        return Ok(Reference::Digest(text.parse()?));
     }
     let tag =
         text.parse().map_err(|error| ApiError::new(Code::ManifestUnknown, format!("there is no such tag: {error}")));
@@ -252,10 +214,6 @@ fn reference_of(text: &str) -> Result<Reference, ApiError> {
 
 fn upload_of(text: &str) -> Result<Uuid, ApiError> {
     text.parse().map_err(|_| ApiError::new(Code::BlobUploadUnknown, "there is no such upload"))
-}
-
-fn digest_of(text: &str) -> Result<Digest, ApiError> {
-    text.parse().map_err(|error| ApiError::new(Code::DigestInvalid, format!("{error}")))
 }
 
 fn unnamed(name: &str, error: InvalidName) -> ApiError {
@@ -267,6 +225,5 @@ fn unnamed(name: &str, error: InvalidName) -> ApiError {
 }
 
 fn not_allowed(allowed: &'static str) -> ApiError {
-    let refusal = ApiError::new(Code::Unsupported, format!("only {allowed} here"));
-    refusal.with_header(ALLOW, HeaderValue::from_static(allowed))
+    ApiError::new(Code::Unsupported, format!("only {allowed} here")).with_header(ALLOW, allowed)
 }

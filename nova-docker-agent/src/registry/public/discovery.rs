@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
-use axum::http::{Response as HttpResponse, StatusCode};
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderName, LINK};
+use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -20,6 +20,7 @@ use super::token::Refused;
 use crate::cloud::glance::ImageMeta;
 use crate::cloud::{Project, UserLogin};
 use crate::registry::Digest;
+use crate::registry::http;
 use crate::registry::http::error::{ApiError, Code};
 use crate::registry::manifest::OCI_INDEX;
 
@@ -93,12 +94,8 @@ impl Api {
             descriptors.retain(|descriptor| descriptor["artifactType"] == **wanted);
         }
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors});
-        let mut response = listed(&index, None);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
-        if wanted.is_some() {
-            response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
-        }
-        Ok(response)
+        let filtered = wanted.map(|_| [(FILTERS_APPLIED, "artifactType")]);
+        Ok(([(CONTENT_TYPE, OCI_INDEX)], filtered, http::json(index)).into_response())
     }
 
     /// The manifests whose `subject` it is.
@@ -229,10 +226,8 @@ impl Names {
 
 /// The repositories that an image is in, as clients write them, where users write projects so.
 fn repositories<'a>(image: &'a ImageMeta, written: &'a HashMap<&str, &str>) -> impl Iterator<Item = String> + 'a {
-    let named = image.name.iter().filter_map(|name| name::of_glance(name));
-    let tagged = image.tags.iter().filter(|tag| tag.contains(':')).filter_map(|tag| name::of_glance(tag));
     let pushed = property::text(image, property::REPOSITORY).map(str::to_owned);
-    let repositories = named.chain(tagged).map(|(repository, _)| repository).chain(pushed);
+    let repositories = name::all_of_glance(image).map(|(repository, _)| repository).chain(pushed);
     let owner = image.owner.as_deref().unwrap_or_default();
     let project = written.get(owner).copied().unwrap_or(owner);
     repositories.filter_map(move |repository| {
@@ -243,12 +238,7 @@ fn repositories<'a>(image: &'a ImageMeta, written: &'a HashMap<&str, &str>) -> i
 }
 
 fn listed(body: &Value, link: Option<String>) -> Response {
-    let mut response = HttpResponse::new(body.to_string().into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
-        response.headers_mut().insert(LINK, link);
-    }
-    response
+    (link.map(|link| [(LINK, link)]), http::json(body)).into_response()
 }
 
 #[cfg(test)]

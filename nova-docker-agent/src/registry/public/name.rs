@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 
 /// The longest `PROJECT/REPOSITORY`, as clients count it.
@@ -14,8 +15,7 @@ const MAX_NAME: usize = 255;
 /// A Glance image's name and its tags have at most 255 characters: `REPOSITORY:TAG`.
 const MAX_GLANCE_NAME: usize = 255;
 const MAX_TAG: usize = 128;
-/// The tag of an image whose name has none.
-pub const DEFAULT_TAG: &str = "latest";
+const DEFAULT_TAG: &str = "latest";
 
 /// `PROJECT/REPOSITORY`: the first component is a project of Keystone, by name or by id; what follows may have slashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +101,11 @@ fn is_component(text: &str) -> bool {
 pub struct Tag(String);
 
 impl Tag {
+    /// The tag of an image whose name has none.
+    pub fn latest() -> Self {
+        Self(DEFAULT_TAG.to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -144,8 +149,25 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Of a Glance image, the repositories and tags that its name, and then its Glance tags, stand for.
+pub fn all_of_glance(image: &ImageMeta) -> impl Iterator<Item = (String, Tag)> + '_ {
+    let tags = image.tags.iter().filter(|tag| tag.contains(':'));
+    image.name.iter().chain(tags).filter_map(|name| of_glance(name))
+}
+
+/// The tags that an image has in a repository; its name's first.
+pub fn tags_of(image: &ImageMeta, repository: &str) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = vec![];
+    for (of, tag) in all_of_glance(image) {
+        if of == repository && !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    tags
+}
+
 /// The repository and tag that a name, or a tag, of a Glance image stands for: `REPOSITORY:TAG`, or `REPOSITORY` for its
-/// [`DEFAULT_TAG`]. None for names that no client could send.
+/// tag `latest`. None for names that no client could send.
 pub fn of_glance(name: &str) -> Option<(String, Tag)> {
     let (repository, tag) = match name.rsplit_once(':') {
         Some((repository, tag)) => (repository, tag),

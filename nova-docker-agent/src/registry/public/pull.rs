@@ -1,20 +1,15 @@
 //! Pull: OCI distribution specification 1.1, "Pulling manifests", "Pulling blobs".
 
-use axum::body::Body;
-use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
-use bytes::Bytes;
-use futures::StreamExt;
 
 use super::api::Api;
 use super::grant::Grant;
 use super::name::{Name, Reference};
-use crate::registry::host::api::{body, described, empty, ranged, unchanged};
+use crate::registry::Digest;
 use crate::registry::http::accept::Accept;
+use crate::registry::http::content::{self, document};
 use crate::registry::http::error::{ApiError, Code};
-use crate::registry::http::range::Wanted;
-use crate::registry::{Digest, Error, SourceError};
 
 impl Api {
     /// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`: as it is stored, or, by tag, in the other form if only that is accepted.
@@ -30,7 +25,7 @@ impl Api {
         let Some(content) = self.images.find(grant, name, reference).await? else {
             let Reference::Digest(digest) = reference else { return Err(unknown()) };
             let converted = self.images.find_converted(grant, name, digest).await?.ok_or_else(unknown)?;
-            return Ok(document(converted.digest, converted.media_type, converted.bytes, headers));
+            return Ok(document(headers, converted.digest, converted.media_type, converted.bytes));
         };
         let digest = match reference {
             Reference::Digest(digest) => *digest,
@@ -43,9 +38,9 @@ impl Api {
             && let Some(other) = self.images.convert(&content, &digest)
             && accept.takes(other.media_type)
         {
-            return Ok(document(other.digest, other.media_type, other.bytes, headers));
+            return Ok(document(headers, other.digest, other.media_type, other.bytes));
         }
-        Ok(document(digest, media_type, bytes.clone(), headers))
+        Ok(document(headers, digest, media_type, bytes.clone()))
     }
 
     /// `GET` and `HEAD /v2/NAME/blobs/DIGEST`.
@@ -64,60 +59,6 @@ impl Api {
         let blob = blob.ok_or_else(|| {
             ApiError::new(Code::BlobUnknown, format!("{name} has no blob {digest}, or you may not see it"))
         })?;
-        if unchanged(headers, *digest) {
-            return Ok(empty(described(StatusCode::NOT_MODIFIED, *digest)));
-        }
-        let size = blob.size();
-        let (response, range) = match ranged(headers, *digest, size) {
-            Wanted::All => (described(StatusCode::OK, *digest), 0..size),
-            Wanted::Part(range) => {
-                let part = format!("bytes {}-{}/{size}", range.start, range.end - 1);
-                (described(StatusCode::PARTIAL_CONTENT, *digest).header(CONTENT_RANGE, part), range)
-            }
-            Wanted::Unsatisfiable => {
-                let status = StatusCode::RANGE_NOT_SATISFIABLE;
-                return Ok(empty(described(status, *digest).header(CONTENT_RANGE, format!("bytes */{size}"))));
-            }
-        };
-        let response = response
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_LENGTH, range.end - range.start)
-            .header(ACCEPT_RANGES, "bytes");
-        if method == Method::HEAD {
-            return Ok(empty(response));
-        }
-        // The answer begins with the first bytes, so that whatever fails at once can be told by a status.
-        let mut bytes = blob.read(range);
-        match bytes.next().await {
-            Some(Err(error)) => Err(failed(&error)),
-            first => Ok(body(response, Body::from_stream(futures::stream::iter(first).chain(bytes)))),
-        }
-    }
-}
-
-/// A manifest, whole.
-fn document(digest: Digest, media_type: &str, bytes: Bytes, headers: &HeaderMap) -> Response {
-    if unchanged(headers, digest) {
-        return empty(described(StatusCode::NOT_MODIFIED, digest));
-    }
-    let response = described(StatusCode::OK, digest);
-    body(response.header(CONTENT_TYPE, media_type).header(CONTENT_LENGTH, bytes.len()), bytes.into())
-}
-
-/// Why a blob cannot be given.
-fn failed(error: &Error) -> ApiError {
-    match error {
-        Error::BadImage { problem, .. } => ApiError::new(Code::Unsupported, format!("the image is damaged: {problem}"))
-            .with_status(StatusCode::UNPROCESSABLE_ENTITY),
-        Error::Source { cause: SourceError::Forbidden(_), .. } => {
-            ApiError::new(Code::Denied, "the image service does not let you read this image")
-        }
-        Error::Source { cause: SourceError::NotFound(_), .. } => {
-            ApiError::new(Code::BlobUnknown, "the blob is no longer in the image service")
-        }
-        _ => {
-            tracing::warn!("a blob cannot be given: {error}");
-            ApiError::new(Code::Unavailable, "the blob cannot be read now; try again")
-        }
+        content::blob((method, headers), *digest, blob.size(), |range| blob.read(range)).await
     }
 }

@@ -154,9 +154,6 @@ impl Fetcher {
 
     /// Takes a file as the blob of this digest, which was verified, and whose content the circle is known to have; see
     /// [`Cache::adopt`]. Blocks.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn adopt(&self, digest: Digest, sharing: &Sharing, file: &Path) -> Result<(), Error> {
         if self.cache.adopt(digest, file)? {
             self.proofs.add(digest, sharing);

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::cache::{BeginError, Cache, Partial, Pins};
-use super::reader::Forward;
-use super::turns::Turn;
+use super::cache::{Cache, Partial};
 use crate::registry::digest::{Algorithm, Digest};
 use crate::registry::error::Error;
 
@@ -60,10 +58,9 @@ pub async fn store(partial: Partial, digest: Digest) -> Result<(), Error> {
 }
 
 /// Begins a blob, off the runtime's threads.
-pub async fn begin(cache: &Arc<Cache>, size: u64) -> Result<Partial, BeginError> {
+pub async fn begin(cache: &Arc<Cache>, size: u64) -> Result<Partial, Error> {
     let cache = cache.clone();
-    let begun = tokio::task::spawn_blocking(move || cache.begin(size)).await;
-    begun.unwrap_or(Err(BeginError::Failed(Error::ShuttingDown)))
+    tokio::task::spawn_blocking(move || cache.begin(size)).await.unwrap_or(Err(Error::ShuttingDown))
 }
 
 #[cfg(test)]

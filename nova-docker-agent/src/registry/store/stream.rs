@@ -20,25 +20,35 @@ const MAX_ATTEMPTS: usize = 8;
 
 /// Who can read the blob, for as long as a request for it lasts.
 pub trait Readers: Send + Sync {
-    fn image(&self) -> Uuid;
-    /// The image in messages.
-    fn label(&self) -> &str;
-    /// Where the blob is, and with which credentials it can be read: those that last longest first.
+    /// Where the blob is, and with which credentials of its image it can be read: those that last longest first.
     fn candidates(&self) -> Vec<Stored>;
     /// Is told why none of them could.
     fn failed(&self, error: &Error);
+}
+
+/// The one user whose request it is.
+impl Readers for Stored {
+    fn candidates(&self) -> Vec<Stored> {
+        vec![self.clone()]
+    }
+
+    fn failed(&self, error: &Error) {
+        tracing::debug!(image = %self.image, "a blob was not read: {error}");
+    }
 }
 
 /// A blob that somebody asked for.
 pub struct BlobRequest {
     fetcher: Arc<Fetcher>,
     digest: Digest,
+    /// The image, and what it is called in messages.
+    image: (Uuid, String),
     readers: Box<dyn Readers>,
 }
 
 impl BlobRequest {
-    pub fn new(fetcher: Arc<Fetcher>, digest: Digest, readers: impl Readers + 'static) -> Self {
-        Self { fetcher, digest, readers: Box::new(readers) }
+    pub fn new(fetcher: Arc<Fetcher>, digest: Digest, image: (Uuid, String), readers: impl Readers + 'static) -> Self {
+        Self { fetcher, digest, image, readers: Box::new(readers) }
     }
 
     /// The bytes `range` of the blob.
@@ -66,7 +76,7 @@ impl Reading {
             if self.position >= self.end {
                 return Ok(None);
             }
-            let id = self.request.readers.image();
+            let id = self.request.image.0;
             let (fetch, found) = match &self.place {
                 None => {
                     self.place = Some(self.locate()?);
@@ -96,7 +106,7 @@ impl Reading {
                 Ok(self.request.fetcher.locate(self.request.digest, stored))
             }
             (_, Some((_, error))) => Err(error.clone()),
-            (_, None) => Err(Error::Closed { image: self.request.readers.label().to_owned() }),
+            (_, None) => Err(Error::Closed { image: self.request.image.1.clone() }),
         }
     }
 

@@ -46,9 +46,6 @@ impl Turns {
     }
 
     /// Waits for the turn of `whom`, who competes with all others only then.
-    ///
-    /// # Errors
-    /// [`Error::ShuttingDown`].
     pub async fn take(self: &Arc<Self>, whom: Option<&str>) -> Result<Turn, Error> {
         let permits = Some(self.permits(whom).await?);
         Ok(Turn { turns: self.clone(), whom: whom.map(str::to_owned), permits, done: 0 })
@@ -76,9 +73,6 @@ impl Turns {
 impl Turn {
     /// Is told of so many bytes that were worked on. Now and then, where others wait, it is their turn, and this waits for
     /// another one.
-    ///
-    /// # Errors
-    /// [`Error::ShuttingDown`].
     pub async fn step(&mut self, bytes: u64) -> Result<(), Error> {
         self.done += bytes;
         if self.done < SLICE || self.turns.waiting.load(Ordering::Relaxed) == 0 {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::registry::testing::{self, Memory};
-use crate::registry::{Counters, Digest, Error};
+use crate::registry::{Digest, Error, ImageDescriptor, Problem, manifest};
 use client::{ask, authorization, blob, place, receive, send};
 
 async fn start(directory: &Path) -> Registry {
@@ -138,6 +138,24 @@ async fn what_is_not_there_is_refused_by_the_specifications_codes() {
     ] {
         let answer = ask(&lease, method, &what, &[]).await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {what}");
+    }
+    let ((address, name), headers) = (place(&lease), [authorization(&lease)]);
+    let id = name.rsplit('/').next().unwrap();
+    for (path, code) in [
+        (format!("/v2/library/{id}/blobs/{other}"), "NAME_UNKNOWN"),
+        (format!("/v2/library/{id}/manifests/latest"), "NAME_UNKNOWN"),
+        // Only the one form that references are written in.
+        (format!("/v2/glance/{}/blobs/{other}", id.replace('-', "")), "NAME_UNKNOWN"),
+        (format!("{name}/blobs/uploads/"), "UNSUPPORTED"),
+        ("/v2/_catalog".into(), "UNSUPPORTED"),
+        ("/v1/_ping".into(), "UNSUPPORTED"),
+        ("/".into(), "UNSUPPORTED"),
+    ] {
+        let answer = receive(send(address, "GET", &path, &headers).await).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, code), "{path}");
+    }
+    for path in ["/v2", "/v2/"] {
+        assert_eq!(receive(send(address, "GET", path, &headers).await).await.status, 200);
     }
 }
 

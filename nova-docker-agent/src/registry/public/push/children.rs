@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use super::Push;
 use super::manifest::Document;
-use super::tags::{tags_of, untagged_name};
+use super::tags::untagged_name;
 use crate::registry::Digest;
 use crate::registry::public::grant::Grant;
-use crate::registry::public::name::Name;
+use crate::registry::public::name::{Name, tags_of};
 use crate::registry::public::property;
 
 impl Push {

@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::refused::refused;
 use super::staging::blocking;
-use super::tags::tags_of;
 use super::{Push, What, writer};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::Digest;
 use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::Content;
-use crate::registry::public::name::{Name, Reference, Tag};
+use crate::registry::public::name::{Name, Reference, Tag, tags_of};
 
 /// Images with the same digest that one request deletes.
 const MAX_SAME: usize = 64;
@@ -42,7 +40,7 @@ impl Push {
                 Reference::Digest(digest) => push.delete_digest(&grant, &name, digest).await,
             };
             push.images.changed(&grant);
-            deleted.map(|()| accepted())
+            deleted.map(|()| StatusCode::ACCEPTED.into_response())
         })
         .await
     }
@@ -59,7 +57,7 @@ impl Push {
             return Err(ApiError::new(Code::Unsupported, message));
         }
         match blocking(move || staging.remove(&project, &wanted)).await? {
-            true => Ok(accepted()),
+            true => Ok(StatusCode::ACCEPTED.into_response()),
             false => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
         }
     }
@@ -143,10 +141,4 @@ impl Push {
         tracing::info!(image = %id, project = grant.owner, "an image was deleted");
         Ok(())
     }
-}
-
-fn accepted() -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
 }

@@ -36,9 +36,6 @@ pub struct Held {
 
 impl Locks {
     /// Opens the directory, which is made if it does not exist, and removes what killed processes have left. Blocks.
-    ///
-    /// # Errors
-    /// The directory cannot be used.
     pub fn open(directory: PathBuf) -> Result<Self, StagingError> {
         make(&directory)?;
         let failed = |cause| StagingError::io("list", &directory, cause);
@@ -49,9 +46,6 @@ impl Locks {
     }
 
     /// Waits until nobody else has the lock of this key. Whoever takes several must take them in the same order.
-    ///
-    /// # Errors
-    /// The disk's.
     pub async fn lock(&self, key: &str) -> Result<Held, StagingError> {
         let here = self.here(key).lock_owned().await;
         let path = self.directory.join(Digest::of(key.as_bytes()).hex());

@@ -13,10 +13,10 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::request::content_length;
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
 use crate::registry::http::error::{ApiError, Code};
+use crate::registry::http::{content_length, header};
 use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -214,7 +214,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes
 
 /// The media type that a request says to bring, without its parameters.
 pub fn content_type(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let value = header(headers, CONTENT_TYPE)?;
     let media_type = value.split(';').next().unwrap_or(value).trim();
     // What curl and the like say when they do not know.
     let unknown = ["", "application/json", "application/octet-stream", "application/x-www-form-urlencoded"];

@@ -60,7 +60,7 @@ use locks::{Held, Locks};
 use staging::{Limits, Staging, Uploader, blocking};
 
 /// Bounds of pushes, and where they are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushConfig {
     /// Its sub-directory `push` is used.
     pub state_directory: PathBuf,
@@ -94,9 +94,6 @@ pub struct Push {
 impl Push {
     /// Opens what was staged before, and undoes pushes that were cut off. `sealer` keeps users' tokens on the disk
     /// meanwhile.
-    ///
-    /// # Errors
-    /// The directory cannot be used.
     pub async fn open(
         config: PushConfig,
         glance: Glance,
@@ -131,9 +128,6 @@ impl Push {
     }
 
     /// Removes what nobody went on with. To be called now and then.
-    ///
-    /// # Errors
-    /// The disk.
     pub async fn expire(&self) -> Result<(), StagingError> {
         let staging = self.staging.clone();
         blocking(move || staging.expire()).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName};
-use axum::response::Response;
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use super::journal::Entry;
 use super::manifest::{self, Document, invalid};
 use super::recover::close;
 use super::refused::refused;
-use super::request::{created, insert, parameters};
+use super::request::{created, parameters};
 use super::staging::{Mount, blocking};
 use super::tags::untagged_name;
 use super::{Push, What, writer};
@@ -96,11 +96,10 @@ impl Push {
         let more = more.collect::<Result<Vec<Tag>, ApiError>>()?;
         let tags = all_tags(reference, &more);
         check_lengths(name, &tags, &document.digest)?;
-        let mut response = created(name, "manifests", &document.digest);
-        if let Some(subject) = &document.subject {
-            insert(response.headers_mut(), OCI_SUBJECT, &subject.to_string());
-        }
-        more.iter().for_each(|tag| insert(response.headers_mut(), OCI_TAG, tag.as_str()));
+        let created = created(name, "manifests", &document.digest);
+        let subject = document.subject.map(|subject| [(OCI_SUBJECT, subject.to_string())]);
+        let tagged = AppendHeaders(more.into_iter().map(|tag| (OCI_TAG, tag.to_string())));
+        let response = (subject, tagged, created).into_response();
 
         let stop = self.stop.child_token();
         let client = stop.clone().drop_guard();

@@ -3,19 +3,17 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::registry::Digest;
 use crate::registry::digest::Algorithm;
+use crate::registry::http::content::CONTENT_DIGEST;
 use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::name::Name;
 
-/// The digest of what was pushed.
-pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// An upload's id, which dockerd logs.
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -27,12 +25,7 @@ pub fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow
 
 /// The `digest` parameters; several may name the same content.
 pub fn digests(query: &str) -> Result<Vec<Digest>, ApiError> {
-    parameters(query, "digest").map(|text| digest(&text)).collect()
-}
-
-pub fn digest(text: &str) -> Result<Digest, ApiError> {
-    text.parse()
-        .map_err(|error: crate::registry::digest::InvalidDigest| ApiError::new(Code::DigestInvalid, error.to_string()))
+    parameters(query, "digest").map(|text| Ok(text.parse()?)).collect()
 }
 
 /// By what the client is going to name the digest (1.2, `digest-algorithm`).
@@ -40,11 +33,6 @@ pub fn algorithm(query: &str) -> Result<Algorithm, ApiError> {
     let Some(name) = parameters(query, "digest-algorithm").next() else { return Ok(Algorithm::Sha256) };
     let known = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
     known.ok_or_else(|| ApiError::new(Code::DigestInvalid, "digests are by sha256 or sha512"))
-}
-
-/// How many bytes the body has, where the client says.
-pub fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Which bytes of the blob the body has: `FIRST-LAST`, in HTTP's own form too (`bytes FIRST-LAST/*`).
@@ -63,41 +51,26 @@ pub fn content_range(headers: &HeaderMap) -> Result<Option<RangeInclusive<u64>>,
 
 /// Where an upload stands: on every answer about one.
 pub fn progress(status: StatusCode, name: &Name, id: Uuid, offset: u64) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    progress_headers(response.headers_mut(), name, id, offset);
-    response
+    (status, progress_headers(name, id, offset)).into_response()
 }
 
 /// A chunk that does not begin where the last one ended: 416, with where that is.
 pub fn out_of_order(name: &Name, id: Uuid, offset: u64) -> ApiError {
     let message = format!("the upload has {offset} bytes: the next chunk has to begin there");
-    let mut error = ApiError::new(Code::BlobUploadInvalid, message).with_status(StatusCode::RANGE_NOT_SATISFIABLE);
-    progress_headers(&mut error.headers, name, id, offset);
-    error
+    let error = ApiError::new(Code::BlobUploadInvalid, message).with_status(StatusCode::RANGE_NOT_SATISFIABLE);
+    progress_headers(name, id, offset).into_iter().fold(error, |error, (name, value)| error.with_header(name, value))
 }
 
-fn progress_headers(headers: &mut HeaderMap, name: &Name, id: Uuid, offset: u64) {
-    insert(headers, LOCATION, &format!("/v2/{name}/blobs/uploads/{id}"));
+fn progress_headers(name: &Name, id: Uuid, offset: u64) -> [(HeaderName, String); 3] {
     // The last byte that is there. There is no way to say that there is none: clients know 0-0 for it.
-    insert(headers, RANGE, &format!("0-{}", offset.saturating_sub(1)));
-    insert(headers, UPLOAD_ID, &id.to_string());
+    let range = format!("0-{}", offset.saturating_sub(1));
+    [(LOCATION, format!("/v2/{name}/blobs/uploads/{id}")), (RANGE, range), (UPLOAD_ID, id.to_string())]
 }
 
 /// What is to be found under its digest now: `kind` is `blobs` or `manifests`.
 pub fn created(name: &Name, kind: &str, digest: &Digest) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::CREATED;
-    insert(response.headers_mut(), LOCATION, &format!("/v2/{name}/{kind}/{digest}"));
-    insert(response.headers_mut(), CONTENT_DIGEST, &digest.to_string());
-    response
-}
-
-/// Adds a header. Names, tags, ids and digests have no characters that a header cannot carry.
-pub fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.append(name, value);
-    }
+    let headers = [(LOCATION, format!("/v2/{name}/{kind}/{digest}")), (CONTENT_DIGEST, digest.to_string())];
+    (StatusCode::CREATED, headers).into_response()
 }
 
 #[cfg(test)]
@@ -105,9 +78,7 @@ mod tests {
     use super::*;
 
     fn range(text: &str) -> Result<Option<RangeInclusive<u64>>, ()> {
-        let mut headers = HeaderMap::new();
-        insert(&mut headers, CONTENT_RANGE, text);
-        content_range(&headers)
+        content_range(&HeaderMap::from_iter([(CONTENT_RANGE, text.parse().unwrap())]))
     }
 
     #[test]

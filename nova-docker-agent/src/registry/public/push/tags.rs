@@ -10,21 +10,8 @@ use crate::cloud::glance::{ImageMeta, Patch};
 use crate::registry::Digest;
 use crate::registry::http::error::ApiError;
 use crate::registry::public::grant::Grant;
-use crate::registry::public::name::{DEFAULT_TAG, Name, Reference, Tag, of_glance};
+use crate::registry::public::name::{Name, Reference, Tag, of_glance, tags_of};
 use crate::registry::public::property;
-
-/// The tags that an image has in a repository; its name's first.
-pub fn tags_of(record: &ImageMeta, repository: &str) -> Vec<Tag> {
-    let name = record.name.as_deref().and_then(of_glance);
-    let tags = record.tags.iter().filter(|tag| tag.contains(':')).filter_map(|tag| of_glance(tag));
-    let mut found: Vec<Tag> = vec![];
-    for (of, tag) in name.into_iter().chain(tags) {
-        if of == repository && !found.contains(&tag) {
-            found.push(tag);
-        }
-    }
-    found
-}
 
 /// What Glance calls an image that has no tag.
 pub fn untagged_name(name: &Name, digest: &Digest) -> String {
@@ -135,7 +122,7 @@ impl Push {
     }
 
     async fn without_name(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> [Patch; 2] {
-        let told = record.properties.get(property::DIGEST).and_then(|value| value.as_str()?.parse::<Digest>().ok());
+        let told = property::text(record, property::DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
         let digest = match told {
             Some(digest) => Some(digest),
             // It was not pushed, but uploaded to Glance: only its file tells.
@@ -151,7 +138,7 @@ impl Push {
     /// The digest of an image that can be opened: it is the only one in the repository of its id.
     async fn opened_digest(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> Option<Digest> {
         let alone: Name = format!("{}/{}", name.project(), record.id).parse().ok()?;
-        let latest = Reference::Tag(DEFAULT_TAG.parse().ok()?);
+        let latest = Reference::Tag(Tag::latest());
         match self.images.find(grant, &alone, &latest).await {
             Ok(content) => content.filter(|content| content.record.id == record.id).map(|content| content.root),
             Err(error) => {

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::receive::{Ending, receive};
-use super::request::{algorithm, content_length, content_range, created, digests, out_of_order, parameters, progress};
+use super::request::{algorithm, content_range, created, digests, out_of_order, parameters, progress};
 use super::staging::{Session, Staging, StagingError, Uploader, blocking};
 use super::{Push, uploader, writer};
 use crate::registry::Digest;
+use crate::registry::http::content_length;
 use crate::registry::http::error::{ApiError, Code};
 use crate::registry::public::grant::{Action, Bearer};
 use crate::registry::public::name::Name;
@@ -26,9 +27,6 @@ const POLL: Duration = Duration::from_millis(50);
 impl Push {
     /// `POST /v2/NAME/blobs/uploads/`: begins an upload, or makes it all at once (`?digest=`), or spares it
     /// (`?mount=`).
-    ///
-    /// # Errors
-    /// [`ApiError`] for the client.
     pub async fn begin(
         &self,
         bearer: &Bearer,
@@ -116,9 +114,6 @@ impl Push {
     }
 
     /// `GET /v2/NAME/blobs/uploads/ID`: how much has come.
-    ///
-    /// # Errors
-    /// [`ApiError`] for the client.
     pub async fn status(&self, bearer: &Bearer, name: &Name, id: Uuid) -> Result<Response, ApiError> {
         let uploader = uploader(writer(bearer, name, Action::Push)?, name);
         let staging = self.staging.clone();
@@ -127,9 +122,6 @@ impl Push {
     }
 
     /// `DELETE /v2/NAME/blobs/uploads/ID`: gives an upload up.
-    ///
-    /// # Errors
-    /// [`ApiError`] for the client.
     pub async fn cancel(&self, bearer: &Bearer, name: &Name, id: Uuid) -> Result<Response, ApiError> {
         let uploader = uploader(writer(bearer, name, Action::Push)?, name);
         let session = resume(&self.staging, &uploader, id).await?;
@@ -138,9 +130,7 @@ impl Push {
             Ok(())
         })
         .await?;
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        Ok(response)
+        Ok(StatusCode::NO_CONTENT.into_response())
     }
 }
 

@@ -11,9 +11,6 @@ use crate::registry::error::Error;
 impl Cache {
     /// Takes a file that is verified and synced as the blob with this digest. Returns whether the blob is here; the file is left
     /// where it is when it was here already, and when it is larger than the cache, or on another file system.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn adopt(&self, digest: Digest, file: &Path) -> Result<bool, Error> {
         let (size, used) =
             match File::open(file).and_then(|opened| Ok((opened.metadata()?.len(), touch(&opened, file)))) {

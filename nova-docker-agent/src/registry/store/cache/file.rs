@@ -8,9 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::Stream;
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::{Cache, Digest, Error, Kept, touch};
+
+/// How much of a file is read at once.
+const PIECE: u64 = 1024 * 1024;
 
 /// A blob, or the beginning of one. It stays readable when its file is renamed or removed.
 #[derive(Clone)]
@@ -21,6 +25,24 @@ pub struct Blob {
 }
 
 impl Blob {
+    /// A file that is complete, wherever it is. Blocks.
+    pub fn open(path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        Ok(Self { size: file.metadata()?.len(), file: Arc::new(file), path: Arc::new(path) })
+    }
+
+    /// The bytes of `range`, in pieces.
+    pub fn stream(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+        futures::stream::try_unfold(range, move |left| {
+            let blob = self.clone();
+            async move {
+                let end = left.end.min(left.start + PIECE);
+                let piece = if left.is_empty() { None } else { Some(blob.read(left.start..end).await?) };
+                Ok(piece.map(|piece| (piece, end..left.end)))
+            }
+        })
+    }
+
     /// The bytes of `range`, which must be within what was written.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let mut bytes = vec![0; (range.end - range.start) as usize];

@@ -123,8 +123,8 @@ impl Cache {
     /// Begins a file for a blob of `size` bytes, for which room is made.
     ///
     /// # Errors
-    /// There is no room ([`NoRoom`]), or the file cannot be made.
-    pub fn begin(self: &Arc<Self>, size: u64) -> Result<Partial, BeginError> {
+    /// [`Error::NoSpace`], of no image yet, or the file cannot be made.
+    pub fn begin(self: &Arc<Self>, size: u64) -> Result<Partial, Error> {
         self.make_room(size)?;
         let path = self.partial.join(Uuid::new_v4().to_string());
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
@@ -160,7 +160,7 @@ impl Cache {
         self.state().total
     }
 
-    fn make_room(&self, size: u64) -> Result<(), BeginError> {
+    fn make_room(&self, size: u64) -> Result<(), Error> {
         self.look()?;
         // What is larger than the bound does not stay, and is to cost nothing else its place.
         if size <= self.limit {
@@ -175,7 +175,8 @@ impl Cache {
             }
             // Nor is what cannot fit.
             if available.saturating_add(evictable) < needed || !self.evict_one() {
-                return Err(BeginError::NoRoom(NoRoom { needed: size, available, directory: self.blobs.clone() }));
+                let directory = self.blobs.clone();
+                return Err(Error::NoSpace { image: String::new(), needed: size, available, directory });
             }
         }
     }
@@ -321,39 +322,6 @@ fn scan(blobs: &Path) -> Result<HashMap<Digest, Kept>, Error> {
         }
     }
     Ok(found)
-}
-
-/// The file system has no room for a blob.
-#[derive(Debug)]
-pub struct NoRoom {
-    pub needed: u64,
-    pub available: u64,
-    pub directory: PathBuf,
-}
-
-/// Why a blob could not be begun.
-#[derive(Debug)]
-pub enum BeginError {
-    NoRoom(NoRoom),
-    Failed(Error),
-}
-
-impl From<Error> for BeginError {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl BeginError {
-    /// The error, for whoever needs the blob of `image`.
-    pub fn of(self, image: &str) -> Error {
-        match self {
-            Self::Failed(error) => error,
-            Self::NoRoom(NoRoom { needed, available, directory }) => {
-                Error::NoSpace { image: image.to_owned(), needed, available, directory }
-            }
-        }
-    }
 }
 
 /// Blobs that are not evicted while this lives.

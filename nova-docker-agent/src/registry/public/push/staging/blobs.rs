@@ -1,10 +1,8 @@
 //! Blobs that were uploaded, or mounted, and are in no image of the repository yet.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,10 +16,8 @@ use crate::registry::public::grant::Grant;
 use crate::registry::public::images::{Age, Blobs, Images, ReadableBlob};
 use crate::registry::public::name::Name;
 use crate::registry::public::push::Push;
+use crate::registry::store::cache::Blob;
 use crate::registry::{Digest, Error};
-
-/// How much is read from the disk at once.
-const PIECE: u64 = 1024 * 1024;
 
 impl Push {
     /// A blob that was uploaded, or mounted.
@@ -99,15 +95,15 @@ impl ReadableBlob for StagedBlob {
 
 impl StagedBlob {
     async fn open(self: Arc<Self>, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
-        let blob = self.clone();
-        let missing = match off(move || Ok(File::open(&blob.file))).await? {
-            Ok(file) => return Ok(pieces(self, Arc::new(file), range).boxed()),
-            Err(error) => error,
-        };
-        // Another push has made an image of it meanwhile.
-        match self.moved().await {
-            Some(blob) if missing.kind() == io::ErrorKind::NotFound => Ok(blob.read(range)),
-            _ => Err(self.failed(missing)),
+        let path = self.file.clone();
+        let opened = tokio::task::spawn_blocking(move || Blob::open(path)).await.map_err(|_| Error::ShuttingDown)?;
+        match opened {
+            Ok(blob) => Ok(blob.stream(range).boxed()),
+            // Another push has made an image of it meanwhile.
+            Err(missing) => match self.moved().await {
+                Some(blob) if missing.kind() == io::ErrorKind::NotFound => Ok(blob.read(range)),
+                _ => Err(Error::cache("read", &self.file, missing)),
+            },
         }
     }
 
@@ -117,35 +113,4 @@ impl StagedBlob {
         let Some(Staged::Mount(mount)) = found else { return None };
         mounted(&self.images, &self.grant, &mount, vec![digest]).await.ok()?.remove(&digest)
     }
-
-    fn failed(&self, cause: io::Error) -> Error {
-        Error::cache("read", &self.file, cause)
-    }
-}
-
-fn pieces(
-    blob: Arc<StagedBlob>,
-    file: Arc<File>,
-    range: Range<u64>,
-) -> impl futures::Stream<Item = Result<Bytes, Error>> + Send + 'static {
-    futures::stream::try_unfold(range, move |left| {
-        let (blob, file) = (blob.clone(), file.clone());
-        async move {
-            if left.is_empty() {
-                return Ok(None);
-            }
-            let end = left.end.min(left.start + PIECE);
-            let read = move || {
-                let mut piece = vec![0; (end - left.start) as usize];
-                file.read_exact_at(&mut piece, left.start).map_err(|cause| blob.failed(cause))?;
-                Ok(Bytes::from(piece))
-            };
-            Ok(Some((off(read).await?, end..left.end)))
-        }
-    })
-}
-
-/// Runs blocking work off the runtime's threads.
-async fn off<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::ShuttingDown))
 }
