@@ -92,7 +92,7 @@ impl Server {
             Ok::<_, StartError>((key, Images::open(for_images, &directory.join("cache"), size, fresh)?))
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
-        let sealer = Arc::new(Sealer::new(key.clone()));
+        let sealer = Sealer::new(key.clone());
         let push = Push::open(config.push, glance, images.clone(), sealer).await?;
         let tokens = Tokens::new(&config.tokens, keystone, key);
         let address = config.listen;

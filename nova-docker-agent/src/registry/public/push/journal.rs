@@ -17,18 +17,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::staging::StagingError;
+use crate::registry::public::token::seal::Sealer;
 
 /// Writing an entry takes less.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// Keeps a secret on the disk so that only the registry's own processes, which share a key, can read it.
-pub trait Sealer: Send + Sync {
-    /// Encrypts and authenticates.
-    fn seal(&self, secret: &[u8]) -> Vec<u8>;
-
-    /// What was sealed; none when it was altered, or sealed with another key.
-    fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>>;
-}
+/// What users' tokens are sealed for here.
+const PURPOSE: &str = "journal of pushes";
 
 /// One image that is being made.
 #[derive(Clone, Serialize, Deserialize)]
@@ -43,14 +38,16 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, sealer: &dyn Sealer) -> Self {
-        let token = STANDARD.encode(sealer.seal(token.expose_secret().as_bytes()));
+    pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, sealer: &Sealer) -> Self {
+        // None only if it is longer than any memory; what is empty does not open.
+        let sealed = sealer.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
+        let token = STANDARD.encode(sealed);
         Self { image, owner: owner.to_owned(), name, token }
     }
 
     /// The token of the user who pushed it.
-    pub fn token(&self, sealer: &dyn Sealer) -> Option<SecretString> {
-        let token = sealer.unseal(&STANDARD.decode(&self.token).ok()?)?;
+    pub fn token(&self, sealer: &Sealer) -> Option<SecretString> {
+        let token = sealer.open(PURPOSE, &String::from_utf8(STANDARD.decode(&self.token).ok()?).ok()?)?;
         String::from_utf8(token).ok().map(SecretString::from)
     }
 }

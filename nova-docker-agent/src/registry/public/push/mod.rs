@@ -46,18 +46,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use journal::Sealer;
 pub use staging::StagingError;
 
 use super::grant::{Action, Bearer, Grant};
 use super::images::Images;
 use super::name::Name;
+use super::token::seal::Sealer;
 use crate::cloud::Glance;
 use crate::registry::Digest;
 use crate::registry::http::error::{ApiError, Code};
 use journal::Journal;
 use locks::{Held, Locks};
-use staging::{Limits, Staging, Uploader, blocking};
+use staging::{Staging, Uploader, blocking};
 
 /// Bounds of pushes, and where they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub struct Push {
     config: PushConfig,
     glance: Glance,
     images: Arc<Images>,
-    sealer: Arc<dyn Sealer>,
+    sealer: Sealer,
     staging: Arc<Staging>,
     journal: Arc<Journal>,
     locks: Locks,
@@ -98,10 +98,10 @@ impl Push {
         config: PushConfig,
         glance: Glance,
         images: Arc<Images>,
-        sealer: Arc<dyn Sealer>,
+        sealer: Sealer,
     ) -> Result<Arc<Self>, StagingError> {
         let root = config.state_directory.join("push").join("staged");
-        let limits = Limits { max_blob: config.max_blob, max_project: config.max_staged, expiry: config.upload_expiry };
+        let limits = config.clone();
         let journal = config.state_directory.join("push").join("unfinished");
         let locks = config.state_directory.join("push").join("locks");
         let cache = images.cache().clone();

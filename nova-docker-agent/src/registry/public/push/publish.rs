@@ -211,7 +211,7 @@ impl Push {
         let caller = publication.grant.caller();
         let id = Uuid::new_v4();
         let name = record["name"].as_str().unwrap_or_default().to_owned();
-        let entry = Entry::new(id, &publication.grant.owner, name.clone(), &publication.grant.token, &*self.sealer);
+        let entry = Entry::new(id, &publication.grant.owner, name.clone(), &publication.grant.token, &self.sealer);
         let journal = self.journal.clone();
         let open = blocking(move || journal.begin(entry)).await?;
         let filled = self.fill(&caller, id, record, archive, &publication.stop).await;

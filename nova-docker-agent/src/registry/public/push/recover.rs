@@ -22,7 +22,7 @@ impl Push {
     pub(super) async fn recover(&self) -> Result<(), StagingError> {
         let journal = self.journal.clone();
         for open in blocking(move || journal.left(None)).await? {
-            match open.entry.token(&*self.sealer) {
+            match open.entry.token(&self.sealer) {
                 Some(token) => drop(self.clean_up(&Caller::user(token, Caller::own().request_id), open).await),
                 None => drop(give_up_if_old(open, "its token cannot be read").await),
             }

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use secrecy::SecretString;
 use wiremock::MockServer;
 
-use super::{Push, PushConfig, Sealer};
+use super::{Push, PushConfig};
 use crate::cloud::Glance;
 use crate::cloud::{EndpointConfig, ServiceConfig, TlsConfig};
 use crate::registry::Digest;
@@ -25,6 +25,8 @@ use crate::registry::public::images::Images;
 use crate::registry::public::name::{Name, Reference};
 pub use crate::registry::public::testing::{Answer, Asked, DEMO, LONG};
 use crate::registry::public::testing::{Double, FRESH};
+use crate::registry::public::token::Key;
+use crate::registry::public::token::seal::Sealer;
 use crate::registry::testing::oci_manifest;
 
 pub const MIB: usize = 1024 * 1024;
@@ -58,17 +60,9 @@ pub fn alice() -> Bearer {
     bearer_of(ALICE, DEMO, &["demo/web", "demo/other"])
 }
 
-/// Seals so that a secret is not found on the disk by its text.
-pub struct Backwards;
-
-impl Sealer for Backwards {
-    fn seal(&self, secret: &[u8]) -> Vec<u8> {
-        secret.iter().rev().copied().collect()
-    }
-
-    fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>> {
-        Some(self.seal(sealed))
-    }
+/// That of all registries here, which share a key.
+pub fn sealer() -> Sealer {
+    Sealer::new(Key::fixed())
 }
 
 pub fn config(directory: &Path) -> PushConfig {
@@ -119,7 +113,7 @@ pub async fn open(config: PushConfig) -> Arc<Push> {
 async fn open_at(config: PushConfig, url: &str, cache: u64) -> Arc<Push> {
     let glance = glance(url);
     let images = Images::open(glance.clone(), &config.state_directory.join("cache"), cache, FRESH).unwrap();
-    Push::open(config, glance, images, Arc::new(Backwards)).await.unwrap()
+    Push::open(config, glance, images, sealer()).await.unwrap()
 }
 
 /// A registry on a Glance of its own.

@@ -28,6 +28,12 @@ impl Key {
         Self(Arc::new(rand::random()))
     }
 
+    /// The same for everybody, for tests.
+    #[cfg(test)]
+    pub fn fixed() -> Self {
+        Self(Arc::new([7; 32]))
+    }
+
     /// Reads the key; makes one if there is none. Of several processes that make one at the same time, one wins.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let failed = |action| move |cause| KeyError::Io { action, path: path.to_owned(), cause };

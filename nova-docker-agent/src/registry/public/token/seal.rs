@@ -13,8 +13,6 @@ use super::key::Key;
 
 const VERSION: u8 = 1;
 const SALT: usize = 32;
-/// What the journal of pushes is sealed for.
-const JOURNAL: &str = "journal of pushes";
 
 /// Seals and opens.
 #[derive(Clone)]
@@ -59,18 +57,6 @@ impl Sealer {
         let extracted = Salt::new(HKDF_SHA256, salt).extract(self.key.bytes());
         let key: UnboundKey = extracted.expand(&info, &CHACHA20_POLY1305).ok()?.into();
         Some(LessSafeKey::new(key))
-    }
-}
-
-/// Users' tokens in the journal of pushes.
-impl crate::registry::public::push::Sealer for Sealer {
-    fn seal(&self, secret: &[u8]) -> Vec<u8> {
-        // Nothing is sealed only if the secret is longer than any memory; what is empty does not open.
-        Self::seal(self, JOURNAL, secret).unwrap_or_default().into_bytes()
-    }
-
-    fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>> {
-        self.open(JOURNAL, std::str::from_utf8(sealed).ok()?)
     }
 }
 

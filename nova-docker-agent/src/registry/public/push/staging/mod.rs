@@ -32,6 +32,7 @@ pub use session::{Session, Uploader, is_at};
 
 use crate::registry::Digest;
 use crate::registry::digest::{Algorithm, Hasher};
+use crate::registry::public::push::PushConfig;
 use crate::registry::store::cache::Cache;
 
 /// What is left free on the file system for everything else, in bytes.
@@ -40,17 +41,6 @@ const FREE: u64 = 256 * 1024 * 1024;
 const RECHECK: u64 = 64 * 1024 * 1024;
 /// Uploads of one project that are open at one time.
 const MAX_SESSIONS: usize = 1000;
-
-/// Bounds of what is staged.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Of one blob, in bytes.
-    pub max_blob: u64,
-    /// Of everything that one project has here, in bytes.
-    pub max_project: u64,
-    /// An upload, and a blob that no manifest was pushed for, is removed after so long.
-    pub expiry: Duration,
-}
 
 /// A blob that is read from an image of another repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,7 +64,7 @@ pub enum Staged {
 /// The directory of staged uploads.
 pub struct Staging {
     root: PathBuf,
-    limits: Limits,
+    limits: PushConfig,
     /// What makes room on the same file system when it is full.
     cache: Option<Arc<Cache>>,
     /// How many bytes of an upload were digested, and the digest so far. What is not here is read from the disk again.
@@ -83,7 +73,7 @@ pub struct Staging {
 
 impl Staging {
     /// Opens the directory, which is made if it does not exist.
-    pub fn open(root: PathBuf, limits: Limits, cache: &Arc<Cache>) -> Result<Arc<Self>, StagingError> {
+    pub fn open(root: PathBuf, limits: PushConfig, cache: &Arc<Cache>) -> Result<Arc<Self>, StagingError> {
         make(&root)?;
         let device = |path: &Path| {
             fs::metadata(path).map(|metadata| metadata.dev()).map_err(|cause| StagingError::io("look at", path, cause))
@@ -166,7 +156,7 @@ impl Staging {
     /// # Errors
     /// The project's bound, or the disk's, does not allow them.
     pub fn admit(&self, project: &str, coming: u64) -> Result<(), StagingError> {
-        let (used, limit) = (used(&self.project(project)?)?, self.limits.max_project);
+        let (used, limit) = (used(&self.project(project)?)?, self.limits.max_staged);
         if used.saturating_add(coming) > limit {
             return Err(StagingError::Quota { used, limit });
         }
@@ -189,14 +179,14 @@ impl Staging {
             for session in entries(&project.join("sessions"))? {
                 // It has no content yet when it is just being begun.
                 let touched = [session.join("content"), session.clone()].into_iter().find(|path| path.exists());
-                if touched.map_or(Ok(false), |path| is_older(&path, self.limits.expiry))? {
+                if touched.map_or(Ok(false), |path| is_older(&path, self.limits.upload_expiry))? {
                     session::discard_idle(&session)?;
                     self.forget(&session);
                 }
             }
             for place in ["blobs", "mounts"] {
                 for path in blob_files(&project.join(place))? {
-                    if is_older(&path, self.limits.expiry)? {
+                    if is_older(&path, self.limits.upload_expiry)? {
                         remove_file(&path)?;
                     }
                 }
