@@ -74,25 +74,4 @@ pub fn created(name: &Name, kind: &str, digest: &Digest) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(text: &str) -> Result<Option<RangeInclusive<u64>>, ()> {
-        content_range(&HeaderMap::from_iter([(CONTENT_RANGE, text.parse().unwrap())]))
-    }
-
-    #[test]
-    fn a_chunks_range_is_read_in_the_specifications_form_and_in_https() {
-        for text in ["5-9", "bytes 5-9/100", "bytes=5-9", "bytes 5-9/*", " 5-9 "] {
-            assert_eq!(range(text), Ok(Some(5..=9)), "{text}");
-        }
-        assert_eq!(content_range(&HeaderMap::new()), Ok(None));
-    }
-
-    #[test]
-    fn what_is_no_range_of_a_chunk_is_not_ignored() {
-        for text in ["9-5", "5-", "-5", "a-b", "5", "", "0-18446744073709551615", "bytes */100"] {
-            assert_eq!(range(text), Err(()), "{text}");
-        }
-    }
-}
+mod tests;

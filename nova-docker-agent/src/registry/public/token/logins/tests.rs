@@ -1,0 +1,47 @@
+use super::*;
+use crate::cloud::KeystoneConfig;
+use crate::registry::public::testing::{Double, PASSWORD};
+
+async fn logins() -> (Logins, Double, wiremock::MockServer) {
+    let (cloud, server) = Double::start().await;
+    let config = KeystoneConfig { auth_url: server.uri().parse().unwrap(), tls: Default::default(), timeout: None };
+    let mut logins = Logins::new(Keystone::new(&config).unwrap(), Named::Id("default".into()));
+    logins.kept = Duration::ZERO;
+    (logins, cloud, server)
+}
+
+#[tokio::test]
+async fn keystone_is_asked_again_without_the_password_as_long_as_it_stands_by_its_token() {
+    let (logins, cloud, _server) = logins().await;
+    for _ in 0..3 {
+        let login = logins.log_in("cat", PASSWORD, "req").await.unwrap();
+        assert!(logins.member(&login, &login.projects[0].id, "req").await.unwrap().is_some());
+    }
+    let asked = |what: &str| cloud.asked(what);
+    // The login, and the token for the project, once; each time, where the user has a role.
+    assert_eq!((asked("POST /v3/auth/tokens"), asked("GET /v3/auth/projects")), (2, 3));
+    cloud.revoke();
+    let login = logins.log_in("cat", PASSWORD, "req").await.unwrap();
+    assert!(logins.member(&login, &login.projects[0].id, "req").await.unwrap().is_some());
+    assert_eq!((asked("POST /v3/auth/tokens"), asked("GET /v3/auth/projects")), (4, 5));
+    assert!(logins.log_in("cat", "wrong", "req").await.is_err());
+}
+
+#[tokio::test]
+async fn a_keystone_that_does_not_answer_is_not_asked_for_a_password_instead() {
+    let (logins, cloud, _server) = logins().await;
+    logins.log_in("cat", PASSWORD, "req").await.unwrap();
+    cloud.set_down(true);
+    let Err(error) = logins.log_in("cat", PASSWORD, "req").await else { panic!("keystone is down") };
+    assert_eq!((error.code, cloud.asked("POST /v3/auth/tokens")), (Code::Unavailable, 1));
+}
+
+#[tokio::test]
+async fn a_password_is_asked_about_again_after_a_while() {
+    let (logins, _cloud, _server) = logins().await;
+    logins.log_in("cat", PASSWORD, "req").await.unwrap();
+    let proven = Instant::now() + PROVEN_FOR;
+    let known: Vec<Known> = logins.known.iter().map(|(_, known)| known).collect();
+    assert!(known[0].renewable(proven - KEPT, Duration::ZERO).is_some());
+    assert!(known[0].renewable(proven, Duration::ZERO).is_none());
+}
