@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::registry::digest::Digest;
-use crate::registry::store::source::SourceError;
+use crate::registry::{Digest, SourceError};
 
 /// Why an image could not be served. Each text is a sentence for the user who launched a server from the image, or, for
 /// [`Error::Listen`] and [`Error::Cache`], for the operator.

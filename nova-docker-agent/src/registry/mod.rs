@@ -37,7 +37,9 @@ mod store;
 mod testing;
 
 pub use digest::Digest;
+use digest::{Algorithm, Hasher, InvalidDigest};
 pub use error::{Error, Problem};
 pub use host::{Lease, Reference, Registry, RegistryConfig};
+use http::error::{ApiError, Code};
 pub use http::listener::Limits;
 pub use store::{Counters, GlanceSource, ImageDescriptor, Source, SourceBody, SourceError};

@@ -12,9 +12,8 @@ use tar::{EntryType, Header};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::registry::digest::Digest;
 use crate::registry::manifest::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Platform};
-use crate::registry::store::source::{ImageDescriptor, Source, SourceBody, SourceError};
+use crate::registry::{Digest, ImageDescriptor, Source, SourceBody, SourceError};
 
 /// Where nobody else listens, before and after: a loopback address of this process, and any port.
 pub fn own_address() -> String {

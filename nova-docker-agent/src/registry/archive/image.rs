@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use oci_spec::image::ImageConfiguration;
 
-use crate::registry::digest::Digest;
+use crate::registry::Digest;
 
 /// A blob that is held in memory: a manifest or a configuration.
 #[derive(Clone, Debug)]

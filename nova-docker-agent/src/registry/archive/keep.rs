@@ -4,11 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Failure;
-use crate::registry::digest::{Algorithm, Digest};
-use crate::registry::store::cache::{Cache, Pins};
 use crate::registry::store::reader::Forward;
-use crate::registry::store::spool::{Writer, begin, store};
-use crate::registry::store::turns::Turn;
+use crate::registry::store::spool::{begin, store};
+use crate::registry::store::{Cache, Pins, Turn, Writer};
+use crate::registry::{Algorithm, Digest};
 
 /// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it. Where turns are taken, it
 /// is done in turns.

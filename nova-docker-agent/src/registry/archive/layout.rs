@@ -14,11 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::image::{Document, Image, Layer};
 use super::{Archive, Failure};
-use crate::registry::digest::Digest;
-use crate::registry::error::Problem;
 use crate::registry::manifest::{self, Descriptor, Index, Manifest, Platform};
-use crate::registry::store::cache::{Cache, Pins};
-use crate::registry::store::source::Source;
+use crate::registry::store::{Cache, Pins};
+use crate::registry::{Digest, Problem, Source};
 
 /// Of `manifest.json`, `index.json` and OCI manifests, in bytes: what registries allow.
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;

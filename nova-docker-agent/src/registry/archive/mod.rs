@@ -13,12 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::registry::digest::Digest;
-use crate::registry::error::{Error, Problem};
-use crate::registry::store::cache::{Cache, Pins};
 use crate::registry::store::reader::{self, Forward, Reader, Window};
-use crate::registry::store::source::{Source, SourceError};
-use crate::registry::store::turns::Turn;
+use crate::registry::store::{Cache, Pins, Turn};
+use crate::registry::{Digest, Error, Problem, Source, SourceError};
 use keep::keep;
 use walker::{Entry, Kind, Walker};
 

@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt};
 use tar::Header;
 
 use super::*;
-use crate::registry::store::source::SourceBody;
+use crate::registry::SourceBody;
 use crate::registry::testing::{self, Memory, Tar};
 
 /// An archive of files that are all alike, and too long for one read to find the headers of two.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use tar::{EntryType, Header};
 
-use crate::registry::error::Problem;
+use crate::registry::Problem;
 
 const BLOCK: u64 = 512;
 /// `docker save` writes four entries for each layer in its older layout, two in its newer one.

@@ -13,14 +13,12 @@ use uuid::Uuid;
 
 use super::NAMESPACE;
 use super::lease::{LeasedLayer, Leases};
-use crate::registry::digest::Digest;
 use crate::registry::http::auth::Secret;
 use crate::registry::http::content::{self, document};
 use crate::registry::http::endpoint::{Endpoint, Part};
-use crate::registry::http::error::{ApiError, Code};
 use crate::registry::http::{API_VERSION, is_read, json};
-use crate::registry::store::fetch::Fetcher;
-use crate::registry::store::stream::BlobRequest;
+use crate::registry::store::{BlobRequest, Fetcher};
+use crate::registry::{ApiError, Code, Digest};
 
 /// What the handlers work on.
 pub struct Service {

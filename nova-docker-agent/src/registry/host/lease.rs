@@ -11,13 +11,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::registry::archive::image::Image;
-use crate::registry::digest::Digest;
-use crate::registry::error::Error;
-use crate::registry::store::cache::Pins;
-use crate::registry::store::fetch::Stored;
-use crate::registry::store::proofs::Sharing;
-use crate::registry::store::source::Source;
-use crate::registry::store::stream::Readers;
+use crate::registry::store::{Pins, Readers, Sharing, Stored};
+use crate::registry::{Digest, Error, Source};
 
 /// What dockerd is asked to pull, and with which credentials (`X-Registry-Auth`).
 #[derive(Clone)]

@@ -13,15 +13,11 @@ use super::api::{self, Service};
 use super::lease::{Lease, Leases, Reference};
 use crate::registry::archive::image::Image;
 use crate::registry::archive::layout;
-use crate::registry::error::{Error, Problem};
 use crate::registry::http::auth::{Secret, USERNAME};
 use crate::registry::http::listener::{self, Limits};
 use crate::registry::manifest::Platform;
-use crate::registry::store::cache::{Cache, Pins};
-use crate::registry::store::counters::{Counters, count};
-use crate::registry::store::fetch::Fetcher;
-use crate::registry::store::indexes::Indexes;
-use crate::registry::store::source::{ImageDescriptor, Source};
+use crate::registry::store::{Cache, Fetcher, Indexes, Pins, count};
+use crate::registry::{Counters, Error, ImageDescriptor, Problem, Source};
 
 /// Indexes that are kept in memory, and how many bytes the documents of each may have. Most have a few kilobytes.
 const MAX_INDEXES: u64 = 64;

@@ -11,12 +11,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
-use super::error::{ApiError, Code};
 use super::header;
 use super::range::{self, Wanted};
-use crate::registry::digest::Digest;
-use crate::registry::error::Error;
-use crate::registry::store::source::SourceError;
+use crate::registry::{ApiError, Code, Digest, Error, SourceError};
 
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::registry::digest::InvalidDigest;
+use crate::registry::InvalidDigest;
 
 /// The specification's codes, and what else clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

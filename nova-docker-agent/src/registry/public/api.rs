@@ -12,15 +12,15 @@ use axum::response::{IntoResponse, Response};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use uuid::Uuid;
 
-use super::grant::Action;
 use super::images::Images;
-use super::name::{InvalidName, Name, Reference};
+use super::name::InvalidName;
 use super::push::Push;
 use super::token::{Refused, Tokens, Visitor};
+use super::{Action, Name, Reference};
 use crate::registry::http::access_log::Entry;
 use crate::registry::http::endpoint::{Endpoint, Part};
-use crate::registry::http::error::{ApiError, Code};
 use crate::registry::http::{API_VERSION, is_read, json, unread_body};
+use crate::registry::{ApiError, Code};
 
 /// Under which a client finds its request in the logs of all services.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");

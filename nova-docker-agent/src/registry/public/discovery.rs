@@ -12,17 +12,14 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::api::Api;
-use super::grant::Grant;
 use super::images::{Content, MAX_OPENED};
 use super::name::{self, Name, Tag};
-use super::property;
 use super::token::Refused;
+use super::{Grant, property};
 use crate::cloud::glance::ImageMeta;
 use crate::cloud::{Project, UserLogin};
-use crate::registry::Digest;
-use crate::registry::http;
-use crate::registry::http::error::{ApiError, Code};
 use crate::registry::manifest::OCI_INDEX;
+use crate::registry::{ApiError, Code, Digest, http};
 
 /// Repositories in one answer.
 const MAX_CATALOG: usize = 1000;

@@ -4,9 +4,9 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-use super::name::Name;
+use super::Name;
 use crate::cloud::Caller;
-use crate::registry::http::error::{ApiError, Code};
+use crate::registry::{ApiError, Code};
 
 /// What a token's scope lists after the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -29,6 +29,8 @@ mod tests;
 mod tls;
 pub mod token;
 
+pub use grant::{Action, Bearer, Grant};
+pub use name::{Name, Reference, Tag};
 pub use push::PushConfig;
 pub use server::{Config, Server, StartError, run};
 pub use tls::TlsFiles;

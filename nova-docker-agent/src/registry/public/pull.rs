@@ -4,12 +4,10 @@ use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
 use super::api::Api;
-use super::grant::Grant;
-use super::name::{Name, Reference};
-use crate::registry::Digest;
+use super::{Grant, Name, Reference};
 use crate::registry::http::accept::Accept;
 use crate::registry::http::content::{self, document};
-use crate::registry::http::error::{ApiError, Code};
+use crate::registry::{ApiError, Code, Digest};
 
 impl Api {
     /// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`: as it is stored, or, by tag, in the other form if only that is accepted.

@@ -19,15 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::cache::{Blob, Cache, Pins};
-use super::counters::{Tally, count};
-use super::proofs::{Proofs, Sharing};
-use super::reader;
-use super::source::{Source, SourceError};
 use super::spool::{self, Writer};
-use super::turns::{Turn, Turns};
-use crate::registry::digest::Digest;
-use crate::registry::error::{Error, Problem};
+use super::{Blob, Cache, Pins, Proofs, Sharing, Tally, Turn, Turns, count, reader};
+use crate::registry::{Digest, Error, Problem, Source, SourceError};
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;

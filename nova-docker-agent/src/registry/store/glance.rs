@@ -6,8 +6,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::source::{Source, SourceBody, SourceError};
 use crate::cloud::{self, Caller, Glance};
+use crate::registry::{Source, SourceBody, SourceError};
 
 /// An image of Glance, read with one caller's rights.
 pub struct GlanceSource {

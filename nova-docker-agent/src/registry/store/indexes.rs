@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::registry::error::Error;
+use crate::registry::Error;
 
 /// One content of one image: its id, its size, and Glance's hash of its file.
 pub type Stamp = (Uuid, u64, String);

@@ -13,6 +13,13 @@ pub mod spool;
 pub mod stream;
 pub mod turns;
 
-pub use counters::Counters;
+pub use cache::{Blob, Cache, Partial, Pins};
+pub use counters::{Counters, Tally, count};
+pub use fetch::{Fetcher, Stored};
 pub use glance::GlanceSource;
+pub use indexes::{Indexes, Stamp};
+pub use proofs::{Proofs, Sharing};
 pub use source::{ImageDescriptor, Source, SourceBody, SourceError};
+pub use spool::Writer;
+pub use stream::{BlobRequest, Readers};
+pub use turns::{Turn, Turns};

@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::fetch::{Fetcher, HELD_BACK, Sink, Stored, copy};
-use crate::registry::digest::{Digest, Hasher};
-use crate::registry::error::{Error, Problem};
+use super::fetch::{HELD_BACK, Sink, copy};
+use super::{Fetcher, Stored};
+use crate::registry::{Digest, Error, Hasher, Problem};
 
 /// Chunks that wait for the client.
 const QUEUE: usize = 2;

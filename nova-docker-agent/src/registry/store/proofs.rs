@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use moka::sync::Cache as Memory;
 
-use super::cache::Cache;
-use crate::registry::digest::Digest;
+use super::Cache;
+use crate::registry::Digest;
 
 /// Proofs that are kept in memory; of more, the disk is asked.
 const MAX_KNOWN: u64 = 16_384;

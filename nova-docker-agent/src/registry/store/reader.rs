@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::time::timeout;
 
-use super::source::{Source, SourceBody, SourceError};
+use crate::registry::{Source, SourceBody, SourceError};
 
 /// The body of a read.
 pub type Chunks = BoxStream<'static, Result<Bytes, SourceError>>;

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
-use crate::registry::error::Error;
+use crate::registry::Error;
 
 /// What the image service says of an image, as far as it matters here.
 #[derive(Clone, Debug)]

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::cache::{Cache, Partial};
-use crate::registry::digest::{Algorithm, Digest};
-use crate::registry::error::Error;
+use super::{Cache, Partial};
+use crate::registry::{Algorithm, Digest, Error};
 
 /// Bytes on their way to the disk, and chunks: the network gives some 16 KiB at once where it is encrypted, and up to
 /// 400 KiB where it is not.

@@ -7,11 +7,9 @@ use bytes::Bytes;
 use futures::Stream;
 use uuid::Uuid;
 
-use super::cache::Blob;
-use super::counters::count;
-use super::fetch::{Fetcher, Piece, Place, Stored};
-use crate::registry::digest::Digest;
-use crate::registry::error::Error;
+use super::fetch::{Piece, Place};
+use super::{Blob, Fetcher, Stored, count};
+use crate::registry::{Digest, Error};
 
 /// How much is read from the disk at once.
 const CHUNK: u64 = 256 * 1024;

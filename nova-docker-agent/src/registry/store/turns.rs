@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::registry::error::Error;
+use crate::registry::Error;
 
 /// Whose turns are remembered; of more, those that nobody waits for are forgotten.
 const MAX_REMEMBERED: usize = 1024;

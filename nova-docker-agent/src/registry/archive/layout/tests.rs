@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::error::Error;
+use crate::registry::Error;
 use crate::registry::testing::{self, Memory, Ranges, Tar};
 use serde_json::{Value, json};
 use tar::EntryType;

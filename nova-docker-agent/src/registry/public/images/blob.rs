@@ -8,9 +8,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 
 use super::ReadableBlob;
-use crate::registry::store::fetch::{Fetcher, Stored};
 use crate::registry::store::passthrough::pass;
-use crate::registry::store::stream::BlobRequest;
+use crate::registry::store::{BlobRequest, Fetcher, Stored};
 use crate::registry::{Digest, Error};
 
 /// It is read from the cache of this host, or from Glance by way of the cache; where the disk is full, from Glance alone.

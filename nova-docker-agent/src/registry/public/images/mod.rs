@@ -27,17 +27,12 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::ExposeSecret;
 
-use super::grant::Grant;
 use super::name::{self, Name, Reference, Tag};
-use super::property;
+use super::{Grant, property};
 use crate::cloud::Glance;
 use crate::cloud::glance::ImageMeta;
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::store::cache::Cache;
-use crate::registry::store::fetch::{Fetcher, Stored};
-use crate::registry::store::glance::GlanceSource;
-use crate::registry::store::proofs::Sharing;
-use crate::registry::{Counters, Digest, Error, SourceError};
+use crate::registry::store::{Cache, Fetcher, Sharing, Stored};
+use crate::registry::{ApiError, Code, Counters, Digest, Error, GlanceSource, SourceError};
 use blob::StoredBlob;
 pub use convert::Converted;
 

@@ -14,12 +14,9 @@ use crate::cloud::glance::ImageMeta;
 use crate::registry::archive::{Archive, Failure, layout};
 use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, OCI_INDEX, OCI_MANIFEST};
 use crate::registry::public::property;
-use crate::registry::store::counters::count;
-use crate::registry::store::fetch::Fetcher;
 use crate::registry::store::reader::{Reader, Window};
-use crate::registry::store::source::Source;
-use crate::registry::store::turns::Turn;
-use crate::registry::{Digest, Error, Problem};
+use crate::registry::store::{Fetcher, Turn, count};
+use crate::registry::{Digest, Error, Problem, Source};
 
 /// Of one manifest, and of all manifests of an image, in bytes.
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;

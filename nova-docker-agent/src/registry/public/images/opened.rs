@@ -10,13 +10,9 @@ use super::fingerprint;
 use super::open::{self, Opened};
 use crate::cloud::Glance;
 use crate::cloud::glance::ImageMeta;
-use crate::registry::public::grant::Grant;
-use crate::registry::store::fetch::Fetcher;
-use crate::registry::store::glance::GlanceSource;
-use crate::registry::store::indexes::{Indexes, Stamp};
-use crate::registry::store::source::Source;
-use crate::registry::store::turns::Turns;
-use crate::registry::{Digest, Error};
+use crate::registry::public::Grant;
+use crate::registry::store::{Fetcher, Indexes, Stamp, Turns};
+use crate::registry::{Digest, Error, GlanceSource, Source};
 
 /// Images whose manifests are kept in memory, and how many bytes each may have.
 const MAX_IMAGES: u64 = 128;

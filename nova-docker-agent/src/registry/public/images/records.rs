@@ -14,10 +14,8 @@ use super::fingerprint;
 use super::search::Age;
 use crate::cloud::glance::ImageMeta;
 use crate::cloud::{self, Glance};
-use crate::registry::Digest;
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::public::grant::Grant;
-use crate::registry::public::property;
+use crate::registry::public::{Grant, property};
+use crate::registry::{ApiError, Code, Digest};
 
 /// Images of one project that are looked through.
 const MAX_IMAGES: usize = 10_000;

@@ -6,11 +6,8 @@ use std::time::Instant;
 
 use super::{Content, Images, Place, ReadableBlob};
 use crate::cloud::glance::ImageMeta;
-use crate::registry::Digest;
-use crate::registry::http::error::ApiError;
-use crate::registry::public::grant::Grant;
-use crate::registry::public::name::Name;
-use crate::registry::public::property;
+use crate::registry::public::{Grant, Name, property};
+use crate::registry::{ApiError, Digest};
 
 /// Images that are opened to look for one digest: more than are kept would push each other out. Beyond that, those that are
 /// known are looked at.

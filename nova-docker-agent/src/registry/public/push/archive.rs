@@ -18,11 +18,10 @@ use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
 use super::manifest::{Document, Refers};
-use crate::registry::digest::Algorithm;
 use crate::registry::manifest::OCI_INDEX;
 use crate::registry::public::images::ReadableBlob;
-use crate::registry::public::name::{Name, Tag};
-use crate::registry::{Digest, Error};
+use crate::registry::public::{Name, Tag};
+use crate::registry::{Algorithm, Digest, Error};
 
 const BLOCK: u64 = 512;
 /// Two blocks of zeros.

@@ -7,9 +7,8 @@ use super::Push;
 use super::manifest::Document;
 use super::tags::untagged_name;
 use crate::registry::Digest;
-use crate::registry::public::grant::Grant;
-use crate::registry::public::name::{Name, tags_of};
-use crate::registry::public::property;
+use crate::registry::public::name::tags_of;
+use crate::registry::public::{Grant, Name, property};
 
 impl Push {
     /// Deletes the images of their own that an index's manifests have; they are among `parts` of its image. Those that have a

@@ -10,11 +10,10 @@ use super::refused::refused;
 use super::staging::blocking;
 use super::{Push, What, writer};
 use crate::cloud::glance::ImageMeta;
-use crate::registry::Digest;
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::Content;
-use crate::registry::public::name::{Name, Reference, Tag, tags_of};
+use crate::registry::public::name::tags_of;
+use crate::registry::public::{Action, Bearer, Grant, Name, Reference, Tag};
+use crate::registry::{ApiError, Code, Digest};
 
 /// Images with the same digest that one request deletes.
 const MAX_SAME: usize = 64;

@@ -8,11 +8,9 @@ use serde_json::json;
 use super::Push;
 use super::archive::{Part, PartContent};
 use super::manifest::{Document, Pointer, Refers, invalid};
-use crate::registry::Digest;
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::public::grant::Grant;
 use crate::registry::public::images::{Age, Blobs};
-use crate::registry::public::name::Name;
+use crate::registry::public::{Grant, Name};
+use crate::registry::{ApiError, Code, Digest};
 
 /// Indexes within indexes.
 const MAX_DEPTH: usize = 4;

@@ -13,11 +13,9 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::registry::Digest;
-use crate::registry::digest::Algorithm;
-use crate::registry::http::error::{ApiError, Code};
 use crate::registry::http::{content_length, header};
 use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
+use crate::registry::{Algorithm, ApiError, Code, Digest};
 
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const IMAGE_LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];

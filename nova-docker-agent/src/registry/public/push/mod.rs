@@ -48,13 +48,11 @@ use tokio_util::task::TaskTracker;
 
 pub use staging::StagingError;
 
-use super::grant::{Action, Bearer, Grant};
 use super::images::Images;
-use super::name::Name;
 use super::token::seal::Sealer;
+use super::{Action, Bearer, Grant, Name};
 use crate::cloud::Glance;
-use crate::registry::Digest;
-use crate::registry::http::error::{ApiError, Code};
+use crate::registry::{ApiError, Code, Digest};
 use journal::Journal;
 use locks::{Held, Locks};
 use staging::{Staging, Uploader, blocking};

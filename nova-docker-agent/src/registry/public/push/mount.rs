@@ -6,11 +6,9 @@ use futures::StreamExt;
 
 use super::staging::{Mount, StagingError, blocking};
 use super::{Push, uploader};
-use crate::registry::Digest;
-use crate::registry::http::error::ApiError;
-use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::ReadableBlob;
-use crate::registry::public::name::Name;
+use crate::registry::public::{Action, Bearer, Grant, Name};
+use crate::registry::{ApiError, Digest};
 
 impl Push {
     /// Whether `name` has the blob now. Without `from`, wherever the repository or its project has it.

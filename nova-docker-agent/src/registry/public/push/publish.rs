@@ -27,13 +27,9 @@ use super::staging::{Mount, blocking};
 use super::tags::untagged_name;
 use super::{Push, What, writer};
 use crate::cloud::Caller;
-use crate::registry::Digest;
-use crate::registry::digest::Algorithm;
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::{Age, Content};
-use crate::registry::public::name::{Name, Reference, Tag};
-use crate::registry::public::property;
+use crate::registry::public::{Action, Bearer, Grant, Name, Reference, Tag, property};
+use crate::registry::{Algorithm, ApiError, Code, Digest};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");

@@ -7,8 +7,7 @@ use super::journal::Open;
 use super::staging::{StagingError, blocking};
 use crate::cloud::glance::Patch;
 use crate::cloud::{Caller, Error};
-use crate::registry::public::grant::Grant;
-use crate::registry::public::property;
+use crate::registry::public::{Grant, property};
 
 /// The pauses between attempts to undo a push that has just failed; after them it is left to the periodic clean-up.
 const PAUSES: [u64; 8] = [1, 2, 5, 10, 20, 30, 60, 120];

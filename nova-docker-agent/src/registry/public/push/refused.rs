@@ -2,7 +2,7 @@
 
 use super::manifest::invalid;
 use crate::cloud::Error;
-use crate::registry::http::error::{ApiError, Code};
+use crate::registry::{ApiError, Code};
 
 /// The answer to a client when Glance did not do what it was asked. Its own words are for the user where it says what
 /// the user may not do.

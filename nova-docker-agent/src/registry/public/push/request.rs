@@ -8,11 +8,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use crate::registry::Digest;
-use crate::registry::digest::Algorithm;
 use crate::registry::http::content::CONTENT_DIGEST;
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::public::name::Name;
+use crate::registry::public::Name;
+use crate::registry::{Algorithm, ApiError, Code, Digest};
 
 /// An upload's id, which dockerd logs.
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");

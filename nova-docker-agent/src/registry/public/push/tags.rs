@@ -7,11 +7,9 @@
 use super::Push;
 use super::refused::refused;
 use crate::cloud::glance::{ImageMeta, Patch};
-use crate::registry::Digest;
-use crate::registry::http::error::ApiError;
-use crate::registry::public::grant::Grant;
-use crate::registry::public::name::{Name, Reference, Tag, of_glance, tags_of};
-use crate::registry::public::property;
+use crate::registry::public::name::{of_glance, tags_of};
+use crate::registry::public::{Grant, Name, Reference, Tag, property};
+use crate::registry::{ApiError, Digest};
 
 /// What Glance calls an image that has no tag.
 pub fn untagged_name(name: &Name, digest: &Digest) -> String {

@@ -17,17 +17,15 @@ use wiremock::MockServer;
 use super::{Push, PushConfig};
 use crate::cloud::Glance;
 use crate::cloud::{EndpointConfig, ServiceConfig, TlsConfig};
-use crate::registry::Digest;
-use crate::registry::http::error::ApiError;
 use crate::registry::manifest::OCI_LAYER;
-use crate::registry::public::grant::{Action, Bearer, Grant};
 use crate::registry::public::images::Images;
-use crate::registry::public::name::{Name, Reference};
 pub use crate::registry::public::testing::{Answer, Asked, DEMO, LONG};
 use crate::registry::public::testing::{Double, FRESH};
 use crate::registry::public::token::Key;
 use crate::registry::public::token::seal::Sealer;
+use crate::registry::public::{Action, Bearer, Grant, Name, Reference};
 use crate::registry::testing::oci_manifest;
+use crate::registry::{ApiError, Digest};
 
 pub const MIB: usize = 1024 * 1024;
 

@@ -14,11 +14,9 @@ use super::receive::{Ending, receive};
 use super::request::{algorithm, content_range, created, digests, out_of_order, parameters, progress};
 use super::staging::{Session, Staging, StagingError, Uploader, blocking};
 use super::{Push, uploader, writer};
-use crate::registry::Digest;
 use crate::registry::http::content_length;
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::public::grant::{Action, Bearer};
-use crate::registry::public::name::Name;
+use crate::registry::public::{Action, Bearer, Name};
+use crate::registry::{ApiError, Code, Digest};
 
 /// A client that lost its connection comes back before this side has noticed.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(5);

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::registry::Digest;
-use crate::registry::digest::Algorithm;
 use crate::registry::manifest::{DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST};
 use crate::registry::public::testing::{Asked, DEMO, OTHER, Registry};
 use crate::registry::testing::{self as archives, Tar, described};
+use crate::registry::{Algorithm, Digest};
 
 fn json_bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).unwrap()

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::{self, Scope};
 use crate::cloud::{Project, UserLogin};
-use crate::registry::public::grant::{Action, Bearer, Grant};
-use crate::registry::public::name::Name;
+use crate::registry::public::{Action, Bearer, Grant, Name};
 
 /// The content of a token. It holds the user's keystone tokens, so that every process can act for the user without asking
 /// keystone, and none keeps state.

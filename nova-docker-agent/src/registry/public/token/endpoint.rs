@@ -8,8 +8,8 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::{Scope, Tokens};
-use crate::registry::http::error::{ApiError, Code};
 use crate::registry::http::{self, auth};
+use crate::registry::{ApiError, Code};
 
 /// Of a form: user name, password, scopes.
 const MAX_FORM: usize = 16 * 1024;

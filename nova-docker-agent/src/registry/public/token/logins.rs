@@ -13,8 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 
 use crate::cloud::{self, Credentials, Keystone, Named, Project, UserLogin};
-use crate::registry::http::error::{ApiError, Code};
-use crate::registry::public::name::Name;
+use crate::registry::public::Name;
+use crate::registry::{ApiError, Code};
 
 /// How long keystone is not asked again. A new role, or a revoked login, counts after that at the latest.
 const KEPT: Duration = Duration::from_secs(60);

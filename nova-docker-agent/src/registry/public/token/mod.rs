@@ -30,11 +30,10 @@ pub use claims::Visitor;
 pub use key::{Key, KeyError};
 pub use logins::Login;
 
-use super::grant::{Action, Grant};
-use super::name::Name;
+use super::{Action, Grant, Name};
 use crate::cloud::{Keystone, Named, UserLogin};
-use crate::registry::http::error::{ApiError, Code};
 use crate::registry::http::header;
+use crate::registry::{ApiError, Code};
 use claims::Claims;
 use logins::Logins;
 use scope::Scope;

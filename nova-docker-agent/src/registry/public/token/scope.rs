@@ -2,8 +2,7 @@
 //!
 //! Source: distribution "Token Scope Documentation": `TYPE:NAME:ACTION[,ACTION]`.
 
-use crate::registry::public::grant::Action;
-use crate::registry::public::name::Name;
+use crate::registry::public::{Action, Name};
 
 /// More than any client asks for: a push asks for its repository and those that it mounts from.
 const MAX_SCOPES: usize = 16;

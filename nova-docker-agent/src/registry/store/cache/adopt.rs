@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::{Cache, Kept, MARGIN, touch};
-use crate::registry::digest::Digest;
-use crate::registry::error::Error;
+use super::{Kept, MARGIN, touch};
+use crate::registry::store::Cache;
+use crate::registry::{Digest, Error};
 
 impl Cache {
     /// Takes a file that is verified and synced as the blob with this digest. Returns whether the blob is here; the file is left

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures::Stream;
 use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::{Cache, Digest, Error, Kept, touch};
+use super::{Digest, Error, Kept, touch};
+use crate::registry::store::Cache;
 
 /// How much of a file is read at once.
 const PIECE: u64 = 1024 * 1024;

@@ -27,8 +27,7 @@ use uuid::Uuid;
 
 mod adopt;
 
-use crate::registry::digest::{Algorithm, Digest};
-use crate::registry::error::Error;
+use crate::registry::{Algorithm, Digest, Error};
 pub use file::{Blob, Partial};
 
 /// What is left free on the file system for everything else.

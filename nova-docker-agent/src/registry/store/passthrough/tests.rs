@@ -2,8 +2,7 @@ use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::*;
-use crate::registry::store::cache::Cache;
-use crate::registry::store::proofs::Sharing;
+use crate::registry::store::{Cache, Sharing};
 use crate::registry::testing::{self, Memory};
 
 /// A blob of the bytes `range` of a file, and what reads it.

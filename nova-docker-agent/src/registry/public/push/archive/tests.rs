@@ -4,7 +4,7 @@ use std::ops::Range;
 use super::*;
 use crate::registry::archive::layout::read_image;
 use crate::registry::manifest::{OCI_LAYER, Platform};
-use crate::registry::store::cache::Cache;
+use crate::registry::store::Cache;
 use crate::registry::testing::{self, Memory};
 
 fn document(bytes: Vec<u8>) -> Document {

@@ -11,13 +11,11 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Mount, Staged, Staging, blocking};
-use crate::registry::http::error::ApiError;
-use crate::registry::public::grant::Grant;
 use crate::registry::public::images::{Age, Blobs, Images, ReadableBlob};
-use crate::registry::public::name::Name;
 use crate::registry::public::push::Push;
-use crate::registry::store::cache::Blob;
-use crate::registry::{Digest, Error};
+use crate::registry::public::{Grant, Name};
+use crate::registry::store::Blob;
+use crate::registry::{ApiError, Digest, Error};
 
 impl Push {
     /// A blob that was uploaded, or mounted.

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use axum::http::StatusCode;
 
-use crate::registry::Digest;
-use crate::registry::http::error::{ApiError, Code};
+use crate::registry::{ApiError, Code, Digest};
 
 /// Why an upload could not be begun, continued or completed. The texts are for the user at the client's command line,
 /// but for [`StagingError::Io`], which is for the operator.

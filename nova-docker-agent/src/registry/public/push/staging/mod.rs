@@ -30,10 +30,9 @@ use uuid::Uuid;
 pub use error::StagingError;
 pub use session::{Session, Uploader, is_at};
 
-use crate::registry::Digest;
-use crate::registry::digest::{Algorithm, Hasher};
-use crate::registry::public::push::PushConfig;
-use crate::registry::store::cache::Cache;
+use super::PushConfig;
+use crate::registry::store::Cache;
+use crate::registry::{Algorithm, Digest, Hasher};
 
 /// What is left free on the file system for everything else, in bytes.
 const FREE: u64 = 256 * 1024 * 1024;

@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, read_json, write_json};
-use crate::registry::Digest;
-use crate::registry::digest::{Algorithm, Hasher};
+use crate::registry::{Algorithm, Digest, Hasher};
 
 /// How much is read at once to digest what is on the disk.
 const PIECE: usize = 1024 * 1024;

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::registry::public::grant::Action;
+use crate::registry::public::Action;
 use crate::registry::public::push::testing::{
     Answer, Asked, LONG, alice, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
 };

@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 
 use crate::registry::Digest;
 use crate::registry::manifest::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
-use crate::registry::public::name::Reference;
-use crate::registry::public::property;
 use crate::registry::public::push::Push;
 use crate::registry::public::push::testing::{
     Answer, Asked, alice, name, on_cloud, put, reference_of, upload, upload_image,
 };
+use crate::registry::public::{Reference, property};
 
 const WEB: &str = "demo/web";
 

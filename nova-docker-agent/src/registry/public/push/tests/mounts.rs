@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use serde_json::json;
 
-use crate::registry::public::grant::{Action, Bearer};
 use crate::registry::public::push::Push;
 use crate::registry::public::push::testing::{
     ALICE, Answer, DEMO, alice, bearer_of, content, name, on_cloud, staged, upload,
 };
+use crate::registry::public::{Action, Bearer};
 use crate::registry::{Digest, testing as archives};
 
 async fn mount(push: &Push, bearer: &Bearer, to: &str, digest: &Digest, from: &str) -> Answer {

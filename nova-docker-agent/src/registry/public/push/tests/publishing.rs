@@ -6,8 +6,6 @@ use axum::http::HeaderMap;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::registry::Digest;
-use crate::registry::digest::Algorithm;
 use crate::registry::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::registry::public::property;
 use crate::registry::public::push::PushConfig;
@@ -15,6 +13,7 @@ use crate::registry::public::push::testing::{
     Asked, Cloud, DEMO, alice, config, content, headers, manifest_of, name, on_cloud, open_on, put, reference_of,
     token, upload, upload_image,
 };
+use crate::registry::{Algorithm, Digest};
 
 const WEB: &str = "demo/web";
 

@@ -7,13 +7,12 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use uuid::Uuid;
 
-use crate::registry::Digest;
-use crate::registry::digest::Algorithm;
 use crate::registry::public::push::testing::{
     ALICE, Answer, Cloud, DEMO, MIB, alice, bearer_of, broken, config, content, files, headers, name, open, open_on,
     pieces, put, staged, upload, upload_image,
 };
 use crate::registry::public::push::{Push, PushConfig};
+use crate::registry::{Algorithm, Digest};
 
 const WEB: &str = "demo/web";
 
