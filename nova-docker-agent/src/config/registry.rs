@@ -22,9 +22,9 @@ pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
 const SECTION: &str = "registry";
 const KEYSTONE: &str = "keystone";
 
-/// What is configured of the registry for users, and of its logs.
+/// What the configuration says of the registry for users, and of its logs.
 #[derive(Clone, Debug)]
-pub struct RegistryConfig {
+pub struct Options {
     pub registry: Config,
     pub log: LogConfig,
 }
@@ -76,7 +76,7 @@ fn specs() -> Vec<Spec> {
 ///
 /// # Errors
 /// Everything that is wrong, all at once.
-pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<(RegistryConfig, Listing), Vec<ConfigError>> {
+pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<(Options, Listing), Vec<ConfigError>> {
     let (mut settings, mut errors) = Settings::read(files, directories);
     settings.add_environment(std::env::vars());
     match from_settings(&settings) {
@@ -93,7 +93,7 @@ pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<(RegistryConfi
 ///
 /// # Errors
 /// Everything that is wrong, all at once.
-pub fn from_settings(settings: &Settings) -> Result<(RegistryConfig, Listing), Vec<ConfigError>> {
+pub fn from_settings(settings: &Settings) -> Result<(Options, Listing), Vec<ConfigError>> {
     let mut reader = Reader::new(settings);
     reader.read(specs());
     let config = build(&mut reader);
@@ -105,7 +105,7 @@ pub fn from_settings(settings: &Settings) -> Result<(RegistryConfig, Listing), V
     }
 }
 
-fn build(reader: &mut Reader) -> Option<RegistryConfig> {
+fn build(reader: &mut Reader) -> Option<Options> {
     let listen: Option<SocketAddr> = reader.parsed(SECTION, "listen");
     let tls = tls(reader, listen);
     let public_url = public_url(reader, listen, tls.is_some());
@@ -152,7 +152,7 @@ fn build(reader: &mut Reader) -> Option<RegistryConfig> {
         glance,
     };
     let log = LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") };
-    Some(RegistryConfig { registry, log })
+    Some(Options { registry, log })
 }
 
 /// Passwords and tokens go over the network only with TLS.

@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use secrecy::ExposeSecret;
 
 use super::{Docker, Error};
-use crate::registry::Reference;
+use crate::registry::PullReference;
 
 /// Docker answers a pull at once and then reports; this bounds the answer only.
 const ANSWER: Duration = Duration::from_secs(300);
@@ -22,7 +22,7 @@ const NAMESPACE: &str = "/glance/";
 impl Docker {
     /// Has Docker pull an image by `name@digest`, with the lease's credentials. Docker removes the layers of a pull that
     /// failed, or that was dropped, by itself.
-    pub async fn pull(&self, reference: &Reference) -> Result<(), Error> {
+    pub async fn pull(&self, reference: &PullReference) -> Result<(), Error> {
         let name = reference.name.as_str();
         let credentials = DockerCredentials {
             username: Some(reference.username.clone()),
@@ -45,7 +45,7 @@ impl Docker {
     }
 
     /// Removes the images that came from our registry and that no container uses, but those in `keep` (names as in
-    /// [`Reference`], or without the host and port). An image whose last container has gone stays as a cache until then.
+    /// [`PullReference`], or without the host and port). An image whose last container has gone stays as a cache until then.
     /// Returns the references that were removed.
     pub async fn prune_images(&self, keep: &[String]) -> Result<Vec<String>, Error> {
         let kept: HashSet<&str> = keep.iter().filter_map(|name| path_in_registry(name)).collect();

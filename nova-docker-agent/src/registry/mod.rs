@@ -1,29 +1,30 @@
-//! The Glance-backed OCI registry: here that of a host, which its dockerd pulls from; in [`public`] that of a cloud.
+//! The Glance-backed OCI registry, in two forms: [`host`] serves a host's dockerd, on loopback; [`public`] serves a cloud's
+//! users, over the network. They are siblings, and neither knows the other or Nova.
 //!
-//! An image of container format `docker` in Glance is a `docker save` archive. The registry serves it to dockerd as what
-//! it is, layers by digest, without having the whole archive first: [`Registry::open`] reads the archive's index (tar
-//! headers, manifest and configuration) by range and builds the manifest; a layer is read from Glance when dockerd first
-//! asks for it, once, whatever the number of servers that are launched from it, and is kept on the host by digest.
-//!
-//! It listens on loopback (which dockerd takes without TLS), asks for a secret that only this process knows, and shows
-//! only images that are open: those with a [`Lease`]. It knows image stores as a [`Source`] of bytes, such as
-//! [`GlanceSource`], and nothing of Nova.
+//! An image of container format `docker` in Glance is a `docker save` archive or an OCI layout in a tar file. A registry
+//! serves its layers by digest without first having the whole archive: it reads the archive's index (tar headers,
+//! manifests, configuration) by range. It reads a layer from Glance when a client first asks for it, once, whatever the
+//! number of clients that wait, and keeps it on disk by digest.
 //!
 //! ```text
-//! server     Registry: opens images, keeps their indexes
-//!   archive    a docker save archive: tar walk, both layouts -> image (manifest, configuration, where the layers are)
-//!   lease      open images, with the credentials to read them
-//! http       the distribution specification's end-points, for whoever has the secret
-//!   stream     a layer for one client
-//!     fetch      one read of a layer, however many wait for it
-//!       spool      from the network to the disk, digested on the way
-//!       proofs     for which project what is cached is good
-//!         cache      what is kept on this host: eviction, pins, other processes
-//!     pass       a layer that the disk has no room for
+//! host       opens one image for dockerd: a lease, with the credentials to read it
+//! public     docker login, push and pull for users, with Glance's decisions
+//!   archive    the file of an image: tar walk, both layouts -> manifests, and where the blobs are
+//!   store      blobs: one read of each from Glance, the cache on disk, who may have what
+//!   http       paths, refusals, content by digest, connections
+//! digest, manifest, error   words that all of them share
 //! ```
 //!
-//! A layer is known by its digest: on a host, whoever can name a digest in an image of theirs is taken to have the layer, by
-//! this cache as by dockerd's own layer store. The registry of a cloud does not believe that: see `proofs`.
+//! What holds against a hostile tenant, and where:
+//! - Everything a tenant sends has a bound: tar headers and names (`archive::walker`), reads and time for an index
+//!   (`archive`), manifests (`archive::layout`, `public::images::open`, `public::push::manifest`), uploads
+//!   (`public::push::staging`), connections, heads and stalls (`http::listener`, `http::stall`).
+//! - Memory has a bound: moka's in `store::indexes`, `store::proofs`, `public::images` and `public::token::logins`, each
+//!   with a number or a weight; streams hold a queue of fixed size (`store::spool`, `store::passthrough`).
+//! - A digest is no proof: content is verified before its last bytes are sent (`store::fetch`), and a cached blob is given
+//!   to a project only after an image of that project was read and had it (`store::proofs`).
+//! - One project cannot take all turns to read (`store::turns`).
+//! - Secrets are compared in constant time (`http::auth`) or authenticated by encryption (`public::token::seal`).
 
 mod archive;
 mod digest;
@@ -39,7 +40,7 @@ mod testing;
 pub use digest::Digest;
 use digest::{Algorithm, Hasher, InvalidDigest};
 pub use error::{Error, Problem};
-pub use host::{Lease, Reference, Registry, RegistryConfig};
+pub use host::{Lease, PullReference, Registry, RegistryConfig};
 use http::error::{ApiError, Code};
 pub use http::listener::Limits;
 pub use store::{Counters, GlanceSource, ImageDescriptor, Source, SourceBody, SourceError};

@@ -8,7 +8,7 @@ use integration_tests::instance::{greedy, guest, until_logged};
 use integration_tests::isolated;
 use integration_tests::patience::PATIENCE;
 use nova_docker_agent::docker::{Docker as Driver, DockerConfig as DriverConfig, Error};
-use nova_docker_agent::registry::Reference;
+use nova_docker_agent::registry::PullReference;
 
 #[test]
 fn an_exit_at_once_is_told_with_the_code_and_the_last_words() {
@@ -107,7 +107,7 @@ fn a_pull_from_a_registry_that_is_not_there_says_so() {
         let docker = Dockerd::start().await;
         let driver = docker.driver().await;
         let digest = "0".repeat(64);
-        let reference = Reference {
+        let reference = PullReference {
             name: format!("127.0.0.1:1/glance/11111111-2222-3333-4444-555555555555@sha256:{digest}"),
             username: "nova".to_owned(),
             secret: "0123abcd".to_owned().into(),

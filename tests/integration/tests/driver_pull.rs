@@ -14,7 +14,7 @@ use integration_tests::instance::guest;
 use integration_tests::isolated;
 use nova_docker_agent::docker::Error;
 use nova_docker_agent::registry::{
-    ImageDescriptor, Lease, Reference, Registry, RegistryConfig, Source, SourceBody, SourceError,
+    ImageDescriptor, Lease, PullReference, Registry, RegistryConfig, Source, SourceBody, SourceError,
 };
 use uuid::Uuid;
 
@@ -111,11 +111,11 @@ fn a_wrong_secret_is_told_from_a_missing_image() {
         let driver = docker.driver().await;
         let registry = registry(&docker.path("")).await;
         let lease = open(&docker, &registry, Uuid::new_v4()).await;
-        let wrong = Reference { secret: "wrong".to_owned().into(), ..lease.reference.clone() };
+        let wrong = PullReference { secret: "wrong".to_owned().into(), ..lease.reference.clone() };
         let error = driver.pull(&wrong).await.unwrap_err();
         assert!(matches!(error, Error::ImageUnauthorised { .. }), "{error}");
         let (path, _) = lease.reference.name.split_once('@').unwrap();
-        let absent = Reference { name: format!("{path}@sha256:{}", "0".repeat(64)), ..lease.reference.clone() };
+        let absent = PullReference { name: format!("{path}@sha256:{}", "0".repeat(64)), ..lease.reference.clone() };
         let error = driver.pull(&absent).await.unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
         assert!(references(&docker).await.is_empty(), "a failed pull leaves something");

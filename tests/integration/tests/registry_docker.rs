@@ -12,7 +12,7 @@ use integration_tests::images::{self, Slow, Stored};
 use integration_tests::isolated;
 use integration_tests::patience::{PATIENCE, until};
 use nova_docker_agent::docker::{self as driver, Docker as Driver, DockerConfig as DriverConfig};
-use nova_docker_agent::registry::{Counters, Lease, Problem, Reference, Registry, RegistryConfig};
+use nova_docker_agent::registry::{Counters, Lease, Problem, PullReference, Registry, RegistryConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
@@ -120,7 +120,7 @@ fn a_pull_without_the_secret_or_of_an_image_that_was_closed_is_refused() {
         let registry = registry(&dockerd).await;
         let saved = images::save(&dockerd, IMAGE).await;
         let lease = open(&registry, &saved).await;
-        let wrong = Reference { secret: "wrong".into(), ..lease.reference.clone() };
+        let wrong = PullReference { secret: "wrong".into(), ..lease.reference.clone() };
         let error = driver.pull(&wrong).await.unwrap_err();
         assert!(matches!(error, driver::Error::ImageUnauthorised { .. }), "{error}");
         let reference = lease.reference.clone();

@@ -16,16 +16,16 @@ use crate::registry::{Digest, Error, Source};
 
 /// What dockerd is asked to pull, and with which credentials (`X-Registry-Auth`).
 #[derive(Clone)]
-pub struct Reference {
+pub struct PullReference {
     /// `127.0.0.1:PORT/glance/IMAGE_ID@sha256:...`
     pub name: String,
     pub username: String,
     pub secret: SecretString,
 }
 
-impl fmt::Debug for Reference {
+impl fmt::Debug for PullReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Reference").field(&self.name).finish()
+        f.debug_tuple("PullReference").field(&self.name).finish()
     }
 }
 
@@ -33,7 +33,7 @@ impl fmt::Debug for Reference {
 /// lease is dropped.
 pub struct Lease {
     /// What to pull.
-    pub reference: Reference,
+    pub reference: PullReference,
     /// The image's configuration: command, environment, user, exposed ports, volumes, ...
     pub config: ImageConfiguration,
     /// `sha256:...`; the same as in the reference.
@@ -112,7 +112,7 @@ impl Leases {
         image: Arc<Image>,
         source: Arc<dyn Source>,
         pins: Pins,
-        reference: Reference,
+        reference: PullReference,
     ) -> Lease {
         let lease = self.next.fetch_add(1, Ordering::Relaxed);
         let (failure, _) = watch::channel(None);

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::NAMESPACE;
 use super::api::{self, Service};
-use super::lease::{Lease, Leases, Reference};
+use super::lease::{Lease, Leases, PullReference};
 use crate::registry::archive::image::Image;
 use crate::registry::archive::layout;
 use crate::registry::http::auth::{Secret, USERNAME};
@@ -91,7 +91,7 @@ impl Registry {
         let Service { secret, leases, fetcher } = &*self.shared.service;
         let pins = fetcher.cache.pin(image.layers.keys().copied());
         drop(spooled);
-        let reference = Reference {
+        let reference = PullReference {
             name: format!("{}/{NAMESPACE}/{}@{}", self.address, descriptor.id, image.manifest.digest),
             username: USERNAME.into(),
             secret: secret.value(),

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! server       the process: what it opens, where it listens (tls: under which certificate)
-//!   api          one request: endpoint (what it is about) -> token (who asks) -> whoever answers it; access_log; unread_body
+//!   api          one request: what it is about (http::endpoint) -> who asks (token) -> whoever answers it
 //!     token        keystone logins, and the short-lived tokens that stand for them
-//!     pull         manifests (accept: in which form) and blobs
+//!     pull         manifests, in the form that the client accepts, and blobs
 //!     discovery    tags, catalog, referrers
 //!     push         what is being uploaded, and how it becomes one Glance image
 //!       images       what Glance has: repositories, tags, manifests and blobs, as the caller sees them

@@ -1,4 +1,18 @@
-//! Blobs on this host, and the ways by which they come here and go to clients.
+//! Blobs on this host: how they come here, who may have them, and how they go to clients.
+//!
+//! ```text
+//! source       where an image's bytes come from (glance: from Glance)
+//!   reader       reads by range, or in one pass where the store has no ranges
+//! stream       a blob for one client
+//!   fetch        one read of a blob, however many wait for it
+//!     spool        from the network to the disk, digested on the way
+//!     proofs       for which project a cached blob is good
+//!       cache        what is kept on this host: eviction, pins, other processes
+//!   passthrough  a blob that the disk has no room for
+//! indexes      what was read of images' files
+//! turns        who may read now
+//! counters     what was done
+//! ```
 
 pub mod cache;
 pub mod counters;

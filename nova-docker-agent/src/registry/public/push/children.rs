@@ -14,7 +14,7 @@ impl Push {
     /// Deletes the images of their own that an index's manifests have; they are among `parts` of its image. Those that have a
     /// tag stay, and so do those that say something of another manifest: they belong to that, and must not go with the
     /// index. What cannot be deleted is in the way of nothing.
-    pub(super) async fn absorb(&self, grant: &Grant, name: &Name, index: &Document, parts: &[Digest]) {
+    pub(super) async fn delete_child_images(&self, grant: &Grant, name: &Name, index: &Document, parts: &[Digest]) {
         if index.manifests().is_empty() {
             return;
         }

@@ -108,7 +108,7 @@ impl Push {
 
     async fn publish(self: &Arc<Self>, publication: &Publication) -> Result<(), ApiError> {
         let Publication { grant, name, document, tags, .. } = publication;
-        // The same manifest twice at one time: the second request finds what the first one has made. Indexes absorb
+        // The same manifest twice at one time: the second request finds what the first one has made. Indexes take over
         // images that another index may be reading.
         let what = if document.manifests().is_empty() { What::Manifest(document.digest) } else { What::Indexes };
         let _alone = self.lock(grant, name, what).await?;
@@ -129,7 +129,7 @@ impl Push {
         };
         self.images.changed(grant);
         self.release(grant, name, parts.clone()).await;
-        self.absorb(grant, name, document, &parts).await;
+        self.delete_child_images(grant, name, document, &parts).await;
         Ok(())
     }
 
