@@ -86,6 +86,11 @@ impl Digest {
         }
     }
 
+    /// `ALGORITHM/HEX`, as blobs are named in directories and OCI layouts.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.algorithm().name(), self.hex())
+    }
+
     /// The hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
         match self {

@@ -62,18 +62,31 @@ impl Error {
         }
     }
 
-    /// The same, of the image that the cache has no room for: it does not know it.
+    /// The same, of this image: whoever reads an archive, or makes room for a blob, does not know whose it is.
     pub(super) fn of(self, label: &str) -> Self {
+        let image = label.to_owned();
         match self {
-            Self::NoSpace { needed, available, directory, .. } => {
-                Self::NoSpace { image: label.to_owned(), needed, available, directory }
-            }
+            Self::BadImage { problem, .. } => Self::BadImage { image, problem },
+            Self::Source { cause, .. } => Self::Source { image, cause },
+            Self::NoSpace { needed, available, directory, .. } => Self::NoSpace { image, needed, available, directory },
             other => other,
         }
     }
 
     pub(super) fn cache(action: &'static str, path: impl Into<PathBuf>, cause: io::Error) -> Self {
         Self::Cache { action, path: path.into(), cause: Arc::new(cause) }
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::BadImage { image: String::new(), problem }
+    }
+}
+
+impl From<SourceError> for Error {
+    fn from(cause: SourceError) -> Self {
+        Self::Source { image: String::new(), cause }
     }
 }
 

@@ -28,6 +28,13 @@ const LAYERS: [&str; 7] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
 
+/// Bounds of what one image may have, since whoever reads it keeps all its manifests in memory: bytes of one manifest and of
+/// all, how many, and indexes within indexes.
+pub const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+pub const MAX_ALL_MANIFESTS: u64 = 16 * 1024 * 1024;
+pub const MAX_MANIFESTS: usize = 256;
+pub const MAX_DEPTH: usize = 4;
+
 /// A pointer to a blob.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -3,11 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Failure;
 use crate::registry::store::reader::Forward;
 use crate::registry::store::spool::{begin, store};
 use crate::registry::store::{Cache, Pins, Turn, Writer};
-use crate::registry::{Algorithm, Digest};
+use crate::registry::{Algorithm, Digest, Error};
 
 /// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it. Where turns are taken, it
 /// is done in turns.
@@ -17,7 +16,7 @@ pub async fn keep(
     forward: &mut Forward,
     range: Range<u64>,
     turn: &mut Option<Turn>,
-) -> Result<Digest, Failure> {
+) -> Result<Digest, Error> {
     let partial = begin(cache, range.end - range.start).await?;
     let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
     while forward.position() < range.end {

@@ -12,24 +12,18 @@ use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::Archive;
 use super::image::{Document, Image, Layer};
-use super::{Archive, Failure};
-use crate::registry::manifest::{self, Descriptor, Index, Manifest, Platform};
+use crate::registry::manifest::{self, Descriptor, Index, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS, Manifest, Platform};
 use crate::registry::store::{Cache, Pins};
-use crate::registry::{Digest, Problem, Source};
+use crate::registry::{Digest, Error, Problem, Source};
 
-/// Of `manifest.json`, `index.json` and OCI manifests, in bytes: what registries allow.
-const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
 /// Of an image's configuration, in bytes.
 const MAX_CONFIG: u64 = 8 * 1024 * 1024;
 /// Storage drivers end at 128 layers or so.
 const MAX_LAYERS: usize = 512;
-/// Indexes within indexes.
-const MAX_DEPTH: usize = 4;
 /// Images that a message names.
 const MAX_NAMED: usize = 5;
-/// Manifests that an archive's indexes name.
-const MAX_MANIFESTS: usize = 256;
 
 /// Reads the index of the archive that is `size` bytes long, and the image for `platform` in it. The pins keep what was put
 /// into the cache on the way.
@@ -38,7 +32,7 @@ pub async fn read_image(
     size: u64,
     cache: &Arc<Cache>,
     platform: &Platform,
-) -> Result<(Image, Pins), Failure> {
+) -> Result<(Image, Pins), Error> {
     let mut archive = Archive::open(source, size, cache, None).await?;
     let image = match archive.find("index.json") {
         Some(_) => oci(&mut archive, platform).await?,
@@ -60,7 +54,7 @@ struct Saved {
 }
 
 /// The image that `manifest.json` names.
-pub async fn legacy(archive: &mut Archive) -> Result<Image, Failure> {
+pub async fn legacy(archive: &mut Archive) -> Result<Image, Error> {
     let Some(bytes) = archive.read("manifest.json", MAX_MANIFEST).await? else {
         return Err(no_manifest(archive).into());
     };
@@ -99,7 +93,7 @@ async fn legacy_layer(
     path: &str,
     diff_id: &str,
     config: &str,
-) -> Result<(Descriptor, Digest, Layer), Failure> {
+) -> Result<(Descriptor, Digest, Layer), Error> {
     let missing = || Problem::Missing { file: shorten(path) };
     let name = super::walker::resolve("", path).ok_or_else(missing)?;
     let range = archive.find(&name).ok_or_else(missing)?;
@@ -136,7 +130,7 @@ fn no_manifest(archive: &Archive) -> Problem {
     Problem::NotADockerArchive { reason: reason.into() }
 }
 
-async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Failure> {
+async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error> {
     let (descriptor, bytes) = choose(archive, platform).await?;
     let file = descriptor.digest.clone();
     let manifest: Manifest = parse(&file, &bytes)?;
@@ -182,7 +176,7 @@ fn check_layer(layer: &Descriptor) -> Result<(), Problem> {
 
 /// The one manifest for `platform` among those that the archive's indexes name. Of an image for several platforms, usually
 /// only one was saved: what is named and not there is passed over.
-async fn choose(archive: &mut Archive, platform: &Platform) -> Result<(Descriptor, Bytes), Failure> {
+async fn choose(archive: &mut Archive, platform: &Platform) -> Result<(Descriptor, Bytes), Error> {
     let found = manifests(archive).await?;
     if found.is_empty() {
         return Err(bad("index.json", "no image that it names is in the archive").into());
@@ -216,7 +210,7 @@ async fn choose(archive: &mut Archive, platform: &Platform) -> Result<(Descripto
 }
 
 /// The manifests in the archive, each once, however many names it has.
-async fn manifests(archive: &mut Archive) -> Result<Vec<(Descriptor, Bytes)>, Failure> {
+async fn manifests(archive: &mut Archive) -> Result<Vec<(Descriptor, Bytes)>, Error> {
     let bytes = required(archive, "index.json", MAX_MANIFEST).await?;
     let index: Index = parse("index.json", &bytes)?;
     let mut waiting: Vec<_> = index.manifests.into_iter().rev().map(|descriptor| (descriptor, 0)).collect();
@@ -246,7 +240,7 @@ async fn manifests(archive: &mut Archive) -> Result<Vec<(Descriptor, Bytes)>, Fa
 }
 
 /// What a manifest is for: its descriptor says so, or its configuration.
-async fn platform_of(archive: &mut Archive, descriptor: &Descriptor, manifest: &[u8]) -> Result<Platform, Failure> {
+async fn platform_of(archive: &mut Archive, descriptor: &Descriptor, manifest: &[u8]) -> Result<Platform, Error> {
     if let Some(platform) = &descriptor.platform {
         return Ok(platform.clone());
     }
@@ -256,7 +250,7 @@ async fn platform_of(archive: &mut Archive, descriptor: &Descriptor, manifest: &
 }
 
 /// The content of a small blob, verified.
-pub async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Failure> {
+pub async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
     let (expected, path) = locate(descriptor)?;
     let bytes = required(archive, &path, limit).await?;
     if bytes.len() as u64 != descriptor.size {
@@ -272,10 +266,10 @@ pub async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) ->
 fn locate(descriptor: &Descriptor) -> Result<(Digest, String), Problem> {
     let digest = descriptor.digest.parse::<Digest>();
     let digest = digest.map_err(|error| bad("the OCI layout", &format!("a digest in it is {error}")))?;
-    Ok((digest, format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())))
+    Ok((digest, format!("blobs/{}", digest.path())))
 }
 
-async fn required(archive: &mut Archive, path: &str, limit: u64) -> Result<Bytes, Failure> {
+async fn required(archive: &mut Archive, path: &str, limit: u64) -> Result<Bytes, Error> {
     archive.read(path, limit).await?.ok_or_else(|| Problem::Missing { file: shorten(path) }.into())
 }
 
@@ -305,7 +299,7 @@ fn parse<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| bad(file, &error.to_string()))
 }
 
-fn bad(file: &str, reason: &str) -> Problem {
+pub fn bad(file: &str, reason: &str) -> Problem {
     Problem::BadMetadata { file: shorten(file), reason: shorten(reason) }
 }
 

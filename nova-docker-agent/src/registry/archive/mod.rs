@@ -32,43 +32,6 @@ const MAX_TIME: Duration = Duration::from_secs(120);
 /// Links that are followed from one name.
 const MAX_LINKS: usize = 16;
 
-/// What stopped the reading of an archive.
-pub enum Failure {
-    Problem(Problem),
-    Source(SourceError),
-    Other(Error),
-}
-
-impl Failure {
-    /// The error, for whoever needs `image`.
-    pub fn of(self, image: &str) -> Error {
-        let image = image.to_owned();
-        match self {
-            Self::Problem(problem) => Error::BadImage { image, problem },
-            Self::Source(cause) => Error::Source { image, cause },
-            Self::Other(error) => error.of(&image),
-        }
-    }
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
 /// An archive whose headers were all read.
 pub struct Archive {
     files: HashMap<String, Kind>,
@@ -96,7 +59,7 @@ impl Archive {
         size: u64,
         cache: &Arc<Cache>,
         turn: Option<Turn>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         if size == 0 {
             return Err(Problem::NotATar { found: "it is empty" }.into());
         }
@@ -113,7 +76,7 @@ impl Archive {
         }
     }
 
-    async fn by_range(mut window: Window, size: u64, cache: &Arc<Cache>, turn: Option<Turn>) -> Result<Self, Failure> {
+    async fn by_range(mut window: Window, size: u64, cache: &Arc<Cache>, turn: Option<Turn>) -> Result<Self, Error> {
         let mut walker = Walker::new(size);
         let mut files = HashMap::new();
         let mut seen = HashMap::new();
@@ -146,7 +109,7 @@ impl Archive {
         size: u64,
         cache: &Arc<Cache>,
         mut turn: Option<Turn>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let mut walker = Walker::new(size);
         let mut files = HashMap::new();
         let mut digests = HashMap::new();
@@ -185,7 +148,7 @@ impl Archive {
     }
 
     /// The content of a small file; `None` if there is none of that name.
-    pub async fn read(&mut self, path: &str, limit: u64) -> Result<Option<Bytes>, Failure> {
+    pub async fn read(&mut self, path: &str, limit: u64) -> Result<Option<Bytes>, Error> {
         let Some(range) = self.find(path) else { return Ok(None) };
         let length = range.end - range.start;
         if length > limit {
@@ -195,16 +158,16 @@ impl Archive {
     }
 
     /// The content of a small file that [`Archive::find`] or [`Archive::blobs`] found.
-    pub async fn content(&mut self, range: Range<u64>) -> Result<Bytes, Failure> {
+    pub async fn content(&mut self, range: Range<u64>) -> Result<Bytes, Error> {
         self.bytes(range).await
     }
 
     /// The first bytes of a file, to tell its compression.
-    pub async fn magic(&mut self, range: &Range<u64>) -> Result<Bytes, Failure> {
+    pub async fn magic(&mut self, range: &Range<u64>) -> Result<Bytes, Error> {
         self.bytes(range.start..range.end.min(range.start + MAGIC)).await
     }
 
-    async fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, Failure> {
+    async fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, Error> {
         let length = (range.end - range.start) as usize;
         if length == 0 {
             return Ok(Bytes::new());
@@ -232,7 +195,7 @@ impl Archive {
     }
 
     /// The digest of the file with this content, which is put into the cache if it is not there.
-    pub async fn keep(&mut self, range: &Range<u64>) -> Result<Digest, Failure> {
+    pub async fn keep(&mut self, range: &Range<u64>) -> Result<Digest, Error> {
         match &mut self.contents {
             Contents::Ranged { window, kept, .. } => {
                 // A manifest may name one file as many layers.

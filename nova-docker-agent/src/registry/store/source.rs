@@ -27,12 +27,16 @@ pub struct ImageDescriptor {
 }
 
 impl ImageDescriptor {
-    /// The image in messages.
     pub fn label(&self) -> String {
-        match &self.name {
-            Some(name) => format!("{:?} ({})", name.chars().take(100).collect::<String>(), self.id),
-            None => self.id.to_string(),
-        }
+        label(self.name.as_deref(), self.id)
+    }
+}
+
+/// The image in messages: the user's name for it, and its id.
+pub fn label(name: Option<&str>, id: Uuid) -> String {
+    match name {
+        Some(name) => format!("{:?} ({id})", name.chars().take(100).collect::<String>()),
+        None => id.to_string(),
     }
 }
 

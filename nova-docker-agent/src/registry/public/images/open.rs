@@ -11,20 +11,16 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::cloud::glance::ImageMeta;
-use crate::registry::archive::{Archive, Failure, layout};
-use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, OCI_INDEX, OCI_MANIFEST};
+use crate::registry::archive::{Archive, layout};
+use crate::registry::manifest::{
+    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS,
+    OCI_INDEX, OCI_MANIFEST,
+};
 use crate::registry::public::property;
 use crate::registry::store::reader::{Reader, Window};
+use crate::registry::store::source::label;
 use crate::registry::store::{Fetcher, Turn, count};
 use crate::registry::{Digest, Error, Problem, Source};
-
-/// Of one manifest, and of all manifests of an image, in bytes.
-const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
-const MAX_ALL: u64 = 16 * 1024 * 1024;
-/// Manifests of one image.
-const MAX_MANIFESTS: usize = 256;
-/// Indexes within indexes.
-const MAX_DEPTH: usize = 4;
 
 /// What is in an image's file.
 pub struct Opened {
@@ -53,15 +49,12 @@ pub async fn open(
 ) -> Result<Opened, Error> {
     let size = record.size.unwrap_or_default();
     count(&fetcher.tally.indexes, 1);
-    let label = || match &record.name {
-        Some(name) => format!("{:?} ({})", name.chars().take(100).collect::<String>(), record.id),
-        None => record.id.to_string(),
-    };
+    let label = || label(record.name.as_deref(), record.id);
     if let Some(hint) = Hint::of(record, size) {
         match by_hint(source.clone(), size, hint).await {
             Ok(Some(opened)) => return Ok(opened),
             Ok(None) => {}
-            Err(Failure::Problem(problem)) => {
+            Err(Error::BadImage { problem, .. }) => {
                 tracing::info!(image = %record.id, "its properties do not describe its file: {problem}");
             }
             Err(failure) => return Err(failure.of(&label())),
@@ -83,7 +76,7 @@ struct Hint {
 impl Hint {
     /// None where they say nothing, or nothing that can be.
     fn of(record: &ImageMeta, size: u64) -> Option<Self> {
-        let text = |key: &str| record.properties.get(key).and_then(|value| value.as_str());
+        let text = |key| property::text(record, key);
         let root = text(property::DIGEST)?.parse().ok()?;
         let media_type = text(property::MEDIA_TYPE).unwrap_or_default().to_owned();
         let places: HashMap<String, (u64, u64)> = serde_json::from_str(text(property::BLOBS)?).ok()?;
@@ -97,7 +90,7 @@ impl Hint {
 }
 
 /// None for a store that has no ranges: there, one pass through the archive is better.
-async fn by_hint(source: Arc<dyn Source>, size: u64, hint: Hint) -> Result<Option<Opened>, Failure> {
+async fn by_hint(source: Arc<dyn Source>, size: u64, hint: Hint) -> Result<Option<Opened>, Error> {
     let window = match Reader::open(source, size).await? {
         Reader::Ranged(window) => window,
         Reader::Sequential(_) => return Ok(None),
@@ -109,7 +102,7 @@ async fn by_hint(source: Arc<dyn Source>, size: u64, hint: Hint) -> Result<Optio
     walk(File::Ranged(window), root, media_type, blobs).await.map(Some)
 }
 
-async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, Failure> {
+async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, Error> {
     if archive.find("index.json").is_none() {
         let image = layout::legacy(&mut archive).await?;
         let manifest = (image.manifest.media_type, image.manifest.bytes);
@@ -128,7 +121,7 @@ async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, 
         .filter_map(|descriptor| Some((descriptor.digest.parse().ok()?, descriptor)))
         .filter(|(digest, _)| blobs.contains_key(digest) && seen.insert(*digest))
         .collect();
-    let pushed = record.properties.get(property::DIGEST).and_then(|value| value.as_str());
+    let pushed = property::text(record, property::DIGEST);
     let chosen = match named.as_slice() {
         [] => return Err(bad("no image that index.json names is in the archive").into()),
         [one] => Some(one),
@@ -155,7 +148,7 @@ enum File {
 }
 
 impl File {
-    async fn read(&mut self, range: Range<u64>) -> Result<Bytes, Failure> {
+    async fn read(&mut self, range: Range<u64>) -> Result<Bytes, Error> {
         match self {
             Self::Ranged(window) => Ok(window.read(range).await?),
             Self::Archived(archive) => archive.content(range).await,
@@ -179,7 +172,7 @@ async fn walk(
     root: Digest,
     media_type: String,
     mut blobs: HashMap<Digest, Range<u64>>,
-) -> Result<Opened, Failure> {
+) -> Result<Opened, Error> {
     let mut manifests = HashMap::new();
     let mut waiting = vec![(root, media_type, 0)];
     let mut total = 0;
@@ -190,8 +183,10 @@ async fn walk(
         let Some(range) = blobs.get(&digest).cloned() else { continue };
         let length = range.end.saturating_sub(range.start);
         total += length;
-        if length > MAX_MANIFEST || total > MAX_ALL || manifests.len() >= MAX_MANIFESTS || depth > MAX_DEPTH {
-            return Err(Problem::TooLarge { what: "its manifests".into(), found: total, limit: MAX_ALL }.into());
+        if length > MAX_MANIFEST || total > MAX_ALL_MANIFESTS || manifests.len() >= MAX_MANIFESTS || depth > MAX_DEPTH {
+            return Err(
+                Problem::TooLarge { what: "its manifests".into(), found: total, limit: MAX_ALL_MANIFESTS }.into()
+            );
         }
         if length == 0 {
             return Err(bad("a manifest is empty").into());
@@ -227,6 +222,5 @@ fn kind(document: &Document, declared: String) -> String {
 }
 
 fn bad(reason: &str) -> Problem {
-    let reason = reason.chars().filter(|c| !c.is_control()).take(200).collect();
-    Problem::BadMetadata { file: "the OCI layout".into(), reason }
+    layout::bad("the OCI layout", reason)
 }

@@ -152,7 +152,7 @@ fn block(path: &str, size: u64, kind: EntryType) -> std::io::Result<Bytes> {
 }
 
 fn path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+    format!("blobs/{}", digest.path())
 }
 
 /// `index.json`: the image, once for each of its names.

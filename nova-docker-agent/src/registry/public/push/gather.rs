@@ -8,15 +8,10 @@ use serde_json::json;
 use super::Push;
 use super::archive::{Part, PartContent};
 use super::manifest::{Document, Pointer, Refers, invalid};
+use crate::registry::manifest::{MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFESTS};
 use crate::registry::public::images::{Age, Blobs};
 use crate::registry::public::{Grant, Name};
 use crate::registry::{ApiError, Code, Digest};
-
-/// Indexes within indexes.
-const MAX_DEPTH: usize = 4;
-/// Manifests of one index, and all their bytes: whoever reads the image keeps them in memory.
-const MAX_MANIFESTS: usize = 256;
-const MAX_ALL: usize = 16 * 1024 * 1024;
 
 /// What an image is made of.
 pub struct Parts {
@@ -105,7 +100,7 @@ impl Push {
                 continue;
             }
             let total: usize = found.iter().map(|document| document.bytes.len()).sum();
-            if depth > MAX_DEPTH || found.len() + missing.len() > MAX_MANIFESTS || total > MAX_ALL {
+            if depth > MAX_DEPTH || found.len() + missing.len() > MAX_MANIFESTS || total as u64 > MAX_ALL_MANIFESTS {
                 return Err(invalid("it refers to too many manifests"));
             }
             let Some(child) = self.manifest(grant, name, &pointer).await? else {

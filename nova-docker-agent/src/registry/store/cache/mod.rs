@@ -245,7 +245,7 @@ impl Cache {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.blobs.join(digest.algorithm().name()).join(digest.hex())
+        self.blobs.join(digest.path())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

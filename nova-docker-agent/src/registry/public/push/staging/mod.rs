@@ -213,7 +213,7 @@ impl Staging {
     }
 
     fn blob_path(&self, project: &str, place: &str, digest: &Digest) -> Result<PathBuf, StagingError> {
-        Ok(self.project(project)?.join(place).join(digest.algorithm().name()).join(digest.hex()))
+        Ok(self.project(project)?.join(place).join(digest.path()))
     }
 
     fn rolling(&self) -> MutexGuard<'_, HashMap<Uuid, (u64, Hasher)>> {
