@@ -20,7 +20,7 @@ const MOST: u64 = 32 * 1024 * 1024;
 pub const LONGEST: Duration = Duration::from_secs(10);
 
 /// The body of a request that somebody else reads.
-pub struct Leftover {
+pub struct UnreadBody {
     body: Arc<Shared>,
     /// The client waits to be asked for its body, or has more than is worth while.
     not_worth: bool,
@@ -42,17 +42,17 @@ impl Shared {
 }
 
 /// Keeps hold of a request's body.
-pub fn share(request: Request<Body>) -> (Request<Body>, Leftover) {
+pub fn share(request: Request<Body>) -> (Request<Body>, UnreadBody) {
     let announced = content_length(request.headers());
     let not_worth = request.headers().contains_key(EXPECT) || announced.is_some_and(|length| length > MOST);
     let (head, body) = request.into_parts();
     let body = Arc::new(Shared(Mutex::new(Some(body.into_data_stream()))));
     let shared = body.clone();
     let pieces = futures::stream::poll_fn(move |context| shared.poll(context));
-    (Request::from_parts(head, Body::from_stream(pieces)), Leftover { body, not_worth })
+    (Request::from_parts(head, Body::from_stream(pieces)), UnreadBody { body, not_worth })
 }
 
-impl Leftover {
+impl UnreadBody {
     /// Reads what nobody wants, for no longer than `longest`.
     pub async fn discard(self, longest: Duration) {
         if self.not_worth {

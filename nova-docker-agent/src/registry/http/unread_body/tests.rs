@@ -6,11 +6,11 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 
 async fn refuse(request: Request<Body>) -> StatusCode {
-    let (request, leftover) = share(request);
+    let (request, unread) = share(request);
     let mut body = request.into_body().into_data_stream();
     assert!(body.next().await.is_some());
     drop(body);
-    leftover.discard(Duration::from_secs(3600)).await;
+    unread.discard(Duration::from_secs(3600)).await;
     StatusCode::PAYLOAD_TOO_LARGE
 }
 
