@@ -1,4 +1,4 @@
-//! The Glance-backed OCI registry, in two forms: [`host`] serves a host's dockerd, on loopback; [`public`] serves a cloud's
+//! The Glance-backed OCI registry, in two forms: `host` serves a host's dockerd, on loopback; [`public`] serves a cloud's
 //! users, over the network. They are siblings, and neither knows the other or Nova.
 //!
 //! An image of container format `docker` in Glance is a `docker save` archive or an OCI layout in a tar file. A registry
