@@ -15,6 +15,7 @@
 //!     network     network namespaces, interfaces, Open vSwitch
 //!     registry    the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
 //! guest      what an instance is on this host: the model that all of them share
+//! limits     bounds of the numbers that tenants, flavors and other services set
 //! config     nova.conf (oslo.config's INI) to a typed, validated configuration
 //! telemetry  logs
 //! ```
@@ -34,6 +35,7 @@ pub mod docker;
 pub mod driver;
 pub mod grpc;
 pub mod guest;
+pub mod limits;
 pub mod messaging;
 pub mod network;
 pub mod registry;

@@ -9,6 +9,7 @@ use bollard::models::{
 
 use super::{DockerConfig, Error, labels};
 use crate::guest::Guest;
+use crate::limits;
 
 const MIB: u64 = 1024 * 1024;
 /// Length of the scheduling period in microseconds; the kernel's default.
@@ -81,7 +82,7 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<Host
         cpu_period: Some(CPU_PERIOD),
         cpu_quota: Some(CPU_PERIOD.saturating_mul(i64::from(guest.vcpus))),
         cpu_shares: Some(i64::from(guest.vcpus).saturating_mul(1024).clamp(2, MAX_CPU_SHARES)),
-        pids_limit: Some(spec_number(guest, SPEC_PIDS_LIMIT)?.unwrap_or(config.pids_limit)),
+        pids_limit: Some(spec_processes(guest, SPEC_PIDS_LIMIT)?.unwrap_or(config.pids_limit)),
         storage_opt: (quota && guest.root_gb > 0)
             .then(|| HashMap::from([("size".to_owned(), format!("{}G", guest.root_gb))])),
         log_config: Some(log_config(config)),
@@ -163,11 +164,11 @@ fn spec_bool(guest: &Guest, name: &str) -> Result<Option<bool>, Error> {
     }
 }
 
-fn spec_number(guest: &Guest, name: &str) -> Result<Option<i64>, Error> {
+fn spec_processes(guest: &Guest, name: &str) -> Result<Option<i64>, Error> {
     let Some(value) = guest.extra_specs.get(name) else { return Ok(None) };
-    match value.trim().parse() {
-        Ok(number) if number > 0 => Ok(Some(number)),
-        _ => Err(spec_invalid(name, format!("{value:?} is no positive number"))),
+    match value.trim().parse().ok().and_then(limits::processes) {
+        Some(number) => Ok(Some(number)),
+        None => Err(spec_invalid(name, format!("{value:?} is no positive number"))),
     }
 }
 
@@ -232,6 +233,25 @@ mod tests {
         assert_eq!(host_config_of(&Guest { extra_specs: specs, ..guest() }).security_opt, None);
         let specs = [(SPEC_NO_NEW_PRIVILEGES.to_owned(), "perhaps".to_owned())].into();
         assert!(body(&Guest { extra_specs: specs, ..guest() }, "h", "i", 0, &DockerConfig::default(), false).is_err());
+    }
+
+    #[test]
+    fn limits_of_any_size_are_positive_numbers_in_dockers_request() {
+        use crate::limits::extremes::{TEXTS, UNSIGNED};
+        for &amount in UNSIGNED.iter().filter(|&&amount| amount > 0) {
+            let vcpus = u32::try_from(amount).unwrap_or(u32::MAX);
+            let guest = Guest { memory_mb: amount, swap_mb: amount, root_gb: amount, vcpus, ..guest() };
+            let host = host_config_of(&guest);
+            let numbers = [host.memory, host.memory_swap, host.cpu_quota, host.cpu_shares, host.pids_limit];
+            assert!(numbers.iter().all(|number| number.is_some_and(|number| number > 0)), "{amount}: {numbers:?}");
+            assert!(host.memory_swap >= host.memory);
+        }
+        for text in TEXTS {
+            let specs = [(SPEC_PIDS_LIMIT.to_owned(), (*text).to_owned())].into();
+            let made = body(&Guest { extra_specs: specs, ..guest() }, "h", "i", 0, &DockerConfig::default(), false);
+            let limit = made.ok().and_then(|body| body.host_config?.pids_limit);
+            assert!(limit.is_none_or(|limit| (1..=4_194_304).contains(&limit)), "{text:?}: {limit:?}");
+        }
     }
 
     #[test]

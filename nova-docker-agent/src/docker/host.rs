@@ -42,8 +42,8 @@ impl Docker {
 fn disk(root: &Path) -> Result<(u64, u64), Error> {
     let found = statvfs(root)
         .map_err(|errno| Error::System { action: format!("measure {}", root.display()), source: errno.into() })?;
-    let total = found.blocks() * found.fragment_size();
-    Ok((total, total.saturating_sub(found.blocks_available() * found.fragment_size())))
+    let total = found.blocks().saturating_mul(found.fragment_size());
+    Ok((total, total.saturating_sub(found.blocks_available().saturating_mul(found.fragment_size()))))
 }
 
 fn read(path: &str) -> Result<String, Error> {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{Docker, Error, labels};
 use crate::guest::PowerState;
+use crate::limits::StopTimeout;
 
 /// What Docker may need on top of a timeout that it was given itself.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -75,17 +76,16 @@ impl Docker {
 
     /// Stops with the image's stop signal, and kills after `timeout`; zero kills at once. No failure when it is not running.
     /// A paused container is thawed, since a frozen process takes no signal.
-    pub async fn stop(&self, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
+    pub async fn stop(&self, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         let found = self.get(uuid).await?;
-        if timeout.is_zero() {
+        if timeout == StopTimeout::KILL {
             return self.kill(&found.id).await;
         }
         if found.state == PowerState::Paused {
             self.unpause(uuid).await?;
         }
-        let seconds = i32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
-        let options = StopContainerOptionsBuilder::default().t(seconds).build();
-        let stopped = self.engine().patient(timeout + MARGIN).stop_container(&found.id, Some(options)).await;
+        let options = StopContainerOptionsBuilder::default().t(timeout.seconds()).build();
+        let stopped = self.engine().patient(timeout.get() + MARGIN).stop_container(&found.id, Some(options)).await;
         stopped.map_err(|error| self.engine().error("stop container", &labels::container_name(uuid), error))
     }
 

@@ -165,7 +165,7 @@ fn is_configuration(header: &tar::Header) -> bool {
 }
 
 fn padded(size: u64) -> u64 {
-    size.next_multiple_of(BLOCK as u64)
+    size.checked_next_multiple_of(BLOCK as u64).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{Driver, Error};
 use crate::{
     docker,
     guest::{Event, GuestSummary, HostResources, PowerState},
+    limits::StopTimeout,
     network::Interface,
 };
 
@@ -70,7 +71,7 @@ impl Driver {
     ///
     /// # Errors
     /// There is no such guest.
-    pub async fn stop(&self, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
+    pub async fn stop(&self, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         Ok(self.docker.stop(uuid, timeout).await?)
     }
 
@@ -78,7 +79,7 @@ impl Driver {
     ///
     /// # Errors
     /// Those of [`stop`](Self::stop) and [`power_on`](Self::power_on).
-    pub async fn reboot(&self, uuid: Uuid, timeout: Duration, interfaces: &[Interface]) -> Result<(), Error> {
+    pub async fn reboot(&self, uuid: Uuid, timeout: StopTimeout, interfaces: &[Interface]) -> Result<(), Error> {
         self.stop(uuid, timeout).await?;
         self.power_on(uuid, interfaces).await
     }

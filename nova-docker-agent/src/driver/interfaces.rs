@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::Error;
-use crate::network::{Interface, Route};
+use crate::{
+    limits,
+    network::{Interface, Route},
+};
 
 /// Where the metadata service listens, inside every network.
 const METADATA: &str = "169.254.169.254/32";
@@ -58,7 +61,7 @@ fn interface(index: usize, port: &Port) -> Result<Interface, Error> {
         devname: port.devname.clone().unwrap_or_else(|| Interface::devname_of(&port.id)),
         name: format!("eth{index}"),
         mac: port.mac.clone(),
-        mtu: port.mtu,
+        mtu: limits::mtu(port.mtu),
         bridge: bridge
             .ok_or_else(|| Error::Unsupported(format!("port {} names no bridge to be plugged into", port.id)))?,
         addresses: Vec::new(),

@@ -69,7 +69,6 @@ pub(super) fn interfaces(guest: Uuid, interfaces: Vec<v1::Interface>) -> Result<
 }
 
 fn port(interface: v1::Interface) -> Result<Port, Status> {
-    let mtu = interface.mtu.filter(|mtu| *mtu > 0);
     Ok(Port {
         id: uuid("interface.port_id", &interface.port_id)?,
         mac: interface.mac_address,
@@ -77,7 +76,7 @@ fn port(interface: v1::Interface) -> Result<Port, Status> {
         hybrid_plug: interface.hybrid_plug,
         devname: interface.device_name,
         bridge: Some(interface.bridge),
-        mtu,
+        mtu: interface.mtu,
         subnets: interface.subnets.into_iter().map(subnet).collect(),
     })
 }
@@ -91,11 +90,6 @@ fn subnet(subnet: v1::Subnet) -> Subnet {
         dhcp_server: subnet.dhcp_server,
         routes: subnet.routes.into_iter().map(|route| (route.destination, route.via)).collect(),
     }
-}
-
-/// Absent and negative durations are zero.
-pub(super) fn duration(duration: Option<prost_types::Duration>) -> std::time::Duration {
-    duration.and_then(|duration| duration.try_into().ok()).unwrap_or_default()
 }
 
 pub(super) fn guest_state(guest: &GuestSummary) -> v1::GuestState {
@@ -188,12 +182,5 @@ mod tests {
         assert_eq!(command("sh -c 'a b'").unwrap(), Some(vec!["sh".into(), "-c".into(), "a b".into()]));
         assert_eq!(command(" ").unwrap(), None);
         assert!(command("sh 'open").is_err());
-    }
-
-    #[test]
-    fn a_duration_that_is_absent_or_negative_is_no_time() {
-        assert!(duration(None).is_zero());
-        assert!(duration(Some(prost_types::Duration { seconds: -1, nanos: 0 })).is_zero());
-        assert_eq!(duration(Some(prost_types::Duration { seconds: 2, nanos: 0 })).as_secs(), 2);
     }
 }

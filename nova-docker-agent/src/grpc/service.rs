@@ -19,6 +19,7 @@ use super::{
     status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
 use crate::driver::{CAPABILITIES, Driver, Error, InstanceLocks};
+use crate::limits::StopTimeout;
 
 /// The oldest client that is served.
 const OLDEST_REVISION: u32 = 1;
@@ -212,7 +213,7 @@ impl driver_service_server::DriverService for DriverService {
     ) -> Result<Response<v1::StopGuestResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
-        let timeout = convert::duration(request.timeout);
+        let timeout = StopTimeout::of_peer(request.timeout);
         self.change("stop_guest", &metadata, guest, async move |h| h.stop(guest, timeout).await).await?;
         Ok(Response::new(v1::StopGuestResponse {}))
     }
@@ -224,7 +225,7 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
-        let timeout = convert::duration(request.timeout);
+        let timeout = StopTimeout::of_peer(request.timeout);
         let reboot = async move |h: Arc<Driver>| h.reboot(guest, timeout, &interfaces).await;
         self.change("reboot_guest", &metadata, guest, reboot).await?;
         Ok(Response::new(v1::RebootGuestResponse {}))

@@ -28,6 +28,10 @@ pub(crate) fn power_state(state: Option<&guest::PowerState>) -> PowerState {
 pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Result<Guest, Error> {
     let uuid = instance_uuid(instance)?;
     let flavor = instance.flavor().ok_or_else(|| bad(uuid, "the instance has no flavor"))?;
+    // To Docker a zero is no limit at all.
+    if flavor.vcpus() < 1 || flavor.memory_mb() < 1 {
+        return Err(bad(uuid, "the flavor has no processor or no memory"));
+    }
     let amount = |value: i64, what: &str| {
         u64::try_from(value).map_err(|_| bad(uuid, &format!("the flavor's {what} is {value}")))
     };
@@ -80,6 +84,22 @@ mod tests {
         ];
         assert!(states.iter().all(|state| power_state(Some(state)) != PowerState::NoState));
         assert_eq!(power_state(None), PowerState::NoState);
+    }
+
+    #[test]
+    fn a_flavor_of_any_size_is_refused_or_limits_its_container() {
+        for &amount in crate::limits::extremes::SIGNED {
+            for field in ["vcpus", "memory_mb", "root_gb", "swap"] {
+                let mut flavor = crate::objects::Object::new("Flavor", "1.2");
+                for (name, usual) in [("vcpus", 1), ("memory_mb", 64), ("root_gb", 1), ("swap", 0)] {
+                    flavor.set(name, if name == field { amount } else { usual });
+                }
+                let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
+                instance.set("flavor", flavor.to_value());
+                let Ok(guest) = guest(&instance, &json!({}), Uuid::nil()) else { continue };
+                assert!(guest.vcpus >= 1 && guest.memory_mb >= 1, "{field} {amount}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Stop, start, reboot, pause, unpause.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use crate::compute::{
     ports::interfaces::interfaces,
 };
 use crate::{
+    limits::StopTimeout,
     messaging::Context,
     objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
@@ -128,7 +129,7 @@ impl Compute {
         clean: bool,
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        let timeout = if clean { self.stop_timeout(instance) } else { Duration::ZERO };
+        let timeout = if clean { self.stop_timeout(instance) } else { StopTimeout::KILL };
         self.driver.stop(uuid, timeout).await?;
         let state =
             json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Stopped, "task_state": null});
@@ -167,14 +168,14 @@ impl Compute {
             let state = json!({"power_state": self.power_state(uuid).await?, "task_state": pending});
             self.save(context, &mut instance, state, Expected::before(pending)).await?;
             self.save(context, &mut instance, json!({"task_state": started}), Expected::before(started)).await?;
-            let timeout = if hard { Duration::ZERO } else { self.stop_timeout(&instance) };
+            let timeout = if hard { StopTimeout::KILL } else { self.stop_timeout(&instance) };
             let rebooted = self.restart_guest(context, uuid, timeout).await;
             self.after_reboot(context, &mut instance, rebooted).await
         })
         .await
     }
 
-    async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: Duration) -> Result<(), Error> {
+    async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         let network = self.load_network_info(context, uuid).await?;
         Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
@@ -237,9 +238,10 @@ impl Compute {
     }
 
     /// Image property `os_shutdown_timeout`, or the host's default.
-    fn stop_timeout(&self, instance: &Instance) -> Duration {
-        let of_image = instance.system_metadata().get("image_os_shutdown_timeout").and_then(|value| value.parse().ok());
-        of_image.map_or(self.config.shutdown_timeout, Duration::from_secs)
+    fn stop_timeout(&self, instance: &Instance) -> StopTimeout {
+        let metadata = instance.system_metadata();
+        let of_image = metadata.get("image_os_shutdown_timeout").and_then(|text| StopTimeout::of_property(text));
+        of_image.unwrap_or_else(|| StopTimeout::of_operator(self.config.shutdown_timeout))
     }
 
     /// A start ends what a shelving has left. system_metadata is replaced as a whole, so it is read anew, and only then.

@@ -97,7 +97,7 @@ impl ResourceTracker {
     /// A host whose builds fail is chosen last; one success clears its name.
     pub async fn build_ended(&self, succeeded: bool) {
         let mut state = self.state.lock().await;
-        let failed = if succeeded { 0 } else { state.usages.failed_builds + 1 };
+        let failed = if succeeded { 0 } else { state.usages.failed_builds.saturating_add(1) };
         if failed != state.usages.failed_builds {
             state.usages.failed_builds = failed;
             self.dirty.notify_one();

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     config::Config,
     guest::HostResources,
+    limits::{signed, sum},
     objects::{Instance, TaskState, VmState},
 };
 
@@ -39,7 +40,7 @@ impl Usage {
         Some(Self {
             vcpus: amount("vcpus"),
             memory_mb: amount("memory_mb"),
-            disk_gb: amount("root_gb") + amount("ephemeral_gb") + swap_mb / 1024,
+            disk_gb: sum([amount("root_gb"), amount("ephemeral_gb"), swap_mb / 1024]),
             project_id: instance.str("project_id").unwrap_or_default().to_owned(),
             vm_state,
             task_state: instance.str("task_state").map(str::to_owned),
@@ -57,7 +58,7 @@ pub(crate) struct Usages {
 
 impl Usages {
     fn sum(&self, of: impl Fn(&Usage) -> i64) -> i64 {
-        self.instances.values().map(of).sum()
+        sum(self.instances.values().map(of))
     }
 
     /// `ComputeNode.stats`: counters by name, as strings.
@@ -89,11 +90,11 @@ impl Usages {
 
 /// The fields of the compute node's record that follow from the host and its instances.
 pub(crate) fn node_fields(config: &Config, host: &HostResources, usages: &Usages) -> Map<String, Value> {
-    let (vcpus, memory_mb, disk_gb) = (i64::from(host.vcpus), host.memory_mb as i64, host.disk_gb as i64);
-    let vcpus_used = config.reserved_host_cpus as i64 + usages.sum(|usage| usage.vcpus);
-    let memory_mb_used = config.reserved_host_memory_mb as i64 + usages.sum(|usage| usage.memory_mb);
-    let disk_gb_used = reserved_disk_gb(config) as i64 + usages.sum(|usage| usage.disk_gb);
-    let disk_free = disk_gb.saturating_sub(host.disk_used_gb as i64);
+    let (vcpus, memory_mb, disk_gb) = (i64::from(host.vcpus), signed(host.memory_mb), signed(host.disk_gb));
+    let vcpus_used = signed(config.reserved_host_cpus).saturating_add(usages.sum(|usage| usage.vcpus));
+    let memory_mb_used = signed(config.reserved_host_memory_mb).saturating_add(usages.sum(|usage| usage.memory_mb));
+    let disk_gb_used = signed(reserved_disk_gb(config)).saturating_add(usages.sum(|usage| usage.disk_gb));
+    let disk_free = disk_gb.saturating_sub(signed(host.disk_used_gb));
     let workload = usages.instances.values().filter(|usage| usage.task_state.is_some()).count();
     let fields = json!({
         "vcpus": vcpus,
@@ -102,9 +103,9 @@ pub(crate) fn node_fields(config: &Config, host: &HostResources, usages: &Usages
         "vcpus_used": vcpus_used,
         "memory_mb_used": memory_mb_used,
         "local_gb_used": disk_gb_used,
-        "free_ram_mb": memory_mb - memory_mb_used,
+        "free_ram_mb": memory_mb.saturating_sub(memory_mb_used),
         // Never null: the scheduler would ignore the node.
-        "free_disk_gb": disk_gb - disk_gb_used,
+        "free_disk_gb": disk_gb.saturating_sub(disk_gb_used),
         "disk_available_least": disk_free,
         "current_workload": workload,
         "running_vms": usages.instances.len(),
@@ -131,7 +132,9 @@ fn version_number(version: &str) -> i64 {
     version
         .split('.')
         .take(3)
-        .map(|part| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<i64>().unwrap_or(0))
+        .map(|part| {
+            part.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<i64>().unwrap_or(0).min(999)
+        })
         .chain(std::iter::repeat(0))
         .take(3)
         .fold(0, |number, part| number * 1000 + part)
@@ -158,6 +161,26 @@ mod tests {
         assert_eq!(version_number("20.10.24+dfsg1"), 20_010_024);
         assert_eq!(version_number("29.1"), 29_001_000);
         assert_eq!(version_number("garbage"), 0);
+        for text in crate::limits::extremes::TEXTS {
+            assert!((0..1_000_000_000).contains(&version_number(&format!("{text}.{text}.{text}"))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flavor_of_any_size_has_a_usage_and_the_node_has_a_sum() {
+        for &amount in crate::limits::extremes::SIGNED {
+            let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
+            for field in ["vcpus", "memory_mb", "root_gb", "ephemeral_gb"] {
+                instance.set(field, amount);
+            }
+            let usage = Usage::of(&instance).unwrap();
+            let mut usages = Usages::default();
+            for _ in 0..3 {
+                usages.instances.insert(Uuid::new_v4(), usage.clone());
+            }
+            let sums = [usages.sum(|usage| usage.memory_mb), usages.sum(|usage| usage.disk_gb)];
+            assert!(sums.iter().all(|sum| sum.signum() == amount.signum()), "{amount}: {sums:?}");
+        }
     }
 
     #[test]

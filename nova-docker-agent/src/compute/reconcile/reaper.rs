@@ -10,12 +10,15 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
-use crate::{config::RunningDeletedAction, messaging::Context, objects::VmState};
+use crate::{config::RunningDeletedAction, limits::StopTimeout, messaging::Context, objects::VmState};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
 fn is_due(deleted_at: Option<&str>, wait: Duration) -> bool {
     let deleted_at = deleted_at.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    deleted_at.is_none_or(|at| at.duration_until(jiff::Timestamp::now()).unsigned_abs() >= wait)
+    // A time to come is that of another clock: nothing of the wait is over.
+    let elapsed =
+        |at: jiff::Timestamp| Duration::try_from(at.duration_until(jiff::Timestamp::now())).unwrap_or_default();
+    deleted_at.is_none_or(|at| elapsed(at) >= wait)
 }
 
 impl Compute {
@@ -64,7 +67,7 @@ impl Compute {
             }
             RunningDeletedAction::Shutdown => {
                 info!(instance = %uuid, "stopping the container of a deleted instance");
-                Ok(self.driver.stop(uuid, self.config.shutdown_timeout).await?)
+                Ok(self.driver.stop(uuid, StopTimeout::of_operator(self.config.shutdown_timeout)).await?)
             }
             RunningDeletedAction::Reap => {
                 info!(instance = %uuid, "removing what is left of a deleted instance");
@@ -139,5 +142,6 @@ mod tests {
         assert!(!is_due(Some(&crate::compute::now()), hour));
         assert!(is_due(Some(&crate::compute::now()), Duration::ZERO));
         assert!(is_due(None, hour));
+        assert!(!is_due(Some("9999-01-01T00:00:00Z"), hour), "a clock that is ahead");
     }
 }
