@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tracing::{Instrument as _, debug, info_span};
 
-use super::{Compute, error::Error, operation::Operation};
+use super::{Compute, defect::caught_or, error::Error, operation::Operation};
 use crate::messaging::{Endpoint, Failure, Handler, Request};
 
 /// What Nova's RPC clients may ask for: the compute API that this service's version promises, and the base API.
@@ -26,7 +26,7 @@ impl Handler for Dispatcher {
                 if request.namespace.as_deref() == Some("baseapi") {
                     return base_api(&request);
                 }
-                compute.dispatch(request).await
+                caught_or(compute.dispatch(request), |defect| Err(defect.to_failure())).await
             }
             .instrument(span),
         )

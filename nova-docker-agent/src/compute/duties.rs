@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{Compute, error::Error};
+use super::{Compute, defect::caught, error::Error};
 use crate::{
     conductor::EventFailure,
     messaging::Context,
@@ -50,7 +50,7 @@ impl Compute {
         async {
             info!("started");
             self.start_event(context, instance, duties.event).await;
-            let result = work.await;
+            let result = caught(work).await;
             if let Err(error) = &result {
                 self.report_failure(context, instance, duties, error).await;
             } else {

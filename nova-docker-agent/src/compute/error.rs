@@ -34,6 +34,9 @@ pub(crate) enum Error {
     /// An exception of Nova's own, to be raised at the caller as it is.
     #[error("{message}")]
     Exception { class: &'static str, message: String, kwargs: Map<String, Value> },
+    /// The work panicked.
+    #[error("the agent has a defect, see its log: {0}")]
+    Defect(String),
     /// An operation failed, and so did cleaning up after it.
     #[error("{error}; cleaning up after it failed too: {cleanup}")]
     Cleanup { error: Box<Error>, cleanup: String },
@@ -122,7 +125,7 @@ impl Error {
             Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
             Self::BadRequest { .. } => nova("Invalid", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
-            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) => nova("NovaException", Map::new()),
+            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Defect(_) => nova("NovaException", Map::new()),
         }
     }
 }

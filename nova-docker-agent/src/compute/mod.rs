@@ -5,6 +5,7 @@
 //! | `run` | start and graceful stop, in Nova's order |
 //! | `dispatch`, `operation`, `arguments` | from an RPC method to its operation or its refusal; the list of all methods |
 //! | `duties` | what every operation owes to Nova: event, fault, task state |
+//! | `defect` | a panic ends the work on one instance, not the process |
 //! | `instance` | the operations on one instance, one file each |
 //! | `ports` | Nova's network API: an instance's ports and the record of them; what Neutron tells |
 //! | `node` | the compute node's record, its resource provider, its allocations |
@@ -13,6 +14,7 @@
 //! | `error` | what can go wrong, and how Nova is told |
 
 mod arguments;
+mod defect;
 mod dispatch;
 mod duties;
 mod error;

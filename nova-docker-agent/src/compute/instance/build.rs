@@ -7,6 +7,7 @@ use tracing::{Instrument as _, info, info_span};
 
 use crate::compute::{
     Compute,
+    defect::{caught, caught_or},
     error::Error,
     instance::request::{BuildRequest, check_supported},
     node::usage::Usage,
@@ -40,7 +41,7 @@ impl Compute {
         let uuid = request.uuid;
         let span = info_span!("operation", name = EVENT, instance = %uuid, request_id = context.request_id());
         let cancelled = self.begin_build(uuid);
-        let ended = async {
+        let work = async {
             let _slot = self.build_slots.acquire().await;
             let _lock = self.locks.lock(uuid).await;
             info!(name = request.instance.display_name(), "building");
@@ -52,8 +53,8 @@ impl Compute {
             self.finish_event(context, uuid, EVENT, failure).await;
             ended
         }
-        .instrument(span)
-        .await;
+        .instrument(span);
+        let ended = caught_or(work, Ended::Failed).await;
         self.end_build(uuid);
         self.tracker.build_ended(!matches!(ended, Ended::Failed(_) | Ended::Rescheduled)).await;
         match ended {
@@ -80,11 +81,12 @@ impl Compute {
             self.drop_allocation(context, request.uuid).await;
             return Ended::Deleted;
         }
-        let outcome = async {
+        // A panic is undone as any failure is.
+        let outcome = caught(async {
             self.claim(context, request).await?;
             self.spawn(context, request, cancelled).await?;
             self.activate(context, request).await
-        }
+        })
         .await;
         match outcome {
             Ok(()) => Ended::Active,

@@ -6,7 +6,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error};
+use crate::compute::{
+    Compute,
+    arguments::instance_uuid,
+    defect::{caught, kept_up},
+    error::Error,
+};
 use crate::messaging::Context;
 
 /// Unused images are looked for this often.
@@ -51,11 +56,13 @@ impl Compute {
             Ok(c.driver.prune_images().await?)
         });
         let saver = self.clone();
-        spawn_until(tasks, stopping, async move { saver.tracker.keep_saved(&saver.conductor, &saver.config).await });
+        spawn_until(tasks, stopping, async move {
+            kept_up(|| saver.tracker.keep_saved(&saver.conductor, &saver.config)).await;
+        });
         let reporter = self.clone();
-        spawn_until(tasks, stopping, async move { reporter.report_state().await });
+        spawn_until(tasks, stopping, async move { kept_up(|| reporter.report_state()).await });
         let watcher = self.clone();
-        spawn_until(tasks, stopping, async move { watcher.watch_containers().await });
+        spawn_until(tasks, stopping, async move { kept_up(|| watcher.clone().watch_containers()).await });
     }
 
     fn every<F, W>(
@@ -79,7 +86,7 @@ impl Compute {
             clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 clock.tick().await;
-                if let Err(error) = work(compute.clone()).instrument(info_span!("periodic", name)).await {
+                if let Err(error) = caught(work(compute.clone())).instrument(info_span!("periodic", name)).await {
                     warn!(%error, task = name, "periodic task failed; it is tried again at its next turn");
                 }
             }
@@ -128,8 +135,13 @@ impl Compute {
     /// Repairs what a lost `network-changed` event has left stale.
     async fn heal_network_info(&self) -> Result<(), Error> {
         for instance in self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await? {
-            if instance.task_state().is_none() {
-                self.refresh_network_info(instance_uuid(&instance)?).await?;
+            if instance.task_state().is_some() {
+                continue;
+            }
+            // One instance's trouble is not the others'.
+            let healed = caught(async { self.refresh_network_info(instance_uuid(&instance)?).await }).await;
+            if let Err(error) = healed {
+                warn!(%error, instance = instance.uuid(), "cannot refresh the instance's network information");
             }
         }
         Ok(())
