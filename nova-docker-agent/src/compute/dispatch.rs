@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, debug, info_span};
+use uuid::Uuid;
 
 use super::{Compute, defect::caught_or, error::Error, operation::Operation};
 use crate::messaging::{Endpoint, Failure, Handler, Request};
@@ -44,6 +45,9 @@ fn base_api(request: &Request) -> Result<Value, Failure> {
 impl Compute {
     async fn dispatch(self: Arc<Self>, request: Request) -> Result<Value, Failure> {
         let Request { context, method, args, is_call, .. } = request;
+        if let Some(instance) = addressed(&args) {
+            self.recovered(instance).await;
+        }
         let result = match Operation::parse(&method, args) {
             Ok(Some(operation)) => operation.run(self, &context).await,
             Ok(None) => return Err(Failure::no_such_method(&method)),
@@ -57,5 +61,25 @@ impl Compute {
             }
             result => result.map_err(|error| error.to_failure()),
         }
+    }
+}
+
+/// The instance that a request is about; none for those about the host.
+fn addressed(args: &Map<String, Value>) -> Option<Uuid> {
+    Uuid::parse_str(args.get("instance")?.pointer("/nova_object.data/uuid")?.as_str()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::Instance;
+
+    #[test]
+    fn a_request_waits_for_the_recovery_of_the_instance_that_it_names() {
+        let uuid = "6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8";
+        let instance = Instance::slim(uuid).into_object().to_value();
+        let args = Map::from_iter([("instance".to_owned(), instance)]);
+        assert_eq!(addressed(&args), Uuid::parse_str(uuid).ok());
+        assert_eq!(addressed(&Map::new()), None);
     }
 }

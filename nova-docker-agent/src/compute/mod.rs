@@ -70,6 +70,8 @@ pub(crate) struct Compute {
     tracker: ResourceTracker,
     /// Instances with an operation under way.
     locks: InstanceLocks,
+    /// Instances that are looked at after a start; requests for them wait.
+    recovering: InstanceLocks,
     /// Instances whose network information is being rewritten.
     cache_locks: InstanceLocks,
     waiters: PlugWaiters,

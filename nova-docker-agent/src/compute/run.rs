@@ -18,6 +18,7 @@ use super::{
     node::identity::{self, IdentityError},
     node::tracker::{NodeNames, ResourceTracker},
     ports::{Ports, waiters::PlugWaiters},
+    reconcile::periodic::spawn_until,
 };
 use crate::{
     cloud::{self, Cloud},
@@ -91,20 +92,21 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     };
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let recovered = tokio::select! {
-        recovered = compute.recover() => recovered,
+    let (found, unreported) = tokio::select! {
+        ready = async { (compute.find_instances().await, compute.first_audit().await) } => ready,
         () = &mut shutdown => {
-            info!("stopped before every instance was looked at; the next start does");
+            info!("stopped before the service was up");
             compute.driver.shutdown().await;
             transport.close().await;
             return Ok(());
         }
     };
-    if let Err(error) = recovered {
-        warn!(%error, "cannot look at the instances of this host; the periodic tasks will");
-    }
     let servers = serve(&compute, &transport).await?;
     compute.start_periodic_tasks(&tasks, &stopping);
+    spawn_until(&tasks, &stopping, compute.clone().recover(found));
+    if let Some(report) = unreported {
+        spawn_until(&tasks, &stopping, report);
+    }
     info!(host = compute.host, node = compute.node, compute_id = %compute.compute_id, "the compute service is up");
     shutdown.await;
     stop(&compute, servers, &tasks, &stopping).await;
@@ -171,6 +173,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         driver,
         tracker,
         locks: InstanceLocks::default(),
+        recovering: InstanceLocks::default(),
         cache_locks: InstanceLocks::default(),
         waiters: PlugWaiters::default(),
         building: Mutex::new(HashMap::new()),
@@ -179,7 +182,6 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         snapshot_slots: slots(config.max_concurrent_snapshots),
         config,
     };
-    compute.audit().await?;
     Ok(compute)
 }
 

@@ -4,3 +4,4 @@ pub(in crate::compute) mod periodic;
 pub(in crate::compute) mod power_sync;
 pub(in crate::compute) mod reaper;
 pub(in crate::compute) mod recovery;
+pub(in crate::compute) mod start;

@@ -148,7 +148,12 @@ impl Compute {
     }
 }
 
-fn spawn_until(tasks: &TaskTracker, stopping: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+/// Work that ends with `stopping`, wherever it is.
+pub(in crate::compute) fn spawn_until(
+    tasks: &TaskTracker,
+    stopping: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
     let stopping = stopping.clone();
     tasks.spawn(async move {
         tokio::select! {

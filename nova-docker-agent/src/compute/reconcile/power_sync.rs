@@ -77,7 +77,7 @@ impl Compute {
         let instances = self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await?;
         for instance in instances.iter().filter(|instance| instance.task_state().is_none()) {
             let uuid = instance_uuid(instance)?;
-            if self.locks.is_busy(uuid) {
+            if self.locks.is_busy(uuid) || self.recovering.is_busy(uuid) {
                 continue;
             }
             if let Err(error) = self.sync_power_state(uuid).await {
@@ -89,6 +89,8 @@ impl Compute {
 
     /// One instance. Waits for the operation under way; one that has a task is left to it.
     async fn sync_power_state(&self, uuid: Uuid) -> Result<(), Error> {
+        // What ran before a restart of the host may be about to be started.
+        self.recovered(uuid).await;
         let _lock = self.locks.lock(uuid).await;
         let context = Context::admin();
         let mut instance = match self.conductor.instance(&context, &uuid.to_string(), &["system_metadata"]).await {

@@ -58,6 +58,7 @@ impl Compute {
     }
 
     async fn reap(&self, uuid: Uuid) -> Result<(), Error> {
+        self.recovered(uuid).await;
         let _lock = self.locks.lock(uuid).await;
         match self.config.running_deleted_instance_action {
             RunningDeletedAction::Noop => Ok(()),

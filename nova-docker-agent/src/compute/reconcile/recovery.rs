@@ -1,12 +1,10 @@
 //! At start: operations that a restart has interrupted are finished or undone, instance by instance.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable as _};
-use futures::StreamExt as _;
 use serde_json::json;
-use tracing::{Instrument as _, info, info_span, warn};
-use uuid::Uuid;
+use tracing::{info, warn};
 
 use crate::compute::{
     Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
@@ -17,10 +15,8 @@ use crate::{
     objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
 
-/// How many instances are looked at at a time; most of it is waiting.
-const CONCURRENCY: usize = 8;
 /// What recovery reads of each instance.
-const INSTANCE_ATTRS: &[&str] = &["info_cache", "metadata", "system_metadata", "flavor"];
+pub(super) const INSTANCE_ATTRS: &[&str] = &["info_cache", "metadata", "system_metadata", "flavor"];
 
 /// What to do about one instance, by its states and its container's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,33 +41,8 @@ enum Recovery {
 }
 
 impl Compute {
-    /// Looks at every instance of the host, then at what is left of others. Failures are logged: one instance's trouble
-    /// must not keep the host down.
-    pub(in crate::compute) async fn recover(self: &Arc<Self>) -> Result<(), Error> {
-        let context = Context::admin();
-        let instances = self.conductor.instances_by_host(&context, &self.host, INSTANCE_ATTRS).await?;
-        let here: HashSet<Uuid> = instances.iter().map(instance_uuid).collect::<Result<_, _>>()?;
-        futures::stream::iter(instances)
-            .for_each_concurrent(CONCURRENCY, async |instance| {
-                let span = info_span!("recovery", instance = instance.uuid());
-                async {
-                    if let Err(error) = self.recover_instance(instance).await {
-                        warn!(%error, "cannot recover the instance");
-                    }
-                }
-                .instrument(span)
-                .await;
-            })
-            .await;
-        let rest =
-            [self.reap_strays(&here).await, self.error_out_unclaimed_builds(&here).await, self.reap_deleted().await];
-        for error in rest.into_iter().filter_map(Result::err) {
-            warn!(%error, "recovery is not complete; the periodic tasks look at what is left");
-        }
-        Ok(())
-    }
-
-    async fn recover_instance(self: &Arc<Self>, instance: Instance) -> Result<(), Error> {
+    /// Looks at one instance. No request is served for it meanwhile.
+    pub(super) async fn recover_instance(self: Arc<Self>, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let actual = self.power_state(uuid).await?;
         let (vm_state, task) = (instance.vm_state(), instance.task_state());
@@ -85,14 +56,13 @@ impl Compute {
             Recovery::Nothing => Ok(()),
             Recovery::Replug => self.replug(&context, instance, actual).await,
             Recovery::ClearTask => {
-                self.set_state(&context, uuid, json!({"task_state": null})).await;
-                Ok(())
+                // Not one that was set meanwhile.
+                self.save(&context, &mut instance, json!({"task_state": null}), still(task)).await
             }
             Recovery::Settle => {
                 let vm_state = if actual == PowerState::Paused { VmState::Paused } else { VmState::Active };
                 let state = json!({"vm_state": vm_state, "power_state": actual, "task_state": null});
-                self.set_state(&context, uuid, state).await;
-                Ok(())
+                self.save(&context, &mut instance, state, still(task)).await
             }
             Recovery::FailBuild => self.fail_interrupted_build(&context, instance).await,
             Recovery::Delete => self.resume_delete(&context, instance).await,
@@ -161,6 +131,14 @@ impl Compute {
             self.power_on(context, uuid).await?;
         }
         Ok(())
+    }
+}
+
+/// The task that was found. One that we have no word for cannot be asked for.
+fn still(task: Option<TaskState>) -> Expected {
+    match task {
+        Some(TaskState::Unknown) => Expected::Any,
+        task => Expected::OneOf(vec![task]),
     }
 }
 

@@ -1,0 +1,162 @@
+//! Recovery beside serving: the instances that are here when the service starts are kept from requests until each has been looked
+//! at, and looked at again until that has succeeded.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable as _};
+use futures::{StreamExt as _, future::BoxFuture};
+use tokio::sync::OwnedMutexGuard;
+use tracing::{Instrument as _, info, info_span, warn};
+use uuid::Uuid;
+
+use super::recovery::INSTANCE_ATTRS;
+use crate::compute::{Compute, arguments::instance_uuid, defect::caught, error::Error};
+use crate::{messaging::Context, objects::Instance};
+
+/// How many instances are looked at at a time; most of it is waiting.
+const CONCURRENCY: usize = 8;
+/// What the start waits for the first report to the schedulers; it goes on without, and the report is repeated.
+const FIRST_AUDIT: Duration = Duration::from_secs(10);
+
+/// The instances of the host as they were before the service took requests. Requests for them wait.
+pub(in crate::compute) struct Found {
+    instances: Vec<(Instance, OwnedMutexGuard<()>)>,
+    here: HashSet<Uuid>,
+}
+
+impl Compute {
+    /// Reads the host's instances, for as long as it takes, and keeps requests for them waiting.
+    pub(in crate::compute) async fn find_instances(&self) -> Found {
+        let listed =
+            (|| async { self.conductor.instances_by_host(&Context::admin(), &self.host, INSTANCE_ATTRS).await })
+                .retry(patience())
+                .notify(|error, pause| warn!(%error, retry_in = ?pause, "cannot read this host's instances; waiting"))
+                .await;
+        let mut found = Found { instances: Vec::new(), here: HashSet::new() };
+        for instance in listed.unwrap_or_default() {
+            match instance_uuid(&instance) {
+                Ok(uuid) => {
+                    // Free: nobody has been served yet.
+                    let guard = self.recovering.lock(uuid).await;
+                    found.here.insert(uuid);
+                    found.instances.push((instance, guard));
+                }
+                Err(error) => warn!(%error, "an instance is left alone"),
+            }
+        }
+        found
+    }
+
+    /// Waits until nobody recovers the instance.
+    pub(in crate::compute) async fn recovered(&self, uuid: Uuid) {
+        drop(self.recovering.lock(uuid).await);
+    }
+
+    /// Looks at every instance, a few at a time, and then at what is left of others.
+    pub(in crate::compute) async fn recover(self: Arc<Self>, found: Found) {
+        let Found { instances, here } = found;
+        let failed: Vec<Uuid> = futures::stream::iter(instances)
+            .map(|(instance, guard)| {
+                let compute = self.clone();
+                async move {
+                    let uuid = instance_uuid(&instance).ok()?;
+                    let recovered = compute.try_recover(instance).await;
+                    drop(guard);
+                    (!recovered).then_some(uuid)
+                }
+            })
+            .buffer_unordered(CONCURRENCY)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        let rest =
+            [self.reap_strays(&here).await, self.error_out_unclaimed_builds(&here).await, self.reap_deleted().await];
+        for error in rest.into_iter().filter_map(Result::err) {
+            warn!(%error, "recovery is not complete; the periodic tasks look at what is left");
+        }
+        info!(instances = here.len(), failed = failed.len(), "every instance has been looked at");
+        // Containers may have ended while nobody watched.
+        if let Err(error) = caught(self.sync_power_states()).await {
+            warn!(%error, "cannot bring the instances' power states up to date");
+        }
+        self.recover_again(failed).await;
+    }
+
+    /// In a task of its own: nothing that happens to it happens to the others.
+    async fn try_recover(self: &Arc<Self>, instance: Instance) -> bool {
+        let span = info_span!("recovery", instance = instance.uuid());
+        let compute = self.clone();
+        let task = async move {
+            let recovered = caught(compute.recover_instance(instance)).await;
+            if let Err(error) = &recovered {
+                warn!(%error, "cannot recover the instance; it is tried again");
+            }
+            recovered.is_ok()
+        };
+        tokio::spawn(task.instrument(span)).await.unwrap_or(false)
+    }
+
+    /// Until it is done, each with what Nova says of it by then.
+    async fn recover_again(self: &Arc<Self>, mut failed: Vec<Uuid>) {
+        let mut pause = FIRST_PAUSE;
+        while !failed.is_empty() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+            let mut still = Vec::new();
+            for uuid in failed {
+                if !self.recover_once_more(uuid).await {
+                    still.push(uuid);
+                }
+            }
+            failed = still;
+        }
+    }
+
+    /// Whether nothing is to be done for the instance any more.
+    async fn recover_once_more(self: &Arc<Self>, uuid: Uuid) -> bool {
+        if self.locks.is_busy(uuid) {
+            // Somebody asked for something meanwhile, and it is under way.
+            return false;
+        }
+        let _guard = self.recovering.lock(uuid).await;
+        match self.conductor.instance(&Context::admin(), &uuid.to_string(), INSTANCE_ATTRS).await {
+            Ok(instance) if instance.host() == Some(self.host.as_str()) => self.try_recover(instance).await,
+            Ok(_) => true,
+            Err(error) if error.class() == Some("InstanceNotFound") => true,
+            Err(error) => {
+                warn!(%error, instance = %uuid, "cannot read the instance; it is tried again");
+                false
+            }
+        }
+    }
+
+    /// Tells the schedulers and placement of this host. Where they do not answer, the start goes on: the instances that are here
+    /// need neither, and the report is repeated until it is done.
+    pub(in crate::compute) async fn first_audit(self: &Arc<Self>) -> Option<BoxFuture<'static, ()>> {
+        let problem = match tokio::time::timeout(FIRST_AUDIT, caught(self.audit())).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", FIRST_AUDIT.as_secs()),
+        };
+        warn!(problem, "cannot report this host to placement; no new instances come until that is done");
+        let compute = self.clone();
+        Some(Box::pin(async move {
+            let audited: Result<(), Error> = (|| caught(compute.audit()))
+                .retry(patience())
+                .notify(|error, pause| warn!(%error, retry_in = ?pause, "waiting for placement"))
+                .await;
+            if audited.is_ok() {
+                info!("this host is reported to placement");
+            }
+        }))
+    }
+}
+
+/// How soon, and how often, a recovery that failed is repeated.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LAST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Without an end, and not all hosts at the same moment.
+fn patience() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).with_jitter().without_max_times()
+}
