@@ -15,6 +15,7 @@ use super::{
         power::{Pause, Reboot, Start, Stop, Unpause},
         request::BuildRequest,
         snapshot::Snapshot,
+        soft_delete::{Restore, SoftDelete},
         terminate::Terminate,
     },
     node::host::{CacheImages, CheckSharedStorage, SetHostEnabled, ValidateConsolePort},
@@ -91,6 +92,8 @@ macro_rules! operations {
 operations! {
     "build_and_run_instance" => BuildRequest,
     "terminate_instance" => Terminate,
+    "soft_delete_instance" => SoftDelete,
+    "restore_instance" => Restore,
     "start_instance" => Start,
     "stop_instance" => Stop,
     "reboot_instance" => Reboot,

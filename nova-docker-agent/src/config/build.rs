@@ -62,6 +62,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         sync_power_state_interval: period("sync_power_state_interval"),
         update_resources_interval: period("update_resources_interval"),
         heal_instance_info_cache_interval: period("heal_instance_info_cache_interval"),
+        reclaim_instance_interval: Some(seconds("reclaim_instance_interval")).filter(|wait| !wait.is_zero()),
         scheduler_instance_sync_interval: period("scheduler_instance_sync_interval"),
         track_instance_changes: reader.flag("filter_scheduler", "track_instance_changes"),
         running_deleted_instance_action: running_deleted_action(reader),

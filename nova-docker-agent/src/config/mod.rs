@@ -77,6 +77,8 @@ pub struct Config {
     pub sync_power_state_interval: Option<Duration>,
     pub update_resources_interval: Option<Duration>,
     pub heal_instance_info_cache_interval: Option<Duration>,
+    /// None: deletions are never soft.
+    pub reclaim_instance_interval: Option<Duration>,
     pub scheduler_instance_sync_interval: Option<Duration>,
     /// `[filter_scheduler] track_instance_changes`.
     pub track_instance_changes: bool,

@@ -154,6 +154,8 @@ fn periodic() -> Vec<Spec> {
         spec("heal_instance_info_cache_interval", "Seconds between refreshes of network information.", "-1"),
         spec("scheduler_instance_sync_interval", "Seconds between reports to the schedulers.", "120"),
         spec("running_deleted_instance_poll_interval", "Seconds between searches for guests without instance.", "1800"),
+        Spec::new("DEFAULT", "reclaim_instance_interval", SECONDS, "Seconds that a soft-deleted instance is kept.")
+            .or("0"),
         Spec::new("DEFAULT", "running_deleted_instance_timeout", SECONDS, "Seconds that they have first.").or("0"),
         Spec::new("DEFAULT", "running_deleted_instance_action", choices, "What to do with them.").or("reap"),
     ]

@@ -22,6 +22,7 @@
 //!   ACTIVE -> ACTIVE    reboot: reboot_pending, reboot_started, or the same with _hard;
 //!          -> ERROR     when it failed and the container does not run
 //!   any    -> the same  snapshot: image_snapshot, image_pending_upload, image_uploading
+//!   any    -> SOFT_DELETED   soft_delete: soft-deleting; restore: restoring leads back to ACTIVE, reclaim to DELETED
 //!   any    -> DELETED   terminate: deleting; -> ERROR when something of it could not be removed
 //! ```
 //!
@@ -40,7 +41,7 @@
 //! | `build`, `spawn`, `build_failure` | a build: claimed, made, undone |
 //! | `guest`, `image` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
-//! | `snapshot`, `console`, `terminate` | the operation of that name |
+//! | `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
@@ -50,5 +51,6 @@ pub(in crate::compute) mod image;
 pub(in crate::compute) mod power;
 pub(in crate::compute) mod request;
 pub(in crate::compute) mod snapshot;
+pub(in crate::compute) mod soft_delete;
 pub(in crate::compute) mod spawn;
 pub(in crate::compute) mod terminate;

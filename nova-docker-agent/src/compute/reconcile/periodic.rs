@@ -16,6 +16,8 @@ use crate::messaging::Context;
 
 /// Unused images are looked for this often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// How often Nova does what has no interval of its own.
+const NOVAS_PERIOD: Duration = Duration::from_secs(60);
 
 impl Compute {
     /// Starts every periodic task; they end with `stopping`.
@@ -55,6 +57,14 @@ impl Compute {
         self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move {
             Ok(c.driver.prune_images().await?)
         });
+        let reclaims = config.reclaim_instance_interval.map(|_| NOVAS_PERIOD);
+        self.every(
+            tasks,
+            stopping,
+            "reclaim_queued_deletes",
+            reclaims,
+            |c| async move { c.reclaim_queued_deletes().await },
+        );
         let saver = self.clone();
         spawn_until(tasks, stopping, async move {
             kept_up(|| saver.tracker.keep_saved(&saver.conductor, &saver.config)).await;

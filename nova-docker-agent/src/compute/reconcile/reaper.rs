@@ -13,7 +13,7 @@ use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{config::RunningDeletedAction, limits::StopTimeout, messaging::Context, objects::VmState};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
-fn is_due(deleted_at: Option<&str>, wait: Duration) -> bool {
+pub(in crate::compute) fn is_due(deleted_at: Option<&str>, wait: Duration) -> bool {
     let deleted_at = deleted_at.and_then(|text| text.parse::<jiff::Timestamp>().ok());
     // A time to come is that of another clock: nothing of the wait is over.
     let elapsed =

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What recovery reads of each instance.
-pub(super) const INSTANCE_ATTRS: &[&str] = &["info_cache", "metadata", "system_metadata", "flavor"];
+pub(in crate::compute) const INSTANCE_ATTRS: &[&str] = &["info_cache", "metadata", "system_metadata", "flavor"];
 
 /// What to do about one instance, by its states and its container's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ enum Recovery {
     Stop,
     Start,
     Unpause,
+    SoftDelete,
+    Restore,
     /// No task: the network is made sure of, as the host may have been restarted.
     Replug,
 }
@@ -68,6 +70,8 @@ impl Compute {
             Recovery::Delete => self.resume_delete(&context, instance).await,
             Recovery::Stop => self.stop(&context, instance, true).await,
             Recovery::Start => self.start(&context, instance).await,
+            Recovery::SoftDelete => self.soft_delete(&context, instance).await,
+            Recovery::Restore => self.restore(&context, instance).await,
             Recovery::Unpause => self.unpause(&context, instance).await,
             Recovery::Reboot { hard } => self.resume_reboot(&context, instance, hard).await,
         }
@@ -157,6 +161,8 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
     };
     match (vm_state, task) {
         (_, T::Deleting) | (Some(VmState::Deleted), _) => Recovery::Delete,
+        (_, T::SoftDeleting) => Recovery::SoftDelete,
+        (Some(VmState::SoftDelete), T::Restoring) => Recovery::Restore,
         (Some(VmState::SoftDelete | VmState::Error), _) => Recovery::Nothing,
         (Some(VmState::Building), _) => Recovery::FailBuild,
         (_, task) if task.is_build() => Recovery::FailBuild,
@@ -206,6 +212,15 @@ mod tests {
             decide(Some(VmState::Active), Some(TaskState::RebootStarted), PowerState::Shutdown),
             Recovery::Reboot { hard: true }
         );
+    }
+
+    #[test]
+    fn a_soft_deletion_and_a_restoration_are_redone() {
+        let (running, down) = (PowerState::Running, PowerState::Shutdown);
+        let deleted = Some(VmState::SoftDelete);
+        assert_eq!(decide(Some(VmState::Active), Some(TaskState::SoftDeleting), running), Recovery::SoftDelete);
+        assert_eq!(decide(deleted, Some(TaskState::Restoring), down), Recovery::Restore);
+        assert_eq!(decide(deleted, None, down), Recovery::Nothing);
     }
 
     #[test]

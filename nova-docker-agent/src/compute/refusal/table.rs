@@ -114,8 +114,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         "unshelve_instance" => {
             cast_then("compute_unshelve_instance", "Unshelving into a container", Aftermath::Unshelve)
         }
-        "soft_delete_instance" => cast("compute_soft_delete_instance", "Soft deletion of a container"),
-        "restore_instance" => cast("compute_restore_instance", "Restoring a soft-deleted container"),
         "rebuild_instance" => cast_then("compute_rebuild_instance", "Rebuilding a container", Aftermath::Rebuild),
         "rescue_instance" => cast("compute_rescue_instance", "Rescuing a container"),
         "unrescue_instance" => cast("compute_unrescue_instance", "Rescuing a container"),
@@ -224,7 +222,6 @@ mod tests {
         "rescue_instance",
         "reserve_block_device_name",
         "resize_instance",
-        "restore_instance",
         "resume_instance",
         "revert_resize",
         "revert_snapshot_based_resize_at_dest",
@@ -232,7 +229,6 @@ mod tests {
         "set_admin_password",
         "shelve_instance",
         "shelve_offload_instance",
-        "soft_delete_instance",
         "suspend_instance",
         "swap_volume",
         "trigger_crash_dump",
