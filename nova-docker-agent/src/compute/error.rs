@@ -80,7 +80,8 @@ impl Error {
     pub fn is_reschedulable(&self) -> bool {
         match self {
             Self::Guest(error) => may_succeed_elsewhere(error),
-            Self::Conductor(_) => true,
+            Self::Network(error) => error.may_pass(),
+            Self::Conductor(_) | Self::Cloud(_) => true,
             Self::Cleanup { error, .. } => error.is_reschedulable(),
             _ => false,
         }
@@ -227,6 +228,15 @@ mod tests {
             assert!(!error.is_reschedulable());
             assert_eq!(error.fault_code(), 400);
         }
+    }
+
+    #[test]
+    fn a_network_that_cannot_be_had_on_this_host_is_tried_on_another_and_a_wrong_request_is_not() {
+        let (port, network) = (Uuid::nil(), Uuid::nil());
+        let failed = |error: ports::NetworkError| Error::from(error).is_reschedulable();
+        assert!(failed(ports::NetworkError::PortBindingFailed { port, host: "here".to_owned() }));
+        assert!(!failed(ports::NetworkError::NoMoreFixedIps { network }));
+        assert!(!failed(ports::NetworkError::PortNotFound { port }));
     }
 
     #[test]

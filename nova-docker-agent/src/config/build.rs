@@ -62,6 +62,9 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         sync_power_state_interval: period("sync_power_state_interval"),
         update_resources_interval: period("update_resources_interval"),
         heal_instance_info_cache_interval: period("heal_instance_info_cache_interval"),
+        instance_build_timeout: Some(seconds("instance_build_timeout")).filter(|limit| !limit.is_zero()),
+        network_allocate_retries: reader.number("DEFAULT", "network_allocate_retries"),
+        // Zero and less: off.
         reclaim_instance_interval: Some(seconds("reclaim_instance_interval")).filter(|wait| !wait.is_zero()),
         scheduler_instance_sync_interval: period("scheduler_instance_sync_interval"),
         track_instance_changes: reader.flag("filter_scheduler", "track_instance_changes"),

@@ -77,6 +77,9 @@ pub struct Config {
     pub sync_power_state_interval: Option<Duration>,
     pub update_resources_interval: Option<Duration>,
     pub heal_instance_info_cache_interval: Option<Duration>,
+    /// None: a build may take as long as it takes.
+    pub instance_build_timeout: Option<Duration>,
+    pub network_allocate_retries: usize,
     /// None: deletions are never soft.
     pub reclaim_instance_interval: Option<Duration>,
     pub scheduler_instance_sync_interval: Option<Duration>,

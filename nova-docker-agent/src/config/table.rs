@@ -154,7 +154,15 @@ fn periodic() -> Vec<Spec> {
         spec("heal_instance_info_cache_interval", "Seconds between refreshes of network information.", "-1"),
         spec("scheduler_instance_sync_interval", "Seconds between reports to the schedulers.", "120"),
         spec("running_deleted_instance_poll_interval", "Seconds between searches for guests without instance.", "1800"),
-        Spec::new("DEFAULT", "reclaim_instance_interval", SECONDS, "Seconds that a soft-deleted instance is kept.")
+        Spec::new("DEFAULT", "instance_build_timeout", SECONDS, "Seconds that a launch may take; 0: no limit.").or("0"),
+        Spec::new(
+            "DEFAULT",
+            "network_allocate_retries",
+            Kind::Int { min: 0, max: 100 },
+            "Repetitions of an allocation.",
+        )
+        .or("0"),
+        Spec::new("DEFAULT", "reclaim_instance_interval", INTERVAL, "Seconds that a soft-deleted instance is kept.")
             .or("0"),
         Spec::new("DEFAULT", "running_deleted_instance_timeout", SECONDS, "Seconds that they have first.").or("0"),
         Spec::new("DEFAULT", "running_deleted_instance_action", choices, "What to do with them.").or("reap"),

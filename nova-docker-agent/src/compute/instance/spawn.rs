@@ -69,7 +69,8 @@ impl Compute {
         let caller = self.caller(context);
         let wanted = self.allocate_request(context, &request.instance, request.uuid, request.networks.clone());
         let wanted = AllocateRequest { security_groups: request.security_groups.clone(), ..wanted };
-        let allocation = self.ports.allocate(&caller, &wanted).await?;
+        let retries = self.config.network_allocate_retries;
+        let allocation = self.ports.allocate_patiently(&caller, &wanted, retries).await?;
         let nothing = NetworkInfo::default();
         let (rows, network) = tokio::join!(
             self.create_virtual_interfaces(context, request.uuid, &allocation),
@@ -143,7 +144,9 @@ impl Compute {
     }
 
     async fn await_plugged(&self, uuid: Uuid, wait: PlugWait, cancelled: &CancellationToken) -> Result<(), Error> {
+        // A deletion also ends the wait for the ports: it is a deletion before it is a failed wait.
         let plugged = tokio::select! {
+            biased;
             () = cancelled.cancelled() => return Err(Error::Deleting(uuid)),
             plugged = wait.wait(self.config.vif_plugging_timeout) => plugged,
         };

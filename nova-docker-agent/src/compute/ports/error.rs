@@ -65,6 +65,11 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
+    /// Whether the same may succeed at another time, or on another host: the rest is wrong wherever it is tried.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::PortBindingFailed { .. } | Self::Neutron(_))
+    }
+
     /// The class of nova.exception that says the same, and its keyword arguments are this variant's fields.
     pub fn nova_class(&self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@
 //! | `external_events`, `waiters` | what Neutron tells, and waiting for it |
 
 mod allocate;
+mod allocate_again;
 pub(in crate::compute) mod attach;
 mod binding;
 pub(in crate::compute) mod cache;
