@@ -1,7 +1,5 @@
 //! Guests that are there: their power, console and interfaces, and their end.
 
-use std::time::Duration;
-
 use futures::Stream;
 use uuid::Uuid;
 

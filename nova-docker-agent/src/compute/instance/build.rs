@@ -9,6 +9,7 @@ use crate::compute::{
     Compute,
     defect::{caught, caught_or},
     error::Error,
+    instance::build_wait::NotOwned,
     instance::request::{BuildRequest, check_supported},
     node::usage::Usage,
     now,
@@ -25,7 +26,7 @@ pub(in crate::compute) const EVENT: &str = "compute__do_build_and_run_instance";
 /// How a build ended.
 enum Ended {
     Active,
-    /// The user deleted the instance meanwhile.
+    /// The user deleted the instance meanwhile, or it was never ours.
     Deleted,
     Rescheduled,
     Failed(Error),
@@ -42,9 +43,7 @@ impl Compute {
         let span = info_span!("operation", name = EVENT, instance = %uuid, request_id = context.request_id());
         let cancelled = self.begin_build(uuid);
         let work = async {
-            let _slot = self.build_slots.acquire().await;
             let _lock = self.locks.lock(uuid).await;
-            info!(name = request.instance.display_name(), "building");
             let ended = self.build_locked(context, &mut request, &cancelled).await;
             let failure = match &ended {
                 Ended::Failed(error) => Some(error),
@@ -56,7 +55,12 @@ impl Compute {
         .instrument(span);
         let ended = caught_or(work, Ended::Failed).await;
         self.end_build(uuid);
-        self.tracker.build_ended(!matches!(ended, Ended::Failed(_) | Ended::Rescheduled)).await;
+        match ended {
+            Ended::Active => self.tracker.build_ended(true).await,
+            Ended::Failed(_) | Ended::Rescheduled => self.tracker.build_ended(false).await,
+            // Nothing is known of how it would have ended.
+            Ended::Deleted => {}
+        }
         match ended {
             Ended::Failed(error) => Err(error),
             Ended::Active | Ended::Deleted | Ended::Rescheduled => Ok(()),
@@ -69,20 +73,26 @@ impl Compute {
         request: &mut BuildRequest,
         cancelled: &tokio_util::sync::CancellationToken,
     ) -> Ended {
-        let started = json!({"vm_state": VmState::Building, "task_state": null});
-        let expected = Expected::task(TaskState::Scheduling).or_no_task();
-        let (_, saved) = tokio::join!(
-            self.start_event(context, request.uuid, EVENT),
-            self.save(context, &mut request.instance, started, expected),
-        );
-        if let Err(error) = saved {
-            // Deleted while it was on its way, or a request that came twice: the instance is not ours to touch.
+        let owned = self.own(context, request).await;
+        if let Err(error) = &owned {
             info!(%error, "not built");
-            self.drop_allocation(context, request.uuid).await;
-            return Ended::Deleted;
+            match NotOwned::of(error) {
+                NotOwned::Deleted => {
+                    self.drop_allocation(context, request.uuid).await;
+                    return Ended::Deleted;
+                }
+                NotOwned::NotOurs => return Ended::Deleted,
+                NotOwned::Failed => {}
+            }
         }
+        let slot = match owned {
+            Ok(()) => self.build_slot(request.uuid, cancelled).await,
+            Err(error) => Err(error),
+        };
         // A panic is undone as any failure is.
         let outcome = caught(async {
+            let _slot = slot?;
+            info!(name = request.instance.display_name(), "building");
             self.claim(context, request).await?;
             self.spawn(context, request, cancelled).await?;
             self.activate(context, request).await
@@ -98,24 +108,15 @@ impl Compute {
         }
     }
 
-    /// Makes the instance this host's. From here on external events for it arrive.
+    /// What the instance is to remember of its launch.
     async fn claim(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
         check_supported(request)?;
         let mut system_metadata = request.instance.system_metadata();
         system_metadata.insert("boot_roles".to_owned(), context.roles().join(","));
         mark_user_ports(&mut system_metadata, request.requested_ports());
         let network_left_over = system_metadata.remove("network_allocated").as_deref() == Some("True");
-        let fields = json!({
-            "host": self.host,
-            "launched_on": self.host,
-            "node": self.node,
-            "compute_id": self.tracker.node_id().await,
-            "system_metadata": system_metadata,
-        });
-        self.save(context, &mut request.instance, fields, Expected::Any).await?;
-        if let Some(usage) = Usage::of(&request.instance) {
-            self.tracker.claim(request.uuid, usage).await;
-        }
+        let remembered = json!({"system_metadata": system_metadata});
+        self.save(context, &mut request.instance, remembered, Expected::Any).await?;
         if network_left_over {
             // Another host failed to build it and left its ports for us; ours are made anew.
             self.release_network(context, request.uuid, &request.instance).await?;

@@ -38,13 +38,14 @@
 //! | file | what |
 //! |---|---|
 //! | `request` | the arguments of `build_and_run_instance` |
-//! | `build`, `spawn`, `build_failure` | a build: claimed, made, undone |
+//! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
 //! | `guest`, `image` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
 //! | `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
+pub(in crate::compute) mod build_wait;
 pub(in crate::compute) mod console;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;

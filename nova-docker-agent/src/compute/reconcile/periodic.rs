@@ -57,6 +57,14 @@ impl Compute {
         self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move {
             Ok(c.driver.prune_images().await?)
         });
+        let checks = config.instance_build_timeout.map(|_| NOVAS_PERIOD);
+        self.every(
+            tasks,
+            stopping,
+            "check_instance_build_time",
+            checks,
+            |c| async move { c.check_build_times().await },
+        );
         let reclaims = config.reclaim_instance_interval.map(|_| NOVAS_PERIOD);
         self.every(
             tasks,
