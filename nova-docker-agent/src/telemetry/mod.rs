@@ -3,12 +3,15 @@
 //! Everything goes to standard error, one line each, for people or (`[DEFAULT] use_json`) for machines. What belongs to an operation
 //! carries its `request_id` and `instance`: they are fields of the operation's span, which every line shows.
 
+mod lines;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use self::lines::OneLine;
 use crate::config::LogConfig;
 use crate::messaging::LOG_DIRECTIVES;
 
@@ -24,7 +27,7 @@ pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
         registry.with(lines.with_writer(std::io::stderr)).try_init()?;
     } else {
         let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_target(false);
-        registry.with(lines.with_writer(std::io::stderr)).try_init()?;
+        registry.with(lines.with_writer(|| OneLine(std::io::stderr()))).try_init()?;
     }
     log_panics();
     Ok(())
