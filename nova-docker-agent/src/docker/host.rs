@@ -19,11 +19,17 @@ impl Docker {
         let failed = |error| self.engine().error("describe", "the host", error);
         let (info, version) = tokio::try_join!(docker.info(), docker.version()).map_err(failed)?;
         let root = info.docker_root_dir.clone().unwrap_or_default();
-        let (disk, disk_used) = disk(Path::new(&root))?;
+        // A file system that hangs must not hold up anything else.
+        let measured = tokio::task::spawn_blocking(move || Measured::now(Path::new(&root))).await;
+        let measured = measured.map_err(|error| Error::System {
+            action: "measure the host".to_owned(),
+            source: std::io::Error::other(error),
+        })??;
+        let (disk, disk_used) = measured.disk;
         Ok(HostResources {
             vcpus: info.ncpu.and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
             memory_mb: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default() / MIB,
-            memory_used_mb: memory_used_mb(&read("/proc/meminfo")?),
+            memory_used_mb: memory_used_mb(&measured.meminfo),
             disk_gb: disk / GIB,
             disk_used_gb: disk_used / GIB,
             docker_version: version.version.unwrap_or_default(),
@@ -32,9 +38,25 @@ impl Docker {
             storage_driver: info.driver.unwrap_or_default(),
             arch: info.architecture.unwrap_or_default(),
             kernel: info.kernel_version.unwrap_or_default(),
-            uptime: first_number(&read("/proc/uptime")?) as u64,
-            load: load(&read("/proc/loadavg")?),
+            uptime: first_number(&measured.uptime) as u64,
+            load: load(&measured.loadavg),
         })
+    }
+}
+
+/// What the kernel says of the host. To be read where reading may block.
+struct Measured {
+    /// Size and use, in bytes.
+    disk: (u64, u64),
+    meminfo: String,
+    uptime: String,
+    loadavg: String,
+}
+
+impl Measured {
+    fn now(root: &Path) -> Result<Self, Error> {
+        let [meminfo, uptime, loadavg] = ["/proc/meminfo", "/proc/uptime", "/proc/loadavg"].map(read);
+        Ok(Self { disk: disk(root)?, meminfo: meminfo?, uptime: uptime?, loadavg: loadavg? })
     }
 }
 

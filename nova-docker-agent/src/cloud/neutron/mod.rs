@@ -1,32 +1,30 @@
 //! Neutron: ports, networks, subnets, floating IPs and security groups.
 
+mod extensions;
 mod types;
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub use types::{FixedIp, FloatingIp, HostRoute, Network, NewPort, Port, PortUpdate, SecurityGroup, Subnet};
 
+use self::extensions::Extensions;
 use super::client::{Call, Rest};
 use super::{Caller, Error, ServiceConfig, Session};
+
+/// What a refresh of the extensions may take while there is an older list.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Client of neutron.
 #[derive(Clone)]
 pub struct Neutron {
     rest: Rest,
-    extensions: Arc<Mutex<Option<Extensions>>>,
+    extensions: Arc<Extensions>,
     extension_sync_interval: Duration,
-}
-
-struct Extensions {
-    aliases: HashSet<String>,
-    read_at: Instant,
 }
 
 impl Neutron {
@@ -37,7 +35,7 @@ impl Neutron {
     pub fn new(session: Option<Session>, service: Option<Session>, config: &ServiceConfig) -> Result<Self, Error> {
         Ok(Self {
             rest: Rest::new("neutron", session, service, config)?,
-            extensions: Arc::new(Mutex::new(None)),
+            extensions: Arc::default(),
             extension_sync_interval: Duration::from_secs(600),
         })
     }
@@ -171,15 +169,11 @@ impl Neutron {
         struct Extension {
             alias: String,
         }
-        let mut cached = self.extensions.lock().await;
-        if let Some(extensions) = cached.as_ref().filter(|e| e.read_at.elapsed() < self.extension_sync_interval) {
-            return Ok(extensions.aliases.contains(alias));
-        }
-        let answer: Answer = self.rest.json(caller, Call::get("/v2.0/extensions")).await?;
-        let aliases: HashSet<String> = answer.extensions.into_iter().map(|extension| extension.alias).collect();
-        let has = aliases.contains(alias);
-        *cached = Some(Extensions { aliases, read_at: Instant::now() });
-        Ok(has)
+        let read = async {
+            let answer: Answer = self.rest.json(caller, Call::get("/v2.0/extensions")).await?;
+            Ok::<_, Error>(answer.extensions.into_iter().map(|extension| extension.alias).collect())
+        };
+        Ok(self.extensions.get(self.extension_sync_interval, PATIENCE, read).await?.contains(alias))
     }
 }
 

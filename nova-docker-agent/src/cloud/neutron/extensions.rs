@@ -1,0 +1,124 @@
+//! The list of Neutron's extensions, kept for a while.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::cloud::Error;
+
+/// How long a failed refresh is not repeated, as long as there is an older list.
+const REST: Duration = Duration::from_secs(30);
+
+/// The list, and who refreshes it.
+#[derive(Default)]
+pub(super) struct Extensions {
+    kept: Mutex<Option<Kept>>,
+    refresh: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    aliases: Arc<HashSet<String>>,
+    good_until: Instant,
+}
+
+impl Extensions {
+    /// The list; `read` gets it where it is older than `lifetime`. One caller at a time asks. The others are given the older list,
+    /// if there is one, and so is everybody when Neutron does not answer within `patience`.
+    ///
+    /// # Errors
+    /// There is no older list, and `read` fails.
+    pub(super) async fn get(
+        &self,
+        lifetime: Duration,
+        patience: Duration,
+        read: impl Future<Output = Result<HashSet<String>, Error>>,
+    ) -> Result<Arc<HashSet<String>>, Error> {
+        let older = match self.kept() {
+            Some(kept) if Instant::now() < kept.good_until => return Ok(kept.aliases),
+            older => older,
+        };
+        let Some(older) = older else { return self.first(lifetime, read).await };
+        let Ok(_refresh) = self.refresh.try_lock() else { return Ok(older.aliases) };
+        match tokio::time::timeout(patience, read).await {
+            Ok(Ok(aliases)) => Ok(self.keep(Arc::new(aliases), lifetime)),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot read neutron's extensions; the older list is used");
+                Ok(self.keep(older.aliases, REST))
+            }
+            Err(_) => {
+                tracing::warn!(?patience, "neutron does not tell its extensions; the older list is used");
+                Ok(self.keep(older.aliases, REST))
+            }
+        }
+    }
+
+    /// Nobody can do without the first list.
+    async fn first(
+        &self,
+        lifetime: Duration,
+        read: impl Future<Output = Result<HashSet<String>, Error>>,
+    ) -> Result<Arc<HashSet<String>>, Error> {
+        let _refresh = self.refresh.lock().await;
+        if let Some(kept) = self.kept() {
+            return Ok(kept.aliases);
+        }
+        Ok(self.keep(Arc::new(read.await?), lifetime))
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, aliases: Arc<HashSet<String>>, lifetime: Duration) -> Arc<HashSet<String>> {
+        let kept = Kept { aliases: aliases.clone(), good_until: Instant::now() + lifetime };
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        aliases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    type Listed = Result<HashSet<String>, Error>;
+
+    fn list(alias: &str) -> Listed {
+        Ok([alias.to_owned()].into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_neutron_that_does_not_answer_leaves_the_older_list() {
+        let extensions = Extensions::default();
+        extensions.get(Duration::ZERO, LONG, async { list("old") }).await.unwrap();
+        let kept = extensions.get(Duration::ZERO, LONG, std::future::pending()).await.unwrap();
+        assert!(kept.contains("old"));
+        // And is not asked again at once.
+        let kept = extensions.get(Duration::ZERO, LONG, async { panic!("asked again") as Listed }).await.unwrap();
+        assert!(kept.contains("old"));
+    }
+
+    #[tokio::test]
+    async fn others_are_given_the_older_list_while_one_asks() {
+        let extensions = Arc::new(Extensions::default());
+        extensions.get(Duration::ZERO, LONG, async { list("old") }).await.unwrap();
+        let asking = tokio::spawn({
+            let extensions = extensions.clone();
+            async move { extensions.get(LONG, LONG, std::future::pending()).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        let kept = extensions.get(LONG, LONG, async { panic!("asked twice") as Listed }).await.unwrap();
+        assert!(kept.contains("old") && !asking.is_finished());
+        asking.abort();
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_too_old_is_read_again() {
+        let extensions = Extensions::default();
+        extensions.get(Duration::ZERO, LONG, async { list("old") }).await.unwrap();
+        assert!(extensions.get(LONG, LONG, async { list("new") }).await.unwrap().contains("new"));
+        assert!(extensions.get(LONG, LONG, async { panic!("asked") as Listed }).await.unwrap().contains("new"));
+    }
+}
