@@ -1,7 +1,7 @@
 //! The one error of the REST clients.
 
 /// A failed REST call: what was asked of whom, and what came back.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The service answered with an error status.
     #[error("{service} refused {method} {path}: {status}{}: {message}{}", code_text(.code), request_text(.request_id))]

@@ -1,8 +1,10 @@
 //! One keystone identity: its token and its catalog.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +26,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const MARGIN: Duration = Duration::from_secs(300);
 /// A token with less life than this is not used for another call.
 const LAST_MOMENT: Duration = Duration::from_secs(10);
+/// How long a failed login is the answer to everybody who needs a token, at most; at least half of it. Keystone may lock
+/// the user out after too many failures, and one that does not answer is asked once for all.
+const FAILURE_KEPT: Duration = Duration::from_secs(5);
 
 /// A keystone identity that is logged in when needed. Cheap to clone; clones share the token.
 #[derive(Clone)]
@@ -36,8 +41,17 @@ struct Inner {
     auth: AuthConfig,
     tokens_url: Url,
     login: RwLock<Option<Arc<Login>>>,
-    /// Held during a login, so that everybody who needs a token waits for the one login.
-    logging_in: tokio::sync::Mutex<()>,
+    /// The last attempt to log in, which everybody shares who needs a token while it lasts.
+    attempt: Mutex<Option<Attempt>>,
+}
+
+type Attempt = Shared<BoxFuture<'static, Result<Arc<Login>, FailedLogin>>>;
+
+#[derive(Clone)]
+struct FailedLogin {
+    error: Error,
+    /// From then on it is worth another attempt.
+    until: Instant,
 }
 
 struct Login {
@@ -55,8 +69,8 @@ impl Session {
     pub fn new(auth: AuthConfig) -> Result<Self, Error> {
         let http = http_client(SERVICE, &auth.tls)?;
         let tokens_url = tokens_url(&auth.auth_url);
-        let (login, logging_in) = (RwLock::new(None), tokio::sync::Mutex::new(()));
-        Ok(Self { inner: Arc::new(Inner { http, auth, tokens_url, login, logging_in }) })
+        let (login, attempt) = (RwLock::new(None), Mutex::new(None));
+        Ok(Self { inner: Arc::new(Inner { http, auth, tokens_url, login, attempt }) })
     }
 
     /// A valid token: the cached one, or a new one shortly before its expiry.
@@ -102,35 +116,44 @@ impl Session {
             Some(login) if now < login.renew_at => Ok(login),
             // Good for a while: nobody needs to wait for the next one.
             Some(login) if now + LAST_MOMENT < login.end => {
-                self.renew_aside();
+                drop(self.attempt());
                 Ok(login)
             }
-            _ => {
-                let _one_at_a_time = self.inner.logging_in.lock().await;
-                match self.current() {
-                    Some(login) if Instant::now() < login.renew_at => Ok(login),
-                    _ => self.log_in().await,
-                }
-            }
+            _ => self.attempt().await.map_err(|failed| failed.error),
         }
     }
 
-    fn renew_aside(&self) {
+    /// The attempt under way, or the last one if it failed a moment ago, or a new one. It goes on when nobody waits for it.
+    fn attempt(&self) -> Attempt {
+        let mut last = self.inner.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(attempt) = &*last {
+            let counts = match attempt.peek() {
+                None => true,
+                Some(Err(failed)) => now < failed.until,
+                // It may have ended between the caller's look at the token and this one.
+                Some(Ok(_)) => self.current().is_some_and(|login| now < login.renew_at),
+            };
+            if counts {
+                return attempt.clone();
+            }
+        }
         let session = self.clone();
-        tokio::spawn(async move {
-            let Ok(_one_at_a_time) = session.inner.logging_in.try_lock() else { return };
-            if session.current().is_some_and(|login| Instant::now() < login.renew_at) {
-                return;
-            }
-            if let Err(error) = session.log_in().await {
-                tracing::warn!(%error, "cannot renew the keystone token; using the old one while it lasts");
-            }
-        });
+        let task = tokio::spawn(async move { session.log_in().await });
+        let attempt = async move {
+            let broke_down =
+                |error: tokio::task::JoinError| Error::Identity { service: SERVICE, reason: error.to_string() };
+            task.await.unwrap_or_else(|error| Err(failed(broke_down(error))))
+        };
+        last.insert(attempt.boxed().shared()).clone()
     }
 
-    /// Only under `logging_in`.
-    async fn log_in(&self) -> Result<Arc<Login>, Error> {
-        let login = Arc::new(self.authenticate().await?);
+    async fn log_in(&self) -> Result<Arc<Login>, FailedLogin> {
+        let login = self.authenticate().await.map_err(|error| {
+            tracing::warn!(%error, "cannot log in to keystone");
+            failed(error)
+        })?;
+        let login = Arc::new(login);
         *self.inner.login.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&login));
         Ok(login)
     }
@@ -162,6 +185,11 @@ impl Session {
             retry.wait_or_give_up(failure, true).await?;
         }
     }
+}
+
+/// The agents of a cloud do not all ask again in the same moment.
+fn failed(error: Error) -> FailedLogin {
+    FailedLogin { error, until: Instant::now() + FAILURE_KEPT.mul_f64(0.5 + rand::random::<f64>() / 2.0) }
 }
 
 pub(super) fn tokens_url(auth_url: &Url) -> Url {

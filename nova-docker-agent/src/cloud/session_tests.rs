@@ -15,6 +15,48 @@ async fn many_callers_share_one_login() {
     assert_eq!(requests(&server, "POST /v3/auth/tokens").await.len(), 1);
 }
 
+/// A keystone that refuses the first logins and then has no more objections.
+async fn keystone_that_refuses(times: u64) -> MockServer {
+    let server = MockServer::start().await;
+    let refusal = Mock::given(method("POST")).and(path("/v3/auth/tokens"));
+    refusal.respond_with(ResponseTemplate::new(401)).up_to_n_times(times).mount(&server).await;
+    mount_keystone(&server, 3600).await;
+    server
+}
+
+#[tokio::test]
+async fn many_callers_share_one_failure() {
+    let server = keystone_that_refuses(20).await;
+    let session = session(&server);
+    let tokens = join_all((0..20).map(|_| session.token())).await;
+    assert!(tokens.iter().all(|token| token.as_ref().unwrap_err().status() == Some(401)));
+    assert_eq!(requests(&server, "POST /v3/auth/tokens").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_answers_for_a_moment_and_then_keystone_is_asked_again() {
+    let server = keystone_that_refuses(1).await;
+    let session = session(&server);
+    let failed = Instant::now();
+    session.token().await.unwrap_err();
+    session.token().await.unwrap_err();
+    assert_eq!(requests(&server, "POST /v3/auth/tokens").await.len(), 1);
+    while session.token().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(failed.elapsed() >= FAILURE_KEPT / 2);
+    assert_eq!(requests(&server, "POST /v3/auth/tokens").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_login_goes_on_when_the_first_who_wanted_it_does_not() {
+    let server = control_plane().await;
+    let session = session(&server);
+    assert!(session.token().now_or_never().is_none());
+    session.token().await.unwrap();
+    assert_eq!(requests(&server, "POST /v3/auth/tokens").await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_token_near_its_end_is_renewed() {
     let server = MockServer::start().await;
