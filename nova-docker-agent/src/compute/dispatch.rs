@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, debug, info_span};
 use uuid::Uuid;
 
-use super::{Compute, defect::caught_or, error::Error, operation::Operation};
-use crate::messaging::{Endpoint, Failure, Handler, Request};
+use super::{Compute, admission::admission, defect::caught_or, error::Error, operation::Operation};
+use crate::messaging::{Admission, Endpoint, Failure, Handler, Request};
 
 /// What Nova's RPC clients may ask for: the compute API that this service's version promises, and the base API.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -19,6 +19,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 pub(super) struct Dispatcher(pub Arc<Compute>);
 
 impl Handler for Dispatcher {
+    fn admission(&self, request: &Request) -> Admission {
+        admission(request)
+    }
+
     fn handle(&self, request: Request) -> BoxFuture<'static, Result<Value, Failure>> {
         let compute = self.0.clone();
         let span = info_span!("rpc", method = request.method, request_id = request.context.request_id());

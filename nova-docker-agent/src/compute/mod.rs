@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` | start and graceful stop, in Nova's order |
 //! | `dispatch`, `operation`, `arguments` | from an RPC method to its operation or its refusal; the list of all methods |
+//! | `admission` | which requests wait for which |
 //! | `duties` | what every operation owes to Nova: event, fault, task state |
 //! | `defect` | a panic ends the work on one instance, not the process |
 //! | `instance` | the operations on one instance, one file each |
@@ -13,6 +14,7 @@
 //! | `refusal` | operations that containers do not have |
 //! | `error` | what can go wrong, and how Nova is told |
 
+mod admission;
 mod arguments;
 mod defect;
 mod dispatch;

@@ -113,6 +113,9 @@ fn general(host: &HostDefaults) -> Vec<Spec> {
         spec("control_exchange", Kind::Text, "Exchange of the control plane.").or("nova"),
         spec("rpc_response_timeout", Kind::Int { min: 1, max: 86_400 }, "Limit of a call, in seconds.").or("60"),
         spec("long_rpc_timeout", Kind::Int { min: 1, max: 86_400 }, "Limit of a long call, in seconds.").or("1800"),
+        spec("executor_thread_pool_size", Kind::Int { min: 1, max: 16_384 }, "Requests of one queue at a time.")
+            .or("64")
+            .aliases(&["rpc_thread_pool_size"]),
         spec("report_interval", Kind::Int { min: 1, max: 86_400 }, "Seconds between signs of life.").or("10"),
         spec("shutdown_timeout", SECONDS, "Seconds that a guest has for a clean stop.").or("60"),
         spec("graceful_shutdown_timeout", SECONDS, "Seconds that the agent has for a clean stop.").or("180"),
@@ -185,8 +188,12 @@ fn rabbit() -> Vec<Spec> {
         flag("rabbit_transient_quorum_queue", "Replicated reply and fanout queues."),
         number("rabbit_transient_queues_ttl", "Seconds that an unused one of them lives.", "1800"),
         number("heartbeat_timeout_threshold", "Seconds of silence that mean a dead connection; 0: never.", "60"),
-        spec("rabbit_qos_prefetch_count", Kind::Int { min: 0, max: 65_535 }, "Messages in advance; 0: no limit.")
-            .or("0"),
+        spec(
+            "rabbit_qos_prefetch_count",
+            Kind::Int { min: 0, max: 65_535 },
+            "Requests that wait here; 0: 4 for each that may run.",
+        )
+        .or("0"),
         spec("rabbit_login_method", choices, "How to log in.").or("AMQPLAIN"),
         spec("rabbit_retry_interval", Kind::Int { min: 1, max: 3600 }, "First pause between connections.").or("1"),
         spec("rabbit_interval_max", Kind::Int { min: 1, max: 3600 }, "Longest pause between connections.").or("30"),

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions};
@@ -11,11 +10,9 @@ use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use super::link::{Link, Session};
 use super::{Failure, TransportConfig, topology, wire};
-
-/// The pause before the reply queue is declared again on a connection that just refused it.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 type Waiters = Arc<Mutex<HashMap<String, oneshot::Sender<Result<Value, Failure>>>>>;
 
@@ -87,6 +84,8 @@ struct Consumer {
 
 impl Consumer {
     async fn run(&self, link: &Link) {
+        // Before the reply queue is declared again on a connection that just refused it.
+        let mut pauses = Backoff::new(self.config.retry_interval, self.config.retry_interval_max);
         while let Ok(session) = link.session().await {
             let consumed = tokio::select! {
                 consumed = self.consume(&session) => consumed,
@@ -97,7 +96,9 @@ impl Consumer {
             if let Err(error) = consumed {
                 tracing::warn!(queue = self.queue, %error, "the reply queue broke; declaring it again");
                 session.suspect();
-                tokio::time::sleep(RETRY_PAUSE).await;
+                tokio::time::sleep(pauses.next()).await;
+            } else {
+                pauses.reset();
             }
         }
     }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::url::TransportUrl;
 
+/// Requests that are looked at for each one that may run.
+const LOOK_AHEAD: usize = 4;
+
 /// Settings of a transport. The names in the comments are those of oslo.messaging's options, which the fields follow.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
@@ -32,7 +35,9 @@ pub struct TransportConfig {
     pub transient_ttl: Duration,
     /// `heartbeat_timeout_threshold`: a connection without a sign of life for so long is dead. Zero = no heartbeats.
     pub heartbeat: Duration,
-    /// `rabbit_qos_prefetch_count`, 0 = unlimited.
+    /// `executor_thread_pool_size`: how many requests of one server are executed at a time.
+    pub executor: usize,
+    /// `rabbit_qos_prefetch_count`: how many requests wait here at most. 0 = [`Self::look_ahead`] decides.
     pub prefetch: u16,
     /// `rabbit_login_method`
     pub login: Login,
@@ -88,6 +93,7 @@ impl TransportConfig {
             transient_quorum: false,
             transient_ttl: Duration::from_secs(1800),
             heartbeat: Duration::from_secs(60),
+            executor: 64,
             prefetch: 0,
             login: Login::default(),
             tls: TlsConfig::default(),
@@ -96,6 +102,15 @@ impl TransportConfig {
             missing_consumer_timeout: Duration::from_secs(60),
             publish_timeout: Duration::from_secs(60),
             process: "nova-docker-agent".to_owned(),
+        }
+    }
+
+    /// How many requests are taken from the broker before they may begin: enough to find one that may among many that may
+    /// not, and not so many that their bodies fill the memory.
+    pub(super) fn look_ahead(&self) -> u16 {
+        match self.prefetch {
+            0 => self.executor.saturating_mul(LOOK_AHEAD).try_into().unwrap_or(u16::MAX),
+            prefetch => prefetch,
         }
     }
 

@@ -1,11 +1,12 @@
 //! Which endpoint a request is for, how a request for none is answered, and which requests came before.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::{Endpoint, Failure, Request};
 
-/// How many unique ids are remembered, as in oslo.messaging: enough for what a broker delivers again.
-const MEMORY: usize = 16;
+/// How many unique ids are remembered. A connection that breaks may take the acknowledgements of all requests with it that
+/// began shortly before; oslo.messaging remembers 16, which are fewer than it executes at a time.
+const MEMORY: usize = 1024;
 
 /// Says whether one of the endpoints serves the request.
 ///
@@ -43,6 +44,8 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// The unique ids of the last requests. A broker, or a sender that lost its connection, may deliver a request twice.
 #[derive(Default)]
 pub(super) struct Duplicates {
+    known: HashSet<String>,
+    /// The oldest first.
     seen: VecDeque<String>,
 }
 
@@ -52,11 +55,13 @@ impl Duplicates {
         if unique_id.is_empty() {
             return false;
         }
-        if self.seen.iter().any(|seen| seen == unique_id) {
+        if !self.known.insert(unique_id.to_owned()) {
             return true;
         }
-        if self.seen.len() == MEMORY {
-            self.seen.pop_front();
+        if self.seen.len() == MEMORY
+            && let Some(oldest) = self.seen.pop_front()
+        {
+            self.known.remove(&oldest);
         }
         self.seen.push_back(unique_id.to_owned());
         false
@@ -106,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_sixteen_ids_are_remembered() {
+    fn ids_are_remembered_until_a_thousand_came_after_them() {
         let mut duplicates = Duplicates::default();
-        for id in 0..17 {
+        for id in 0..=MEMORY {
             assert!(!duplicates.check(&id.to_string()));
         }
-        assert!(duplicates.check("16") && duplicates.check("1"));
-        assert!(!duplicates.check("0"), "the seventeenth last is forgotten");
+        assert!(duplicates.check(&MEMORY.to_string()) && duplicates.check("1"));
+        assert!(!duplicates.check("0"), "the oldest is forgotten");
         assert!(!duplicates.check("") && !duplicates.check(""), "messages without an id are no duplicates");
     }
 }

@@ -7,12 +7,14 @@
 //! ```text
 //! transport   the handle: serve, call, cast, close
 //!   server      a consumed queue: acknowledge, drop duplicates, dispatch, run the handler, reply, heartbeat
+//!     backlog     which of the waiting requests begins next: a limit, an order for each subject, slots kept for quick work
 //!     dispatch    which endpoint a request is for, and how a request for none is answered
 //!     replies     the way back to the caller: retries while its queue is missing, memory of dead reply queues
 //!   calls       the reply queue, and who waits for which reply
 //!   publisher   publishing with confirms, again on the next connection when one is lost
 //!     topology    exchanges and queues, and what to do when they exist with other flags
 //!     link        a connection that comes back: back-off, fail-over between hosts, TLS
+//! backoff     pauses before something is tried again
 //! wire        envelope, request, reply and failure, as JSON
 //! context     the request context that travels with each message
 //! failure     a serialised exception
@@ -23,6 +25,8 @@
 //! waits for its reply until its own deadline, a publish under way is repeated until its own deadline, and a handler
 //! under way goes on and replies over the next connection.
 
+mod backlog;
+mod backoff;
 mod calls;
 mod config;
 mod context;
@@ -43,6 +47,7 @@ mod wire;
 #[cfg(test)]
 mod wire_tests;
 
+pub use backlog::{Admission, Pace};
 pub use config::{Login, TlsConfig, TransportConfig};
 pub use context::Context;
 pub use failure::Failure;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use super::{Context, Error, Failure};
+use super::{Admission, Context, Error, Failure};
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +143,12 @@ impl fmt::Debug for Request {
 
 /// Executes requests.
 pub trait Handler: Send + Sync + 'static {
+    /// How the request shares the server with others. Called when the request arrives, which may be long before it is
+    /// executed.
+    fn admission(&self, _request: &Request) -> Admission {
+        Admission::default()
+    }
+
     /// Starts to execute one request. The future runs in a task of its own. A method that does not exist is answered
     /// with [`Failure::no_such_method`]. The result of a cast goes nowhere; its failure is logged.
     fn handle(&self, request: Request) -> BoxFuture<'static, Result<Value, Failure>>;

@@ -1,4 +1,7 @@
 //! A consumed queue: acknowledge, drop duplicates, dispatch, run the handler, reply.
+//!
+//! A request waits for its turn without having been acknowledged, as in oslo.messaging: what waits when the process ends
+//! is still the broker's. How many wait here is the prefetch count; the rest waits in the queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +11,18 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use serde_json::Value;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::backlog::Backlog;
+use super::backoff::Backoff;
 use super::dispatch::{Duplicates, dispatch};
 use super::link::{Link, Session};
 use super::replies::Replies;
 use super::wire::{self, Caller, Incoming};
-use super::{Endpoint, Error, Failure, Handler, Request, TransportConfig, topology};
-
-/// The pause before a queue is consumed again on a connection that just refused it.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+use super::{Admission, Endpoint, Error, Failure, Handler, Request, TransportConfig, topology};
 
 /// A queue that is being consumed, and the requests from it that are being handled.
 ///
@@ -71,8 +74,18 @@ pub(super) async fn start(setup: Setup) -> Result<Server, Error> {
         handlers: handlers.clone(),
     };
     let (consuming, first) = tokio::sync::oneshot::channel();
-    let mut consumer =
-        Consumer { setup, duplicates: Duplicates::default(), stopping, handlers, consuming: Some(consuming) };
+    let (slots, ended_requests) = mpsc::unbounded_channel();
+    let mut consumer = Consumer {
+        backlog: Backlog::new(setup.config.executor),
+        pauses: Backoff::new(setup.config.retry_interval, setup.config.retry_interval_max),
+        setup,
+        duplicates: Duplicates::default(),
+        slots,
+        ended: ended_requests,
+        stopping,
+        handlers,
+        consuming: Some(consuming),
+    };
     let ended = stopped.drop_guard();
     tokio::spawn(async move {
         consumer.run().await;
@@ -85,10 +98,38 @@ pub(super) async fn start(setup: Setup) -> Result<Server, Error> {
 struct Consumer {
     setup: Setup,
     duplicates: Duplicates,
+    /// Before the queue is consumed again on a connection that just refused it.
+    pauses: Backoff,
+    backlog: Backlog<Waiting>,
+    slots: UnboundedSender<Admission>,
+    /// What the slots of requests that ended were taken for.
+    ended: UnboundedReceiver<Admission>,
     stopping: CancellationToken,
     handlers: TaskTracker,
     /// Told when the queue is consumed for the first time.
     consuming: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+/// A request that waits for its turn, and is the broker's until then.
+struct Waiting {
+    delivery: Delivery,
+    incoming: Incoming,
+    /// When the caller has given up.
+    end: Option<Instant>,
+}
+
+/// A request's place among those that run, until it is dropped, however the request ends.
+struct Slot {
+    admission: Admission,
+    slots: UnboundedSender<Admission>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.slots.send(std::mem::take(&mut self.admission)).is_err() {
+            tracing::trace!("a request outlived its server");
+        }
+    }
 }
 
 impl Consumer {
@@ -113,7 +154,7 @@ impl Consumer {
             }
             session.suspect();
             tokio::select! {
-                () = tokio::time::sleep(RETRY_PAUSE) => {}
+                () = tokio::time::sleep(self.pauses.next()) => {}
                 () = stopping.cancelled() => return,
             }
         }
@@ -125,18 +166,19 @@ impl Consumer {
         topology::ensure_exchange(session, config, &config.control_exchange).await?;
         topology::ensure_request_queue(session, config, queue).await?;
         let channel = session.channel().await?;
-        if config.prefetch > 0 {
-            channel.basic_qos(config.prefetch, BasicQosOptions::default()).await?;
-        }
+        channel.basic_qos(config.look_ahead(), BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
         let mut deliveries =
             channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await?;
         tracing::debug!(queue, "consuming");
+        self.pauses.reset();
         if let Some(consuming) = self.consuming.take()
             && consuming.send(()).is_err()
         {
             tracing::debug!(queue, "nobody waits for the start of this server any more");
         }
+        // The broker delivers again what waited on the last connection.
+        self.backlog.clear();
         let stopping = self.stopping.clone();
         loop {
             let delivery = tokio::select! {
@@ -146,65 +188,87 @@ impl Consumer {
                     channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await?;
                     return channel.close(200, "the server stops".into()).await;
                 }
+                Some(admission) = self.ended.recv() => {
+                    self.backlog.ended(&admission);
+                    self.begin().await;
+                    continue;
+                }
                 delivery = deliveries.next() => delivery,
             };
             match delivery {
                 Some(delivery) => self.receive(delivery?).await,
                 None => return Ok(()),
             }
+            self.begin().await;
+        }
+    }
+
+    /// Lets a request wait for its turn; one that cannot be read has none.
+    async fn receive(&mut self, delivery: Delivery) {
+        let queue = &self.setup.queue;
+        let (caller, reason) = match wire::open_envelope(&delivery.data) {
+            Ok(message) => {
+                let caller = wire::caller(&message);
+                match wire::parse_request(message) {
+                    Ok(incoming) => {
+                        let admission = self.setup.handler.admission(&incoming.request);
+                        let end = lifetime(&delivery).and_then(|life| Instant::now().checked_add(life));
+                        self.backlog.push(admission, Waiting { delivery, incoming, end });
+                        return;
+                    }
+                    Err(reason) => (caller, reason),
+                }
+            }
+            Err(reason) => (None, reason),
+        };
+        if acknowledge(queue, &delivery).await {
+            tracing::error!(queue, reason, "refused a malformed request");
+            self.answer(caller, Err(Failure::builtin("ValueError", format!("malformed request: {reason}"))));
+        }
+    }
+
+    /// Begins as many requests as there is room for.
+    async fn begin(&mut self) {
+        while let Some((admission, waiting)) = self.backlog.begin() {
+            let slot = Slot { admission, slots: self.slots.clone() };
+            self.begin_one(waiting, slot).await;
         }
     }
 
     /// Acknowledges, then executes: a request is executed at most once.
-    async fn receive(&mut self, delivery: Delivery) {
+    async fn begin_one(&mut self, waiting: Waiting, slot: Slot) {
         let queue = &self.setup.queue;
-        if let Err(error) = delivery.ack(BasicAckOptions::default()).await {
-            tracing::warn!(queue, %error, "left a request to the broker: it could not be acknowledged");
+        let Waiting { delivery, incoming, end } = waiting;
+        if !acknowledge(queue, &delivery).await {
             return;
         }
-        let message = match wire::open_envelope(&delivery.data) {
-            Ok(message) => message,
-            Err(reason) => {
-                tracing::error!(queue, reason, "dropped a malformed message");
-                return;
-            }
-        };
-        let caller = wire::caller(&message);
-        let incoming = match wire::parse_request(message) {
-            Ok(incoming) => incoming,
-            Err(reason) => {
-                tracing::error!(queue, reason, "refused a malformed request");
-                self.answer(caller, Failure::builtin("ValueError", format!("malformed request: {reason}")));
-                return;
-            }
-        };
         let request = &incoming.request;
+        let method = request.method.as_str();
         if self.duplicates.check(&request.unique_id) {
-            tracing::warn!(
-                queue,
-                method = request.method,
-                unique_id = request.unique_id,
-                "dropped a duplicate request"
-            );
+            tracing::warn!(queue, method, unique_id = request.unique_id, "dropped a duplicate request");
+            return;
+        }
+        if end.is_some_and(|end| end <= Instant::now()) {
+            tracing::warn!(queue, method, "dropped a request whose caller has given up; there are too many requests");
             return;
         }
         if let Err(failure) = dispatch(&self.setup.endpoints, request) {
-            tracing::warn!(queue, method = request.method, version = request.version, %failure, "refused a request");
-            self.answer(incoming.caller, failure);
+            tracing::warn!(queue, method, version = request.version, %failure, "refused a request");
+            self.answer(incoming.caller, Err(failure));
             return;
         }
-        tracing::debug!(queue, method = request.method, request_id = request.context.request_id(), "request");
-        self.execute(incoming);
+        tracing::debug!(queue, method, request_id = request.context.request_id(), "request");
+        self.execute(incoming, slot);
     }
 
-    fn answer(&self, caller: Option<Caller>, failure: Failure) {
+    fn answer(&self, caller: Option<Caller>, result: Result<Value, Failure>) {
         if let Some(caller) = caller {
             let replies = self.setup.replies.clone();
-            self.handlers.spawn(async move { replies.send(&caller, &Err(failure)).await });
+            self.handlers.spawn(async move { replies.send(&caller, &result).await });
         }
     }
 
-    fn execute(&self, incoming: Incoming) {
+    fn execute(&self, incoming: Incoming, slot: Slot) {
         let Incoming { request, caller } = incoming;
         let (handler, replies) = (self.setup.handler.clone(), self.setup.replies.clone());
         self.handlers.spawn(async move {
@@ -213,15 +277,32 @@ impl Consumer {
                 if let Err(failure) = run(handler, request).await {
                     tracing::error!(method, %failure, "a cast failed");
                 }
+                drop(slot);
                 return;
             };
             let result = match caller.monitor {
                 None => run(handler, request).await,
                 Some(timeout) => run_with_signs_of_life(handler, request, &replies, &caller, timeout / 2).await,
             };
+            // A reply may wait for its queue; the next request need not.
+            drop(slot);
             replies.send(&caller, &result).await;
         });
     }
+}
+
+async fn acknowledge(queue: &str, delivery: &Delivery) -> bool {
+    let acknowledged = delivery.ack(BasicAckOptions::default()).await;
+    if let Err(error) = &acknowledged {
+        tracing::warn!(queue, %error, "left a request to the broker: it could not be acknowledged");
+    }
+    acknowledged.is_ok()
+}
+
+/// How long the sender of a message wants it to live, of which the broker stops to keep account when it delivers it.
+fn lifetime(delivery: &Delivery) -> Option<Duration> {
+    let expiration = delivery.properties.expiration().as_ref()?;
+    expiration.as_str().parse().ok().map(Duration::from_millis)
 }
 
 /// Runs a handler in a task of its own, so that a panic in it is an answer too.

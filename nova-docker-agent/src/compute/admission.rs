@@ -1,0 +1,73 @@
+//! Which requests wait for which: the order within one instance, and what must not be held up by slow work.
+
+use serde_json::{Map, Value};
+
+use crate::messaging::{Admission, Pace, Request};
+
+/// How a request shares the service with others. Methods that are not named here take no instance's lock and are quick.
+pub(super) fn admission(request: &Request) -> Admission {
+    let of_instance = |pace| Admission { order: instance(&request.args), urgent: false, pace };
+    match request.method.as_str() {
+        "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "attach_interface"
+        | "detach_interface" => of_instance(Pace::Quick),
+        // They wait for the guest, which may ignore them for as long as its image says.
+        "stop_instance" | "reboot_instance" | "soft_delete_instance" => of_instance(Pace::Slow),
+        // Ends a build under way. Whatever waits after it finds the instance gone.
+        "terminate_instance" => Admission { urgent: true, ..of_instance(Pace::Slow) },
+        "build_and_run_instance" => of_instance(Pace::Long),
+        // Takes no lock: the task state keeps other operations away.
+        "snapshot_instance" => Admission { pace: Pace::Long, ..Admission::default() },
+        _ => Admission::default(),
+    }
+}
+
+/// The uuid of the instance that the arguments are about.
+fn instance(args: &Map<String, Value>) -> Option<String> {
+    let uuid = args.get("instance")?.get("nova_object.data")?.get("uuid")?;
+    uuid.as_str().map(str::to_ascii_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::messaging::Context;
+
+    fn of(method: &str) -> Admission {
+        let args = json!({"instance": {"nova_object.name": "Instance", "nova_object.data": {"uuid": "ABC"}}});
+        admission(&Request {
+            context: Context::admin(),
+            method: method.to_owned(),
+            args: args.as_object().unwrap().clone(),
+            version: "6.0".to_owned(),
+            namespace: None,
+            unique_id: String::new(),
+            is_call: false,
+        })
+    }
+
+    #[test]
+    fn operations_that_take_the_lock_of_an_instance_keep_their_order() {
+        for method in
+            ["build_and_run_instance", "stop_instance", "start_instance", "reboot_instance", "attach_interface"]
+        {
+            let admission = of(method);
+            assert_eq!((admission.order.as_deref(), admission.urgent), (Some("abc"), false), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_waits_for_no_build() {
+        assert!(of("terminate_instance").urgent);
+        assert!(of("terminate_instance").pace < of("build_and_run_instance").pace);
+    }
+
+    #[test]
+    fn events_and_questions_wait_for_nothing() {
+        for method in ["external_instance_event", "get_console_output", "set_host_enabled", "reserve_block_device_name"]
+        {
+            assert_eq!(of(method), Admission::default(), "{method}");
+        }
+    }
+}
