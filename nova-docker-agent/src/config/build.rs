@@ -139,6 +139,7 @@ fn transport(reader: &mut Reader) -> Option<TransportConfig> {
         transient_quorum: flag("rabbit_transient_quorum_queue"),
         transient_ttl: seconds("rabbit_transient_queues_ttl"),
         heartbeat: seconds("heartbeat_timeout_threshold"),
+        max_silence: reader.seconds("DEFAULT", "service_down_time") / 2,
         executor: reader.number("DEFAULT", "executor_thread_pool_size"),
         prefetch: reader.number(RABBIT, "rabbit_qos_prefetch_count"),
         login: match reader.string(RABBIT, "rabbit_login_method").as_str() {

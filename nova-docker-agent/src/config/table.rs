@@ -117,6 +117,8 @@ fn general(host: &HostDefaults) -> Vec<Spec> {
             .or("64")
             .aliases(&["rpc_thread_pool_size"]),
         spec("report_interval", Kind::Int { min: 1, max: 86_400 }, "Seconds between signs of life.").or("10"),
+        spec("service_down_time", Kind::Int { min: 1, max: 86_400 }, "Seconds without one after which a host is down.")
+            .or("60"),
         spec("shutdown_timeout", SECONDS, "Seconds that a guest has for a clean stop.").or("60"),
         spec("graceful_shutdown_timeout", SECONDS, "Seconds that the agent has for a clean stop.").or("180"),
         spec("manager_shutdown_timeout", SECONDS, "Seconds of it that running operations have.").or("160"),

@@ -35,6 +35,9 @@ pub struct TransportConfig {
     pub transient_ttl: Duration,
     /// `heartbeat_timeout_threshold`: a connection without a sign of life for so long is dead. Zero = no heartbeats.
     pub heartbeat: Duration,
+    /// Half of Nova's `service_down_time`: a connection that is silent for longer is dead, whatever `heartbeat` says, because
+    /// the next one must be there before the host counts as down.
+    pub max_silence: Duration,
     /// `executor_thread_pool_size`: how many requests of one server are executed at a time.
     pub executor: usize,
     /// `rabbit_qos_prefetch_count`: how many requests wait here at most. 0 = [`Self::look_ahead`] decides.
@@ -93,6 +96,7 @@ impl TransportConfig {
             transient_quorum: false,
             transient_ttl: Duration::from_secs(1800),
             heartbeat: Duration::from_secs(60),
+            max_silence: Duration::from_secs(30),
             executor: 64,
             prefetch: 0,
             login: Login::default(),
@@ -103,6 +107,21 @@ impl TransportConfig {
             publish_timeout: Duration::from_secs(60),
             process: "nova-docker-agent".to_owned(),
         }
+    }
+
+    /// How long a connection may be without a sign of life.
+    pub(super) fn silence(&self) -> Duration {
+        if self.heartbeat.is_zero() { self.max_silence } else { self.heartbeat.min(self.max_silence) }
+    }
+
+    /// The interval that is negotiated with the broker, in seconds; 0 = no heartbeats. A connection is dead when nothing came
+    /// for two intervals, which lapin looks for every half of one.
+    pub(super) fn heartbeat_interval(&self) -> u16 {
+        if self.heartbeat.is_zero() {
+            return 0;
+        }
+        let interval = self.silence().mul_f64(0.4).as_secs();
+        u16::try_from(interval).unwrap_or(u16::MAX).max(1)
     }
 
     /// How many requests are taken from the broker before they may begin: enough to find one that may among many that may
@@ -202,6 +221,18 @@ mod tests {
         assert!(config.tls.enabled && config.quorum);
         assert_eq!(config.tls.ca_file, Some("/ca.pem".into()));
         assert_eq!(config.login, Login::Plain);
+    }
+
+    #[test]
+    fn silence_is_noticed_before_the_host_counts_as_down() {
+        let mut config = config("rabbit://h/");
+        for (heartbeat, max_silence, expected, interval) in
+            [(60, 30, 30, 12), (20, 30, 20, 8), (60, 300, 60, 24), (0, 30, 30, 0), (1, 30, 1, 1), (60, 2, 2, 1)]
+        {
+            (config.heartbeat, config.max_silence) = (Duration::from_secs(heartbeat), Duration::from_secs(max_silence));
+            assert_eq!(config.silence(), Duration::from_secs(expected), "{heartbeat} {max_silence}");
+            assert_eq!(config.heartbeat_interval(), interval, "{heartbeat} {max_silence}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::tcp::{AMQPUriTcpExt, RustlsConnector, TLSConfig};
+use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, RustlsConnector, TLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use rand::seq::SliceRandom;
@@ -13,7 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::backoff::Backoff;
 use super::config::Login;
+use super::socket::Socket;
 use super::url::HostAddress;
 use super::{Error, TransportConfig, tls};
 
@@ -41,6 +43,9 @@ enum State {
 /// The time between a connection and its loss.
 pub(super) struct Session {
     connection: Connection,
+    socket: Socket,
+    /// Changes whenever the broker takes no messages at this time, or takes them again.
+    blocked: watch::Sender<()>,
     lost: CancellationToken,
     /// Somebody had an error on this session: it may be lost without the supervisor having been told.
     suspected: Notify,
@@ -64,6 +69,7 @@ impl Link {
             connector,
             hosts,
             next: 0,
+            pauses: Backoff::new(config.retry_interval, config.retry_interval_max),
             state: sender,
             closing: closing.clone(),
         };
@@ -131,6 +137,18 @@ impl Session {
         self.lost.cancelled().await;
     }
 
+    /// Ends the connection at once, with all that still waits to be sent on it.
+    pub(super) fn abort(&self) {
+        self.socket.abort();
+    }
+
+    /// Resolves when the broker takes messages. Those that are given to the library at another time wait in it, and are
+    /// sent when nobody wants them any more.
+    pub(super) async fn unblocked(&self) {
+        let mut blocked = self.blocked.subscribe();
+        while self.connection.status().blocked() && blocked.changed().await.is_ok() {}
+    }
+
     /// To be called after an error of a channel, in case it was the connection's.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
@@ -144,6 +162,8 @@ struct Supervisor {
     /// In the order in which they are tried.
     hosts: Vec<HostAddress>,
     next: usize,
+    /// After each connection that was lost, and after each round of the hosts that failed.
+    pauses: Backoff,
     state: watch::Sender<State>,
     closing: CancellationToken,
 }
@@ -157,7 +177,7 @@ impl Supervisor {
                 () = closing.cancelled() => return,
                 session = self.connect() => session,
             };
-            let up = Arc::new(session);
+            let (up, since) = (Arc::new(session), Instant::now());
             self.state.send_replace(State::Up(up.clone()));
             let reason = tokio::select! {
                 biased;
@@ -172,50 +192,68 @@ impl Supervisor {
                 }
                 return;
             };
+            up.abort();
             tracing::warn!(connection = self.purpose, %reason, "lost the connection to the message broker");
             self.state.send_replace(State::Down(reason));
+            // The host that was lost is the last one to be tried.
+            self.next += 1;
+            if since.elapsed() >= self.config.retry_interval_max {
+                self.pauses.reset();
+            }
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                () = tokio::time::sleep(self.pauses.next()) => {}
+            }
         }
     }
 
     /// Tries the hosts in turn, with growing pauses after each round, until one answers.
     async fn connect(&mut self) -> Session {
-        let mut pause = self.config.retry_interval;
         let mut failures = 0;
         loop {
             let host = self.hosts[self.next % self.hosts.len()].clone();
-            let attempt = timeout(CONNECT_TIMEOUT, self.connect_to(&host)).await;
+            let socket = Socket::default();
+            let attempt = timeout(CONNECT_TIMEOUT, self.connect_to(&host, socket.clone())).await;
             let reason = match attempt {
                 Ok(Ok(connection)) => {
                     tracing::info!(connection = self.purpose, %host, "connected to the message broker");
-                    return Session { connection, lost: CancellationToken::new(), suspected: Notify::new() };
+                    let (blocked, lost) = (watch::Sender::new(()), CancellationToken::new());
+                    return Session { connection, socket, blocked, lost, suspected: Notify::new() };
                 }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
             };
+            // The library has a thread for each connection, which waits for an answer on and on.
+            socket.abort();
             tracing::warn!(connection = self.purpose, %host, %reason, "cannot connect to the message broker; trying again");
             self.state.send_replace(State::Down(format!("{host}: {reason}")));
             self.next += 1;
             failures += 1;
             if failures % self.hosts.len() == 0 {
-                // Jitter, so that the hosts of a cloud do not all come back to a restarted broker in the same moment.
-                tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-                pause = (pause * 2).min(self.config.retry_interval_max);
+                tokio::time::sleep(self.pauses.next()).await;
             }
         }
     }
 
-    async fn connect_to(&self, host: &HostAddress) -> lapin::Result<Connection> {
+    async fn connect_to(&self, host: &HostAddress, socket: Socket) -> lapin::Result<Connection> {
         let name = format!("{}:{}:{}", self.config.process, std::process::id(), self.purpose);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connector = self.connector.clone();
-        let connect = async move |uri: AMQPUri, runtime| {
-            let stream = AMQPUriTcpExt::connect_with_config_async(&uri, TLSConfig::default(), &runtime).await?;
+        let (connector, silence) = (self.connector.clone(), self.config.silence());
+        let runtime = lapin::runtime::default_runtime()?;
+        let connecting = runtime.clone();
+        let connect = async move |uri: AMQPUri, _| {
+            let stream = AMQPUriTcpExt::connect_with_config_async(&uri, TLSConfig::default(), &connecting);
+            let stream = timeout(CONNECT_TIMEOUT, stream).await.map_err(std::io::Error::from)??;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                socket.opened(plain.get_ref(), silence)?;
+            }
             match &connector {
                 None => Ok(stream),
                 Some(connector) => Ok(stream.into_rustls(connector, &uri.authority.host).await?),
             }
         };
-        Connection::connector(self.uri(host), lapin::runtime::default_runtime()?, connect, properties).await
+        Connection::connector(self.uri(host), runtime, connect, properties).await
     }
 
     fn uri(&self, host: &HostAddress) -> AMQPUri {
@@ -232,7 +270,7 @@ impl Supervisor {
             },
             vhost: self.config.url.virtual_host.clone(),
             query: AMQPQueryString {
-                heartbeat: Some(self.config.heartbeat.as_secs().try_into().unwrap_or(u16::MAX)),
+                heartbeat: Some(self.config.heartbeat_interval()),
                 auth_mechanism: Some(match self.config.login {
                     Login::Amqplain => SASLMechanism::AMQPlain,
                     Login::Plain => SASLMechanism::Plain,
@@ -254,12 +292,16 @@ impl Supervisor {
             tokio::select! {
                 () = session.suspected.notified() => {}
                 event = events.next() => match event {
-                    Some(Event::ConnectionBlocked(why)) => tracing::warn!(
-                        connection = self.purpose,
-                        reason = why,
-                        "the message broker takes no messages at this time; they wait here"
-                    ),
+                    Some(Event::ConnectionBlocked(why)) => {
+                        session.blocked.send_replace(());
+                        tracing::warn!(
+                            connection = self.purpose,
+                            reason = why,
+                            "the message broker takes no messages at this time; they wait here"
+                        );
+                    }
                     Some(Event::ConnectionUnblocked) => {
+                        session.blocked.send_replace(());
                         tracing::info!(connection = self.purpose, "the message broker takes messages again");
                     }
                     // May be a channel's: the loop condition tells.

@@ -14,6 +14,7 @@
 //!   publisher   publishing with confirms, again on the next connection when one is lost
 //!     topology    exchanges and queues, and what to do when they exist with other flags
 //!     link        a connection that comes back: back-off, fail-over between hosts, TLS
+//!       socket      the TCP connection below it: how soon silence is noticed
 //! backoff     pauses before something is tried again
 //! wire        envelope, request, reply and failure, as JSON
 //! context     the request context that travels with each message
@@ -39,6 +40,7 @@ pub(crate) mod recorded;
 mod replies;
 mod rpc;
 mod server;
+mod socket;
 mod tls;
 mod topology;
 mod transport;
