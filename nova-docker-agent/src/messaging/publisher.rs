@@ -10,11 +10,12 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use super::link::{Link, Session};
 use super::{Error, TransportConfig, topology};
 
-/// The pause before a message is offered again.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// The first and the longest pause before a message is offered again.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// Hands messages to the broker over one channel.
 pub(super) struct Publisher {
@@ -72,6 +73,7 @@ impl Publisher {
     pub(super) async fn publish(&self, destination: &Destination, message: Message) -> Result<Outcome, Error> {
         let started = Instant::now();
         let mut last = "no connection".to_owned();
+        let mut pauses = Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1);
         while Instant::now() < message.deadline {
             match self.attempt(destination, &message).await {
                 Ok(Outcome::Unroutable) if matches!(destination, Destination::Exchange(..)) => {
@@ -82,50 +84,59 @@ impl Publisher {
                 Err(Attempt::Again(reason)) => last = reason,
             }
             tracing::debug!(%destination, reason = last, "the message was not taken by the broker; trying again");
-            tokio::time::sleep_until(message.deadline.min(Instant::now() + RETRY_PAUSE)).await;
+            tokio::time::sleep_until(message.deadline.min(Instant::now() + pauses.next())).await;
         }
         let seconds = started.elapsed().as_secs();
         Err(Error::NotPublished { destination: destination.to_string(), seconds, last })
     }
 
     async fn attempt(&self, destination: &Destination, message: &Message) -> Result<Outcome, Attempt> {
-        let open = self.channel(message.deadline).await?;
-        let result = tokio::select! {
-            result = open.publish(&self.config, destination, message.clone()) => result,
-            () = open.session.lost() => Err("the connection was lost".to_owned()),
+        let session = tokio::select! {
+            session = self.link.session_before(message.deadline) => session.map_err(Attempt::Again)?,
             () = self.link.closing() => return Err(Attempt::Final(Error::Closed)),
-            () = tokio::time::sleep_until(message.deadline) => return Err(Attempt::Again("no confirm in time".to_owned())),
         };
-        match result {
-            Ok(outcome) => Ok(outcome),
-            Err(reason) => {
-                self.forget(&open).await;
-                Err(Attempt::Again(reason))
-            }
+        tokio::select! {
+            outcome = self.attempt_on(&session, destination, message) => outcome.map_err(Attempt::Again),
+            () = session.lost() => Err(Attempt::Again("the connection was lost".to_owned())),
+            () = self.link.closing() => Err(Attempt::Final(Error::Closed)),
+            () = tokio::time::sleep_until(message.deadline) => Err(Attempt::Again("no confirm in time".to_owned())),
         }
     }
 
-    /// The channel of the current session, a new one if the last one broke.
-    async fn channel(&self, deadline: Instant) -> Result<Arc<PublishChannel>, Attempt> {
-        let session = tokio::select! {
-            session = self.link.session_before(deadline) => session.map_err(Attempt::Again)?,
-            () = self.link.closing() => return Err(Attempt::Final(Error::Closed)),
+    async fn attempt_on(
+        &self,
+        session: &Arc<Session>,
+        destination: &Destination,
+        message: &Message,
+    ) -> Result<Outcome, String> {
+        session.unblocked().await;
+        let (exchange, routing_key) = match destination {
+            Destination::Exchange(exchange, routing_key) => (exchange.clone(), routing_key.clone()),
+            Destination::Queue(queue) => (String::new(), queue.clone()),
+            Destination::Fanout(topic) => return fan_out(session, topic, message).await,
         };
+        let open = self.channel(session).await.map_err(|error| error.to_string())?;
+        let result = match open.ensure_exchange(&self.config, &exchange).await {
+            Ok(()) => open.send(exchange, routing_key, true, message).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if result.is_err() {
+            self.forget(&open).await;
+        }
+        result
+    }
+
+    /// The channel of the current session, a new one if the last one broke.
+    async fn channel(&self, session: &Arc<Session>) -> lapin::Result<Arc<PublishChannel>> {
         let mut current = self.channel.lock().await;
         if let Some(open) = &*current
-            && Arc::ptr_eq(&open.session, &session)
+            && Arc::ptr_eq(&open.session, session)
             && open.channel.status().connected()
         {
             return Ok(open.clone());
         }
         *current = None;
-        let open = async {
-            let channel = session.channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok::<_, lapin::Error>(channel)
-        };
-        let channel = open.await.map_err(|error| Attempt::Again(error.to_string()))?;
-        let open = Arc::new(PublishChannel { session, channel, exchanges: Mutex::default() });
+        let open = Arc::new(PublishChannel::open(session).await?);
         *current = Some(open.clone());
         Ok(open)
     }
@@ -144,40 +155,51 @@ enum Attempt {
     Final(Error),
 }
 
+/// On a channel of its own: the exchange may go after it was found, and publishing to one that is missing closes the
+/// channel, with everybody's confirms.
+async fn fan_out(session: &Arc<Session>, topic: &str, message: &Message) -> Result<Outcome, String> {
+    let exchange = format!("{topic}_fanout");
+    match topology::exchange_exists(session, &exchange).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(Outcome::Unroutable),
+        Err(error) => return Err(error.to_string()),
+    }
+    let channel = Arc::new(PublishChannel::open(session).await.map_err(|error| error.to_string())?);
+    channel.send(exchange, String::new(), false, message).await
+}
+
 impl PublishChannel {
-    async fn publish(
+    async fn open(session: &Arc<Session>) -> lapin::Result<Self> {
+        let channel = session.channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(Self { session: session.clone(), channel, exchanges: Mutex::default() })
+    }
+
+    /// Hands a message over, and waits for the confirm.
+    async fn send(
         self: &Arc<Self>,
-        config: &TransportConfig,
-        destination: &Destination,
-        message: Message,
+        exchange: String,
+        routing_key: String,
+        mandatory: bool,
+        message: &Message,
     ) -> Result<Outcome, String> {
-        let (exchange, routing_key) = match destination {
-            Destination::Exchange(exchange, routing_key) => {
-                self.ensure_exchange(config, exchange).await.map_err(|error| error.to_string())?;
-                (exchange.clone(), routing_key.clone())
-            }
-            Destination::Fanout(topic) => {
-                let exchange = format!("{topic}_fanout");
-                // Publishing to a missing exchange would close the channel, and with it everybody's confirms.
-                match topology::exchange_exists(&self.session, &exchange).await {
-                    Ok(true) => (exchange, String::new()),
-                    Ok(false) => return Ok(Outcome::Unroutable),
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
-            Destination::Queue(queue) => (String::new(), queue.clone()),
-        };
-        let mandatory = !matches!(destination, Destination::Fanout(_));
         let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-        let properties = properties(&message);
-        let open = self.clone();
+        let (open, message) = (self.clone(), message.clone());
         // In a task, because the confirm must be awaited even when nobody wants to know any more: lapin keeps the ones
         // that are dropped.
         let confirm = tokio::spawn(async move {
             let (exchange, routing_key) = (exchange.as_str().into(), routing_key.as_str().into());
-            open.channel.basic_publish(exchange, routing_key, options, &message.body, properties).await?.await
+            let properties = properties(&message);
+            let sent = open.channel.basic_publish(exchange, routing_key, options, &message.body, properties);
+            let Ok(sent) = tokio::time::timeout_at(message.deadline, sent).await else {
+                // It waits in the library for a connection that takes nothing, and would be sent after all, minutes
+                // later, as if it were new. What else waits there is offered again on the next connection.
+                open.session.abort();
+                return Err("the connection took nothing before the deadline".to_owned());
+            };
+            sent.map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())
         });
-        match confirm.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
+        match confirm.await.map_err(|error| error.to_string())?? {
             Confirmation::Ack(None) | Confirmation::NotRequested => Ok(Outcome::Taken),
             Confirmation::Ack(Some(_returned)) => Ok(Outcome::Unroutable),
             Confirmation::Nack(_) => Err("the broker could not store the message".to_owned()),
@@ -185,6 +207,10 @@ impl PublishChannel {
     }
 
     async fn ensure_exchange(&self, config: &TransportConfig, name: &str) -> lapin::Result<()> {
+        // The default exchange is always there.
+        if name.is_empty() {
+            return Ok(());
+        }
         let mut known = self.exchanges.lock().await;
         if !known.contains(name) {
             topology::ensure_exchange(&self.session, config, name).await?;

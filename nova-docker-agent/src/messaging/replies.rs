@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use super::publisher::{Destination, Message, Outcome, Publisher};
 use super::{Error, Failure, wire};
 
-/// How often a reply is offered to a reply queue that is not there: its owner may be reconnecting.
-const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// The first and the longest pause before a reply is offered again to a reply queue that is not there: its owner may be
+/// reconnecting.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// How long a reply is kept while there is no broker. No caller waits longer (`long_rpc_timeout` is 1800 s).
 const KEEP: Duration = Duration::from_secs(1800);
@@ -40,6 +42,7 @@ impl Replies {
         }
         let message = wire::reply(&caller.message_id, result);
         let mut give_up = None;
+        let mut pauses = Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1);
         loop {
             match self.publish(caller, &message, KEEP).await {
                 Ok(Outcome::Taken) => return,
@@ -60,7 +63,7 @@ impl Replies {
                 self.bury(&caller.queue);
                 return;
             }
-            tokio::time::sleep(RETRY_INTERVAL).await;
+            tokio::time::sleep(pauses.next()).await;
         }
     }
 
