@@ -240,6 +240,10 @@ async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, sto
         }
     }
     servers.alternative.stop().await;
+    // Acknowledged events and continuations are nobody else's.
+    if tokio::time::timeout(CLEANUP_RESERVE, servers.alternative.drained()).await.is_err() {
+        warn!("gave up on events under way");
+    }
     stopping.cancel();
     tasks.close();
     tasks.wait().await;
