@@ -3,7 +3,7 @@
 //! The broker answers a declaration that differs from what exists with 406, and a look-up of what does not exist with
 //! 404; both close the channel. So every question here is asked on a channel of its own.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{ErrorKind, ExchangeKind};
@@ -82,15 +82,37 @@ async fn ensure_queue(
     flags: QueueDeclareOptions,
     arguments: FieldTable,
 ) -> lapin::Result<()> {
-    match session.channel().await?.queue_declare(name.into(), flags, arguments).await {
-        Ok(_) => return Ok(()),
+    match declare_queue(session, name, flags, arguments.clone()).await {
         Err(error) if is(&error, AMQPSoftError::PRECONDITIONFAILED) => {
             tracing::warn!(queue = name, %error, "the queue exists with other flags and is used as it is");
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            declare_queue(session, name, passive, FieldTable::default()).await
         }
-        Err(error) => return Err(error),
+        // It exists on a node of the broker that is down, and what is in it is out of reach. Deleted, it is made again on a
+        // node that is there.
+        Err(error) if is(&error, AMQPSoftError::NOTFOUND) => {
+            tracing::warn!(queue = name, %error, "the queue is on a node that is down; deleting it to declare it again");
+            if let Err(error) = delete_queue(session, name).await {
+                tracing::warn!(queue = name, %error, "cannot delete the queue");
+            }
+            declare_queue(session, name, flags, arguments).await
+        }
+        declared => declared,
     }
-    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    session.channel().await?.queue_declare(name.into(), passive, FieldTable::default()).await.map(drop)
+}
+
+/// Deletes a queue with all that is in it; one that is not there is deleted.
+pub(super) async fn delete_queue(session: &Session, name: &str) -> lapin::Result<()> {
+    session.channel().await?.queue_delete(name.into(), QueueDeleteOptions::default()).await.map(drop)
+}
+
+async fn declare_queue(
+    session: &Session,
+    name: &str,
+    options: QueueDeclareOptions,
+    arguments: FieldTable,
+) -> lapin::Result<()> {
+    session.channel().await?.queue_declare(name.into(), options, arguments).await.map(drop)
 }
 
 fn quorum_arguments(config: &TransportConfig, arguments: &mut FieldTable) {
