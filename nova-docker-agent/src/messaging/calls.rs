@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::StreamExt;
+use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions};
 use lapin::types::FieldTable;
 use serde_json::Value;
@@ -11,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::compression;
 use super::link::{Link, Session};
 use super::{Failure, TransportConfig, topology, wire};
 
@@ -113,14 +115,15 @@ impl Consumer {
         while let Some(delivery) = deliveries.next().await {
             let delivery = delivery?;
             delivery.ack(BasicAckOptions::default()).await?;
-            self.receive(&delivery.data);
+            self.receive(&delivery);
         }
         tracing::warn!(queue = self.queue, "the broker cancelled the consumer of the reply queue");
         Ok(())
     }
 
-    fn receive(&self, body: &[u8]) {
-        let reply = match wire::open_envelope(body).and_then(wire::parse_reply) {
+    fn receive(&self, delivery: &Delivery) {
+        let body = compression::body(&delivery.properties, &delivery.data);
+        let reply = match body.and_then(|body| wire::open_envelope(&body)).and_then(wire::parse_reply) {
             Ok(reply) => reply,
             Err(reason) => {
                 tracing::error!(queue = self.queue, reason, "dropped a malformed reply");

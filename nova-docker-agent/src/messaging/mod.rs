@@ -17,6 +17,7 @@
 //!       socket      the TCP connection below it: how soon silence is noticed
 //! backoff     pauses before something is tried again
 //! wire        envelope, request, reply and failure, as JSON
+//! compression bodies that their senders compressed
 //! context     the request context that travels with each message
 //! failure     a serialised exception
 //! url, config what the operator says
@@ -29,6 +30,7 @@
 mod backlog;
 mod backoff;
 mod calls;
+mod compression;
 mod config;
 mod context;
 mod dispatch;

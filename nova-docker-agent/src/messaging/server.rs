@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::backlog::Backlog;
 use super::backoff::Backoff;
+use super::compression;
 use super::dispatch::{Duplicates, dispatch};
 use super::link::{Link, Session};
 use super::replies::Replies;
@@ -206,7 +207,8 @@ impl Consumer {
     /// Lets a request wait for its turn; one that cannot be read has none.
     async fn receive(&mut self, delivery: Delivery) {
         let queue = &self.setup.queue;
-        let (caller, reason) = match wire::open_envelope(&delivery.data) {
+        let body = compression::body(&delivery.properties, &delivery.data);
+        let (caller, reason) = match body.and_then(|body| wire::open_envelope(&body)) {
             Ok(message) => {
                 let caller = wire::caller(&message);
                 match wire::parse_request(message) {
