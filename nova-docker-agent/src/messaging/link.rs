@@ -56,7 +56,7 @@ impl Link {
     /// list of connections.
     pub(super) async fn start(config: &TransportConfig, purpose: &'static str) -> Result<Self, Error> {
         let connector = match config.tls.enabled {
-            true => Some(Arc::new(tls::connector(&config.tls).await?)),
+            true => Some(Arc::new(tls::connector(&config.tls, config.url.hosts.len() == 1).await?)),
             false => None,
         };
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));

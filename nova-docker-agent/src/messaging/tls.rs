@@ -4,25 +4,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lapin::tcp::RustlsConnector;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::{Error, TlsConfig};
 
 /// Reads the certificates and keys.
 ///
-/// With an authority file the broker's certificate is verified, its name included (Python verifies the name only when
-/// the URL has one host). Without one the connection is encrypted and the broker may be anybody, as in oslo.messaging.
-pub(super) async fn connector(config: &TlsConfig) -> Result<RustlsConnector, Error> {
+/// As in oslo.messaging: with an authority file the broker's certificate is verified, its name only when the transport URL
+/// has one host (`one_host`). Without such a file the connection is encrypted and the broker may be anybody.
+pub(super) async fn connector(config: &TlsConfig, one_host: bool) -> Result<RustlsConnector, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong("TLS versions", error))?;
     let builder = match &config.ca_file {
-        Some(path) => builder.with_root_certificates(authorities(path).await?),
+        Some(path) if one_host => builder.with_root_certificates(authorities(path).await?),
+        Some(path) => {
+            let authorities = Arc::new(authorities(path).await?);
+            let verifier = WebPkiServerVerifier::builder_with_provider(authorities, provider).build();
+            let verifier = AnyName(verifier.map_err(|error| wrong(path, error))?);
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
         None => {
             tracing::warn!("ssl is on without ssl_ca_file: the identity of the message broker is not verified");
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyBroker { provider }))
@@ -40,12 +47,18 @@ pub(super) async fn connector(config: &TlsConfig) -> Result<RustlsConnector, Err
     Ok(RustlsConnector::from(client))
 }
 
+/// The authorities that can be used: one that cannot be read is no reason to do without the others.
 async fn authorities(path: &Path) -> Result<RootCertStore, Error> {
+    let pem = read(path).await?;
     let mut store = RootCertStore::empty();
-    for certificate in certificates(path).await? {
-        store.add(certificate).map_err(|error| wrong(path, error))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let added = certificate.map_err(|error| error.to_string());
+        let added = added.and_then(|certificate| store.add(certificate).map_err(|error| error.to_string()));
+        if let Err(error) = added {
+            tracing::warn!(path = %path.display(), error, "left out an authority that cannot be read");
+        }
     }
-    Ok(store)
+    if store.is_empty() { Err(wrong(path, "holds no certificate that can be read")) } else { Ok(store) }
 }
 
 async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -63,6 +76,52 @@ async fn read(path: &Path) -> Result<Vec<u8>, Error> {
 
 fn wrong(path: impl AsRef<Path>, reason: impl ToString) -> Error {
     Error::Tls { path: path.as_ref().display().to_string(), reason: reason.to_string() }
+}
+
+/// Takes a certificate that one of the authorities has signed, whatever its name.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // The name is looked at last, when all else is right.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Takes any certificate whose private key the other side proves to have.
