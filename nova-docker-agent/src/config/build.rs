@@ -141,6 +141,7 @@ fn transport(reader: &mut Reader) -> Option<TransportConfig> {
         heartbeat: seconds("heartbeat_timeout_threshold"),
         max_silence: reader.seconds("DEFAULT", "service_down_time") / 2,
         executor: reader.number("DEFAULT", "executor_thread_pool_size"),
+        ping: reader.flag("DEFAULT", "rpc_ping_enabled"),
         prefetch: reader.number(RABBIT, "rabbit_qos_prefetch_count"),
         login: match reader.string(RABBIT, "rabbit_login_method").as_str() {
             "PLAIN" => Login::Plain,

@@ -116,6 +116,7 @@ fn general(host: &HostDefaults) -> Vec<Spec> {
         spec("executor_thread_pool_size", Kind::Int { min: 1, max: 16_384 }, "Requests of one queue at a time.")
             .or("64")
             .aliases(&["rpc_thread_pool_size"]),
+        spec("rpc_ping_enabled", Kind::Bool, "Answer oslo_rpc_server_ping.").or("false"),
         spec("report_interval", Kind::Int { min: 1, max: 86_400 }, "Seconds between signs of life.").or("10"),
         spec("service_down_time", Kind::Int { min: 1, max: 86_400 }, "Seconds without one after which a host is down.")
             .or("60"),

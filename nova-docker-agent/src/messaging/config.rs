@@ -40,6 +40,8 @@ pub struct TransportConfig {
     pub max_silence: Duration,
     /// `executor_thread_pool_size`: how many requests of one server are executed at a time.
     pub executor: usize,
+    /// `rpc_ping_enabled`: servers answer `oslo_rpc_server_ping`, which proves that they execute requests.
+    pub ping: bool,
     /// `rabbit_qos_prefetch_count`: how many requests wait here at most. 0 = [`Self::look_ahead`] decides.
     pub prefetch: u16,
     /// `rabbit_login_method`
@@ -98,6 +100,7 @@ impl TransportConfig {
             heartbeat: Duration::from_secs(60),
             max_silence: Duration::from_secs(30),
             executor: 64,
+            ping: false,
             prefetch: 0,
             login: Login::default(),
             tls: TlsConfig::default(),

@@ -23,6 +23,11 @@ pub(super) fn dispatch(endpoints: &[Endpoint], request: &Request) -> Result<(), 
     if request.method.starts_with('_') { Err(Failure::no_such_method(&request.method)) } else { Ok(()) }
 }
 
+/// Asks whether the server is alive (oslo.messaging, `PingEndpoint`).
+pub(super) fn is_ping(request: &Request) -> bool {
+    request.method == "oslo_rpc_server_ping" && request.namespace.is_none() && compatible("1.0", &request.version)
+}
+
 /// The same major version, and at most the minor version that is offered.
 fn compatible(offered: &str, requested: &str) -> bool {
     match (version(offered), version(requested)) {
@@ -102,6 +107,14 @@ mod tests {
             assert_eq!(failure.class, "UnsupportedVersion", "{namespace:?} {version}");
             assert_eq!(failure.module, "oslo_messaging.rpc.dispatcher");
         }
+    }
+
+    #[test]
+    fn a_ping_is_of_the_first_version_and_of_no_namespace() {
+        assert!(is_ping(&request(None, "1.0", "oslo_rpc_server_ping")));
+        assert!(!is_ping(&request(None, "1.0", "ping")));
+        assert!(!is_ping(&request(None, "2.0", "oslo_rpc_server_ping")));
+        assert!(!is_ping(&request(Some("baseapi"), "1.0", "oslo_rpc_server_ping")));
     }
 
     #[test]

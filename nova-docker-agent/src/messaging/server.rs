@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::backlog::Backlog;
 use super::backoff::Backoff;
 use super::compression;
-use super::dispatch::{Duplicates, dispatch};
+use super::dispatch::{Duplicates, dispatch, is_ping};
 use super::link::{Link, Session};
 use super::replies::Replies;
 use super::wire::{self, Caller, Incoming};
@@ -252,6 +252,10 @@ impl Consumer {
         }
         if end.is_some_and(|end| end <= Instant::now()) {
             tracing::warn!(queue, method, "dropped a request whose caller has given up; there are too many requests");
+            return;
+        }
+        if self.setup.config.ping && is_ping(request) {
+            self.answer(incoming.caller, Ok("pong".into()));
             return;
         }
         if let Err(failure) = dispatch(&self.setup.endpoints, request) {
