@@ -142,6 +142,9 @@ fn transport(reader: &mut Reader) -> Option<TransportConfig> {
         max_silence: reader.seconds("DEFAULT", "service_down_time") / 2,
         executor: reader.number("DEFAULT", "executor_thread_pool_size"),
         ping: reader.flag("DEFAULT", "rpc_ping_enabled"),
+        // Of a cell's hosts no two have the same name; oslo.messaging counts the processes of a host instead.
+        reply_queue: flag("use_queue_manager")
+            .then(|| format!("reply_{}:nova-docker-agent", reader.string("DEFAULT", "host"))),
         prefetch: reader.number(RABBIT, "rabbit_qos_prefetch_count"),
         login: match reader.string(RABBIT, "rabbit_login_method").as_str() {
             "PLAIN" => Login::Plain,

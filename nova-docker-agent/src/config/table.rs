@@ -190,6 +190,7 @@ fn rabbit() -> Vec<Spec> {
         number("rabbit_quorum_max_memory_bytes", "Bytes in memory; 0: no limit.", "0"),
         flag("rabbit_transient_quorum_queue", "Replicated reply and fanout queues."),
         number("rabbit_transient_queues_ttl", "Seconds that an unused one of them lives.", "1800"),
+        flag("use_queue_manager", "A reply queue whose name stays the same over restarts."),
         number("heartbeat_timeout_threshold", "Seconds of silence that mean a dead connection; 0: never.", "60"),
         spec(
             "rabbit_qos_prefetch_count",

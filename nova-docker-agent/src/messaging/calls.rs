@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
@@ -10,20 +11,27 @@ use lapin::types::FieldTable;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::compression;
 use super::link::{Link, Session};
 use super::{Failure, TransportConfig, topology, wire};
 
+/// How long the end of the process waits for the end of the reply queue.
+const DELETE_PATIENCE: Duration = Duration::from_secs(5);
+
 type Waiters = Arc<Mutex<HashMap<String, oneshot::Sender<Result<Value, Failure>>>>>;
 
 /// The calls of this process that wait for their reply. All replies come through one queue, whose name stays the same
-/// over reconnections: servers look for a missing reply queue for a while.
+/// over reconnections, and with a queue manager over restarts: servers look for a missing reply queue for a while.
 pub(super) struct Calls {
     queue: String,
+    /// It is nobody's after this process.
+    temporary: bool,
     waiters: Waiters,
     ready: watch::Receiver<bool>,
+    ending: CancellationToken,
 }
 
 /// One call that waits; it waits no more when this is dropped.
@@ -36,12 +44,32 @@ pub(super) struct Waiting {
 impl Calls {
     /// Begins to consume the reply queue, and goes on until the link is closed.
     pub(super) fn start(link: Link, config: TransportConfig) -> Self {
-        let queue = format!("reply_{}", wire::new_id());
+        let temporary = config.reply_queue.is_none();
+        let queue = config.reply_queue.clone().unwrap_or_else(|| format!("reply_{}", wire::new_id()));
         let waiters = Waiters::default();
         let (sender, ready) = watch::channel(false);
         let consumer = Consumer { config, queue: queue.clone(), waiters: waiters.clone(), ready: sender };
-        tokio::spawn(async move { consumer.run(&link).await });
-        Self { queue, waiters, ready }
+        let ending = CancellationToken::new();
+        tokio::spawn({
+            let ending = ending.clone();
+            async move { ending.run_until_cancelled(consumer.run(&link)).await }
+        });
+        Self { queue, temporary, waiters, ready, ending }
+    }
+
+    /// Receives no more replies, and deletes the queue if no later process uses it: replicated ones are not for free.
+    pub(super) async fn end(&self, link: &Link) {
+        self.ending.cancel();
+        if !self.temporary || !link.connected() {
+            return;
+        }
+        let deleted = tokio::time::timeout(DELETE_PATIENCE, async {
+            let session = link.session().await.map_err(|error| error.to_string())?;
+            topology::delete_queue(&session, &self.queue).await.map_err(|error| error.to_string())
+        });
+        if let Err(error) = deleted.await.unwrap_or_else(|_| Err("no answer".to_owned())) {
+            tracing::debug!(queue = self.queue, error, "left the reply queue to its time to live");
+        }
     }
 
     /// The name of the reply queue.

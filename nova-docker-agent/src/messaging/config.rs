@@ -56,6 +56,9 @@ pub struct TransportConfig {
     pub missing_consumer_timeout: Duration,
     /// How long a cast is offered to the broker before it fails. Not an option of oslo.messaging, which tries forever.
     pub publish_timeout: Duration,
+    /// `use_queue_manager`: the name of the reply queue, which stays the same over restarts. None = a new one each time,
+    /// deleted at the end.
+    pub reply_queue: Option<String>,
     /// The name of this process, for the broker's list of connections.
     pub process: String,
 }
@@ -108,6 +111,7 @@ impl TransportConfig {
             retry_interval_max: Duration::from_secs(30),
             missing_consumer_timeout: Duration::from_secs(60),
             publish_timeout: Duration::from_secs(60),
+            reply_queue: None,
             process: "nova-docker-agent".to_owned(),
         }
     }

@@ -79,6 +79,7 @@ impl Transport {
 
     /// Ends all connections. Calls, casts and replies under way fail.
     pub async fn close(&self) {
+        self.inner.calls.end(&self.inner.consuming).await;
         self.inner.consuming.close().await;
         self.inner.publishing.close().await;
     }
