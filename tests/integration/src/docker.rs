@@ -1,8 +1,10 @@
-//! A Docker of a test's own: its data, sockets and runtime, no bridge and no iptables. To be started inside
-//! [`isolated`](crate::isolated).
+//! The Docker of a [`Host`](crate::Host): data, sockets and runtime of its own, no bridge and no iptables.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bollard::Docker;
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -11,56 +13,118 @@ use nova_docker_agent::docker::{Docker as Driver, DockerConfig as DriverConfig};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::process::{Server, attempt, require, run};
+use crate::process::{Server, require, run};
+use crate::programs::program;
 
 const PACKAGE: &str = "docker.io";
 const BUSYBOX: &str = "/bin/busybox";
 /// The last words of a dockerd to which its containerd did not answer within 15 s, which no option changes.
 const SLOW_CONTAINERD: &str = "timeout waiting for containerd to start";
+/// Directory of what a test makes.
+const TEST: &str = "test";
 /// Name under which the test image is imported.
 pub const IMAGE: &str = "busybox:test";
 
-/// A Docker Engine; ends when this is dropped.
+/// A Docker Engine. Copies are of the same one.
+#[derive(Clone, Debug)]
+pub struct Dockerd(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Dockerd {
-    server: Option<Server>,
+struct Inner {
+    server: Mutex<Option<Server>>,
+    was_stopped: AtomicBool,
+    /// What its host held when it came up.
+    pristine: OnceLock<BTreeSet<String>>,
     directory: tempfile::TempDir,
 }
 
 impl Dockerd {
-    /// Starts it, with the runtime `nova` leading to our wrapper, and the test image imported.
+    /// Starts it, with the runtime `nova` leading to our wrapper.
     pub async fn start() -> Self {
         require("dockerd", PACKAGE);
+        let runtime = program("nova-docker-runtime");
         let directory = tempfile::tempdir().expect("a directory");
-        let path = |name: &str| directory.path().join(name);
-        let runtime = build("nova-docker-runtime").await;
+        let inner = Inner {
+            server: Mutex::default(),
+            was_stopped: AtomicBool::new(false),
+            pristine: OnceLock::new(),
+            directory,
+        };
+        let dockerd = Self(Arc::new(inner));
+        let own = |name: &str| dockerd.own(name);
         let configuration = json!({
-            "hosts": [format!("unix://{}", path("docker.sock").display())],
-            "data-root": path("data"), "exec-root": path("exec"), "pidfile": path("docker.pid"),
+            "hosts": [dockerd.host_url()],
+            "data-root": own("data"), "exec-root": own("exec"), "pidfile": own("docker.pid"),
             "group": "root", "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false,
             "shutdown-timeout": 1, "live-restore": false,
-            "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", path("links").display())]}},
+            "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", own("links").display())]}},
         });
-        std::fs::write(path("daemon.json"), configuration.to_string()).expect("a configuration file");
-        let mut dockerd = Self { server: None, directory };
+        std::fs::write(own("daemon.json"), configuration.to_string()).expect("a configuration file");
+        for directory in [dockerd.links(), own(TEST)] {
+            std::fs::create_dir(directory).expect("a directory");
+        }
         dockerd.start_server().await;
-        dockerd.import(IMAGE, &[]).await;
         dockerd
     }
 
-    /// Path of something in the directory of this Docker.
+    fn own(&self, name: &str) -> PathBuf {
+        self.0.directory.path().join(name)
+    }
+
+    /// Path of something that a test makes. It is gone after the test.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.own(TEST).join(name)
+    }
+
+    /// Removes everything that [`path`](Self::path) leads to.
+    pub fn empty_directory(&self) {
+        let directory = self.own(TEST);
+        std::fs::remove_dir_all(&directory).and_then(|()| std::fs::create_dir(&directory)).expect("a directory");
+    }
+
+    /// Where containers are linked to their networks.
+    pub fn links(&self) -> PathBuf {
+        self.own("links")
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.own("docker.sock")
+    }
+
+    /// Where it keeps images and containers.
+    pub fn data(&self) -> PathBuf {
+        self.own("data")
+    }
+
+    /// What it has written into its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.own("log")).expect("a log")
+    }
+
+    /// What the host held when this Docker came up.
+    pub fn pristine(&self) -> &BTreeSet<String> {
+        self.0.pristine.get().expect("the host is up")
+    }
+
+    /// See [`pristine`](Self::pristine).
+    pub fn set_pristine(&self, inventory: BTreeSet<String>) {
+        self.0.pristine.set(inventory).expect("once");
+    }
+
+    /// Whether a test stopped the server.
+    pub fn was_stopped(&self) -> bool {
+        self.0.was_stopped.load(Ordering::SeqCst)
     }
 
     /// Its address.
     pub fn host_url(&self) -> String {
-        format!("unix://{}", self.path("docker.sock").display())
+        format!("unix://{}", self.socket().display())
     }
 
     /// Settings of a driver for this Docker.
     pub fn driver_config(&self) -> DriverConfig {
-        DriverConfig { host_url: self.host_url(), link_directory: self.path("links"), ..DriverConfig::default() }
+        DriverConfig { host_url: self.host_url(), link_directory: self.links(), ..DriverConfig::default() }
     }
 
     /// A driver for this Docker.
@@ -86,26 +150,42 @@ impl Dockerd {
     }
 
     /// Ends the server; its containers end with it.
-    pub fn stop_server(&mut self) {
-        self.server = None;
+    pub fn stop_server(&self) {
+        drop(self.take_server());
     }
 
     /// Kills the server; its containers run on until the next one is started, which ends them.
-    pub fn kill_server(&mut self) {
-        if let Some(mut server) = self.server.take() {
+    pub fn kill_server(&self) {
+        if let Some(mut server) = self.take_server() {
             server.kill();
             std::fs::remove_file(self.containerd_pid()).expect("dockerd's containerd");
         }
     }
 
+    fn take_server(&self) -> Option<Server> {
+        self.0.was_stopped.store(true, Ordering::SeqCst);
+        self.0.server.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Removes all containers and ends the server, if it runs.
+    pub fn end(&self) {
+        let Some(server) = self.take_server() else { return };
+        let host = self.host_url();
+        let script = "docker -H \"$1\" ps -aq | xargs -r docker -H \"$1\" rm -fv >/dev/null 2>&1";
+        // Docker gives each container that still runs ten seconds to end.
+        let status = std::process::Command::new("sh").args(["-c", script, "sh", &host]).status();
+        status.expect("sh");
+        drop(server);
+    }
+
     /// A containerd ends with its dockerd, but looks alive to the next one where process 1 collects no children, unless this
     /// file is removed.
     fn containerd_pid(&self) -> PathBuf {
-        self.path("exec/containerd/containerd.pid")
+        self.own("exec/containerd/containerd.pid")
     }
 
     /// Starts it (again).
-    pub async fn start_server(&mut self) {
+    pub async fn start_server(&self) {
         let mut attempts = 1;
         while let Err(reason) = self.try_start_server().await {
             assert!(attempts < 3 && reason.contains(SLOW_CONTAINERD), "{reason}");
@@ -115,14 +195,21 @@ impl Dockerd {
         }
     }
 
-    async fn try_start_server(&mut self) -> Result<(), String> {
-        let log = self.path("log");
-        let arguments = [format!("--config-file={}", self.path("daemon.json").display())];
+    async fn try_start_server(&self) -> Result<(), String> {
+        let log = self.own("log");
+        let arguments = [format!("--config-file={}", self.own("daemon.json").display())];
         let mut server = Server::start("dockerd", PACKAGE, &arguments, &[], &log);
-        let host = self.host_url();
-        server.try_until_ready(&log, async || attempt("docker", &["-H", &host, "version"]).await.0).await?;
-        self.server = Some(server);
+        let client = self.client();
+        server.try_until_ready(&log, async || client.ping().await.is_ok()).await?;
+        *self.0.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         Ok(())
+    }
+
+    /// Imports the test image unless it is there.
+    pub async fn need_image(&self) {
+        if self.client().inspect_image(IMAGE).await.is_err() {
+            self.import(IMAGE, &[]).await;
+        }
     }
 
     /// Imports an image of busybox alone, with a `sh` as its command and the given changes (Dockerfile's words).
@@ -136,14 +223,10 @@ impl Dockerd {
     }
 }
 
-impl Drop for Dockerd {
+impl Drop for Inner {
     fn drop(&mut self) {
-        let host = self.host_url();
-        let script = "docker -H \"$1\" ps -aq | xargs -r docker -H \"$1\" rm -fv >/dev/null 2>&1";
-        // Docker gives each container that still runs ten seconds to end.
-        let status = std::process::Command::new("sh").args(["-c", script, "sh", &host]).status();
-        status.expect("sh");
-        self.server = None;
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(server.take().is_none() || std::thread::panicking(), "nobody has ended this Docker");
     }
 }
 
@@ -184,29 +267,4 @@ async fn busybox_archive() -> Vec<u8> {
         append(&format!("bin/{applet}"), tar::EntryType::Symlink, 0o777, &[], Some("busybox"));
     }
     archive.into_inner().expect("an archive in memory")
-}
-
-/// A program of the agent as it stands in the sources, built beside this test.
-pub async fn build(program: &str) -> PathBuf {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    // As it was called: where the kernel sees the file, it may be out of reach of a process in another mount namespace.
-    let test = PathBuf::from(std::env::args_os().next().expect("a name"));
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
-    let manifest = manifest.display().to_string();
-    let mut arguments = vec!["build", "-q", "--manifest-path", &manifest, "-p", "nova-docker-agent"];
-    arguments.extend(["--bin", program]);
-    if profile.ends_with("release") {
-        arguments.push("--release");
-    }
-    let mut build = tokio::process::Command::new(&cargo);
-    build.args(&arguments);
-    // What cargo sets for a test makes build scripts run again, here and then again in the next build outside.
-    let ours = |name: &str| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_");
-    std::env::vars().filter(|(name, _)| ours(name)).for_each(|(name, _)| {
-        build.env_remove(name);
-    });
-    let built = build.status().await.expect("cargo");
-    assert!(built.success(), "{cargo} {arguments:?}: {built}");
-    profile.join(program)
 }

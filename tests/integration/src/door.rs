@@ -1,11 +1,10 @@
-//! The second door with everything behind it: the gRPC service in this process, on a Docker, an Open vSwitch and a Glance of
-//! the test's own. To be opened inside [`isolated`](crate::isolated).
+//! The second door with everything behind it: the gRPC service in this process, on a host's Docker and Open vSwitch and a
+//! Glance of the test's own.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::mount::{MsFlags, mount};
 use nova_docker_agent::config::{self, Config, Settings};
 use nova_docker_agent::grpc::{ServeError, serve};
 use nova_docker_agent::network::LINK_DIRECTORY;
@@ -18,14 +17,16 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use crate::docker::{Dockerd, IMAGE};
+use crate::Host;
+use crate::docker::Dockerd;
 use crate::glance::{Glance, TOKEN};
 use crate::images::{self, Stored};
 use crate::ovs::{BRIDGE, OpenVSwitch};
 use crate::patience::until_contains;
+use crate::record::Recorded;
 
-/// A client of the door.
-pub type Client = DriverServiceClient<Channel>;
+/// A client of the door; what it is answered is recorded.
+pub type Client = DriverServiceClient<Recorded>;
 /// An option of nova.conf (section and name) with its value.
 pub type Setting<'a> = ((&'a str, &'a str), &'a str);
 
@@ -65,25 +66,21 @@ impl Service {
 
 impl Door {
     /// Opens it at [`socket`](Self::socket).
-    pub async fn open() -> Self {
-        Self::open_with(&[]).await
+    pub async fn open(host: &Host) -> Self {
+        Self::open_with(host, &[]).await
     }
 
     /// The same with more settings.
-    pub async fn open_with(settings: &[Setting<'_>]) -> Self {
-        let mut door = Self::closed().await;
+    pub async fn open_with(host: &Host, settings: &[Setting<'_>]) -> Self {
+        let mut door = Self::closed(host).await;
         door.start(settings).await;
         door
     }
 
     /// Everything that is behind it, and nobody listens.
-    pub async fn closed() -> Self {
-        let (docker, ovs, glance) = (Dockerd::start().await, OpenVSwitch::start().await, Glance::start().await);
-        let links = docker.path("links");
-        std::fs::create_dir_all(&links).and_then(|()| std::fs::create_dir_all(LINK_DIRECTORY)).expect("directories");
-        let nothing = None::<&str>;
-        mount(Some(&links), LINK_DIRECTORY, nothing, MsFlags::MS_BIND, nothing).expect("links of our own");
-        let stored = images::save(&docker, IMAGE).await;
+    pub async fn closed(host: &Host) -> Self {
+        let (docker, ovs, glance) = (host.bare_docker(), host.ovs(), Glance::start().await);
+        let stored = images::test_image(&docker).await;
         let image = glance.add(stored.0.clone());
         images::remove_all(&docker).await;
         // Other users come as far as the socket.
@@ -161,7 +158,7 @@ impl Door {
 
     /// A client with a connection of its own.
     pub async fn client(&self) -> Client {
-        DriverServiceClient::new(self.channel().await)
+        client(self.channel().await)
     }
 
     /// Takes the service out, to stop it.
@@ -206,6 +203,11 @@ impl Door {
         all.extend(names(Path::new(LINK_DIRECTORY)));
         all
     }
+}
+
+/// A client on a connection.
+pub fn client(channel: Channel) -> Client {
+    Client::new(Recorded::new(channel))
 }
 
 /// Connects to a socket.

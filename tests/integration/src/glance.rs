@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -34,6 +35,8 @@ struct Store {
     open: watch::Sender<bool>,
     /// Layers of which the first half was given.
     halves: watch::Sender<usize>,
+    /// Whether every read fails.
+    broken: AtomicBool,
     /// Images that were uploaded into.
     uploads: watch::Sender<HashMap<Uuid, Bytes>>,
     /// Bodies of the updates of images.
@@ -47,6 +50,7 @@ impl Glance {
             images: Mutex::default(),
             open: watch::Sender::new(true),
             halves: watch::Sender::new(0),
+            broken: AtomicBool::new(false),
             uploads: watch::Sender::default(),
             updates: Mutex::default(),
         });
@@ -99,6 +103,11 @@ impl Glance {
         held.expect("the store is there");
     }
 
+    /// From now on reads fail, or do so no longer.
+    pub fn set_broken(&self, broken: bool) {
+        self.store.broken.store(broken, Ordering::SeqCst);
+    }
+
     /// What was uploaded into an image.
     pub fn uploaded(&self, image: Uuid) -> Option<Bytes> {
         self.store.uploads.borrow().get(&image).cloned()
@@ -113,6 +122,9 @@ impl Glance {
 async fn read(State(store): State<Arc<Store>>, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
     if !is_allowed(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if store.broken.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let image = store.images.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
     let Some(image) = image else { return (StatusCode::NOT_FOUND, "No image found with that ID").into_response() };

@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use nova_docker_agent::registry::{Digest, ImageDescriptor, Source, SourceBody, SourceError};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use uuid::Uuid;
 
-use crate::docker::Dockerd;
+use crate::docker::{Dockerd, IMAGE};
 
 const CHUNK: usize = 64 * 1024;
 
@@ -79,6 +79,16 @@ pub async fn save(dockerd: &Dockerd, name: &str) -> Arc<Stored> {
     let file = dockerd.path("saved.tar").display().to_string();
     dockerd.docker(&["save", "-o", &file, name]).await;
     Arc::new(Stored(std::fs::read(file).expect("a saved image").into()))
+}
+
+/// The test image as `docker save` writes it; it is saved once. Docker may have forgotten it afterwards.
+pub async fn test_image(dockerd: &Dockerd) -> Arc<Stored> {
+    static SAVED: OnceCell<Arc<Stored>> = OnceCell::const_new();
+    let saved = SAVED.get_or_init(async || {
+        dockerd.need_image().await;
+        save(dockerd, IMAGE).await
+    });
+    saved.await.clone()
 }
 
 /// Removes every image that no container uses, so that the next pull gets every layer.

@@ -1,6 +1,8 @@
-//! An Open vSwitch of a test's own, with its datapath in user space. To be started inside [`isolated`](crate::isolated).
+//! The Open vSwitch of a [`Host`](crate::Host), with its datapath in user space.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nova_docker_agent::network::{NetworkConfig, Plumber};
 
@@ -12,12 +14,15 @@ const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 /// The integration bridge that is made at the start.
 pub const BRIDGE: &str = "br-int";
 
-/// A database and a switch; both end when this is dropped.
+/// A database and a switch. Copies are of the same ones.
+#[derive(Clone, Debug)]
+pub struct OpenVSwitch(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct OpenVSwitch {
-    /// Dropped first: the switch, then its database.
-    _switch: Server,
-    database: Server,
+struct Inner {
+    /// Ended in this order: the switch, then its database.
+    servers: Mutex<(Option<Server>, Option<Server>)>,
+    was_stopped: AtomicBool,
     directory: tempfile::TempDir,
 }
 
@@ -51,7 +56,8 @@ impl OpenVSwitch {
         let netdev = ["--", "set", "Bridge", BRIDGE, "datapath_type=netdev"];
         let add: Vec<&str> = add.into_iter().chain(netdev).collect();
         switch.until_ready(&log, async || attempt("ovs-vsctl", &add).await.0).await;
-        Self { _switch: switch, database, directory }
+        let servers = Mutex::new((Some(switch), Some(database)));
+        Self(Arc::new(Inner { servers, was_stopped: AtomicBool::new(false), directory }))
     }
 
     /// The database's address.
@@ -60,7 +66,7 @@ impl OpenVSwitch {
     }
 
     fn socket(&self) -> PathBuf {
-        self.directory.path().join("db.sock")
+        self.0.directory.path().join("db.sock")
     }
 
     /// A plumber for this switch.
@@ -76,7 +82,20 @@ impl OpenVSwitch {
     }
 
     /// Takes the database away.
-    pub fn stop_database(&mut self) {
-        self.database.stop();
+    pub fn stop_database(&self) {
+        self.0.was_stopped.store(true, Ordering::SeqCst);
+        self.0.servers.lock().unwrap_or_else(PoisonError::into_inner).1 = None;
+    }
+
+    /// Whether a test took the database away.
+    pub fn was_stopped(&self) -> bool {
+        self.0.was_stopped.load(Ordering::SeqCst)
+    }
+
+    /// Ends both.
+    pub fn end(&self) {
+        let mut servers = self.0.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.0 = None;
+        servers.1 = None;
     }
 }

@@ -1,5 +1,6 @@
 //! Waiting for what a test expects.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -35,4 +36,25 @@ pub(crate) async fn until_contains(part: &str, mut read: impl AsyncFnMut() -> St
     let found = waited.await.is_ok();
     assert!(found, "{part:?} is not in {text:?}");
     text
+}
+
+/// Reads a set again and again until it is what it should be.
+pub(crate) async fn until_equal(
+    what: &str,
+    wanted: &BTreeSet<String>,
+    mut read: impl AsyncFnMut() -> BTreeSet<String>,
+) {
+    let mut found = BTreeSet::new();
+    let waited = timeout(PATIENCE, async {
+        loop {
+            found = read().await;
+            if found == *wanted {
+                return;
+            }
+            sleep(PAUSE).await;
+        }
+    });
+    let equal = waited.await.is_ok();
+    let (more, less): (Vec<_>, Vec<_>) = (found.difference(wanted).collect(), wanted.difference(&found).collect());
+    assert!(equal, "{what}: {more:?} are too many, {less:?} are missing");
 }

@@ -1,13 +1,14 @@
-//! A RabbitMQ of the tests' own: on loopback, in a temporary directory, gone when no test uses it.
+//! A RabbitMQ of the tests' own: on loopback, in a temporary directory, gone when the tests have ended.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 
 use crate::patience::{PATIENCE, PAUSE};
 
@@ -17,36 +18,27 @@ const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 /// How `rabbitmqctl` ends when the node does not answer it, or not in time: on a loaded machine, that passes.
 const NO_ANSWER: [i32; 2] = [69, 75];
 
-/// Runs the Erlang port mapper and the broker until `UNTIL` ends, then removes the directory.
+/// Runs the Erlang port mapper and the broker until its input ends, which it does with the test process, however that ends;
+/// then removes the directory.
 const KEEPER: &str = r#"
 set -u
 epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" & epmd=$!
 "$PROGRAMS/rabbitmq-server" > "$HOME/stdout" 2>&1 & broker=$!
-eval "$UNTIL"
+cat > /dev/null
 pid=$(cat "$RABBITMQ_PID_FILE" 2> /dev/null) && kill -KILL "$pid"
 kill "$broker" "$epmd"
 wait
 rm -rf "$HOME"
 "#;
 
-/// For a broker of one test: the test process ended, however it did.
-const UNTIL_INPUT_ENDS: &str = "cat > /dev/null";
+/// The broker that the tests share.
+static SHARED: Mutex<Option<Arc<Broker>>> = Mutex::const_new(None);
 
-/// For the shared broker: no test process held the lock at two moments. One moment is not enough, because the runner
-/// starts one process after the other.
-const UNTIL_UNUSED: &str = r#"
-exec 9>> "$HOME.users"
-until flock --nonblock --exclusive 9 && flock --unlock 9 && sleep 10 && flock --nonblock --exclusive 9; do sleep 5; done
-"#;
-
-/// A running broker.
+/// A running broker; ends when this is dropped.
 pub struct Broker {
     home: PathBuf,
     ports: Ports,
-    /// Ends with this value, for a broker of one test.
-    keeper: Option<Child>,
-    /// Keeps the shared broker alive.
-    _use: Option<Flock<File>>,
+    keeper: Child,
 }
 
 #[derive(Clone, Copy)]
@@ -58,61 +50,44 @@ struct Ports {
 }
 
 impl Broker {
-    /// The broker that the tests share, also those in other processes. They keep apart by the names of their exchanges,
-    /// and do not stop it.
-    pub async fn shared() -> Self {
-        let name = format!("rabbitmq-test-{}", env!("CARGO_MANIFEST_DIR").replace('/', "-"));
-        let home = std::env::temp_dir().join(name);
-        let beside = |extension: &str| PathBuf::from(format!("{}.{extension}", home.display()));
-        let starting = lock(&beside("starting"), FlockArg::LockExclusive);
-        let user = lock(&beside("users"), FlockArg::LockShared);
-        let ready = fs::read_to_string(home.join("ready")).ok();
-        let broker = match ready.as_deref().and_then(Ports::parse) {
-            Some(ports) => Self { home, ports, keeper: None, _use: Some(user) },
-            None => {
-                fs::remove_dir_all(&home).unwrap_or_default();
-                fs::create_dir(&home).expect("a directory for the broker");
-                let mut broker = Self::start_in(home, UNTIL_UNUSED).await;
-                fs::write(broker.home.join("ready"), broker.ports.to_string()).expect("a file in the directory");
-                broker.keeper = None;
-                broker._use = Some(user);
-                broker
-            }
-        };
-        drop(starting);
+    /// The broker that the tests share. They keep apart by the names of their exchanges, and do not stop it.
+    pub async fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().await;
+        if let Some(broker) = &*shared {
+            return broker.clone();
+        }
+        let broker = Arc::new(Self::start().await);
+        *shared = Some(broker.clone());
         broker
+    }
+
+    /// Ends the shared broker when nobody uses it any more.
+    pub fn end_shared() {
+        drop(SHARED.blocking_lock().take());
     }
 
     /// A broker of one test, which may stop it.
     pub async fn start() -> Self {
         let home = tempfile::Builder::new().prefix("rabbitmq-test-").tempdir().expect("a directory").keep();
-        Self::start_in(home, UNTIL_INPUT_ENDS).await
-    }
-
-    async fn start_in(home: PathBuf, until: &str) -> Self {
         assert!(
             Path::new(PROGRAMS).join("rabbitmq-server").exists(),
             "this test needs a RabbitMQ server: apt-get install rabbitmq-server"
         );
-        // Until this broker listens, others that start would find its ports free.
-        let starting = lock(&std::env::temp_dir().join("rabbitmq-test.starting"), FlockArg::LockExclusive);
         let [amqp, tls, distribution, epmd] = free_ports();
         let ports = Ports { amqp, tls, distribution, epmd };
         certificates(&home).await;
         configure(&home, ports);
-        // A session of its own: the broker must outlive the test that happens to start it.
+        // A session of its own: what interrupts the test must not end the keeper before it has tidied up.
         let keeper = Command::new("setsid")
             .args(["sh", "-c", KEEPER])
             .envs(environment(&home, ports))
-            .env("UNTIL", until)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("setsid and sh start");
-        let broker = Self { home, ports, keeper: Some(keeper), _use: None };
+        let broker = Self { home, ports, keeper };
         broker.wait_until_up().await;
-        drop(starting);
         broker
     }
 
@@ -182,37 +157,30 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            // The end of its input is what stops the keeper.
-            drop(keeper.stdin.take());
-            keeper.wait().expect("the keeper of the broker ends");
-        }
+        // The end of its input is what stops the keeper.
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().expect("the keeper of the broker ends");
     }
 }
 
-impl Ports {
-    fn parse(text: &str) -> Option<Self> {
-        let mut ports = text.split(' ').map(|port| port.parse().ok());
-        let mut next = || ports.next().flatten();
-        Some(Self { amqp: next()?, tls: next()?, distribution: next()?, epmd: next()? })
-    }
-}
-
-impl std::fmt::Display for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {} {}", self.amqp, self.tls, self.distribution, self.epmd)
-    }
-}
-
-fn lock(path: &Path, kind: FlockArg) -> Flock<File> {
-    let file = File::options().create(true).append(true).open(path).expect("a lock file");
-    Flock::lock(file, kind).map_err(|(_, error)| error).expect("a lock")
-}
-
+/// Ports that are free, and that no other broker of this process was given: one that starts does not listen yet.
 fn free_ports<const N: usize>() -> [u16; N] {
+    static GIVEN: std::sync::Mutex<Vec<u16>> = std::sync::Mutex::new(vec![]);
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     // All bound at the same time, so that they differ.
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("a bound port").port())
+    let mut listeners = vec![];
+    let ports = [(); N].map(|()| {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = listener.local_addr().expect("a bound port").port();
+            listeners.push(listener);
+            if !given.contains(&port) {
+                return port;
+            }
+        }
+    });
+    given.extend(ports);
+    ports
 }
 
 async fn certificates(home: &Path) {

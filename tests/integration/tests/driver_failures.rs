@@ -1,19 +1,17 @@
 //! What goes wrong with instances in a real Docker, and how it is called.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::time::Instant;
 
-use integration_tests::docker::{Dockerd, IMAGE};
+use integration_tests::docker::IMAGE;
 use integration_tests::instance::{greedy, guest, until_logged};
-use integration_tests::isolated;
+use integration_tests::on_host;
 use integration_tests::patience::PATIENCE;
 use nova_docker_agent::docker::{Docker as Driver, DockerConfig as DriverConfig, Error};
 use nova_docker_agent::registry::PullReference;
 
-#[test]
 fn an_exit_at_once_is_told_with_the_code_and_the_last_words() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest(
             "sh -c 'trap \"echo broken >&2; exit 3\" USR1; for i in `seq 30`; do echo line $i; done; \
@@ -37,10 +35,9 @@ fn an_exit_at_once_is_told_with_the_code_and_the_last_words() {
     });
 }
 
-#[test]
 fn a_good_end_is_too_early_as_well() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest("true");
         driver.create(&guest, IMAGE, &[]).await.unwrap();
@@ -51,10 +48,9 @@ fn a_good_end_is_too_early_as_well() {
     });
 }
 
-#[test]
 fn a_death_for_want_of_memory_is_called_that() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = greedy();
         driver.create(&guest, IMAGE, &[]).await.unwrap();
@@ -66,10 +62,9 @@ fn a_death_for_want_of_memory_is_called_that() {
     });
 }
 
-#[test]
 fn a_command_that_cannot_be_run_is_called_by_its_name() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         for command in ["/bin/nothing", "nothing --at all", "/etc/passwd", "/etc"] {
             let guest = guest(command);
@@ -85,10 +80,9 @@ fn a_command_that_cannot_be_run_is_called_by_its_name() {
     });
 }
 
-#[test]
 fn a_missing_image_and_a_taken_name_are_told_apart() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest("true");
         let error = driver.create(&guest, "127.0.0.1:1/glance/nothing:none", &[]).await.unwrap_err();
@@ -101,10 +95,9 @@ fn a_missing_image_and_a_taken_name_are_told_apart() {
     });
 }
 
-#[test]
 fn a_pull_from_a_registry_that_is_not_there_says_so() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let digest = "0".repeat(64);
         let reference = PullReference {
@@ -118,10 +111,9 @@ fn a_pull_from_a_registry_that_is_not_there_says_so() {
     });
 }
 
-#[test]
 fn everything_says_that_docker_is_down() {
-    isolated(async || {
-        let mut docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest("sleep 1000");
         driver.create(&guest, IMAGE, &[]).await.unwrap();
@@ -139,37 +131,46 @@ fn everything_says_that_docker_is_down() {
     });
 }
 
-#[test]
 fn a_docker_without_our_runtime_is_refused_with_what_to_do() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let config = DriverConfig { runtime: "absent".to_owned(), ..docker.driver_config() };
         let error = Driver::connect(config).await.unwrap_err().to_string();
         assert!(error.contains("\"absent\"") && error.contains("daemon.json"), "{error}");
     });
 }
 
-#[test]
 fn an_instance_whose_link_leads_nowhere_does_not_start_and_docker_says_why() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest("sleep 1000");
         driver.create(&guest, IMAGE, &[]).await.unwrap();
         let id = docker.docker(&["inspect", "-f", "{{.Id}}", &format!("nova-{}", guest.uuid)]).await;
-        std::fs::create_dir(docker.path("links")).unwrap();
-        std::os::unix::fs::symlink("/run/netns/gone", docker.path("links").join(id)).unwrap();
+        std::os::unix::fs::symlink("/run/netns/gone", docker.links().join(id)).unwrap();
         let error = driver.start(guest.uuid).await.unwrap_err().to_string();
         assert!(error.contains("network namespace /run/netns/gone of this instance is not there"), "{error}");
     });
 }
 
-#[test]
 fn a_container_that_is_none_of_ours_passes_through_the_runtime() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let links =
             docker.docker(&["run", "--rm", "--runtime=nova", "--network=none", IMAGE, "ip", "-o", "link"]).await;
         assert!(links.contains("lo:") && links.lines().count() == 1, "{links}");
     });
+}
+
+tests! {
+    an_exit_at_once_is_told_with_the_code_and_the_last_words,
+    a_good_end_is_too_early_as_well,
+    a_death_for_want_of_memory_is_called_that,
+    a_command_that_cannot_be_run_is_called_by_its_name,
+    a_missing_image_and_a_taken_name_are_told_apart,
+    a_pull_from_a_registry_that_is_not_there_says_so,
+    everything_says_that_docker_is_down,
+    a_docker_without_our_runtime_is_refused_with_what_to_do,
+    an_instance_whose_link_leads_nowhere_does_not_start_and_docker_says_why,
+    a_container_that_is_none_of_ours_passes_through_the_runtime,
 }

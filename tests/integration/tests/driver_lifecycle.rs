@@ -1,12 +1,10 @@
 //! Instances in a real Docker: network, limits, start, stop, pause, remove.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::time::{Duration, Instant};
 
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::{guest, interface, until_logged};
-use integration_tests::isolated;
-use integration_tests::ovs::OpenVSwitch;
+use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
 use integration_tests::process::run;
 use nova_docker_agent::docker::{Docker as Driver, Error};
@@ -26,10 +24,9 @@ async fn inside(docker: &Dockerd, guest: &Guest, command: &str) -> String {
     docker.docker(&["exec", &format!("nova-{}", guest.uuid), "sh", "-c", command]).await
 }
 
-#[test]
 fn the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process() {
-    isolated(async || {
-        let (docker, ovs) = (Dockerd::start().await, OpenVSwitch::start().await);
+    on_host(async |host| {
+        let (docker, ovs) = (host.docker().await, host.ovs());
         let (driver, plumber) = (docker.driver().await, ovs.plumber());
         let extra_specs = [("docker:cap_add".to_owned(), "NET_RAW".to_owned())].into();
         let guest = Guest { extra_specs, ..guest("sh -c 'ip addr; echo BOOTED; exec sleep 1000'") };
@@ -60,15 +57,14 @@ fn the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process() {
             run("ip", &["-n", &namespace, "addr"]).await.contains("10.9.0.5/24"),
             "the network went with the container"
         );
-        assert_eq!(std::fs::read_dir(docker.path("links")).unwrap().count(), 0, "a link stays");
+        assert_eq!(std::fs::read_dir(docker.links()).unwrap().count(), 0, "a link stays");
         plumber.unplug(guest.uuid, &[]).await.unwrap();
     });
 }
 
-#[test]
 fn an_instance_does_not_start_without_its_network() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest("sleep 1000");
         driver.create(&guest, IMAGE, &[interface(0, 5)]).await.unwrap();
@@ -78,10 +74,9 @@ fn an_instance_does_not_start_without_its_network() {
     });
 }
 
-#[test]
 fn the_flavors_limits_are_in_the_control_groups() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         // More processors than this machine has: that is what overcommitting is.
         let guest = Guest { vcpus: 64, memory_mb: 48, swap_mb: 16, ..guest("sleep 1000") };
@@ -114,10 +109,9 @@ fn the_flavors_limits_are_in_the_control_groups() {
     });
 }
 
-#[test]
 fn an_instance_has_few_privileges_and_yet_those_of_a_small_machine() {
-    isolated(async || {
-        let (docker, plumber) = (Dockerd::start().await, Plumber::new(NetworkConfig::default()));
+    on_host(async |host| {
+        let (docker, plumber) = (host.docker().await, Plumber::new(NetworkConfig::default()));
         let driver = docker.driver().await;
         let guest = guest("sleep 1000");
         plumber.plug(guest.uuid, &[]).await.unwrap();
@@ -146,10 +140,9 @@ fn an_instance_has_few_privileges_and_yet_those_of_a_small_machine() {
     });
 }
 
-#[test]
 fn the_key_pair_is_roots_alone() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let key = PublicKey { name: "mine".to_owned(), data: "ssh-ed25519 AAAAC3 me@here".to_owned() };
         let guest = Guest { key: Some(key), ..guest("sleep 1000") };
@@ -160,10 +153,9 @@ fn the_key_pair_is_roots_alone() {
     });
 }
 
-#[test]
 fn a_stop_asks_first_and_kills_later() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let polite = guest("sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'");
         launch(&driver, &polite).await;
@@ -192,10 +184,9 @@ fn a_stop_asks_first_and_kills_later() {
     });
 }
 
-#[test]
 fn a_paused_instance_can_be_thawed_stopped_and_killed() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let command = "sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'";
         let thawed = guest(command);
@@ -229,10 +220,9 @@ fn a_paused_instance_can_be_thawed_stopped_and_killed() {
     });
 }
 
-#[test]
 fn containers_are_told_apart_by_their_whole_name_and_their_label() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let (ours, other) = (guest("sleep 1000"), Uuid::new_v4());
         for name in [format!("nova-{other}-copy"), format!("x-nova-{other}"), format!("nova-{other}")] {
@@ -252,10 +242,9 @@ fn containers_are_told_apart_by_their_whole_name_and_their_label() {
     });
 }
 
-#[test]
 fn the_host_is_described() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let host = docker.driver().await.host().await.unwrap();
         assert_eq!(host.vcpus as usize, std::thread::available_parallelism().unwrap().get());
         assert!(host.memory_mb > host.memory_used_mb && host.memory_used_mb > 0, "{host:?}");
@@ -264,4 +253,16 @@ fn the_host_is_described() {
         assert_eq!(host.api_version, docker.docker(&["version", "-f", "{{.Server.APIVersion}}"]).await);
         assert_eq!(host.kernel, run("uname", &["-r"]).await.trim());
     });
+}
+
+tests! {
+    the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process,
+    an_instance_does_not_start_without_its_network,
+    the_flavors_limits_are_in_the_control_groups,
+    an_instance_has_few_privileges_and_yet_those_of_a_small_machine,
+    the_key_pair_is_roots_alone,
+    a_stop_asks_first_and_kills_later,
+    a_paused_instance_can_be_thawed_stopped_and_killed,
+    containers_are_told_apart_by_their_whole_name_and_their_label,
+    the_host_is_described,
 }

@@ -1,5 +1,4 @@
 //! What comes out of instances in a real Docker: console log, snapshots, events.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt};
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::{greedy, guest, until_logged};
-use integration_tests::isolated;
+use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
 use nova_docker_agent::docker::Docker as Driver;
 use nova_docker_agent::guest::{Event, EventKind, Guest, PowerState};
@@ -24,10 +23,9 @@ async fn until_ended(driver: &Driver, uuid: Uuid) {
     assert!(ended.is_err(), "it still runs");
 }
 
-#[test]
 fn the_console_has_exactly_the_last_lines_of_both_streams_in_order() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let lines = "for i in `seq 1 40`; do echo out $i; echo err $i >&2; done; printf prompt";
         let guest = guest(&format!("sh -c '{lines}'"));
@@ -59,10 +57,9 @@ async fn logged(docker: &Dockerd, uuid: Uuid) -> Vec<String> {
     entries.map(|entry| entry["log"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
 fn a_line_that_docker_keeps_in_pieces_is_one_line_and_the_log_is_bounded() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let long = "head -c 50000 /dev/zero | tr \"\\0\" x; echo";
         let guest = guest(&format!("sh -c 'seq 30000; {long}; echo last'"));
@@ -78,10 +75,9 @@ fn a_line_that_docker_keeps_in_pieces_is_one_line_and_the_log_is_bounded() {
     });
 }
 
-#[test]
 fn a_snapshot_can_be_loaded_says_nothing_of_the_instance_and_leaves_nothing() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         docker.import("base:test", &["ENV KEPT=1", "LABEL theirs=2"]).await;
         let driver = docker.driver().await;
         let environment = [("INSTANCE_SECRET".to_owned(), "known to one instance".to_owned())].into();
@@ -126,10 +122,9 @@ fn place_of(text: &str, archive: &[u8]) -> String {
     entry.path().unwrap().display().to_string()
 }
 
-#[test]
 fn a_snapshot_that_is_dropped_or_cut_off_by_a_crash_leaves_nothing() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest("sleep 1000");
         launch(&driver, &guest).await;
@@ -180,10 +175,9 @@ impl Events {
     }
 }
 
-#[test]
 fn what_happens_is_told_in_order_and_only_of_our_containers() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let mut events = Events::of(&driver);
         docker.docker(&["run", "--rm", "--network=none", IMAGE, "true"]).await;
@@ -208,10 +202,9 @@ fn what_happens_is_told_in_order_and_only_of_our_containers() {
     });
 }
 
-#[test]
 fn what_happened_while_docker_was_away_is_told_when_it_is_back() {
-    isolated(async || {
-        let mut docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let (old, new) = (guest("sleep 1000"), guest("sleep 1000"));
         launch(&driver, &old).await;
@@ -234,4 +227,13 @@ fn what_happened_while_docker_was_away_is_told_when_it_is_back() {
         driver.start(old.uuid).await.unwrap();
         events.expect(old.uuid, EventKind::Started).await;
     });
+}
+
+tests! {
+    the_console_has_exactly_the_last_lines_of_both_streams_in_order,
+    a_line_that_docker_keeps_in_pieces_is_one_line_and_the_log_is_bounded,
+    a_snapshot_can_be_loaded_says_nothing_of_the_instance_and_leaves_nothing,
+    a_snapshot_that_is_dropped_or_cut_off_by_a_crash_leaves_nothing,
+    what_happens_is_told_in_order_and_only_of_our_containers,
+    what_happened_while_docker_was_away_is_told_when_it_is_back,
 }

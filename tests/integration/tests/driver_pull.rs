@@ -1,5 +1,4 @@
 //! A real Docker that pulls from our own registry.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -11,7 +10,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::guest;
-use integration_tests::isolated;
+use integration_tests::on_host;
 use nova_docker_agent::docker::Error;
 use nova_docker_agent::registry::{
     ImageDescriptor, Lease, PullReference, Registry, RegistryConfig, Source, SourceBody, SourceError,
@@ -61,10 +60,9 @@ async fn references(docker: &Dockerd) -> Vec<String> {
     listed.lines().filter(|line| !line.starts_with(IMAGE)).map(str::to_owned).collect()
 }
 
-#[test]
 fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_pruned() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let registry = registry(&docker.path("")).await;
         let lease = open(&docker, &registry, Uuid::new_v4()).await;
@@ -87,10 +85,9 @@ fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_pruned() {
     });
 }
 
-#[test]
 fn the_same_image_from_a_registry_that_was_restarted_is_pruned_as_one() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let id = Uuid::new_v4();
         for run in ["one", "two"] {
@@ -104,10 +101,9 @@ fn the_same_image_from_a_registry_that_was_restarted_is_pruned_as_one() {
     });
 }
 
-#[test]
 fn a_wrong_secret_is_told_from_a_missing_image() {
-    isolated(async || {
-        let docker = Dockerd::start().await;
+    on_host(async |host| {
+        let docker = host.docker().await;
         let driver = docker.driver().await;
         let registry = registry(&docker.path("")).await;
         let lease = open(&docker, &registry, Uuid::new_v4()).await;
@@ -120,4 +116,10 @@ fn a_wrong_secret_is_told_from_a_missing_image() {
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
         assert!(references(&docker).await.is_empty(), "a failed pull leaves something");
     });
+}
+
+tests! {
+    an_image_is_pulled_by_digest_used_kept_as_a_cache_and_pruned,
+    the_same_image_from_a_registry_that_was_restarted_is_pruned_as_one,
+    a_wrong_secret_is_told_from_a_missing_image,
 }

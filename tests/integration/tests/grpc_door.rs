@@ -1,8 +1,7 @@
 //! Guests through the second door: the gRPC service on a real Docker and Open vSwitch.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use integration_tests::door::{Client, Door, console, create, launch, port, reason, until_logged, with_token};
-use integration_tests::isolated;
+use integration_tests::on_host;
 use integration_tests::patience::until;
 use nova_docker_proto::{REVISION, v1};
 use tonic::Code;
@@ -18,10 +17,9 @@ fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
 
-#[test]
 fn the_service_tells_what_it_is_and_what_the_host_has() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let asked = v1::GetServerInfoRequest { client: "test/1".to_owned(), revision: REVISION, oldest_revision: 1 };
         let info = client.get_server_info(asked).await.unwrap().into_inner();
@@ -38,10 +36,9 @@ fn the_service_tells_what_it_is_and_what_the_host_has() {
     });
 }
 
-#[test]
 fn a_client_of_another_time_is_refused_with_who_must_be_upgraded() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let newer = REVISION + 7;
         for (revision, oldest_revision, who) in [(0, 0, "upgrade the client"), (newer, newer, "upgrade the agent")] {
@@ -58,10 +55,9 @@ fn a_client_of_another_time_is_refused_with_who_must_be_upgraded() {
     });
 }
 
-#[test]
 fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let interfaces = [port(0, 5)];
         let request = door.guest("sh -c 'trap \"exit 0\" TERM; echo BOOTED; while :; do sleep 0.1; done'", &interfaces);
@@ -118,10 +114,9 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
     });
 }
 
-#[test]
 fn a_guest_that_is_made_again_stays_the_one_it_is() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let request = door.guest("sleep 1000", &[port(0, 5)]);
         let id = launch(&mut client, request.clone()).await;
@@ -133,10 +128,9 @@ fn a_guest_that_is_made_again_stays_the_one_it_is() {
     });
 }
 
-#[test]
 fn two_creations_of_one_guest_at_the_same_time_make_one() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         door.glance.hold_layers();
         let request = door.guest("sleep 1000", &[port(0, 5)]);
@@ -152,10 +146,9 @@ fn two_creations_of_one_guest_at_the_same_time_make_one() {
     });
 }
 
-#[test]
 fn a_creation_that_is_given_up_in_the_middle_leaves_nothing() {
-    isolated(async || {
-        let mut door = Door::open().await;
+    on_host(async |host| {
+        let mut door = Door::open(&host).await;
         let mut client = door.client().await;
         door.glance.hold_layers();
         let request = door.guest("sleep 1000", &[port(0, 5)]);
@@ -176,10 +169,9 @@ fn a_creation_that_is_given_up_in_the_middle_leaves_nothing() {
     });
 }
 
-#[test]
 fn a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         // Deaf to the stop signal: the stop takes its time, and the start after it is the second half.
         let id =
@@ -200,10 +192,9 @@ fn a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it() 
     });
 }
 
-#[test]
 fn a_snapshot_is_described_and_uploaded_with_the_users_token() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let command = "sh -c 'echo kept >/root/file; echo WRITTEN; exec sleep 1000'";
         let id = launch(&mut client, door.guest(command, &[])).await;
@@ -231,4 +222,15 @@ fn a_snapshot_is_described_and_uploaded_with_the_users_token() {
         let id = launch(&mut client, request).await;
         until_logged(&mut client, &id, "kept\n").await;
     });
+}
+
+tests! {
+    the_service_tells_what_it_is_and_what_the_host_has,
+    a_client_of_another_time_is_refused_with_who_must_be_upgraded,
+    a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted,
+    a_guest_that_is_made_again_stays_the_one_it_is,
+    two_creations_of_one_guest_at_the_same_time_make_one,
+    a_creation_that_is_given_up_in_the_middle_leaves_nothing,
+    a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it,
+    a_snapshot_is_described_and_uploaded_with_the_users_token,
 }

@@ -1,8 +1,7 @@
 //! What the second door tells by itself: events, health, its contract; and how it is shut.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use integration_tests::door::{Client, Door, connect, create, launch, port, reason, with_token};
-use integration_tests::isolated;
+use integration_tests::on_host;
 use integration_tests::patience::PATIENCE;
 use nova_docker_proto::v1;
 use tokio::time::timeout;
@@ -51,10 +50,9 @@ async fn until_of_host(
     }
 }
 
-#[test]
 fn a_watch_tells_everything_that_happens_to_guests_in_order() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let mut events = watch(&mut client).await;
         let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
@@ -78,10 +76,9 @@ fn a_watch_tells_everything_that_happens_to_guests_in_order() {
     });
 }
 
-#[test]
 fn a_watch_tells_that_docker_is_lost_what_that_did_to_guests_and_that_it_is_back() {
-    isolated(async || {
-        let mut door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let old = launch(&mut client, door.guest("sleep 1000", &[])).await;
         let mut events = watch(&mut client).await;
@@ -110,10 +107,9 @@ async fn next_health(answers: &mut Streaming<HealthCheckResponse>) -> ServingSta
     next.unwrap().unwrap().status()
 }
 
-#[test]
 fn the_health_of_the_service_is_that_of_docker() {
-    isolated(async || {
-        let mut door = Door::open().await;
+    on_host(async |host| {
+        let mut door = Door::open(&host).await;
         let mut health = HealthClient::new(door.channel().await);
         let asked = HealthCheckRequest { service: SERVICE.to_owned() };
         let mut answers = health.watch(asked.clone()).await.unwrap().into_inner();
@@ -131,10 +127,9 @@ fn the_health_of_the_service_is_that_of_docker() {
     });
 }
 
-#[test]
 fn reflection_tells_the_contract() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut reflection = ServerReflectionClient::new(door.channel().await);
         let ask = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
         let questions = [
@@ -165,10 +160,9 @@ fn reflection_tells_the_contract() {
     });
 }
 
-#[test]
 fn a_stop_lets_the_calls_under_way_end_and_takes_no_others() {
-    isolated(async || {
-        let mut door = Door::open().await;
+    on_host(async |host| {
+        let mut door = Door::open(&host).await;
         let mut client = door.client().await;
         let mut events = watch(&mut client).await;
         door.glance.hold_layers();
@@ -193,10 +187,9 @@ fn a_stop_lets_the_calls_under_way_end_and_takes_no_others() {
     });
 }
 
-#[test]
 fn a_creation_that_does_not_end_while_the_service_stops_is_undone() {
-    isolated(async || {
-        let mut door = Door::open_with(&[(("DEFAULT", "graceful_shutdown_timeout"), "1")]).await;
+    on_host(async |host| {
+        let mut door = Door::open_with(&host, &[(("DEFAULT", "graceful_shutdown_timeout"), "1")]).await;
         let mut client = door.client().await;
         door.glance.hold_layers();
         let request = door.guest("sleep 1000", &[port(0, 5)]);
@@ -213,10 +206,9 @@ fn a_creation_that_does_not_end_while_the_service_stops_is_undone() {
     });
 }
 
-#[test]
 fn a_client_that_comes_before_docker_is_served_when_docker_is_there() {
-    isolated(async || {
-        let mut door = Door::closed().await;
+    on_host(async |host| {
+        let mut door = Door::closed(&host).await;
         door.docker.stop_server();
         door.start(&[]).await;
         let mut client = door.client().await;
@@ -226,14 +218,24 @@ fn a_client_that_comes_before_docker_is_served_when_docker_is_there() {
     });
 }
 
-#[test]
 fn a_service_that_waits_for_docker_can_be_stopped() {
-    isolated(async || {
-        let mut door = Door::closed().await;
+    on_host(async |host| {
+        let mut door = Door::closed(&host).await;
         door.docker.stop_server();
         door.start(&[]).await;
         assert!(door.socket().exists());
         door.service().stop().await.unwrap().unwrap();
         assert!(!door.socket().exists());
     });
+}
+
+tests! {
+    a_watch_tells_everything_that_happens_to_guests_in_order,
+    a_watch_tells_that_docker_is_lost_what_that_did_to_guests_and_that_it_is_back,
+    the_health_of_the_service_is_that_of_docker,
+    reflection_tells_the_contract,
+    a_stop_lets_the_calls_under_way_end_and_takes_no_others,
+    a_creation_that_does_not_end_while_the_service_stops_is_undone,
+    a_client_that_comes_before_docker_is_served_when_docker_is_there,
+    a_service_that_waits_for_docker_can_be_stopped,
 }

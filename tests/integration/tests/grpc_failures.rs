@@ -1,10 +1,12 @@
 //! How the second door calls what went wrong: a code, a reason and a sentence, and nothing left behind.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use integration_tests::door::{Client, Door, Setting, create, launch, port, reason};
-use integration_tests::isolated;
+use integration_tests::on_host;
+use nix::mount::{MsFlags, mount, umount};
+use nova_docker_agent::network::LINK_DIRECTORY;
 use nova_docker_proto::v1;
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -47,10 +49,9 @@ async fn every_call(client: &mut Client, id: &str) -> Vec<(&'static str, Status)
     ]
 }
 
-#[test]
 fn a_guest_that_is_not_here_is_named_and_nothing_is_made_for_it() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let id = Uuid::new_v4().to_string();
         for (call, status) in every_call(&mut client, &id).await {
@@ -62,10 +63,9 @@ fn a_guest_that_is_not_here_is_named_and_nothing_is_made_for_it() {
     });
 }
 
-#[test]
 fn a_field_without_a_meaning_is_called_by_its_name() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         for (call, status) in every_call(&mut client, "not-a-uuid").await {
             assert_eq!(kind(&status), (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()), "{call}: {status}");
@@ -88,10 +88,9 @@ fn a_field_without_a_meaning_is_called_by_its_name() {
     });
 }
 
-#[test]
 fn a_guest_that_ends_at_once_tells_its_exit_code_and_its_last_words_and_stays() {
-    isolated(async || {
-        let door = Door::open_with(&[LONG_GRACE]).await;
+    on_host(async |host| {
+        let door = Door::open_with(&host, &[LONG_GRACE]).await;
         let mut client = door.client().await;
         let request = door.guest("sh -c 'echo no database >&2; exit 3'", &[]);
         let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
@@ -106,10 +105,9 @@ fn a_guest_that_ends_at_once_tells_its_exit_code_and_its_last_words_and_stays() 
     });
 }
 
-#[test]
 fn a_command_that_is_not_in_the_image_is_told_at_the_start() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let request = door.guest("/bin/nothing --at all", &[]);
         let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
@@ -121,10 +119,9 @@ fn a_command_that_is_not_in_the_image_is_told_at_the_start() {
     });
 }
 
-#[test]
 fn an_image_that_cannot_be_used_is_told_from_one_that_cannot_be_read() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let absent = Uuid::new_v4().to_string();
         let corrupt = integration_tests::images::corrupt(&door.stored);
@@ -151,10 +148,74 @@ fn an_image_that_cannot_be_used_is_told_from_one_that_cannot_be_read() {
     });
 }
 
-#[test]
+fn a_glance_that_does_not_answer_is_told_from_an_image_that_is_not_there() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        door.glance.set_broken(true);
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let status = create(&mut client, request.clone()).await.unwrap_err();
+        let (code, reason, metadata) = reason(&status);
+        assert_eq!((code, reason.as_str()), (Code::Unavailable, "IMAGE_UNAVAILABLE"), "{status}");
+        assert_eq!(metadata["image_id"], door.image.image_id);
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.glance.set_broken(false);
+        launch(&mut client, request).await;
+    });
+}
+
+fn a_host_without_room_for_a_layer_says_so_and_keeps_nothing_of_the_guest() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        // Docker writes what it pulls into a file there.
+        let room = door.docker.data().join("tmp");
+        mount(Some("none"), &room, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let status = create(&mut client, request.clone()).await.unwrap_err();
+        assert_eq!(kind(&status), (Code::ResourceExhausted, "NO_SPACE".to_owned()), "{status}");
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        umount(&room).unwrap();
+        launch(&mut client, request).await;
+    });
+}
+
+fn what_docker_refuses_is_told_in_its_words() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let request = door.guest("sleep 1000", &[]);
+        let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
+        create(&mut client, request).await.unwrap();
+        let status = client.pause_guest(v1::PauseGuestRequest { guest_id }).await.unwrap_err();
+        assert_eq!(kind(&status), (Code::Internal, "DOCKER_REFUSED".to_owned()), "{status}");
+        assert!(status.message().contains("pause") && status.message().contains("not running"), "{status}");
+    });
+}
+
+fn a_file_of_the_host_that_cannot_be_written_is_named() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let request = door.guest("sleep 1000", &[]);
+        let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
+        create(&mut client, request).await.unwrap();
+        let container = door.docker.docker(&["ps", "-aq", "--no-trunc"]).await;
+        // In the place of the link to the guest's network.
+        let obstacle = Path::new(LINK_DIRECTORY).join(&container);
+        std::fs::create_dir(&obstacle).unwrap();
+        let start = v1::StartGuestRequest { guest_id, interfaces: vec![] };
+        let status = client.start_guest(start.clone()).await.unwrap_err();
+        assert_eq!(kind(&status), (Code::Internal, "HOST_FAILED".to_owned()), "{status}");
+        assert!(status.message().contains(&container), "{status}");
+        std::fs::remove_dir(&obstacle).unwrap();
+        client.start_guest(start).await.unwrap();
+    });
+}
+
 fn an_image_is_read_with_the_rights_of_the_token_alone() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let mut request = tonic::Request::new(door.guest("sleep 1000", &[]));
         request.metadata_mut().insert("x-auth-token", "expired".parse().unwrap());
@@ -169,10 +230,9 @@ fn an_image_is_read_with_the_rights_of_the_token_alone() {
     });
 }
 
-#[test]
 fn an_interface_that_cannot_be_plugged_says_why() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let text = str::to_owned;
         for (interface, expected, word) in [
@@ -190,10 +250,9 @@ fn an_interface_that_cannot_be_plugged_says_why() {
     });
 }
 
-#[test]
 fn everything_says_that_docker_is_down_and_goes_on_when_it_is_back() {
-    isolated(async || {
-        let mut door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let id = launch(&mut client, door.guest("sleep 1000", &[port(0, 5)])).await;
         door.docker.stop_server();
@@ -215,10 +274,9 @@ fn everything_says_that_docker_is_down_and_goes_on_when_it_is_back() {
 }
 
 /// Clients such as Python's refuse an answer whose headers are larger than this.
-#[test]
 fn a_failure_with_many_words_fits_into_the_headers_that_clients_take() {
-    isolated(async || {
-        let door = Door::open_with(&[LONG_GRACE]).await;
+    on_host(async |host| {
+        let door = Door::open_with(&host, &[LONG_GRACE]).await;
         let mut client = door.client().await;
         let request = door.guest(
             "sh -c 'for i in `seq 20`; do echo $i äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü äöü; done'",
@@ -235,4 +293,20 @@ fn a_failure_with_many_words_fits_into_the_headers_that_clients_take() {
         let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         assert!(size < 8000, "{size} bytes");
     });
+}
+
+tests! {
+    a_guest_that_is_not_here_is_named_and_nothing_is_made_for_it,
+    a_field_without_a_meaning_is_called_by_its_name,
+    a_guest_that_ends_at_once_tells_its_exit_code_and_its_last_words_and_stays,
+    a_command_that_is_not_in_the_image_is_told_at_the_start,
+    an_image_that_cannot_be_used_is_told_from_one_that_cannot_be_read,
+    a_glance_that_does_not_answer_is_told_from_an_image_that_is_not_there,
+    a_host_without_room_for_a_layer_says_so_and_keeps_nothing_of_the_guest,
+    what_docker_refuses_is_told_in_its_words,
+    a_file_of_the_host_that_cannot_be_written_is_named,
+    an_image_is_read_with_the_rights_of_the_token_alone,
+    an_interface_that_cannot_be_plugged_says_why,
+    everything_says_that_docker_is_down_and_goes_on_when_it_is_back,
+    a_failure_with_many_words_fits_into_the_headers_that_clients_take,
 }

@@ -1,13 +1,12 @@
 //! How much the second door takes on at a time, and what becomes of a client that is no longer there.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::time::Duration;
 
 use integration_tests::certificates::Authority;
-use integration_tests::door::{Client, Door, launch, port, with_token};
-use integration_tests::isolated;
+use integration_tests::door::{Client, Door, client, launch, port, with_token};
 use integration_tests::patience::until;
 use integration_tests::proxy::Proxy;
+use integration_tests::{Host, on_host};
 use nova_docker_proto::v1;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,8 +23,8 @@ struct Busy {
 }
 
 impl Busy {
-    async fn open(limit: &str) -> Self {
-        let door = Door::open_with(&[(("docker_grpc", "max_concurrent_requests"), limit)]).await;
+    async fn open(host: &Host, limit: &str) -> Self {
+        let door = Door::open_with(host, &[(("docker_grpc", "max_concurrent_requests"), limit)]).await;
         let (mut client, other) = (door.client().await, door.client().await);
         // It does not listen to the stop signal.
         let deaf = door.guest("sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'", &[]);
@@ -33,7 +32,8 @@ impl Busy {
         let timeout = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
         let request = v1::StopGuestRequest { guest_id: guest_id.clone(), timeout };
         let stop = tokio::spawn(async move { client.stop_guest(request).await });
-        let begun = ["events", "--since=1h", "--until=0s", "--filter=event=kill", "--format={{.Action}}"];
+        let of_guest = format!("--filter=container=nova-{guest_id}");
+        let begun = ["events", "--since=1h", "--until=0s", "--filter=event=kill", &of_guest, "--format={{.Action}}"];
         until("the guest is asked to stop", async || !door.docker.docker(&begun).await.is_empty()).await;
         Self { door, other, guest_id, stop }
     }
@@ -45,10 +45,9 @@ impl Busy {
     }
 }
 
-#[test]
 fn a_call_too_many_waits_until_another_has_ended() {
-    isolated(async || {
-        let mut busy = Busy::open("1").await;
+    on_host(async |host| {
+        let mut busy = Busy::open(&host, "1").await;
         let mut other = busy.other.clone();
         let mut list = tokio::spawn(async move { other.list_guests(v1::ListGuestsRequest {}).await });
         // That it waits is told by nothing else.
@@ -57,8 +56,8 @@ fn a_call_too_many_waits_until_another_has_ended() {
         list.await.unwrap().unwrap();
         busy.door.close().await;
     });
-    isolated(async || {
-        let mut busy = Busy::open("2").await;
+    on_host(async |host| {
+        let mut busy = Busy::open(&host, "2").await;
         busy.other.list_guests(v1::ListGuestsRequest {}).await.unwrap();
         assert!(!busy.stop.is_finished(), "the guest was stopped");
         busy.kill_guest().await;
@@ -66,10 +65,9 @@ fn a_call_too_many_waits_until_another_has_ended() {
     });
 }
 
-#[test]
 fn a_creation_whose_client_falls_silent_is_undone() {
-    isolated(async || {
-        let mut door = Door::closed().await;
+    on_host(async |host| {
+        let mut door = Door::closed(&host).await;
         let authority = Authority::new(&door.path(""), "ours").await;
         let (certificate, key) = authority.sign("agent").await;
         // The namespace has every port free.
@@ -87,7 +85,7 @@ fn a_creation_whose_client_falls_silent_is_undone() {
             .ca_certificate(Certificate::from_pem(read(&authority.certificate())))
             .identity(Identity::from_pem(read(&certificate), read(&key)));
         let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", wire.port())).unwrap();
-        let mut client = Client::new(endpoint.tls_config(tls).unwrap().connect().await.unwrap());
+        let mut client = client(endpoint.tls_config(tls).unwrap().connect().await.unwrap());
         door.glance.hold_layers();
         let request = door.guest("sleep 1000", &[port(0, 5)]);
         let mut stages = client.create_guest(with_token(request)).await.unwrap().into_inner();
@@ -102,4 +100,9 @@ fn a_creation_whose_client_falls_silent_is_undone() {
         door.glance.release_layers();
         door.close().await;
     });
+}
+
+tests! {
+    a_call_too_many_waits_until_another_has_ended,
+    a_creation_whose_client_falls_silent_is_undone,
 }

@@ -1,5 +1,4 @@
 //! Who may come in through the second door.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -8,11 +7,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use integration_tests::certificates::Authority;
-use integration_tests::docker::build;
-use integration_tests::door::{Client, Door, connect};
-use integration_tests::isolated;
+use integration_tests::door::{Client, Door, client, connect};
+use integration_tests::on_host;
 use integration_tests::patience::PATIENCE;
 use integration_tests::process::require;
+use integration_tests::programs::program;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use nova_docker_agent::grpc::{ListenError, ServeError, serve};
@@ -41,10 +40,9 @@ async fn serves_user(socket: &Path, user: &str) -> bool {
     output.status.success() && output.stdout == b"200"
 }
 
-#[test]
 fn the_socket_is_its_users_alone() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let found = std::fs::metadata(door.socket()).unwrap();
         assert_eq!((found.mode() & 0o777, found.uid()), (0o600, 0));
         assert!(!serves_user(&door.socket(), "nobody").await);
@@ -55,10 +53,9 @@ fn the_socket_is_its_users_alone() {
     });
 }
 
-#[test]
 fn a_user_whom_the_configuration_names_may_use_the_socket() {
-    isolated(async || {
-        let door = Door::open_with(&[(("docker_grpc", "socket_user"), "nobody")]).await;
+    on_host(async |host| {
+        let door = Door::open_with(&host, &[(("docker_grpc", "socket_user"), "nobody")]).await;
         let found = std::fs::metadata(door.socket()).unwrap();
         let nobody = User::from_name("nobody").unwrap().unwrap();
         assert_eq!((found.mode() & 0o777, found.uid()), (0o600, nobody.uid.as_raw()));
@@ -69,10 +66,9 @@ fn a_user_whom_the_configuration_names_may_use_the_socket() {
     });
 }
 
-#[test]
 fn a_user_who_does_not_exist_is_refused_by_name_before_anything_listens() {
-    isolated(async || {
-        let door = Door::closed().await;
+    on_host(async |host| {
+        let door = Door::closed(&host).await;
         let config = door.config(&[(("docker_grpc", "socket_user"), "no-such-user")]);
         let error = serve(config, std::future::pending()).await.unwrap_err();
         assert!(error.to_string().contains("\"no-such-user\""), "{error}");
@@ -80,10 +76,9 @@ fn a_user_who_does_not_exist_is_refused_by_name_before_anything_listens() {
     });
 }
 
-#[test]
 fn the_socket_of_an_agent_that_was_killed_is_replaced_and_that_of_a_live_one_is_not() {
-    isolated(async || {
-        let mut door = Door::closed().await;
+    on_host(async |host| {
+        let mut door = Door::closed(&host).await;
         drop(UnixListener::bind(door.socket()).unwrap());
         door.start(&[]).await;
         let mut client = door.client().await;
@@ -96,10 +91,9 @@ fn the_socket_of_an_agent_that_was_killed_is_replaced_and_that_of_a_live_one_is_
     });
 }
 
-#[test]
 fn a_file_that_is_no_socket_is_not_removed() {
-    isolated(async || {
-        let door = Door::closed().await;
+    on_host(async |host| {
+        let door = Door::closed(&host).await;
         std::fs::write(door.socket(), "precious").unwrap();
         let error = serve(door.config(&[]), std::future::pending()).await.unwrap_err();
         assert!(matches!(error, ServeError::Listen(ListenError::Bind { .. })), "{error}");
@@ -108,10 +102,9 @@ fn a_file_that_is_no_socket_is_not_removed() {
     });
 }
 
-#[test]
 fn over_tcp_only_clients_with_a_certificate_of_the_authority_come_in() {
-    isolated(async || {
-        let mut door = Door::closed().await;
+    on_host(async |host| {
+        let mut door = Door::closed(&host).await;
         let directory = door.path("");
         let (ours, theirs) = (Authority::new(&directory, "ours").await, Authority::new(&directory, "theirs").await);
         let (certificate, key) = ours.sign("agent").await;
@@ -139,7 +132,7 @@ fn over_tcp_only_clients_with_a_certificate_of_the_authority_come_in() {
                 None => endpoint,
             };
             let channel: Channel = endpoint.connect_lazy();
-            is_served(&mut Client::new(channel)).await
+            is_served(&mut client(channel)).await
         };
         assert!(served(Some(good)).await);
         assert!(!served(Some(strange)).await, "a certificate of another authority");
@@ -148,10 +141,9 @@ fn over_tcp_only_clients_with_a_certificate_of_the_authority_come_in() {
     });
 }
 
-#[test]
 fn a_certificate_that_is_none_is_told_at_the_start() {
-    isolated(async || {
-        let door = Door::closed().await;
+    on_host(async |host| {
+        let door = Door::closed(&host).await;
         let authority = Authority::new(&door.path(""), "ours").await;
         let (certificate, key) = authority.sign("agent").await;
         let text = door.path("text").display().to_string();
@@ -179,11 +171,10 @@ fn a_certificate_that_is_none_is_told_at_the_start() {
 }
 
 /// The program: the socket of one that was killed stays, and the next one removes it when it is asked to end.
-#[test]
 fn the_program_serves_until_it_is_told_to_end() {
-    isolated(async || {
-        let door = Door::closed().await;
-        let program = build("nova-docker-agent").await;
+    on_host(async |host| {
+        let door = Door::closed(&host).await;
+        let program = program("nova-docker-agent");
         let file = door.config_file();
         let start = || {
             let mut command = tokio::process::Command::new(&program);
@@ -193,7 +184,7 @@ fn the_program_serves_until_it_is_told_to_end() {
             let deadline = Instant::now() + PATIENCE;
             loop {
                 match connect(&door.socket()).await {
-                    Ok(channel) => return Client::new(channel),
+                    Ok(channel) => return client(channel),
                     Err(error) => assert!(Instant::now() < deadline, "{error}"),
                 }
                 // The file may be one that a process which was killed has left.
@@ -210,4 +201,15 @@ fn the_program_serves_until_it_is_told_to_end() {
         assert!(told.wait().await.unwrap().success());
         assert!(!door.socket().exists());
     });
+}
+
+tests! {
+    the_socket_is_its_users_alone,
+    a_user_whom_the_configuration_names_may_use_the_socket,
+    a_user_who_does_not_exist_is_refused_by_name_before_anything_listens,
+    the_socket_of_an_agent_that_was_killed_is_replaced_and_that_of_a_live_one_is_not,
+    a_file_that_is_no_socket_is_not_removed,
+    over_tcp_only_clients_with_a_certificate_of_the_authority_come_in,
+    a_certificate_that_is_none_is_told_at_the_start,
+    the_program_serves_until_it_is_told_to_end,
 }

@@ -1,8 +1,7 @@
 //! Interfaces through the second door: into running guests, out of them, and back after they were lost.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use integration_tests::door::{Door, launch, port};
-use integration_tests::isolated;
+use integration_tests::on_host;
 use integration_tests::ovs::BRIDGE;
 use nova_docker_proto::v1;
 
@@ -22,10 +21,9 @@ fn detach(id: &str, interface: &v1::Interface) -> v1::DetachInterfaceRequest {
     v1::DetachInterfaceRequest { guest_id: id.to_owned(), port_id: interface.port_id.clone() }
 }
 
-#[test]
 fn an_interface_comes_into_a_running_guest_and_goes_again() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let (first, second) = (port(0, 5), port(1, 5));
         let id = launch(&mut client, door.guest("sleep 1000", std::slice::from_ref(&first))).await;
@@ -46,10 +44,9 @@ fn an_interface_comes_into_a_running_guest_and_goes_again() {
     });
 }
 
-#[test]
 fn an_interface_is_detached_by_its_port_whatever_the_name_of_its_device() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
         let named = v1::Interface { device_name: Some("tap-of-test".to_owned()), ..port(0, 5) };
@@ -62,10 +59,9 @@ fn an_interface_is_detached_by_its_port_whatever_the_name_of_its_device() {
     });
 }
 
-#[test]
 fn a_port_of_another_guest_is_left_alone() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let (mine, others) = (port(0, 5), port(0, 6));
         let id = launch(&mut client, door.guest("sleep 1000", &[mine])).await;
@@ -76,10 +72,9 @@ fn a_port_of_another_guest_is_left_alone() {
     });
 }
 
-#[test]
 fn a_guest_starts_with_the_interfaces_that_it_is_started_with() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let interfaces = vec![port(0, 5), port(1, 5)];
         let id = launch(&mut client, door.guest("sleep 1000", &interfaces[..1])).await;
@@ -101,10 +96,9 @@ fn a_guest_starts_with_the_interfaces_that_it_is_started_with() {
     });
 }
 
-#[test]
 fn the_first_interface_of_a_guest_that_had_none_stays_through_a_reboot() {
-    isolated(async || {
-        let door = Door::open().await;
+    on_host(async |host| {
+        let door = Door::open(&host).await;
         let mut client = door.client().await;
         let interface = port(0, 5);
         let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
@@ -113,4 +107,12 @@ fn the_first_interface_of_a_guest_that_had_none_stays_through_a_reboot() {
         client.reboot_guest(reboot).await.unwrap();
         assert!(addresses(&door, &id).await.contains("10.9.0.5/24"));
     });
+}
+
+tests! {
+    an_interface_comes_into_a_running_guest_and_goes_again,
+    an_interface_is_detached_by_its_port_whatever_the_name_of_its_device,
+    a_port_of_another_guest_is_left_alone,
+    a_guest_starts_with_the_interfaces_that_it_is_started_with,
+    the_first_interface_of_a_guest_that_had_none_stays_through_a_reboot,
 }

@@ -57,7 +57,6 @@ async fn answer(request: Request, memory: Arc<AtomicI64>) -> Result<Value, Failu
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn python_calls_our_server() {
     let broker = Broker::shared().await;
     let (config, topic) = (config(&broker.url()), unique("compute"));
@@ -78,7 +77,6 @@ async fn python_calls_our_server() {
     assert_eq!(answers["remembered"]["result"], 7);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn our_client_calls_a_python_server() {
     let broker = Broker::shared().await;
     let (config, topic) = (config(&broker.url()), unique("conductor"));
@@ -111,4 +109,10 @@ async fn our_client_calls_a_python_server() {
     let newer = call(Target { version: "3.2".into(), ..target.clone() }, "echo", json!({})).await.unwrap_err();
     assert_eq!(newer.class(), Some("UnsupportedVersion"));
     transport.cast(&target.fanout(), &context, "echo", json!({})).await.unwrap();
+}
+
+tests! {
+    async
+    python_calls_our_server,
+    our_client_calls_a_python_server,
 }

@@ -22,7 +22,6 @@ async fn round_trip(config: TransportConfig, topic: &str) {
     transport.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_and_a_queue_with_other_flags_are_used_as_they_are() {
     let broker = Broker::shared().await;
     for durable_here in [false, true] {
@@ -41,7 +40,6 @@ async fn an_exchange_and_a_queue_with_other_flags_are_used_as_they_are() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn replicated_queues_are_declared_and_used() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -57,7 +55,6 @@ async fn replicated_queues_are_declared_and_used() {
     assert!(queues.lines().any(|line| line.starts_with("reply_") && line.contains("quorum")), "{queues}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_queue_has_the_lifetime_that_peers_expect() {
     let broker = Broker::shared().await;
     let mut config = config(&broker.url());
@@ -67,7 +64,6 @@ async fn a_reply_queue_has_the_lifetime_that_peers_expect() {
     assert!(queues.lines().any(|line| line.starts_with("reply_") && line.contains("77000")), "{queues}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_verified_and_an_unverified_encrypted_connection_work() {
     let broker = Broker::shared().await;
     for ca_file in [Some(broker.ca_file()), None] {
@@ -78,7 +74,6 @@ async fn a_verified_and_an_unverified_encrypted_connection_work() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_the_authorities_do_not_know_is_refused() {
     let broker = Broker::shared().await;
     let mut config = config(&broker.tls_url());
@@ -89,11 +84,20 @@ async fn a_broker_that_the_authorities_do_not_know_is_refused() {
     assert!(connecting.is_err(), "it goes on trying: {connecting:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn an_authority_file_that_is_missing_is_named() {
     let mut config = config("rabbit://127.0.0.1/");
     config.tls.enabled = true;
     config.tls.ca_file = Some(PathBuf::from("/does/not/exist.pem"));
     let error = timeout(PATIENCE, Transport::connect(config)).await.unwrap().unwrap_err();
     assert!(matches!(&error, Error::Tls { path, .. } if path == "/does/not/exist.pem"), "{error}");
+}
+
+tests! {
+    async
+    an_exchange_and_a_queue_with_other_flags_are_used_as_they_are,
+    replicated_queues_are_declared_and_used,
+    a_reply_queue_has_the_lifetime_that_peers_expect,
+    a_verified_and_an_unverified_encrypted_connection_work,
+    a_broker_that_the_authorities_do_not_know_is_refused,
+    an_authority_file_that_is_missing_is_named,
 }

@@ -20,7 +20,6 @@ fn patient(url: &str) -> TransportConfig {
     config
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn calls_handlers_and_casts_survive_a_restart_of_the_broker() {
     let broker = Broker::start().await;
     let config = patient(&broker.url());
@@ -76,7 +75,6 @@ async fn calls_handlers_and_casts_survive_a_restart_of_the_broker() {
     assert_eq!(others, ["after", "sent_while_away"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_durable_queue_loses_nothing_that_was_sent_while_the_broker_was_away() {
     let broker = Broker::start().await;
     let mut config = patient(&broker.url());
@@ -111,7 +109,6 @@ async fn a_durable_queue_loses_nothing_that_was_sent_while_the_broker_was_away()
     assert_eq!(methods, ["before", "cast-0", "cast-1", "cast-2", "cast-3", "cast-4"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_come_back_and_a_full_broker_still_delivers() {
     let broker = Broker::start().await;
     // The first host of the URL is a port where nobody listens.
@@ -145,4 +142,11 @@ async fn connections_that_are_cut_come_back_and_a_full_broker_still_delivers() {
         methods.push(timeout(PATIENCE, received.recv()).await.expect("the cast arrives").unwrap());
     }
     assert_eq!(methods, ["before", "after", "while_full"]);
+}
+
+tests! {
+    async
+    calls_handlers_and_casts_survive_a_restart_of_the_broker,
+    a_durable_queue_loses_nothing_that_was_sent_while_the_broker_was_away,
+    connections_that_are_cut_come_back_and_a_full_broker_still_delivers,
 }

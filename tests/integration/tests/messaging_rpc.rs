@@ -20,7 +20,6 @@ async fn two(broker: &Broker) -> (Transport, Transport) {
     (server, Transport::connect(config).await.unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_call_gets_its_result_and_the_handler_its_context() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -36,7 +35,6 @@ async fn a_call_gets_its_result_and_the_handler_its_context() {
     assert_eq!(result, json!(["echo", {"a": [1, null]}, context.request_id(), {"kept": true}, true]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_calls_at_once_each_get_their_own_result() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -51,7 +49,6 @@ async fn a_hundred_calls_at_once_each_get_their_own_result() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_arrives_with_its_class_and_arguments() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -69,7 +66,6 @@ async fn a_failure_arrives_with_its_class_and_arguments() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn requests_for_no_endpoint_and_broken_handlers_are_answered() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -95,7 +91,6 @@ async fn requests_for_no_endpoint_and_broken_handlers_are_answered() {
     assert_eq!(outcome(base, "ping").await, Ok("pong".into()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_cast_is_executed_and_a_fanout_without_listeners_succeeds() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -115,7 +110,6 @@ async fn a_cast_is_executed_and_a_fanout_without_listeners_succeeds() {
     assert_eq!(timeout(PATIENCE, received.recv()).await.unwrap(), Some(("again".into(), false)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_fanout_reaches_a_queue_of_the_fanout_exchange() {
     let broker = Broker::shared().await;
     let (_server, client) = two(&broker).await;
@@ -130,7 +124,6 @@ async fn a_fanout_reaches_a_queue_of_the_fanout_exchange() {
     assert!(properties.expiration().is_none());
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_nobody_takes_times_out_and_is_not_executed_later() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -160,7 +153,6 @@ async fn a_call_that_nobody_takes_times_out_and_is_not_executed_later() {
     assert_eq!(calls.load(Ordering::SeqCst), 2, "the first and the last");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_delivered_twice_is_executed_once() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -183,7 +175,6 @@ async fn a_request_that_is_delivered_twice_is_executed_once() {
     assert_eq!(calls.load(Ordering::SeqCst), 2, "one of the three, and the call");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn malformed_messages_do_not_stop_the_server() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -197,7 +188,6 @@ async fn malformed_messages_do_not_stop_the_server() {
     assert_eq!(call(&client, &topic, "any", json!({})).await.unwrap(), json!("alive"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_call_is_answered() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -211,7 +201,6 @@ async fn a_malformed_call_is_answered() {
     assert!(reply["failure"].as_str().unwrap().contains("args is no JSON object"), "{reply}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_monitored_caller_gets_signs_of_life_and_others_do_not() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -257,7 +246,6 @@ async fn a_monitored_caller_gets_signs_of_life_and_others_do_not() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_waits_for_its_queue_and_holds_up_no_other_reply() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -274,7 +262,6 @@ async fn a_reply_waits_for_its_queue_and_holds_up_no_other_reply() {
     assert_eq!(replies.next().await.0["result"], json!(1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_queue_that_never_comes_is_given_up() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -302,7 +289,6 @@ async fn a_reply_queue_that_never_comes_is_given_up() {
     assert!(started.elapsed() >= Duration::from_secs(1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_graceful_stop_lets_the_handler_finish_and_leaves_the_rest_in_the_queue() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -345,7 +331,6 @@ async fn a_graceful_stop_lets_the_handler_finish_and_leaves_the_rest_in_the_queu
     assert_eq!(timeout(PATIENCE, received.recv()).await.unwrap().as_deref(), Some("second"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_closed_transport_ends_calls_at_once() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -367,4 +352,23 @@ async fn a_closed_transport_ends_calls_at_once() {
     let outcome = timeout(PATIENCE / 2, waiting).await.unwrap().unwrap();
     assert!(matches!(outcome, Err(CallError::Transport(_))), "{outcome:?}");
     assert!(!client.connected());
+}
+
+tests! {
+    async
+    a_call_gets_its_result_and_the_handler_its_context,
+    a_hundred_calls_at_once_each_get_their_own_result,
+    a_failure_arrives_with_its_class_and_arguments,
+    requests_for_no_endpoint_and_broken_handlers_are_answered,
+    a_cast_is_executed_and_a_fanout_without_listeners_succeeds,
+    a_fanout_reaches_a_queue_of_the_fanout_exchange,
+    a_call_that_nobody_takes_times_out_and_is_not_executed_later,
+    a_request_that_is_delivered_twice_is_executed_once,
+    malformed_messages_do_not_stop_the_server,
+    a_malformed_call_is_answered,
+    a_monitored_caller_gets_signs_of_life_and_others_do_not,
+    a_reply_waits_for_its_queue_and_holds_up_no_other_reply,
+    a_reply_queue_that_never_comes_is_given_up,
+    a_graceful_stop_lets_the_handler_finish_and_leaves_the_rest_in_the_queue,
+    a_closed_transport_ends_calls_at_once,
 }

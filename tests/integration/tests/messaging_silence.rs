@@ -8,7 +8,6 @@ use integration_tests::rpc::{call, config, serve, unique};
 use nova_docker_agent::messaging::Transport;
 use serde_json::json;
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_call_on_a_connection_that_fell_silent_is_sent_again_on_another_one() {
     let broker = Broker::shared().await;
     let proxy = Proxy::start(broker.port()).await;
@@ -22,4 +21,9 @@ async fn a_call_on_a_connection_that_fell_silent_is_sent_again_on_another_one() 
     let before = proxy.connections();
     assert_eq!(call(&transport, &topic, "m", json!({"n": 2})).await.unwrap(), json!(2));
     assert!(proxy.connections() > before, "it was not silent");
+}
+
+tests! {
+    async
+    a_call_on_a_connection_that_fell_silent_is_sent_again_on_another_one,
 }

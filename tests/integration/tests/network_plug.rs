@@ -1,9 +1,8 @@
 //! Plugging instances into a real Open vSwitch with its datapath in user space.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use integration_tests::instance::interface;
-use integration_tests::isolated;
-use integration_tests::ovs::{BRIDGE, OpenVSwitch};
+use integration_tests::on_host;
+use integration_tests::ovs::BRIDGE;
 use integration_tests::patience::until;
 use integration_tests::process::{attempt, run};
 use nova_docker_agent::network::{Error, Interface, Plumber, Route};
@@ -49,10 +48,9 @@ async fn routes(instance: Uuid, family: &str) -> Vec<String> {
     routes
 }
 
-#[test]
 fn an_instance_has_its_interfaces_in_order_with_everything_that_neutron_says() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let instance = Uuid::new_v4();
         let mut interfaces = [interface(0, 5), interface(1, 5)];
         interfaces[0].addresses.push("10.9.0.77/24".parse().unwrap());
@@ -104,10 +102,9 @@ fn an_instance_has_its_interfaces_in_order_with_everything_that_neutron_says() {
     });
 }
 
-#[test]
 fn plugging_twice_changes_nothing() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         let interfaces = [interface(0, 5)];
         plumber.plug(instance, &interfaces).await.unwrap();
@@ -129,10 +126,9 @@ fn plugging_twice_changes_nothing() {
     });
 }
 
-#[test]
 fn addresses_that_were_flushed_come_back() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         let interfaces = [interface(0, 5)];
         plumber.plug(instance, &interfaces).await.unwrap();
@@ -143,10 +139,9 @@ fn addresses_that_were_flushed_come_back() {
     });
 }
 
-#[test]
 fn a_record_of_a_device_that_has_gone_is_made_anew() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         let interfaces = [interface(0, 5)];
         let devname = interfaces[0].devname.as_str();
@@ -162,10 +157,9 @@ fn a_record_of_a_device_that_has_gone_is_made_anew() {
     });
 }
 
-#[test]
 fn a_half_of_a_pair_that_belongs_to_another_port_is_replaced() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         let (first, second) = (interface(0, 5), interface(1, 6));
         plumber.plug(instance, &[first.clone(), second.clone()]).await.unwrap();
@@ -177,10 +171,9 @@ fn a_half_of_a_pair_that_belongs_to_another_port_is_replaced() {
     });
 }
 
-#[test]
 fn two_instances_reach_each_other_over_the_switch() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let plumber = ovs.plumber();
         let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
         plumber.plug(one, &[interface(0, 1)]).await.unwrap();
@@ -203,10 +196,9 @@ fn two_instances_reach_each_other_over_the_switch() {
     });
 }
 
-#[test]
 fn unplugging_leaves_nothing_and_may_be_repeated() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let (plumber, instance, other) = (ovs.plumber(), Uuid::new_v4(), Uuid::new_v4());
         let interfaces = [interface(0, 5), interface(1, 5)];
         plumber.plug(instance, &interfaces).await.unwrap();
@@ -228,10 +220,9 @@ fn unplugging_leaves_nothing_and_may_be_repeated() {
     });
 }
 
-#[test]
 fn unplugging_goes_on_when_the_switch_does_not_answer_and_says_so() {
-    isolated(async || {
-        let mut ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         let interfaces = [interface(0, 5)];
         plumber.plug(instance, &interfaces).await.unwrap();
@@ -244,10 +235,9 @@ fn unplugging_goes_on_when_the_switch_does_not_answer_and_says_so() {
     });
 }
 
-#[test]
 fn an_instance_without_interfaces_has_a_namespace_with_a_loopback() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         plumber.plug(instance, &[]).await.unwrap();
         inside(instance, &["busybox", "ping", "-c", "1", "-W", "120", "127.0.0.1"]).await;
@@ -256,13 +246,25 @@ fn an_instance_without_interfaces_has_a_namespace_with_a_loopback() {
     });
 }
 
-#[test]
 fn the_callers_thread_stays_in_its_namespace() {
-    isolated(async || {
-        let ovs = OpenVSwitch::start().await;
+    on_host(async |host| {
+        let ovs = host.ovs();
         let namespace = || std::fs::read_link("/proc/thread-self/ns/net").unwrap();
         let before = namespace();
         ovs.plumber().plug(Uuid::new_v4(), &[interface(0, 5)]).await.unwrap();
         assert_eq!(namespace(), before);
     });
+}
+
+tests! {
+    an_instance_has_its_interfaces_in_order_with_everything_that_neutron_says,
+    plugging_twice_changes_nothing,
+    addresses_that_were_flushed_come_back,
+    a_record_of_a_device_that_has_gone_is_made_anew,
+    a_half_of_a_pair_that_belongs_to_another_port_is_replaced,
+    two_instances_reach_each_other_over_the_switch,
+    unplugging_leaves_nothing_and_may_be_repeated,
+    unplugging_goes_on_when_the_switch_does_not_answer_and_says_so,
+    an_instance_without_interfaces_has_a_namespace_with_a_loopback,
+    the_callers_thread_stays_in_its_namespace,
 }

@@ -1,7 +1,5 @@
 //! dockerd pulls from the registry what `docker save` wrote.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
-
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,7 +7,7 @@ use std::sync::Arc;
 
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::images::{self, Slow, Stored};
-use integration_tests::isolated;
+use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
 use nova_docker_agent::docker::{self as driver, Docker as Driver, DockerConfig as DriverConfig};
 use nova_docker_agent::registry::{Counters, Lease, Problem, PullReference, Registry, RegistryConfig};
@@ -59,10 +57,9 @@ fn gzip(content: Vec<u8>) -> Vec<u8> {
     output.stdout
 }
 
-#[test]
 fn an_image_of_either_layout_is_pulled_and_runs() {
-    isolated(async || {
-        let dockerd = Dockerd::start().await;
+    on_host(async |host| {
+        let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let registry = registry(&dockerd).await;
         images::build(&dockerd, "test:1", DOCKERFILE).await;
@@ -84,10 +81,9 @@ fn an_image_of_either_layout_is_pulled_and_runs() {
     });
 }
 
-#[test]
 fn a_second_image_costs_only_the_layers_that_are_its_own() {
-    isolated(async || {
-        let dockerd = Dockerd::start().await;
+    on_host(async |host| {
+        let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let registry = registry(&dockerd).await;
         images::build(&dockerd, "test:1", DOCKERFILE).await;
@@ -112,10 +108,9 @@ fn a_second_image_costs_only_the_layers_that_are_its_own() {
     });
 }
 
-#[test]
 fn a_pull_without_the_secret_or_of_an_image_that_was_closed_is_refused() {
-    isolated(async || {
-        let dockerd = Dockerd::start().await;
+    on_host(async |host| {
+        let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let registry = registry(&dockerd).await;
         let saved = images::save(&dockerd, IMAGE).await;
@@ -131,15 +126,15 @@ fn a_pull_without_the_secret_or_of_an_image_that_was_closed_is_refused() {
     });
 }
 
-#[test]
 fn a_corrupt_layer_fails_the_pull_soon_and_by_name() {
-    isolated(async || {
-        let dockerd = Dockerd::start().await;
+    on_host(async |host| {
+        let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let registry = registry(&dockerd).await;
         let saved = images::corrupt(&*images::save(&dockerd, IMAGE).await);
         images::remove_all(&dockerd).await;
         let lease = open(&registry, &saved).await;
+        let before = dockerd.log().len();
         let mut pull = std::pin::pin!(driver.pull(&lease.reference));
         let failure = tokio::select! {
             biased;
@@ -151,16 +146,15 @@ fn a_corrupt_layer_fails_the_pull_soon_and_by_name() {
         let error = pull.await.unwrap_err();
         assert!(matches!(error, driver::Error::ImageUnacceptable { .. }), "{error}");
         assert!(error.to_string().contains("its content was altered"), "{error}");
-        let log = std::fs::read_to_string(dockerd.path("log")).unwrap();
-        let retries = log.matches("Download failed, retrying").count();
+        let log = dockerd.log();
+        let retries = log[before..].matches("Download failed, retrying").count();
         assert!(retries < 5, "as with a registry that is out of order: {log}");
     });
 }
 
-#[test]
 fn simultaneous_pulls_of_one_image_read_each_layer_once() {
-    isolated(async || {
-        let dockerd = Dockerd::start().await;
+    on_host(async |host| {
+        let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let registry = registry(&dockerd).await;
         images::build(&dockerd, "test:1", DOCKERFILE).await;
@@ -178,7 +172,7 @@ fn simultaneous_pulls_of_one_image_read_each_layer_once() {
 
 /// A socket that leads to Docker's, and what is notified when Docker has said `words` through it.
 fn overhear(dockerd: &Dockerd, words: &'static [u8]) -> (PathBuf, Arc<Notify>) {
-    let (docker, socket) = (dockerd.path("docker.sock"), dockerd.path("overheard.sock"));
+    let (docker, socket) = (dockerd.socket(), dockerd.path("overheard.sock"));
     let listener = UnixListener::bind(&socket).unwrap();
     let said = Arc::new(Notify::new());
     let notify = said.clone();
@@ -207,10 +201,9 @@ fn overhear(dockerd: &Dockerd, words: &'static [u8]) -> (PathBuf, Arc<Notify>) {
 }
 
 /// Docker lets the second pull wait for the first one's transfer, since the digest is the same, and fails both.
-#[test]
 fn a_pull_that_waited_for_a_bad_images_layer_succeeds_when_it_is_tried_again() {
-    isolated(async || {
-        let dockerd = Dockerd::start().await;
+    on_host(async |host| {
+        let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let (socket, pulling) = overhear(&dockerd, b"Pulling fs layer");
         let config = DriverConfig { host_url: format!("unix://{}", socket.display()), ..dockerd.driver_config() };
@@ -239,4 +232,13 @@ fn a_pull_that_waited_for_a_bad_images_layer_succeeds_when_it_is_tried_again() {
         assert!(second.is_err() && good_lease.failure().is_none());
         driver.pull(&good_lease.reference).await.unwrap();
     });
+}
+
+tests! {
+    an_image_of_either_layout_is_pulled_and_runs,
+    a_second_image_costs_only_the_layers_that_are_its_own,
+    a_pull_without_the_secret_or_of_an_image_that_was_closed_is_refused,
+    a_corrupt_layer_fails_the_pull_soon_and_by_name,
+    simultaneous_pulls_of_one_image_read_each_layer_once,
+    a_pull_that_waited_for_a_bad_images_layer_succeeds_when_it_is_tried_again,
 }

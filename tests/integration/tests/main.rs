@@ -1,0 +1,88 @@
+//! The integration tests: one program, so that it is linked once and its tests share servers. Its arguments are those of every
+//! Rust test. When all tests were run, they must also have seen the whole gRPC contract.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::process::ExitCode;
+
+use integration_tests::rabbitmq::Broker;
+use integration_tests::{end_hosts, record};
+use libtest_mimic::Arguments;
+
+/// The tests of a module: functions, or, after `async`, asynchronous ones that run on several threads. One that is not named
+/// is never used, as the compiler says.
+macro_rules! tests {
+    (async $($name:ident),+ $(,)?) => { tests!(@ $($name => crate::block_on($name())),+); };
+    ($($name:ident),+ $(,)?) => { tests!(@ $($name => $name()),+); };
+    (@ $($name:ident => $run:expr),+) => {
+        pub fn tests() -> Vec<libtest_mimic::Trial> {
+            let module = module_path!().rsplit("::").next().unwrap();
+            let name = |name: &str| format!("{module}::{name}");
+            vec![$(libtest_mimic::Trial::test(name(stringify!($name)), || {
+                $run;
+                Ok(())
+            })),+]
+        }
+    };
+}
+
+mod driver_failures;
+mod driver_lifecycle;
+mod driver_output;
+mod driver_pull;
+mod grpc_door;
+mod grpc_events;
+mod grpc_failures;
+mod grpc_limits;
+mod grpc_listen;
+mod grpc_network;
+mod messaging_python;
+mod messaging_queues;
+mod messaging_restart;
+mod messaging_rpc;
+mod messaging_silence;
+mod network_plug;
+mod registry_docker;
+
+/// Tests that run at the same time: they wait for servers most of the time.
+const THREADS: usize = 3;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let tests = [
+        // Those first that take long, and wait.
+        messaging_restart::tests(),
+        messaging_python::tests(),
+        driver_failures::tests(),
+        driver_lifecycle::tests(),
+        driver_output::tests(),
+        driver_pull::tests(),
+        grpc_door::tests(),
+        grpc_events::tests(),
+        grpc_failures::tests(),
+        grpc_limits::tests(),
+        grpc_listen::tests(),
+        grpc_network::tests(),
+        messaging_queues::tests(),
+        messaging_rpc::tests(),
+        messaging_silence::tests(),
+        network_plug::tests(),
+        registry_docker::tests(),
+    ];
+    let tests = tests.into_iter().flatten().collect::<Vec<_>>();
+    let count = tests.len() as u64;
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    end_hosts();
+    Broker::end_shared();
+    if conclusion.num_passed != count {
+        return conclusion.exit_code();
+    }
+    let complaints = record::complaints();
+    complaints.iter().for_each(|complaint| eprintln!("error: {complaint}"));
+    if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(test);
+}
