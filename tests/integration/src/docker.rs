@@ -199,8 +199,10 @@ impl Dockerd {
         let log = self.own("log");
         let arguments = [format!("--config-file={}", self.own("daemon.json").display())];
         let mut server = Server::start("dockerd", PACKAGE, &arguments, &[], &log);
-        let client = self.client();
-        server.try_until_ready(&log, async || client.ping().await.is_ok()).await?;
+        // There is no client before there is a socket.
+        let host = self.host_url();
+        let client = || Docker::connect_with_host(&host).ok();
+        server.try_until_ready(&log, async || answers(client()).await).await?;
         *self.0.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         Ok(())
     }
@@ -227,6 +229,13 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(server.take().is_none() || std::thread::panicking(), "nobody has ended this Docker");
+    }
+}
+
+async fn answers(client: Option<Docker>) -> bool {
+    match client {
+        Some(client) => client.ping().await.is_ok(),
+        None => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bollard::errors::Error;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptions, PruneImagesOptionsBuilder,
     RemoveContainerOptionsBuilder,
@@ -47,7 +48,11 @@ pub async fn clean(docker: &Dockerd, ovs: &OpenVSwitch) {
     for container in client.list_containers(Some(all)).await.expect("containers") {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let id = container.id.expect("an id");
-        client.remove_container(&id, Some(options)).await.expect("a container that can be removed");
+        match client.remove_container(&id, Some(options)).await {
+            // Gone, or about to go.
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
+            Err(error) => panic!("container {id} stays: {error}"),
+        }
     }
     let images = client.list_images(Some(ListImagesOptionsBuilder::default().all(true).build())).await;
     if images.expect("images").iter().any(|image| image.repo_tags != [IMAGE]) {

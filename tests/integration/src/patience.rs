@@ -38,23 +38,18 @@ pub(crate) async fn until_contains(part: &str, mut read: impl AsyncFnMut() -> St
     text
 }
 
-/// Reads a set again and again until it is what it should be.
-pub(crate) async fn until_equal(
-    what: &str,
-    wanted: &BTreeSet<String>,
-    mut read: impl AsyncFnMut() -> BTreeSet<String>,
-) {
+/// Reads a set again and again until nothing is in it but what may be.
+pub(crate) async fn until_within(allowed: &BTreeSet<String>, mut read: impl AsyncFnMut() -> BTreeSet<String>) {
     let mut found = BTreeSet::new();
     let waited = timeout(PATIENCE, async {
         loop {
             found = read().await;
-            if found == *wanted {
+            if found.is_subset(allowed) {
                 return;
             }
             sleep(PAUSE).await;
         }
     });
-    let equal = waited.await.is_ok();
-    let (more, less): (Vec<_>, Vec<_>) = (found.difference(wanted).collect(), wanted.difference(&found).collect());
-    assert!(equal, "{what}: {more:?} are too many, {less:?} are missing");
+    let within = waited.await.is_ok();
+    assert!(within, "left over: {:?}", found.difference(allowed).collect::<Vec<_>>());
 }

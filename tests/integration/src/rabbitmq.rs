@@ -106,6 +106,11 @@ impl Broker {
         self.ports.amqp
     }
 
+    /// The encrypted port.
+    pub fn tls_port(&self) -> u16 {
+        self.ports.tls
+    }
+
     /// The certificate with which the broker's own can be verified.
     pub fn ca_file(&self) -> PathBuf {
         self.home.join("cert.pem")

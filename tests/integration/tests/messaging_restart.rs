@@ -133,7 +133,8 @@ async fn connections_that_are_cut_come_back_and_a_full_broker_still_delivers() {
         let client = client.clone();
         async move { client.cast(&target("compute"), &Context::admin(), "while_full", json!({})).await }
     });
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let states = async || broker.ctl(&["list_connections", "state"]).await;
+    until("the broker takes no more", async || states().await.lines().any(|state| state.trim() == "blocked")).await;
     assert!(!blocked.is_finished(), "the cast waits for the broker");
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "512MiB"]).await;
     timeout(PATIENCE, blocked).await.expect("the cast leaves").unwrap().unwrap();
