@@ -72,7 +72,7 @@ fn see_reason(headers: &HeaderMap) {
 }
 
 /// What the contract has: methods as `PACKAGE.SERVICE/METHOD`, and reasons.
-fn contract() -> BTreeSet<String> {
+pub fn contract() -> BTreeSet<String> {
     let files = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors").file;
     let ours = files.iter().filter(|file| file.package() == PACKAGE);
     let services = ours.clone().flat_map(|file| &file.service);
@@ -89,7 +89,8 @@ pub fn complaints() -> Vec<String> {
     compare(&contract(), &SEEN.lock().unwrap_or_else(PoisonError::into_inner), &UNSEEN)
 }
 
-fn compare(contract: &BTreeSet<String>, seen: &BTreeSet<String>, unseen: &[(&str, &str)]) -> Vec<String> {
+/// What of `contract` is neither seen nor excepted, and which exceptions are wrong.
+pub fn compare(contract: &BTreeSet<String>, seen: &BTreeSet<String>, unseen: &[(&str, &str)]) -> Vec<String> {
     let excepted: BTreeSet<String> = unseen.iter().map(|(name, _)| (*name).to_owned()).collect();
     let missed = contract.iter().filter(|name| !seen.contains(*name) && !excepted.contains(*name));
     let missed = missed.map(|name| format!("no test has seen {name}"));

@@ -35,6 +35,7 @@ mod grpc_failures;
 mod grpc_limits;
 mod grpc_listen;
 mod grpc_network;
+mod harness;
 mod messaging_python;
 mod messaging_queues;
 mod messaging_restart;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         grpc_limits::tests(),
         grpc_listen::tests(),
         grpc_network::tests(),
+        harness::tests(),
         messaging_queues::tests(),
         messaging_rpc::tests(),
         messaging_silence::tests(),
