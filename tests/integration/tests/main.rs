@@ -36,6 +36,9 @@ mod grpc_limits;
 mod grpc_listen;
 mod grpc_network;
 mod harness;
+mod messaging_dropped;
+mod messaging_faults;
+mod messaging_overload;
 mod messaging_python;
 mod messaging_queues;
 mod messaging_restart;
@@ -65,6 +68,9 @@ fn main() -> ExitCode {
         grpc_listen::tests(),
         grpc_network::tests(),
         harness::tests(),
+        messaging_dropped::tests(),
+        messaging_faults::tests(),
+        messaging_overload::tests(),
         messaging_queues::tests(),
         messaging_rpc::tests(),
         messaging_silence::tests(),

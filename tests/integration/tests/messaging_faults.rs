@@ -1,11 +1,9 @@
 //! Brokers that fall silent or take nothing, senders with habits of their own, and what is left behind.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use integration_tests::isolated;
 use integration_tests::patience::{PATIENCE, until};
 use integration_tests::rabbitmq::Broker;
 use integration_tests::raw::Raw;
@@ -16,7 +14,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use nova_docker_agent::messaging::{CallError, Context, Rpc, Target, Transport, TransportConfig};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// Both sides of a call, over this configuration.
 async fn round_trip(config: TransportConfig) {
@@ -26,26 +24,6 @@ async fn round_trip(config: TransportConfig) {
     transport.close().await;
 }
 
-#[test]
-fn a_broker_whose_packets_are_dropped_is_missed_before_the_host_counts_as_down() {
-    isolated(|| async {
-        let broker = Broker::start().await;
-        let transport = Transport::connect(config(&broker.url())).await.unwrap();
-        let _server = serve(&transport, "compute", |_| async { Ok(Value::Null) }).await;
-        call(&transport, "compute", "before", json!({})).await.unwrap();
-        for direction in ["--dport", "--sport"] {
-            let port = broker.port().to_string();
-            let rule = ["-w", "-I", "OUTPUT", "-p", "tcp", direction, &port, "-j", "DROP"];
-            assert!(Command::new("iptables").args(rule).status().expect("install the package iptables").success());
-        }
-        let (dropped, half_of_service_down_time) = (Instant::now(), Duration::from_secs(30));
-        until("the silence is noticed", async || !transport.connected()).await;
-        // Half as much again, for the slowness of the machine: lapin's own answer is more than two minutes.
-        assert!(dropped.elapsed() < half_of_service_down_time * 3 / 2, "{:?}", dropped.elapsed());
-    });
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_caller_gave_up_while_the_broker_took_nothing_is_never_executed() {
     let broker = Broker::start().await;
     let config = config(&broker.url());
@@ -78,7 +56,6 @@ async fn what_a_caller_gave_up_while_the_broker_took_nothing_is_never_executed()
     assert_eq!(methods, ["after"], "{in_time} came in time");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_fanout_that_is_refused_disturbs_no_other_message() {
     let broker = Broker::shared().await;
     let mut config = config(&broker.url());
@@ -118,7 +95,6 @@ async fn a_fanout_that_is_refused_disturbs_no_other_message() {
     until("every cast is executed", async || count.load(Ordering::SeqCst) == 100).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_request_is_executed() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -148,7 +124,6 @@ const ZLIB: &[u8] = &[
     0x54, 0x0b, 0x00, 0x0f, 0xe9, 0x1e, 0x7a,
 ];
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_ping_is_answered_where_the_operator_wants_it() {
     let broker = Broker::shared().await;
     for wanted in [true, false] {
@@ -166,7 +141,6 @@ async fn a_ping_is_answered_where_the_operator_wants_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_queue_ends_with_its_process_or_keeps_its_name() {
     let broker = Broker::shared().await;
     let raw = Raw::connect(broker.port()).await;
@@ -206,7 +180,6 @@ async fn a_reply_queue_ends_with_its_process_or_keeps_its_name() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_name_in_a_certificate_counts_when_the_url_has_one_host() {
     let broker = Broker::shared().await;
     // The certificate is for localhost and 127.0.0.1, and the broker does not listen at 127.0.0.2: a relay does.
@@ -236,7 +209,6 @@ async fn the_name_in_a_certificate_counts_when_the_url_has_one_host() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn an_authority_that_cannot_be_read_is_left_out() {
     let broker = Broker::shared().await;
     let good = std::fs::read_to_string(broker.ca_file()).unwrap();
@@ -247,4 +219,15 @@ async fn an_authority_that_cannot_be_read_is_left_out() {
     config.tls.enabled = true;
     config.tls.ca_file = Some(file.path().to_owned());
     round_trip(config).await;
+}
+
+tests! {
+    async
+    what_a_caller_gave_up_while_the_broker_took_nothing_is_never_executed,
+    a_fanout_that_is_refused_disturbs_no_other_message,
+    a_compressed_request_is_executed,
+    a_ping_is_answered_where_the_operator_wants_it,
+    a_reply_queue_ends_with_its_process_or_keeps_its_name,
+    the_name_in_a_certificate_counts_when_the_url_has_one_host,
+    an_authority_that_cannot_be_read_is_left_out,
 }

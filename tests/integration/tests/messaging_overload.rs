@@ -68,7 +68,6 @@ async fn backlog(server: &Transport, client: &Transport, topic: &str, count: usi
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_waited_in_the_queue_does_not_run_all_at_once() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -97,7 +96,6 @@ async fn what_waited_in_the_queue_does_not_run_all_at_once() {
     assert_eq!(most.load(Ordering::SeqCst), 8);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_wait_for_their_turn_are_the_brokers_until_then() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -133,7 +131,6 @@ async fn requests_that_wait_for_their_turn_are_the_brokers_until_then() {
     assert_eq!(rest, [2, 3, 4, 5]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn slow_work_and_one_busy_instance_hold_up_nobody_else() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -175,7 +172,6 @@ async fn slow_work_and_one_busy_instance_hold_up_nobody_else() {
     timeout(PATIENCE, served.drained()).await.expect("every handler ends");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_breaks_down_gives_its_slot_back() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -195,7 +191,6 @@ async fn a_handler_that_breaks_down_gives_its_slot_back() {
     assert_eq!(call(&client, &topic, "any", json!({"order": "one", "long": true})).await.unwrap(), json!("alive"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_caller_gave_up_while_it_waited_is_not_executed() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -229,4 +224,13 @@ async fn a_request_whose_caller_gave_up_while_it_waited_is_not_executed() {
         true
     })
     .await;
+}
+
+tests! {
+    async
+    what_waited_in_the_queue_does_not_run_all_at_once,
+    requests_that_wait_for_their_turn_are_the_brokers_until_then,
+    slow_work_and_one_busy_instance_hold_up_nobody_else,
+    a_handler_that_breaks_down_gives_its_slot_back,
+    a_request_whose_caller_gave_up_while_it_waited_is_not_executed,
 }

@@ -1,0 +1,34 @@
+//! A broker whose packets a firewall drops: nothing tells that it is gone.
+
+use std::process::Command;
+use std::time::Duration;
+
+use integration_tests::on_host;
+use integration_tests::patience::until;
+use integration_tests::rabbitmq::Broker;
+use integration_tests::rpc::{call, config, serve};
+use nova_docker_agent::messaging::Transport;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+fn a_broker_whose_packets_are_dropped_is_missed_before_the_host_counts_as_down() {
+    on_host(async |_host| {
+        let broker = Broker::start().await;
+        let transport = Transport::connect(config(&broker.url())).await.unwrap();
+        let _server = serve(&transport, "compute", |_| async { Ok(Value::Null) }).await;
+        call(&transport, "compute", "before", json!({})).await.unwrap();
+        let port = broker.port().to_string();
+        for direction in ["--dport", "--sport"] {
+            let rule = ["-w", "-I", "OUTPUT", "-p", "tcp", direction, &port, "-j", "DROP"];
+            assert!(Command::new("iptables").args(rule).status().expect("install the package iptables").success());
+        }
+        let (dropped, half_of_service_down_time) = (Instant::now(), Duration::from_secs(30));
+        until("the silence is noticed", async || !transport.connected()).await;
+        // Three times that, for the slowness of the machine: lapin's own answer is more than two minutes.
+        assert!(dropped.elapsed() < half_of_service_down_time * 3, "{:?}", dropped.elapsed());
+    });
+}
+
+tests! {
+    a_broker_whose_packets_are_dropped_is_missed_before_the_host_counts_as_down,
+}
