@@ -120,7 +120,7 @@ impl Invocation {
             .map_err(|error| failed("replace", &error))
     }
 
-    /// Tells the failure where Docker looks for it: in the runtime's log, in the form of its entries, and on stderr.
+    /// Reports the failure where Docker looks for it: as an entry of the runtime's log, and on stderr.
     fn fail(&self, message: &str) -> ExitCode {
         let message = format!("nova-docker-runtime: {message}");
         eprintln!("{message}");

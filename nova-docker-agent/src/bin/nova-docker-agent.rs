@@ -72,23 +72,24 @@ Use it as a user of the project demo:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the compute service until SIGTERM or SIGINT, then finish what is running and leave.
+    /// Run the compute service until SIGTERM or SIGINT, then finish running operations and exit.
     Run {
         #[command(flatten)]
         sources: Sources,
-        /// Print the configuration first, as the command config does.
+        /// Print the configuration first, like the command `config`.
         #[arg(long)]
         print_config: bool,
     },
-    /// Serve the container driver over gRPC to a stock nova-compute, until SIGTERM or SIGINT. Instead of `run`, not beside it.
+    /// Serve the container driver over gRPC to a stock nova-compute, until SIGTERM or SIGINT. Use it in place of `run`.
     ServeDriver {
         #[command(flatten)]
         sources: Sources,
     },
     /// Serve the images of Glance as an OCI registry to the cloud's users, until SIGTERM or SIGINT.
     ///
-    /// Users log in with `docker login` by their Keystone user (USER or DOMAIN/USER) and password, or by the id and secret of an
-    /// application credential, and pull and push PROJECT/REPOSITORY:TAG. It needs no host with Nova, Docker or RabbitMQ.
+    /// Users log in with `docker login`: with their Keystone user (USER or DOMAIN/USER) and password, or with the id
+    /// and secret of an application credential. They pull and push PROJECT/REPOSITORY:TAG. The registry needs neither
+    /// Nova nor Docker nor RabbitMQ.
     #[command(after_help = REGISTRY_EXAMPLES)]
     Registry {
         /// Its configuration; may be given several times, later values win [default:
@@ -98,11 +99,11 @@ enum Command {
         /// A directory whose *.conf files are read after all files; may be given several times.
         #[arg(long, value_name = "DIRECTORY")]
         config_dir: Vec<PathBuf>,
-        /// Check the configuration, print every option with its value and where that comes from, and leave.
+        /// Check the configuration, print every option with its value and its origin, and exit.
         #[arg(long)]
         check: bool,
     },
-    /// Check the configuration and print every option with its value and where that comes from (secrets are hidden).
+    /// Check the configuration and print every option with its value and its origin (secrets are hidden).
     Config {
         #[command(flatten)]
         sources: Sources,
@@ -180,7 +181,7 @@ fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: boo
     })
 }
 
-/// Whoever reads only the beginning (head, a pager) closes the pipe: no reason to complain.
+/// A reader of the beginning (head, a pager) closes the pipe: that is no error.
 fn show(listing: &Listing) -> bool {
     let printed = write!(std::io::stdout(), "{listing}");
     !printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe)
@@ -223,7 +224,7 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).build()
 }
 
-/// Ends with the first SIGTERM or SIGINT. The second one ends the process: whoever sends it does not want to wait.
+/// Completes at the first SIGTERM or SIGINT. The second one ends the process: its sender does not want to wait.
 fn shutdown_requested() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

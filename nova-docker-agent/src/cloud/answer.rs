@@ -1,4 +1,4 @@
-//! Reading answers, and the many ways in which OpenStack services say no.
+//! Reads answers, and the many forms of errors of OpenStack services.
 
 use futures::StreamExt;
 use reqwest::Response;

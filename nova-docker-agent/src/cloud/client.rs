@@ -16,7 +16,7 @@ use super::retry::{Failure, Retry};
 use super::tls::{TlsConfig, http_client, reason};
 use super::{Caller, Error, Identity, Session};
 
-/// Long, because a call that changes something and is given up leaves it half known; a dead peer is noticed much earlier.
+/// Long, because nobody knows what an abandoned call has changed; a dead peer is noticed much earlier.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How to find one service.
@@ -120,7 +120,7 @@ impl Call {
         self
     }
 
-    /// A PUT whose repetition would find its own first effect in the way (a generation that has moved on).
+    /// A PUT that must not be repeated, because the first one changes the generation that it names.
     pub(super) fn once(mut self) -> Self {
         self.repeatable = false;
         self

@@ -114,7 +114,7 @@ impl Session {
         let now = Instant::now();
         match self.current() {
             Some(login) if now < login.renew_at => Ok(login),
-            // Good for a while: nobody needs to wait for the next one.
+            // Still valid: nobody waits for the next token.
             Some(login) if now + LAST_MOMENT < login.end => {
                 drop(self.attempt());
                 Ok(login)

@@ -96,7 +96,7 @@ async fn a_refused_login_says_so_and_is_not_repeated() {
     assert!(error.starts_with("keystone refused POST /v3/auth/tokens: 401: The request"), "{error}");
 }
 
-/// A session that has logged in, and whose token is due for renewal, though it is good for an hour.
+/// A session that has logged in. Its token is due for renewal, though it is valid for another hour.
 async fn with_a_token_that_is_due(then: Vec<ResponseTemplate>) -> (MockServer, Session) {
     let server = MockServer::start().await;
     let body =

@@ -34,7 +34,7 @@ const OLDEST_SERVICE_VERSION: i64 = 66;
 const NEWEST_SERVICE_VERSION: i64 = 74;
 /// How long one conductor may take to answer the first question.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time that is kept back of the graceful stop for cleaning up.
+/// Part of the graceful stop that is reserved for cleaning up.
 const CLEANUP_RESERVE: Duration = Duration::from_secs(20);
 
 /// Why the service did not come up.
@@ -225,18 +225,18 @@ fn node_identity(config: &Config, registered: bool) -> Result<Uuid, IdentityErro
     }
 }
 
-/// Takes no new work, lets what runs come to its end, and only then stops to listen for its events.
+/// Takes no new work, lets running operations finish, and then stops listening for their events.
 async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, stopping: &CancellationToken) {
     let config = &compute.config;
     let limit = config.graceful_shutdown_timeout.min(config.manager_shutdown_timeout).saturating_sub(CLEANUP_RESERVE);
     info!(limit = ?limit, "stopping: no new requests; waiting for operations under way");
     servers.main.stop().await;
     if tokio::time::timeout(limit, servers.main.drained()).await.is_err() {
-        warn!("operations are still under way; their waits are cancelled");
+        warn!("operations still run; cancelling their waits");
         compute.waiters.cancel_all("cancelled, the compute service is stopping");
         let cut_off = tokio::time::timeout(CLEANUP_RESERVE, servers.main.drained()).await;
         if cut_off.is_err() {
-            warn!("gave up on operations under way; the next start takes them up");
+            warn!("gave up on running operations; the next start recovers them");
         }
     }
     servers.alternative.stop().await;

@@ -36,7 +36,7 @@ struct Parser {
     section: Option<String>,
     /// The last line was an assignment or its continuation.
     open: bool,
-    /// The last assignment was wrong: its continuation lines are no news.
+    /// The last assignment was wrong, so its continuation lines are not reported.
     skipping: bool,
     assignments: Vec<Assignment>,
     errors: Vec<SyntaxError>,

@@ -1,9 +1,9 @@
 //! The operator's nova.conf, typed and validated.
 //!
-//! The same sections and option names that nova-compute reads, with oslo.config's rules for the files, and `[docker]` and
-//! `[docker_grpc]` for our own.
-//! Everything wrong is reported at once, before anything is opened. Sections and options that nobody here reads are ignored (the file
-//! is shared with other services), except in `[docker]`, where they are mistakes.
+//! The same sections and option names that nova-compute reads, with oslo.config's rules for the files, and `[docker]`
+//! and `[docker_grpc]` for our own. Every mistake is reported at once, before anything is opened. Sections and options
+//! that nobody here reads are ignored (the file is shared with other services), except in `[docker]`, where they are
+//! mistakes.
 //!
 //! `table` and `identity` list the options; `settings` brings the raw values together, `reader` checks them, `build` puts the
 //! [`Config`] together. `registry` does the same for the registry's own file.
@@ -31,7 +31,7 @@ pub use settings::{Setting, Settings};
 use crate::cloud::CloudConfig;
 use crate::messaging::TransportConfig;
 
-/// Where nova.conf is when nobody says.
+/// The default path of nova.conf.
 pub const DEFAULT_FILE: &str = "/etc/nova/nova.conf";
 /// Its directory of snippets, read when it exists.
 pub const DEFAULT_DIRECTORY: &str = "/etc/nova/nova.conf.d";

@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
                 return self.default_of(spec);
             }
         };
-        // An option without default may be emptied again.
+        // An empty value unsets an option that has no default.
         if text.trim().is_empty() && spec.default.is_none() && !spec.required {
             return Resolved { spec, text: None, origin };
         }

@@ -16,7 +16,7 @@ use crate::cloud::{KeystoneConfig, Named};
 use crate::registry::Limits;
 use crate::registry::public::{Config, PushConfig, TlsFiles, TokenConfig};
 
-/// Where its configuration is when nobody says.
+/// The default path of its configuration.
 pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
 
 const SECTION: &str = "registry";
@@ -37,13 +37,13 @@ fn specs() -> Vec<Spec> {
     vec![
         general("debug", "Log more."),
         general("use_json", "Log as JSON."),
-        spec("listen", Kind::Address, "Where it listens; other than loopback with TLS only.").or("127.0.0.1:5000"),
+        spec("listen", Kind::Address, "Where it listens; beyond loopback only with TLS.").or("127.0.0.1:5000"),
         spec("tls_cert_file", Kind::Text, "Certificate chain (PEM)."),
         spec("tls_key_file", Kind::Text, "Private key (PEM) of the certificate."),
-        spec("public_url", Kind::HttpUrl, "Where clients reach it; of the address it listens on, if not set."),
-        spec("state_directory", Kind::Text, "Where it keeps what must survive it.").or("/var/lib/nova-docker-registry"),
+        spec("public_url", Kind::HttpUrl, "Where clients reach it; made from listen, if not set."),
+        spec("state_directory", Kind::Text, "Directory of uploads, cache and key.").or("/var/lib/nova-docker-registry"),
         number("cache_size_gb", 1_000_000, "GiB of blobs to keep on disk.", "20"),
-        number("token_lifetime_seconds", 3600, "How long a client's token is good.", "300"),
+        number("token_lifetime_seconds", 3600, "Seconds that a client's token is valid.", "300"),
         spec(
             "token_key_file",
             Kind::Text,
@@ -56,13 +56,18 @@ fn specs() -> Vec<Spec> {
         number(
             "max_staged_gb_per_project",
             1_000_000,
-            "GiB that a project may have uploaded and not yet pushed.",
+            "GiB that a project may have uploaded without a manifest.",
             "200",
         ),
-        number("upload_expiry_hours", 8760, "Hours after which an upload that nobody goes on with is removed.", "24"),
-        number("max_connections", 65_536, "Connections at a time; more of them wait.", "256"),
-        number("request_header_timeout_seconds", 600, "How long a client may take to say what it wants.", "10"),
-        number("idle_timeout_seconds", 3600, "How long a transfer may stand still.", "60"),
+        number("upload_expiry_hours", 8760, "Hours after which an abandoned upload is removed.", "24"),
+        number("max_connections", 65_536, "Connections at the same time; more connections wait.", "256"),
+        number(
+            "request_header_timeout_seconds",
+            600,
+            "Seconds that a client may take to send a request's headers.",
+            "10",
+        ),
+        number("idle_timeout_seconds", 3600, "Seconds that a transfer may stand still.", "60"),
         keystone("auth_url", Kind::HttpUrl, "Keystone, where users are logged in.").required(),
         keystone("cafile", Kind::Text, "PEM file of authorities that replace the system's."),
         keystone("insecure", Kind::Bool, "Accept any server certificate."),

@@ -94,7 +94,7 @@ impl Settings {
     }
 }
 
-/// Names of sections differ in case only for people.
+/// Section names are case-insensitive.
 fn normal(section: &str) -> String {
     section.to_lowercase()
 }

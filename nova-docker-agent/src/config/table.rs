@@ -44,7 +44,7 @@ impl Spec {
     }
 }
 
-/// What this host is called and reached at, where nobody says.
+/// Default name and address of this host.
 #[derive(Clone, Debug)]
 pub(super) struct HostDefaults {
     pub(super) hostname: String,
@@ -60,7 +60,7 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
     specs.extend(docker());
     specs.extend(docker_grpc());
     specs.push(
-        Spec::new("service_user", "send_service_user_token", Kind::Bool, "Send the agent's token along with a user's.")
+        Spec::new("service_user", "send_service_user_token", Kind::Bool, "Send the agent's token beside a user's.")
             .or("false"),
     );
     specs
@@ -73,7 +73,7 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
             "neutron",
             "http_retries",
             Kind::Int { min: 0, max: 100 },
-            "Repetitions of calls that may be repeated.",
+            "Repetitions of a call that is safe to repeat.",
         )
         .or("3"),
     );
@@ -82,7 +82,7 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
             "glance",
             "num_retries",
             Kind::Int { min: 0, max: 100 },
-            "Repetitions of calls that may be repeated.",
+            "Repetitions of a call that is safe to repeat.",
         )
         .or("3"),
     );
@@ -105,29 +105,46 @@ const INTERVAL: Kind = Kind::Int { min: -1, max: 10_000_000 };
 fn general(host: &HostDefaults) -> Vec<Spec> {
     let spec = |name, kind, help| Spec::new("DEFAULT", name, kind, help);
     vec![
-        spec("host", Kind::Text, "Name of this host; must be the one of its neutron agent.").or(&host.hostname),
+        spec("host", Kind::Text, "Name of this host; must be that of its Neutron agent.").or(&host.hostname),
         spec("my_ip", Kind::Ip, "Address of this host.").or(&host.address),
-        spec("state_path", Kind::Text, "Where state is kept.").or("/var/lib/nova"),
-        spec("instances_path", Kind::Text, "Where instances are kept.").or("$state_path/instances"),
+        spec("state_path", Kind::Text, "Directory of compute_id.").or("/var/lib/nova"),
+        spec("instances_path", Kind::Text, "Not used.").or("$state_path/instances"),
         spec("transport_url", Kind::Text, "RabbitMQ: rabbit://user:password@host:port/vhost.").required().secret(),
         spec("control_exchange", Kind::Text, "Exchange of the control plane.").or("nova"),
-        spec("rpc_response_timeout", Kind::Int { min: 1, max: 86_400 }, "Limit of a call, in seconds.").or("60"),
-        spec("long_rpc_timeout", Kind::Int { min: 1, max: 86_400 }, "Limit of a long call, in seconds.").or("1800"),
+        spec(
+            "rpc_response_timeout",
+            Kind::Int { min: 1, max: 86_400 },
+            "Limit of one call to the conductor, in seconds.",
+        )
+        .or("60"),
+        spec("long_rpc_timeout", Kind::Int { min: 1, max: 86_400 }, "Not used.").or("1800"),
         spec("executor_thread_pool_size", Kind::Int { min: 1, max: 16_384 }, "Requests of one queue at a time.")
             .or("64")
             .aliases(&["rpc_thread_pool_size"]),
         spec("rpc_ping_enabled", Kind::Bool, "Answer oslo_rpc_server_ping.").or("false"),
-        spec("report_interval", Kind::Int { min: 1, max: 86_400 }, "Seconds between signs of life.").or("10"),
+        spec(
+            "report_interval",
+            Kind::Int { min: 1, max: 86_400 },
+            "Seconds between reports that the service is alive.",
+        )
+        .or("10"),
         spec("service_down_time", Kind::Int { min: 1, max: 86_400 }, "Seconds without one after which a host is down.")
             .or("60"),
-        spec("shutdown_timeout", SECONDS, "Seconds that a guest has for a clean stop.").or("60"),
-        spec("graceful_shutdown_timeout", SECONDS, "Seconds that the agent has for a clean stop.").or("180"),
-        spec("manager_shutdown_timeout", SECONDS, "Seconds of it that running operations have.").or("160"),
-        spec("vif_plugging_timeout", SECONDS, "Seconds to wait for neutron to wire a port; 0: do not wait.").or("300"),
-        spec("vif_plugging_is_fatal", Kind::Bool, "Fail a launch when that time is over.").or("true"),
-        spec("resume_guests_state_on_host_boot", Kind::Bool, "Start what ran before the host went down.").or("false"),
-        spec("dhcp_domain", Kind::Text, "Domain of instances' names.").or("novalocal"),
-        spec("default_availability_zone", Kind::Text, "Zone of hosts in no other.").or("nova"),
+        spec("shutdown_timeout", SECONDS, "Seconds between the stop signal and the kill of a container.").or("60"),
+        spec("graceful_shutdown_timeout", SECONDS, "Seconds that running operations have when the agent stops.")
+            .or("180"),
+        spec("manager_shutdown_timeout", SECONDS, "The same; the smaller of the two counts.").or("160"),
+        spec("vif_plugging_timeout", SECONDS, "Seconds that a launch waits for its ports; 0: it does not wait.")
+            .or("300"),
+        spec("vif_plugging_is_fatal", Kind::Bool, "Fail the launch after that time.").or("true"),
+        spec(
+            "resume_guests_state_on_host_boot",
+            Kind::Bool,
+            "Start the containers that ran before the host was restarted.",
+        )
+        .or("false"),
+        spec("dhcp_domain", Kind::Text, "Not used.").or("novalocal"),
+        spec("default_availability_zone", Kind::Text, "Zone for ports of instances that have none.").or("nova"),
         spec("debug", Kind::Bool, "Log more.").or("false"),
         spec("use_json", Kind::Bool, "Log as JSON.").or("false"),
     ]
@@ -137,15 +154,15 @@ fn resources() -> Vec<Spec> {
     let spec = |name, kind, help| Spec::new("DEFAULT", name, kind, help);
     let ratio = |name, help| spec(name, Kind::Float { min: 0.0 }, help);
     vec![
-        spec("reserved_host_memory_mb", Kind::at_least(0), "MiB of memory that are not for instances.").or("512"),
-        spec("reserved_host_disk_mb", Kind::at_least(0), "MiB of disk that are not for instances.").or("0"),
-        spec("reserved_host_cpus", Kind::at_least(0), "CPUs that are not for instances.").or("0"),
+        spec("reserved_host_memory_mb", Kind::at_least(0), "MiB of memory to keep from instances.").or("512"),
+        spec("reserved_host_disk_mb", Kind::at_least(0), "MiB of disk to keep from instances.").or("0"),
+        spec("reserved_host_cpus", Kind::at_least(0), "CPUs to keep from instances.").or("0"),
         ratio("cpu_allocation_ratio", "Virtual CPUs for each CPU; unset or 0: as in placement, else the initial one."),
         ratio("ram_allocation_ratio", "The same for memory."),
         ratio("disk_allocation_ratio", "The same for disk."),
-        ratio("initial_cpu_allocation_ratio", "Ratio of a new provider.").or("4.0"),
-        ratio("initial_ram_allocation_ratio", "Ratio of a new provider.").or("1.0"),
-        ratio("initial_disk_allocation_ratio", "Ratio of a new provider.").or("1.0"),
+        ratio("initial_cpu_allocation_ratio", "Ratio of a new host.").or("4.0"),
+        ratio("initial_ram_allocation_ratio", "Ratio of a new host.").or("1.0"),
+        ratio("initial_disk_allocation_ratio", "Ratio of a new host.").or("1.0"),
         spec("max_concurrent_builds", Kind::at_least(0), "Launches at the same time; 0: no limit.").or("10"),
         spec("max_concurrent_snapshots", Kind::at_least(0), "Snapshots at the same time; 0: no limit.").or("5"),
     ]
@@ -159,7 +176,11 @@ fn periodic() -> Vec<Spec> {
         spec("update_resources_interval", "Seconds between resource audits.", "0"),
         spec("heal_instance_info_cache_interval", "Seconds between refreshes of network information.", "-1"),
         spec("scheduler_instance_sync_interval", "Seconds between reports to the schedulers.", "120"),
-        spec("running_deleted_instance_poll_interval", "Seconds between searches for guests without instance.", "1800"),
+        spec(
+            "running_deleted_instance_poll_interval",
+            "Seconds between searches for containers of deleted instances.",
+            "1800",
+        ),
         Spec::new("DEFAULT", "instance_build_timeout", SECONDS, "Seconds that a launch may take; 0: no limit.").or("0"),
         Spec::new(
             "DEFAULT",
@@ -170,8 +191,15 @@ fn periodic() -> Vec<Spec> {
         .or("0"),
         Spec::new("DEFAULT", "reclaim_instance_interval", INTERVAL, "Seconds that a soft-deleted instance is kept.")
             .or("0"),
-        Spec::new("DEFAULT", "running_deleted_instance_timeout", SECONDS, "Seconds that they have first.").or("0"),
-        Spec::new("DEFAULT", "running_deleted_instance_action", choices, "What to do with them.").or("reap"),
+        Spec::new(
+            "DEFAULT",
+            "running_deleted_instance_timeout",
+            SECONDS,
+            "Seconds that such an instance must have been deleted for.",
+        )
+        .or("0"),
+        Spec::new("DEFAULT", "running_deleted_instance_action", choices, "What to do with such a container.")
+            .or("reap"),
     ]
 }
 
@@ -181,8 +209,9 @@ fn rabbit() -> Vec<Spec> {
     let number = |name, help, default: &str| spec(name, Kind::Int { min: 0, max: i32::MAX as i64 }, help).or(default);
     let choices = Kind::Choice(&["PLAIN", "AMQPLAIN", "EXTERNAL"]);
     vec![
-        flag("amqp_durable_queues", "Exchange and queues survive the broker.").aliases(&["rabbit_durable_queues"]),
-        flag("amqp_auto_delete", "Unused exchange and queues go."),
+        flag("amqp_durable_queues", "Exchange and queues survive a restart of the broker.")
+            .aliases(&["rabbit_durable_queues"]),
+        flag("amqp_auto_delete", "The broker deletes an exchange and queues that nobody uses."),
         flag("rabbit_ha_queues", "Mirrored queues."),
         flag("rabbit_quorum_queue", "Replicated queues."),
         number("rabbit_quorum_delivery_limit", "Deliveries before a message is dropped; 0: no limit.", "0"),
@@ -201,7 +230,7 @@ fn rabbit() -> Vec<Spec> {
         spec("rabbit_login_method", choices, "How to log in.").or("AMQPLAIN"),
         spec("rabbit_retry_interval", Kind::Int { min: 1, max: 3600 }, "First pause between connections.").or("1"),
         spec("rabbit_interval_max", Kind::Int { min: 1, max: 3600 }, "Longest pause between connections.").or("30"),
-        number("kombu_missing_consumer_retry_timeout", "Seconds that a reply waits for its queue.", "60")
+        number("kombu_missing_consumer_retry_timeout", "Seconds that a reply waits for a missing queue.", "60")
             .aliases(&["kombu_reconnect_timeout"]),
         flag("ssl", "Use TLS.").aliases(&["rabbit_use_ssl"]),
         spec("ssl_ca_file", Kind::Text, "PEM file of authorities.").aliases(&["kombu_ssl_ca_certs"]),
@@ -220,7 +249,7 @@ fn docker_grpc() -> Vec<Spec> {
         spec("tls_certificate", Kind::Text, "Certificate chain (PEM) of an https address."),
         spec("tls_key", Kind::Text, "Private key (PEM) of the certificate."),
         spec("tls_client_ca", Kind::Text, "Authority (PEM) that must have signed the clients' certificates."),
-        spec("max_concurrent_requests", Kind::Int { min: 1, max: 10_000 }, "Calls at a time; more of them wait.")
+        spec("max_concurrent_requests", Kind::Int { min: 1, max: 10_000 }, "Calls at the same time; more calls wait.")
             .or("64"),
     ]
 }
@@ -233,11 +262,10 @@ fn docker() -> Vec<Spec> {
         spec("registry_listen", Kind::Loopback, "Where the embedded registry listens.").or("127.0.0.1:0"),
         spec("cache_directory", Kind::Text, "Where image layers are kept.").or("$state_path/docker-layers"),
         spec("cache_size_gb", Kind::Int { min: 1, max: 1_000_000 }, "GiB of image layers to keep.").or("20"),
-        spec("build_grace_seconds", Kind::Int { min: 0, max: 600 }, "Seconds that a new container must survive.")
-            .or("1"),
+        spec("build_grace_seconds", Kind::Int { min: 0, max: 600 }, "Seconds that a new container must run.").or("1"),
         spec("pids_limit", Kind::Int { min: 1, max: 4_194_304 }, "Processes of one container.").or("4096"),
         spec("log_max_size", Kind::Size, "Size of one log file of a container.").or("10m"),
         spec("log_max_files", Kind::Int { min: 1, max: 100 }, "Log files of a container.").or("2"),
-        spec("inject_key", Kind::Bool, "Give containers the key pair's public key.").or("true"),
+        spec("inject_key", Kind::Bool, "Write the key pair's public key into the container.").or("true"),
     ]
 }

@@ -1,4 +1,4 @@
-//! What Docker is asked for when an instance's container is created: identity, limits, and least privilege.
+//! Docker's create request for an instance's container: identity, limits, least privilege.
 
 use std::collections::HashMap;
 
@@ -19,9 +19,9 @@ const MAX_CPU_SHARES: i64 = 262_144;
 /// Linux takes no longer host name than 64 bytes; a DNS label has at most 63.
 const MAX_HOSTNAME: usize = 63;
 
-/// What a container may do of what root may: what sshd, su, web servers and package managers need. Of Docker's own set,
-/// NET_RAW is missing (forged packets, and the kernel's packet sockets; a `ping` that knows datagram sockets works without it)
-/// and MKNOD (device files).
+/// The capabilities of a container: those that sshd, su, web servers and package managers need. Of Docker's own set,
+/// NET_RAW is missing (forged packets, and the kernel's packet sockets; a `ping` that knows datagram sockets works
+/// without it) and MKNOD (device files).
 const CAPABILITIES: [&str; 12] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -105,7 +105,7 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<Host
     })
 }
 
-/// The usual ones, and those that the flavor adds: names with commas or spaces between them.
+/// The default capabilities and those that the flavor adds, which are separated by commas or spaces.
 fn capabilities(guest: &Guest) -> Result<Vec<String>, Error> {
     let mut names = CAPABILITIES.map(str::to_owned).to_vec();
     let added = guest.extra_specs.get(SPEC_CAPABILITIES).map_or("", String::as_str);

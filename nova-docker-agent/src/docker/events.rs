@@ -1,4 +1,4 @@
-//! What happens to containers and to Docker itself, from Docker's event stream.
+//! Docker's event stream, as events of our containers and of Docker itself.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -108,7 +108,7 @@ impl Watcher {
     }
 
     async fn try_follow(&mut self, since: &mut Option<String>, delay: &mut Duration) -> Result<(), Broken> {
-        // Taken before the comparison: what changes during it is told by either, and once (see `tell`).
+        // Taken before the comparison: a change during it is reported by one of the two, and once (see `tell`).
         let start = since.clone().unwrap_or_else(now);
         self.compare(since.is_some()).await?;
         *since = None;
@@ -131,7 +131,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Compares what Docker has with what was told. The first time it only learns.
+    /// Compares Docker's containers with the events so far. The first time it only records them.
     async fn compare(&mut self, first: bool) -> Result<(), Broken> {
         let present = self.docker.list().await?;
         let present: HashMap<Uuid, PowerState> = present.into_iter().map(|guest| (guest.uuid, guest.state)).collect();

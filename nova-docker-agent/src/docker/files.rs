@@ -97,7 +97,8 @@ fn resolv_conf(interfaces: &[Interface]) -> Option<File> {
     })
 }
 
-/// The key as the only one, whatever the image had: who launches decides who may enter. With the modes that sshd insists on.
+/// The only authorised key, whatever the image had: whoever launches decides who may log in. Has the modes that sshd
+/// requires.
 fn authorized_keys(key: &PublicKey) -> File {
     File {
         directories: vec![("/root", 0o700), ("/root/.ssh", 0o700)],

@@ -62,7 +62,7 @@ impl Docker {
             match self.engine().docker.remove_image(&name, Some(options), None).await {
                 Ok(_) => removed.push(name),
                 Err(error) => match self.engine().error("remove", &format!("image {name}"), error) {
-                    // A container has come to use it, or somebody else was quicker.
+                    // A container uses it by now, or somebody else removed it.
                     Error::Docker { status: 409, .. } | Error::NotFound { .. } => {}
                     other => return Err(other),
                 },
@@ -88,8 +88,8 @@ fn path_in_registry(name: &str) -> Option<&str> {
     (["127.0.0.1", "[::1]", "localhost"].contains(&address) && path.starts_with(NAMESPACE)).then_some(path)
 }
 
-/// What users know an image of our registry by, its id in Glance; any other reference as it is. A fault has no room for a
-/// digest beside the reason.
+/// The name of an image for users: its Glance id if it came from our registry, else the reference. A fault has no room
+/// for a digest and a reason.
 pub(super) fn image_name(reference: &str) -> &str {
     let id = path_in_registry(reference).and_then(|path| path.strip_prefix(NAMESPACE));
     id.map_or(reference, |id| id.split_once('@').map_or(id, |(id, _)| id))

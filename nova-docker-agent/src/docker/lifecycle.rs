@@ -13,9 +13,9 @@ use super::{Docker, Error, labels};
 use crate::guest::PowerState;
 use crate::limits::StopTimeout;
 
-/// What Docker may need on top of a timeout that it was given itself.
+/// Time that Docker may need beyond a timeout in the request.
 const MARGIN: Duration = Duration::from_secs(60);
-/// Lines of the log that a container which exited at once is quoted with.
+/// Lines of the log in the error about a container that exited at once.
 const LAST_WORDS: usize = 20;
 /// Bytes of them; a fault's message has little room.
 const LAST_WORDS_BYTES: usize = 2000;

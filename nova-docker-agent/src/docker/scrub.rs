@@ -1,4 +1,4 @@
-//! Taking what belongs to one instance out of a `docker save` archive, while it streams by.
+//! Removes one instance's data from a `docker save` archive while it streams by.
 //!
 //! Docker up to 24 writes into an image's configuration, and into `<layer>/json`, how the committed container was configured:
 //! labels with the project's and the user's ids, host name, environment. Those files are rewritten. In the OCI layout of

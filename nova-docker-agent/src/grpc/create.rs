@@ -83,7 +83,7 @@ impl Creation {
     }
 }
 
-/// A caller who is gone is noticed by the token, not here.
+/// The token notices a caller that is gone; this does not.
 pub(super) async fn tell(progress: &mut Progress, stage: v1::CreateStage) {
     let sent = progress.send(Ok(v1::CreateGuestResponse { stage: stage.into() })).await;
     if sent.is_err() {

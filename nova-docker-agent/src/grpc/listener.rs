@@ -1,4 +1,5 @@
-//! Who may come in: over a Unix socket root, the agent's own user and one more; over TCP whoever has a certificate.
+//! Decides who may connect: over a Unix socket root, the agent's own user and one more; over TCP holders of a
+//! certificate.
 
 use std::{
     fmt, io,
@@ -21,7 +22,7 @@ use tracing::warn;
 
 use crate::config::{GrpcConfig, GrpcListen};
 
-/// The socket is its user's alone; who else may use it, `socket_user` says.
+/// Only the socket's owner may use it; `socket_user` names one more user.
 const SOCKET_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o755;
 /// After a connection that could not be accepted.
@@ -83,7 +84,7 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove_stale(path).map_err(failed)?,
             Err(error) => return Err(failed(error)),
         }
-        // Until the mode is set, strangers could connect; they are sent away by who they are.
+        // Strangers can connect until the mode is set; the check of the peer's user refuses them.
         let listener = UnixListener::bind(path).map_err(failed)?;
         let file = SocketFile(path.to_owned());
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
@@ -120,7 +121,7 @@ impl Listener {
             match accepted {
                 Ok(connection) => connection.map(Ok),
                 Err(error) => {
-                    // No file descriptors left, most likely: they come back when connections end.
+                    // Most likely there are no file descriptors left; they come back when connections end.
                     warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     None
@@ -131,7 +132,7 @@ impl Listener {
 }
 
 impl Socket {
-    /// None: somebody was sent away.
+    /// None: the peer was refused.
     async fn accept(&self) -> io::Result<Option<Connection>> {
         match self {
             Self::Tcp(listener) => {
@@ -148,7 +149,7 @@ impl Socket {
                 warn!(
                     uid = peer.uid(),
                     pid = peer.pid(),
-                    "sent a process away: its user may not use this socket ([docker_grpc] socket_user)"
+                    "refused a process: its user may not use this socket ([docker_grpc] socket_user)"
                 );
                 Ok(None)
             }

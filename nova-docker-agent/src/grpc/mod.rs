@@ -36,14 +36,14 @@ use crate::{
     guest::Event,
 };
 
-/// Unused images are looked for this often.
+/// Interval of the search for unused images.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
-/// A peer that is silent for so long is asked whether it is there, and counts as gone when it does not answer for as long
-/// again: what it had begun and did not see the end of is undone.
+/// A peer that is silent for this long is pinged. If it stays silent for as long again it counts as gone, and its
+/// unfinished creations are undone.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// What is given up at a stop has so long to be undone.
+/// Time to undo the operations that a stop abandons.
 const UNDO_LIMIT: Duration = Duration::from_secs(30);
-/// Once no operation is under way, the last answers have so long to leave. Clients may hold streams open for ever.
+/// Time to send the last answers once no operation runs. Clients may hold streams open for ever.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Why the second door did not open.
@@ -82,7 +82,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     let mut shutdown = Box::pin(shutdown);
     let cloud = Cloud::new(&config.cloud)?;
     let mut server = server(&config)?;
-    // Before anything is waited for: whoever starts a second agent is told at once.
+    // Before any wait, so that the start of a second agent fails at once.
     let listener = Listener::bind(&config.grpc)?;
     let driver = tokio::select! {
         driver = Driver::start(&config, cloud.glance.clone()) => Arc::new(driver?),
@@ -142,10 +142,10 @@ async fn drain(tasks: &TaskTracker, given_up: &CancellationToken, limit: Duratio
     if tokio::time::timeout(limit, tasks.wait()).await.is_ok() {
         return;
     }
-    warn!(operations = tasks.len(), "operations are still under way and are given up");
+    warn!(operations = tasks.len(), "operations still run; giving them up");
     given_up.cancel();
     if tokio::time::timeout(UNDO_LIMIT, tasks.wait()).await.is_err() {
-        warn!(operations = tasks.len(), "operations do not end; they are cut off");
+        warn!(operations = tasks.len(), "operations do not end; cutting them off");
     }
 }
 
@@ -195,7 +195,7 @@ async fn prune_images(driver: Arc<Driver>) {
     loop {
         clock.tick().await;
         if let Err(error) = driver.prune_images().await {
-            warn!(%error, "cannot remove images that nobody uses; it is tried again");
+            warn!(%error, "cannot remove unused images; trying again later");
         }
     }
 }

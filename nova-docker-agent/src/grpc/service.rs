@@ -37,7 +37,7 @@ pub(super) struct DriverService {
     tasks: TaskTracker,
     /// No new calls.
     stopping: CancellationToken,
-    /// Nor is what is under way waited for any longer.
+    /// Stop waiting for running work, too.
     given_up: CancellationToken,
 }
 

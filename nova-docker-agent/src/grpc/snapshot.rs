@@ -69,7 +69,7 @@ impl SnapshotProgress for Told<'_> {
     }
 }
 
-/// A caller who is gone is noticed by the token, not here.
+/// The token notices a caller that is gone; this does not.
 pub(super) async fn tell(progress: &mut Progress, stage: v1::SnapshotStage) {
     let sent = progress.send(Ok(v1::SnapshotGuestResponse { stage: stage.into() })).await;
     if sent.is_err() {

@@ -47,7 +47,7 @@ pub(super) fn invalid(field: &str, problem: impl std::fmt::Display) -> Status {
     status(Code::InvalidArgument, ErrorReason::InvalidArgument, format!("{field}: {problem}"))
 }
 
-/// The client is of another time.
+/// The client and the agent have no revision in common.
 pub(super) fn version_unsupported(message: String, revision: u32, oldest: u32) -> Status {
     let metadata = [("revision", revision.to_string()), ("oldest_revision", oldest.to_string())];
     with(Code::FailedPrecondition, ErrorReason::VersionUnsupported, message, metadata)
@@ -58,7 +58,7 @@ pub(super) fn stopping() -> Status {
     status(Code::Unavailable, ErrorReason::Stopping, "the agent is stopping; repeat the call when it is back")
 }
 
-/// A defect of ours; the log has its words.
+/// A defect of ours; the log has the details.
 pub(super) fn panicked() -> Status {
     status(Code::Internal, ErrorReason::HostFailed, "the operation broke off; the agent's log says where")
 }

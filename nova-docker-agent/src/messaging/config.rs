@@ -1,4 +1,4 @@
-//! What an operator can say about the message bus.
+//! The operator's settings of the message bus.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A connection that comes back.
+//! A connection that reconnects by itself.
 
 use std::sync::Arc;
 use std::time::Duration;

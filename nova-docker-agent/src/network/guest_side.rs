@@ -45,7 +45,7 @@ pub(super) struct GuestSide<'a> {
 }
 
 impl<'a> GuestSide<'a> {
-    /// Judges the interface; every word of it ends up in a kernel call or in a command line.
+    /// Validates the interface, because all of it ends up in kernel calls and command lines.
     pub(super) fn of(interface: &'a Interface) -> Result<Self, Error> {
         let unusable = |reason: String| Error::Unusable { devname: interface.devname.clone(), reason };
         for name in [&interface.devname, &interface.name, &interface.bridge] {

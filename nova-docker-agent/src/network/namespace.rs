@@ -105,8 +105,9 @@ async fn on_own_thread<T: Send + 'static>(
         .unwrap_or_else(|_| Err(Error::system("finish in a namespace", std::io::Error::other("the thread panicked"))))
 }
 
-/// Makes the directory as `ip netns add` does, so that both can be used side by side: its mounts are shared, or other mount
-/// namespaces (dockerd's, when systemd gives it one) would keep removed namespaces alive. The lock keeps others out meanwhile.
+/// Makes the directory as `ip netns add` does, so that both can be used together. Its mounts are shared: otherwise
+/// other mount namespaces (dockerd's, if systemd gives it one) would keep removed namespaces alive. The lock keeps
+/// other processes out.
 fn prepare_directory(directory: &Path) -> Result<Flock<File>, Error> {
     let failed = |verb: &str, source: std::io::Error| Error::system(format!("{verb} {}", directory.display()), source);
     DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(|source| failed("create", source))?;

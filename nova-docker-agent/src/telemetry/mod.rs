@@ -15,7 +15,7 @@ use self::lines::OneLine;
 use crate::config::LogConfig;
 use crate::messaging::LOG_DIRECTIVES;
 
-/// Sets the process's logging up. `RUST_LOG` wins over `[DEFAULT] debug`. Panics are logged too.
+/// Sets up the process's logging. `RUST_LOG` wins over `[DEFAULT] debug`. Panics are logged too.
 ///
 /// # Errors
 /// When logging was set up before.
@@ -33,12 +33,12 @@ pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
     Ok(())
 }
 
-/// Our own lines, and of the libraries only what is wrong with them.
+/// Our own lines, and only warnings of libraries.
 fn default_filter(debug: bool) -> &'static str {
     if debug { "info,nova_docker_agent=debug" } else { "warn,nova_docker_agent=info" }
 }
 
-/// Libraries that log what they carry are silenced, whatever the filter asks for.
+/// Silences libraries that log the data they carry, whatever the filter asks for.
 fn without_secrets(filter: EnvFilter) -> EnvFilter {
     let directives = LOG_DIRECTIVES.iter().filter_map(|directive| directive.parse().ok());
     directives.fold(filter, EnvFilter::add_directive)

@@ -18,7 +18,7 @@ use crate::programs::program;
 
 const PACKAGE: &str = "docker.io";
 const BUSYBOX: &str = "/bin/busybox";
-/// The last words of a dockerd to which its containerd did not answer within 15 s, which no option changes.
+/// The last log line of a dockerd whose containerd did not answer within 15 s. No option changes this limit.
 const SLOW_CONTAINERD: &str = "timeout waiting for containerd to start";
 /// Directory of what a test makes.
 const TEST: &str = "test";

@@ -1,4 +1,4 @@
-//! A stand-in for Glance: image files on a port of loopback, for whoever has the one token.
+//! A stand-in for Glance: serves image files on loopback to holders of its one token.
 
 use std::collections::HashMap;
 use std::ops::Range;

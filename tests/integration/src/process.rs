@@ -40,7 +40,7 @@ impl Server {
         Self { child, name: program.to_owned() }
     }
 
-    /// Waits until `ready` says so; panics with the end of the log when the server ends before, or does not come to it.
+    /// Waits until `ready` returns true. Panics with the end of the log if the server ends before, or never gets there.
     pub async fn until_ready<F: Future<Output = bool>>(&mut self, log: &Path, ready: impl FnMut() -> F) {
         if let Err(reason) = self.try_until_ready(log, ready).await {
             panic!("{reason}");

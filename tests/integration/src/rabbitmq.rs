@@ -15,7 +15,7 @@ use crate::patience::{PATIENCE, PAUSE};
 /// Debian's package puts the programs there; those in /usr/sbin insist on the system's own broker.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 
-/// How `rabbitmqctl` ends when the node does not answer it, or not in time: on a loaded machine, that passes.
+/// Exit status of `rabbitmqctl` when the node does not answer in time, which passes on a loaded machine.
 const NO_ANSWER: [i32; 2] = [69, 75];
 
 /// Runs the Erlang port mapper and the broker until its input ends, which it does with the test process, however that ends;

@@ -1,4 +1,4 @@
-//! What goes wrong with instances in a real Docker, and how it is called.
+//! Failures of instances in a real Docker, and their errors.
 
 use std::time::Duration;
 

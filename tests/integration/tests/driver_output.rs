@@ -1,4 +1,4 @@
-//! What comes out of instances in a real Docker: console log, snapshots, events.
+//! The output of instances in a real Docker: console log, snapshots, events.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;

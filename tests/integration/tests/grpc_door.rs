@@ -158,7 +158,7 @@ fn a_creation_that_is_given_up_in_the_middle_leaves_nothing() {
         door.glance.until_held().await;
         assert_ne!(door.leftovers().await, Vec::<String>::new(), "nothing was begun");
         drop(stream);
-        // The next change waits for its turn.
+        // The next change waits for this one.
         let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
         let status = client.pause_guest(v1::PauseGuestRequest { guest_id }).await.unwrap_err();
         assert_eq!(reason(&status).1, "GUEST_NOT_FOUND");
@@ -183,7 +183,7 @@ fn a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it() 
         request.set_timeout(std::time::Duration::from_secs(5));
         let status = client.reboot_guest(request).await.unwrap_err();
         assert!(matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded), "{status}");
-        // The next change waits for its turn.
+        // The next change waits for this one.
         let start = v1::StartGuestRequest { guest_id: id.clone(), interfaces: vec![] };
         client.start_guest(start).await.unwrap();
         until_logged(&mut client, &id, &"BOOTED\n".repeat(2)).await;

@@ -1,4 +1,4 @@
-//! What the second door tells by itself: events, health, its contract; and how it is shut.
+//! What the second door reports by itself: events, health, its contract; and how it stops.
 
 use integration_tests::door::{Client, Door, connect, create, launch, port, reason, with_token};
 use integration_tests::on_host;

@@ -1,4 +1,4 @@
-//! How the second door calls what went wrong: a code, a reason and a sentence, and nothing left behind.
+//! How the second door reports failures: a code, a reason, a sentence, and nothing left behind.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How much the second door takes on at a time, and what becomes of a client that is no longer there.
+//! How many calls the second door takes at a time, and what happens when a client vanishes.
 
 use std::time::Duration;
 

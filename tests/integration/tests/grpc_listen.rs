@@ -1,4 +1,4 @@
-//! Who may come in through the second door.
+//! Who may use the second door.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-/// Settings with which a broker may be away for long, and is found soon when it is back.
+/// Settings that bear a long absence of the broker and find it soon afterwards.
 fn patient(url: &str) -> TransportConfig {
     let mut config = config(url);
     config.retry_interval_max = Duration::from_secs(1);

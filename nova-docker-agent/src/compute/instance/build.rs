@@ -118,7 +118,7 @@ impl Compute {
         let remembered = json!({"system_metadata": system_metadata});
         self.save(context, &mut request.instance, remembered, Expected::Any).await?;
         if network_left_over {
-            // Another host failed to build it and left its ports for us; ours are made anew.
+            // Another host failed to build it and left its ports to us. New ports are made.
             self.release_network(context, request.uuid, &request.instance).await?;
         }
         Ok(())

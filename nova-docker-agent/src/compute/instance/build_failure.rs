@@ -54,7 +54,7 @@ impl Compute {
             return None;
         }
         let failures = failures.join("; ");
-        warn!(failures, "not everything of the failed build is gone");
+        warn!(failures, "cannot remove everything of the failed build");
         Some(failures)
     }
 

@@ -180,7 +180,7 @@ impl Compute {
         Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
 
-    /// A reboot that failed leaves an instance that is what its container is: running, or in error.
+    /// After a failed reboot the instance has its container's state: active if it runs, else error.
     async fn after_reboot(
         &self,
         context: &Context,
@@ -244,7 +244,8 @@ impl Compute {
         of_image.unwrap_or_else(|| StopTimeout::of_operator(self.config.shutdown_timeout))
     }
 
-    /// A start ends what a shelving has left. system_metadata is replaced as a whole, so it is read anew, and only then.
+    /// A start removes the marks of a shelving. A save replaces all of system_metadata, so this reads it again, just
+    /// before.
     async fn drop_shelving_marks(&self, context: &Context, uuid: Uuid, state: &mut Value) -> Result<(), Error> {
         let instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
         let mut metadata = instance.system_metadata();

@@ -54,7 +54,7 @@ impl Compute {
         let awaited = network.0.iter().filter(|vif| !vif.active).map(|vif| vif.id.to_string());
         let wait = self.waiters.register(request.uuid, awaited);
         let uuid = request.uuid;
-        // Both to their ends: a plug that is dropped half-way could finish after the build was undone.
+        // Both run to their ends: a plug that is dropped half-way could finish after the build is undone.
         let (plugged, prepared) =
             tokio::join!(self.driver.plug_new(uuid, &interfaces), self.prepare_block_devices(context, request));
         plugged?;
@@ -119,7 +119,7 @@ impl Compute {
         Ok(())
     }
 
-    /// Nova shows a device for the root disk, and counts the states on the way.
+    /// Nova shows a device for the root disk, and expects each task state in turn.
     async fn prepare_block_devices(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
         let root = async {
             for device in request.block_devices.iter_mut().filter(|device| device.is_root()) {
@@ -153,7 +153,7 @@ impl Compute {
         match plugged {
             Err(error) if self.config.vif_plugging_is_fatal => Err(error.into()),
             Err(error) => {
-                tracing::warn!(%error, "started without waiting any longer (vif_plugging_is_fatal = false)");
+                tracing::warn!(%error, "a port is not wired; starting anyway (vif_plugging_is_fatal = false)");
                 Ok(())
             }
             Ok(()) => Ok(()),

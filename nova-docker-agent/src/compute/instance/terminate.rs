@@ -37,7 +37,7 @@ impl Compute {
     /// Deletes the instance. One that is gone already is deleted.
     pub(in crate::compute) async fn terminate(&self, context: &Context, instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
-        // A build under way gives up at its next wait, and lets go of the lock.
+        // A running build gives up at its next wait and releases the lock.
         self.cancel_build(uuid);
         self.waiters.cancel(uuid, "cancelled, the instance is being deleted");
         let _lock = self.locks.lock(uuid).await;
@@ -53,7 +53,7 @@ impl Compute {
     pub(in crate::compute) async fn delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         self.driver.remove(uuid).await?;
-        // Only now: a port that is given back may be given to somebody else.
+        // Only now, because Neutron may give a released port to somebody else.
         self.release_network(context, uuid, &instance).await?;
         let deleted = json!({"vm_state": VmState::Deleted, "task_state": null, "power_state": PowerState::NoState, "terminated_at": now()});
         self.save(context, &mut instance, deleted, Expected::Any).await?;

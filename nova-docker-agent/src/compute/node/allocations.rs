@@ -52,7 +52,7 @@ impl Compute {
     async fn drop_allocations_carefully(&self, caller: &Caller, consumer: Uuid) -> Result<(), cloud::Error> {
         let seen = self.cloud.placement.allocations(caller, consumer).await?;
         if !self.cloud.placement.clear_allocations(caller, consumer, &seen).await? {
-            info!(%consumer, "left allocations that changed while they were looked at");
+            info!(%consumer, "left allocations alone that changed meanwhile");
         }
         Ok(())
     }

@@ -5,14 +5,14 @@ use tracing::{info, warn};
 use crate::compute::{Compute, error::Error};
 use crate::{cloud::Caller, docker, driver, messaging::Context, objects::Service};
 
-/// Begins the reason of a service that was disabled by itself, as Nova's own drivers do; any other is an operator's.
+/// Prefix of the reason when a service disables itself, as in Nova's own drivers. Any other reason is an operator's.
 const AUTOMATIC: &str = "AUTO: ";
 /// Characters that the database keeps of a reason.
 const REASON_CHARS: usize = 255;
 
 impl Compute {
-    /// Host and instances as they are, to the compute node's record and to placement. A host whose Docker does not
-    /// answer is disabled, with the reason, until Docker is back.
+    /// Reports the host and its instances to the compute node's record and to placement. While Docker does not answer,
+    /// the host is disabled with the reason.
     ///
     /// # Errors
     /// Conductor or placement did not answer, or refused.
@@ -39,10 +39,10 @@ impl Compute {
         self.drop_stale_allocations(&instances).await
     }
 
-    /// The audit at once, for what the schedulers should know before the next turn of the clock.
+    /// Audits now, for what the schedulers should know before the next periodic audit.
     pub(in crate::compute) async fn audit_now(&self) {
         if let Err(error) = self.audit().await {
-            warn!(%error, "cannot tell the schedulers about Docker; the periodic task tries again");
+            warn!(%error, "cannot report Docker's state to the schedulers; the periodic task tries again");
         }
     }
 

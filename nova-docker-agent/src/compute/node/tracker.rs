@@ -163,7 +163,7 @@ impl ResourceTracker {
             slim.set(field, value.clone());
         }
         conductor.save_compute_node(&Context::admin(), &mut slim).await?;
-        // Our own words, not the reply: it may give numbers another form, and would make every audit save again.
+        // What we sent, not the reply: the reply may write numbers differently, and every audit would save again.
         state.node.data.extend(changed);
         Ok(())
     }

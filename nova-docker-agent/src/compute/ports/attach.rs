@@ -124,7 +124,7 @@ impl Compute {
             let message = "Device tags are not supported for containers; attach the interface without a tag.";
             return Err(Error::exception("NetworkInterfaceTaggedAttachNotSupported", message, Value::Null));
         }
-        // As for a build: nobody else writes the cache until it has the port.
+        // As in a build, nobody else may write the cache until it holds the port.
         let _cache = self.cache_locks.lock(uuid).await;
         let cache = self.load_network_info(context, uuid).await?;
         let new = match wanted.port_id {
@@ -133,7 +133,7 @@ impl Compute {
         };
         let attached = self.allocate_and_plug(context, instance, uuid, wanted, &cache).await;
         if let (Err(_), Some(port)) = (&attached, new) {
-            // Whatever ids a user names, nothing is left of them.
+            // Leave no trace of whatever id a user names.
             self.forget_user_port(context, uuid, port).await;
         }
         attached
@@ -179,7 +179,7 @@ impl Compute {
         Ok(vif)
     }
 
-    /// Takes everything back that was made for the interface.
+    /// Undoes everything that was made for the interface.
     async fn undo_attach(
         &self,
         context: &Context,
@@ -190,16 +190,16 @@ impl Compute {
     ) {
         for allocated in &allocation.ports {
             if let Err(error) = self.forget_interface(context, uuid, allocated.port.id).await {
-                warn!(port = %allocated.port.id, %error, "an interface that could not be attached is left over");
+                warn!(port = %allocated.port.id, %error, "cannot remove an interface that could not be attached");
             }
         }
         self.ports.release(caller, allocation).await;
         if let Err(error) = self.save_network_info(context, uuid, cache).await {
-            warn!(%error, "the network information cache is mended when Neutron next tells of a change");
+            warn!(%error, "the network information cache is stale until Neutron reports the next change");
         }
     }
 
-    /// Unplugs one port of the instance and gives it back to Neutron, or to the user who brought it.
+    /// Unplugs one port of the instance, and returns it to Neutron or to the user who brought it.
     async fn detach_interface(&self, context: &Context, instance: &Instance, port: &str) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let _lock = self.locks.lock(uuid).await;
@@ -236,8 +236,8 @@ impl Compute {
         Ok(())
     }
 
-    /// Before the port is bound: whatever happens to this process afterwards, it is not deleted with the instance. Returns the
-    /// port if that was not written down before.
+    /// Records a user's port before it is bound, so that it is never deleted with the instance, even if this process
+    /// dies. Returns the port if the record is new.
     async fn remember_user_port(&self, context: &Context, uuid: Uuid, port: Uuid) -> Result<Option<Uuid>, Error> {
         let mut instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
         if user_ports(&instance).contains(&port) {
@@ -259,12 +259,12 @@ impl Compute {
             Ok::<_, Error>(())
         };
         if let Err(error) = forgotten.await {
-            warn!(%port, %error, "a port that the instance has not is still written down as the user's");
+            warn!(%port, %error, "a port that is not the instance's is still recorded as the user's");
         }
     }
 }
 
-/// As what the user of the API is told of a failure.
+/// Converts a failure into an exception that the API can report.
 fn told(error: Error, instance: Uuid) -> Error {
     let class = error.to_failure().class;
     if ANSWERED.contains(&class.as_str()) {

@@ -50,7 +50,7 @@ impl PlugWaiters {
         PlugWait { instance, ports, waiters: self.clone() }
     }
 
-    /// Hands an event to whoever waits for it; false when nobody does.
+    /// Delivers an event; false if nobody waits for it.
     pub fn deliver(&self, instance: Uuid, port: &str, status: &str) -> bool {
         let outcome = match status {
             "completed" => Outcome::Plugged,

@@ -1,4 +1,4 @@
-//! What the compute service does by the clock.
+//! The periodic tasks of the compute service.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::compute::{
 };
 use crate::messaging::Context;
 
-/// Unused images are looked for this often.
+/// Interval of the search for unused images.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often Nova does what has no interval of its own.
 const NOVAS_PERIOD: Duration = Duration::from_secs(60);
@@ -105,13 +105,14 @@ impl Compute {
             loop {
                 clock.tick().await;
                 if let Err(error) = caught(work(compute.clone())).instrument(info_span!("periodic", name)).await {
-                    warn!(%error, task = name, "periodic task failed; it is tried again at its next turn");
+                    warn!(%error, task = name, "periodic task failed; trying again next time");
                 }
             }
         });
     }
 
-    /// Says every `report_interval` that the service is alive. Without it the host is down after a minute.
+    /// Reports every `report_interval` that the service is alive. Without the report Nova shows the host as down after
+    /// a minute.
     async fn report_state(&self) {
         let mut clock = tokio::time::interval(self.config.report_interval);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -127,7 +128,7 @@ impl Compute {
                 Ok(()) => {}
                 Err(error) => {
                     healthy = false;
-                    // Somebody else's count, or none: it is read anew.
+                    // Another process's count, or none: read it again.
                     count = None;
                     warn!(%error, "cannot report this service as alive");
                 }
@@ -135,7 +136,7 @@ impl Compute {
         }
     }
 
-    /// Only a count that grows is taken as a sign of life, so it goes on from the stored one.
+    /// Nova takes only a growing count for a sign of life, so this continues from the stored one.
     async fn report_once(&self, count: &mut Option<i64>) -> Result<(), Error> {
         let context = Context::admin();
         let last = match *count {

@@ -46,7 +46,7 @@ impl Compute {
         while let Some(event) = events.next().await {
             debug!(?event, "event");
             let compute = self.clone();
-            // Each of its own: it may have to wait for the operation that caused the event.
+            // Each in a task of its own: it may have to wait for the operation that caused the event.
             match event {
                 Event::Guest { kind: EventKind::Destroyed, .. } => {}
                 Event::Guest { uuid, .. } => drop(tokio::spawn(async move { compute.sync_after_event(uuid).await })),

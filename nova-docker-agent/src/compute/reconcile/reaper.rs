@@ -1,4 +1,4 @@
-//! What is left on the host of instances that are gone: deleted while the service was down, or in the middle of a crash.
+//! Removes what deleted instances left on the host, after a crash or while the service was down.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -77,12 +77,12 @@ impl Compute {
         }
     }
 
-    /// At start: what a crash in the middle of a build has left of instances that are not this host's any more.
+    /// At start: removes what an interrupted build left of instances that no longer belong to this host.
     pub(in crate::compute) async fn reap_strays(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
         let strays: Vec<Uuid> = self.present().await?.into_iter().filter(|uuid| !here.contains(uuid)).collect();
         for uuid in strays {
             if self.is_elsewhere(uuid).await? {
-                info!(instance = %uuid, "removing what is left of an instance that is not on this host");
+                info!(instance = %uuid, "removing what is left of an instance of another host");
                 if let Err(error) = self.driver.remove(uuid).await {
                     warn!(%error, instance = %uuid, "cannot remove it");
                 }
@@ -91,7 +91,7 @@ impl Compute {
         Ok(())
     }
 
-    /// Whether Nova knows the instance, and knows it as not being here. One that Nova does not know at all is left to an
+    /// Whether Nova knows the instance and says that it is elsewhere. An instance that Nova does not know is left to an
     /// operator: the agent may be looking at the wrong cloud.
     async fn is_elsewhere(&self, uuid: Uuid) -> Result<bool, Error> {
         let context = Context::admin().with_read_deleted("yes");
@@ -106,7 +106,7 @@ impl Compute {
         }
     }
 
-    /// At start: builds that were claimed in placement here and never came further than that.
+    /// At start: fails the builds that got no further than their claim in placement.
     pub(in crate::compute) async fn error_out_unclaimed_builds(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
         let caller = crate::cloud::Caller::own();
         let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;

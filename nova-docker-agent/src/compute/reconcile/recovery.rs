@@ -1,4 +1,4 @@
-//! At start: operations that a restart has interrupted are finished or undone, instance by instance.
+//! At start: finishes or undoes the operations that a restart interrupted, instance by instance.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,11 +24,11 @@ enum Recovery {
     Nothing,
     /// The deletion had begun.
     Delete,
-    /// The build had begun: nothing says how far it came.
+    /// The build had begun; nobody knows how far it got.
     FailBuild,
     /// The task left no trace that matters.
     ClearTask,
-    /// The task is done in fact, and was not recorded.
+    /// The task is done, but nobody recorded it.
     Settle,
     Reboot {
         hard: bool,
@@ -38,7 +38,7 @@ enum Recovery {
     Unpause,
     SoftDelete,
     Restore,
-    /// No task: the network is made sure of, as the host may have been restarted.
+    /// No task. The network is plugged again, because the host may have been restarted.
     Replug,
 }
 
@@ -101,7 +101,7 @@ impl Compute {
             json!({}),
         );
         if let Err(cleanup) = self.driver.remove(uuid).await {
-            warn!(error = %cleanup, "not everything of the interrupted build is gone");
+            warn!(error = %cleanup, "cannot remove everything of the interrupted build");
         }
         self.release_network(context, uuid, &instance).await?;
         self.finish_event(context, uuid, crate::compute::instance::build::EVENT, Some(&error)).await;

@@ -13,7 +13,7 @@ use super::recovery::INSTANCE_ATTRS;
 use crate::compute::{Compute, arguments::instance_uuid, defect::caught, error::Error};
 use crate::{messaging::Context, objects::Instance};
 
-/// How many instances are looked at at a time; most of it is waiting.
+/// Instances that are recovered at a time; recovery is mostly waiting.
 const CONCURRENCY: usize = 8;
 /// What the start waits for the first report to the schedulers; it goes on without, and the report is repeated.
 const FIRST_AUDIT: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ impl Compute {
         let rest =
             [self.reap_strays(&here).await, self.error_out_unclaimed_builds(&here).await, self.reap_deleted().await];
         for error in rest.into_iter().filter_map(Result::err) {
-            warn!(%error, "recovery is not complete; the periodic tasks look at what is left");
+            warn!(%error, "recovery is incomplete; the periodic tasks do the rest");
         }
         info!(instances = here.len(), failed = failed.len(), "every instance has been looked at");
         // Containers may have ended while nobody watched.

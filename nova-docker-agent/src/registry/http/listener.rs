@@ -35,7 +35,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// For loopback: any user of the host can connect, before they are asked for the secret.
+    /// Limits on loopback, where any user of the host can connect before the secret is checked.
     fn default() -> Self {
         Self { connections: 256, header: Duration::from_secs(10), idle: Duration::from_secs(600) }
     }
@@ -64,7 +64,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, rout
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // No file descriptors left, most likely: they come back when connections end.
+                    // Most likely there are no file descriptors left; they come back when connections end.
                     tracing::warn!("image registry cannot accept a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -85,7 +85,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, rout
             drop(permit);
         });
     }
-    // Who comes now is refused at once, and does not wait for an answer that nobody gives.
+    // Refuse new connections at once: nobody would answer them.
     drop(listener);
     if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("image registry: gave up requests that lasted longer than {DRAIN_TIMEOUT:?} after the stop");

@@ -1,7 +1,7 @@
-//! What a client still sends after its request was refused.
+//! Reads what a client still sends after its request was refused.
 //!
-//! Many clients read no answer before they have sent everything; a server that closes the connection before takes the answer
-//! from them. So what is left is read, as far as it is not much.
+//! Many clients send everything before they read the answer. If the server closed the connection earlier they would
+//! never see the answer. So the registry reads the rest, unless it is long.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,18 +15,18 @@ use futures::StreamExt;
 
 use super::content_length;
 
-/// How much is read in vain, in bytes, and for how long.
+/// Limits of that: bytes, and time.
 const MOST: u64 = 32 * 1024 * 1024;
 pub const LONGEST: Duration = Duration::from_secs(10);
 
 /// The body of a request that somebody else reads.
 pub struct UnreadBody {
     body: Arc<Shared>,
-    /// The client waits to be asked for its body, or has more than is worth while.
+    /// The client waits to be asked for its body, or the body is too long.
     not_worth: bool,
 }
 
-/// None when it has come to its end, or broke off.
+/// None after the end, or after an error.
 struct Shared(Mutex<Option<BodyDataStream>>);
 
 impl Shared {
@@ -53,7 +53,7 @@ pub fn share(request: Request<Body>) -> (Request<Body>, UnreadBody) {
 }
 
 impl UnreadBody {
-    /// Reads what nobody wants, for no longer than `longest`.
+    /// Reads and discards the rest, for at most `longest`.
     pub async fn discard(self, longest: Duration) {
         if self.not_worth {
             return;
@@ -69,7 +69,7 @@ impl UnreadBody {
             Poll::Ready(())
         });
         if tokio::time::timeout(longest, reading).await.is_err() {
-            tracing::debug!("a client whose request was refused takes long to send it");
+            tracing::debug!("a refused client takes long to send the rest of its request");
         }
     }
 }

@@ -72,8 +72,8 @@ impl Api {
         Ok(listed(&json!({"repositories": repositories}), next.map(|last| page.link("/v2/_catalog", &last))))
     }
 
-    /// `GET /v2/NAME/referrers/DIGEST?artifactType=TYPE`: an index of what refers to the manifest. That there is nothing, or no
-    /// such manifest, is an empty one.
+    /// `GET /v2/NAME/referrers/DIGEST?artifactType=TYPE`: an index of what refers to the manifest. It is empty if
+    /// nothing refers to the manifest, or if there is no such manifest.
     pub async fn referrers(
         &self,
         grant: &Grant,

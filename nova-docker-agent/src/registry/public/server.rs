@@ -118,7 +118,7 @@ impl Server {
         self.address
     }
 
-    /// Takes no more requests, waits for those under way, but not for long, and gives up what nobody waits for.
+    /// Takes no more requests, waits a short time for those under way, and abandons background work.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.serving.await {
@@ -138,11 +138,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     Ok(())
 }
 
-/// Removes now and then what nobody goes on with.
+/// Removes abandoned uploads from time to time.
 async fn expire(push: Arc<Push>) {
     loop {
         if let Err(error) = push.expire().await {
-            tracing::warn!("old uploads cannot be removed: {error}");
+            tracing::warn!("cannot remove old uploads: {error}");
         }
         tokio::time::sleep(EXPIRY_INTERVAL).await;
     }

@@ -1,5 +1,4 @@
-//! The certificate under which the registry is reached. A new one is taken without a restart: its files are looked at now and
-//! then.
+//! The registry's certificate. A renewed one takes effect without a restart: its files are checked once a minute.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,13 +57,13 @@ impl Certificate {
         self.current.read().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
-    /// Takes the files anew whenever they were changed; for ever. What cannot be used is logged, and the old one stays.
+    /// Reads the files again whenever they change, for ever. Logs what it cannot use, and keeps the old certificate.
     pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let this = self.clone();
             if let Err(error) = tokio::task::spawn_blocking(move || this.renew()).await {
-                tracing::error!("the certificate is not looked after any more: {error}");
+                tracing::error!("the certificate is no longer checked for changes: {error}");
                 return;
             }
         }
@@ -77,11 +76,11 @@ impl Certificate {
         }
         match read(&self.files) {
             Ok(acceptor) => {
-                tracing::info!("the certificate was read anew");
+                tracing::info!("read the changed certificate");
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = (times, acceptor);
             }
             // Perhaps only one of the two was written yet.
-            Err(error) => tracing::warn!("the certificate was changed, and the old one stays in use: {error}"),
+            Err(error) => tracing::warn!("cannot use the changed certificate, so the old one stays: {error}"),
         }
     }
 }

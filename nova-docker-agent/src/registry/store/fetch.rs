@@ -25,7 +25,7 @@ use crate::registry::{Digest, Error, Problem, Source, SourceError};
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;
-/// Those of one circle: its users can begin as many as they like, and go away.
+/// Reads of one circle: its users can begin as many as they like, and go away.
 const MAX_READS_OF_CIRCLE: usize = 6;
 /// How much of the end of a layer is held back until its digest is known.
 pub(super) const HELD_BACK: u64 = 4096;

@@ -1,4 +1,4 @@
-//! Passes a layer on from the image service where the disk has no room for it.
+//! Passes a layer straight from the image service to a client when the disk has no room for it.
 //!
 //! Each client costs a read of the whole layer then, and nothing is kept; but a pull does not fail because others have filled
 //! the disk. As always, the end is held back until the layer has proved to have its digest.

@@ -18,7 +18,7 @@ use moka::sync::Cache as Memory;
 use super::Cache;
 use crate::registry::Digest;
 
-/// Proofs that are kept in memory; of more, the disk is asked.
+/// Proofs in memory; for others the disk is asked.
 const MAX_KNOWN: u64 = 16_384;
 
 /// With whom a blob that was read is shared.

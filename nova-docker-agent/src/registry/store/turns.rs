@@ -1,6 +1,6 @@
-//! So much at one time, and of it so much for each project: its users can ask for as much as they like, and go away.
+//! Limits concurrent work, in total and per project: users can ask for as much as they like, and go away.
 //!
-//! Nor does whoever has a turn keep it for long where others wait: a layer may be as large as a tenant likes.
+//! Nobody keeps a turn for long while others wait: a layer may be as large as a tenant likes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,12 +10,12 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::registry::Error;
 
-/// Whose turns are remembered; of more, those that nobody waits for are forgotten.
+/// Projects whose turns are remembered. Beyond that, those without waiters are forgotten.
 const MAX_REMEMBERED: usize = 1024;
-/// Bytes after which it is somebody else's turn, if somebody waits: a second's work, or less.
+/// Bytes after which a waiting project gets the turn: a second's work, or less.
 const SLICE: u64 = 64 * 1024 * 1024;
 
-/// Lets work begin when it is its turn.
+/// Hands out the turns.
 pub struct Turns {
     all: Arc<Semaphore>,
     each: usize,
@@ -24,12 +24,12 @@ pub struct Turns {
     waiting: AtomicUsize,
 }
 
-/// Others wait while this lives, but not for ever.
+/// A turn. Dropping it lets the next one begin.
 pub struct Turn {
     turns: Arc<Turns>,
     whom: Option<String>,
     permits: Option<Permits>,
-    /// Bytes that were worked on since it began.
+    /// Bytes processed since the turn began.
     done: u64,
 }
 
@@ -39,13 +39,13 @@ struct Permits {
 }
 
 impl Turns {
-    /// `all` at one time, `each` of them for whom there is a name.
+    /// `all` turns at a time, at most `each` of them for one name.
     pub fn new(all: usize, each: usize) -> Arc<Self> {
         let all = Arc::new(Semaphore::new(all));
         Arc::new(Self { all, each, of: Mutex::default(), waiting: AtomicUsize::new(0) })
     }
 
-    /// Waits for the turn of `whom`, who competes with all others only then.
+    /// Waits for a turn of `whom`: first for one of its own, then for one of all.
     pub async fn take(self: &Arc<Self>, whom: Option<&str>) -> Result<Turn, Error> {
         let permits = Some(self.permits(whom).await?);
         Ok(Turn { turns: self.clone(), whom: whom.map(str::to_owned), permits, done: 0 })
@@ -71,8 +71,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// Is told of so many bytes that were worked on. Now and then, where others wait, it is their turn, and this waits for
-    /// another one.
+    /// Counts processed bytes. After a slice, if others wait, gives up the turn and waits for a new one.
     pub async fn step(&mut self, bytes: u64) -> Result<(), Error> {
         self.done += bytes;
         if self.done < SLICE || self.turns.waiting.load(Ordering::Relaxed) == 0 {

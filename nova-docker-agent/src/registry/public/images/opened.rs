@@ -22,7 +22,7 @@ const MAX_SIZE: usize = 128 * 1024;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 const MAX_ALLOWED: u64 = 16_384;
 const MAX_BAD: u64 = 1024;
-/// Images that are opened at one time, and those of them for the users of one project.
+/// Images that are opened at a time, in total and for the users of one project.
 const MAX_OPENS: usize = 16;
 const MAX_OPENS_OF_PROJECT: usize = 2;
 

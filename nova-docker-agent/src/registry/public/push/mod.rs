@@ -70,7 +70,7 @@ pub struct PushConfig {
     pub max_blob: u64,
     /// Of what one project has uploaded and not yet pushed a manifest for, in bytes.
     pub max_staged: u64,
-    /// What nobody goes on with is removed after so long.
+    /// Age at which abandoned uploads are removed.
     pub upload_expiry: Duration,
 }
 
@@ -125,7 +125,7 @@ impl Push {
         Ok(push)
     }
 
-    /// Removes what nobody went on with. To be called now and then.
+    /// Removes abandoned uploads. To be called from time to time.
     pub async fn expire(&self) -> Result<(), StagingError> {
         let staging = self.staging.clone();
         blocking(move || staging.expire()).await?;

@@ -181,7 +181,7 @@ impl Push {
         Ok(digests)
     }
 
-    /// What was uploaded is in an image now: whoever pulls it need not wait until it was read from Glance.
+    /// The uploaded blobs are in an image now. Whoever pulls it should not wait for Glance.
     async fn release(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) {
         let (staging, images, project) = (self.staging.clone(), self.images.clone(), grant.owner.clone());
         let image = Mount { from: name.to_string(), owner: grant.owner.clone() };

@@ -16,10 +16,12 @@ use crate::cloud::{self, Credentials, Keystone, Named, Project, UserLogin};
 use crate::registry::public::Name;
 use crate::registry::{ApiError, Code};
 
-/// How long keystone is not asked again. A new role, or a revoked login, counts after that at the latest.
+/// How long a login is kept without asking keystone. A new role or a revoked login takes effect after that at the
+/// latest.
 const KEPT: Duration = Duration::from_secs(60);
-/// How long keystone's word that its token is still good will do, before it is asked about the password again: that takes it a
-/// third of a second. It revokes the token itself when it changes the password; somebody else who does (LDAP) cannot.
+/// How long a valid keystone token proves the user before keystone must check the password again, which takes it a
+/// third of a second. Keystone revokes the token when it changes a password; another system that changes it (LDAP)
+/// cannot.
 const PROVEN_FOR: Duration = Duration::from_secs(900);
 /// Users whose logins are kept.
 const MAX_LOGINS: u64 = 1024;
@@ -29,7 +31,7 @@ pub struct Logins {
     keystone: Keystone,
     /// Of users who name none.
     domain: Named,
-    /// Of this process alone: under it, credentials are remembered without being kept.
+    /// Random, of this process: credentials are remembered as a hash under this key.
     secret: hmac::Key,
     known: Cache<[u8; 32], Known>,
     kept: Duration,
@@ -43,7 +45,7 @@ struct Known {
     before: Option<Arc<Login>>,
 }
 
-/// A user who has proved to be one.
+/// A user who has logged in.
 pub struct Login {
     pub user: UserLogin,
     /// When keystone saw the password.

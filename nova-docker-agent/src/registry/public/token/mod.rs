@@ -1,4 +1,5 @@
-//! Who asks. Users prove it to keystone, by way of `/token`, and get a short-lived token for what they are about to do.
+//! Authenticates users. They log in to keystone through `/token` and get a short-lived token for what they are about to
+//! do.
 //!
 //! ```text
 //! endpoint   GET and POST /token

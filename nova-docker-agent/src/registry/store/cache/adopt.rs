@@ -1,4 +1,4 @@
-//! Files that are blobs already: what was uploaded needs not be read from its image.
+//! Makes blobs of uploaded files, so that they need not be read from their image.
 
 use std::fs::{self, File};
 use std::io;

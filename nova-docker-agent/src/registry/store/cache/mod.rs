@@ -161,7 +161,7 @@ impl Cache {
 
     fn make_room(&self, size: u64) -> Result<(), Error> {
         self.look()?;
-        // What is larger than the bound does not stay, and is to cost nothing else its place.
+        // A blob larger than the bound does not stay, and must evict nothing.
         if size <= self.limit {
             self.trim(size);
         }
