@@ -100,7 +100,7 @@ impl Archive {
             PartContent::Bytes(bytes) => futures::stream::iter([Ok(bytes)]).boxed(),
             PartContent::Blob(blob) => exact(blob),
         };
-        futures::stream::iter(self.pieces).map(move |content| Ok(piece(content))).try_flatten().boxed()
+        futures::stream::iter(self.pieces).map(move |content| Ok::<_, Error>(piece(content))).try_flatten().boxed()
     }
 
     fn file(&mut self, path: &str, content: Value) -> std::io::Result<()> {
