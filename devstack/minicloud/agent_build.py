@@ -11,6 +11,7 @@ from minicloud import process
 from minicloud.layout import SOURCE, Layout
 
 BINARIES = ("nova-docker-agent", "nova-docker-runtime")
+PACKAGES = tuple(word for name in BINARIES for word in ("-p", name))
 _MINIMUM = (1, 88)
 
 
@@ -53,7 +54,7 @@ def build(layout: Layout, release: bool) -> str:
         # With sudo, HOME is root's, and rustup would look for its toolchains there.
         environment.setdefault("RUSTUP_HOME", str(toolchains))
     process.run(
-        ["nice", cargo, "build", *(["--release"] if release else []), "--locked", "-p", "nova-docker-agent"],
+        ["nice", cargo, "build", *(["--release"] if release else []), "--locked", *PACKAGES],
         log=layout.log / "agent-build.log",
         env=environment,
         cwd=SOURCE,

@@ -79,7 +79,8 @@ macro_rules! operations {
             /// What became of it has been told to Nova.
             pub(super) async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
                 match self {
-                    $(Self::$variant(operation) => operation.run(compute, context).await,)*
+                    // Boxed: the state of all operations in one future would be as large as the largest, and too deep for the compiler.
+                    $(Self::$variant(operation) => Box::pin(operation.run(compute, context)).await,)*
                     Self::Refused(Refused { method, refusal, arguments }) => {
                         compute.refuse(context, &method, refusal, arguments).await
                     }
