@@ -20,7 +20,7 @@ use crate::compute::{
 use crate::{
     limits::StopTimeout,
     messaging::Context,
-    objects::{Expected, Instance, TaskState, VmState},
+    objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
 
 /// `soft_delete_instance`.
@@ -55,7 +55,10 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_soft_delete_instance"), async {
-            self.driver.stop(uuid, StopTimeout::KILL).await?;
+            // One whose container is gone must be deletable all the same.
+            if self.power_state(uuid).await? != PowerState::NoState {
+                self.driver.stop(uuid, StopTimeout::KILL).await?;
+            }
             let power = self.power_state(uuid).await?;
             let state = json!({"power_state": power, "vm_state": VmState::SoftDelete, "task_state": null});
             self.save(context, &mut instance, state, Expected::task(TaskState::SoftDeleting)).await
