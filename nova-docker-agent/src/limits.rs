@@ -46,8 +46,11 @@ impl StopTimeout {
 
     /// What a peer asks for. Absent and negative durations are no time.
     pub fn of_peer(timeout: Option<prost_types::Duration>) -> Self {
-        let timeout: Duration = timeout.and_then(|timeout| timeout.try_into().ok()).unwrap_or_default();
-        Self(timeout.min(LONGEST_STOP))
+        // Not by the library's conversion, which overflows on the least number.
+        let Some(timeout) = timeout.filter(|timeout| timeout.seconds >= 0) else { return Self::KILL };
+        let part = Duration::from_nanos(timeout.nanos.max(0).unsigned_abs().into());
+        let whole = Duration::from_secs(timeout.seconds.unsigned_abs());
+        Self(whole.min(LONGEST_STOP).saturating_add(part).min(LONGEST_STOP))
     }
 
     /// The time.

@@ -12,19 +12,23 @@ use super::error::Error;
 const REST: Duration = Duration::from_secs(10);
 
 /// What `work` comes to; a panic is [`Error::Defect`].
-pub(super) async fn caught<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    caught_or(work, Err).await
+pub(super) fn caught<T>(work: impl Future<Output = Result<T, Error>>) -> impl Future<Output = Result<T, Error>> {
+    caught_or(work, Err)
 }
 
 /// As [`caught`], for work that tells its failures in another form.
-pub(super) async fn caught_or<T>(work: impl Future<Output = T>, failed: impl FnOnce(Error) -> T) -> T {
-    // What the work left half-changed is behind locks that forgive a panic, or is read anew from Nova.
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(done) => done,
-        Err(panic) => {
-            let defect = words(panic.as_ref());
-            error!(defect, "a defect of the agent; the work has failed");
-            failed(Error::Defect(defect))
+pub(super) fn caught_or<T>(work: impl Future<Output = T>, failed: impl FnOnce(Error) -> T) -> impl Future<Output = T> {
+    // Boxed, since work within work within work is too deep for the compiler. What the work left half-changed is behind locks
+    // that forgive a panic, or is read anew from Nova.
+    let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
+    async move {
+        match work.await {
+            Ok(done) => done,
+            Err(panic) => {
+                let defect = words(panic.as_ref());
+                error!(defect, "a defect of the agent; the work has failed");
+                failed(Error::Defect(defect))
+            }
         }
     }
 }
