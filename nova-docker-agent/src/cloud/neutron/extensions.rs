@@ -19,7 +19,9 @@ pub(super) struct Extensions {
 #[derive(Clone)]
 struct Kept {
     aliases: Arc<HashSet<String>>,
-    good_until: Instant,
+    read_at: Instant,
+    /// Not asked for again before this.
+    rests_until: Instant,
 }
 
 impl Extensions {
@@ -35,13 +37,15 @@ impl Extensions {
         read: impl Future<Output = Result<HashSet<String>, Error>>,
     ) -> Result<Arc<HashSet<String>>, Error> {
         let older = match self.kept() {
-            Some(kept) if Instant::now() < kept.good_until => return Ok(kept.aliases),
+            Some(kept) if kept.read_at.elapsed() < lifetime || Instant::now() < kept.rests_until => {
+                return Ok(kept.aliases);
+            }
             older => older,
         };
-        let Some(older) = older else { return self.first(lifetime, read).await };
+        let Some(older) = older else { return self.first(read).await };
         let Ok(_refresh) = self.refresh.try_lock() else { return Ok(older.aliases) };
         match tokio::time::timeout(patience, read).await {
-            Ok(Ok(aliases)) => Ok(self.keep(Arc::new(aliases), lifetime)),
+            Ok(Ok(aliases)) => Ok(self.keep(Arc::new(aliases), Duration::ZERO)),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot read neutron's extensions; the older list is used");
                 Ok(self.keep(older.aliases, REST))
@@ -56,22 +60,22 @@ impl Extensions {
     /// Nobody can do without the first list.
     async fn first(
         &self,
-        lifetime: Duration,
         read: impl Future<Output = Result<HashSet<String>, Error>>,
     ) -> Result<Arc<HashSet<String>>, Error> {
         let _refresh = self.refresh.lock().await;
         if let Some(kept) = self.kept() {
             return Ok(kept.aliases);
         }
-        Ok(self.keep(Arc::new(read.await?), lifetime))
+        Ok(self.keep(Arc::new(read.await?), Duration::ZERO))
     }
 
     fn kept(&self) -> Option<Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn keep(&self, aliases: Arc<HashSet<String>>, lifetime: Duration) -> Arc<HashSet<String>> {
-        let kept = Kept { aliases: aliases.clone(), good_until: Instant::now() + lifetime };
+    fn keep(&self, aliases: Arc<HashSet<String>>, rest: Duration) -> Arc<HashSet<String>> {
+        let now = Instant::now();
+        let kept = Kept { aliases: aliases.clone(), read_at: now, rests_until: now + rest };
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         aliases
     }
@@ -106,10 +110,10 @@ mod tests {
         extensions.get(Duration::ZERO, LONG, async { list("old") }).await.unwrap();
         let asking = tokio::spawn({
             let extensions = extensions.clone();
-            async move { extensions.get(LONG, LONG, std::future::pending()).await.map(drop) }
+            async move { extensions.get(Duration::ZERO, LONG, std::future::pending()).await.map(drop) }
         });
         tokio::task::yield_now().await;
-        let kept = extensions.get(LONG, LONG, async { panic!("asked twice") as Listed }).await.unwrap();
+        let kept = extensions.get(Duration::ZERO, LONG, async { panic!("asked twice") as Listed }).await.unwrap();
         assert!(kept.contains("old") && !asking.is_finished());
         asking.abort();
     }
@@ -118,7 +122,7 @@ mod tests {
     async fn a_list_that_is_too_old_is_read_again() {
         let extensions = Extensions::default();
         extensions.get(Duration::ZERO, LONG, async { list("old") }).await.unwrap();
-        assert!(extensions.get(LONG, LONG, async { list("new") }).await.unwrap().contains("new"));
+        assert!(extensions.get(Duration::ZERO, LONG, async { list("new") }).await.unwrap().contains("new"));
         assert!(extensions.get(LONG, LONG, async { panic!("asked") as Listed }).await.unwrap().contains("new"));
     }
 }
