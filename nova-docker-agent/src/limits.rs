@@ -60,7 +60,7 @@ impl StopTimeout {
 
     /// Whole seconds, rounded up, as Docker takes them.
     pub fn seconds(self) -> i32 {
-        i32::try_from(self.0.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
+        i32::try_from(self.0.as_nanos().div_ceil(1_000_000_000)).unwrap_or(i32::MAX)
     }
 }
 
