@@ -16,8 +16,8 @@ from nova_docker.rpc import CallError, Code
 
 LOG = logging.getLogger(__name__)
 
-LONGEST_SHUTDOWN = 86400
-"""Seconds that a guest may have to end by itself: a day."""
+LONGEST_SHUTDOWN = 3600
+"""Seconds that a guest may have to end by itself: an hour."""
 
 UINT32 = 2**32 - 1
 UINT64 = 2**64 - 1
