@@ -14,6 +14,7 @@ from pathlib import Path
 
 from oci import cloud
 from oci.client import Registry
+from oci.clock import Clock
 from oci.reference import free_port
 from oci.target import Target
 
@@ -25,13 +26,17 @@ class Own:
     target: Target
     command: list[str]
     log: Path
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What is added to that of the tests."""
     process: subprocess.Popen[bytes] | None = None
     peak: int = 0
     """Bytes that a process which has ended had resident at most."""
 
     def start(self) -> None:
         with self.log.open("ab") as stream:
-            self.process = subprocess.Popen(self.command, stdout=stream, stderr=stream)
+            self.process = subprocess.Popen(
+                self.command, stdout=stream, stderr=stream, env={**os.environ, **self.environment}
+            )
         nobody = Registry(self.target, "")
         end = time.monotonic() + 90
         while True:
@@ -62,11 +67,18 @@ class Own:
 
 @contextmanager
 def running(
-    state: Path, directory: Path, options: Mapping[str, object] | None = None, *, glance: str | None = None
+    state: Path,
+    directory: Path,
+    options: Mapping[str, object] | None = None,
+    *,
+    user: Target | None = None,
+    glance: str | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Own]:
     """A registry with its state in `directory`, and `options` of the section [registry] changed; None takes one out.
 
-    Without `tls_cert_file` and `tls_key_file` it speaks plain HTTP. `glance` is another address of Glance.
+    Without `tls_cert_file` and `tls_key_file` it speaks plain HTTP. It is reached as the user of the target `user`, or
+    else as the user `demo`. `glance` is another address of Glance, `clock` what it takes for the time.
     """
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / cloud.CONFIGURATION)
@@ -86,9 +98,9 @@ def running(
     with config.open("w") as stream:
         settings.write(stream)
     config.chmod(0o600)
-    target = dataclasses.replace(cloud.target(state), url=url)
+    target = dataclasses.replace(user or cloud.target(state), url=url)
     command = [str(state / "bin" / "nova-docker-agent"), "registry", "--config-file", str(config)]
-    own = Own(target, command, directory / "registry.log")
+    own = Own(target, command, directory / "registry.log", clock.environment if clock else {})
     own.start()
     try:
         yield own
