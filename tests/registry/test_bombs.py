@@ -8,11 +8,10 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.lab import Lab
 from oci import content, process
 from oci.checks import ok, refused
 from oci.client import Registry
@@ -24,12 +23,6 @@ pytestmark = pytest.mark.cloud
 MIB = 1024 * 1024
 MEMORY = 64 * MIB
 """What the process may have resident at most, whatever it is given."""
-
-
-@pytest.fixture
-def own(lab: Lab, tmp_path: Path) -> Iterator[process.Own]:
-    with process.running(lab.state, tmp_path) as own:
-        yield own
 
 
 @pytest.fixture(scope="module")

@@ -31,25 +31,6 @@ def clear(registry: Registry, repository: str, another: str) -> Iterator[None]:
 # ---------------------------------------------------------------- Docker
 
 
-@pytest.fixture(scope="module")
-def socket() -> Iterator[Path]:
-    with commands.dockerd() as socket:
-        yield socket
-
-
-@pytest.fixture
-def docker(socket: Path, tmp_path: Path, target: Target) -> Iterator[Command]:
-    """docker(1), logged in; without images afterwards."""
-    docker = commands.docker(socket, tmp_path / "credentials")
-    docker("login", "--username", target.user, "--password-stdin", target.host, stdin=target.password)
-    yield docker
-    forget_images(docker)
-
-
-def forget_images(docker: Command) -> None:
-    docker("system", "prune", "--all", "--force")
-
-
 def test_docker_pushes_and_pulls_what_it_built(
     target: Target, docker: Command, repository: str, tmp_path: Path
 ) -> None:
@@ -61,7 +42,7 @@ def test_docker_pushes_and_pulls_what_it_built(
     digest = docker("inspect", "--format", "{{index .RepoDigests 0}}", f"{name}:v1").partition("@")[2]
     image_id = docker("inspect", "--format", "{{.Id}}", f"{name}:v1")
     for reference in (f"{name}:v1", f"{name}@{digest}"):
-        forget_images(docker)
+        commands.forget_images(docker)
         docker("pull", reference)
         assert docker("inspect", "--format", "{{.Id}}", reference) == image_id
         assert docker("run", "--rm", "--network=none", reference) == "built by docker"
@@ -81,30 +62,32 @@ def test_docker_pushes_a_layer_once(
     docker("tag", f"{name}:v2", f"{target.host}/{another}:v2")
     said = docker("push", f"{target.host}/{another}:v2")
     assert said.count(f"Mounted from {repository}") + said.count("Layer already exists") == 3, said
-    forget_images(docker)
+    commands.forget_images(docker)
     docker("pull", f"{target.host}/{another}:v2")
     assert docker("run", "--rm", "--network=none", f"{target.host}/{another}:v2") == "two"
 
 
+@pytest.mark.full
 def test_docker_builds_upon_an_image_of_the_registry(
     target: Target, docker: Command, repository: str, tmp_path: Path
 ) -> None:
     name = f"{target.host}/{repository}"
     docker("build", "-t", f"{name}:base", pictures.build_context(tmp_path / "base", "base"))
     docker("push", f"{name}:base")
-    forget_images(docker)
+    commands.forget_images(docker)
     context = pictures.build_context(tmp_path / "upon", "upon", base=f"{name}:base")
     with (context / "Dockerfile").open("a") as dockerfile:
         dockerfile.write('RUN ["/bin/busybox", "sh", "-c", "echo made while building > /made"]\n')
     docker("build", "--network=none", "-t", f"{name}:upon", context)
     docker("push", f"{name}:upon")
-    forget_images(docker)
+    commands.forget_images(docker)
     docker("pull", f"{name}:upon")
     run = ("run", "--rm", "--network=none", f"{name}:upon")
     assert docker(*run) == "upon"
     assert docker(*run, "/bin/busybox", "cat", "/made") == "made while building"
 
 
+@pytest.mark.full
 def test_docker_moves_a_tag_and_pulls_all_tags(
     target: Target, docker: Command, repository: str, tmp_path: Path
 ) -> None:
@@ -114,17 +97,17 @@ def test_docker_moves_a_tag_and_pulls_all_tags(
     docker("push", "--all-tags", name)
     docker("build", "-t", f"{name}:latest", pictures.build_context(tmp_path / "new", "new"))
     docker("push", f"{name}:latest")
-    forget_images(docker)
+    commands.forget_images(docker)
     docker("pull", "--all-tags", name)
     assert docker("run", "--rm", "--network=none", f"{name}:old") == "old"
     assert docker("run", "--rm", "--network=none", f"{name}:latest") == "new"
 
 
 def test_docker_tells_what_is_wrong(
-    target: Target, socket: Path, docker: Command, repository: str, tmp_path: Path
+    target: Target, engine: Path, docker: Command, repository: str, tmp_path: Path
 ) -> None:
     name = f"{target.host}/{repository}"
-    stranger = commands.docker(socket, tmp_path / "stranger")
+    stranger = commands.docker(engine, tmp_path / "stranger")
     said = stranger.fails("login", "--username", target.user, "--password-stdin", target.host, stdin="wrong")
     assert "unauthorized" in said.lower()
     docker("build", "-t", f"{name}:v1", pictures.build_context(tmp_path / "context", "text"))
@@ -132,7 +115,7 @@ def test_docker_tells_what_is_wrong(
     assert "no basic auth credentials" in said or "denied" in said or "unauthorized" in said
     docker("push", f"{name}:v1")
     assert "not found" in docker.fails("pull", f"{name}:v2") or "unknown" in docker.fails("pull", f"{name}:v2")
-    forget_images(docker)
+    commands.forget_images(docker)
     said = stranger.fails("pull", f"{name}:v1")
     assert "no basic auth credentials" in said or "denied" in said or "not found" in said or "unauthorized" in said
     docker("logout", target.host)
@@ -186,6 +169,7 @@ def test_skopeo_copies_inspects_lists_and_deletes(
     assert json.loads(skopeo("inspect", *plain, copy))["Digest"] == digest
 
 
+@pytest.mark.full
 def test_skopeo_changes_the_form_of_an_image(
     target: Target, skopeo: Command, registry: Registry, repository: str, tmp_path: Path
 ) -> None:
@@ -198,7 +182,7 @@ def test_skopeo_changes_the_form_of_an_image(
     assert types == [content.DOCKER_MANIFEST, content.OCI_MANIFEST]
 
 
-@pytest.mark.parametrize("docker_format", [False, True])
+@pytest.mark.parametrize("docker_format", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_skopeo_copies_an_index_with_all_its_images(
     target: Target, skopeo: Command, registry: Registry, repository: str, tmp_path: Path, docker_format: bool
 ) -> None:
@@ -265,6 +249,7 @@ def test_podman_pushes_and_pulls_what_it_built(
     assert "unknown" in said or "not found" in said
 
 
+@pytest.mark.full
 def test_podman_pushes_a_manifest_list(
     target: Target, podman: Command, registry: Registry, repository: str, tmp_path: Path
 ) -> None:

@@ -260,23 +260,24 @@ def test_the_catalog_lists_the_repository(registry: Registry, repository: str, p
 
 @pytest.mark.cloud
 def test_the_catalog_has_all_projects_of_a_user(
-    target: Target, people: People, demo: Connection, name_of: Callable[[str], str], repository: str, pushed: Manifest
+    target: Target, people: People, owner: Connection, name_of: Callable[[str], str], repository: str, pushed: Manifest
 ) -> None:
     """However many: a token has room for the Keystone tokens of a few."""
     user = people.make(name_of("busy"))
-    others = [people.make(name_of("other")) for _ in range(10)]
-    for project_id in (demo.current_project_id, *(other.project_id for other in others)):
+    other = people.make(name_of("other"))
+    more = {name: people.make_project(name) for name in (name_of("more") for _ in range(9))}
+    for project_id in (owner.current_project_id, other.project_id, *more.values()):
         people.admit(user.user_id, project_id)
     client = user.at(target)
-    names = [f"{project.name}/mine" for project in (user, *others)]
+    names = [f"{project}/mine" for project in (user.name, other.name, *more)]
     for name in names:
         client.push(name, content.image(name), "v1")
     for length in (1000, 3):
         found = catalog(client, length)
         assert found == sorted(set(found))
         assert {*names, repository} <= set(found)
-    # One of them who has a single project sees that one.
-    found = catalog(others[0].at(target), 1000)
+    # Who has one of these projects only sees that one.
+    found = catalog(other.at(target), 1000)
     assert names[1] in found
     assert not {names[0], *names[2:], repository} & set(found)
     client.take_away()

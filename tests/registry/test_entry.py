@@ -144,7 +144,9 @@ def test_a_connection_serves_one_request_after_the_other(registry: Registry, rep
 
 
 @pytest.mark.cloud
-def test_every_request_has_a_line_in_the_log(lab: Lab, registry: Registry, repository: str, pushed: Manifest) -> None:
+def test_every_request_has_a_line_in_the_log(
+    lab: Lab, target: Target, registry: Registry, repository: str, pushed: Manifest
+) -> None:
     """Found by the request's id, in the same words whatever the method: that an answer has no body is no breach."""
     for method, size in (("GET", len(pushed.data)), ("HEAD", 0)):
         answer = ok(registry.manifest(repository, "v1", method), 200)
@@ -156,4 +158,4 @@ def test_every_request_has_a_line_in_the_log(lab: Lab, registry: Registry, repos
 
         eventually(line, f"the line of {request_id}", 60)
         path = f"/v2/{repository}/manifests/v1"
-        assert f'INFO request method={method} path="{path}" status=200 user="demo" bytes={size} ' in line()
+        assert f'INFO request method={method} path="{path}" status=200 user="{target.user}" bytes={size} ' in line()

@@ -2,7 +2,8 @@
 Keystone token any more.
 
 Glance's middleware remembers for `token_cache_time` (300 seconds) which Keystone tokens are good, here in memcached.
-Nobody waits for that: memcached is emptied, which is all that happens at the end of that time.
+Nobody waits for that: memcached is emptied, which is all that happens at the end of that time. Nor for the registry,
+which goes by a clock that the tests move.
 """
 
 from __future__ import annotations
@@ -11,25 +12,24 @@ import configparser
 import dataclasses
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import requests
 from harness.lab import Lab
-from harness.waiting import eventually
 from oci import content, process
 from oci.checks import ok, refused
 from oci.client import Registry, challenge, location
+from oci.clock import Clock
 from oci.content import Manifest
 from oci.people import People, delete_credential, make_credential
-from oci.target import Target
 from openstack.connection import Connection
 
 pytestmark = pytest.mark.cloud
 
-WITHIN = 45
-"""Seconds after Glance's refusal: as old as the registry's listings may be, and time to ask on a busy machine. Less
-than the 60 for which it remembers logins and who may read an image, which must open nothing."""
+LISTED_FOR = 5
+"""Seconds for which the registry may go by what Glance listed before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,25 +53,37 @@ def forget_tokens(state: Path) -> None:
         assert connection.recv(64) == b"OK\r\n"
 
 
+@pytest.fixture(scope="module")
+def own(
+    run_own: Callable[..., AbstractContextManager[process.Own]],
+    clock: Clock,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[process.Own]:
+    """A registry that goes by `clock`."""
+    with run_own(tmp_path_factory.mktemp("registry"), clock=clock) as own:
+        yield own
+
+
 @pytest.fixture(params=["role", "user", "password", "credential"])
 def guest(
     request: pytest.FixtureRequest,
-    target: Target,
+    own: process.Own,
     admin: Connection,
-    demo: Connection,
+    owner: Connection,
     people: People,
     name_of: Callable[[str], str],
 ) -> Iterator[Guest]:
+    target = own.target
     if request.param == "credential":
-        credential = make_credential(demo, name_of("guest"))
+        credential = make_credential(owner, name_of("guest"))
         client, namespace, project_id = (
             Registry(target, credential.id, credential.secret),
             target.namespace,
-            demo.current_project_id,
+            owner.current_project_id,
         )
 
         def show_out() -> object:
-            return delete_credential(demo, credential)
+            return delete_credential(owner, credential)
     else:
         someone = people.make(name_of("guest"))
         client, namespace, project_id = someone.at(target), someone.name, someone.project_id
@@ -121,52 +133,46 @@ def requests_of(guest: Guest) -> dict[str, Callable[[], requests.Response]]:
     }
 
 
-def refusal(what: str, ask: Callable[[], requests.Response]) -> requests.Response:
-    """The first answer with the status 401."""
-
-    def refusals() -> list[requests.Response]:
-        answer = ask()
-        return [answer] if answer.status_code == 401 else []
-
-    return eventually(refusals, f"{what} refused", WITHIN)[0]
-
-
-def test_who_was_shown_out_does_nothing_with_a_token_of_before(guest: Guest, lab: Lab, admin: Connection) -> None:
+def test_who_was_shown_out_does_nothing_with_a_token_of_before(
+    guest: Guest, lab: Lab, admin: Connection, clock: Clock
+) -> None:
     everything = requests_of(guest)
     for what in ("pull by tag", "pull by digest", "a blob that is cached", "tags", "catalog"):
         ok(everything[what](), 200)
     ok(everything["a blob that is cached"](), 200)
     guest.show_out()
     forget_tokens(lab.state)
-    for what, ask in everything.items():
-        # What the registry listed a moment ago is good for a few seconds; the listings do not end together. What would
-        # change something is refused from the first.
-        is_change = what in ("push", "mount", "delete a tag", "delete")
-        answer = ask() if is_change else refusal(what, ask)
-        assert answer.status_code == 401, f"{what}: {answer.status_code} {answer.text}"
-        # Whoever has no role any more still is somebody, who may list the catalog of no project.
-        why = ("invalid_token", "insufficient_scope") if what == "catalog" else ("invalid_token",)
-        assert challenge(answer)[1]["error"] in why, what
+    # What would change something is refused from the first; what was listed a moment ago may be good for some seconds.
+    changes = ("push", "mount", "delete a tag", "delete")
+    for what in changes:
+        assert_shut(what, everything[what]())
+    clock.forward(LISTED_FOR)
+    for what in everything:
+        assert_shut(what, everything[what]())
     stem = guest.repository.partition("/")[2]
     assert [image.name for image in admin.image.images() if (image.name or "").startswith(stem)] == [f"{stem}:v1"]
 
 
-def test_who_was_shown_out_gets_no_token_that_opens_anything(guest: Guest, lab: Lab) -> None:
+def assert_shut(what: str, answer: requests.Response) -> None:
+    assert answer.status_code == 401, f"{what}: {answer.status_code} {answer.text}"
+    # Whoever has no role any more still is somebody, who may list the catalog of no project.
+    why = ("invalid_token", "insufficient_scope") if what == "catalog" else ("invalid_token",)
+    assert challenge(answer)[1]["error"] in why, what
+
+
+def test_who_was_shown_out_gets_no_token_that_opens_anything(guest: Guest, lab: Lab, clock: Clock) -> None:
     guest.show_out()
     forget_tokens(lab.state)
+    clock.forward(LISTED_FOR)
     client = Registry(guest.client.target, guest.client.user, guest.client.password)
     scope = f"repository:{guest.repository}:pull,push,delete"
-
-    def is_refused() -> bool:
+    answer = client.ask_token(scope)
+    if answer.status_code == 200:
+        # The registry remembers the login, and learns of its end when the token is used.
+        token = answer.json()["token"]
+        refused(client.call("GET", f"/v2/{guest.repository}/tags/list", token=token), 401, "UNAUTHORIZED")
         answer = client.ask_token(scope)
-        if answer.status_code in (401, 403):
-            return True
-        token = ok(answer, 200).json()["token"]
-        # The registry learns of it when the token is used.
-        refused(client.call("GET", f"/v2/{guest.repository}/tags/list", token=token), (401, 404))
-        return False
-
-    eventually(is_refused, "no token", WITHIN)
+    refused(answer, (401, 403), "UNAUTHORIZED", "DENIED")
 
 
 def test_an_upload_that_was_begun_before_becomes_no_image(guest: Guest, lab: Lab, admin: Connection) -> None:
@@ -183,23 +189,16 @@ def test_an_upload_that_was_begun_before_becomes_no_image(guest: Guest, lab: Lab
         data=other.data,
         headers={"Content-Type": other.media_type},
     )
-    refused(answer, (401, 403), "UNAUTHORIZED", "DENIED")
+    refused(answer, 401, "UNAUTHORIZED")
     stem = guest.repository.partition("/")[2]
     assert [image.name for image in admin.image.images() if (image.name or "").startswith(stem)] == [f"{stem}:v1"]
 
 
-def test_an_upload_goes_on_no_longer_than_its_token(lab: Lab, tmp_path: Path, repository: str) -> None:
-    with process.running(lab.state, tmp_path, {"token_lifetime_seconds": 5}) as own:
-        client = Registry(own.target)
-
-        def begun() -> str:
-            """A new upload's address, unless the token is used too late."""
-            client.forget_tokens()
-            answer = ok(client.begin(repository), 202, 401)
-            return location(answer) if answer.status_code == 202 else ""
-
-        address = eventually(begun, "an upload", 60)
-        token = client.token(f"repository:{repository}:pull,push,delete")
-        eventually(lambda: client.call("GET", address, token=token).status_code == 401, "the token's end", 60)
-        for method in ("PATCH", "PUT", "GET", "DELETE"):
-            refused(client.call(method, address, token=token, data=b"more"), 401, "UNAUTHORIZED")
+def test_an_upload_goes_on_no_longer_than_its_token(own: process.Own, clock: Clock, repository: str) -> None:
+    client = Registry(own.target)
+    token = client.token(f"repository:{repository}:pull,push,delete")
+    address = location(ok(client.begin(repository), 202))
+    ok(client.call("GET", address, token=token), 204)
+    clock.forward(ok(client.ask_token(), 200).json()["expires_in"])
+    for method in ("PATCH", "PUT", "GET", "DELETE"):
+        refused(client.call(method, address, token=token, data=b"more"), 401, "UNAUTHORIZED")

@@ -20,9 +20,9 @@ CONFIGURATION = "etc/registry.conf"
 """The registry's configuration file in the state directory."""
 
 
-def target(state: Path, user: str = "demo") -> Target:
-    """It, as one of the users of the cloud, in the project of the same name."""
-    password = json.loads((state / "passwords.json").read_text())[user]
+def target(state: Path, user: str = "demo", password: str | None = None) -> Target:
+    """It, as a user whose project has the user's name. Passwords of the cloud's own users are known."""
+    password = password or json.loads((state / "passwords.json").read_text())[user]
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / CONFIGURATION)
     address = settings["registry"]["public_url"]
@@ -43,10 +43,10 @@ def reads(glance_log: Path, image_id: str) -> int:
 
 
 def images(connection: Connection) -> dict[str, Image]:
-    """The images that a connection sees, by id, with those that listings leave out."""
+    """The images that a connection sees, by id: those for everybody, and those that listings leave out, too."""
     found: dict[str, Image] = {}
     for hidden in ("false", "true"):
-        address = f"/images?limit=200&os_hidden={hidden}"
+        address = f"/images?limit=200&visibility=all&os_hidden={hidden}"
         while address:
             page = connection.image.get(address).json()
             found |= {image["id"]: image for image in page["images"]}

@@ -17,9 +17,6 @@ from oci.target import Target
 
 _SECONDS = 180
 
-_IMPATIENT = ("TLS handshake timeout", "Client.Timeout exceeded", "request canceled while waiting for connection")
-"""What clients say whose own patience of 10 or 15 seconds, which no option changes, ended on a busy machine."""
-
 
 class Failed(AssertionError):
     """A command that was to work ended with another status than 0; the message has all that it printed."""
@@ -37,18 +34,15 @@ class Command:
     def attempt(self, *arguments: str | Path, stdin: str = "") -> tuple[bool, str, str]:
         """Whether it worked, and what it printed as its result and beside that."""
         command = [*self._words, *(str(argument) for argument in arguments)]
-        for _ in range(3):
-            done = subprocess.run(
-                command,
-                input=stdin,
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=False,
-                env=self._environment,
-            )
-            if not any(words in done.stderr for words in _IMPATIENT):
-                break
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            env=self._environment,
+        )
         return done.returncode == 0, done.stdout, done.stderr
 
     def __call__(self, *arguments: str | Path, stdin: str = "") -> str:
@@ -147,6 +141,11 @@ def _until_docker_answers(process: subprocess.Popen[bytes], socket: Path, log: P
 def docker(socket: Path, credentials: Path) -> Command:
     """docker(1) at a Docker Engine; logins are kept in the directory `credentials`."""
     return Command(["docker", "--config", credentials, "-H", f"unix://{socket}"])
+
+
+def forget_images(docker: Command) -> None:
+    """Leave the Docker Engine without images and containers."""
+    docker("system", "prune", "--all", "--force")
 
 
 # ---------------------------------------------------------------- podman, buildah, skopeo

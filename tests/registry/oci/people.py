@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 
+import openstack
 from openstack.connection import Connection
 
 from oci.client import Registry
@@ -39,16 +40,36 @@ class People:
     def __init__(self, admin: Connection) -> None:
         self._admin = admin
         self._made: list[Someone] = []
+        self.project_ids: set[str] = set()
+        """The projects that were made."""
 
     def make(self, name: str) -> Someone:
         password = secrets.token_hex(8)
         identity = self._admin.identity
-        project = identity.create_project(name=name, domain_id="default")
-        user = identity.create_user(name=name, password=password, domain_id="default", default_project_id=project.id)
-        someone = Someone(name, password, user.id, project.id)
+        project_id = self.make_project(name)
+        user = identity.create_user(name=name, password=password, domain_id="default", default_project_id=project_id)
+        someone = Someone(name, password, user.id, project_id)
         self._made.append(someone)
-        self.admit(someone.user_id, project.id)
+        self.admit(someone.user_id, project_id)
         return someone
+
+    def make_project(self, name: str) -> str:
+        """A project of nobody's; its id."""
+        project = self._admin.identity.create_project(name=name, domain_id="default")
+        self.project_ids.add(project.id)
+        return str(project.id)
+
+    def connect(self, someone: Someone) -> Connection:
+        """A connection to the cloud as somebody who was made."""
+        auth = {**self._admin.config.get_auth_args(), "username": someone.name, "password": someone.password}
+        auth["project_name"] = someone.name
+        return openstack.connect(
+            load_yaml_config=False,
+            load_envvars=False,
+            auth=auth,
+            region_name=self._admin.config.region_name,
+            identity_api_version="3",
+        )
 
     def admit(self, user_id: str, project_id: str, role: str = "member") -> None:
         """Give a user a role in a project."""
@@ -63,7 +84,8 @@ class People:
     def take_away(self) -> None:
         for someone in self._made:
             self._admin.identity.delete_user(someone.user_id, ignore_missing=True)
-            self._admin.identity.delete_project(someone.project_id, ignore_missing=True)
+        for project_id in self.project_ids:
+            self._admin.identity.delete_project(project_id, ignore_missing=True)
 
 
 def make_credential(connection: Connection, name: str, **fields: object) -> Credential:
