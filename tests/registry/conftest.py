@@ -267,7 +267,7 @@ def nothing_left(request: pytest.FixtureRequest, target: Target, told: set[str])
         return not left
 
     try:
-        eventually(clean, "projects without images", 90)
+        eventually(clean, "projects without images", 240)
     except AssertionError:
         told.update(left)
         lines = "\n  ".join(f"{image['id']} {image['name']} {image['status']}" for image in left.values())

@@ -94,9 +94,9 @@ def test_no_path_leads_out(target: Target, registry: Registry, path: str) -> Non
     host, port = address.hostname or "", address.port
     if target.tls:
         context = ssl.create_default_context(cafile=target.ca)
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, timeout=120, context=context)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, timeout=240, context=context)
     else:
-        connection = http.client.HTTPConnection(host, port, timeout=120)
+        connection = http.client.HTTPConnection(host, port, timeout=240)
     connection.request("GET", path.format(namespace=target.namespace), headers=registry.authorization())
     answer = connection.getresponse()
     assert answer.status in (301, 307, 308, 400, 401, 404)
@@ -156,6 +156,6 @@ def test_every_request_has_a_line_in_the_log(
             lines = lab.log("registry").read_text(errors="replace").splitlines()
             return next((line for line in lines if f'request_id="{request_id}"' in line), "")
 
-        eventually(line, f"the line of {request_id}", 60)
+        eventually(line, f"the line of {request_id}", 240)
         path = f"/v2/{repository}/manifests/v1"
         assert f'INFO request method={method} path="{path}" status=200 user="{target.user}" bytes={size} ' in line()

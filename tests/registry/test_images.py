@@ -99,13 +99,13 @@ def test_what_others_change_in_glance_is_seen(
     [image] = of(glance_images, repository)
     stem = repository.partition("/")[2]
     owner.image.add_tag(image["id"], f"{stem}:alias")
-    eventually(lambda: registry.manifest(repository, "alias").status_code == 200, "the alias", 60)
+    eventually(lambda: registry.manifest(repository, "alias").status_code == 200, "the alias", 240)
     assert ok(registry.tags(repository), 200).json()["tags"] == ["alias", "v1"]
     owner.image.update_image(image["id"], name=f"{stem}:renamed")
-    eventually(lambda: registry.manifest(repository, "v1").status_code == 404, "v1 gone", 60)
+    eventually(lambda: registry.manifest(repository, "v1").status_code == 404, "v1 gone", 240)
     assert ok(registry.manifest(repository, "renamed"), 200).content == pushed.data
     owner.image.delete_image(image["id"])
-    eventually(lambda: registry.manifest(repository, "renamed").status_code == 404, "renamed gone", 60)
+    eventually(lambda: registry.manifest(repository, "renamed").status_code == 404, "renamed gone", 240)
 
 
 def test_the_stored_archive_is_an_oci_layout_that_docker_loads(
@@ -133,14 +133,14 @@ def test_what_was_just_pushed_is_pulled_without_being_read_from_glance(
     log = lab.log("glance")
     ok(registry.manifest(repository, "v1"), 200)
     # Glance writes a line after its answer.
-    before = eventually(lambda: cloud.reads(log, image["id"]), "the line of the read for the manifest", 60)
+    before = eventually(lambda: cloud.reads(log, image["id"]), "the line of the read for the manifest", 240)
     for blob in pushed.blobs:
         assert ok(registry.blob(repository, blob.digest), 200).content == blob.data
     # The line of a last read comes last.
     request_id = f"req-{uuid.uuid4()}"
     last = owner.image.get(f"/images/{image['id']}/file", headers={"X-OpenStack-Request-Id": request_id})
     assert last.status_code == 200
-    eventually(lambda: f"rid={request_id}" in log.read_text(errors="replace"), "the line of the last read", 60)
+    eventually(lambda: f"rid={request_id}" in log.read_text(errors="replace"), "the line of the last read", 240)
     assert cloud.reads(log, image["id"]) == before + 1
 
 
@@ -183,7 +183,7 @@ def test_the_newest_of_several_images_with_one_name_is_pulled(
     old = ok(registry.manifest(name, "latest"), 200)
     time.sleep(1 - time.time() % 1)  # until Glance's time, which has whole seconds, is another
     upload(stem, tiny.running("/new").tar())
-    eventually(lambda: registry.manifest(name, "latest").content != old.content, "the newer image", 60)
+    eventually(lambda: registry.manifest(name, "latest").content != old.content, "the newer image", 240)
     new = ok(registry.manifest(name, "latest"), 200)
     config = ok(registry.blob(name, new.json()["config"]["digest"]), 200).json()
     assert config["config"]["Cmd"] == ["/new"]
@@ -273,7 +273,7 @@ def launch(servers: Servers, name_of: Callable[[str], str]) -> Iterator[Callable
 
     def one(image_id: str) -> Json:
         made.append(servers.create(name_of("server"), image=image_id)["id"])
-        return servers.wait(made[-1], "ACTIVE", 120)
+        return servers.wait(made[-1], "ACTIVE", 240)
 
     yield one
     for server_id in made:
@@ -302,7 +302,7 @@ def test_a_pushed_image_is_launched_as_a_server(
     )
     [image] = of(glance_images, repository)
     server = launch(image["id"])
-    eventually(lambda: "said by a pushed image" in servers.console(server["id"]), "its console log", 90)
+    eventually(lambda: "said by a pushed image" in servers.console(server["id"]), "its console log", 240)
 
 
 def test_a_snapshot_of_a_server_is_pulled_with_docker(
@@ -319,7 +319,7 @@ def test_a_snapshot_of_a_server_is_pulled_with_docker(
     stem = name_of("snapshot")
     image_id = servers.action(server["id"], "createImage", {"name": stem})["image_id"]
     try:
-        eventually(lambda: owner.image.get_image(image_id).status == "active", "the snapshot active", 120)
+        eventually(lambda: owner.image.get_image(image_id).status == "active", "the snapshot active", 240)
         servers.wait_idle(server["id"])
         name = f"{target.host}/{target.namespace}/{stem}"
         docker("pull", name)

@@ -104,7 +104,7 @@ def test_what_was_uploaded_waits_for_glance(
             refused(answer, 503, "UNAVAILABLE")
     finally:
         own_glance.start()
-    eventually(lambda: not glance_images(), "nothing left of the push", 90)
+    eventually(lambda: not glance_images(), "nothing left of the push", 240)
     # Only the manifest is sent again.
     ok(client.put_manifest(repository, "v1", image.data, image.media_type), 201)
     assert ok(client.manifest(repository, "v1"), 200).content == image.data
@@ -127,7 +127,7 @@ def test_glance_that_is_killed_while_it_is_given_an_image(
                 assert push.result(240) == 503
             finally:
                 own_glance.start()
-        eventually(lambda: not glance_images(), "nothing left of the push", 90)
+        eventually(lambda: not glance_images(), "nothing left of the push", 240)
         client = Registry(own.target)
         client.push(repository, image, "v1")
         assert ok(client.blob(repository, image.blobs[-1].digest), 200).content == image.blobs[-1].data
@@ -145,9 +145,9 @@ def test_a_project_that_has_used_up_its_quota_is_told_so(
         image = content.image(repository)
         push_blobs(client, repository, image)
         answer = client.put_manifest(repository, "v1", image.data, image.media_type)
-        refused(answer, 413, "DENIED", "TOOMANYREQUESTS", "SIZE_INVALID")
+        refused(answer, 403, "DENIED")
         assert "quota" in answer.json()["errors"][0]["message"].lower()
-        eventually(lambda: not glance_images(), "nothing left of the push", 90)
+        eventually(lambda: not glance_images(), "nothing left of the push", 240)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_full_disk_keeps_nobody_from_pulling(
             return sorted(path.name for path in (small_disk / "state" / "cache" / "blobs").rglob("*") if path.is_file())
 
         # A blob is kept a moment after its last byte is sent.
-        eventually(lambda: kept() == names, "what there is room for kept", 60)
+        eventually(lambda: kept() == names, "what there is room for kept", 240)
         # Who wants to push is told why it cannot be.
         answer = refused(client.begin(repository), 503, "UNAVAILABLE")
         assert "no room on its disk" in answer.text
@@ -208,10 +208,10 @@ def test_a_killed_registry_leaves_no_half_made_image(
     image = image_with(SIZE, repository)
     with under_way(held, glance, repository, image) as push:
         held.stop(signal.SIGKILL)
-        assert isinstance(push.exception(60), OSError), "the push has an answer"
+        assert isinstance(push.exception(240), OSError), "the push has an answer"
     assert glance_images()
     held.start()
-    eventually(lambda: not glance_images(), "the half-made image deleted", 90)
+    eventually(lambda: not glance_images(), "the half-made image deleted", 240)
     client = Registry(held.target)
     ok(client.put_manifest(repository, "v1", image.data, image.media_type), 201)
     assert ok(client.manifest(repository, "v1"), 200).content == image.data
@@ -225,10 +225,10 @@ def test_a_registry_that_is_stopped_ends_what_it_is_doing(
     image = image_with(SIZE, repository)
     with under_way(held, glance, repository, image) as push, concurrent.futures.ThreadPoolExecutor(1) as pool:
         stopped = pool.submit(held.stop)
-        eventually(lambda: not is_open(held.target), "the door closed", 60)
+        eventually(lambda: not is_open(held.target), "the door closed", 240)
         glance.release()
-        assert stopped.result(120) == 0
-        answered = push.exception(60) is None and push.result() == 201
+        assert stopped.result(240) == 0
+        answered = push.exception(240) is None and push.result() == 201
     held.start()
     client = Registry(held.target)
     whole = ok(client.manifest(repository, "v1"), 200, 404)
@@ -237,13 +237,13 @@ def test_a_registry_that_is_stopped_ends_what_it_is_doing(
         ok(client.delete_manifest(repository, image.digest), 202)
     assert whole.status_code == 200 or not answered
     assert answered or GAVE_UP in held.log.read_text()
-    eventually(lambda: not glance_images(), "all or nothing", 90)
+    eventually(lambda: not glance_images(), "all or nothing", 240)
 
 
 def is_open(target: Target) -> bool:
     """Whether it takes connections."""
     host, _, port = target.host.partition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=60):
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=240):
         return True
     return False
 
@@ -254,10 +254,10 @@ def test_what_a_stopping_registry_cannot_end_leaves_nothing(
     image = image_with(SIZE, repository)
     with under_way(held, glance, repository, image) as push:
         assert held.stop() == 0
-        assert push.exception(60) is not None or push.result() >= 500
+        assert push.exception(240) is not None or push.result() >= 500
     assert GAVE_UP in held.log.read_text()
     held.start()
-    eventually(lambda: not glance_images(), "nothing left of the push", 90)
+    eventually(lambda: not glance_images(), "nothing left of the push", 240)
     assert Registry(held.target).manifest(repository, "v1").status_code == 404
 
 
@@ -270,7 +270,7 @@ def test_two_registries_of_one_cloud_serve_the_same(own: process.Own, registry: 
     for blob in image.blobs:
         assert ok(other.blob(repository, blob.digest), 200).content == blob.data
     ok(other.delete_manifest(repository, "v1"), 202)
-    eventually(lambda: registry.manifest(repository, "v1").status_code == 404, "gone at the first too", 60)
+    eventually(lambda: registry.manifest(repository, "v1").status_code == 404, "gone at the first too", 240)
 
 
 @pytest.fixture

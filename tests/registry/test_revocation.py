@@ -48,7 +48,7 @@ def forget_tokens(state: Path) -> None:
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / "etc" / "glance-api.conf")
     host, _, port = settings["keystone_authtoken"]["memcached_servers"].partition(":")
-    with socket.create_connection((host, int(port)), timeout=120) as connection:
+    with socket.create_connection((host, int(port)), timeout=240) as connection:
         connection.sendall(b"flush_all\r\n")
         assert connection.recv(64) == b"OK\r\n"
 

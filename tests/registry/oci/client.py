@@ -15,7 +15,7 @@ from oci.target import Target
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _ALL_ACTIONS = "pull,push,delete"
-_SECONDS = 200
+_SECONDS = 240
 """Longer than the registry waits for Keystone or for Glance."""
 
 

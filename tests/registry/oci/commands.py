@@ -15,7 +15,7 @@ from pathlib import Path
 
 from oci.target import Target
 
-_SECONDS = 180
+_SECONDS = 600
 
 
 class Failed(AssertionError):
@@ -126,10 +126,10 @@ def _dockerd(directory: Path) -> Iterator[Path]:
             yield socket
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(240)
 
 
-def _until_docker_answers(process: subprocess.Popen[bytes], socket: Path, log: Path, seconds: float = 60) -> None:
+def _until_docker_answers(process: subprocess.Popen[bytes], socket: Path, log: Path, seconds: float = 240) -> None:
     version = Command(["docker", "-H", f"unix://{socket}"])
     end = time.monotonic() + seconds
     while not version.attempt("version")[0]:

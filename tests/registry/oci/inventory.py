@@ -27,7 +27,7 @@ def left_since(admin: Connection, before: set[str]) -> set[str]:
         return not left
 
     try:
-        eventually(is_gone, "the cloud as it was", 90)
+        eventually(is_gone, "the cloud as it was", 240)
     except AssertionError:
         return left
     return set()

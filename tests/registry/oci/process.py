@@ -38,7 +38,7 @@ class Own:
                 self.command, stdout=stream, stderr=stream, env={**os.environ, **self.environment}
             )
         nobody = Registry(self.target, "")
-        end = time.monotonic() + 90
+        end = time.monotonic() + 240
         while True:
             try:
                 nobody.call("GET", "/v2/")
@@ -54,7 +54,7 @@ class Own:
         assert self.process is not None
         self.peak = self.most_resident()
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(240)
 
     def most_resident(self) -> int:
         """The most memory that it has ever had, in bytes."""

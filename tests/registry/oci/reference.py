@@ -72,7 +72,7 @@ def running(directory: Path, *, password: bool = True) -> Iterator[Target]:
             yield Target("reference", f"http://127.0.0.1:{port}", "reference", user, secret, lacks=_LACKS)
         finally:
             process.terminate()
-            process.wait(90)
+            process.wait(240)
             shutil.rmtree(directory / "store", ignore_errors=True)
 
 
@@ -85,11 +85,11 @@ def free_port() -> int:
     raise AssertionError(f"no port of {_PORTS} is free")
 
 
-def _wait(process: subprocess.Popen[bytes], address: str, log: Path, seconds: float = 90) -> None:
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(address, timeout=5):
+            with urllib.request.urlopen(address, timeout=60):
                 return
         except urllib.error.HTTPError:
             return  # 401 is an answer too
