@@ -38,7 +38,8 @@ stop_cloud() {
 
 # The agent first: the cloud waits for it.
 build_everything() {
-    nice cargo build --locked -p nova-docker-agent && nice cargo build --locked --workspace --all-targets
+    nice cargo build --locked -p nova-docker-agent -p nova-docker-runtime &&
+        nice cargo build --locked --workspace --all-targets
 }
 
 # cargo repeats the warnings of what it did not have to compile again.
@@ -73,23 +74,26 @@ run_checks() {
 
 # ---------------------------------------------------------------- tests
 
-rust_tests() { # ARGUMENT... of cargo nextest, or, where that is missing, of cargo test
+unit_tests() {
     if cargo nextest --version >/dev/null 2>&1; then
-        nice cargo nextest run --locked --no-fail-fast --no-tests=pass "$@"
+        nice cargo nextest run --locked --no-fail-fast --workspace --lib --bins
     else
-        nice cargo test --locked --no-fail-fast "$@"
+        nice cargo test --locked --no-fail-fast --workspace --lib --bins
     fi
 }
 
+# Some of them need the Python of the cloud, and all its Debian packages.
+integration_tests() { STATE_DIR=$state_dir nice cargo test --locked --workspace --test integration; }
+
 run_integration() {
-    # Some of them need the Python of the cloud.
-    STATE_DIR=$state_dir after build phase integration rust_tests --package integration-tests
+    after build phase integration integration_tests
     after cloud-up phase devstack run_pytest devstack/tests
 }
 
-cloud_tests() { # ARGUMENT...: tests that run beside each other, then those that need the cloud for themselves
-    run_pytest tests/cloud --state-dir "$state_dir" "$@"
-}
+# Most of a test of the cloud is waiting. More workers than these wait for each other.
+workers=(-n 3)
+
+cloud_tests() { run_pytest tests/cloud --state-dir "$state_dir" "${workers[@]}" "$@"; }
 
 run_cloud() {
     local open=cloud-up door
@@ -99,17 +103,29 @@ run_cloud() {
             open=door-$door
             after cloud-up phase "$open" mini up --door "$door"
         fi
-        after "$open" phase "cloud-$door" cloud_tests ${pytest_arguments[@]+"${pytest_arguments[@]}"}
+        local chosen=()
+        # Through the second door what it can change; everything only with --full.
+        [ "$door" != grpc ] || [ -n "$full" ] || chosen=(-m "grpc or both_doors")
+        after "$open" phase "cloud-$door" cloud_tests ${chosen[@]+"${chosen[@]}"} \
+            ${pytest_arguments[@]+"${pytest_arguments[@]}"}
     done
 }
 
+registry_tests() { run_pytest tests/registry --state-dir "$state_dir" "$@"; }
+
 run_registry() {
     ! wants cloud || pytest_arguments=()
-    # The reference needs nothing of the cloud but its Python.
-    after cloud-up phase registry-ref run_pytest tests/registry --target reference \
-        ${pytest_arguments[@]+"${pytest_arguments[@]}"}
-    after cloud-up phase registry run_pytest tests/registry --state-dir "$state_dir" \
-        ${pytest_arguments[@]+"${pytest_arguments[@]}"}
+    local gate='' shared=("${workers[@]}" --dist worksteal)
+    [ -n "$full" ] || gate='not full and '
+    if [ ${#pytest_arguments[@]} -gt 0 ]; then
+        after cloud-up phase registry registry_tests "${shared[@]}" "${pytest_arguments[@]}"
+        return
+    fi
+    after cloud-up phase registry registry_tests "${shared[@]}" -m "${gate}not alone"
+    after cloud-up phase registry-alone registry_tests -m "${gate}alone"
+    # The tests are tested by a registry of somebody else's, which needs nothing of the cloud but its Python.
+    after cloud-up stamped registry-ref "$(digest_of tests/registry tests/cloud/harness)" \
+        registry_tests "${shared[@]}" --target reference
 }
 
 benchmark() { # NAME ARGUMENT...

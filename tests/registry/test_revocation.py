@@ -26,7 +26,8 @@ from oci.content import Manifest
 from oci.people import People, delete_credential, make_credential
 from openstack.connection import Connection
 
-pytestmark = pytest.mark.cloud
+# They empty the memcached of the whole cloud.
+pytestmark = [pytest.mark.cloud, pytest.mark.alone]
 
 LISTED_FOR = 5
 """Seconds for which the registry may go by what Glance listed before."""

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bollard::Docker;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::TryStreamExt;
-use nova_docker_agent::docker::{Docker as Driver, DockerConfig as DriverConfig};
+use nova_docker_agent::docker::{Docker, DockerConfig};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -123,18 +122,18 @@ impl Dockerd {
     }
 
     /// Settings of a driver for this Docker.
-    pub fn driver_config(&self) -> DriverConfig {
-        DriverConfig { host_url: self.host_url(), link_directory: self.links(), ..DriverConfig::default() }
+    pub fn driver_config(&self) -> DockerConfig {
+        DockerConfig { host_url: self.host_url(), link_directory: self.links(), ..DockerConfig::default() }
     }
 
     /// A driver for this Docker.
-    pub async fn driver(&self) -> Driver {
-        Driver::connect(self.driver_config()).await.expect("Docker runs")
+    pub async fn driver(&self) -> Docker {
+        Docker::connect(self.driver_config()).await.expect("Docker runs")
     }
 
     /// A plain client, to look behind the driver's back.
-    pub fn client(&self) -> Docker {
-        Docker::connect_with_host(&self.host_url()).expect("an address")
+    pub fn client(&self) -> bollard::Docker {
+        bollard::Docker::connect_with_host(&self.host_url()).expect("an address")
     }
 
     /// Runs the `docker` command.
@@ -201,7 +200,7 @@ impl Dockerd {
         let mut server = Server::start("dockerd", PACKAGE, &arguments, &[], &log);
         // There is no client before there is a socket.
         let host = self.host_url();
-        let client = || Docker::connect_with_host(&host).ok();
+        let client = || bollard::Docker::connect_with_host(&host).ok();
         server.try_until_ready(&log, async || answers(client()).await).await?;
         *self.0.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         Ok(())
@@ -232,7 +231,7 @@ impl Drop for Inner {
     }
 }
 
-async fn answers(client: Option<Docker>) -> bool {
+async fn answers(client: Option<bollard::Docker>) -> bool {
     match client {
         Some(client) => client.ping().await.is_ok(),
         None => false,

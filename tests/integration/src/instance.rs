@@ -1,6 +1,6 @@
 //! Instances and interfaces for tests.
 
-use nova_docker_agent::docker::{Docker as Driver, split_command};
+use nova_docker_agent::docker::{Docker, split_command};
 use nova_docker_agent::guest::Guest;
 use nova_docker_agent::network::Interface;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub fn greedy() -> Guest {
 }
 
 /// Waits until the console log of an instance has `text` in it; the log.
-pub async fn until_logged(driver: &Driver, uuid: Uuid, text: &str) -> String {
+pub async fn until_logged(driver: &Docker, uuid: Uuid, text: &str) -> String {
     until_contains(text, async || driver.console(uuid, None).await.expect("a console log")).await
 }
 

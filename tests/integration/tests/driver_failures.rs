@@ -6,7 +6,7 @@ use integration_tests::docker::IMAGE;
 use integration_tests::instance::{greedy, guest, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::PATIENCE;
-use nova_docker_agent::docker::{Docker as Driver, DockerConfig as DriverConfig, Error};
+use nova_docker_agent::docker::{Docker, DockerConfig, Error};
 use nova_docker_agent::registry::PullReference;
 use tokio::time::timeout;
 
@@ -128,7 +128,7 @@ fn everything_says_that_docker_is_down() {
         down(driver.create(&guest, IMAGE, &[]).await.unwrap_err());
         down(driver.remove(guest.uuid).await.unwrap_err());
         down(driver.host().await.unwrap_err());
-        down(Driver::connect(docker.driver_config()).await.unwrap_err());
+        down(Docker::connect(docker.driver_config()).await.unwrap_err());
         docker.start_server().await;
         driver.start(guest.uuid).await.unwrap();
     });
@@ -137,8 +137,8 @@ fn everything_says_that_docker_is_down() {
 fn a_docker_without_our_runtime_is_refused_with_what_to_do() {
     on_host(async |host| {
         let docker = host.docker().await;
-        let config = DriverConfig { runtime: "absent".to_owned(), ..docker.driver_config() };
-        let error = Driver::connect(config).await.unwrap_err().to_string();
+        let config = DockerConfig { runtime: "absent".to_owned(), ..docker.driver_config() };
+        let error = Docker::connect(config).await.unwrap_err().to_string();
         assert!(error.contains("\"absent\"") && error.contains("daemon.json"), "{error}");
     });
 }

@@ -7,15 +7,16 @@ use integration_tests::instance::{guest, interface, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
 use integration_tests::process::run;
-use nova_docker_agent::docker::{Docker as Driver, Error};
+use nova_docker_agent::docker::{Docker, Error};
 use nova_docker_agent::guest::{Guest, PowerState, PublicKey};
+use nova_docker_agent::limits::StopTimeout;
 use nova_docker_agent::network::{NetworkConfig, Plumber};
 use uuid::Uuid;
 
 const GRACE: Duration = Duration::from_secs(1);
 const KILLED: PowerState = PowerState::Stopped { exit_code: 137 };
 
-async fn launch(driver: &Driver, guest: &Guest) {
+async fn launch(driver: &Docker, guest: &Guest) {
     driver.create(guest, IMAGE, &[]).await.unwrap();
     driver.start(guest.uuid).await.unwrap();
 }
@@ -47,7 +48,7 @@ fn the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process() {
         assert_eq!(inside(&docker, &guest, "grep nameserver /etc/resolv.conf").await, "nameserver 192.0.2.53");
         inside(&docker, &guest, "ping -c 1 -W 120 10.9.0.5").await;
 
-        driver.stop(guest.uuid, Duration::ZERO).await.unwrap();
+        driver.stop(guest.uuid, StopTimeout::KILL).await.unwrap();
         driver.start(guest.uuid).await.unwrap();
         let addresses = inside(&docker, &guest, "ip addr").await;
         assert!(addresses.contains("10.9.1.5/24") && addresses.contains("fd00:1::5/64"), "{addresses}");
@@ -160,7 +161,7 @@ fn a_stop_asks_first_and_kills_later() {
         let polite = guest("sh -c 'trap \"echo BYE; exit 0\" TERM; echo UP; while :; do sleep 0.1; done'");
         launch(&driver, &polite).await;
         until_logged(&driver, polite.uuid, "UP").await;
-        driver.stop(polite.uuid, PATIENCE).await.unwrap();
+        driver.stop(polite.uuid, StopTimeout::of_operator(PATIENCE)).await.unwrap();
         assert_eq!(driver.state(polite.uuid).await.unwrap(), Some(PowerState::Stopped { exit_code: 0 }));
         assert!(driver.console(polite.uuid, None).await.unwrap().contains("BYE"));
 
@@ -168,19 +169,19 @@ fn a_stop_asks_first_and_kills_later() {
         launch(&driver, &deaf).await;
         until_logged(&driver, deaf.uuid, "UP").await;
         let begun = Instant::now();
-        driver.stop(deaf.uuid, Duration::from_secs(2)).await.unwrap();
+        driver.stop(deaf.uuid, StopTimeout::of_operator(Duration::from_secs(2))).await.unwrap();
         assert!(begun.elapsed() >= Duration::from_secs(2), "killed after {:?}", begun.elapsed());
         assert_eq!(driver.state(deaf.uuid).await.unwrap(), Some(KILLED));
 
         let unasked = guest("sh -c 'trap \"echo ASKED\" TERM; echo UP; while :; do sleep 0.1; done'");
         launch(&driver, &unasked).await;
         until_logged(&driver, unasked.uuid, "UP").await;
-        driver.stop(unasked.uuid, Duration::ZERO).await.unwrap();
+        driver.stop(unasked.uuid, StopTimeout::KILL).await.unwrap();
         assert_eq!(driver.state(unasked.uuid).await.unwrap(), Some(KILLED));
         assert_eq!(driver.console(unasked.uuid, None).await.unwrap(), "UP\n");
         // It is stopped: once more is no failure, in either way.
-        driver.stop(unasked.uuid, Duration::ZERO).await.unwrap();
-        driver.stop(unasked.uuid, Duration::from_secs(1)).await.unwrap();
+        driver.stop(unasked.uuid, StopTimeout::KILL).await.unwrap();
+        driver.stop(unasked.uuid, StopTimeout::of_operator(Duration::from_secs(1))).await.unwrap();
     });
 }
 
@@ -205,12 +206,12 @@ fn a_paused_instance_can_be_thawed_stopped_and_killed() {
         launch(&driver, &guest).await;
         until_logged(&driver, guest.uuid, "UP").await;
         driver.pause(guest.uuid).await.unwrap();
-        driver.stop(guest.uuid, PATIENCE).await.unwrap();
+        driver.stop(guest.uuid, StopTimeout::of_operator(PATIENCE)).await.unwrap();
         assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(PowerState::Stopped { exit_code: 0 }));
 
         driver.start(guest.uuid).await.unwrap();
         driver.pause(guest.uuid).await.unwrap();
-        driver.stop(guest.uuid, Duration::ZERO).await.unwrap();
+        driver.stop(guest.uuid, StopTimeout::KILL).await.unwrap();
         assert_eq!(driver.state(guest.uuid).await.unwrap(), Some(KILLED));
 
         driver.start(guest.uuid).await.unwrap();

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::{greedy, guest, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
-use nova_docker_agent::docker::Docker as Driver;
+use nova_docker_agent::docker::Docker;
 use nova_docker_agent::guest::{Event, EventKind, Guest, PowerState};
+use nova_docker_agent::limits::StopTimeout;
 use uuid::Uuid;
 
-async fn launch(driver: &Driver, guest: &Guest) {
+async fn launch(driver: &Docker, guest: &Guest) {
     driver.create(guest, IMAGE, &[]).await.unwrap();
     driver.start(guest.uuid).await.unwrap();
 }
 
-async fn until_ended(driver: &Driver, uuid: Uuid) {
+async fn until_ended(driver: &Docker, uuid: Uuid) {
     let ended = driver.started_well(uuid, PATIENCE).await;
     assert!(ended.is_err(), "it still runs");
 }
@@ -144,7 +144,7 @@ fn a_snapshot_that_is_dropped_or_cut_off_by_a_crash_leaves_nothing() {
 struct Events(Pin<Box<dyn Stream<Item = Event> + Send>>);
 
 impl Events {
-    fn of(driver: &Driver) -> Self {
+    fn of(driver: &Docker) -> Self {
         Self(driver.events().boxed())
     }
 
@@ -188,7 +188,7 @@ fn what_happens_is_told_in_order_and_only_of_our_containers() {
         events.expect(stays.uuid, EventKind::Paused).await;
         driver.unpause(stays.uuid).await.unwrap();
         events.expect(stays.uuid, EventKind::Unpaused).await;
-        driver.stop(stays.uuid, Duration::ZERO).await.unwrap();
+        driver.stop(stays.uuid, StopTimeout::KILL).await.unwrap();
         events.expect_after_thaw(stays.uuid, EventKind::Died { exit_code: 137, oom: false }).await;
         driver.remove(stays.uuid).await.unwrap();
         events.expect(stays.uuid, EventKind::Destroyed).await;
