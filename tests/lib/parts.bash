@@ -19,8 +19,8 @@ describe_run() {
 cloud_ran_before=
 start_cloud() {
     mini status >/dev/null 2>&1 && cloud_ran_before=yes
-    local options=(--door "${doors[0]}" --no-release)
-    [ -z "$full" ] || options=(--door "${doors[0]}" --release --fake-compute)
+    local options=(--agent --door "${doors[0]}" --no-release)
+    [ -z "$full" ] || options=(--agent --door "${doors[0]}" --release --fake-compute)
     [[ " ${pytest_arguments[*]-} " != *" --against fake "* ]] || options+=(--fake-compute)
     # It waits for the network most of the time, so the build and the unit tests run beside it.
     in_background cloud-up "$root/devstack/mini" up --state-dir "$state_dir" "${options[@]}"

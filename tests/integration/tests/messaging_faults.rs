@@ -37,15 +37,11 @@ async fn what_a_caller_gave_up_while_the_broker_took_nothing_is_never_executed()
     .await;
     call(&client, "compute", "before", json!({})).await.unwrap();
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]).await;
-    // The broker takes the first message of a connection before it says that it takes none.
+    // The broker takes the first message of a connection before it says that it takes none; of the others, none may leave.
     for method in ["given_up"; 3] {
         let patience = Duration::from_secs(3);
         let outcome = client.call(&target("compute"), &Context::admin(), method, json!({}), patience).await;
         assert!(matches!(outcome, Err(CallError::Timeout { .. } | CallError::Transport(_)) | Ok(_)), "{outcome:?}");
-    }
-    let mut in_time = 0;
-    while received.try_recv().is_ok() {
-        in_time += 1;
     }
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "512MiB"]).await;
     call(&client, "compute", "after", json!({})).await.unwrap();
@@ -53,7 +49,10 @@ async fn what_a_caller_gave_up_while_the_broker_took_nothing_is_never_executed()
     while let Ok(method) = received.try_recv() {
         methods.push(method);
     }
-    assert_eq!(methods, ["after"], "{in_time} came in time");
+    // The first was in the broker's socket before anybody was told that nothing is taken.
+    let given_up = methods.iter().filter(|&method| method == "given_up").count();
+    assert!(given_up <= 1, "{methods:?}");
+    assert_eq!((methods.first(), methods.last()), (Some(&"before".to_owned()), Some(&"after".to_owned())));
 }
 
 async fn a_fanout_that_is_refused_disturbs_no_other_message() {

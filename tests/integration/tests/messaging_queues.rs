@@ -60,7 +60,10 @@ async fn a_reply_queue_has_the_lifetime_that_peers_expect() {
     let broker = Broker::shared().await;
     let mut config = config(&broker.url());
     config.transient_ttl = Duration::from_secs(77);
-    round_trip(config, &unique("compute")).await;
+    let (transport, topic) = (Transport::connect(config).await.unwrap(), unique("compute"));
+    let _server = serve(&transport, &topic, |_| async { Ok(true.into()) }).await;
+    assert_eq!(call(&transport, &topic, "any", json!({})).await.unwrap(), json!(true));
+    // While it is there: it goes with its process.
     let queues = broker.ctl(&["list_queues", "name", "arguments"]).await;
     assert!(queues.lines().any(|line| line.starts_with("reply_") && line.contains("77000")), "{queues}");
 }
