@@ -107,7 +107,8 @@ def test_a_layer_whose_digest_is_wrong(add_image: AddImage, fault_of: Callable[[
 
 def test_a_layer_that_is_missing(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
     message = fault_of(add_image(tiny.with_missing_layer().tar()))
-    assert "/layer.tar, which its manifest names, is missing from the archive" in message
+    # Nova cuts a fault at 255 characters.
+    assert "/layer.tar, which its manifest names, is missing" in message
 
 
 def test_an_image_of_another_architecture(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:

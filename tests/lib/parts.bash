@@ -74,13 +74,8 @@ run_checks() {
 
 # ---------------------------------------------------------------- tests
 
-unit_tests() {
-    if cargo nextest --version >/dev/null 2>&1; then
-        nice cargo nextest run --locked --no-fail-fast --workspace --lib --bins
-    else
-        nice cargo test --locked --no-fail-fast --workspace --lib --bins
-    fi
-}
+# One process for all tests of a crate: to start one for each takes longer than most of them.
+unit_tests() { nice cargo test --locked --no-fail-fast --workspace --lib --bins; }
 
 # Some of them need the Python of the cloud, and all its Debian packages.
 integration_tests() { STATE_DIR=$state_dir nice cargo test --locked --workspace --test integration; }
