@@ -38,7 +38,7 @@ def test_the_challenge_says_where_to_get_which_token(target: Target, repository:
         (nobody.manifest(repository, "v1"), f"repository:{repository}:pull"),
         (nobody.begin(repository), f"repository:{repository}:pull,push"),
     ):
-        scheme, parameters = challenge(refused(answer, 401, "DENIED"))
+        scheme, parameters = challenge(refused(answer, 401, "UNAUTHORIZED"))
         assert scheme == "bearer"
         assert parameters["realm"] == f"{target.url}/token"
         assert parameters["service"] == target.host
@@ -164,7 +164,7 @@ def test_a_refusal_for_want_of_scope_says_which(registry: Registry, repository: 
     """dockerd asks for another token then."""
     token = registry.token(f"repository:{another}:pull")
     answer = registry.call("GET", f"/v2/{repository}/tags/list", token=token)
-    scheme, parameters = challenge(refused(answer, 401, "DENIED"))
+    scheme, parameters = challenge(refused(answer, 401, "UNAUTHORIZED"))
     assert (scheme, parameters["error"]) == ("bearer", "insufficient_scope")
     assert parameters["scope"] == f"repository:{repository}:pull"
 
