@@ -37,7 +37,7 @@ not_run() {
 }
 
 # digest_of PATH...: of the names and contents of files, and of all files below folders.
-digest_of() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1; }
+digest_of() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1; }
 
 # stamped NAME DIGEST COMMAND...: a phase that is left out when it passed with the same digest before. tests/stamps says which
 # one that was, and is part of the repository: a change of what the phase reads must come with a run that passed.
