@@ -249,8 +249,8 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
         for path in files:
             command += ["--config-file", str(path)]
         # At SIGTERM oslo.service waits for up to a minute for work that a cloud at its end needs no more.
-        quickly = {} if level == COMPUTE else {"stop_signal": "INT"}
-        return Program(name, tuple(command), level, files, **quickly, **more)  # type: ignore[arg-type]
+        signal = "TERM" if level == COMPUTE else "INT"
+        return Program(name, tuple(command), level, files, stop_signal=signal, **more)  # type: ignore[arg-type]
 
     ovs = ovs_environment(layout)
     programs = [
