@@ -164,7 +164,7 @@ def test_a_refusal_for_want_of_scope_says_which(registry: Registry, repository: 
     """dockerd asks for another token then."""
     token = registry.token(f"repository:{another}:pull")
     answer = registry.call("GET", f"/v2/{repository}/tags/list", token=token)
-    scheme, parameters = challenge(refused(answer, 401, "UNAUTHORIZED"))
+    scheme, parameters = challenge(refused(answer, 401, "DENIED"))
     assert (scheme, parameters["error"]) == ("bearer", "insufficient_scope")
     assert parameters["scope"] == f"repository:{repository}:pull"
 
