@@ -343,5 +343,5 @@ def test_no_memory_is_spent_on_what_is_large(own: process.Own, repository: str) 
     client.push(repository, manifest, "v1")
     assert ok(client.blob(repository, big.digest), 200).content == big.data
     client.take_away()
-    most = own.most_resident()
+    most = own.most_held()
     assert most <= 64 * 1024 * 1024, f"{most / 1024**2:.0f} MiB"
