@@ -23,7 +23,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     level: int
-    """Programs stop from the highest level down: computes, agents, APIs, then the services below them."""
+    """Programs stop from the highest level down: computes, agents, networks, APIs, then the services below them."""
     files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     user: str = "root"
@@ -36,7 +36,9 @@ class Program:
 
 _CHUNKED_WSGI = Path(__file__).with_name("chunked_wsgi.py")
 
-INFRASTRUCTURE, CONTROL, NETWORK, COMPUTE = range(4)
+DEAF_SECONDS = 3
+"""For what does not hear SIGINT; SIGTERM would have it wait for a minute."""
+INFRASTRUCTURE, CONTROL, NETWORK, AGENT, COMPUTE = range(5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,10 +267,18 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
             "neutron.conf",
             "ovs_agent.ini",
             environment=ovs,
+            stop_seconds=DEAF_SECONDS,
         ),
         daemon("neutron-dhcp", "neutron-dhcp-agent", NETWORK, "neutron.conf", "dhcp_agent.ini", environment=ovs),
         daemon("neutron-l3", "neutron-l3-agent", NETWORK, "neutron.conf", "l3_agent.ini", environment=ovs),
-        daemon("neutron-metadata", "neutron-metadata-agent", NETWORK, "neutron.conf", "metadata_agent.ini"),
+        daemon(
+            "neutron-metadata",
+            "neutron-metadata-agent",
+            NETWORK,
+            "neutron.conf",
+            "metadata_agent.ini",
+            stop_seconds=DEAF_SECONDS,
+        ),
     ]
     if "heat" in options.extras:
         programs.append(daemon("heat-engine", "heat-engine", CONTROL, "heat.conf"))
@@ -303,7 +313,8 @@ def _agent(layout: Layout, options: Options) -> list[Program]:
             "--config-file",
             str(config),
         ),
-        COMPUTE,
+        # nova-compute stops before it: it would wait for an agent that does not answer.
+        AGENT,
         (config, layout.bin / "nova-docker-agent"),
         ovs_environment(layout),
         stop_seconds=60,

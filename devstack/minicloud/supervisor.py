@@ -124,7 +124,9 @@ class Supervisor:
             self._start(path)
             return
         [[added, changed, removed]] = self._call("reloadConfig")
-        self._stop([*changed, *removed])
+        # What goes may need what changes to end in order: nova-compute the agent, when the door is changed.
+        for names in (removed, changed):
+            self._stop(names)
         for name in [*changed, *removed]:
             self._call("removeProcessGroup", name)
         for name in [*changed, *added]:
