@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use nova_docker_agent::config::registry as registry_config;
-use nova_docker_agent::config::{self, Config, ConfigError, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing, LogConfig};
+use nova_docker_agent::config::{
+    self, Config, ConfigError, DEFAULT_COMPUTE_FILE, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing, LogConfig,
+};
 use nova_docker_agent::registry::public as registry;
 use nova_docker_agent::{compute, grpc, telemetry};
 use tokio::runtime::Runtime;
@@ -113,7 +115,8 @@ enum Command {
 /// Where the configuration is.
 #[derive(Args)]
 struct Sources {
-    /// A nova.conf; may be given several times, later values win [default: /etc/nova/nova.conf].
+    /// A nova.conf; may be given several times, later values win
+    /// [default: /etc/nova/nova.conf, and /etc/nova/nova-compute.conf if it exists].
     #[arg(long, value_name = "FILE")]
     config_file: Vec<PathBuf>,
     /// A directory whose *.conf files are read after all files, in the order of their names; may be given several times
@@ -127,6 +130,9 @@ impl Sources {
         let Self { mut config_file, mut config_dir } = self;
         if config_file.is_empty() && config_dir.is_empty() {
             config_file.push(DEFAULT_FILE.into());
+            if Path::new(DEFAULT_COMPUTE_FILE).is_file() {
+                config_file.push(DEFAULT_COMPUTE_FILE.into());
+            }
             if Path::new(DEFAULT_DIRECTORY).is_dir() {
                 config_dir.push(DEFAULT_DIRECTORY.into());
             }
@@ -213,7 +219,10 @@ fn run(door: Door, config: Config) -> Result<(), Box<dyn std::error::Error>> {
     runtime("agent")?.block_on(async {
         let shutdown = shutdown_requested()?;
         match door {
-            Door::ComputeService => compute::run(config, shutdown).await?,
+            Door::ComputeService => {
+                config.unmet.iter().for_each(|unmet| tracing::warn!("{unmet}"));
+                compute::run(config, shutdown).await?;
+            }
             Door::ContainerDriver => grpc::serve(config, shutdown).await?,
         }
         Ok(())

@@ -9,6 +9,7 @@ use super::reader::Reader;
 use super::settings::Settings;
 use super::spelling::closest;
 use super::table::{self, HostDefaults};
+use super::unmet;
 use super::{Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, OvsConfig, RunningDeletedAction};
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
@@ -22,6 +23,7 @@ pub(super) fn build<'a>(settings: &'a Settings, files: &[PathBuf]) -> (Option<Co
     reader.read(table::fixed(&host_defaults()));
     let config = config(&mut reader, files);
     unknown_options(&mut reader, "docker");
+    reader.errors.extend(unmet::refused(settings));
     let config = if reader.errors.is_empty() { config } else { None };
     (config, reader)
 }
@@ -79,6 +81,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         grpc: grpc(reader)?,
         ovs: OvsConfig { ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection") },
         log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
+        unmet: unmet::unmet(reader.settings),
     })
 }
 

@@ -6,7 +6,7 @@
 //! mistakes.
 //!
 //! `table` and `identity` list the options; `settings` brings the raw values together, `reader` checks them, `build` puts the
-//! [`Config`] together. `registry` does the same for the registry's own file.
+//! [`Config`] together. `unmet` knows the options that only nova-compute obeys. `registry` does the same for the registry's own file.
 
 mod build;
 mod error;
@@ -19,6 +19,7 @@ pub mod registry;
 mod settings;
 mod spelling;
 mod table;
+mod unmet;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -27,12 +28,15 @@ use std::time::Duration;
 pub use error::{ConfigError, Origin};
 pub use listing::Listing;
 pub use settings::{Setting, Settings};
+pub use unmet::Unmet;
 
 use crate::cloud::CloudConfig;
 use crate::messaging::TransportConfig;
 
 /// The default path of nova.conf.
 pub const DEFAULT_FILE: &str = "/etc/nova/nova.conf";
+/// What packages of nova-compute read after it, where it exists.
+pub const DEFAULT_COMPUTE_FILE: &str = "/etc/nova/nova-compute.conf";
 /// Its directory of snippets, read when it exists.
 pub const DEFAULT_DIRECTORY: &str = "/etc/nova/nova.conf.d";
 
@@ -97,6 +101,8 @@ pub struct Config {
     pub grpc: GrpcConfig,
     pub ovs: OvsConfig,
     pub log: LogConfig,
+    /// Options of nova-compute that are set and have no effect.
+    pub unmet: Vec<Unmet>,
 }
 
 /// What to do with guests whose instance was deleted while we were away.
