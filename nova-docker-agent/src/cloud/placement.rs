@@ -280,43 +280,56 @@ impl Placement {
     /// move that is given up is taken back. Nothing happens when `from` holds nothing.
     ///
     /// # Errors
-    /// [`Error`] of placement; 409 when either changed at the same time.
+    /// [`Error`] of placement; 409 when either changes at the same time again and again.
     pub async fn move_allocations(&self, caller: &Caller, from: Uuid, to: Uuid) -> Result<(), Error> {
-        let (held, replaced) = tokio::try_join!(self.allocations(caller, from), self.allocations(caller, to))?;
-        if held.allocations.is_empty() {
-            return Ok(());
+        let mut attempt = 1;
+        loop {
+            let (held, replaced) = tokio::try_join!(self.allocations(caller, from), self.allocations(caller, to))?;
+            if held.allocations.is_empty() {
+                return Ok(());
+            }
+            let entry = |allocations: serde_json::Value, generation: Option<i64>| {
+                json!({
+                    "allocations": allocations,
+                    "consumer_generation": generation,
+                    "project_id": held.project_id,
+                    "user_id": held.user_id,
+                })
+            };
+            let body = json!({
+                from.to_string(): entry(json!({}), held.consumer_generation),
+                to.to_string(): entry(resources(&held), replaced.consumer_generation),
+            });
+            match self.send(caller, "1.28", Call::post("/allocations").json(&body)).await {
+                Err(error) if is_concurrent_update(&error) && attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                result => return result,
+            }
         }
-        let entry = |allocations: serde_json::Value, generation: Option<i64>| {
-            json!({
-                "allocations": allocations,
-                "consumer_generation": generation,
-                "project_id": held.project_id,
-                "user_id": held.user_id,
-            })
-        };
-        let body = json!({
-            from.to_string(): entry(json!({}), held.consumer_generation),
-            to.to_string(): entry(resources(&held), replaced.consumer_generation),
-        });
-        self.send(caller, "1.28", Call::post("/allocations").json(&body)).await
     }
 
     /// Takes one provider out of what a consumer holds: a claim for a move that does not happen.
     ///
     /// # Errors
-    /// [`Error`] of placement; 409 when the allocations changed at the same time.
+    /// [`Error`] of placement; 409 when the allocations change at the same time again and again.
     pub async fn remove_provider(&self, caller: &Caller, consumer: Uuid, provider: Uuid) -> Result<(), Error> {
-        let mut held = self.allocations(caller, consumer).await?;
-        if held.allocations.remove(&provider).is_none() {
-            return Ok(());
+        let mut attempt = 1;
+        loop {
+            let mut held = self.allocations(caller, consumer).await?;
+            if held.allocations.remove(&provider).is_none() {
+                return Ok(());
+            }
+            let body = json!({
+                "allocations": resources(&held),
+                "consumer_generation": held.consumer_generation,
+                "project_id": held.project_id,
+                "user_id": held.user_id,
+            });
+            let call = Call::put(format!("/allocations/{consumer}")).json(&body).once();
+            match self.send(caller, "1.28", call).await {
+                Err(error) if is_concurrent_update(&error) && attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                result => return result,
+            }
         }
-        let body = json!({
-            "allocations": resources(&held),
-            "consumer_generation": held.consumer_generation,
-            "project_id": held.project_id,
-            "user_id": held.user_id,
-        });
-        self.send(caller, "1.28", Call::put(format!("/allocations/{consumer}")).json(&body).once()).await
     }
 
     /// Everybody who holds something of a provider.

@@ -96,6 +96,31 @@ async fn an_endless_conflict_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_claim_for_a_move_is_taken_back_though_somebody_else_changes_it_too() {
+    let server = control_plane().await;
+    let (consumer, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let at = format!("/allocations/{consumer}");
+    let held = |generation: i64| {
+        ResponseTemplate::new(200).set_body_json(json!({
+            "allocations": {
+                PROVIDER: { "resources": { "VCPU": 1 }, "generation": 1 },
+                other.to_string(): { "resources": { "VCPU": 2 }, "generation": 1 },
+            },
+            "consumer_generation": generation,
+            "project_id": "p",
+            "user_id": "u",
+        }))
+    };
+    turns(&server, "GET", &at, vec![held(1), held(2)]).await;
+    turns(&server, "PUT", &at, vec![conflict(), ResponseTemplate::new(204)]).await;
+    client(&server).remove_provider(&agent(), consumer, provider()).await.unwrap();
+    let sent = requests(&server, &format!("PUT {at}")).await;
+    let sent: Vec<Value> = sent.iter().map(|put| put.body_json().unwrap()).collect();
+    assert_eq!([&sent[0]["consumer_generation"], &sent[1]["consumer_generation"]], [1, 2]);
+    assert_eq!(sent[1]["allocations"], json!({ other.to_string(): { "resources": { "VCPU": 2 } } }));
+}
+
+#[tokio::test]
 async fn a_resource_class_in_use_is_no_reason_to_try_again() {
     let server = control_plane().await;
     let at = format!("/resource_providers/{PROVIDER}/inventories");
