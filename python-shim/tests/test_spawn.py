@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import frames
 import pytest
 from conftest import IMAGE, INSTANCE, PORT, TOKEN, eventually, settle
-from nova import exception
+from nova import exception, objects
 from nova.image import glance
 from nova.network import model
 from nova_docker import remains
@@ -19,9 +19,9 @@ from nova_docker.v1 import driver_pb2 as api
 def launch(driver, context, instance, image_meta, network_info):
     """Spawns as the manager does."""
 
-    def launch(**changes):
+    def launch(files=(), **changes):
         arguments = {"network_info": network_info, "block_device_info": {"image": [], "block_device_mapping": []}}
-        driver.spawn(context, instance, image_meta, [("/etc/motd", "x")], "password", {}, **{**arguments, **changes})
+        driver.spawn(context, instance, image_meta, list(files), "password", {}, **{**arguments, **changes})
 
     return launch
 
@@ -204,6 +204,23 @@ def test_a_network_that_is_not_wired_is_bearable_where_the_operator_says_so(laun
 def test_volumes_are_refused_before_anything_is_made(launch, fake_agent, kind):
     with pytest.raises(exception.BuildAbortException, match="not supported for containers"):
         launch(block_device_info={kind: [{"mount_device": "/dev/vda"}]})
+    assert fake_agent.methods() == []
+
+
+def test_files_a_swap_disk_a_config_drive_and_trusted_certificates_are_refused(launch, fake_agent, instance):
+    def reason(**arguments):
+        with pytest.raises(exception.BuildAbortException) as caught:
+            launch(**arguments)
+        return caught.value.format_message()
+
+    assert "files cannot be injected" in reason(files=[("/etc/motd", "x")])
+    assert "swap disks are not supported" in reason(
+        block_device_info={"swap": {"device_name": "/dev/vdb", "swap_size": 64}}
+    )
+    instance.trusted_certs = objects.TrustedCerts(ids=["one"])
+    assert "signatures of images are not verified" in reason()
+    instance.config_drive = "True"
+    assert "no config drive" in reason()
     assert fake_agent.methods() == []
 
 

@@ -89,6 +89,17 @@ impl Instance {
         self.str("user_data")
     }
 
+    /// Nova writes the user's wish as Python's text of a boolean.
+    pub fn wants_config_drive(&self) -> bool {
+        self.str("config_drive").is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "true" | "1" | "yes"))
+    }
+
+    /// The user names certificates that the image must be signed with.
+    pub fn has_trusted_certificates(&self) -> bool {
+        let ids = self.object("trusted_certs").and_then(|certificates| certificates.data.get("ids").cloned());
+        ids.is_some_and(|ids| ids.as_array().is_none_or(|ids| !ids.is_empty()))
+    }
+
     /// The user's metadata; empty when not loaded.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         texts(self.get("metadata"))

@@ -203,6 +203,11 @@ impl BlockDeviceMapping {
         self.str("destination_type") == Some("volume")
     }
 
+    /// An empty disk of the flavor or of the user: ephemeral or swap.
+    pub fn is_blank(&self) -> bool {
+        self.str("source_type") == Some("blank")
+    }
+
     /// The disk that the instance boots from.
     pub fn is_root(&self) -> bool {
         self.int("boot_index") == Some(0)

@@ -30,7 +30,7 @@ from nova_docker.guest import POWER_STATES
 from nova_docker.interfaces import interface, interfaces
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
-from nova_docker.spawn import Builder, refuse_volumes
+from nova_docker.spawn import Builder, refuse_what_containers_lack
 from nova_docker.traits import OwnTraits
 from nova_docker.v1 import driver_pb2 as api
 from nova_docker.v1 import host_pb2
@@ -212,8 +212,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Makes a guest and starts it. Files and passwords are not put into containers."""
-        refuse_volumes(instance, block_device_info)
+        """Makes a guest and starts it. Passwords are not put into containers."""
+        refuse_what_containers_lack(instance, injected_files, block_device_info)
         self._builder.build(context, instance, image_meta, network_info, power_on)
 
     def destroy(

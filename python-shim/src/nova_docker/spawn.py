@@ -108,17 +108,25 @@ class Builder:
                 raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=text) from None
 
 
-def refuse_volumes(instance: Any, block_device_info: Mapping[str, Any] | None) -> None:
-    """Containers have no disks but the one that is made of the image."""
+def refuse_what_containers_lack(
+    instance: Any, injected_files: Any, block_device_info: Mapping[str, Any] | None
+) -> None:
+    """Containers have no disks but the one of the image, and nothing that is asked for is left out silently."""
     if virt_driver.block_device_info_get_mapping(block_device_info):
-        what = "volumes"
-    elif virt_driver.block_device_info_get_ephemerals(block_device_info):
-        what = "ephemeral disks"
+        reason = "volumes are not supported for containers, only the image's root disk is"
+    elif virt_driver.block_device_info_get_ephemerals(block_device_info) or virt_driver.swap_is_usable(
+        virt_driver.block_device_info_get_swap(block_device_info)
+    ):
+        reason = "ephemeral and swap disks are not supported for containers; choose a flavor without them"
+    elif instance.config_drive or instance.image_meta.properties.get("img_config_drive") == "mandatory":
+        reason = "containers have no config drive; launch without it, the metadata service has the same"
+    elif injected_files:
+        reason = "files cannot be injected into containers; put them into the image or into user data"
+    elif instance.trusted_certs and instance.trusted_certs.ids:
+        reason = "signatures of images are not verified for containers; launch without trusted certificates"
     else:
         return
-    raise exception.BuildAbortException(
-        instance_uuid=instance.uuid, reason=f"{what} are not supported for containers, only the image's root disk is"
-    )
+    raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
 
 
 def _wiring_failed(event_name: str, instance: Any) -> bool:

@@ -68,21 +68,36 @@ impl Method for BuildRequest {
 
 /// What a container cannot do is said before anything is made for it.
 pub(in crate::compute) fn check_supported(request: &BuildRequest) -> Result<(), Error> {
-    if request.block_devices.iter().any(|device| device.is_volume()) {
-        return Err(driver::Error::Unsupported(
-            "volumes cannot be attached to containers yet; launch from an image, without volumes".to_owned(),
-        )
-        .into());
+    lacking(request).map_or(Ok(()), |problem| Err(driver::Error::Unsupported(problem).into()))
+}
+
+fn lacking(request: &BuildRequest) -> Option<String> {
+    let BuildRequest { instance, image, networks, block_devices, rest, .. } = request;
+    if block_devices.iter().any(BlockDeviceMapping::is_volume) {
+        return Some("volumes cannot be attached to containers yet; launch from an image, without volumes".to_owned());
     }
-    if let Networks::Requested(requested) = &request.networks
+    if block_devices.iter().any(BlockDeviceMapping::is_blank) {
+        let problem = "ephemeral and swap disks are not supported for containers; choose a flavor without them";
+        return Some(problem.to_owned());
+    }
+    if let Networks::Requested(requested) = networks
         && let Some(tag) = requested.iter().find_map(|network| network.tag.as_deref())
     {
-        return Err(driver::Error::Unsupported(format!(
-            "device tags are not supported for containers; remove the tag {tag:?}"
-        ))
-        .into());
+        return Some(format!("device tags are not supported for containers; remove the tag {tag:?}"));
     }
-    Ok(())
+    if instance.wants_config_drive() || image["properties"]["img_config_drive"] == "mandatory" {
+        let problem = "containers have no config drive; launch without it, the metadata service has the same";
+        return Some(problem.to_owned());
+    }
+    if rest.get("injected_files").and_then(Value::as_array).is_some_and(|files| !files.is_empty()) {
+        return Some("files cannot be injected into containers; put them into the image or into user data".to_owned());
+    }
+    if instance.has_trusted_certificates() {
+        return Some(
+            "signatures of images are not verified for containers; launch without trusted certificates".to_owned(),
+        );
+    }
+    None
 }
 
 fn strings(value: Option<&Value>) -> Vec<String> {
@@ -172,6 +187,38 @@ mod tests {
         assert_eq!(requested[0].port_id, Some(Uuid::parse_str(port).unwrap()));
         assert_eq!(requested[1].network_id, Some(Uuid::parse_str(network).unwrap()));
         assert_eq!(requested[1].address, Some("10.0.0.9".parse().unwrap()));
+    }
+
+    fn refused(instance: Value, more: Value) -> String {
+        let mut object = Object::new("Instance", "2.8");
+        object.data = instance.as_object().unwrap().clone();
+        object.set("uuid", "ed1b6eff-a11f-4712-9f82-433985507b9b");
+        let request = BuildRequest::new(object.try_into().unwrap(), more.as_object().unwrap().clone()).unwrap();
+        check_supported(&request).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_a_container_lacks_is_refused_by_its_name() {
+        let certificates = json!({
+            "nova_object.name": "TrustedCerts", "nova_object.namespace": "nova", "nova_object.version": "1.0",
+            "nova_object.data": { "ids": ["one"] },
+        });
+        let mandatory = json!({ "image": { "properties": { "img_config_drive": "mandatory" } } });
+        for (word, instance, more) in [
+            ("config drive", json!({ "config_drive": "True" }), json!({})),
+            ("config drive", json!({}), mandatory),
+            ("trusted certificates", json!({ "trusted_certs": certificates }), json!({})),
+            ("files", json!({}), json!({ "injected_files": [["/etc/motd", "aGk="]] })),
+        ] {
+            let message = refused(instance, more);
+            assert!(message.contains(word), "{word}: {message:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_launch_without_wishes_carries_is_no_wish() {
+        let instance = json!({ "config_drive": "", "trusted_certs": null });
+        assert_eq!(refused(instance, json!({ "injected_files": [], "image": { "properties": {} } })), "");
     }
 
     #[test]
