@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import gzip
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from conftest import Launcher
 from harness import hosts
 from harness.archives import Archive, own_architecture
 from harness.lab import AGENT_PROGRAM, Lab
+from harness.programs import setting
 from harness.servers import Json, Servers, wait_event
 from openstack.connection import Connection
 
@@ -37,19 +37,12 @@ def fault_of(
 def patient(lab: Lab, admin_servers: Servers) -> Iterator[None]:
     """The agent waits for longer than any machine needs to run a command that ends."""
     path = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
-    original = path.read_text()
-    configuration = configparser.ConfigParser(interpolation=None, strict=False)
-    configuration.optionxform = str  # type: ignore[assignment,method-assign]
-    configuration.read_string(original)
-    configuration["docker"]["build_grace_seconds"] = "60"
     try:
-        with path.open("w") as stream:
-            configuration.write(stream)
-        lab.supervisorctl("restart", AGENT_PROGRAM)
-        hosts.wait_usable(admin_servers)
-        yield
+        with setting(path, "docker", "build_grace_seconds", "60"):
+            lab.supervisorctl("restart", AGENT_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            yield
     finally:
-        path.write_text(original)
         lab.supervisorctl("restart", AGENT_PROGRAM)
         hosts.wait_usable(admin_servers)
 

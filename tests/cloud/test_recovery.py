@@ -14,6 +14,7 @@ from harness import hosts
 from harness.amqp import wait_consumers
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
+from harness.programs import kill_agent, without
 from harness.servers import Json, Refused, Servers
 from harness.waiting import eventually
 from keystoneauth1.exceptions import ConnectFailure
@@ -28,13 +29,6 @@ def started_at(lab: Lab, server_id: str) -> str:
     return lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{server_id}")
 
 
-def kill_agent(lab: Lab) -> None:
-    """kill -9, and wait until supervisor has started another."""
-    before = lab.pid(AGENT_PROGRAM)
-    os.kill(before, signal.SIGKILL)
-    eventually(lambda: lab.find_pid(AGENT_PROGRAM) not in (None, before), "the agent started again")
-
-
 def wait_answering(servers: Servers, server_id: str) -> None:
     """Wait until the agent answers calls about a server."""
 
@@ -47,16 +41,6 @@ def wait_answering(servers: Servers, server_id: str) -> None:
 
     # A call that was lost with the broker's queue is answered by nova-api's patience of a minute, once.
     eventually(answers, "the agent answers")
-
-
-@contextlib.contextmanager
-def without(lab: Lab, program: str) -> Iterator[None]:
-    """Stop a program of the cloud for a while."""
-    lab.supervisorctl("stop", program)
-    try:
-        yield
-    finally:
-        lab.supervisorctl("start", program)
 
 
 @contextlib.contextmanager

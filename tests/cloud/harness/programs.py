@@ -1,0 +1,46 @@
+"""The cloud's programs, as an operator stops, kills, starts and configures them."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.lab import AGENT_PROGRAM, Lab
+from harness.waiting import eventually
+
+
+def kill_agent(lab: Lab) -> None:
+    """kill -9, and wait until supervisor has started another."""
+    before = lab.pid(AGENT_PROGRAM)
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: lab.find_pid(AGENT_PROGRAM) not in (None, before), "the agent started again")
+
+
+@contextlib.contextmanager
+def without(lab: Lab, program: str) -> Iterator[None]:
+    """Stop a program of the cloud for a while."""
+    lab.supervisorctl("stop", program)
+    try:
+        yield
+    finally:
+        lab.supervisorctl("start", program)
+
+
+@contextlib.contextmanager
+def setting(path: Path, section: str, option: str, value: str) -> Iterator[None]:
+    """Change one option of a file for a while. Whoever reads it has to be restarted."""
+    original = path.read_text()
+    configuration = configparser.ConfigParser(interpolation=None, strict=False)
+    configuration.optionxform = str  # type: ignore[assignment,method-assign]
+    configuration.read_string(original)
+    configuration[section][option] = value
+    try:
+        with path.open("w") as stream:
+            configuration.write(stream)
+        yield
+    finally:
+        path.write_text(original)
