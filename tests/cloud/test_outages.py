@@ -1,0 +1,124 @@
+"""What waited, or was under way, while the agent or what it needs at its start was away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from conftest import Launcher
+from harness.lab import AGENT_PROGRAM, Lab
+from harness.logs import Tail
+from harness.programs import kill_agent, without
+from harness.servers import Json, Servers
+from harness.tenant import Tenant
+from harness.waiting import eventually
+
+# Behind nova-compute what waits is nova-compute's.
+pytestmark = [
+    pytest.mark.agent,
+    pytest.mark.alone,
+    pytest.mark.amqp,
+    pytest.mark.usefixtures("usable_afterwards"),
+]
+
+
+AT_A_TIME = 10
+"""Launches: the default of `max_concurrent_builds`."""
+
+
+@contextlib.contextmanager
+def silent(lab: Lab, program: str) -> Iterator[None]:
+    """A program of the cloud takes connections for a while, and does not answer."""
+    pid = lab.pid(program)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def many_servers(admin_servers: Servers, tenant: Tenant) -> Iterator[None]:
+    """The project may have more than Nova's ten servers."""
+    quota = f"/os-quota-sets/{tenant.project_id}"
+    admin_servers.request("PUT", quota, {"quota_set": {"instances": 50, "cores": 50}})
+    yield
+    admin_servers.request("DELETE", quota)
+
+
+def wait_settled(servers: Servers, server_id: str) -> Json:
+    """Wait until a launch has ended in one way or the other."""
+
+    def settled() -> Json | None:
+        server = servers.get(server_id)
+        ended = server["status"] in ("ACTIVE", "ERROR") and server["OS-EXT-STS:task_state"] is None
+        return server if ended else None
+
+    return eventually(settled, f"the launch of {server_id} ended")
+
+
+@pytest.mark.usefixtures("many_servers")
+def test_an_agent_that_dies_under_many_launches_leaves_none_of_them_undecided(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    """More than are built at a time, so that some wait for their turn."""
+    log = Tail(lab.log(AGENT_PROGRAM))
+    # A Docker that does not answer holds the launches where they are.
+    with silent(lab, "dockerd"):
+        launched = [launch.request("stormy") for _ in range(AT_A_TIME + 2)]
+        eventually(lambda: log.text().count(": building name=") == AT_A_TIME, "as many launches begun as may be")
+        kill_agent(lab)
+    ended = [wait_settled(servers, server_id) for server_id in launched]
+    for server in ended:
+        assert server["status"] == "ACTIVE" or server["fault"]["message"], "nobody knows why it failed"
+    for server_id in launched:
+        servers.delete(server_id)
+    for server_id in launched:
+        servers.wait_gone(server_id)
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("many_servers")
+def test_deletes_that_waited_for_the_agent_are_all_done(lab: Lab, launch: Launcher, servers: Servers) -> None:
+    """More than are worked on at a time. None ends in an error because it had to wait for its turn."""
+    launched = [launch.request("backlog") for _ in range(20)]
+    for server_id in launched:
+        servers.wait(server_id, "ACTIVE")
+    with without(lab, AGENT_PROGRAM):
+        for server_id in launched:
+            servers.delete(server_id)
+    wait_all_gone(servers, launched)
+
+
+def wait_all_gone(servers: Servers, launched: list[str]) -> None:
+    """Wait until none is left. One that is in ERROR fails at once."""
+
+    def left() -> list[Json]:
+        seen = servers.request("GET", "/servers/detail")["servers"]
+        return [server for server in seen if server["id"] in launched]
+
+    def gone() -> bool:
+        failed = [(server["id"], server.get("fault")) for server in left() if server["status"] == "ERROR"]
+        assert not failed, f"deletes failed: {failed}"
+        return not left()
+
+    eventually(gone, f"{len(launched)} servers deleted")
+
+
+@pytest.mark.parametrize("service", ["placement"])
+def test_an_agent_that_starts_before_a_service_waits_for_it(
+    lab: Lab, launch: Launcher, servers: Servers, service: str
+) -> None:
+    running = launch("there")["id"]
+    log = Tail(lab.log(AGENT_PROGRAM))
+    with without(lab, service):
+        lab.supervisorctl("restart", AGENT_PROGRAM)
+        started = lab.pid(AGENT_PROGRAM)
+        eventually(lambda: "cannot report this host to placement" in log.text(), f"the agent missing {service}")
+    servers.wait(launch.request("served"), "ACTIVE")
+    assert lab.pid(AGENT_PROGRAM) == started, "the agent ended instead of waiting"
+    servers.action(running, "os-stop")
+    servers.wait(running, "SHUTOFF")
