@@ -108,7 +108,7 @@ def wait_all_gone(servers: Servers, launched: list[str]) -> None:
     eventually(gone, f"{len(launched)} servers deleted")
 
 
-@pytest.mark.parametrize("service", ["placement"])
+@pytest.mark.parametrize("service", ["placement", "keystone"])
 def test_an_agent_that_starts_before_a_service_waits_for_it(
     lab: Lab, launch: Launcher, servers: Servers, service: str
 ) -> None:
@@ -117,6 +117,7 @@ def test_an_agent_that_starts_before_a_service_waits_for_it(
     with without(lab, service):
         lab.supervisorctl("restart", AGENT_PROGRAM)
         started = lab.pid(AGENT_PROGRAM)
+        # Without Keystone it cannot report there either.
         eventually(lambda: "cannot report this host to placement" in log.text(), f"the agent missing {service}")
     servers.wait(launch.request("served"), "ACTIVE")
     assert lab.pid(AGENT_PROGRAM) == started, "the agent ended instead of waiting"

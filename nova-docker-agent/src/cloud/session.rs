@@ -29,6 +29,9 @@ const LAST_MOMENT: Duration = Duration::from_secs(10);
 /// How long a failed login is the answer to everybody who needs a token, at most; at least half of it. Keystone may lock
 /// the user out after too many failures, and one that does not answer is asked once for all.
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
+/// A keystone that cannot be reached, and is found so within this time, is asked again by whoever comes next: that costs
+/// little, and it may be back.
+const QUICK: Duration = Duration::from_secs(15);
 
 /// A keystone identity that is logged in when needed. Cheap to clone; clones share the token.
 #[derive(Clone)]
@@ -149,9 +152,11 @@ impl Session {
     }
 
     async fn log_in(&self) -> Result<Arc<Login>, FailedLogin> {
+        let begun = Instant::now();
         let login = self.authenticate().await.map_err(|error| {
             tracing::warn!(%error, "cannot log in to keystone");
-            failed(error)
+            let is_cheap = matches!(error, Error::Unreachable { .. }) && begun.elapsed() < QUICK;
+            if is_cheap { FailedLogin { error, until: Instant::now() } } else { failed(error) }
         })?;
         let login = Arc::new(login);
         *self.inner.login.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&login));

@@ -49,6 +49,21 @@ async fn a_failure_answers_for_a_moment_and_then_keystone_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_keystone_that_is_back_is_found_by_the_next_who_needs_a_token() {
+    let server = control_plane().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    let mut auth = password_auth(&server);
+    auth.auth_url = format!("http://{address}/v3").parse().unwrap();
+    let session = Session::new(auth).unwrap();
+    drop(free);
+    assert!(matches!(session.token().await.unwrap_err(), Error::Unreachable { .. }));
+    let back = MockServer::builder().listener(std::net::TcpListener::bind(address).unwrap()).start().await;
+    mount_keystone(&back, 3600).await;
+    session.token().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_login_goes_on_when_the_first_who_wanted_it_does_not() {
     let server = control_plane().await;
     let session = session(&server);
