@@ -1,7 +1,8 @@
 //! Files that an instance finds in its root file system when it first starts, as cloud-init leaves them in a machine:
 //! `/etc/hosts`, `/etc/resolv.conf`, root's `authorized_keys`.
 //!
-//! They are written once, before the first start, and belong to the instance from then on. Docker's own mounts for the first
+//! They are written before the first start, and belong to the instance from then on: `network_files` brings the first two to what
+//! Neutron says, as long as the user leaves them alone. Docker's own mounts for the first
 //! two are not to be had without Docker's own network set-up, which disables IPv6 in the namespace and so flushes the
 //! addresses that the agent has put there.
 
@@ -10,6 +11,7 @@ use std::fmt::Write;
 
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use super::{Docker, Error};
 use crate::guest::{Guest, PublicKey};
@@ -17,10 +19,12 @@ use crate::network::Interface;
 
 /// Name servers that resolvers look at.
 const MAX_DNS: usize = 3;
+/// Bytes of a digest that tells an edited file from ours.
+const SEAL_BYTES: usize = 8;
 
 /// A file to be, owned by root.
 #[derive(Debug, PartialEq)]
-struct File {
+pub(super) struct File {
     /// Directories above it, from the top, with the modes of those that have to be made.
     directories: Vec<(&'static str, u32)>,
     path: &'static str,
@@ -40,13 +44,18 @@ impl Docker {
         let mut files = vec![hosts(hostname, interfaces)];
         files.extend(resolv_conf(interfaces));
         files.extend(guest.key.as_ref().filter(|_| self.inner.config.inject_key).map(authorized_keys));
+        self.upload(id, &files).await
+    }
+
+    /// Puts files into a container.
+    pub(super) async fn upload(&self, id: &str, files: &[File]) -> Result<(), Error> {
         let mut present = BTreeSet::new();
         for (directory, _) in files.iter().flat_map(|file| &file.directories) {
             if !present.contains(directory) && self.path_exists(id, directory).await? {
                 present.insert(*directory);
             }
         }
-        let archive = archive(&files, &present)
+        let archive = archive(files, &present)
             .map_err(|source| Error::System { action: "pack the instance's files".to_owned(), source })?;
         let options = UploadToContainerOptionsBuilder::default().path("/").build();
         let body = bollard::body_full(Bytes::from(archive));
@@ -71,17 +80,41 @@ fn hosts(hostname: &str, interfaces: &[Interface]) -> File {
     let mut content = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
         .to_owned();
-    let first = interfaces.iter().flat_map(|interface| &interface.addresses).next();
-    let own = first.map_or("127.0.1.1".to_owned(), |address| address.addr().to_string());
-    let short = hostname.split('.').next().unwrap_or(hostname);
-    let alias = if short == hostname { String::new() } else { format!(" {short}") };
     // Writing to a string cannot fail.
-    writeln!(content, "{own}\t{hostname}{alias}").ok();
+    writeln!(content, "{}\t{}", own_address(interfaces), own_names(hostname)).ok();
+    hosts_file(content)
+}
+
+/// The address of the instance's own name: its first fixed IP.
+pub(super) fn own_address(interfaces: &[Interface]) -> String {
+    let first = interfaces.iter().flat_map(|interface| &interface.addresses).next();
+    first.map_or("127.0.1.1".to_owned(), |address| address.addr().to_string())
+}
+
+/// The instance's own names as `/etc/hosts` has them.
+pub(super) fn own_names(hostname: &str) -> String {
+    match hostname.split_once('.') {
+        Some((short, _)) => format!("{hostname} {short}"),
+        None => hostname.to_owned(),
+    }
+}
+
+pub(super) fn hosts_file(content: String) -> File {
     File { directories: vec![("/etc", 0o755)], path: "etc/hosts", mode: 0o644, content }
 }
 
-/// The interfaces' name servers, each once, in order; none where Neutron names none: the image's own file stays.
+/// The interfaces' name servers; none where Neutron names none: the image's own file stays.
 fn resolv_conf(interfaces: &[Interface]) -> Option<File> {
+    let servers = name_servers(interfaces);
+    (!servers.is_empty()).then(|| resolv_conf_file(sealed(&servers)))
+}
+
+pub(super) fn resolv_conf_file(content: String) -> File {
+    File { directories: vec![("/etc", 0o755)], path: "etc/resolv.conf", mode: 0o644, content }
+}
+
+/// Lines of resolv.conf: the interfaces' name servers, each once, in order.
+pub(super) fn name_servers(interfaces: &[Interface]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for server in interfaces.iter().flat_map(|interface| &interface.dns) {
         let line = format!("nameserver {server}\n");
@@ -89,12 +122,21 @@ fn resolv_conf(interfaces: &[Interface]) -> Option<File> {
             lines.push(line);
         }
     }
-    (!lines.is_empty()).then(|| File {
-        directories: vec![("/etc", 0o755)],
-        path: "etc/resolv.conf",
-        mode: 0o644,
-        content: lines.concat(),
-    })
+    lines.concat()
+}
+
+/// The lines below one that lets the agent see later whether anybody else has changed them.
+pub(super) fn sealed(lines: &str) -> String {
+    let digest = Sha256::digest(lines).iter().take(SEAL_BYTES).fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").ok();
+        hex
+    });
+    format!("# nova-docker-agent keeps this file as Neutron has it until it is edited ({digest})\n{lines}")
+}
+
+/// Whether the text is still as [`sealed`] made it.
+pub(super) fn is_sealed(text: &str) -> bool {
+    text.split_once('\n').is_some_and(|(_, lines)| sealed(lines) == text)
 }
 
 /// The only authorised key, whatever the image had: whoever launches decides who may log in. Has the modes that sshd

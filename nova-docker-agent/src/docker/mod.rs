@@ -15,6 +15,7 @@ mod host;
 mod image;
 mod labels;
 mod lifecycle;
+mod network_files;
 mod scrub;
 mod snapshot;
 mod state;

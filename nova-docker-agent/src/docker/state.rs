@@ -18,6 +18,8 @@ pub(super) struct Found {
     pub(super) state: PowerState,
     /// The configured count of interfaces.
     pub(super) interfaces: usize,
+    /// Its own name.
+    pub(super) hostname: String,
     /// Identity of the compute service that created it.
     compute_id: String,
     /// ID of its image.
@@ -71,6 +73,7 @@ impl Docker {
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
             compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
             image: details.image.unwrap_or_default(),
+            hostname: config.hostname.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),
         }))
     }

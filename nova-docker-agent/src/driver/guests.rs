@@ -1,6 +1,7 @@
 //! Guests that are there: their power, console and interfaces, and their end.
 
 use futures::Stream;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{Driver, Error};
@@ -103,6 +104,7 @@ impl Driver {
     /// # Errors
     /// Open vSwitch's or the kernel's.
     pub async fn unplug(&self, uuid: Uuid) -> Result<(), Error> {
+        let _lock = self.plugging.lock(uuid).await;
         Ok(self.plumber.unplug(uuid, &[]).await?)
     }
 
@@ -125,32 +127,54 @@ impl Driver {
         self.start_guest(uuid).await
     }
 
-    /// Plugs what is not plugged of a guest that has a container: nobody would ever unplug it for one that has none.
+    /// Plugs what is not plugged of a guest that has a container, and brings what is plugged to what `interfaces`, all of the
+    /// guest's, say. Nobody would ever unplug one that has no container.
     ///
     /// # Errors
     /// There is no such guest, or an interface cannot be plugged.
     pub async fn plug(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
-        if self.docker.state(uuid).await?.is_none() {
-            return Err(docker::Error::NotFound { what: format!("the container of instance {uuid}") }.into());
+        let _lock = self.plugging.lock(uuid).await;
+        self.check_container(uuid).await?;
+        self.plug_locked(uuid, interfaces).await
+    }
+
+    /// As [`plug`](Self::plug) for a guest that is plugged; another one has the interfaces when it is started.
+    ///
+    /// # Errors
+    /// An interface cannot be brought to what it shall be.
+    pub async fn follow(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
+        let _lock = self.plugging.lock(uuid).await;
+        if self.docker.state(uuid).await?.is_none() || !self.plumber.is_plugged(uuid)? {
+            return Ok(());
         }
+        self.plug_locked(uuid, interfaces).await
+    }
+
+    async fn plug_locked(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
         self.plumber.plug(uuid, interfaces).await?;
+        // The network is right, and that is what counts.
+        if let Err(error) = self.docker.update_network_files(uuid, interfaces).await {
+            warn!(instance = %uuid, %error, "cannot bring resolv.conf and hosts to what the network is now");
+        }
         Ok(())
     }
 
-    /// Plugs one more interface into a guest, running or not, and returns its name inside. The default route stays that of the
-    /// first interface.
+    async fn check_container(&self, uuid: Uuid) -> Result<(), Error> {
+        match self.docker.state(uuid).await? {
+            Some(_) => Ok(()),
+            None => Err(docker::Error::NotFound { what: format!("the container of instance {uuid}") }.into()),
+        }
+    }
+
+    /// Plugs one more interface into a guest, running or not, and returns its name inside. A default route that there is stays.
     ///
     /// # Errors
     /// There is no such guest, or the interface cannot be plugged.
-    pub async fn attach(&self, uuid: Uuid, mut interface: Interface) -> Result<String, Error> {
-        // Every guest has its namespace, unless the host was restarted and it was not started since.
-        self.plug(uuid, &[]).await?;
-        interface.name = self.plumber.name_for(uuid, &interface.devname).await?;
-        if interface.name != "eth0" {
-            interface.gateways.clear();
-        }
-        self.plumber.plug(uuid, std::slice::from_ref(&interface)).await?;
-        Ok(interface.name)
+    pub async fn attach(&self, uuid: Uuid, interface: Interface) -> Result<String, Error> {
+        let _lock = self.plugging.lock(uuid).await;
+        self.check_container(uuid).await?;
+        let plugged = self.plumber.plug(uuid, &[interface]).await?;
+        Ok(plugged.into_iter().map(|interface| interface.name).collect())
     }
 
     /// Unplugs one interface of a guest. One that is not plugged, or not into this guest, stays what it is.
@@ -158,10 +182,8 @@ impl Driver {
     /// # Errors
     /// Open vSwitch's or the kernel's.
     pub async fn detach(&self, uuid: Uuid, port: Uuid) -> Result<(), Error> {
-        for devname in self.plumber.devices_of(uuid, port).await? {
-            self.plumber.unplug_port(&devname).await?;
-        }
-        Ok(())
+        let _lock = self.plugging.lock(uuid).await;
+        Ok(self.plumber.unplug_port(uuid, port).await?)
     }
 
     /// Removes container, namespace and switch ports; what is absent is fine.

@@ -51,6 +51,9 @@ pub struct Driver {
     docker: Docker,
     /// Their networks.
     plumber: Plumber,
+    /// Held while something of an instance's network is made, changed or removed: Neutron's events do not wait for the
+    /// operation under way on it.
+    plugging: InstanceLocks,
     registry: Registry,
     glance: Glance,
     build_grace: Duration,
@@ -76,7 +79,15 @@ impl Driver {
             ..NetworkConfig::default()
         });
         let build_grace = config.docker.build_grace;
-        Ok(Self { docker, plumber, registry, glance, build_grace, images: RwLock::new(()) })
+        Ok(Self {
+            docker,
+            plumber,
+            plugging: InstanceLocks::default(),
+            registry,
+            glance,
+            build_grace,
+            images: RwLock::new(()),
+        })
     }
 
     /// Ends what the registry serves.

@@ -66,7 +66,9 @@ impl Driver {
     /// # Errors
     /// An interface cannot be plugged.
     pub async fn plug_new(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
-        Ok(self.plumber.plug(uuid, interfaces).await?)
+        let _lock = self.plugging.lock(uuid).await;
+        self.plumber.plug(uuid, interfaces).await?;
+        Ok(())
     }
 }
 

@@ -7,12 +7,13 @@ use ipnet::IpNet;
 
 use super::Error;
 use super::interface::{Interface, is_device_name, parse_mac};
-use super::link::{Hop, Links};
+use super::link::{Link, Links};
+use super::routes::{self, Hop};
 
 /// The kernel's settings in a new namespace. Interfaces have what Neutron says and nothing else, at once: no address is
 /// made of router advertisements, and none waits for duplicate address detection. `ping` and a server on a low port need no
 /// privilege, as in Docker's own namespaces.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     // A new namespace may inherit the host's choice, or an older one may have been touched.
     ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0"),
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0"),
@@ -20,6 +21,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("/proc/sys/net/ipv6/conf/default/accept_ra", "0"),
     ("/proc/sys/net/ipv6/conf/all/accept_dad", "0"),
     ("/proc/sys/net/ipv6/conf/default/accept_dad", "0"),
+    // Else a subnet's first address takes the others with it when it goes.
+    ("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1"),
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
 ];
@@ -58,64 +61,60 @@ impl<'a> GuestSide<'a> {
         Ok(Self { interface, mac })
     }
 
-    /// Sets MAC and MTU, adds every address, and brings the interface up.
-    pub(super) async fn configure(&self, guest: &Links) -> Result<(), Error> {
+    /// Brings MAC, MTU and addresses to what they shall be, and the interface up. What is right already is not touched, so
+    /// that connections over it go on.
+    pub(super) async fn configure(&self, guest: &Links) -> Result<Link, Error> {
         let Interface { name, mtu, addresses, .. } = self.interface;
         let link = guest.find(name).await?.ok_or_else(|| missing(name))?;
-        guest.bring_up(&link, name, Some(&self.mac), *mtu).await?;
-        for address in addresses {
+        guest.bring_up(&link, Some(&self.mac), *mtu).await?;
+        let present = guest.addresses(&link).await?;
+        for address in addresses.iter().filter(|address| !present.contains(address)) {
             guest.add_address(&link, *address).await?;
         }
-        Ok(())
+        for address in present.iter().filter(|address| !addresses.contains(address)) {
+            guest.remove_address(&link, *address).await?;
+        }
+        Ok(link)
     }
 }
 
-/// Adds the default route of each family (through the first interface that has a gateway of it) and every host route.
-pub(super) async fn add_routes(guest: &Links, sides: &[GuestSide<'_>]) -> Result<(), Error> {
-    let (mut has_v4, mut has_v6) = (false, false);
-    for side in sides {
-        let interface = side.interface;
-        let link = guest.find(&interface.name).await?.ok_or_else(|| missing(&interface.name))?;
-        for hop in host_routes(interface) {
-            guest.add_route(&link, &hop).await?;
-        }
-        for gateway in &interface.gateways {
-            let taken = if gateway.is_ipv4() { &mut has_v4 } else { &mut has_v6 };
-            if !std::mem::replace(taken, true) {
-                guest.add_route(&link, &default_route(interface, *gateway)).await?;
-            }
-        }
+/// Brings the routes over the interfaces to what they shall be.
+pub(super) async fn settle_routes(guest: &Links, sides: &[(Link, &Interface)]) -> Result<(), Error> {
+    let links: Vec<u32> = sides.iter().map(|(link, _)| link.index).collect();
+    let wanted: Vec<Hop> = sides.iter().flat_map(|(link, interface)| routes::wanted(link.index, interface)).collect();
+    let changes = routes::changes(&links, &wanted, &guest.routes().await?);
+    for hop in &changes.add {
+        let interface = sides.iter().find(|(link, _)| link.index == hop.link);
+        let subnets = interface.map(|(_, interface)| &interface.addresses[..]).unwrap_or_default();
+        guest.add_route(hop, needs_onlink(hop, subnets)).await?;
+    }
+    for hop in &changes.remove {
+        guest.remove_route(hop).await?;
     }
     Ok(())
 }
 
-/// On-link destinations come first: the next hops of others may lie in them.
-fn host_routes(interface: &Interface) -> Vec<Hop> {
-    let mut hops: Vec<Hop> = interface
-        .routes
-        .iter()
-        .map(|route| Hop {
-            destination: route.destination.trunc(),
-            via: (!route.via.is_unspecified()).then_some(route.via),
-            onlink: !route.via.is_unspecified() && !is_local(interface, route.via),
-        })
-        .collect();
-    hops.sort_by_key(|hop| hop.via.is_some());
-    hops
-}
-
-fn default_route(interface: &Interface, gateway: IpAddr) -> Hop {
-    let everything = match gateway {
-        IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
-        IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
+/// Gives each family that has lost its default route another one, of the gateways that the links' interfaces have.
+pub(super) async fn restore_ways_out(guest: &Links, links: &[(Link, Vec<IpAddr>)]) -> Result<(), Error> {
+    let ways_out = |(link, gateways): &(Link, Vec<IpAddr>)| {
+        let index = link.index;
+        gateways.iter().map(move |gateway| routes::default_route(index, *gateway)).collect::<Vec<_>>()
     };
-    Hop { destination: everything, via: Some(gateway), onlink: !is_local(interface, gateway) }
+    let wanted: Vec<Hop> = links.iter().flat_map(ways_out).collect();
+    let changes = routes::changes(&[], &wanted, &guest.routes().await?);
+    for hop in &changes.add {
+        let Some((link, _)) = links.iter().find(|(link, _)| link.index == hop.link) else { continue };
+        let subnets = guest.addresses(link).await?;
+        guest.add_route(hop, needs_onlink(hop, &subnets)).await?;
+    }
+    Ok(())
 }
 
-/// Whether the kernel knows that `address` is on the link: it lies in a subnet, or is of the link itself.
-fn is_local(interface: &Interface, address: IpAddr) -> bool {
-    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    link_local || interface.addresses.iter().any(|subnet| subnet.contains(&address))
+/// Whether the kernel has to be told that the next hop is on the link: it lies in no subnet, and is not of the link itself.
+fn needs_onlink(hop: &Hop, subnets: &[IpNet]) -> bool {
+    let Some(via) = hop.via else { return false };
+    let link_local = matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    !link_local && !subnets.iter().any(|subnet| subnet.contains(&via))
 }
 
 fn missing(name: &str) -> Error {
@@ -125,22 +124,7 @@ fn missing(name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Route;
-
-    fn interface() -> Interface {
-        Interface {
-            port_id: uuid::Uuid::nil(),
-            devname: "tap0".to_owned(),
-            name: "eth0".to_owned(),
-            mac: "fa:16:3e:00:00:01".to_owned(),
-            mtu: None,
-            bridge: "br-int".to_owned(),
-            addresses: vec!["10.0.0.5/24".parse().unwrap()],
-            gateways: vec![],
-            routes: vec![],
-            dns: vec![],
-        }
-    }
+    use crate::network::interface::tests::interface;
 
     #[test]
     fn names_that_could_be_options_or_paths_are_refused() {
@@ -152,19 +136,10 @@ mod tests {
 
     #[test]
     fn a_gateway_outside_of_the_subnets_is_reached_on_the_link() {
-        assert!(default_route(&interface(), "192.0.2.1".parse().unwrap()).onlink);
-        assert!(!default_route(&interface(), "10.0.0.1".parse().unwrap()).onlink);
-        assert!(!default_route(&interface(), "fe80::1".parse().unwrap()).onlink);
-    }
-
-    #[test]
-    fn destinations_on_the_link_come_before_those_behind_a_hop() {
-        let routes = vec![
-            Route { destination: "198.51.100.0/24".parse().unwrap(), via: "203.0.113.1".parse().unwrap() },
-            Route { destination: "203.0.113.0/24".parse().unwrap(), via: "0.0.0.0".parse().unwrap() },
-        ];
-        let hops = host_routes(&Interface { routes, ..interface() });
-        assert_eq!(hops[0].destination.to_string(), "203.0.113.0/24");
-        assert_eq!(hops[0].via, None);
+        let onlink =
+            |gateway: &str| needs_onlink(&routes::default_route(1, gateway.parse().unwrap()), &interface().addresses);
+        assert!(onlink("192.0.2.1"));
+        assert!(!onlink("10.0.0.1"));
+        assert!(!onlink("fe80::1"));
     }
 }

@@ -12,7 +12,8 @@ pub struct Interface {
     pub port_id: Uuid,
     /// Name of the host side of the veth pair: `tap` and the first 11 characters of the port's id.
     pub devname: String,
-    /// Name inside the instance: `eth0`, `eth1`, ... in the order of the ports.
+    /// Name inside the instance that a new interface asks for: `eth0`, `eth1`, ... in the order of the ports. One that was
+    /// plugged before keeps the name that it has.
     pub name: String,
     /// MAC address of the guest side, as Neutron writes it (`fa:16:3e:...`).
     pub mac: String,
@@ -22,7 +23,7 @@ pub struct Interface {
     pub bridge: String,
     /// Every fixed IP, of both families, with the prefix length of its subnet.
     pub addresses: Vec<IpNet>,
-    /// Gateways of the port's subnets; the first of each family becomes that family's default route.
+    /// Gateways of the port's subnets; the first of each family becomes that family's default route, unless there is one.
     pub gateways: Vec<IpAddr>,
     /// Host routes of the port's subnets.
     pub routes: Vec<Route>,
@@ -67,8 +68,23 @@ pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(in crate::network) fn interface() -> Interface {
+        Interface {
+            port_id: Uuid::nil(),
+            devname: "tap0".to_owned(),
+            name: "eth0".to_owned(),
+            mac: "fa:16:3e:00:00:01".to_owned(),
+            mtu: None,
+            bridge: "br-int".to_owned(),
+            addresses: vec!["10.0.0.5/24".parse().unwrap()],
+            gateways: vec![],
+            routes: vec![],
+            dns: vec![],
+        }
+    }
 
     #[test]
     fn a_mac_address_has_six_octets() {

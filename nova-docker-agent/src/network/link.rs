@@ -1,18 +1,22 @@
 //! Changes of links, addresses and routes over rtnetlink, in the host's namespace or in an instance's.
 
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
+use super::routes::Hop;
 use super::{Error, namespace};
 
 /// A netlink socket in one namespace.
@@ -28,18 +32,16 @@ impl Drop for Links {
 }
 
 /// A link as far as plugging needs to know it.
+#[derive(Default)]
 pub(super) struct Link {
     /// Index in its namespace.
     pub(super) index: u32,
+    pub(super) name: String,
+    mac: Vec<u8>,
+    mtu: Option<u32>,
+    is_up: bool,
     /// Index of the other side of a veth pair, in the other side's namespace.
     pub(super) peer: Option<u32>,
-}
-
-/// A route to be.
-pub(super) struct Hop {
-    pub(super) destination: IpNet,
-    pub(super) via: Option<IpAddr>,
-    pub(super) onlink: bool,
 }
 
 impl Links {
@@ -63,6 +65,19 @@ impl Links {
             Err(error) if is_errno(&error, nix::errno::Errno::ENODEV) => Ok(None),
             Err(error) => Err(Error::netlink(format!("look for link {name}"), error)),
         }
+    }
+
+    /// Every link of the namespace.
+    pub(super) async fn all(&self) -> Result<Vec<Link>, Error> {
+        let found: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| Error::netlink("list links", error))?;
+        Ok(found.iter().map(Link::of).collect())
     }
 
     /// Deletes the link of this name, and the other side with it; no failure when it is absent.
@@ -102,14 +117,14 @@ impl Links {
             .map_err(|error| Error::netlink(format!("make veth pair {name} - {peer}"), error))
     }
 
-    /// Sets MAC and MTU where given, and brings the link up.
-    pub(super) async fn bring_up(
-        &self,
-        link: &Link,
-        name: &str,
-        mac: Option<&[u8; 6]>,
-        mtu: Option<u32>,
-    ) -> Result<(), Error> {
+    /// Sets MAC and MTU where they are given and others, and brings the link up where it is down: each of these would make the
+    /// kernel forget its neighbours.
+    pub(super) async fn bring_up(&self, link: &Link, mac: Option<&[u8; 6]>, mtu: Option<u32>) -> Result<(), Error> {
+        let mac = mac.filter(|mac| link.mac != mac[..]);
+        let mtu = mtu.filter(|mtu| link.mtu != Some(*mtu));
+        if mac.is_none() && mtu.is_none() && link.is_up {
+            return Ok(());
+        }
         let mut change = LinkUnspec::new_with_index(link.index).up();
         if let Some(mac) = mac {
             change = change.address(mac.to_vec());
@@ -118,7 +133,18 @@ impl Links {
             change = change.mtu(mtu);
         }
         let changed = self.handle.link().change(change.build()).execute().await;
-        changed.map_err(|error| Error::netlink(format!("bring up link {name}"), error))
+        changed.map_err(|error| Error::netlink(format!("bring up link {}", link.name), error))
+    }
+
+    /// The link's addresses, but those that the kernel makes itself for the link alone.
+    pub(super) async fn addresses(&self, link: &Link) -> Result<Vec<IpNet>, Error> {
+        let found = self.address_messages(link).await?;
+        Ok(found.iter().filter_map(address_of).filter(|address| !is_link_local(address.addr())).collect())
+    }
+
+    async fn address_messages(&self, link: &Link) -> Result<Vec<AddressMessage>, Error> {
+        let found = self.handle.address().get().set_link_index_filter(link.index).execute().try_collect().await;
+        found.map_err(|error| Error::netlink(format!("list the addresses of link {}", link.name), error))
     }
 
     /// Gives the link an address. IPv6 addresses are usable at once: Neutron has made sure that they are unique, and
@@ -131,33 +157,126 @@ impl Links {
         request.execute().await.map_err(|error| Error::netlink(format!("add address {address}"), error))
     }
 
-    /// Adds a route over the link, or replaces the one to the same destination.
-    pub(super) async fn add_route(&self, link: &Link, path: &Hop) -> Result<(), Error> {
-        let action = || match path.via {
-            Some(via) => format!("add route to {} via {via}", path.destination),
-            None => format!("add route to {} on the link", path.destination),
-        };
-        let message = route_message(link, path)
+    /// Takes an address from the link; no failure when it is absent.
+    pub(super) async fn remove_address(&self, link: &Link, address: IpNet) -> Result<(), Error> {
+        for message in self.address_messages(link).await? {
+            if address_of(&message) == Some(address) {
+                match self.handle.address().del(message).execute().await {
+                    Err(error) if is_errno(&error, nix::errno::Errno::EADDRNOTAVAIL) => {}
+                    other => other.map_err(|error| Error::netlink(format!("remove address {address}"), error))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The routes that were made here, which are neither the kernel's nor the instance's own.
+    pub(super) async fn routes(&self) -> Result<Vec<Hop>, Error> {
+        let messages = self.route_messages().await?;
+        Ok(messages.iter().filter_map(hop_of).collect())
+    }
+
+    async fn route_messages(&self) -> Result<Vec<RouteMessage>, Error> {
+        let mut messages: Vec<RouteMessage> = Vec::new();
+        for all in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
+            let found = self.handle.route().get(all).execute().try_collect::<Vec<_>>().await;
+            messages.extend(found.map_err(|error| Error::netlink("list routes", error))?);
+        }
+        Ok(messages)
+    }
+
+    /// Adds a route, or replaces the one to the same destination. `onlink`: the kernel need not know that the next hop is on the
+    /// link.
+    pub(super) async fn add_route(&self, hop: &Hop, onlink: bool) -> Result<(), Error> {
+        let action = || format!("add route to {} {}", hop.destination, way(hop));
+        let message = route_message(hop, onlink)
             .map_err(|reason| Error::system(action(), std::io::Error::new(std::io::ErrorKind::InvalidInput, reason)))?;
         self.handle.route().add(message).replace().execute().await.map_err(|error| Error::netlink(action(), error))
     }
+
+    /// Removes a route; no failure when it is absent.
+    pub(super) async fn remove_route(&self, hop: &Hop) -> Result<(), Error> {
+        for message in self.route_messages().await? {
+            if hop_of(&message).as_ref() == Some(hop) {
+                match self.handle.route().del(message).execute().await {
+                    Err(error) if is_errno(&error, nix::errno::Errno::ESRCH) => {}
+                    other => other.map_err(|error| {
+                        Error::netlink(format!("remove route to {} {}", hop.destination, way(hop)), error)
+                    })?,
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-fn route_message(link: &Link, path: &Hop) -> Result<RouteMessage, String> {
+fn way(hop: &Hop) -> String {
+    hop.via.map_or("on the link".to_owned(), |via| format!("via {via}"))
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// An address with its prefix length. `IFA_LOCAL` is the address itself where IPv4 has both.
+fn address_of(message: &AddressMessage) -> Option<IpNet> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let plain = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    IpNet::new(local.or(plain)?, message.header.prefix_len).ok()
+}
+
+/// The route, if it is one of ours.
+fn hop_of(message: &RouteMessage) -> Option<Hop> {
+    let header = &message.header;
+    if header.protocol != RouteProtocol::Static || header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let (mut link, mut destination, mut via) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::Destination(address) => destination = ip_of(address),
+            RouteAttribute::Gateway(address) => via = ip_of(address),
+            _ => {}
+        }
+    }
+    let everything = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let destination = IpNet::new(destination.unwrap_or(everything), header.destination_prefix_length).ok()?;
+    Some(Hop { link: link?, destination, via })
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+fn route_message(hop: &Hop, onlink: bool) -> Result<RouteMessage, String> {
     let mut route = RouteMessageBuilder::<IpAddr>::new()
-        .output_interface(link.index)
-        .destination_prefix(path.destination.addr(), path.destination.prefix_len())
+        .output_interface(hop.link)
+        .destination_prefix(hop.destination.addr(), hop.destination.prefix_len())
         .map_err(|error| error.to_string())?;
-    match path.via {
+    match hop.via {
         Some(via) => {
-            if via.is_ipv4() != path.destination.addr().is_ipv4() {
+            if via.is_ipv4() != hop.destination.addr().is_ipv4() {
                 return Err("the next hop is of the other address family".to_owned());
             }
             route.get_mut().attributes.push(RouteAttribute::Gateway(via.into()));
         }
         None => route = route.scope(RouteScope::Link),
     }
-    if path.onlink {
+    if onlink {
         route = route.onlink();
     }
     Ok(route.build())
@@ -165,11 +284,23 @@ fn route_message(link: &Link, path: &Hop) -> Result<RouteMessage, String> {
 
 impl Link {
     fn of(message: &LinkMessage) -> Self {
-        let peer = message.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Link(index) => Some(*index),
-            _ => None,
-        });
-        Self { index: message.header.index, peer }
+        let is_up = message.header.flags.contains(LinkFlags::Up);
+        let mut link = Self { index: message.header.index, is_up, ..Self::default() };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+                LinkAttribute::Mtu(mtu) => link.mtu = Some(*mtu),
+                LinkAttribute::Link(index) => link.peer = Some(*index),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    /// Whether the two are the sides of one pair, each seen from its own namespace.
+    pub(super) fn is_peer_of(&self, other: &Self) -> bool {
+        self.peer == Some(other.index) && other.peer == Some(self.index)
     }
 }
 

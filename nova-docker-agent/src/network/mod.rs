@@ -3,17 +3,20 @@
 //! Each instance has a named namespace, `nova-<uuid>`, that `ip netns` shows too. It is made and plugged before the
 //! container exists and outlives its process, so that stop, start and a crash leave the network alone. For each
 //! [`Interface`] there is a veth pair: the host side (`tap` + the first 11 characters of the port's id) is a port of the
-//! integration bridge, the guest side is `eth0`, `eth1`, ... in the namespace. Nothing here is
-//! done by forking but `ovs-vsctl` and `ethtool`, and no worker thread of the runtime ever changes its namespace.
+//! integration bridge, the guest side is `eth0`, `eth1`, ... in the namespace. A name belongs to its port for as long as that is
+//! plugged. Plugging again brings addresses, routes and MTU to what Neutron says now, and touches nothing that is right.
+//! Nothing here is done by forking but `ovs-vsctl` and `ethtool`, and no worker thread of the runtime ever changes its namespace.
 
 mod error;
 mod guest_side;
 mod interface;
 mod link;
+mod names;
 mod namespace;
 mod offload;
 mod ovs;
 mod plumber;
+mod routes;
 
 pub use error::Error;
 pub use interface::{Interface, Route};

@@ -1,6 +1,7 @@
 //! Open vSwitch ports, through `ovs-vsctl`: one transaction for all that is to change, and an answer only when
 //! `ovs-vswitchd` has taken it.
 
+use std::net::IpAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,10 +9,25 @@ use serde_json::Value;
 use tokio::process::Command;
 use uuid::Uuid;
 
+use super::interface::is_device_name;
 use super::{Error, Interface};
 
 /// Marks the interfaces that this agent has plugged; those of a hypervisor beside it are left alone.
 const MARK: &str = "nova-docker-agent";
+
+/// Where an interface's record keeps its name inside the instance.
+const NAME: &str = "guest-name";
+/// Where it keeps the gateways that it may be a way out to, separated by spaces.
+const GATEWAYS: &str = "guest-gateways";
+
+/// What the record of one interface keeps for us.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) devname: String,
+    /// Name inside the instance; none when an older release plugged it.
+    pub(super) name: Option<String>,
+    pub(super) gateways: Vec<IpAddr>,
+}
 
 /// One Open vSwitch database.
 #[derive(Clone, Debug)]
@@ -55,6 +71,14 @@ impl OpenVSwitch {
     pub(super) async fn devices_of(&self, instance: Uuid, port: Uuid) -> Result<Vec<String>, Error> {
         let conditions = [vm_uuid_is(instance), format!("external_ids:iface-id=\"{port}\"")];
         self.find_names(&format!("find port {port} of instance {instance}"), &conditions).await
+    }
+
+    /// The records of an instance's interfaces.
+    pub(super) async fn records(&self, instance: Uuid) -> Result<Vec<Record>, Error> {
+        let mut command = words(&["--columns=name,external_ids", "find", "Interface"]);
+        command.push(vm_uuid_is(instance));
+        let table = self.run(&format!("read the interfaces of instance {instance}"), vec![command]).await?;
+        Ok(rows(&table).filter_map(|row| record(&row)).collect())
     }
 
     async fn find_names(&self, action: &str, conditions: &[String]) -> Result<Vec<String>, Error> {
@@ -107,7 +131,8 @@ impl OpenVSwitch {
 }
 
 fn add_commands(instance: Uuid, port: &NewPort<'_>) -> Vec<Vec<String>> {
-    let Interface { devname, bridge, mac, port_id, .. } = port.interface;
+    let Interface { devname, name, bridge, mac, port_id, gateways, .. } = port.interface;
+    let gateways = gateways.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
     let mut commands = Vec::new();
     if port.stale {
         commands.push(words(&["--if-exists", "del-port", devname]));
@@ -124,6 +149,8 @@ fn add_commands(instance: Uuid, port: &NewPort<'_>) -> Vec<Vec<String>> {
         format!("external_ids:attached-mac=\"{mac}\""),
         format!("external_ids:vm-uuid=\"{instance}\""),
         format!("external_ids:plugged-by={MARK}"),
+        format!("external_ids:{NAME}={name}"),
+        format!("external_ids:{GATEWAYS}=\"{gateways}\""),
     ]);
     commands
 }
@@ -143,11 +170,26 @@ fn rows(table: &str) -> impl Iterator<Item = Vec<Value>> {
     data.into_iter().filter_map(|row| row.as_array().cloned())
 }
 
-/// `vm-uuid` of a map in OVSDB's notation: `["map", [["key", "value"], ...]]`.
 fn vm_uuid(map: &Value) -> Option<Uuid> {
+    Uuid::parse_str(value_of(map, "vm-uuid")?).ok()
+}
+
+/// A row of name and `external_ids`.
+fn record(row: &[Value]) -> Option<Record> {
+    let [name, ids] = row else { return None };
+    let gateways = value_of(ids, GATEWAYS).unwrap_or_default();
+    Some(Record {
+        devname: name.as_str()?.to_owned(),
+        name: value_of(ids, NAME).filter(|name| is_device_name(name)).map(str::to_owned),
+        gateways: gateways.split_whitespace().filter_map(|gateway| gateway.parse().ok()).collect(),
+    })
+}
+
+/// A value of a map in OVSDB's notation: `["map", [["key", "value"], ...]]`.
+fn value_of<'a>(map: &'a Value, key: &str) -> Option<&'a str> {
     let pairs = map.get(1)?.as_array()?;
-    let pair = pairs.iter().find(|pair| pair.get(0).and_then(Value::as_str) == Some("vm-uuid"))?;
-    Uuid::parse_str(pair.get(1)?.as_str()?).ok()
+    let pair = pairs.iter().find(|pair| pair.get(0).and_then(Value::as_str) == Some(key))?;
+    pair.get(1)?.as_str()
 }
 
 #[cfg(test)]
@@ -161,6 +203,17 @@ mod tests {
             [["map",[["vm-uuid","dp1"]]]]]}"#;
         let found: Vec<Uuid> = rows(table).filter_map(|row| vm_uuid(row.first()?)).collect();
         assert_eq!(found, [Uuid::parse_str("11111111-2222-3333-4444-555555555555").unwrap()]);
+    }
+
+    #[test]
+    fn a_record_tells_the_name_and_the_gateways_of_an_interface() {
+        let table = r#"{"headings":["name","external_ids"],"data":[
+            ["tap1",["map",[["guest-gateways","10.0.0.1 fd00::1"],["guest-name","eth1"]]]],
+            ["tap2",["map",[["guest-name","../eth2"]]]]]}"#;
+        let found: Vec<Record> = rows(table).filter_map(|row| record(&row)).collect();
+        let gateways = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let first = Record { devname: "tap1".to_owned(), name: Some("eth1".to_owned()), gateways };
+        assert_eq!(found, [first, Record { devname: "tap2".to_owned(), ..Record::default() }]);
     }
 
     #[test]

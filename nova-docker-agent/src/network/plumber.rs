@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::guest_side::{self, GuestSide};
 use super::link::Links;
-use super::ovs::{NewPort, OpenVSwitch};
+use super::names::Names;
+use super::ovs::{NewPort, OpenVSwitch, Record};
 use super::{Error, Interface, NAMESPACE_DIRECTORY, namespace, offload};
 
 const NAMESPACE_PREFIX: &str = "nova-";
@@ -49,36 +50,41 @@ impl Plumber {
     }
 
     /// Makes the instance's namespace with `lo` and every interface in it, and adds the host sides to their bridges in
-    /// one transaction. What is there already stays as it is, so that plugging twice is plugging once. After a failure
-    /// whatever was made stays for [`unplug`](Self::unplug), or for the next try.
-    pub async fn plug(&self, instance: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
-        let sides = interfaces.iter().map(GuestSide::of).collect::<Result<Vec<_>, Error>>()?;
+    /// one transaction. What is there already is brought to what it shall be, and is not touched where it is right, so that
+    /// plugging twice is plugging once. Interfaces that are not told stay. Returns the interfaces with the names that they have
+    /// inside. After a failure whatever was made stays for [`unplug`](Self::unplug), or for the next try.
+    pub async fn plug(&self, instance: Uuid, interfaces: &[Interface]) -> Result<Vec<Interface>, Error> {
+        interfaces.iter().try_for_each(|interface| GuestSide::of(interface).map(drop))?;
         let path = Self::namespace_path(instance);
         let prepared = async {
             namespace::ensure(&path).await?;
             namespace::inside(&path, guest_side::prepare_settings).await
         };
-        let (userspace, ()) = tokio::try_join!(self.userspace_bridges(interfaces), prepared)?;
+        let recorded = async { if interfaces.is_empty() { Ok(Vec::new()) } else { self.ovs.records(instance).await } };
+        let (userspace, recorded, ()) = tokio::try_join!(self.userspace_bridges(interfaces), recorded, prepared)?;
         let host = Links::of_host()?;
         let guest = Links::of_namespace(&path).await?;
         if let Some(lo) = guest.find("lo").await? {
-            guest.bring_up(&lo, "lo", None, None).await?;
+            guest.bring_up(&lo, None, None).await?;
         }
         let file = File::open(&path).map_err(|source| Error::system(format!("open {}", path.display()), source))?;
 
+        let interfaces = names(&host, &guest, interfaces, recorded).await?.assign(interfaces);
         let mut ports = Vec::with_capacity(interfaces.len());
-        for (interface, side) in interfaces.iter().zip(&sides) {
-            let stale = ensure_pair(&host, &guest, &file, interface, side).await?;
+        let mut sides = Vec::with_capacity(interfaces.len());
+        for interface in &interfaces {
+            let side = GuestSide::of(interface)?;
+            let stale = ensure_pair(&host, &guest, &file, interface, &side).await?;
             if userspace.contains(interface.bridge.as_str()) {
                 offload::disable(&path, interface).await?;
             }
-            side.configure(&guest).await?;
+            sides.push((side.configure(&guest).await?, interface));
             ports.push(NewPort { interface, stale });
         }
-        guest_side::add_routes(&guest, &sides).await?;
+        guest_side::settle_routes(&guest, &sides).await?;
         self.ovs.add_ports(instance, &ports).await?;
         tracing::debug!(%instance, interfaces = interfaces.len(), "network is plugged");
-        Ok(())
+        Ok(interfaces)
     }
 
     /// Removes the instance's Open vSwitch ports (those named, and every other that carries its `vm-uuid`), its host
@@ -105,31 +111,34 @@ impl Plumber {
         if failures.is_empty() { Ok(()) } else { Err(Error::Incomplete { instance, failures }) }
     }
 
-    /// The name that an interface has in the instance's namespace, or would get: the first free one.
-    pub async fn name_for(&self, instance: Uuid, devname: &str) -> Result<String, Error> {
+    /// Removes Neutron's `port` from an instance; no failure when it is not plugged, or into another instance. A default route
+    /// that goes with it moves to another interface that has a gateway.
+    pub async fn unplug_port(&self, instance: Uuid, port: Uuid) -> Result<(), Error> {
         let host = Links::of_host()?;
-        let guest = Links::of_namespace(&Self::namespace_path(instance)).await?;
-        let outer = host.find(devname).await?;
-        for number in 0.. {
-            let name = format!("eth{number}");
-            match (guest.find(&name).await?, &outer) {
-                (None, _) => return Ok(name),
-                (Some(inner), Some(outer)) if outer.peer == Some(inner.index) => return Ok(name),
-                _ => {}
+        for devname in self.ovs.devices_of(instance, port).await? {
+            self.ovs.delete_ports(std::slice::from_ref(&devname)).await?;
+            host.delete(&devname).await?;
+        }
+        let path = Self::namespace_path(instance);
+        if !namespace::is_namespace(&path)? {
+            return Ok(());
+        }
+        let guest = Links::of_namespace(&path).await?;
+        let mut inner = guest.all().await?;
+        let mut links = Vec::new();
+        for record in self.ovs.records(instance).await? {
+            let Some(outer) = host.find(&record.devname).await? else { continue };
+            if let Some(position) = inner.iter().position(|link| link.is_peer_of(&outer)) {
+                links.push((inner.swap_remove(position), record.gateways));
             }
         }
-        Err(Error::Unusable { devname: devname.to_owned(), reason: "there is no name left for it".to_owned() })
+        links.sort_by_key(|(link, _)| link.index);
+        guest_side::restore_ways_out(&guest, &links).await
     }
 
-    /// Removes one interface of an instance, by its host side; one that is absent is no failure.
-    pub async fn unplug_port(&self, devname: &str) -> Result<(), Error> {
-        self.ovs.delete_ports(&[devname.to_owned()]).await?;
-        Links::of_host()?.delete(devname).await
-    }
-
-    /// Host sides of Neutron's `port` in this instance: one, or none when it is not plugged, or into another instance.
-    pub async fn devices_of(&self, instance: Uuid, port: Uuid) -> Result<Vec<String>, Error> {
-        self.ovs.devices_of(instance, port).await
+    /// Whether the instance has its namespace.
+    pub fn is_plugged(&self, instance: Uuid) -> Result<bool, Error> {
+        namespace::is_namespace(&Self::namespace_path(instance))
     }
 
     /// Every instance that has a namespace or an Open vSwitch port of ours on this host.
@@ -165,10 +174,7 @@ async fn ensure_pair(
     let Interface { devname, name, mtu, .. } = interface;
     let outer = host.find(devname).await?;
     let inner = guest.find(name).await?;
-    let whole = match (&outer, &inner) {
-        (Some(outer), Some(inner)) => outer.peer == Some(inner.index) && inner.peer == Some(outer.index),
-        _ => false,
-    };
+    let whole = outer.zip(inner).is_some_and(|(outer, inner)| outer.is_peer_of(&inner));
     if !whole {
         host.delete(devname).await?;
         guest.delete(name).await?;
@@ -177,6 +183,20 @@ async fn ensure_pair(
     let Some(outer) = host.find(devname).await? else {
         return Err(Error::system(format!("find link {devname}"), nix::errno::Errno::ENODEV));
     };
-    host.bring_up(&outer, devname, None, *mtu).await?;
+    host.bring_up(&outer, None, *mtu).await?;
     Ok(!whole)
+}
+
+/// What is known of the names of an instance's interfaces.
+async fn names(host: &Links, guest: &Links, interfaces: &[Interface], recorded: Vec<Record>) -> Result<Names, Error> {
+    let inner = guest.all().await?;
+    let mut names = Names { taken: inner.iter().map(|link| link.name.clone()).collect(), ..Names::default() };
+    for Interface { devname, .. } in interfaces {
+        let Some(outer) = host.find(devname).await? else { continue };
+        if let Some(link) = inner.iter().find(|link| link.is_peer_of(&outer)) {
+            names.plugged.insert(devname.clone(), link.name.clone());
+        }
+    }
+    names.recorded = recorded.into_iter().filter_map(|record| Some((record.devname, record.name?))).collect();
+    Ok(names)
 }

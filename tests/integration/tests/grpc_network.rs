@@ -109,7 +109,75 @@ fn the_first_interface_of_a_guest_that_had_none_stays_through_a_reboot() {
     });
 }
 
+async fn read(door: &Door, id: &str, path: &str) -> String {
+    door.docker.docker(&["exec", &format!("nova-{id}"), "cat", path]).await
+}
+
+/// A port whose subnet has this gateway and this name server.
+fn routed(number: u8, host: u8, dns: &str) -> v1::Interface {
+    let mut port = port(number, host);
+    port.subnets[0].gateway = Some(format!("10.9.{number}.1"));
+    port.subnets[0].dns_servers = vec![dns.to_owned()];
+    port
+}
+
+fn a_running_guest_keeps_the_names_of_its_interfaces_when_it_is_plugged_again() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let (first, second) = (routed(0, 5, "192.0.2.1"), routed(1, 5, "192.0.2.1"));
+        let id = launch(&mut client, door.guest("sleep 1000", &[first.clone(), second.clone()])).await;
+        let way_out = async || door.docker.docker(&["exec", &format!("nova-{id}"), "ip", "route"]).await;
+        assert!(way_out().await.contains("default via 10.9.0.1 dev eth0"));
+        client.detach_interface(detach(&id, &first)).await.unwrap();
+        assert!(way_out().await.contains("default via 10.9.1.1 dev eth1"), "{}", way_out().await);
+        let before = addresses(&door, &id).await;
+        assert!(before.contains("eth1") && !before.contains("eth0"), "{before}");
+        // As the agent does when it starts.
+        let again = v1::PlugGuestRequest { guest_id: id.clone(), interfaces: vec![second] };
+        client.plug_guest(again).await.unwrap();
+        assert_eq!(addresses(&door, &id).await, before);
+        assert_eq!(client.attach_interface(attach(&id, &first)).await.unwrap().into_inner().device, "eth0");
+        assert!(way_out().await.contains("default via 10.9.1.1 dev eth1"), "the new interface took the way out");
+    });
+}
+
+fn a_changed_address_and_name_server_reach_a_running_guest_and_a_file_of_its_user_stays() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let old = routed(0, 5, "192.0.2.1");
+        let id = launch(&mut client, door.guest("sleep 1000", std::slice::from_ref(&old))).await;
+        let own_line = "127.0.0.1\tmine\n";
+        let append = format!("printf '{own_line}' >>/etc/hosts");
+        door.docker.docker(&["exec", &format!("nova-{id}"), "sh", "-c", &append]).await;
+        let mut now = v1::Interface { port_id: old.port_id.clone(), ..routed(0, 77, "192.0.2.2") };
+        now.mac_address = old.mac_address;
+        let plug = |interface: &v1::Interface| v1::PlugGuestRequest {
+            guest_id: id.clone(),
+            interfaces: vec![interface.clone()],
+        };
+        client.plug_guest(plug(&now)).await.unwrap();
+        let inside = addresses(&door, &id).await;
+        assert!(inside.contains("10.9.0.77/24") && !inside.contains("10.9.0.5/24"), "{inside}");
+        let hosts = read(&door, &id, "/etc/hosts").await;
+        assert!(hosts.contains("10.9.0.77\t") && !hosts.contains("10.9.0.5\t"), "{hosts}");
+        assert!(hosts.contains(own_line.trim()), "{hosts}");
+        let resolv = read(&door, &id, "/etc/resolv.conf").await;
+        assert!(resolv.contains("nameserver 192.0.2.2") && !resolv.contains("192.0.2.1"), "{resolv}");
+
+        let edit = "echo 'nameserver 192.0.2.99' >/etc/resolv.conf";
+        door.docker.docker(&["exec", &format!("nova-{id}"), "sh", "-c", edit]).await;
+        now.subnets[0].dns_servers = vec!["192.0.2.3".to_owned()];
+        let reboot = v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![now], timeout: None };
+        client.reboot_guest(reboot).await.unwrap();
+        assert_eq!(read(&door, &id, "/etc/resolv.conf").await.trim(), "nameserver 192.0.2.99");
+    });
+}
+
 tests! {
+    a_running_guest_keeps_the_names_of_its_interfaces_when_it_is_plugged_again,
+    a_changed_address_and_name_server_reach_a_running_guest_and_a_file_of_its_user_stays,
     an_interface_comes_into_a_running_guest_and_goes_again,
     an_interface_is_detached_by_its_port_whatever_the_name_of_its_device,
     a_port_of_another_guest_is_left_alone,

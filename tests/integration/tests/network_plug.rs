@@ -1,5 +1,7 @@
 //! Plugging instances into a real Open vSwitch with its datapath in user space.
 
+use std::io::Write;
+
 use integration_tests::instance::interface;
 use integration_tests::on_host;
 use integration_tests::ovs::BRIDGE;
@@ -157,17 +159,127 @@ fn a_record_of_a_device_that_has_gone_is_made_anew() {
     });
 }
 
-fn a_half_of_a_pair_that_belongs_to_another_port_is_replaced() {
+/// The name that the interface with this MAC address has inside.
+async fn name_of(instance: Uuid, mac: &str) -> String {
+    let links = ip(instance, &["link"]).await;
+    let link = links.as_array().unwrap().iter().find(|link| link["address"] == mac).unwrap().clone();
+    link["ifname"].as_str().unwrap().to_owned()
+}
+
+fn an_interface_keeps_its_name_when_the_one_before_it_has_gone() {
     on_host(async |host| {
         let ovs = host.ovs();
         let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
         let (first, second) = (interface(0, 5), interface(1, 6));
         plumber.plug(instance, &[first.clone(), second.clone()]).await.unwrap();
-        // The first port was detached: the second one becomes eth0.
-        let moved = Interface { name: "eth0".to_owned(), ..second };
-        plumber.plug(instance, std::slice::from_ref(&moved)).await.unwrap();
-        let link = ip(instance, &["link", "show", "eth0"]).await;
-        assert_eq!(link[0]["address"], moved.mac.as_str());
+        let index = async || ip(instance, &["link", "show", "eth1"]).await[0]["ifindex"].clone();
+        let before = index().await;
+        plumber.unplug_port(instance, first.port_id).await.unwrap();
+        // What the order of the ports says now.
+        let told = Interface { name: "eth0".to_owned(), ..second.clone() };
+        let plugged = plumber.plug(instance, std::slice::from_ref(&told)).await.unwrap();
+        assert_eq!(plugged, [second.clone()]);
+        assert_eq!(index().await, before, "it was made anew");
+
+        // As after a reboot of the host.
+        run("ip", &["netns", "del", &format!("nova-{instance}")]).await;
+        attempt("ip", &["link", "del", &second.devname]).await;
+        plumber.plug(instance, std::slice::from_ref(&told)).await.unwrap();
+        assert_eq!(name_of(instance, &second.mac).await, "eth1");
+        // The next one has the name that is free.
+        let third = Interface { name: "eth1".to_owned(), ..interface(2, 7) };
+        plumber.plug(instance, &[told, third.clone()]).await.unwrap();
+        assert_eq!(name_of(instance, &third.mac).await, "eth0");
+    });
+}
+
+fn what_neutron_changes_reaches_an_interface_and_nothing_else_does() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        let route = |net: &str, via: &str| Route { destination: net.parse().unwrap(), via: via.parse().unwrap() };
+        let mut first = interface(0, 5);
+        first.addresses.insert(0, "10.9.0.4/24".parse().unwrap());
+        first.gateways = vec!["10.9.0.1".parse().unwrap()];
+        first.routes = vec![route("192.0.2.0/24", "10.9.0.2"), route("198.51.100.0/24", "10.9.0.2")];
+        plumber.plug(instance, std::slice::from_ref(&first)).await.unwrap();
+        // The instance's own are not ours to remove.
+        inside(instance, &["ip", "route", "add", "203.0.113.0/24", "via", "10.9.0.3"]).await;
+        let kept = async || ip(instance, &["addr", "show", "to", "10.9.0.5"]).await;
+        assert_eq!(kept().await[0]["ifname"], "eth0");
+
+        first.addresses[0] = "10.9.0.77/24".parse().unwrap();
+        first.gateways = vec!["10.9.0.254".parse().unwrap()];
+        first.routes = vec![route("192.0.2.0/24", "10.9.0.3"), route("192.0.2.128/25", "10.9.0.2")];
+        first.mtu = Some(1400);
+        plumber.plug(instance, std::slice::from_ref(&first)).await.unwrap();
+        let link = ip(instance, &["-4", "addr", "show", "eth0"]).await[0].clone();
+        let mut addresses: Vec<&str> =
+            link["addr_info"].as_array().unwrap().iter().map(|address| address["local"].as_str().unwrap()).collect();
+        addresses.sort_unstable();
+        assert_eq!(addresses, ["10.9.0.5", "10.9.0.77"]);
+        assert_eq!(link["mtu"], 1400);
+        let expected = ["192.0.2.0/24 10.9.0.3", "192.0.2.128/25 10.9.0.2", "default 10.9.0.254"];
+        assert_eq!(routes(instance, "-4").await, expected);
+        let own = inside(instance, &["ip", "route", "show", "proto", "boot"]).await;
+        assert!(own.contains("203.0.113.0/24 via 10.9.0.3"), "{own}");
+    });
+}
+
+fn a_connection_over_a_kept_address_goes_on_when_another_one_goes() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let plumber = ovs.plumber();
+        let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+        let mut first = interface(0, 1);
+        // The first address of a subnet takes the others with it, unless the kernel is told otherwise.
+        first.addresses.insert(0, "10.9.0.50/24".parse().unwrap());
+        plumber.plug(one, std::slice::from_ref(&first)).await.unwrap();
+        plumber.plug(two, &[interface(0, 2)]).await.unwrap();
+        let pipe = std::env::temp_dir().join(format!("said-{one}"));
+        run("mkfifo", &[pipe.to_str().unwrap()]).await;
+        // Opened for both, it waits for nobody.
+        let mut said = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        let server = async { inside(one, &["timeout", "300", "busybox", "nc", "-l", "-p", "7"]).await };
+        let listening = async || !inside(one, &["ss", "-Hltn", "sport = :7"]).await.is_empty();
+        let client = async {
+            until("it listens", listening).await;
+            let talk = format!("ip netns exec nova-{two} busybox nc -w 300 10.9.0.1 7 <{}", pipe.display());
+            attempt("sh", &["-c", &talk]).await
+        };
+        let connected = async || !inside(one, &["ss", "-Htn", "state", "established", "sport = :7"]).await.is_empty();
+        let change = async {
+            until("they are connected", connected).await;
+            said.write_all(b"before\n").unwrap();
+            first.addresses.remove(0);
+            plumber.plug(one, std::slice::from_ref(&first)).await.unwrap();
+            assert!(connected().await, "the connection is gone");
+            said.write_all(b"after\n").unwrap();
+            drop(said);
+        };
+        let (heard, _, ()) = tokio::join!(server, client, change);
+        assert_eq!(heard, "before\nafter\n");
+        std::fs::remove_file(pipe).unwrap();
+    });
+}
+
+fn the_way_out_stays_when_an_interface_comes_and_moves_when_its_own_goes() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let (plumber, instance) = (ovs.plumber(), Uuid::new_v4());
+        let with_gateways = |number: u8| Interface {
+            gateways: vec![format!("10.9.{number}.1").parse().unwrap(), format!("fd00:{number}::1").parse().unwrap()],
+            ..interface(number, 5)
+        };
+        let (first, second) = (with_gateways(0), with_gateways(1));
+        plumber.plug(instance, std::slice::from_ref(&second)).await.unwrap();
+        plumber.plug(instance, std::slice::from_ref(&first)).await.unwrap();
+        plumber.plug(instance, &[first.clone(), second.clone()]).await.unwrap();
+        assert_eq!(routes(instance, "-4").await, ["default 10.9.1.1"]);
+        assert_eq!(routes(instance, "-6").await, ["default fd00:1::1"]);
+        plumber.unplug_port(instance, second.port_id).await.unwrap();
+        assert_eq!(routes(instance, "-4").await, ["default 10.9.0.1"]);
+        assert_eq!(routes(instance, "-6").await, ["default fd00::1"]);
     });
 }
 
@@ -261,7 +373,10 @@ tests! {
     plugging_twice_changes_nothing,
     addresses_that_were_flushed_come_back,
     a_record_of_a_device_that_has_gone_is_made_anew,
-    a_half_of_a_pair_that_belongs_to_another_port_is_replaced,
+    an_interface_keeps_its_name_when_the_one_before_it_has_gone,
+    what_neutron_changes_reaches_an_interface_and_nothing_else_does,
+    a_connection_over_a_kept_address_goes_on_when_another_one_goes,
+    the_way_out_stays_when_an_interface_comes_and_moves_when_its_own_goes,
     two_instances_reach_each_other_over_the_switch,
     unplugging_leaves_nothing_and_may_be_repeated,
     unplugging_goes_on_when_the_switch_does_not_answer_and_says_so,

@@ -1,0 +1,143 @@
+//! The files of an instance that say what its network is, brought to what it is now: `/etc/resolv.conf`, and the instance's own
+//! line in `/etc/hosts`.
+//!
+//! What the instance's user has written stays. The agent's resolv.conf says so itself, with a digest: one without it, or with
+//! another content, is not the agent's any more. Of `/etc/hosts` only the line is changed that has the agent's form.
+
+use std::io::Read;
+use std::net::IpAddr;
+
+use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
+use futures::StreamExt;
+use uuid::Uuid;
+
+use super::files::{self, hosts_file, own_names, resolv_conf_file};
+use super::{Docker, Error};
+use crate::network::Interface;
+
+/// Nobody reads longer ones to the end.
+const MAX_FILE: usize = 64 << 10;
+/// A header and the padding of a tar archive of one file.
+const TAR_OVERHEAD: usize = 8 << 10;
+
+impl Docker {
+    /// Brings the files to what the interfaces say. Those that are absent, no plain files, or the user's own stay.
+    pub async fn update_network_files(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
+        let found = self.get(uuid).await?;
+        let mut changed = Vec::new();
+        if let Some(present) = self.read_file(&found.id, "/etc/resolv.conf").await? {
+            changed.extend(followed_resolv_conf(&present, interfaces).map(resolv_conf_file));
+        }
+        if let Some(present) = self.read_file(&found.id, "/etc/hosts").await? {
+            changed.extend(followed_hosts(&present, &found.hostname, interfaces).map(hosts_file));
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(instance = %uuid, "the network changed; writing it into the instance's files");
+        self.upload(&found.id, &changed).await
+    }
+
+    /// A small text file of a container; none when it is absent, no plain file, or no text of that size.
+    async fn read_file(&self, id: &str, path: &str) -> Result<Option<String>, Error> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let docker = &self.engine().docker;
+        let mut stream = std::pin::pin!(docker.download_from_container(id, Some(options)));
+        let mut archive = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            match chunk {
+                Ok(chunk) => archive.extend_from_slice(&chunk),
+                Err(error) => {
+                    return match self.engine().error("read a file of container", id, error) {
+                        Error::NotFound { .. } => Ok(None),
+                        other => Err(other),
+                    };
+                }
+            }
+            if archive.len() > MAX_FILE + TAR_OVERHEAD {
+                return Ok(None);
+            }
+        }
+        Ok(plain_text(&archive))
+    }
+}
+
+fn plain_text(archive: &[u8]) -> Option<String> {
+    let mut archive = tar::Archive::new(archive);
+    let mut entry = archive.entries().ok()?.next()?.ok()?;
+    let mut text = String::new();
+    let is_plain = entry.header().entry_type().is_file();
+    (is_plain && entry.read_to_string(&mut text).is_ok()).then_some(text)
+}
+
+/// The resolv.conf that takes the place of `present`, if that is the agent's and says something else.
+fn followed_resolv_conf(present: &str, interfaces: &[Interface]) -> Option<String> {
+    let wanted = files::sealed(&files::name_servers(interfaces));
+    (files::is_sealed(present) && wanted != present).then_some(wanted)
+}
+
+/// `/etc/hosts` with the instance's address of now in the line that the agent wrote.
+fn followed_hosts(present: &str, hostname: &str, interfaces: &[Interface]) -> Option<String> {
+    let names = own_names(hostname);
+    let is_own = |line: &str| {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        line.split_once('\t').is_some_and(|(address, rest)| rest == names && address.parse::<IpAddr>().is_ok())
+    };
+    let own = format!("{}\t{names}\n", files::own_address(interfaces));
+    let wanted: String = present.split_inclusive('\n').map(|line| if is_own(line) { &own } else { line }).collect();
+    (wanted != present).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(address: &str, dns: &[&str]) -> Interface {
+        Interface {
+            port_id: Uuid::nil(),
+            devname: "tap0".to_owned(),
+            name: "eth0".to_owned(),
+            mac: "fa:16:3e:00:00:01".to_owned(),
+            mtu: None,
+            bridge: "br-int".to_owned(),
+            addresses: vec![address.parse().unwrap()],
+            gateways: vec![],
+            routes: vec![],
+            dns: dns.iter().map(|server| server.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn new_name_servers_take_the_place_of_the_old_ones() {
+        let written = files::sealed(&files::name_servers(&[interface("10.0.0.5/24", &["192.0.2.1"])]));
+        assert_eq!(followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.1"])]), None);
+        let now = followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.2"])]).unwrap();
+        assert!(now.contains("nameserver 192.0.2.2\n") && !now.contains("192.0.2.1"), "{now}");
+        let none = followed_resolv_conf(&now, &[interface("10.0.0.5/24", &[])]).unwrap();
+        assert!(!none.contains("nameserver"), "{none}");
+    }
+
+    #[test]
+    fn a_resolv_conf_that_somebody_else_wrote_stays() {
+        let written = files::sealed("nameserver 192.0.2.1\n");
+        let now = [interface("10.0.0.5/24", &["192.0.2.2"])];
+        for edited in [
+            "nameserver 192.0.2.1\n".to_owned(),
+            String::new(),
+            format!("{written}search example.org\n"),
+            written.replace("192.0.2.1", "192.0.2.9"),
+        ] {
+            assert_eq!(followed_resolv_conf(&edited, &now), None, "{edited:?}");
+        }
+    }
+
+    #[test]
+    fn the_instances_own_line_has_its_address_of_now_and_other_lines_stay() {
+        let present =
+            "127.0.0.1\tlocalhost\n10.0.0.5\tweb.example.org web\n10.0.0.5\tother\n10.0.0.5 web.example.org web\n";
+        let now = followed_hosts(present, "web.example.org", &[interface("10.0.0.77/24", &[])]).unwrap();
+        assert_eq!(now, present.replace("10.0.0.5\tweb", "10.0.0.77\tweb"));
+        assert_eq!(followed_hosts(&now, "web.example.org", &[interface("10.0.0.77/24", &[])]), None);
+        assert_eq!(followed_hosts("127.0.0.1\tlocalhost\n", "web", &[interface("10.0.0.77/24", &[])]), None);
+    }
+}
