@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from conftest import Launcher
@@ -95,6 +96,36 @@ def test_a_restart_of_the_agent_leaves_running_servers_alone(
     # It is the agent's again: the next request is served.
     servers.action(server_id, "os-stop")
     servers.wait(server_id, "SHUTOFF")
+
+
+@pytest.mark.amqp
+def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
+    lab: Lab, launch: Launcher, servers: Servers, user: Connection, private_network: list[Json]
+) -> None:
+    server_id = launch("named", networks=[*private_network, *private_network])["id"]
+
+    def interfaces() -> str:
+        return lab.docker("exec", f"nova-{server_id}", "ip", "-o", "-4", "address")
+
+    [first] = [port for port in user.network.ports(device_id=server_id) if _has(port, interfaces(), "eth0")]
+    servers.request("DELETE", f"/servers/{server_id}/os-interface/{first.id}")
+    eventually(lambda: "eth0" not in interfaces(), "eth0 gone")
+    eventually(lambda: len(servers.interfaces(server_id)) == 1, "the port gone")
+    before = interfaces()
+    assert "eth1" in before
+    kill_agent(lab)
+    # A request waits until the agent has brought the instance's network to what it shall be.
+    servers.action(server_id, "pause")
+    servers.wait(server_id, "PAUSED")
+    servers.action(server_id, "unpause")
+    servers.wait(server_id, "ACTIVE")
+    assert interfaces() == before
+
+
+def _has(port: Any, shown: str, name: str) -> bool:
+    """Whether the interface of this name has an address of the port."""
+    lines = [line for line in shown.splitlines() if f" {name} " in line]
+    return any(f" {fixed['ip_address']}/" in line for line in lines for fixed in port.fixed_ips)
 
 
 @pytest.mark.both_doors

@@ -176,7 +176,7 @@ impl Compute {
     }
 
     async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
-        let network = self.load_network_info(context, uuid).await?;
+        let network = self.network_to_start(context, uuid).await?;
         Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
 
@@ -227,7 +227,7 @@ impl Compute {
 
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.
     pub(in crate::compute) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
-        let network = self.load_network_info(context, uuid).await?;
+        let network = self.network_to_start(context, uuid).await?;
         Ok(self.driver.power_on(uuid, &interfaces(&network)?).await?)
     }
 

@@ -175,6 +175,7 @@ impl Compute {
         if let Some(interface) = interface {
             let name = self.driver.attach(uuid, interface).await?;
             info!(port = %vif.id, name, "attached an interface");
+            self.follow_network(uuid, &network).await;
         }
         Ok(vif)
     }
@@ -215,6 +216,7 @@ impl Compute {
             let caller = self.caller(context);
             self.ports.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
             self.save_network_info(context, uuid, &network).await?;
+            self.follow_network(uuid, &network).await;
             if vif.preserve_on_delete {
                 self.forget_user_port(context, uuid, vif.id).await;
             }

@@ -1,6 +1,6 @@
 //! The instance's network information cache: what the API shows as addresses, and the record of whose the ports are.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tracing::{debug, warn};
@@ -12,9 +12,12 @@ use crate::compute::{
     arguments::{Arguments, instance_uuid},
     error::Error,
     operation::Method,
-    ports::user_ports::user_ports,
+    ports::{interfaces::interfaces, user_ports::user_ports},
 };
 use crate::{cloud::Caller, messaging::Context, objects::Instance};
+
+/// How long a start waits for Neutron's word.
+const NEUTRON_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The cache as an instance carries it.
 pub(in crate::compute) fn network_info(instance: &Instance) -> Result<NetworkInfo, Error> {
@@ -69,16 +72,26 @@ impl Compute {
         }
     }
 
-    /// Asks Neutron again, and writes the cache when something changed.
+    /// Asks Neutron again, writes the cache when something changed, and brings the interfaces that are plugged, resolv.conf and
+    /// hosts to what Neutron says.
     ///
     /// # Errors
-    /// Neutron or conductor did not answer. An instance that is gone is no error.
+    /// Neutron or conductor did not answer, or an interface could not be changed. An instance that is gone is no error.
     pub(in crate::compute) async fn refresh_network_info(&self, uuid: Uuid) -> Result<(), Error> {
         let _lock = self.cache_locks.lock(uuid).await;
+        match self.read_network_info(uuid).await? {
+            Some(network) => Ok(self.driver.follow(uuid, &interfaces(&network)?).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// What Neutron says of the instance's network, written into the cache; none when the instance is gone. With the cache's
+    /// lock held.
+    async fn read_network_info(&self, uuid: Uuid) -> Result<Option<NetworkInfo>, Error> {
         let context = Context::admin();
         let instance = match self.conductor.instance(&context, &uuid.to_string(), &["info_cache"]).await {
             Ok(instance) => instance,
-            Err(error) if error.class() == Some("InstanceNotFound") => return Ok(()),
+            Err(error) if error.class() == Some("InstanceNotFound") => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let cache = network_info(&instance)?;
@@ -89,7 +102,33 @@ impl Compute {
             debug!(instance = %uuid, "the instance's network changed");
             self.save_network_info(&context, uuid, &current).await?;
         }
-        Ok(())
+        Ok(Some(current))
+    }
+
+    /// The network that a start is to bring up: what Neutron says now, for not every change is told by an event. The cache
+    /// must do when Neutron does not answer.
+    pub(in crate::compute) async fn network_to_start(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+    ) -> Result<NetworkInfo, Error> {
+        let _lock = self.cache_locks.lock(uuid).await;
+        match tokio::time::timeout(NEUTRON_PATIENCE, self.read_network_info(uuid)).await {
+            Ok(Ok(Some(network))) => return Ok(network),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => warn!(instance = %uuid, %error, "starting with the network that is remembered"),
+            Err(_) => warn!(instance = %uuid, "Neutron is slow; starting with the network that is remembered"),
+        }
+        self.load_network_info(context, uuid).await
+    }
+
+    /// Brings what is plugged to what `network` says, as well as it can: whoever calls has done what it was asked, and the next
+    /// refresh tries again.
+    pub(in crate::compute) async fn follow_network(&self, uuid: Uuid, network: &NetworkInfo) {
+        let followed = async { Ok::<_, Error>(self.driver.follow(uuid, &interfaces(network)?).await?) };
+        if let Err(error) = followed.await {
+            warn!(instance = %uuid, %error, "the instance's network is not yet what Neutron says");
+        }
     }
 
     /// Gives the instance's ports back to Neutron and forgets them. Those that the user brought stay.
