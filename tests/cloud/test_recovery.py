@@ -100,7 +100,12 @@ def test_a_restart_of_the_agent_leaves_running_servers_alone(
 
 @pytest.mark.amqp
 def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
-    lab: Lab, launch: Launcher, servers: Servers, user: Connection, private_network: list[Json]
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    user: Connection,
+    private_network: list[Json],
 ) -> None:
     server_id = launch("named", networks=[*private_network, *private_network])["id"]
 
@@ -114,6 +119,7 @@ def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
     before = interfaces()
     assert "eth1" in before
     kill_agent(lab)
+    hosts.wait_usable(admin_servers)
     # A request waits until the agent has brought the instance's network to what it shall be.
     servers.action(server_id, "pause")
     servers.wait(server_id, "PAUSED")

@@ -85,9 +85,10 @@ fn hosts(hostname: &str, interfaces: &[Interface]) -> File {
     hosts_file(content)
 }
 
-/// The address of the instance's own name: its first fixed IP.
+/// The address of the instance's own name: its first fixed IPv4 address, or else its first one. Neutron gives no order.
 pub(super) fn own_address(interfaces: &[Interface]) -> String {
-    let first = interfaces.iter().flat_map(|interface| &interface.addresses).next();
+    let all = || interfaces.iter().flat_map(|interface| &interface.addresses);
+    let first = all().find(|address| address.addr().is_ipv4()).or_else(|| all().next());
     first.map_or("127.0.1.1".to_owned(), |address| address.addr().to_string())
 }
 
