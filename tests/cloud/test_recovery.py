@@ -16,7 +16,7 @@ from harness.amqp import wait_consumers
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
 from harness.programs import kill_agent, without
-from harness.servers import Json, Refused, Servers
+from harness.servers import Json, Refused, Servers, wait_event
 from harness.waiting import eventually
 from keystoneauth1.exceptions import ConnectFailure
 from openstack.connection import Connection
@@ -103,7 +103,6 @@ def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
     lab: Lab,
     launch: Launcher,
     servers: Servers,
-    admin_servers: Servers,
     user: Connection,
     private_network: list[Json],
 ) -> None:
@@ -118,14 +117,24 @@ def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
     eventually(lambda: len(servers.interfaces(server_id)) == 1, "the port gone")
     before = interfaces()
     assert "eth1" in before
+    log = Tail(lab.log(AGENT_PROGRAM))
     kill_agent(lab)
-    hosts.wait_usable(admin_servers)
-    # A request waits until the agent has brought the instance's network to what it shall be.
-    servers.action(server_id, "pause")
-    servers.wait(server_id, "PAUSED")
-    servers.action(server_id, "unpause")
-    servers.wait(server_id, "ACTIVE")
+    eventually(lambda: "every instance has been looked at" in log.text(), "the agent has looked at the servers")
     assert interfaces() == before
+
+
+@pytest.mark.amqp
+def test_a_pause_that_waited_for_the_agent_is_done_or_given_up(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
+) -> None:
+    """Never is a server frozen that Nova holds for running."""
+    server_id = launch("awaited")["id"]
+    with without(lab, AGENT_PROGRAM):
+        servers.action(server_id, "pause")
+    wait_event(admin_servers, server_id, "pause", "compute_pause_instance")
+    status = servers.wait_idle(server_id)["status"]
+    frozen = lab.docker("inspect", "--format", "{{.State.Paused}}", f"nova-{server_id}") == "true"
+    assert (status, frozen) in [("ACTIVE", False), ("PAUSED", True)]
 
 
 def _has(port: Any, shown: str, name: str) -> bool:

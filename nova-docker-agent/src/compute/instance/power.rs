@@ -204,6 +204,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
+            // The request may have waited in the queue, and recovery have given the task up: then nothing is frozen.
+            let pausing = json!({"task_state": TaskState::Pausing});
+            self.save(context, &mut instance, pausing, Expected::task(TaskState::Pausing)).await?;
             self.driver.pause(uuid).await?;
             let state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Paused, "task_state": null});
