@@ -212,6 +212,43 @@ def test_a_fixed_address_can_be_asked_for(
 
 @pytest.mark.agent
 @pytest.mark.amqp
+def test_a_changed_address_reaches_the_running_server(
+    launch: Launcher,
+    servers: Servers,
+    user: Connection,
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+    key_name: str,
+    free_address: str,
+) -> None:
+    server_id = launch("moving", networks=private_network, key_name=key_name)["id"]
+    before = guest_of(server_id).wait_ssh()
+    boot = before.ssh("cut -d' ' -f22 /proc/1/stat")
+    [port] = user.network.ports(device_id=server_id)
+    kept = [fixed for fixed in port.fixed_ips if fixed["ip_address"] != before.address]
+    [subnet_id] = [fixed["subnet_id"] for fixed in port.fixed_ips if fixed["ip_address"] == before.address]
+    new = {"subnet_id": subnet_id, "ip_address": free_address}
+    user.network.update_port(port, fixed_ips=[*kept, new])
+
+    eventually(lambda: servers.addresses(server_id) == [free_address], "the new address in Nova's view")
+    inside = guest_of(server_id).wait_ssh()
+    assert inside.ssh("cut -d' ' -f22 /proc/1/stat") == boot, "the server was started anew"
+
+    def shown() -> str:
+        return inside.ssh("ip -o address show dev eth0")
+
+    # The new address comes before the old one goes.
+    eventually(lambda: f" {before.address}/" not in shown(), "the old address gone")
+    assert f" {free_address}/" in shown()
+    for fixed in kept:
+        assert f" {fixed['ip_address']}/" in shown()
+    eventually(lambda: len(inside.ssh("ip route | grep '^default'").splitlines()) == 1, "one default route")
+    eventually(lambda: f"{free_address}\t" in inside.ssh("cat /etc/hosts"), "the new address in /etc/hosts")
+    assert f"{before.address}\t" not in inside.ssh("cat /etc/hosts")
+
+
+@pytest.mark.agent
+@pytest.mark.amqp
 def test_new_name_servers_come_with_a_reboot_and_a_file_of_the_user_s_stays(
     networks: Callable[..., Any], launch: Launcher, servers: Servers, user: Connection, lab: Lab
 ) -> None:
