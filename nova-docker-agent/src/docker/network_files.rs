@@ -91,19 +91,13 @@ fn followed_hosts(present: &str, hostname: &str, interfaces: &[Interface]) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::an_interface;
 
     fn interface(address: &str, dns: &[&str]) -> Interface {
         Interface {
-            port_id: Uuid::nil(),
-            devname: "tap0".to_owned(),
-            name: "eth0".to_owned(),
-            mac: "fa:16:3e:00:00:01".to_owned(),
-            mtu: None,
-            bridge: "br-int".to_owned(),
             addresses: vec![address.parse().unwrap()],
-            gateways: vec![],
-            routes: vec![],
             dns: dns.iter().map(|server| server.parse().unwrap()).collect(),
+            ..an_interface()
         }
     }
 

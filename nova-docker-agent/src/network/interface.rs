@@ -68,10 +68,10 @@ pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::network) fn interface() -> Interface {
+    pub(crate) fn interface() -> Interface {
         Interface {
             port_id: Uuid::nil(),
             devname: "tap0".to_owned(),

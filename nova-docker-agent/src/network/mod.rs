@@ -19,6 +19,8 @@ mod plumber;
 mod routes;
 
 pub use error::Error;
+#[cfg(test)]
+pub(crate) use interface::tests::interface as an_interface;
 pub use interface::{Interface, Route};
 pub use plumber::{NetworkConfig, Plumber};
 
