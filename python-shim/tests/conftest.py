@@ -202,7 +202,7 @@ def instance(context):
         swap=64,
         extra_specs={"docker:runtime": "runsc"},
     )
-    instance = fake_instance.fake_instance_obj(
+    return fake_instance.fake_instance_obj(
         context,
         uuid=INSTANCE,
         display_name="web 1",
@@ -216,8 +216,6 @@ def instance(context):
         system_metadata={"image_min_ram": "0", "image_docker:volumes": "/data"},
         expected_attrs=["system_metadata", "flavor"],
     )
-    instance.trusted_certs = None
-    return instance
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import frames
 import pytest
 from conftest import IMAGE, INSTANCE, PORT, TOKEN, eventually, settle
-from nova import exception, objects
+from nova import exception
 from nova.image import glance
 from nova.network import model
 from nova_docker import remains
@@ -207,7 +207,7 @@ def test_volumes_are_refused_before_anything_is_made(launch, fake_agent, kind):
     assert fake_agent.methods() == []
 
 
-def test_files_a_swap_disk_a_config_drive_and_trusted_certificates_are_refused(launch, fake_agent, instance):
+def test_files_a_swap_disk_and_a_config_drive_are_refused(launch, fake_agent, instance):
     def reason(**arguments):
         with pytest.raises(exception.BuildAbortException) as caught:
             launch(**arguments)
@@ -217,8 +217,6 @@ def test_files_a_swap_disk_a_config_drive_and_trusted_certificates_are_refused(l
     assert "swap disks are not supported" in reason(
         block_device_info={"swap": {"device_name": "/dev/vdb", "swap_size": 64}}
     )
-    instance.trusted_certs = objects.TrustedCerts(ids=["one"])
-    assert "signatures of images are not verified" in reason()
     instance.config_drive = "True"
     assert "no config drive" in reason()
     assert fake_agent.methods() == []

@@ -204,7 +204,7 @@ def test_after_all_that_a_good_image_is_launched(launch: Launcher, servers: Serv
     ("wish", "words"),
     [
         ({"config_drive": True}, "no config drive"),
-        ({"trusted_image_certificates": ["a4f1d3a8-0d3f-4a2e-9a53-1d0c51d6f9b7"]}, "trusted certificates"),
+        ({"trusted_image_certificates": ["a4f1d3a8-0d3f-4a2e-9a53-1d0c51d6f9b7"]}, "certificates"),
     ],
     ids=["a config drive", "trusted certificates"],
 )

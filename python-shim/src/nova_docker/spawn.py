@@ -111,7 +111,10 @@ class Builder:
 def refuse_what_containers_lack(
     instance: Any, injected_files: Any, block_device_info: Mapping[str, Any] | None
 ) -> None:
-    """Containers have no disks but the one of the image, and nothing that is asked for is left out silently."""
+    """Containers have no disks but the one of the image, and nothing that is asked for is left out silently.
+
+    nova-compute itself refuses trusted certificates: the driver has no capability for them.
+    """
     if virt_driver.block_device_info_get_mapping(block_device_info):
         reason = "volumes are not supported for containers, only the image's root disk is"
     elif virt_driver.block_device_info_get_ephemerals(block_device_info) or virt_driver.swap_is_usable(
@@ -122,8 +125,6 @@ def refuse_what_containers_lack(
         reason = "containers have no config drive; launch without it, the metadata service has the same"
     elif injected_files:
         reason = "files cannot be injected into containers; put them into the image or into user data"
-    elif instance.trusted_certs and instance.trusted_certs.ids:
-        reason = "signatures of images are not verified for containers; launch without trusted certificates"
     else:
         return
     raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
