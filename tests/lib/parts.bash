@@ -36,10 +36,37 @@ stop_cloud() {
 
 # ---------------------------------------------------------------- build and checks
 
+# A clone without a target directory begins with the dependencies that an earlier run compiled. Links, not copies: nobody
+# writes into a compiled dependency. What the workspace itself makes is not kept.
+seed_of_build() { printf '%s/build-%s' "$tools" "$({ cat Cargo.lock Cargo.toml && rustc -vV; } | sha256sum | cut -c 1-16)"; }
+
+take_seed() {
+    local seed
+    seed=$(seed_of_build)
+    [ -d "$seed" ] && [ ! -e target ] || return 0
+    cp -al "$seed" target 2>/dev/null || { rm -rf target && cp -a "$seed" target; }
+    note "compiled dependencies of an earlier run are used (${seed##*/})"
+}
+
+keep_seed() {
+    local seed
+    seed=$(seed_of_build)
+    [ ! -d "$seed" ] || return 0
+    rm -rf "$tools"/build-*
+    mkdir -p "$seed.new/debug"
+    if cp -al target/debug/{.fingerprint,build,deps} "$seed.new/debug/" 2>/dev/null &&
+        cargo clean --quiet --workspace --target-dir "$seed.new"; then
+        mv "$seed.new" "$seed"
+    else
+        rm -rf "$seed.new"
+    fi
+}
+
 # The agent first: the cloud waits for it.
 build_everything() {
     nice cargo build --locked -p nova-docker-agent -p nova-docker-runtime &&
-        nice cargo build --locked --workspace --all-targets
+        nice cargo build --locked --workspace --all-targets &&
+        keep_seed
 }
 
 # cargo repeats the warnings of what it did not have to compile again.
