@@ -18,9 +18,9 @@ How one `mini up` travels through the package:
     status, teardown, namespaces
                  what is running; how to remove all of it
 
-    supervisord_main, chunked_wsgi, standin_agent
+    supervisord_main, chunked_wsgi, standin_agent, dhcp_watch
                  run inside processes of the cloud
 
-Everything but those three, seed and demo uses the standard library only, because it runs before the virtual
+Everything but those four, seed and demo uses the standard library only, because it runs before the virtual
 environment exists.
 """

@@ -52,7 +52,8 @@ def make_data_directory(layout: Layout) -> None:
     fresh.rename(data)
 
 
-def _sql(layout: Layout, statements: str) -> str:
+def query(layout: Layout, statements: str) -> str:
+    """What SQL statements print, a row a line, columns between tabs."""
     # By standard input, because statements hold the password.
     client: list[str | Path] = ["/usr/bin/mariadb", "--no-defaults", "-S", layout.mysql_socket, "-u", "root", "-BN"]
     return process.run(client, stdin=statements)
@@ -61,7 +62,7 @@ def _sql(layout: Layout, statements: str) -> str:
 def answers(layout: Layout) -> bool:
     """Whether the server takes statements."""
     try:
-        return _sql(layout, "SELECT 1") == "1\n"
+        return query(layout, "SELECT 1") == "1\n"
     except process.CommandFailed:
         return False
 
@@ -76,7 +77,7 @@ def create_databases(layout: Layout, passwords: Passwords) -> None:
         for name in names:
             statements.append(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb3;")
             statements.append(f"GRANT ALL ON {name}.* TO openstack@'127.0.0.1';")
-    _sql(layout, "\n".join(statements))
+    query(layout, "\n".join(statements))
 
 
 def make_keystone_keys(layout: Layout) -> None:
@@ -122,7 +123,7 @@ def sync(layout: Layout, passwords: Passwords, service: str) -> str | None:
 
 def _recreate(layout: Layout, service: str) -> None:
     for name in DATABASES[service]:
-        _sql(layout, f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} CHARACTER SET utf8mb3;")
+        query(layout, f"DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name} CHARACTER SET utf8mb3;")
 
 
 def _commands(layout: Layout, passwords: Passwords, service: str) -> list[tuple[list[str], dict[str, str]]]:
@@ -132,10 +133,10 @@ def _commands(layout: Layout, passwords: Passwords, service: str) -> list[tuple[
         return ["--config-file", f"{layout.etc}/{name}"]
 
     nova = ["nova-manage", *conf("nova.conf")]
-    cells = _sql(layout, "SELECT count(*) FROM information_schema.tables WHERE table_name='cell_mappings'")
+    cells = query(layout, "SELECT count(*) FROM information_schema.tables WHERE table_name='cell_mappings'")
     has_cell1 = (
         cells.strip() != "0"
-        and _sql(layout, "SELECT count(*) FROM nova_api.cell_mappings WHERE name='cell1'").strip() != "0"
+        and query(layout, "SELECT count(*) FROM nova_api.cell_mappings WHERE name='cell1'").strip() != "0"
     )
     table: dict[str, list[tuple[list[str], dict[str, str]]]] = {
         "keystone": [
@@ -182,12 +183,12 @@ def map_hosts(layout: Layout) -> None:
 
 def mapped_hosts(layout: Layout) -> set[str]:
     """The compute hosts that Nova's API knows."""
-    return set(_sql(layout, "SELECT host FROM nova_api.host_mappings").split())
+    return set(query(layout, "SELECT host FROM nova_api.host_mappings").split())
 
 
 def now(layout: Layout) -> str:
     """The time of the database, in UTC."""
-    return _sql(layout, "SELECT UTC_TIMESTAMP()").strip()
+    return query(layout, "SELECT UTC_TIMESTAMP()").strip()
 
 
 def reporting_hosts(layout: Layout, since: str | None = None) -> set[str]:
@@ -197,7 +198,7 @@ def reporting_hosts(layout: Layout, since: str | None = None) -> set[str]:
     """
     limit = "UTC_TIMESTAMP() - INTERVAL 15 SECOND" if since is None else f"'{since}'"
     return set(
-        _sql(
+        query(
             layout,
             "SELECT DISTINCT s.host FROM nova.services s"  # noqa: S608, the time is the database's own
             " JOIN nova.compute_nodes n ON n.host = s.host"
@@ -216,7 +217,7 @@ def namespace_names(layout: Layout) -> set[str]:
         ("nova", "SELECT uuid FROM nova.instances"),
     ):
         try:
-            names |= {f"{prefix}-{identifier}" for identifier in _sql(layout, column).split()}
+            names |= {f"{prefix}-{identifier}" for identifier in query(layout, column).split()}
         except process.CommandFailed:
             # There is no schema yet, so there is nothing in it.
             continue

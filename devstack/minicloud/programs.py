@@ -34,6 +34,7 @@ class Program:
     stop_group: bool = False
 
 
+_DHCP_WATCH = Path(__file__).with_name("dhcp_watch.py")
 _CHUNKED_WSGI = Path(__file__).with_name("chunked_wsgi.py")
 
 DEAF_SECONDS = 3
@@ -280,6 +281,14 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
             stop_seconds=DEAF_SECONDS,
         ),
     ]
+    programs.append(
+        Program(
+            "neutron-dhcp-watch",
+            (str(layout.python), "-BP", str(_DHCP_WATCH), str(layout.root)),
+            NETWORK,
+            (_DHCP_WATCH,),
+        )
+    )
     if "heat" in options.extras:
         programs.append(daemon("heat-engine", "heat-engine", CONTROL, "heat.conf"))
     if "cinder" in options.extras:
