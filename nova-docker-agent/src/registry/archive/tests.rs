@@ -37,9 +37,17 @@ impl Source for Scattered {
     fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let range = range.unwrap();
-        let byte = |at: u64| self.header.as_bytes().get((at % (FILE + 512)) as usize).copied().unwrap_or_default();
-        let bytes: Bytes = range.map(byte).collect::<Vec<u8>>().into();
-        let stream = futures::stream::iter([Ok(bytes)]).boxed();
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+        let mut header = range.start - range.start % (FILE + 512);
+        while header < range.end {
+            for (place, byte) in (header..).zip(self.header.as_bytes()) {
+                if range.contains(&place) {
+                    bytes[(place - range.start) as usize] = *byte;
+                }
+            }
+            header += FILE + 512;
+        }
+        let stream = futures::stream::iter([Ok(Bytes::from(bytes))]).boxed();
         async { Ok(SourceBody { ranged: true, stream }) }.boxed()
     }
 }
