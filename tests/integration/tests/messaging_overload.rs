@@ -207,8 +207,13 @@ async fn a_request_whose_caller_gave_up_while_it_waited_is_not_executed() {
     })
     .await;
     cast(&client, &topic, "first", json!({})).await;
-    let waited = client.call(&target(&topic), &Context::admin(), "given_up", json!({}), Duration::from_secs(1)).await;
+    let patience = Duration::from_secs(1);
+    let waited = client.call(&target(&topic), &Context::admin(), "given_up", json!({}), patience).await;
     waited.unwrap_err();
+    // What is malformed waits for no turn. Its answer says that the request before it has come to the server, which counts
+    // its time from there.
+    call(&client, &topic, "malformed", json!([])).await.unwrap_err();
+    tokio::time::sleep(patience).await;
     opens.send_replace(true);
     call(&client, &topic, "last", json!({})).await.unwrap();
     served.stop().await;
