@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures::TryStreamExt;
+use bollard::query_parameters::{CreateImageOptionsBuilder, EventsOptionsBuilder};
+use futures::{StreamExt, TryStreamExt};
 use nova_docker_agent::docker::{Docker, DockerConfig};
 use serde_json::json;
+use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::patience::PATIENCE;
 use crate::process::{Server, require, run};
 use crate::programs::program;
 
@@ -146,6 +148,15 @@ impl Dockerd {
     /// Sends a signal to an instance's first process.
     pub async fn signal(&self, instance: Uuid, signal: &str) {
         self.docker(&["kill", "-s", signal, &format!("nova-{instance}")]).await;
+    }
+
+    /// Waits until Docker has said that a process of an instance was killed for want of memory.
+    pub async fn until_out_of_memory(&self, instance: Uuid) {
+        let filters = [("event", vec!["oom".to_owned()]), ("container", vec![format!("nova-{instance}")])];
+        let options = EventsOptionsBuilder::default().since("1").filters(&filters.into()).build();
+        let client = self.client();
+        let said = timeout(PATIENCE, client.events(Some(options)).next()).await;
+        said.expect("Docker says so").expect("Docker answers").expect("an event");
     }
 
     /// Ends the server; its containers end with it.

@@ -5,6 +5,7 @@ use nova_docker_agent::guest::Guest;
 use nova_docker_agent::network::Interface;
 use uuid::Uuid;
 
+use crate::docker::Dockerd;
 use crate::ovs::BRIDGE;
 use crate::patience::until_contains;
 
@@ -28,11 +29,20 @@ pub fn guest(command: &str) -> Guest {
     }
 }
 
-/// An instance that writes `UP`, and on SIGUSR1 takes more memory than it may have. To be sent when the start has returned:
-/// before, containerd does not listen for such a death.
+/// An instance for [`dies_for_want_of_memory`].
 pub fn greedy() -> Guest {
-    let command = "sh -c 'trap \"exec tail /dev/zero\" USR1; echo UP; while :; do sleep 0.1; done'";
+    let command = "sh -c 'trap \"tail /dev/zero\" USR1; trap \"exit 137\" USR2; echo UP; while :; do sleep 0.1; done'";
     Guest { memory_mb: 16, ..guest(command) }
+}
+
+/// Has a [`greedy`] instance that runs take more memory than it may have, and end as one that was killed for it. A process of
+/// it is, and it ends when Docker knows: of a death and the want of memory that is its cause, containerd may tell the death
+/// first, and Docker then never learns the cause.
+pub async fn dies_for_want_of_memory(docker: &Dockerd, driver: &Docker, greedy: Uuid) {
+    until_logged(driver, greedy, "UP").await;
+    docker.signal(greedy, "USR1").await;
+    docker.until_out_of_memory(greedy).await;
+    docker.signal(greedy, "USR2").await;
 }
 
 /// Waits until the console log of an instance has `text` in it; the log.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use integration_tests::docker::IMAGE;
-use integration_tests::instance::{greedy, guest, until_logged};
+use integration_tests::instance::{dies_for_want_of_memory, greedy, guest, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::PATIENCE;
 use nova_docker_agent::docker::{Docker, DockerConfig, Error};
@@ -58,8 +58,7 @@ fn a_death_for_want_of_memory_is_called_that() {
         let guest = greedy();
         driver.create(&guest, IMAGE, &[]).await.unwrap();
         driver.start(guest.uuid).await.unwrap();
-        until_logged(&driver, guest.uuid, "UP").await;
-        docker.signal(guest.uuid, "USR1").await;
+        dies_for_want_of_memory(&docker, &driver, guest.uuid).await;
         let error = driver.started_well(guest.uuid, PATIENCE).await.unwrap_err();
         assert!(matches!(error, Error::ExitedAtOnce { exit_code: 137, oom: true, .. }), "{error}");
     });

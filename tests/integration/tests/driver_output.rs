@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use integration_tests::docker::{Dockerd, IMAGE};
-use integration_tests::instance::{greedy, guest, until_logged};
+use integration_tests::instance::{dies_for_want_of_memory, greedy, guest, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
 use nova_docker_agent::docker::Docker;
@@ -196,8 +196,7 @@ fn what_happens_is_told_in_order_and_only_of_our_containers() {
         let greedy = greedy();
         launch(&driver, &greedy).await;
         events.expect(greedy.uuid, EventKind::Started).await;
-        until_logged(&driver, greedy.uuid, "UP").await;
-        docker.signal(greedy.uuid, "USR1").await;
+        dies_for_want_of_memory(&docker, &driver, greedy.uuid).await;
         events.expect(greedy.uuid, EventKind::Died { exit_code: 137, oom: true }).await;
     });
 }
