@@ -21,8 +21,19 @@ const NAMESPACE: &str = "/glance/";
 
 impl Docker {
     /// Has Docker pull an image by `name@digest`, with the lease's credentials. Docker removes the layers of a pull that
-    /// failed, or that was dropped, by itself.
+    /// failed, or that was dropped, by itself. A registry on loopback answers in time unless the whole host stood still, so a
+    /// pull that ran into a time limit is tried once more.
     pub async fn pull(&self, reference: &PullReference) -> Result<(), Error> {
+        match self.pull_once(reference).await {
+            Err(Error::ImageUnavailable { image, reason }) if is_timeout(&reason) => {
+                tracing::warn!(image, reason, "the pull took too long to begin; trying once more");
+                self.pull_once(reference).await
+            }
+            result => result,
+        }
+    }
+
+    async fn pull_once(&self, reference: &PullReference) -> Result<(), Error> {
         let name = reference.name.as_str();
         let credentials = DockerCredentials {
             username: Some(reference.username.clone()),
@@ -104,6 +115,12 @@ fn report(image: &str, step: &CreateImageInfo) {
     }
 }
 
+/// Whether Docker's text is of a time limit in Go's HTTP client.
+fn is_timeout(reason: &str) -> bool {
+    let text = reason.to_lowercase();
+    ["i/o timeout", "client.timeout", "handshake timeout", "deadline exceeded"].iter().any(|words| text.contains(words))
+}
+
 /// What a failed pull was about, from Docker's text. Of the text itself more is known to the registry: see
 /// [`Lease::failure`](crate::registry::Lease::failure).
 fn pull_error(image: &str, error: Error) -> Error {
@@ -157,6 +174,13 @@ mod tests {
         assert!(matches!(digest, Error::ImageUnacceptable { .. }));
         let refused = pulled("Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: connect: connection refused");
         assert!(matches!(refused, Error::ImageUnavailable { .. }));
+    }
+
+    #[test]
+    fn a_time_limit_is_told_from_a_refusal() {
+        assert!(is_timeout("Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: i/o timeout"));
+        assert!(is_timeout("Get \"http://127.0.0.1:5000/v2/\": net/http: request canceled (Client.Timeout exceeded)"));
+        assert!(!is_timeout("Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: connect: connection refused"));
     }
 
     #[test]
