@@ -15,8 +15,8 @@ from harness import hosts
 from harness.amqp import wait_consumers
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
-from harness.programs import kill_agent, without
-from harness.servers import Json, Refused, Servers, wait_event
+from harness.programs import kill_agent, setting, without
+from harness.servers import Json, Refused, Servers, events, wait_event
 from harness.waiting import eventually
 from keystoneauth1.exceptions import ConnectFailure
 from openstack.connection import Connection
@@ -28,6 +28,13 @@ OVS_AGENT = "neutron-ovs"
 
 def started_at(lab: Lab, server_id: str) -> str:
     return lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{server_id}")
+
+
+def runs_since(lab: Lab, server_id: str, before: str) -> bool:
+    """Whether the container runs, and was started at another time than `before`. A Docker that is away says nothing."""
+    form = "{{.State.Running}} {{.State.StartedAt}}"
+    running, _, started = lab.docker("inspect", "--format", form, f"nova-{server_id}", check=False).partition(" ")
+    return running == "true" and started != before
 
 
 def wait_answering(servers: Servers, server_id: str) -> None:
@@ -308,3 +315,33 @@ def test_without_docker_requests_fail_clearly_and_all_is_well_when_it_is_back(
     hosts.wait_usable(admin_servers)
     assert service()["disabled_reason"] is None
     launch("later")
+
+
+@pytest.mark.amqp  # A stock nova-compute hears of a Docker that comes back, and starts nothing.
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_where_guests_are_resumed_a_restart_of_docker_starts_again_what_was_running(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, how: str
+) -> None:
+    running, stopped = launch("running")["id"], launch("stopped")["id"]
+    servers.action(stopped, "os-stop")
+    servers.wait(stopped, "SHUTOFF")
+    configuration = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
+    with setting(configuration, "DEFAULT", "resume_guests_state_on_host_boot", "true"):
+        try:
+            lab.supervisorctl("restart", AGENT_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            before = started_at(lab, running)
+            if how == "kill":
+                os.kill(lab.pid("dockerd"), signal.SIGKILL)
+            else:
+                lab.supervisorctl("restart", "dockerd")
+            eventually(lambda: runs_since(lab, running, before), "the container started again")
+            servers.wait_idle(running)
+            assert servers.get(running)["status"] == "ACTIVE"
+            assert not [event for event in events(admin_servers, running) if event.name == "compute_stop_instance"]
+            assert servers.get(stopped)["status"] == "SHUTOFF"
+            assert not runs_since(lab, stopped, "")
+        finally:
+            hosts.wait_usable(admin_servers)
+    lab.supervisorctl("restart", AGENT_PROGRAM)
+    hosts.wait_usable(admin_servers)

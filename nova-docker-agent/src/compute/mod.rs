@@ -29,7 +29,7 @@ mod refusal;
 mod run;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -79,6 +79,8 @@ pub(crate) struct Compute {
     waiters: PlugWaiters,
     /// Builds under way, to be cancelled when their instance is deleted.
     building: Mutex<HashMap<Uuid, CancellationToken>>,
+    /// Instances whose containers changed while Docker was away.
+    outages: Mutex<HashSet<Uuid>>,
     /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.
     status: tokio::sync::Mutex<()>,
     build_slots: Semaphore,

@@ -177,6 +177,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         cache_locks: InstanceLocks::default(),
         waiters: PlugWaiters::default(),
         building: Mutex::new(HashMap::new()),
+        outages: Mutex::default(),
         status: tokio::sync::Mutex::default(),
         build_slots: slots(config.max_concurrent_builds),
         snapshot_slots: slots(config.max_concurrent_snapshots),

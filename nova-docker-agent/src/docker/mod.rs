@@ -118,6 +118,14 @@ impl Docker {
         engine.docker.ping().await.map(drop).map_err(|error| engine.error("answer", "a ping", error))
     }
 
+    /// Whether Docker takes new connections: one that is about to end answers on the old ones only.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn takes_connections(&self) -> Result<(), Error> {
+        Engine::connect(&self.engine().host, self.inner.config.timeout).await.map(drop)
+    }
+
     fn engine(&self) -> &Engine {
         &self.inner.engine
     }

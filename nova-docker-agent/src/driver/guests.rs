@@ -21,6 +21,14 @@ impl Driver {
         Ok(self.docker.host().await?)
     }
 
+    /// Whether Docker takes new connections: one that is about to end answers on the old ones only.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn takes_connections(&self) -> Result<(), Error> {
+        Ok(self.docker.takes_connections().await?)
+    }
+
     /// What happens to guests and to Docker, from now on.
     pub fn events(&self) -> impl Stream<Item = Event> + Send + use<> {
         self.docker.events()

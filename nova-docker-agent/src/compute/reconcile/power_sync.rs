@@ -1,6 +1,10 @@
 //! Containers that change by themselves: Nova is told what they are now.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use serde_json::json;
@@ -27,6 +31,8 @@ enum Decision {
     Record,
     /// The instance is stopped the way its user would: an action "stop", and vm_state `stopped`.
     Stop,
+    /// The container is started again: only Docker's end was its end.
+    Resume,
 }
 
 impl Compute {
@@ -43,17 +49,37 @@ impl Compute {
             .instrument(info_span!("power_sync")),
         );
         let mut events = pin!(self.driver.events());
+        let mut docker_is_lost = false;
         while let Some(event) = events.next().await {
             debug!(?event, "event");
             let compute = self.clone();
             // Each in a task of its own: it may have to wait for the operation that caused the event.
             match event {
                 Event::Guest { kind: EventKind::Destroyed, .. } => {}
-                Event::Guest { uuid, .. } => drop(tokio::spawn(async move { compute.sync_after_event(uuid).await })),
+                Event::Guest { uuid, .. } => {
+                    // What a Docker that comes back has found is told before it is said to be back.
+                    if docker_is_lost {
+                        self.mark_outage(uuid);
+                    }
+                    drop(tokio::spawn(async move { compute.sync_after_event(uuid).await }));
+                }
                 // What the schedulers should know now, not at the next turn of the clock.
-                Event::DockerLost | Event::DockerBack => drop(tokio::spawn(async move { compute.audit_now().await })),
+                Event::DockerLost | Event::DockerBack => {
+                    docker_is_lost = event == Event::DockerLost;
+                    drop(tokio::spawn(async move { compute.audit_now().await }));
+                }
             }
         }
+    }
+
+    /// Remembers that the instance's container changed while Docker was away.
+    fn mark_outage(&self, uuid: Uuid) {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid);
+    }
+
+    /// Whether it was remembered; it is forgotten with that.
+    fn take_outage(&self, uuid: Uuid) -> bool {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid)
     }
 
     /// The last events of a Docker that stops are about containers that it ends; what became of them it tells when it is
@@ -67,6 +93,7 @@ impl Compute {
             if !docker_is_away {
                 return;
             }
+            self.mark_outage(uuid);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
@@ -95,20 +122,35 @@ impl Compute {
         let context = Context::admin();
         let mut instance = match self.conductor.instance(&context, &uuid.to_string(), &["system_metadata"]).await {
             Ok(instance) => instance,
-            Err(error) if error.class() == Some("InstanceNotFound") => return Ok(()),
+            Err(error) if error.class() == Some("InstanceNotFound") => {
+                self.take_outage(uuid);
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         if instance.task_state().is_some() || instance.host() != Some(self.host.as_str()) {
+            self.take_outage(uuid);
             return Ok(());
         }
         let actual = self.power_state(uuid).await?;
         let recorded = instance.power_state().unwrap_or(PowerState::NoState);
-        match decide(instance.vm_state(), recorded, actual) {
+        let resumes = self.config.resume_guests_state_on_host_boot;
+        if resumes && actual.is_down() {
+            // A Docker that is told to end takes no new connections, then ends its containers, and serves the old
+            // connections meanwhile.
+            self.driver.takes_connections().await?;
+        }
+        let after_outage = self.take_outage(uuid);
+        match decide(instance.vm_state(), recorded, actual, resumes && after_outage) {
             Decision::Nothing => Ok(()),
             Decision::Record => {
                 self.save(&context, &mut instance, json!({"power_state": actual}), Expected::no_task()).await
             }
             Decision::Stop => self.stop_as_its_user(&context, instance, actual).await,
+            Decision::Resume => {
+                info!(instance = %uuid, "starting the instance that was running before Docker was restarted");
+                self.power_on(&context, uuid).await
+            }
         }
     }
 
@@ -140,9 +182,11 @@ impl Compute {
     }
 }
 
-/// Nova's table (`_sync_instance_power_state`), for instances without a task.
-fn decide(vm_state: Option<VmState>, recorded: PowerState, actual: PowerState) -> Decision {
+/// Nova's table (`_sync_instance_power_state`), for instances without a task. With `resumes`, what ran when Docker went away
+/// runs again.
+fn decide(vm_state: Option<VmState>, recorded: PowerState, actual: PowerState, resumes: bool) -> Decision {
     match vm_state {
+        Some(VmState::Active) if resumes && recorded == PowerState::Running && actual.is_down() => Decision::Resume,
         Some(VmState::Active | VmState::Paused) if actual.is_down() => Decision::Stop,
         Some(VmState::Stopped) if matches!(actual, PowerState::Running | PowerState::Paused) => Decision::Stop,
         _ if actual == recorded || actual == PowerState::NoState => Decision::Nothing,
@@ -156,10 +200,10 @@ mod tests {
 
     #[test]
     fn an_active_instance_whose_container_ended_is_stopped() {
-        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Shutdown), Decision::Stop);
-        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Crashed), Decision::Stop);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Shutdown, false), Decision::Stop);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Crashed, false), Decision::Stop);
         assert_eq!(
-            decide(Some(VmState::Active), PowerState::Shutdown, PowerState::Shutdown),
+            decide(Some(VmState::Active), PowerState::Shutdown, PowerState::Shutdown, false),
             Decision::Stop,
             "whatever was recorded"
         );
@@ -167,18 +211,27 @@ mod tests {
 
     #[test]
     fn a_stopped_instance_that_somebody_started_behind_nova_is_stopped_again() {
-        assert_eq!(decide(Some(VmState::Stopped), PowerState::Shutdown, PowerState::Running), Decision::Stop);
+        assert_eq!(decide(Some(VmState::Stopped), PowerState::Shutdown, PowerState::Running, false), Decision::Stop);
     }
 
     #[test]
     fn a_container_that_is_not_there_is_not_reported_as_anything() {
-        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::NoState), Decision::Nothing);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::NoState, false), Decision::Nothing);
     }
 
     #[test]
     fn other_states_only_have_their_power_recorded() {
-        assert_eq!(decide(Some(VmState::Error), PowerState::Running, PowerState::Shutdown), Decision::Record);
-        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Paused), Decision::Record);
-        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Running), Decision::Nothing);
+        assert_eq!(decide(Some(VmState::Error), PowerState::Running, PowerState::Shutdown, false), Decision::Record);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Paused, false), Decision::Record);
+        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Running, false), Decision::Nothing);
+    }
+
+    #[test]
+    fn only_what_was_running_when_docker_went_away_runs_again() {
+        use PowerState::{Paused, Running, Shutdown};
+        assert_eq!(decide(Some(VmState::Active), Running, Shutdown, true), Decision::Resume);
+        assert_eq!(decide(Some(VmState::Active), Running, Running, true), Decision::Nothing);
+        assert_eq!(decide(Some(VmState::Paused), Paused, Shutdown, true), Decision::Stop);
+        assert_eq!(decide(Some(VmState::Stopped), Shutdown, Shutdown, true), Decision::Nothing);
     }
 }
