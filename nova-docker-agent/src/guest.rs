@@ -1,8 +1,12 @@
 //! What an instance is on this host: a model of its own, neither Nova's objects nor Docker's.
 
+pub mod configuration;
+
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
+
+pub use configuration::Configuration;
 
 /// One instance, as it is to run in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +29,8 @@ pub struct Guest {
     pub root_gb: u64,
     /// Swap in MiB, on top of the memory.
     pub swap_mb: u64,
-    /// Replaces the image's CMD; [`split_command`](crate::docker::split_command) makes it of `os_command_line`.
-    pub command: Option<Vec<String>>,
-    /// Environment on top of the image's.
-    pub environment: BTreeMap<String, String>,
+    /// What is other than its image says.
+    pub configuration: Configuration,
     /// The flavor's extra specifications, which only an operator can write.
     pub extra_specs: BTreeMap<String, String>,
     /// Goes into root's `authorized_keys`.

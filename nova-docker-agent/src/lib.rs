@@ -14,7 +14,7 @@
 //!     docker      what an instance means in Docker: create, lifecycle, events, files, snapshot, console
 //!     network     network namespaces, interfaces, Open vSwitch
 //!     registry    the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
-//! guest      what an instance is on this host: the model that all of them share
+//! guest      what an instance is on this host: the model that all of them share, and how its user configures it
 //! limits     bounds of the numbers that tenants, flavors and other services set
 //! config     nova.conf (oslo.config's INI) to a typed, validated configuration
 //! telemetry  logs

@@ -213,8 +213,9 @@ def instance(context):
         key_name="laptop",
         key_data="ssh-ed25519 AAAA alice\n",
         flavor=flavor,
+        metadata={"docker:env:GREETING": "hello"},
         system_metadata={"image_min_ram": "0", "image_docker:volumes": "/data"},
-        expected_attrs=["system_metadata", "flavor"],
+        expected_attrs=["metadata", "system_metadata", "flavor"],
     )
 
 

@@ -153,7 +153,7 @@ fn may_succeed_elsewhere(error: &driver::Error) -> bool {
         E::Plumbing(_) => true,
         E::Image(error) => !error.is_final(),
         E::Cleanup { error, .. } => may_succeed_elsewhere(error),
-        E::Glance(_) | E::UnacceptableImage(_) | E::Unsupported(_) | E::Cancelled(_) => false,
+        E::Configuration(_) | E::Glance(_) | E::UnacceptableImage(_) | E::Unsupported(_) | E::Cancelled(_) => false,
     }
 }
 
@@ -162,7 +162,7 @@ fn is_users_to_mend(error: &driver::Error) -> bool {
     match error {
         E::Docker(error) => is_users_fault(error),
         E::Image(error) => error.is_final(),
-        E::UnacceptableImage(_) | E::Unsupported(_) => true,
+        E::Configuration(_) | E::UnacceptableImage(_) | E::Unsupported(_) => true,
         E::Cleanup { error, .. } => is_users_to_mend(error),
         E::Plumbing(_) | E::Glance(_) | E::Cancelled(_) => false,
     }
@@ -177,6 +177,8 @@ fn is_users_fault(error: &docker::Error) -> bool {
 fn details_of_guest(error: &driver::Error) -> String {
     match error {
         driver::Error::Docker(docker::Error::ExitedAtOnce { log_tail, .. }) => log_tail.clone(),
+        // A fault's message is cut at 255 characters.
+        driver::Error::Configuration(mistakes) => mistakes.to_string(),
         driver::Error::Cleanup { error, cleanup } => format!("{}\n{cleanup}", details_of_guest(error)),
         _ => String::new(),
     }
@@ -187,6 +189,7 @@ fn class_of_guest(error: &driver::Error) -> &'static str {
     match error {
         E::Image(_) | E::UnacceptableImage(_) => "ImageUnacceptable",
         E::Plumbing(_) => "VirtualInterfacePlugException",
+        E::Configuration(_) => "Invalid",
         E::Unsupported(_) => "NotSupported",
         E::Docker(_) | E::Glance(_) | E::Cancelled(_) => "NovaException",
         E::Cleanup { error, .. } => class_of_guest(error),

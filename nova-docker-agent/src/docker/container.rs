@@ -8,7 +8,7 @@ use bollard::models::{
 };
 
 use super::{DockerConfig, Error, labels};
-use crate::guest::Guest;
+use crate::guest::{Configuration, Guest};
 use crate::limits;
 
 const MIB: u64 = 1024 * 1024;
@@ -52,13 +52,18 @@ pub(super) fn body(
     config: &DockerConfig,
     quota: bool,
 ) -> Result<ContainerCreateBody, Error> {
+    let asked = &guest.configuration;
     Ok(ContainerCreateBody {
         image: Some(image.to_owned()),
-        cmd: guest.command.clone(),
-        env: Some(environment(guest)?),
+        cmd: asked.command.clone(),
+        entrypoint: asked.entrypoint.clone().map(entrypoint),
+        env: Some(environment(asked)),
+        working_dir: asked.working_dir.clone(),
+        user: asked.user.clone(),
+        stop_signal: asked.stop_signal.clone(),
         labels: Some(labels::of(guest, interfaces)),
-        tty: Some(false),
-        open_stdin: Some(false),
+        tty: Some(asked.tty.unwrap_or(false)),
+        open_stdin: Some(asked.stdin_open.unwrap_or(false)),
         // Nova does not look at it, and an image may ask for a probe every millisecond.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         host_config: Some(host_config(guest, config, quota)?),
@@ -71,6 +76,7 @@ pub(super) fn body(
 
 fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<HostConfig, Error> {
     let memory = to_bytes(guest.memory_mb);
+    let asked = &guest.configuration;
     Ok(HostConfig {
         runtime: Some(config.runtime.clone()),
         network_mode: Some("none".to_owned()),
@@ -83,6 +89,9 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<Host
         cpu_quota: Some(CPU_PERIOD.saturating_mul(i64::from(guest.vcpus))),
         cpu_shares: Some(i64::from(guest.vcpus).saturating_mul(1024).clamp(2, MAX_CPU_SHARES)),
         pids_limit: Some(spec_processes(guest, SPEC_PIDS_LIMIT)?.unwrap_or(config.pids_limit)),
+        // Files in memory count as the container's memory; Docker's own 64 MiB may be more than the flavor has, or too little.
+        shm_size: Some(asked.shm_size.map_or(memory / 2, limits::signed)),
+        tmpfs: (!asked.tmpfs.is_empty()).then(|| tmpfs(asked)),
         storage_opt: (quota && guest.root_gb > 0)
             .then(|| HashMap::from([("size".to_owned(), format!("{}G", guest.root_gb))])),
         log_config: Some(log_config(config)),
@@ -90,8 +99,8 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<Host
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
 
         // The image's own entrypoint is PID 1, as an init or a single service expects: it gets the stop signal, and it reaps
-        // what it orphans. A flavor can put Docker's init before it for images that leave zombies.
-        init: Some(spec_bool(guest, SPEC_INIT)?.unwrap_or(false)),
+        // what it orphans. Docker's init can be put before it for images that leave zombies.
+        init: Some(asked.init.or(spec_bool(guest, SPEC_INIT)?).unwrap_or(false)),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(capabilities(guest)?),
@@ -129,15 +138,17 @@ fn log_config(config: &DockerConfig) -> HostConfigLogConfig {
 }
 
 /// `NAME=value` of each variable, on top of the image's.
-fn environment(guest: &Guest) -> Result<Vec<String>, Error> {
-    let variable = |(name, value): (&String, &String)| {
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            let reason = "it needs a name without '=' and no zero byte".to_owned();
-            return Err(Error::Invalid { what: format!("environment variable {name:?}"), reason });
-        }
-        Ok(format!("{name}={value}"))
-    };
-    guest.environment.iter().map(variable).collect()
+fn environment(asked: &Configuration) -> Vec<String> {
+    asked.environment.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// To Docker no word is the image's entry point, and an empty word is none.
+fn entrypoint(words: Vec<String>) -> Vec<String> {
+    if words.is_empty() { vec![String::new()] } else { words }
+}
+
+fn tmpfs(asked: &Configuration) -> HashMap<String, String> {
+    asked.tmpfs.iter().map(|(path, size)| (path.clone(), format!("size={size}"))).collect()
 }
 
 /// A name that Linux takes: cut to its length. The error names what is wrong with it.
@@ -176,16 +187,6 @@ fn spec_invalid(name: &str, reason: String) -> Error {
     Error::Invalid { what: format!("extra specification {name} of the flavor"), reason }
 }
 
-/// Splits a command line as a POSIX shell does, without expanding anything. An empty line is refused.
-pub fn split_command(line: &str) -> Result<Vec<String>, Error> {
-    let invalid = |reason: &str| Error::Invalid { what: format!("command line {line:?}"), reason: reason.to_owned() };
-    match shlex::split(line) {
-        None => Err(invalid("a quote is not closed")),
-        Some(words) if words.is_empty() => Err(invalid("there is no command")),
-        Some(words) => Ok(words),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,8 +202,7 @@ mod tests {
             memory_mb: 64,
             root_gb: 1,
             swap_mb: 0,
-            command: None,
-            environment: Default::default(),
+            configuration: Configuration::default(),
             extra_specs: Default::default(),
             key: None,
             created_by: "c".to_owned(),
@@ -271,15 +271,45 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_cannot_smuggle_another_one_in() {
-        let environment = [("A=B".to_owned(), "1".to_owned())].into();
-        assert!(body(&Guest { environment, ..guest() }, "h", "i", 0, &DockerConfig::default(), false).is_err());
+    fn what_is_asked_for_is_asked_of_docker() {
+        let words = |text: &str| vec![text.to_owned()];
+        let configuration = Configuration {
+            environment: crate::guest::configuration::Environment([("A".to_owned(), "b=c".to_owned())].into()),
+            command: Some(words("run")),
+            entrypoint: Some(vec![]),
+            working_dir: Some("/w".to_owned()),
+            user: Some("7".to_owned()),
+            stop_signal: Some("SIGINT".to_owned()),
+            tty: Some(true),
+            stdin_open: Some(true),
+            init: Some(true),
+            shm_size: Some(4096),
+            tmpfs: [("/t".to_owned(), 4096)].into(),
+            labels: [("mine".to_owned(), "1".to_owned()), (labels::COMPUTE.to_owned(), "another".to_owned())].into(),
+        };
+        let body = body(&Guest { configuration, ..guest() }, "h", "i", 0, &DockerConfig::default(), false).unwrap();
+        assert_eq!((body.cmd, body.entrypoint, body.env), (Some(words("run")), Some(words("")), Some(words("A=b=c"))));
+        assert_eq!((body.working_dir.as_deref(), body.user.as_deref()), (Some("/w"), Some("7")));
+        assert_eq!((body.stop_signal.as_deref(), body.tty, body.open_stdin), (Some("SIGINT"), Some(true), Some(true)));
+        let (labels, host) = (body.labels.unwrap(), body.host_config.unwrap());
+        assert_eq!((labels["mine"].as_str(), labels[labels::COMPUTE].as_str()), ("1", "c"));
+        assert_eq!(
+            (host.init, host.shm_size, host.tmpfs.unwrap()["/t"].as_str()),
+            (Some(true), Some(4096), "size=4096")
+        );
     }
 
     #[test]
-    fn a_command_line_is_split_as_by_a_shell() {
-        assert_eq!(split_command("sh -c 'echo \"a  b\"' c\\ d").unwrap(), ["sh", "-c", "echo \"a  b\"", "c d"]);
-        assert!(split_command("sh -c 'open").is_err());
-        assert!(split_command("  ").is_err());
+    fn half_of_the_memory_may_be_shared_unless_said_otherwise() {
+        assert_eq!(host_config_of(&guest()).shm_size, Some(32 << 20));
+    }
+
+    #[test]
+    fn the_flavors_init_is_a_default() {
+        let extra_specs = [(SPEC_INIT.to_owned(), "true".to_owned())].into();
+        let guest = Guest { extra_specs, ..guest() };
+        assert_eq!(host_config_of(&guest).init, Some(true));
+        let configuration = Configuration { init: Some(false), ..Configuration::default() };
+        assert_eq!(host_config_of(&Guest { configuration, ..guest }).init, Some(false));
     }
 }

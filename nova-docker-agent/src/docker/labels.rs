@@ -26,14 +26,17 @@ pub(super) fn container_name(uuid: Uuid) -> String {
 
 /// The labels of an instance's container.
 pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
-    HashMap::from([
-        (INSTANCE.to_owned(), guest.uuid.to_string()),
-        (COMPUTE.to_owned(), guest.created_by.clone()),
-        (INTERFACES.to_owned(), interfaces.to_string()),
-        (NAME.to_owned(), guest.name.clone()),
-        (PROJECT.to_owned(), guest.project_id.clone()),
-        (USER.to_owned(), guest.user_id.clone()),
-    ])
+    let ours = [
+        (INSTANCE, guest.uuid.to_string()),
+        (COMPUTE, guest.created_by.clone()),
+        (INTERFACES, interfaces.to_string()),
+        (NAME, guest.name.clone()),
+        (PROJECT, guest.project_id.clone()),
+        (USER, guest.user_id.clone()),
+    ];
+    let asked = guest.configuration.labels.clone();
+    // The later ones win.
+    asked.into_iter().chain(ours.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 /// Docker's filter for containers (and events of containers) that carry our label.

@@ -24,7 +24,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use container::split_command;
 pub use error::Error;
 pub use snapshot::Snapshot;
 

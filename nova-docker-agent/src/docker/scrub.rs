@@ -1,7 +1,7 @@
 //! Removes one instance's data from a `docker save` archive while it streams by.
 //!
 //! Docker up to 24 writes into an image's configuration, and into `<layer>/json`, how the committed container was configured:
-//! labels with the project's and the user's ids, host name, environment. Those files are rewritten. In the OCI layout of
+//! labels with the project's and the user's ids, host name, environment, and what else its user has asked for. Those files are rewritten. In the OCI layout of
 //! newer releases the files' names are their digests; there the configuration has no such part, and nothing is changed.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use serde_json::Value;
 
-use super::{Error, labels};
+use super::Error;
 
 const BLOCK: usize = 512;
 /// No image's configuration is as large as this; larger files are passed on.
@@ -22,11 +22,25 @@ const MAX_JSON: u64 = 4 * 1024 * 1024;
 pub(super) struct Base {
     environment: Vec<String>,
     labels: HashMap<String, String>,
+    /// Of what else a user can replace.
+    others: [(&'static str, Option<Value>); 5],
 }
 
 impl Base {
     pub(super) fn of(config: &ImageConfig) -> Self {
-        Self { environment: config.env.clone().unwrap_or_default(), labels: config.labels.clone().unwrap_or_default() }
+        let words = |words: &Option<Vec<String>>| words.clone().map(Value::from);
+        let text = |text: &Option<String>| text.clone().map(Value::from);
+        Self {
+            environment: config.env.clone().unwrap_or_default(),
+            labels: config.labels.clone().unwrap_or_default(),
+            others: [
+                ("Cmd", words(&config.cmd)),
+                ("Entrypoint", words(&config.entrypoint)),
+                ("StopSignal", text(&config.stop_signal)),
+                ("User", text(&config.user)),
+                ("WorkingDir", text(&config.working_dir)),
+            ],
+        }
     }
 }
 
@@ -151,7 +165,13 @@ impl Base {
                 .retain(|variable| variable.as_str().is_some_and(|text| self.environment.iter().any(|e| e == text)));
         }
         if let Some(labels) = config.get_mut("Labels").and_then(Value::as_object_mut) {
-            labels.retain(|label, _| self.labels.contains_key(label) || !labels::ALL.contains(&label.as_str()));
+            labels.retain(|label, _| self.labels.contains_key(label));
+        }
+        for (name, value) in &self.others {
+            match value {
+                Some(value) => config.insert((*name).to_owned(), value.clone()),
+                None => config.remove(*name),
+            };
         }
     }
 }
@@ -186,7 +206,12 @@ mod tests {
     }
 
     async fn run(input: Vec<u8>, piece: usize) -> Vec<(String, Vec<u8>)> {
-        let base = Base { environment: vec!["PATH=/bin".to_owned()], labels: HashMap::new() };
+        let base = Base::of(&ImageConfig {
+            env: Some(vec!["PATH=/bin".to_owned()]),
+            labels: Some([("mine".to_owned(), "1".to_owned())].into()),
+            user: Some("7".to_owned()),
+            ..ImageConfig::default()
+        });
         let pieces: Vec<_> = input.chunks(piece).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let output: Vec<Bytes> = scrubbed(stream::iter(pieces), base).try_collect().await.unwrap();
         let output = output.concat();
@@ -205,7 +230,8 @@ mod tests {
     async fn the_instances_traces_leave_the_configuration_and_all_else_stays() {
         let name = "a".repeat(64);
         let config = br#"{"container":"c","container_config":{"Hostname":"secret"},"os":"linux",
-            "config":{"Hostname":"h","Env":["PATH=/bin","TOKEN="],"Labels":{"org.openstack.nova.project-id":"","mine":"1"}}}"#;
+            "config":{"Hostname":"h","Env":["PATH=/bin","TOKEN="],"Entrypoint":["of the user"],"User":"8",
+            "Labels":{"org.openstack.nova.project-id":"","of-the-user":"","mine":"1"}}}"#;
         let layer = vec![7_u8; 1500];
         let files: [(&str, &[u8]); 3] =
             [(&format!("{name}/layer.tar"), &layer), (&format!("{name}.json"), config), ("manifest.json", b"[]")];
@@ -213,7 +239,7 @@ mod tests {
             let found = run(archive(&files), piece).await;
             let scrubbed: Value = serde_json::from_slice(&found[1].1).unwrap();
             let expected = serde_json::json!({"os": "linux",
-                "config": {"Hostname": "", "Domainname": "", "Env": ["PATH=/bin"], "Labels": {"mine": "1"}}});
+                "config": {"Hostname": "", "Domainname": "", "Env": ["PATH=/bin"], "User": "7", "Labels": {"mine": "1"}}});
             assert_eq!(scrubbed, expected);
             assert_eq!(found[0], (format!("{name}/layer.tar"), layer.clone()));
             assert_eq!(found[2].1, b"[]");

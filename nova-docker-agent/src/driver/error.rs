@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::{cloud, docker, network, registry};
+use crate::{cloud, docker, guest::configuration::Mistakes, network, registry};
 
 /// An operation on a guest failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Error {
     /// The image service.
     #[error("{0}")]
     Glance(#[from] cloud::Error),
+    /// What the image's author or the user says of the container.
+    #[error("{0}")]
+    Configuration(#[from] Mistakes),
     /// The image's record rules it out, before a byte of it is read.
     #[error("{0}")]
     UnacceptableImage(String),

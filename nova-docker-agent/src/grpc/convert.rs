@@ -6,15 +6,14 @@ use uuid::Uuid;
 
 use super::status::invalid;
 use crate::{
-    docker,
     driver::{self, Port, Subnet},
-    guest::{Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey},
+    guest::{
+        Configuration, Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey,
+        configuration::Sources,
+    },
     network::Interface,
     registry::ImageDescriptor,
 };
-
-/// The image property that replaces the image's command.
-const COMMAND_LINE: &str = "os_command_line";
 
 pub(super) fn uuid(field: &str, text: &str) -> Result<Uuid, Status> {
     Uuid::parse_str(text).map_err(|_| invalid(field, format_args!("{text:?} is not a UUID")))
@@ -26,8 +25,17 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
             return Err(invalid(field, "must be at least 1"));
         }
     }
+    let uuid = uuid("guest.guest_id", &guest.guest_id)?;
+    let sources = Sources {
+        properties: image.properties.clone().into_iter().collect(),
+        metadata: guest.metadata.into_iter().collect(),
+        environment: guest.environment.into_iter().collect(),
+        memory_mb: guest.memory_mib,
+    };
+    let configuration =
+        Configuration::parse(&sources).map_err(|mistakes| super::status::failure(&mistakes.into(), uuid, None))?;
     Ok(Guest {
-        uuid: uuid("guest.guest_id", &guest.guest_id)?,
+        uuid,
         name: guest.name,
         hostname: guest.hostname,
         project_id: guest.project_id,
@@ -36,20 +44,11 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
         memory_mb: guest.memory_mib,
         root_gb: guest.root_gib,
         swap_mb: guest.swap_mib,
-        command: command(image)?,
-        environment: guest.environment.into_iter().collect(),
+        configuration,
         extra_specs: guest.extra_specs.into_iter().collect(),
         key: guest.key.map(|key| PublicKey { name: key.name, data: key.data }),
         created_by: guest.owner,
     })
-}
-
-fn command(image: &v1::Image) -> Result<Option<Vec<String>>, Status> {
-    let line = image.properties.get(COMMAND_LINE).map(|line| line.trim()).unwrap_or_default();
-    if line.is_empty() {
-        return Ok(None);
-    }
-    docker::split_command(line).map(Some).map_err(|error| invalid("image.properties", error))
 }
 
 pub(super) fn image(image: &v1::Image) -> Result<ImageDescriptor, Status> {
@@ -173,14 +172,26 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_property_replaces_the_command() {
-        let with = |line: &str| v1::Image {
-            properties: [(COMMAND_LINE.to_owned(), line.to_owned())].into(),
-            ..v1::Image::default()
+    fn properties_metadata_and_environment_configure_the_container() {
+        let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let image = |line| v1::Image { properties: [text("os_command_line", line)].into(), ..v1::Image::default() };
+        let guest = v1::Guest {
+            metadata: [text("docker:user", "7")].into(),
+            environment: [text("A", "1")].into(),
+            ..message()
         };
-        let command = |line| super::guest(message(), &with(line)).map(|guest| guest.command);
-        assert_eq!(command("sh -c 'a b'").unwrap(), Some(vec!["sh".into(), "-c".into(), "a b".into()]));
-        assert_eq!(command(" ").unwrap(), None);
-        assert!(command("sh 'open").is_err());
+        let made = super::guest(guest, &image("sh -c 'a b'")).unwrap().configuration;
+        assert_eq!(made.command, Some(vec!["sh".into(), "-c".into(), "a b".into()]));
+        assert_eq!((made.user.as_deref(), made.environment.0["A"].as_str()), (Some("7"), "1"));
+        assert!(super::guest(message(), &image("sh 'open")).is_err());
+    }
+
+    #[test]
+    fn a_mistake_of_the_configuration_is_an_invalid_argument_that_names_the_key() {
+        let metadata = [("docker:usr".to_owned(), "s3cret".to_owned())].into();
+        let status = super::guest(v1::Guest { metadata, ..message() }, &v1::Image::default()).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().starts_with("docker:usr: there is no such key"), "{}", status.message());
+        assert!(!status.message().contains("s3cret"));
     }
 }

@@ -90,6 +90,7 @@ pub(super) fn failure(error: &Error, guest: Uuid, image: Option<Uuid>) -> Status
     match error {
         Error::Docker(error) => docker_failure(error, guest, image),
         Error::Plumbing(_) => status(Code::FailedPrecondition, ErrorReason::PlugFailed, message),
+        Error::Configuration(_) => status(Code::InvalidArgument, ErrorReason::InvalidArgument, message),
         Error::Unsupported(_) => status(Code::FailedPrecondition, ErrorReason::Unsupported, message),
         Error::UnacceptableImage(_) => {
             with(Code::FailedPrecondition, ErrorReason::ImageUnacceptable, message, of_image())

@@ -47,6 +47,7 @@ def guest(instance: Any) -> guest_pb2.Guest:
         extra_specs={text(name): text(value) for name, value in (flavor.extra_specs or {}).items()},
         key=key,
         owner=owner(),
+        metadata={text(name): text(value) for name, value in (instance.metadata or {}).items()},
     )
 
 

@@ -1,12 +1,14 @@
 //! From Nova's instance to the driver's guest.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::compute::{arguments::instance_uuid, error::Error};
 use crate::{
-    docker::split_command,
-    guest::{self, Guest, PublicKey},
+    driver,
+    guest::{self, Configuration, Guest, PublicKey, configuration::Sources},
     objects::{Instance, PowerState},
 };
 
@@ -24,7 +26,7 @@ pub(crate) fn power_state(state: Option<&guest::PowerState>) -> PowerState {
 /// What an instance shall be in Docker.
 ///
 /// # Errors
-/// The instance lacks its flavor, or `os_command_line` is not a command line.
+/// The instance lacks its flavor, or its metadata or its image's properties have mistakes.
 pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Result<Guest, Error> {
     let uuid = instance_uuid(instance)?;
     let flavor = instance.flavor().ok_or_else(|| bad(uuid, "the instance has no flavor"))?;
@@ -35,6 +37,9 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
     let amount = |value: i64, what: &str| {
         u64::try_from(value).map_err(|_| bad(uuid, &format!("the flavor's {what} is {value}")))
     };
+    let memory_mb = amount(flavor.memory_mb(), "memory_mb")?;
+    let sources =
+        Sources { properties: properties(image), metadata: instance.metadata(), memory_mb, ..Sources::default() };
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     Ok(Guest {
         uuid,
@@ -43,24 +48,25 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         project_id: text(instance.project_id()),
         user_id: text(instance.user_id()),
         vcpus: u32::try_from(flavor.vcpus()).map_err(|_| bad(uuid, "the flavor's vcpus are out of range"))?,
-        memory_mb: amount(flavor.memory_mb(), "memory_mb")?,
+        memory_mb,
         root_gb: amount(flavor.root_gb(), "root_gb")?,
         swap_mb: amount(flavor.swap(), "swap")?,
-        command: command(image)?,
-        environment: Default::default(),
+        configuration: Configuration::parse(&sources).map_err(driver::Error::from)?,
         extra_specs: flavor.extra_specs(),
         key: instance.key_data().map(|data| PublicKey { name: text(instance.key_name()), data: data.to_owned() }),
         created_by: compute_id.to_string(),
     })
 }
 
-/// The image property `os_command_line` takes the place of the image's CMD.
-fn command(image: &Value) -> Result<Option<Vec<String>>, Error> {
-    let line = image.pointer("/properties/os_command_line").and_then(Value::as_str).map(str::trim).unwrap_or_default();
-    if line.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(split_command(line)?))
+/// The image's properties that are texts, numbers or truths, as texts.
+fn properties(image: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    };
+    let all = image.get("properties").and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
 }
 
 fn bad(uuid: Uuid, problem: &str) -> Error {
@@ -104,10 +110,33 @@ mod tests {
         }
     }
 
+    fn instance(metadata: Value) -> Instance {
+        let mut flavor = crate::objects::Object::new("Flavor", "1.2");
+        for (name, amount) in [("vcpus", 1), ("memory_mb", 64), ("root_gb", 1), ("swap", 0)] {
+            flavor.set(name, amount);
+        }
+        let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
+        instance.set("flavor", flavor.to_value());
+        instance.set("metadata", metadata);
+        instance
+    }
+
     #[test]
-    fn a_command_line_property_is_split_as_a_shell_would() {
-        let image = json!({"properties": {"os_command_line": "sh -c 'echo a b'"}});
-        assert_eq!(command(&image).unwrap(), Some(vec!["sh".to_owned(), "-c".to_owned(), "echo a b".to_owned()]));
-        assert_eq!(command(&json!({"properties": {}})).unwrap(), None);
+    fn properties_and_metadata_configure_the_container() {
+        let image =
+            json!({"properties": {"os_command_line": "sh -c 'echo a b'", "docker_tty": true, "docker_user": 7}});
+        let made = guest(&instance(json!({"docker:env:A": "1"})), &image, Uuid::nil()).unwrap().configuration;
+        assert_eq!(made.command, Some(vec!["sh".to_owned(), "-c".to_owned(), "echo a b".to_owned()]));
+        assert_eq!((made.tty, made.user.as_deref(), made.environment.0["A"].as_str()), (Some(true), Some("7"), "1"));
+    }
+
+    #[test]
+    fn a_mistake_is_the_users_and_no_other_host_is_asked() {
+        let error = guest(&instance(json!({"docker:usr": "s3cret"})), &json!({}), Uuid::nil()).unwrap_err();
+        assert!(!error.is_reschedulable());
+        assert_eq!((error.fault_code(), error.to_failure().class.as_str()), (400, "Invalid"));
+        assert!(
+            error.to_string().starts_with("docker:usr: there is no such key") && !error.to_string().contains("s3cret")
+        );
     }
 }

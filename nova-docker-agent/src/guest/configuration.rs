@@ -1,0 +1,292 @@
+//! What the image's author and the user say of a container: environment, command, user and so on.
+//!
+//! Every key is in [`KEYS`]. The image's author writes it as an image property that begins with `docker_`; the user writes it as
+//! server metadata that begins with `docker:` and wins. None of it is trusted: each value is checked and bounded here, and all
+//! mistakes are told at once. Values are in no message and no log: they hold passwords.
+
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use value::Tmpfs;
+
+/// What image properties begin with.
+const PROPERTY: &str = "docker_";
+/// What the keys of server metadata begin with.
+const METADATA: &str = "docker:";
+/// Nova's own image property for a command; weaker than `docker_command`.
+const COMMAND_LINE: &str = "os_command_line";
+/// Bytes of one value. The kernel takes no argument or variable of 128 KiB.
+const MOST_OF_VALUE: usize = 64 * 1024;
+/// Bytes of all keys and values together. The kernel takes 2 MiB of arguments and variables.
+const MOST_OF_ALL: usize = 512 * 1024;
+/// Characters of a key, and mistakes, that a message has room for.
+const SHOWN_OF_KEY: usize = 80;
+const SHOWN_MISTAKES: usize = 20;
+
+/// Where a configuration comes from.
+#[derive(Default)]
+pub struct Sources {
+    /// The image's properties.
+    pub properties: BTreeMap<String, String>,
+    /// The server's metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Variables that the caller gives besides; they win.
+    pub environment: BTreeMap<String, String>,
+    /// The flavor's memory in MiB, which bounds file systems in memory.
+    pub memory_mb: u64,
+}
+
+/// How a container differs from what its image says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// On top of the image's.
+    pub environment: Environment,
+    /// Replaces the image's CMD.
+    pub command: Option<Vec<String>>,
+    /// Replaces the image's entry point, and with it the image's CMD; empty: there is none.
+    pub entrypoint: Option<Vec<String>>,
+    /// Directory in which the command begins.
+    pub working_dir: Option<String>,
+    /// User and group that the command runs as.
+    pub user: Option<String>,
+    /// Whether there is a terminal.
+    pub tty: Option<bool>,
+    /// Whether standard input stays open.
+    pub stdin_open: Option<bool>,
+    /// Signal that asks the command to end.
+    pub stop_signal: Option<String>,
+    /// Whether Docker's init runs before the command.
+    pub init: Option<bool>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: Option<u64>,
+    /// Directories in memory, with their sizes in bytes.
+    pub tmpfs: BTreeMap<String, u64>,
+    /// Labels on top of the image's and of ours.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Environment variables. Shown are their names alone.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A key, without its prefix.
+struct Key {
+    /// With a colon at its end it goes on with a name.
+    name: &'static str,
+    /// What a mistake is told with.
+    allowed: &'static str,
+    set: fn(&mut Configuration, Setting<'_>) -> Result<(), &'static str>,
+}
+
+/// What a key is set to.
+#[derive(Clone, Copy)]
+struct Setting<'a> {
+    /// What follows the key's colon.
+    name: &'a str,
+    value: &'a str,
+    /// The flavor's memory in bytes.
+    memory: u64,
+}
+
+/// All keys.
+const KEYS: [Key; 12] = [
+    Key {
+        name: "command",
+        allowed: "words as for a shell, or a JSON list of strings",
+        set: |all, new| value::command(new.value).map(|words| all.command = Some(words)),
+    },
+    Key {
+        name: "entrypoint",
+        allowed: "words as for a shell, a JSON list of strings, or nothing",
+        set: |all, new| value::entrypoint(new.value).map(|words| all.entrypoint = Some(words)),
+    },
+    Key {
+        name: "env:",
+        allowed: "a name without '=' and control characters, and any text without a zero byte",
+        set: |all, new| {
+            value::variable_name(new.name)?;
+            all.environment.0.insert(new.name.to_owned(), new.value.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        name: "init",
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.init = Some(flag)),
+    },
+    Key {
+        name: "label:",
+        allowed: "a name of at most 255 bytes outside org.openstack.nova and Docker's own, and any text without a zero byte",
+        set: |all, new| {
+            value::label_name(new.name)?;
+            all.labels.insert(new.name.to_owned(), new.value.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        name: "shm_size",
+        allowed: "bytes, or a number with k, m or g; at most the flavor's memory",
+        set: |all, new| value::size(new.value, new.memory).map(|size| all.shm_size = Some(size)),
+    },
+    Key {
+        name: "stdin_open",
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.stdin_open = Some(flag)),
+    },
+    Key {
+        name: "stop_signal",
+        allowed: "a signal's name or a number from 1 to 64",
+        set: |all, new| value::signal(new.value).map(|signal| all.stop_signal = Some(signal)),
+    },
+    Key {
+        name: "tmpfs",
+        allowed: "absolute paths, or PATH:SIZE, with spaces between; a size is at most the flavor's memory",
+        set: |all, new| value::tmpfs(new.value, new.memory).map(|Tmpfs(all_of_them)| all.tmpfs = all_of_them),
+    },
+    Key {
+        name: "tty",
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.tty = Some(flag)),
+    },
+    Key {
+        name: "user",
+        allowed: "USER or USER:GROUP, by names or numbers",
+        set: |all, new| value::user(new.value).map(|user| all.user = Some(user)),
+    },
+    Key {
+        name: "working_dir",
+        allowed: "an absolute path",
+        set: |all, new| value::path(new.value).map(|path| all.working_dir = Some(path)),
+    },
+];
+
+impl Configuration {
+    /// What the sources say together.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them, also where another source would win.
+    pub fn parse(sources: &Sources) -> Result<Self, Mistakes> {
+        let memory = sources.memory_mb.saturating_mul(1024 * 1024);
+        let mut reader = Reader { memory, made: Self::default(), bytes: 0, mistakes: vec![] };
+        reader.command_line(&sources.properties);
+        reader.source(PROPERTY, &sources.properties);
+        if sources.metadata.contains_key("docker:entrypoint") {
+            // The arguments of another entry point.
+            reader.made.command = None;
+        }
+        reader.source(METADATA, &sources.metadata);
+        for (name, value) in &sources.environment {
+            reader.set("env:", &format!("environment {name}"), name, value);
+        }
+        reader.end()
+    }
+}
+
+/// Reads one source after the other, weakest first.
+struct Reader {
+    memory: u64,
+    made: Configuration,
+    bytes: usize,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader {
+    /// An empty one is none.
+    fn command_line(&mut self, properties: &BTreeMap<String, String>) {
+        match properties.get(COMMAND_LINE) {
+            Some(line) if !line.trim().is_empty() => self.set("command", COMMAND_LINE, "", line),
+            _ => {}
+        }
+    }
+
+    fn source(&mut self, prefix: &str, source: &BTreeMap<String, String>) {
+        for (key, value) in source {
+            let Some(rest) = key.strip_prefix(prefix) else { continue };
+            // The name ends with its colon, which a metadata key's prefix has too.
+            let (name, more) = rest.find(':').map_or((rest, ""), |colon| rest.split_at(colon + 1));
+            self.set(name, key, more, value);
+        }
+    }
+
+    fn set(&mut self, key: &str, shown: &str, name: &str, value: &str) {
+        self.bytes = self.bytes.saturating_add(shown.len()).saturating_add(value.len());
+        let Some(key) = KEYS.iter().find(|known| known.name == key) else {
+            let problem = if KEYS.iter().any(|known| known.name.strip_suffix(':') == Some(key)) {
+                "the name after a colon is missing"
+            } else {
+                "there is no such key"
+            };
+            return self.mistakes.push(Mistake { key: shown.to_owned(), problem, allowed: None });
+        };
+        let checked = match value {
+            _ if value.len() > MOST_OF_VALUE => Err("it is longer than 65536 bytes"),
+            _ if value.contains('\0') => Err("it has a zero byte"),
+            _ => (key.set)(&mut self.made, Setting { name, value, memory: self.memory }),
+        };
+        if let Err(problem) = checked {
+            self.mistakes.push(Mistake { key: shown.to_owned(), problem, allowed: Some(key.allowed) });
+        }
+    }
+
+    fn end(mut self) -> Result<Configuration, Mistakes> {
+        if self.bytes > MOST_OF_ALL {
+            let problem = "all keys and values together are longer than 524288 bytes";
+            self.mistakes.push(Mistake { key: "docker:*".to_owned(), problem, allowed: None });
+        }
+        if self.mistakes.is_empty() { Ok(self.made) } else { Err(Mistakes(self.mistakes)) }
+    }
+}
+
+/// Something wrong with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mistake {
+    key: String,
+    problem: &'static str,
+    allowed: Option<&'static str>,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: String = self.key.chars().take(SHOWN_OF_KEY).collect();
+        write!(formatter, "{}: {}", key.escape_debug(), self.problem)?;
+        self.allowed.map_or(Ok(()), |allowed| write!(formatter, " (allowed: {allowed})"))
+    }
+}
+
+/// All that is wrong; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(Vec<Mistake>);
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.0.iter().take(SHOWN_MISTAKES).map(Mistake::to_string).collect();
+        formatter.write_str(&shown.join("; "))?;
+        if self.0.len() > shown.len() {
+            write!(formatter, "; and {} more", self.0.len() - shown.len())?;
+        }
+        if self.0.iter().any(|mistake| mistake.allowed.is_none()) {
+            write!(formatter, "; the keys are {}", names().join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The keys as the docs write them.
+fn names() -> Vec<String> {
+    KEYS.iter()
+        .map(|key| if key.name.ends_with(':') { format!("{}NAME", key.name) } else { key.name.to_owned() })
+        .collect()
+}

@@ -1,0 +1,195 @@
+//! Values of a container's configuration, from texts that nobody has checked. An error says what is wrong, without the value.
+
+use std::collections::BTreeMap;
+
+/// Linux takes no longer path, with the zero byte at its end.
+const LONGEST_PATH: usize = 4095;
+/// Bytes of a name of a variable, label, user or group.
+const LONGEST_NAME: usize = 255;
+/// Docker takes user and group numbers as 31 bits.
+const GREATEST_ID: u64 = i32::MAX as u64;
+const SIGNALS: std::ops::RangeInclusive<u32> = 1..=64;
+/// Label names that begin so are ours, or kept by Docker for itself.
+const RESERVED: [&str; 4] = ["org.openstack.nova", "com.docker.", "io.docker.", "org.dockerproject."];
+/// The kernel's own file systems; nothing may hide them.
+const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// Signals, without SIG. Besides them there are RTMIN to RTMAX.
+const SIGNAL_NAMES: [&str; 33] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
+    "USR2", "VTALRM", "WINCH", "XCPU",
+];
+
+type Result<T> = std::result::Result<T, &'static str>;
+
+/// Directories in memory, with their sizes in bytes.
+pub(super) struct Tmpfs(pub(super) BTreeMap<String, u64>);
+
+/// A command with at least one word.
+pub(super) fn command(text: &str) -> Result<Vec<String>> {
+    let words = words(text)?;
+    if words.is_empty() { Err("there is no command") } else { Ok(words) }
+}
+
+/// An entry point; no words, or nothing but an empty one, is none.
+pub(super) fn entrypoint(text: &str) -> Result<Vec<String>> {
+    let words = words(text)?;
+    match words.first() {
+        Some(first) if first.is_empty() && words.len() > 1 => Err("the first word is empty"),
+        Some(first) if first.is_empty() => Ok(vec![]),
+        _ => Ok(words),
+    }
+}
+
+/// A JSON list of strings, or words as a POSIX shell splits them, without expanding anything.
+fn words(text: &str) -> Result<Vec<String>> {
+    let words = if text.trim_start().starts_with('[') {
+        serde_json::from_str(text).map_err(|_| "it begins with '[' and is no JSON list of strings")?
+    } else {
+        shlex::split(text).ok_or("a quote is not closed")?
+    };
+    // JSON can write a zero byte without having one.
+    if words.iter().any(|word: &String| word.contains('\0')) { Err("a word has a zero byte") } else { Ok(words) }
+}
+
+/// Of an environment variable.
+pub(super) fn variable_name(name: &str) -> Result<()> {
+    if name.contains('=') {
+        return Err("the name has an equals sign");
+    }
+    any_name(name)
+}
+
+/// Of a label that is neither ours nor Docker's.
+pub(super) fn label_name(name: &str) -> Result<()> {
+    let lower = name.to_ascii_lowercase();
+    if RESERVED.iter().any(|reserved| lower.starts_with(reserved)) {
+        return Err("the name is reserved");
+    }
+    any_name(name)
+}
+
+fn any_name(name: &str) -> Result<()> {
+    match name {
+        "" => Err("the name is empty"),
+        _ if name.len() > LONGEST_NAME => Err("the name is longer than 255 bytes"),
+        _ if name.contains(char::is_control) => Err("the name has a control character"),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn flag(text: &str) -> Result<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("it is neither true nor false"),
+    }
+}
+
+/// Bytes: a number, then perhaps k, m or g, then perhaps b; from 1 to `most`.
+pub(super) fn size(text: &str, most: u64) -> Result<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let plain = text.strip_suffix('b').unwrap_or(&text);
+    let (digits, unit) = match plain.char_indices().last() {
+        Some((at, 'k')) => (&plain[..at], 1 << 10),
+        Some((at, 'm')) => (&plain[..at], 1 << 20),
+        Some((at, 'g')) => (&plain[..at], 1 << 30),
+        _ => (plain, 1),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("it is no size");
+    }
+    // Digits that do not fit are a number all the same.
+    let size = digits.parse().unwrap_or(u64::MAX).saturating_mul(unit);
+    match size {
+        0 => Err("it is zero"),
+        _ if size > most => Err("it is more than the flavor's memory"),
+        _ => Ok(size),
+    }
+}
+
+/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`: as Docker takes it.
+pub(super) fn signal(text: &str) -> Result<String> {
+    let text = text.trim().to_ascii_uppercase();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return match text.parse() {
+            Ok(number) if SIGNALS.contains(&number) => Ok(number.to_string()),
+            _ => Err("there is no such signal"),
+        };
+    }
+    let name = text.strip_prefix("SIG").unwrap_or(&text);
+    if SIGNAL_NAMES.contains(&name) || name == "XFSZ" || is_realtime(name) {
+        Ok(format!("SIG{name}"))
+    } else {
+        Err("there is no such signal")
+    }
+}
+
+/// Docker knows RTMIN to RTMIN+15 and RTMAX-14 to RTMAX.
+fn is_realtime(name: &str) -> bool {
+    let within = |from: &str, sign: char, most: u32| {
+        let offset = name.strip_prefix(from)?;
+        let number: u32 = if offset.is_empty() { 0 } else { offset.strip_prefix(sign)?.parse().ok()? };
+        let written = if number == 0 { String::new() } else { format!("{sign}{number}") };
+        (number <= most && offset == written).then_some(())
+    };
+    within("RTMIN", '+', 15).or_else(|| within("RTMAX", '-', 14)).is_some()
+}
+
+/// `USER` or `USER:GROUP`, by names or numbers.
+pub(super) fn user(text: &str) -> Result<String> {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    account(user)?;
+    group.map_or(Ok(()), account)?;
+    Ok(text.to_owned())
+}
+
+fn account(name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    match name {
+        "" => Err("a name is empty"),
+        _ if name.len() > LONGEST_NAME => Err("a name is longer than 255 bytes"),
+        _ if name.starts_with('-') || !name.bytes().all(plain) => {
+            Err("a name has characters other than letters, digits, '_', '.' and '-'")
+        }
+        _ if name.bytes().all(|byte| byte.is_ascii_digit()) && name.parse().unwrap_or(u64::MAX) > GREATEST_ID => {
+            Err("a number is greater than 2147483647")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An absolute path.
+pub(super) fn path(text: &str) -> Result<String> {
+    match text {
+        _ if !text.starts_with('/') => Err("it is no absolute path"),
+        _ if text.len() > LONGEST_PATH => Err("it is longer than 4095 bytes"),
+        _ if text.contains(char::is_control) => Err("it has a control character"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Words that are each `PATH` or `PATH:SIZE`; without a size, half of the memory.
+pub(super) fn tmpfs(text: &str, memory: u64) -> Result<Tmpfs> {
+    let mut all = BTreeMap::new();
+    for word in command(text)? {
+        let (directory, size) = match word.split_once(':') {
+            Some((directory, text)) => (directory, size(text, memory)?),
+            None => (word.as_str(), memory / 2),
+        };
+        let directory = path(directory)?;
+        if directory.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+            return Err("a path is the root, or has an empty part, '.' or '..'");
+        }
+        if KERNELS
+            .iter()
+            .any(|own| directory.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        {
+            return Err("/dev, /proc and /sys are the kernel's");
+        }
+        if all.insert(directory, size).is_some() {
+            return Err("a path is named twice");
+        }
+    }
+    Ok(Tmpfs(all))
+}
