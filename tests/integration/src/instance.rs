@@ -1,7 +1,8 @@
 //! Instances and interfaces for tests.
 
-use nova_docker_agent::docker::{Docker, split_command};
-use nova_docker_agent::guest::Guest;
+use nova_docker_agent::docker::Docker;
+use nova_docker_agent::guest::configuration::Sources;
+use nova_docker_agent::guest::{Configuration, Guest};
 use nova_docker_agent::network::Interface;
 use uuid::Uuid;
 
@@ -11,6 +12,8 @@ use crate::patience::until_contains;
 
 /// An instance that runs `command` (a shell's line) in the test image.
 pub fn guest(command: &str) -> Guest {
+    let properties = [("os_command_line".to_owned(), command.to_owned())].into();
+    let sources = Sources { properties, ..Sources::default() };
     Guest {
         uuid: Uuid::new_v4(),
         name: "test".to_owned(),
@@ -21,8 +24,7 @@ pub fn guest(command: &str) -> Guest {
         memory_mb: 64,
         root_gb: 1,
         swap_mb: 0,
-        command: Some(split_command(command).expect("a command")),
-        environment: Default::default(),
+        configuration: Configuration::parse(&sources).expect("a configuration"),
         extra_specs: Default::default(),
         key: None,
         created_by: "compute-of-the-test".to_owned(),

@@ -9,6 +9,7 @@ use integration_tests::instance::{dies_for_want_of_memory, greedy, guest, until_
 use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
 use nova_docker_agent::docker::Docker;
+use nova_docker_agent::guest::configuration::Environment;
 use nova_docker_agent::guest::{Event, EventKind, Guest, PowerState};
 use nova_docker_agent::limits::StopTimeout;
 use uuid::Uuid;
@@ -81,7 +82,8 @@ fn a_snapshot_can_be_loaded_says_nothing_of_the_instance_and_leaves_nothing() {
         docker.import("base:test", &["ENV KEPT=1", "LABEL theirs=2"]).await;
         let driver = docker.driver().await;
         let environment = [("INSTANCE_SECRET".to_owned(), "known to one instance".to_owned())].into();
-        let guest = Guest { environment, ..guest("sh -c 'echo written >/file; echo DONE; exec sleep 1000'") };
+        let mut guest = guest("sh -c 'echo written >/file; echo DONE; exec sleep 1000'");
+        guest.configuration.environment = Environment(environment);
         driver.create(&guest, "base:test", &[]).await.unwrap();
         driver.start(guest.uuid).await.unwrap();
         until_logged(&driver, guest.uuid, "DONE\n").await;

@@ -46,7 +46,7 @@ fn a_client_of_another_time_is_refused_with_who_must_be_upgraded() {
             let status = client.get_server_info(asked).await.unwrap_err();
             let (code, reason, metadata) = reason(&status);
             assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "VERSION_UNSUPPORTED"));
-            assert_eq!((metadata["revision"].as_str(), metadata["oldest_revision"].as_str()), ("1", "1"));
+            assert_eq!((metadata["revision"].as_str(), metadata["oldest_revision"].as_str()), ("2", "1"));
             assert!(status.message().contains(who), "{status}");
         }
         // Newer, and able to do with what there is.
@@ -224,7 +224,60 @@ fn a_snapshot_is_described_and_uploaded_with_the_users_token() {
     });
 }
 
+fn a_guest_runs_as_its_metadata_and_its_images_properties_say() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let mut request = door.guest("/no/such/command", &[]);
+        let text = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let say = "sh -c 'echo \"$A $B in $(pwd) as $(id -u):$(id -g)\"; df -k /dev/shm /t; exec sleep 1000'";
+        let properties = [("docker_env:A", "weak"), ("docker_env:B", "two words"), ("docker_user", "1:1")];
+        request.image.as_mut().unwrap().properties.extend(properties.map(text));
+        request.guest.as_mut().unwrap().metadata = [
+            ("docker:env:A", "strong"),
+            ("docker:entrypoint", ""),
+            ("docker:command", say),
+            ("docker:working_dir", "/made/for it"),
+            ("docker:user", "7:8"),
+            ("docker:tty", "true"),
+            ("docker:stdin_open", "true"),
+            ("docker:init", "true"),
+            ("docker:tmpfs", "/t:1m"),
+            ("docker:stop_signal", "SIGINT"),
+            ("docker:label:role", "web"),
+        ]
+        .map(text)
+        .into();
+        let id = launch(&mut client, request).await;
+        until_logged(&mut client, &id, "strong two words in /made/for it as 7:8").await;
+        // Half of the flavor's 64 MiB, and what was asked for.
+        until_logged(&mut client, &id, " 32768 ").await;
+        until_logged(&mut client, &id, " 1024 ").await;
+        let shown = door.docker.docker(&["inspect", "--format", "{{json .Config}}", &format!("nova-{id}")]).await;
+        for part in ["\"Tty\":true", "\"OpenStdin\":true", "\"role\":\"web\"", "\"StopSignal\":\"SIGINT\""] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        door.close().await;
+    });
+}
+
+fn a_guest_whose_configuration_is_wrong_is_refused_before_anything_is_made() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut request = door.guest("sleep 1000", &[port(0, 5)]);
+        request.guest.as_mut().unwrap().metadata = [("docker:usr".to_owned(), "s3cret".to_owned())].into();
+        let refused = create(&mut door.client().await, request).await.unwrap_err();
+        assert_eq!(reason(&refused).1, "INVALID_ARGUMENT");
+        assert!(refused.message().starts_with("docker:usr: there is no such key"), "{refused:?}");
+        assert!(!format!("{refused:?}").contains("s3cret"));
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
 tests! {
+    a_guest_runs_as_its_metadata_and_its_images_properties_say,
+    a_guest_whose_configuration_is_wrong_is_refused_before_anything_is_made,
     the_service_tells_what_it_is_and_what_the_host_has,
     a_client_of_another_time_is_refused_with_who_must_be_upgraded,
     a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted,
