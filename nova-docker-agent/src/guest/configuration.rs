@@ -4,6 +4,8 @@
 //! server metadata that begins with `docker:` and wins. None of it is trusted: each value is checked and bounded here, and all
 //! mistakes are told at once. Values are in no message and no log: they hold passwords.
 
+mod mistakes;
+mod reader;
 mod value;
 
 #[cfg(test)]
@@ -12,21 +14,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use mistakes::Mistakes;
+use reader::Reader;
 use value::Tmpfs;
 
 /// What image properties begin with.
 const PROPERTY: &str = "docker_";
 /// What the keys of server metadata begin with.
 const METADATA: &str = "docker:";
-/// Nova's own image property for a command; weaker than `docker_command`.
-const COMMAND_LINE: &str = "os_command_line";
-/// Bytes of one value. The kernel takes no argument or variable of 128 KiB.
-const MOST_OF_VALUE: usize = 64 * 1024;
-/// Bytes of all keys and values together. The kernel takes 2 MiB of arguments and variables.
-const MOST_OF_ALL: usize = 512 * 1024;
-/// Characters of a key, and mistakes, that a message has room for.
-const SHOWN_OF_KEY: usize = 80;
-const SHOWN_MISTAKES: usize = 20;
 
 /// Where a configuration comes from.
 #[derive(Default)]
@@ -190,97 +185,6 @@ impl Configuration {
             reader.set("env:", &format!("environment {name}"), name, value);
         }
         reader.end()
-    }
-}
-
-/// Reads one source after the other, weakest first.
-struct Reader {
-    memory: u64,
-    made: Configuration,
-    bytes: usize,
-    mistakes: Vec<Mistake>,
-}
-
-impl Reader {
-    /// An empty one is none.
-    fn command_line(&mut self, properties: &BTreeMap<String, String>) {
-        match properties.get(COMMAND_LINE) {
-            Some(line) if !line.trim().is_empty() => self.set("command", COMMAND_LINE, "", line),
-            _ => {}
-        }
-    }
-
-    fn source(&mut self, prefix: &str, source: &BTreeMap<String, String>) {
-        for (key, value) in source {
-            let Some(rest) = key.strip_prefix(prefix) else { continue };
-            // The name ends with its colon, which a metadata key's prefix has too.
-            let (name, more) = rest.find(':').map_or((rest, ""), |colon| rest.split_at(colon + 1));
-            self.set(name, key, more, value);
-        }
-    }
-
-    fn set(&mut self, key: &str, shown: &str, name: &str, value: &str) {
-        self.bytes = self.bytes.saturating_add(shown.len()).saturating_add(value.len());
-        let Some(key) = KEYS.iter().find(|known| known.name == key) else {
-            let problem = if KEYS.iter().any(|known| known.name.strip_suffix(':') == Some(key)) {
-                "the name after a colon is missing"
-            } else {
-                "there is no such key"
-            };
-            return self.mistakes.push(Mistake { key: shown.to_owned(), problem, allowed: None });
-        };
-        let checked = match value {
-            _ if value.len() > MOST_OF_VALUE => Err("it is longer than 65536 bytes"),
-            _ if value.contains('\0') => Err("it has a zero byte"),
-            _ => (key.set)(&mut self.made, Setting { name, value, memory: self.memory }),
-        };
-        if let Err(problem) = checked {
-            self.mistakes.push(Mistake { key: shown.to_owned(), problem, allowed: Some(key.allowed) });
-        }
-    }
-
-    fn end(mut self) -> Result<Configuration, Mistakes> {
-        if self.bytes > MOST_OF_ALL {
-            let problem = "all keys and values together are longer than 524288 bytes";
-            self.mistakes.push(Mistake { key: "docker:*".to_owned(), problem, allowed: None });
-        }
-        if self.mistakes.is_empty() { Ok(self.made) } else { Err(Mistakes(self.mistakes)) }
-    }
-}
-
-/// Something wrong with one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mistake {
-    key: String,
-    problem: &'static str,
-    allowed: Option<&'static str>,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key: String = self.key.chars().take(SHOWN_OF_KEY).collect();
-        write!(formatter, "{}: {}", key.escape_debug(), self.problem)?;
-        self.allowed.map_or(Ok(()), |allowed| write!(formatter, " (allowed: {allowed})"))
-    }
-}
-
-/// All that is wrong; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistakes(Vec<Mistake>);
-
-impl std::error::Error for Mistakes {}
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<String> = self.0.iter().take(SHOWN_MISTAKES).map(Mistake::to_string).collect();
-        formatter.write_str(&shown.join("; "))?;
-        if self.0.len() > shown.len() {
-            write!(formatter, "; and {} more", self.0.len() - shown.len())?;
-        }
-        if self.0.iter().any(|mistake| mistake.allowed.is_none()) {
-            write!(formatter, "; the keys are {}", names().join(", "))?;
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,45 @@
+//! What is wrong with a configuration, told all at once and without its values.
+
+use std::fmt;
+
+use super::names;
+
+/// Characters of a key, and mistakes, that a message has room for.
+const SHOWN_OF_KEY: usize = 80;
+const SHOWN_MISTAKES: usize = 20;
+
+/// Something wrong with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    pub(super) key: String,
+    pub(super) problem: &'static str,
+    pub(super) allowed: Option<&'static str>,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: String = self.key.chars().take(SHOWN_OF_KEY).collect();
+        write!(formatter, "{}: {}", key.escape_debug(), self.problem)?;
+        self.allowed.map_or(Ok(()), |allowed| write!(formatter, " (allowed: {allowed})"))
+    }
+}
+
+/// All that is wrong; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub(super) Vec<Mistake>);
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.0.iter().take(SHOWN_MISTAKES).map(Mistake::to_string).collect();
+        formatter.write_str(&shown.join("; "))?;
+        if self.0.len() > shown.len() {
+            write!(formatter, "; and {} more", self.0.len() - shown.len())?;
+        }
+        if self.0.iter().any(|mistake| mistake.allowed.is_none()) {
+            write!(formatter, "; the keys are {}", names().join(", "))?;
+        }
+        Ok(())
+    }
+}
