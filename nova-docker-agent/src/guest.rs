@@ -2,8 +2,6 @@
 
 pub mod configuration;
 
-use std::collections::BTreeMap;
-
 use uuid::Uuid;
 
 pub use configuration::Configuration;
@@ -31,8 +29,6 @@ pub struct Guest {
     pub swap_mb: u64,
     /// What is other than its image says.
     pub configuration: Configuration,
-    /// The flavor's extra specifications, which only an operator can write.
-    pub extra_specs: BTreeMap<String, String>,
     /// Goes into root's `authorized_keys`.
     pub key: Option<PublicKey>,
     /// Identity of the compute service that creates the container (`compute_id`).

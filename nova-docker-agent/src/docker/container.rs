@@ -37,12 +37,6 @@ const CAPABILITIES: [&str; 12] = [
     "SYS_CHROOT",
 ];
 
-/// Extra specifications of the flavor that change the container; only an operator can write them.
-const SPEC_CAPABILITIES: &str = "docker:cap_add";
-const SPEC_INIT: &str = "docker:init";
-const SPEC_NO_NEW_PRIVILEGES: &str = "docker:no_new_privileges";
-const SPEC_PIDS_LIMIT: &str = "docker:pids_limit";
-
 /// The body of Docker's create request. `quota` says whether the storage driver enforces a size.
 pub(super) fn body(
     guest: &Guest,
@@ -51,9 +45,9 @@ pub(super) fn body(
     interfaces: usize,
     config: &DockerConfig,
     quota: bool,
-) -> Result<ContainerCreateBody, Error> {
+) -> ContainerCreateBody {
     let asked = &guest.configuration;
-    Ok(ContainerCreateBody {
+    ContainerCreateBody {
         image: Some(image.to_owned()),
         cmd: asked.command.clone(),
         entrypoint: asked.entrypoint.clone().map(entrypoint),
@@ -66,18 +60,18 @@ pub(super) fn body(
         open_stdin: Some(asked.stdin_open.unwrap_or(false)),
         // Nova does not look at it, and an image may ask for a probe every millisecond.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
-        host_config: Some(host_config(guest, config, quota)?),
+        host_config: Some(host_config(guest, config, quota)),
         hostname: Some(hostname.to_owned()),
         // Docker must leave the namespace alone: it would disable IPv6 in it, and flush the addresses, before each start.
         network_disabled: Some(true),
         ..Default::default()
-    })
+    }
 }
 
-fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<HostConfig, Error> {
+fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig {
     let memory = to_bytes(guest.memory_mb);
     let asked = &guest.configuration;
-    Ok(HostConfig {
+    HostConfig {
         runtime: Some(config.runtime.clone()),
         network_mode: Some("none".to_owned()),
 
@@ -88,7 +82,7 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<Host
         cpu_period: Some(CPU_PERIOD),
         cpu_quota: Some(CPU_PERIOD.saturating_mul(i64::from(guest.vcpus))),
         cpu_shares: Some(i64::from(guest.vcpus).saturating_mul(1024).clamp(2, MAX_CPU_SHARES)),
-        pids_limit: Some(spec_processes(guest, SPEC_PIDS_LIMIT)?.unwrap_or(config.pids_limit)),
+        pids_limit: Some(processes(asked, config.pids_limit)),
         // Files in memory count as the container's memory; Docker's own 64 MiB may be more than the flavor has, or too little.
         shm_size: Some(asked.shm_size.map_or(memory / 2, limits::signed)),
         tmpfs: (!asked.tmpfs.is_empty()).then(|| tmpfs(asked)),
@@ -100,33 +94,27 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> Result<Host
 
         // The image's own entrypoint is PID 1, as an init or a single service expects: it gets the stop signal, and it reaps
         // what it orphans. Docker's init can be put before it for images that leave zombies.
-        init: Some(asked.init.or(spec_bool(guest, SPEC_INIT)?).unwrap_or(false)),
+        init: Some(asked.init.unwrap_or(false)),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        cap_add: Some(capabilities(guest)?),
+        cap_add: Some(capabilities(asked)),
         // The seccomp profile, masked paths and the LSM profile are Docker's defaults as long as nothing is said of them.
-        security_opt: spec_bool(guest, SPEC_NO_NEW_PRIVILEGES)?
-            .unwrap_or(true)
-            .then(|| vec!["no-new-privileges:true".to_owned()]),
+        security_opt: asked.no_new_privileges.unwrap_or(true).then(|| vec!["no-new-privileges:true".to_owned()]),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         ..Default::default()
-    })
+    }
 }
 
-/// The default capabilities and those that the flavor adds, which are separated by commas or spaces.
-fn capabilities(guest: &Guest) -> Result<Vec<String>, Error> {
-    let mut names = CAPABILITIES.map(str::to_owned).to_vec();
-    let added = guest.extra_specs.get(SPEC_CAPABILITIES).map_or("", String::as_str);
-    for name in added.split([',', ' ']).filter(|name| !name.is_empty()) {
-        let name = name.to_ascii_uppercase();
-        let name = name.strip_prefix("CAP_").unwrap_or(&name);
-        if !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
-            return Err(spec_invalid(SPEC_CAPABILITIES, format!("{name:?} is no capability")));
-        }
-        names.push(name.to_owned());
-    }
-    Ok(names)
+/// The usual capabilities and those that the flavor adds.
+fn capabilities(asked: &Configuration) -> Vec<String> {
+    CAPABILITIES.into_iter().map(str::to_owned).chain(asked.cap_add.iter().cloned()).collect()
+}
+
+/// The flavor's limit, or else the host's; the user may ask for less.
+fn processes(asked: &Configuration, of_host: i64) -> i64 {
+    let most = asked.most_processes.unwrap_or(of_host);
+    asked.pids_limit.map_or(most, |limit| limit.min(most))
 }
 
 fn log_config(config: &DockerConfig) -> HostConfigLogConfig {
@@ -166,30 +154,10 @@ fn to_bytes(mib: u64) -> i64 {
     i64::try_from(mib.saturating_mul(MIB)).unwrap_or(i64::MAX)
 }
 
-fn spec_bool(guest: &Guest, name: &str) -> Result<Option<bool>, Error> {
-    let Some(value) = guest.extra_specs.get(name) else { return Ok(None) };
-    match value.trim().to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(Some(true)),
-        "false" | "no" | "off" | "0" => Ok(Some(false)),
-        _ => Err(spec_invalid(name, format!("{value:?} is neither true nor false"))),
-    }
-}
-
-fn spec_processes(guest: &Guest, name: &str) -> Result<Option<i64>, Error> {
-    let Some(value) = guest.extra_specs.get(name) else { return Ok(None) };
-    match value.trim().parse().ok().and_then(limits::processes) {
-        Some(number) => Ok(Some(number)),
-        None => Err(spec_invalid(name, format!("{value:?} is no positive number"))),
-    }
-}
-
-fn spec_invalid(name: &str, reason: String) -> Error {
-    Error::Invalid { what: format!("extra specification {name} of the flavor"), reason }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::configuration::Sources;
 
     fn guest() -> Guest {
         Guest {
@@ -203,14 +171,13 @@ mod tests {
             root_gb: 1,
             swap_mb: 0,
             configuration: Configuration::default(),
-            extra_specs: Default::default(),
             key: None,
             created_by: "c".to_owned(),
         }
     }
 
     fn host_config_of(guest: &Guest) -> HostConfig {
-        body(guest, "h", "image", 0, &DockerConfig::default(), false).unwrap().host_config.unwrap()
+        body(guest, "h", "image", 0, &DockerConfig::default(), false).host_config.unwrap()
     }
 
     #[test]
@@ -222,22 +189,26 @@ mod tests {
     #[test]
     fn a_storage_quota_is_asked_for_only_where_it_is_enforced() {
         assert_eq!(host_config_of(&guest()).storage_opt, None);
-        let body = body(&guest(), "h", "image", 0, &DockerConfig::default(), true).unwrap();
+        let body = body(&guest(), "h", "image", 0, &DockerConfig::default(), true);
         assert_eq!(body.host_config.unwrap().storage_opt.unwrap()["size"], "1G");
     }
 
+    /// With a configuration of a flavor.
+    fn flavored<const N: usize>(specs: [(&str, &str); N]) -> Guest {
+        let extra_specs = specs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let sources = Sources { extra_specs, ..Sources::default() };
+        Guest { configuration: Configuration::parse(&sources).unwrap(), ..guest() }
+    }
+
     #[test]
-    fn only_the_flavor_loosens_new_privileges() {
+    fn a_flavor_lets_programs_gain_privileges() {
         assert_eq!(host_config_of(&guest()).security_opt.unwrap(), ["no-new-privileges:true"]);
-        let specs = [(SPEC_NO_NEW_PRIVILEGES.to_owned(), "False".to_owned())].into();
-        assert_eq!(host_config_of(&Guest { extra_specs: specs, ..guest() }).security_opt, None);
-        let specs = [(SPEC_NO_NEW_PRIVILEGES.to_owned(), "perhaps".to_owned())].into();
-        assert!(body(&Guest { extra_specs: specs, ..guest() }, "h", "i", 0, &DockerConfig::default(), false).is_err());
+        assert_eq!(host_config_of(&flavored([("docker:no_new_privileges", "False")])).security_opt, None);
     }
 
     #[test]
     fn limits_of_any_size_are_positive_numbers_in_dockers_request() {
-        use crate::limits::extremes::{TEXTS, UNSIGNED};
+        use crate::limits::extremes::UNSIGNED;
         for &amount in UNSIGNED.iter().filter(|&&amount| amount > 0) {
             let vcpus = u32::try_from(amount).unwrap_or(u32::MAX);
             let guest = Guest { memory_mb: amount, swap_mb: amount, root_gb: amount, vcpus, ..guest() };
@@ -246,18 +217,21 @@ mod tests {
             assert!(numbers.iter().all(|number| number.is_some_and(|number| number > 0)), "{amount}: {numbers:?}");
             assert!(host.memory_swap >= host.memory);
         }
-        for text in TEXTS {
-            let specs = [(SPEC_PIDS_LIMIT.to_owned(), (*text).to_owned())].into();
-            let made = body(&Guest { extra_specs: specs, ..guest() }, "h", "i", 0, &DockerConfig::default(), false);
-            let limit = made.ok().and_then(|body| body.host_config?.pids_limit);
-            assert!(limit.is_none_or(|limit| (1..=4_194_304).contains(&limit)), "{text:?}: {limit:?}");
-        }
+    }
+
+    #[test]
+    fn the_flavors_limit_of_processes_takes_the_place_of_the_hosts_and_a_user_only_lowers_it() {
+        let limit = |pids_limit, most_processes| {
+            let configuration = Configuration { pids_limit, most_processes, ..Configuration::default() };
+            host_config_of(&Guest { configuration, ..guest() }).pids_limit.unwrap()
+        };
+        assert_eq!((limit(None, None), limit(Some(10), None), limit(Some(10_000), None)), (4096, 10, 4096));
+        assert_eq!((limit(None, Some(10_000)), limit(Some(9_000), Some(10_000))), (10_000, 9_000));
     }
 
     #[test]
     fn a_flavor_adds_capabilities_to_the_usual_ones() {
-        let specs = [(SPEC_CAPABILITIES.to_owned(), "cap_net_raw, MKNOD".to_owned())].into();
-        let names = host_config_of(&Guest { extra_specs: specs, ..guest() }).cap_add.unwrap();
+        let names = host_config_of(&flavored([("docker:cap_add", "cap_net_raw, MKNOD")])).cap_add.unwrap();
         assert_eq!(names[CAPABILITIES.len()..], ["NET_RAW", "MKNOD"]);
         assert!(!host_config_of(&guest()).cap_add.unwrap().contains(&"NET_RAW".to_owned()));
     }
@@ -286,8 +260,9 @@ mod tests {
             shm_size: Some(4096),
             tmpfs: [("/t".to_owned(), 4096)].into(),
             labels: [("mine".to_owned(), "1".to_owned()), (labels::COMPUTE.to_owned(), "another".to_owned())].into(),
+            ..Configuration::default()
         };
-        let body = body(&Guest { configuration, ..guest() }, "h", "i", 0, &DockerConfig::default(), false).unwrap();
+        let body = body(&Guest { configuration, ..guest() }, "h", "i", 0, &DockerConfig::default(), false);
         assert_eq!((body.cmd, body.entrypoint, body.env), (Some(words("run")), Some(words("")), Some(words("A=b=c"))));
         assert_eq!((body.working_dir.as_deref(), body.user.as_deref()), (Some("/w"), Some("7")));
         assert_eq!((body.stop_signal.as_deref(), body.tty, body.open_stdin), (Some("SIGINT"), Some(true), Some(true)));
@@ -302,14 +277,5 @@ mod tests {
     #[test]
     fn half_of_the_memory_may_be_shared_unless_said_otherwise() {
         assert_eq!(host_config_of(&guest()).shm_size, Some(32 << 20));
-    }
-
-    #[test]
-    fn the_flavors_init_is_a_default() {
-        let extra_specs = [(SPEC_INIT.to_owned(), "true".to_owned())].into();
-        let guest = Guest { extra_specs, ..guest() };
-        assert_eq!(host_config_of(&guest).init, Some(true));
-        let configuration = Configuration { init: Some(false), ..Configuration::default() };
-        assert_eq!(host_config_of(&Guest { configuration, ..guest }).init, Some(false));
     }
 }

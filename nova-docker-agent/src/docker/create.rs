@@ -17,7 +17,7 @@ impl Docker {
         let name = labels::container_name(guest.uuid);
         let hostname = container::hostname(&guest.hostname)?;
         let body =
-            container::body(guest, &hostname, image, interfaces.len(), &self.inner.config, self.inner.quota_enforced)?;
+            container::body(guest, &hostname, image, interfaces.len(), &self.inner.config, self.inner.quota_enforced);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let created = self.engine().docker.create_container(Some(options), body).await;
         let created =

@@ -28,6 +28,7 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
     let uuid = uuid("guest.guest_id", &guest.guest_id)?;
     let sources = Sources {
         properties: image.properties.clone().into_iter().collect(),
+        extra_specs: guest.extra_specs.into_iter().collect(),
         metadata: guest.metadata.into_iter().collect(),
         environment: guest.environment.into_iter().collect(),
         memory_mb: guest.memory_mib,
@@ -45,7 +46,6 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
         root_gb: guest.root_gib,
         swap_mb: guest.swap_mib,
         configuration,
-        extra_specs: guest.extra_specs.into_iter().collect(),
         key: guest.key.map(|key| PublicKey { name: key.name, data: key.data }),
         created_by: guest.owner,
     })

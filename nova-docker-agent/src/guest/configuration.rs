@@ -1,8 +1,9 @@
-//! What the image's author and the user say of a container: environment, command, user and so on.
+//! What the image's author, the operator and the user say of a container: environment, command, user and so on.
 //!
-//! Every key is in [`KEYS`]. The image's author writes it as an image property that begins with `docker_`; the user writes it as
-//! server metadata that begins with `docker:` and wins. None of it is trusted: each value is checked and bounded here, and all
-//! mistakes are told at once. Values are in no message and no log: they hold passwords.
+//! Every key is in [`KEYS`], with the places where it may be set. The image's author writes it as an image property that begins
+//! with `docker_`; the operator as an extra spec of the flavor that begins with `docker:`, which wins over the image; the user as
+//! server metadata that begins with `docker:`, which wins over both. None of it is trusted: each value is checked and bounded
+//! here, and all mistakes are told at once. Values are in no message and no log: they hold passwords.
 
 mod mistakes;
 mod reader;
@@ -20,14 +21,29 @@ use value::Tmpfs;
 
 /// What image properties begin with.
 const PROPERTY: &str = "docker_";
-/// What the keys of server metadata begin with.
+/// What the keys of server metadata and of a flavor's extra specs begin with.
 const METADATA: &str = "docker:";
+
+/// Where a key is set, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Image,
+    Flavor,
+    Metadata,
+}
+
+/// Keys for all.
+const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata];
+/// Keys that loosen what holds a container: the operator's alone.
+const OPERATOR: &[Place] = &[Place::Flavor];
 
 /// Where a configuration comes from.
 #[derive(Default)]
 pub struct Sources {
     /// The image's properties.
     pub properties: BTreeMap<String, String>,
+    /// The flavor's extra specs.
+    pub extra_specs: BTreeMap<String, String>,
     /// The server's metadata.
     pub metadata: BTreeMap<String, String>,
     /// Variables that the caller gives besides; they win.
@@ -63,6 +79,14 @@ pub struct Configuration {
     pub tmpfs: BTreeMap<String, u64>,
     /// Labels on top of the image's and of ours.
     pub labels: BTreeMap<String, String>,
+    /// Capabilities on top of the usual ones, without `CAP_`.
+    pub cap_add: Vec<String>,
+    /// Whether programs can gain privileges; without it they cannot.
+    pub no_new_privileges: Option<bool>,
+    /// Processes and threads; bounded by `most_processes`, or else by the host's limit.
+    pub pids_limit: Option<i64>,
+    /// The flavor's limit of processes and threads, which takes the place of the host's.
+    pub most_processes: Option<i64>,
 }
 
 /// Environment variables. Shown are their names alone.
@@ -79,6 +103,8 @@ impl fmt::Debug for Environment {
 struct Key {
     /// With a colon at its end it goes on with a name.
     name: &'static str,
+    /// Who may set it.
+    places: &'static [Place],
     /// What a mistake is told with.
     allowed: &'static str,
     set: fn(&mut Configuration, Setting<'_>) -> Result<(), &'static str>,
@@ -87,6 +113,7 @@ struct Key {
 /// What a key is set to.
 #[derive(Clone, Copy)]
 struct Setting<'a> {
+    place: Place,
     /// What follows the key's colon.
     name: &'a str,
     value: &'a str,
@@ -95,19 +122,28 @@ struct Setting<'a> {
 }
 
 /// All keys.
-const KEYS: [Key; 12] = [
+const KEYS: [Key; 15] = [
+    Key {
+        name: "cap_add",
+        places: OPERATOR,
+        allowed: "names of capabilities, with commas or spaces between, or ALL",
+        set: |all, new| value::capabilities(new.value).map(|names| all.cap_add = names),
+    },
     Key {
         name: "command",
+        places: EVERYWHERE,
         allowed: "words as for a shell, or a JSON list of strings",
         set: |all, new| value::command(new.value).map(|words| all.command = Some(words)),
     },
     Key {
         name: "entrypoint",
+        places: EVERYWHERE,
         allowed: "words as for a shell, a JSON list of strings, or nothing",
         set: |all, new| value::entrypoint(new.value).map(|words| all.entrypoint = Some(words)),
     },
     Key {
         name: "env:",
+        places: EVERYWHERE,
         allowed: "a name without '=' and control characters, and any text without a zero byte",
         set: |all, new| {
             value::variable_name(new.name)?;
@@ -117,11 +153,13 @@ const KEYS: [Key; 12] = [
     },
     Key {
         name: "init",
+        places: EVERYWHERE,
         allowed: "true or false",
         set: |all, new| value::flag(new.value).map(|flag| all.init = Some(flag)),
     },
     Key {
         name: "label:",
+        places: EVERYWHERE,
         allowed: "a name of at most 255 bytes outside org.openstack.nova and Docker's own, and any text without a zero byte",
         set: |all, new| {
             value::label_name(new.name)?;
@@ -130,37 +168,60 @@ const KEYS: [Key; 12] = [
         },
     },
     Key {
+        name: "no_new_privileges",
+        places: OPERATOR,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.no_new_privileges = Some(flag)),
+    },
+    Key {
+        name: "pids_limit",
+        places: EVERYWHERE,
+        allowed: "a number of at least 1; at most the flavor's",
+        set: |all, new| {
+            let limit = Some(value::processes(new.value)?);
+            *(if new.place == Place::Flavor { &mut all.most_processes } else { &mut all.pids_limit }) = limit;
+            Ok(())
+        },
+    },
+    Key {
         name: "shm_size",
+        places: EVERYWHERE,
         allowed: "bytes, or a number with k, m or g; at most the flavor's memory",
         set: |all, new| value::size(new.value, new.memory).map(|size| all.shm_size = Some(size)),
     },
     Key {
         name: "stdin_open",
+        places: EVERYWHERE,
         allowed: "true or false",
         set: |all, new| value::flag(new.value).map(|flag| all.stdin_open = Some(flag)),
     },
     Key {
         name: "stop_signal",
+        places: EVERYWHERE,
         allowed: "a signal's name or a number from 1 to 64",
         set: |all, new| value::signal(new.value).map(|signal| all.stop_signal = Some(signal)),
     },
     Key {
         name: "tmpfs",
+        places: EVERYWHERE,
         allowed: "absolute paths, or PATH:SIZE, with spaces between; a size is at most the flavor's memory",
         set: |all, new| value::tmpfs(new.value, new.memory).map(|Tmpfs(all_of_them)| all.tmpfs = all_of_them),
     },
     Key {
         name: "tty",
+        places: EVERYWHERE,
         allowed: "true or false",
         set: |all, new| value::flag(new.value).map(|flag| all.tty = Some(flag)),
     },
     Key {
         name: "user",
+        places: EVERYWHERE,
         allowed: "USER or USER:GROUP, by names or numbers",
         set: |all, new| value::user(new.value).map(|user| all.user = Some(user)),
     },
     Key {
         name: "working_dir",
+        places: EVERYWHERE,
         allowed: "an absolute path",
         set: |all, new| value::path(new.value).map(|path| all.working_dir = Some(path)),
     },
@@ -173,16 +234,13 @@ impl Configuration {
     /// Everything that is wrong in any of them, also where another source would win.
     pub fn parse(sources: &Sources) -> Result<Self, Mistakes> {
         let memory = sources.memory_mb.saturating_mul(1024 * 1024);
-        let mut reader = Reader { memory, made: Self::default(), bytes: 0, mistakes: vec![] };
+        let mut reader = Reader::new(memory);
         reader.command_line(&sources.properties);
-        reader.source(PROPERTY, &sources.properties);
-        if sources.metadata.contains_key("docker:entrypoint") {
-            // The arguments of another entry point.
-            reader.made.command = None;
-        }
-        reader.source(METADATA, &sources.metadata);
+        reader.source(Place::Image, &sources.properties);
+        reader.source(Place::Flavor, &sources.extra_specs);
+        reader.source(Place::Metadata, &sources.metadata);
         for (name, value) in &sources.environment {
-            reader.set("env:", &format!("environment {name}"), name, value);
+            reader.set(Place::Metadata, "env:", &format!("environment {name}"), name, value);
         }
         reader.end()
     }

@@ -25,7 +25,6 @@ pub fn guest(command: &str) -> Guest {
         root_gb: 1,
         swap_mb: 0,
         configuration: Configuration::parse(&sources).expect("a configuration"),
-        extra_specs: Default::default(),
         key: None,
         created_by: "compute-of-the-test".to_owned(),
     }

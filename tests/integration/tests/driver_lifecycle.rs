@@ -29,8 +29,8 @@ fn the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process() {
     on_host(async |host| {
         let (docker, ovs) = (host.docker().await, host.ovs());
         let (driver, plumber) = (docker.driver().await, ovs.plumber());
-        let extra_specs = [("docker:cap_add".to_owned(), "NET_RAW".to_owned())].into();
-        let guest = Guest { extra_specs, ..guest("sh -c 'ip addr; echo BOOTED; exec sleep 1000'") };
+        let mut guest = guest("sh -c 'ip addr; echo BOOTED; exec sleep 1000'");
+        guest.configuration.cap_add = vec!["NET_RAW".to_owned()];
         let mut interfaces = [interface(0, 5), interface(1, 5)];
         interfaces[0].dns = vec!["192.0.2.53".parse().unwrap()];
         plumber.plug(guest.uuid, &interfaces).await.unwrap();

@@ -26,7 +26,7 @@ pub(crate) fn power_state(state: Option<&guest::PowerState>) -> PowerState {
 /// What an instance shall be in Docker.
 ///
 /// # Errors
-/// The instance lacks its flavor, or its metadata or its image's properties have mistakes.
+/// The instance lacks its flavor, or its metadata, its flavor's extra specs or its image's properties have mistakes.
 pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Result<Guest, Error> {
     let uuid = instance_uuid(instance)?;
     let flavor = instance.flavor().ok_or_else(|| bad(uuid, "the instance has no flavor"))?;
@@ -38,8 +38,13 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         u64::try_from(value).map_err(|_| bad(uuid, &format!("the flavor's {what} is {value}")))
     };
     let memory_mb = amount(flavor.memory_mb(), "memory_mb")?;
-    let sources =
-        Sources { properties: properties(image), metadata: instance.metadata(), memory_mb, ..Sources::default() };
+    let sources = Sources {
+        properties: properties(image),
+        extra_specs: flavor.extra_specs(),
+        metadata: instance.metadata(),
+        memory_mb,
+        ..Sources::default()
+    };
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     Ok(Guest {
         uuid,
@@ -52,7 +57,6 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         root_gb: amount(flavor.root_gb(), "root_gb")?,
         swap_mb: amount(flavor.swap(), "swap")?,
         configuration: Configuration::parse(&sources).map_err(driver::Error::from)?,
-        extra_specs: flavor.extra_specs(),
         key: instance.key_data().map(|data| PublicKey { name: text(instance.key_name()), data: data.to_owned() }),
         created_by: compute_id.to_string(),
     })

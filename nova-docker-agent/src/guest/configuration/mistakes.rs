@@ -13,14 +13,28 @@ const SHOWN_MISTAKES: usize = 20;
 pub(super) struct Mistake {
     pub(super) key: String,
     pub(super) problem: &'static str,
-    pub(super) allowed: Option<&'static str>,
+    pub(super) allowed: Allowed,
+}
+
+/// What would be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Values of the key.
+    Values(&'static str),
+    /// Other keys.
+    Keys,
+    /// The problem says it.
+    Nothing,
 }
 
 impl fmt::Display for Mistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key: String = self.key.chars().take(SHOWN_OF_KEY).collect();
         write!(formatter, "{}: {}", key.escape_debug(), self.problem)?;
-        self.allowed.map_or(Ok(()), |allowed| write!(formatter, " (allowed: {allowed})"))
+        match self.allowed {
+            Allowed::Values(values) => write!(formatter, " (allowed: {values})"),
+            Allowed::Keys | Allowed::Nothing => Ok(()),
+        }
     }
 }
 
@@ -37,7 +51,7 @@ impl fmt::Display for Mistakes {
         if self.0.len() > shown.len() {
             write!(formatter, "; and {} more", self.0.len() - shown.len())?;
         }
-        if self.0.iter().any(|mistake| mistake.allowed.is_none()) {
+        if self.0.iter().any(|mistake| mistake.allowed == Allowed::Keys) {
             write!(formatter, "; the keys are {}", names().join(", "))?;
         }
         Ok(())

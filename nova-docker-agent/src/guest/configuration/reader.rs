@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::mistakes::{Mistake, Mistakes};
-use super::{Configuration, KEYS, Setting};
+use super::mistakes::{Allowed, Mistake, Mistakes};
+use super::{Configuration, KEYS, METADATA, PROPERTY, Place, Setting};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
+/// As in metadata and extra specs.
+const ENTRYPOINT: &str = "docker:entrypoint";
 /// Bytes of one value. The kernel takes no argument or variable of 128 KiB.
 const MOST_OF_VALUE: usize = 64 * 1024;
 /// Bytes of all keys and values together. The kernel takes 2 MiB of arguments and variables.
@@ -14,31 +16,42 @@ const MOST_OF_ALL: usize = 512 * 1024;
 
 /// Reads one source after the other, weakest first.
 pub(super) struct Reader {
-    pub(super) memory: u64,
-    pub(super) made: Configuration,
-    pub(super) bytes: usize,
-    pub(super) mistakes: Vec<Mistake>,
+    /// The flavor's, in bytes.
+    memory: u64,
+    made: Configuration,
+    bytes: usize,
+    mistakes: Vec<Mistake>,
 }
 
 impl Reader {
+    pub(super) fn new(memory: u64) -> Self {
+        Self { memory, made: Configuration::default(), bytes: 0, mistakes: vec![] }
+    }
+
     /// An empty one is none.
     pub(super) fn command_line(&mut self, properties: &BTreeMap<String, String>) {
         match properties.get(COMMAND_LINE) {
-            Some(line) if !line.trim().is_empty() => self.set("command", COMMAND_LINE, "", line),
+            Some(line) if !line.trim().is_empty() => self.set(Place::Image, "command", COMMAND_LINE, "", line),
             _ => {}
         }
     }
 
-    pub(super) fn source(&mut self, prefix: &str, source: &BTreeMap<String, String>) {
+    pub(super) fn source(&mut self, place: Place, source: &BTreeMap<String, String>) {
+        let prefix = if place == Place::Image { PROPERTY } else { METADATA };
+        if place != Place::Image && source.contains_key(ENTRYPOINT) {
+            // The arguments of another entry point.
+            self.made.command = None;
+        }
         for (key, value) in source {
             let Some(rest) = key.strip_prefix(prefix) else { continue };
             // The name ends with its colon, which a metadata key's prefix has too.
             let (name, more) = rest.find(':').map_or((rest, ""), |colon| rest.split_at(colon + 1));
-            self.set(name, key, more, value);
+            let shown = if place == Place::Flavor { format!("flavor {key}") } else { key.clone() };
+            self.set(place, name, &shown, more, value);
         }
     }
 
-    pub(super) fn set(&mut self, key: &str, shown: &str, name: &str, value: &str) {
+    pub(super) fn set(&mut self, place: Place, key: &str, shown: &str, name: &str, value: &str) {
         self.bytes = self.bytes.saturating_add(shown.len()).saturating_add(value.len());
         let Some(key) = KEYS.iter().find(|known| known.name == key) else {
             let problem = if KEYS.iter().any(|known| known.name.strip_suffix(':') == Some(key)) {
@@ -46,22 +59,34 @@ impl Reader {
             } else {
                 "there is no such key"
             };
-            return self.mistakes.push(Mistake { key: shown.to_owned(), problem, allowed: None });
+            return self.mistake(shown, problem, Allowed::Keys);
         };
+        if !key.places.contains(&place) {
+            return self.mistake(shown, "only a flavor can set it", Allowed::Nothing);
+        }
         let checked = match value {
             _ if value.len() > MOST_OF_VALUE => Err("it is longer than 65536 bytes"),
             _ if value.contains('\0') => Err("it has a zero byte"),
-            _ => (key.set)(&mut self.made, Setting { name, value, memory: self.memory }),
+            _ => (key.set)(&mut self.made, Setting { place, name, value, memory: self.memory }),
         };
         if let Err(problem) = checked {
-            self.mistakes.push(Mistake { key: shown.to_owned(), problem, allowed: Some(key.allowed) });
+            self.mistake(shown, problem, Allowed::Values(key.allowed));
         }
+    }
+
+    fn mistake(&mut self, key: &str, problem: &'static str, allowed: Allowed) {
+        self.mistakes.push(Mistake { key: key.to_owned(), problem, allowed });
     }
 
     pub(super) fn end(mut self) -> Result<Configuration, Mistakes> {
         if self.bytes > MOST_OF_ALL {
             let problem = "all keys and values together are longer than 524288 bytes";
-            self.mistakes.push(Mistake { key: "docker:*".to_owned(), problem, allowed: None });
+            self.mistake("docker:*", problem, Allowed::Nothing);
+        }
+        if let (Some(limit), Some(most)) = (self.made.pids_limit, self.made.most_processes)
+            && limit > most
+        {
+            self.mistake("docker:pids_limit", "it is more than the flavor's", Allowed::Nothing);
         }
         if self.mistakes.is_empty() { Ok(self.made) } else { Err(Mistakes(self.mistakes)) }
     }

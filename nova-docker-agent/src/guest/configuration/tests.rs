@@ -15,6 +15,10 @@ fn of_image<const N: usize>(pairs: [(&str, &str); N]) -> Result<Configuration, M
     Configuration::parse(&Sources { properties: texts(pairs), memory_mb: 64, ..Sources::default() })
 }
 
+fn of_flavor<const N: usize>(pairs: [(&str, &str); N]) -> Result<Configuration, Mistakes> {
+    Configuration::parse(&Sources { extra_specs: texts(pairs), memory_mb: 64, ..Sources::default() })
+}
+
 fn refused(key: &str, value: &str) -> String {
     let error = of_user([(key, value)]).expect_err(&format!("{key} = {value:?} was taken")).to_string();
     assert!(error.contains(key), "{error}");
@@ -40,6 +44,7 @@ fn a_user_sets_what_the_guide_says() {
         ("docker:shm_size", "16m"),
         ("docker:tmpfs", "/run:1m /var/tmp"),
         ("docker:label:role", "web"),
+        ("docker:pids_limit", "100"),
         ("unrelated", "docker:nonsense"),
     ]);
     let expected = Configuration {
@@ -55,6 +60,8 @@ fn a_user_sets_what_the_guide_says() {
         shm_size: Some(16 << 20),
         tmpfs: [("/run".to_owned(), 1 << 20), ("/var/tmp".to_owned(), 32 << 20)].into(),
         labels: texts([("role", "web")]),
+        pids_limit: Some(100),
+        ..Configuration::default()
     };
     assert_eq!(made.unwrap(), expected);
 }
@@ -66,6 +73,7 @@ fn the_image_may_say_the_same_and_the_user_wins_key_by_key() {
         metadata: texts([("docker:env:A", "user"), ("docker:env:C", "user")]),
         environment: texts([("C", "caller")]),
         memory_mb: 64,
+        ..Sources::default()
     };
     let made = Configuration::parse(&sources).unwrap();
     assert_eq!(made.environment.0, texts([("A", "user"), ("B", "image"), ("C", "caller")]));
@@ -76,6 +84,73 @@ fn the_image_may_say_the_same_and_the_user_wins_key_by_key() {
 fn a_property_is_no_metadata_and_metadata_is_no_property() {
     assert_eq!(of_user([("docker_user", "!"), ("os_command_line", "x")]).unwrap(), Configuration::default());
     assert_eq!(of_image([("docker:user", "!")]).unwrap(), Configuration::default());
+}
+
+#[test]
+fn a_flavor_wins_over_the_image_and_the_user_over_both() {
+    let sources = Sources {
+        properties: texts([("docker_env:A", "image"), ("docker_env:B", "image"), ("docker_command", "of the image")]),
+        extra_specs: texts([
+            ("docker:env:B", "flavor"),
+            ("docker:env:C", "flavor"),
+            ("docker:init", "true"),
+            ("docker:entrypoint", "/of/flavor"),
+            ("hw:cpu_policy", "shared"),
+        ]),
+        metadata: texts([("docker:env:C", "user"), ("docker:init", "false")]),
+        ..Sources::default()
+    };
+    let made = Configuration::parse(&sources).unwrap();
+    assert_eq!(made.environment.0, texts([("A", "image"), ("B", "flavor"), ("C", "user")]));
+    assert_eq!((made.init, made.entrypoint, made.command), (Some(false), words(&["/of/flavor"]), None));
+}
+
+#[test]
+fn only_a_flavor_loosens_what_holds_a_container() {
+    let made = of_flavor([
+        ("docker:cap_add", "cap_net_admin, MKNOD"),
+        ("docker:no_new_privileges", "False"),
+        ("docker:pids_limit", "500"),
+    ])
+    .unwrap();
+    assert_eq!(made.cap_add, ["NET_ADMIN", "MKNOD"]);
+    assert_eq!((made.no_new_privileges, made.most_processes, made.pids_limit), (Some(false), Some(500), None));
+    for key in ["cap_add", "no_new_privileges"] {
+        let only = format!("{key}: only a flavor can set it");
+        assert!(refused(&format!("docker:{key}"), "true").ends_with(&only));
+        let error = of_image([(&format!("docker_{key}"), "true")]).unwrap_err().to_string();
+        assert!(error.ends_with(&only), "{error}");
+    }
+}
+
+#[test]
+fn a_mistake_of_the_flavor_says_so() {
+    for (key, value, problem) in [
+        ("docker:cap_add", "NET_RAW,NOTHING", "there is no such capability (allowed: names"),
+        ("docker:init", "perhaps", "it is neither true nor false"),
+        ("docker:inti", "true", "there is no such key; the keys are"),
+        ("docker:pids_limit", "0", "it is no positive number"),
+    ] {
+        let error = of_flavor([(key, value)]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("flavor {key}: {problem}")), "{error}");
+    }
+}
+
+#[test]
+fn a_user_has_no_more_processes_than_the_flavor() {
+    let parse = |asked| {
+        Configuration::parse(&Sources {
+            extra_specs: texts([("docker:pids_limit", "500")]),
+            metadata: texts([("docker:pids_limit", asked)]),
+            ..Sources::default()
+        })
+    };
+    assert_eq!(parse("500").unwrap().pids_limit, Some(500));
+    assert!(parse("501").unwrap_err().to_string().starts_with("docker:pids_limit: it is more than the flavor's"));
+    for text in TEXTS {
+        let limit = of_user([("docker:pids_limit", text)]).ok().and_then(|made| made.pids_limit);
+        assert!(limit.is_none_or(|limit| (1..=4_194_304).contains(&limit)), "{text:?}: {limit:?}");
+    }
 }
 
 #[test]
@@ -112,6 +187,7 @@ fn all_mistakes_are_told_at_once_with_key_problem_and_what_is_allowed() {
         metadata: texts([("docker:user", "a b"), ("docker:env:A=B", "1"), ("docker:envv:A", "1")]),
         environment: texts([("", "1")]),
         memory_mb: 64,
+        ..Sources::default()
     };
     let error = Configuration::parse(&sources).unwrap_err().to_string();
     for part in [
@@ -121,7 +197,7 @@ fn all_mistakes_are_told_at_once_with_key_problem_and_what_is_allowed() {
         "docker:env:A=B: the name has an equals sign",
         "docker:envv:A: there is no such key",
         "environment : the name is empty",
-        "the keys are command, entrypoint, env:NAME, init",
+        "the keys are cap_add, command, entrypoint, env:NAME, init",
     ] {
         assert!(error.contains(part), "{part} is missing: {error}");
     }
@@ -257,8 +333,12 @@ fn values_of_variables_are_not_in_what_is_logged() {
 }
 
 #[test]
-fn the_guide_has_the_same_keys() {
-    let rows = DOCS.lines().filter_map(|line| line.strip_prefix("| `"));
-    let documented: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
-    assert_eq!(documented, names());
+fn the_guide_has_the_same_keys_and_places() {
+    let rows = DOCS.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.split(" | ").take(2).map(|cell| cell.trim_matches(['|', ' ', '`'])).collect());
+    let documented: Vec<Vec<&str>> = cells.collect();
+    let places = |key: &Key| if key.places == EVERYWHERE { "anywhere" } else { "flavor" };
+    let names = names();
+    let known: Vec<Vec<&str>> = names.iter().zip(&KEYS).map(|(name, key)| vec![name.as_str(), places(key)]).collect();
+    assert_eq!(documented, known);
 }

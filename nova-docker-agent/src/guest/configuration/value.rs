@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits;
+
 /// Linux takes no longer path, with the zero byte at its end.
 const LONGEST_PATH: usize = 4095;
 /// Bytes of a name of a variable, label, user or group.
@@ -18,6 +20,51 @@ const SIGNAL_NAMES: [&str; 33] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
     "USR2", "VTALRM", "WINCH", "XCPU",
+];
+
+/// All of Linux, without `CAP_`.
+const CAPABILITIES: [&str; 41] = [
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
 ];
 
 type Result<T> = std::result::Result<T, &'static str>;
@@ -84,6 +131,19 @@ pub(super) fn flag(text: &str) -> Result<bool> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err("it is neither true nor false"),
     }
+}
+
+/// A limit of processes, brought to what the kernel takes.
+pub(super) fn processes(text: &str) -> Result<i64> {
+    text.trim().parse().ok().and_then(limits::processes).ok_or("it is no positive number")
+}
+
+/// Capabilities, without `CAP_`.
+pub(super) fn capabilities(text: &str) -> Result<Vec<String>> {
+    let names = text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_ascii_uppercase);
+    let names = names.map(|name| name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name));
+    let known = |name: &str| name == "ALL" || CAPABILITIES.contains(&name);
+    names.map(|name| if known(&name) { Ok(name) } else { Err("there is no such capability") }).collect()
 }
 
 /// Bytes: a number, then perhaps k, m or g, then perhaps b; from 1 to `most`.
