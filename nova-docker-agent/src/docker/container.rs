@@ -1,13 +1,15 @@
 //! Docker's create request for an instance's container: identity, limits, least privilege.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::{DockerConfig, Error, labels};
+use crate::guest::configuration::Ulimit;
 use crate::guest::{Configuration, Guest};
 use crate::limits;
 
@@ -19,10 +21,10 @@ const MAX_CPU_SHARES: i64 = 262_144;
 /// Linux takes no longer host name than 64 bytes; a DNS label has at most 63.
 const MAX_HOSTNAME: usize = 63;
 
-/// The capabilities of a container: those that sshd, su, web servers and package managers need. Of Docker's own set,
-/// NET_RAW is missing (forged packets, and the kernel's packet sockets; a `ping` that knows datagram sockets works
-/// without it) and MKNOD (device files).
-const CAPABILITIES: [&str; 12] = [
+/// The capabilities of a container: those that sshd, su, ping, web servers and package managers need. They are Docker's own set
+/// but for MKNOD (device files). NET_RAW does not reach beyond the instance: the namespace is its own, and Neutron drops forged
+/// packets at its ports.
+const CAPABILITIES: [&str; 13] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
@@ -30,12 +32,18 @@ const CAPABILITIES: [&str; 12] = [
     "FSETID",
     "KILL",
     "NET_BIND_SERVICE",
+    "NET_RAW",
     "SETFCAP",
     "SETGID",
     "SETPCAP",
     "SETUID",
     "SYS_CHROOT",
 ];
+
+/// Every capability, to Docker.
+const ALL: &str = "ALL";
+/// Docker's own time between checks in the start period.
+const START_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The body of Docker's create request. `quota` says whether the storage driver enforces a size.
 pub(super) fn body(
@@ -58,8 +66,7 @@ pub(super) fn body(
         labels: Some(labels::of(guest, interfaces)),
         tty: Some(asked.tty.unwrap_or(false)),
         open_stdin: Some(asked.stdin_open.unwrap_or(false)),
-        // Nova does not look at it, and an image may ask for a probe every millisecond.
-        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
+        healthcheck: Some(health(asked)),
         host_config: Some(host_config(guest, config, quota)),
         hostname: Some(hostname.to_owned()),
         // Docker must leave the namespace alone: it would disable IPv6 in it, and flush the addresses, before each start.
@@ -96,8 +103,12 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig 
         // what it orphans. Docker's init can be put before it for images that leave zombies.
         init: Some(asked.init.unwrap_or(false)),
         privileged: Some(false),
-        cap_drop: Some(vec!["ALL".to_owned()]),
+        cap_drop: Some(if has_all(asked) { asked.cap_drop.clone() } else { vec![ALL.to_owned()] }),
         cap_add: Some(capabilities(asked)),
+        group_add: Some(asked.group_add.clone()),
+        ulimits: Some(asked.ulimits.iter().map(ulimit).collect()),
+        sysctls: Some(asked.sysctls.clone().into_iter().collect()),
+        oom_score_adj: asked.oom_score_adj,
         // The seccomp profile, masked paths and the LSM profile are Docker's defaults as long as nothing is said of them.
         security_opt: asked.no_new_privileges.unwrap_or(true).then(|| vec!["no-new-privileges:true".to_owned()]),
         ipc_mode: Some("private".to_owned()),
@@ -106,9 +117,40 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig 
     }
 }
 
-/// The usual capabilities and those that the flavor adds.
+/// The usual capabilities and those that the flavor adds, without those that are not wanted.
 fn capabilities(asked: &Configuration) -> Vec<String> {
-    CAPABILITIES.into_iter().map(str::to_owned).chain(asked.cap_add.iter().cloned()).collect()
+    if has_all(asked) {
+        return vec![ALL.to_owned()];
+    }
+    let all = CAPABILITIES.into_iter().map(str::to_owned).chain(asked.cap_add.iter().cloned());
+    all.filter(|name| !asked.cap_drop.iter().any(|dropped| dropped == ALL || dropped == name)).collect()
+}
+
+/// To Docker, ALL among the added wins over ALL among the dropped.
+fn has_all(asked: &Configuration) -> bool {
+    asked.cap_add.iter().any(|name| name == ALL) && !asked.cap_drop.iter().any(|name| name == ALL)
+}
+
+fn ulimit((name, limit): (&String, &Ulimit)) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) }
+}
+
+/// Nova does not look at it, and an image may ask for a check every millisecond: without one that is asked for there is none.
+/// Nothing is left for the image to fill in.
+fn health(asked: &Configuration) -> HealthConfig {
+    let Some(health) = &asked.health else {
+        return HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() };
+    };
+    let nanoseconds = |time: Duration| Some(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+    HealthConfig {
+        test: Some(health.test.clone()),
+        interval: nanoseconds(health.interval),
+        timeout: nanoseconds(health.timeout),
+        // Docker would take zero for the image's.
+        start_period: nanoseconds(health.start_period.max(Duration::from_millis(1))),
+        start_interval: nanoseconds(START_INTERVAL),
+        retries: Some(health.retries),
+    }
 }
 
 /// The flavor's limit, or else the host's; the user may ask for less.
@@ -230,10 +272,34 @@ mod tests {
     }
 
     #[test]
-    fn a_flavor_adds_capabilities_to_the_usual_ones() {
-        let names = host_config_of(&flavored([("docker:cap_add", "cap_net_raw, MKNOD")])).cap_add.unwrap();
-        assert_eq!(names[CAPABILITIES.len()..], ["NET_RAW", "MKNOD"]);
-        assert!(!host_config_of(&guest()).cap_add.unwrap().contains(&"NET_RAW".to_owned()));
+    fn capabilities_are_the_usual_ones_and_the_flavors_without_those_that_are_dropped() {
+        let of = |add: &[&str], drop: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let configuration =
+                Configuration { cap_add: names(add), cap_drop: names(drop), ..Configuration::default() };
+            let host = host_config_of(&Guest { configuration, ..guest() });
+            (host.cap_add.unwrap(), host.cap_drop.unwrap())
+        };
+        assert_eq!(of(&[], &[]), (CAPABILITIES.map(str::to_owned).to_vec(), vec!["ALL".to_owned()]));
+        assert_eq!(of(&["NET_ADMIN", "MKNOD"], &["MKNOD"]).0[CAPABILITIES.len()..], ["NET_ADMIN"]);
+        assert!(!of(&[], &["NET_RAW"]).0.contains(&"NET_RAW".to_owned()));
+        assert_eq!(of(&["MKNOD"], &["ALL"]), (vec![], vec!["ALL".to_owned()]));
+        assert_eq!(of(&["ALL"], &["SYS_ADMIN"]), (vec!["ALL".to_owned()], vec!["SYS_ADMIN".to_owned()]));
+        assert_eq!(of(&["ALL"], &["ALL"]), (vec![], vec!["ALL".to_owned()]));
+    }
+
+    #[test]
+    fn a_check_that_is_asked_for_leaves_nothing_to_the_image() {
+        let none = body(&guest(), "h", "i", 0, &DockerConfig::default(), false).healthcheck.unwrap();
+        assert_eq!(none.test.unwrap(), ["NONE"]);
+        let asked = flavored([("docker:healthcheck", r#"{"test": "true", "interval": "2s"}"#)]);
+        let check = body(&asked, "h", "i", 0, &DockerConfig::default(), false).healthcheck.unwrap();
+        assert_eq!(
+            (check.test.unwrap(), check.interval),
+            (vec!["CMD-SHELL".to_owned(), "true".to_owned()], Some(2_000_000_000))
+        );
+        let rest = [check.timeout, check.start_period, check.start_interval, check.retries];
+        assert!(rest.iter().all(|number| number.is_some_and(|number| number > 0)), "{rest:?}");
     }
 
     #[test]

@@ -14,11 +14,14 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::{Docker, Error};
-use crate::guest::{Guest, PublicKey};
+use crate::guest::{Configuration, Guest, PublicKey};
 use crate::network::Interface;
 
 /// Name servers that resolvers look at.
 const MAX_DNS: usize = 3;
+/// Keys of lines in resolv.conf.
+const SEARCH: &str = "search";
+const OPTIONS: &str = "options";
 /// Bytes of a digest that tells an edited file from ours.
 const SEAL_BYTES: usize = 8;
 
@@ -41,8 +44,9 @@ impl Docker {
         hostname: &str,
         interfaces: &[Interface],
     ) -> Result<(), Error> {
-        let mut files = vec![hosts(hostname, interfaces)];
-        files.extend(resolv_conf(interfaces));
+        let asked = &guest.configuration;
+        let mut files = vec![hosts(hostname, interfaces, asked)];
+        files.extend(resolv_conf(interfaces, asked));
         files.extend(guest.key.as_ref().filter(|_| self.inner.config.inject_key).map(authorized_keys));
         self.upload(id, &files).await
     }
@@ -75,13 +79,16 @@ impl Docker {
     }
 }
 
-/// The usual names, and the instance's own for its first fixed IP.
-fn hosts(hostname: &str, interfaces: &[Interface]) -> File {
+/// The usual names, the instance's own for its first fixed IP, and those that are asked for.
+fn hosts(hostname: &str, interfaces: &[Interface], asked: &Configuration) -> File {
     let mut content = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
         .to_owned();
     // Writing to a string cannot fail.
     writeln!(content, "{}\t{}", own_address(interfaces), own_names(hostname)).ok();
+    for (name, address) in asked.hosts.iter().flat_map(|(name, all)| all.iter().map(move |address| (name, address))) {
+        writeln!(content, "{address}\t{name}").ok();
+    }
     hosts_file(content)
 }
 
@@ -104,10 +111,20 @@ pub(super) fn hosts_file(content: String) -> File {
     File { directories: vec![("/etc", 0o755)], path: "etc/hosts", mode: 0o644, content }
 }
 
-/// The interfaces' name servers; none where Neutron names none: the image's own file stays.
-fn resolv_conf(interfaces: &[Interface]) -> Option<File> {
+/// The interfaces' name servers, and what is asked for; none where Neutron names none: the image's own file stays.
+fn resolv_conf(interfaces: &[Interface], asked: &Configuration) -> Option<File> {
     let servers = name_servers(interfaces);
-    (!servers.is_empty()).then(|| resolv_conf_file(sealed(&servers)))
+    let line = |key: &str, words: &[String]| {
+        if words.is_empty() { String::new() } else { format!("{key} {}\n", words.join(" ")) }
+    };
+    let rest = line(SEARCH, &asked.dns_search) + &line(OPTIONS, &asked.dns_opt);
+    (!servers.is_empty()).then(|| resolv_conf_file(sealed(&(servers + &rest))))
+}
+
+/// Lines of a resolv.conf that are not Neutron's.
+pub(super) fn asked_lines(resolv_conf: &str) -> String {
+    let is_asked = |line: &&str| matches!(line.split_once(' '), Some((SEARCH | OPTIONS, _)));
+    resolv_conf.split_inclusive('\n').filter(is_asked).collect()
 }
 
 pub(super) fn resolv_conf_file(content: String) -> File {
@@ -193,7 +210,7 @@ mod tests {
     #[test]
     fn directories_are_made_once_and_only_where_they_are_missing() {
         let key = PublicKey { name: "k".to_owned(), data: "ssh-ed25519 AAAA me\n".to_owned() };
-        let files = [hosts("h", &[]), authorized_keys(&key)];
+        let files = [hosts("h", &[], &Configuration::default()), authorized_keys(&key)];
         let packed = archive(&files, &["/root"].into()).unwrap();
         let expected =
             [("etc/", 0o755), ("etc/hosts", 0o644), ("root/.ssh/", 0o700), ("root/.ssh/authorized_keys", 0o600)];
@@ -202,11 +219,33 @@ mod tests {
 
     #[test]
     fn an_instance_without_an_address_still_knows_its_own_name() {
-        assert!(hosts("web-1.example.org", &[]).content.ends_with("127.0.1.1\tweb-1.example.org web-1\n"));
+        assert!(
+            hosts("web-1.example.org", &[], &Configuration::default())
+                .content
+                .ends_with("127.0.1.1\tweb-1.example.org web-1\n")
+        );
     }
 
     #[test]
     fn without_name_servers_the_images_file_stays() {
-        assert_eq!(resolv_conf(&[]), None);
+        let asked = Configuration { dns_search: vec!["example.org".to_owned()], ..Configuration::default() };
+        assert_eq!(resolv_conf(&[], &asked), None);
+    }
+
+    #[test]
+    fn names_and_search_domains_that_are_asked_for_come_after_the_instances_own() {
+        let asked = Configuration {
+            hosts: [("db".to_owned(), vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()])].into(),
+            dns_search: vec!["a.example".to_owned(), "b.example".to_owned()],
+            dns_opt: vec!["ndots:2".to_owned()],
+            ..Configuration::default()
+        };
+        let hosts = hosts("web", &[], &asked).content;
+        assert!(hosts.ends_with("127.0.1.1\tweb\n192.0.2.7\tdb\n2001:db8::7\tdb\n"), "{hosts}");
+        let interface = Interface { dns: vec!["192.0.2.1".parse().unwrap()], ..crate::network::an_interface() };
+        let written = resolv_conf(&[interface], &asked).unwrap().content;
+        let lines = "search a.example b.example\noptions ndots:2\n";
+        assert!(written.ends_with(&format!("nameserver 192.0.2.1\n{lines}")) && is_sealed(&written), "{written}");
+        assert_eq!(asked_lines(&written), lines);
     }
 }

@@ -70,9 +70,10 @@ fn plain_text(archive: &[u8]) -> Option<String> {
     (is_plain && entry.read_to_string(&mut text).is_ok()).then_some(text)
 }
 
-/// The resolv.conf that takes the place of `present`, if that is the agent's and says something else.
+/// The resolv.conf that takes the place of `present`, if that is the agent's and says something else. What the user asked for
+/// besides the name servers stays.
 fn followed_resolv_conf(present: &str, interfaces: &[Interface]) -> Option<String> {
-    let wanted = files::sealed(&files::name_servers(interfaces));
+    let wanted = files::sealed(&(files::name_servers(interfaces) + &files::asked_lines(present)));
     (files::is_sealed(present) && wanted != present).then_some(wanted)
 }
 
@@ -109,6 +110,14 @@ mod tests {
         assert!(now.contains("nameserver 192.0.2.2\n") && !now.contains("192.0.2.1"), "{now}");
         let none = followed_resolv_conf(&now, &[interface("10.0.0.5/24", &[])]).unwrap();
         assert!(!none.contains("nameserver"), "{none}");
+    }
+
+    #[test]
+    fn search_domains_and_options_stay_when_the_name_servers_change() {
+        let written = files::sealed("nameserver 192.0.2.1\nsearch a.example\noptions ndots:2\n");
+        assert_eq!(followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.1"])]), None);
+        let now = followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.2"])]).unwrap();
+        assert!(now.ends_with("nameserver 192.0.2.2\nsearch a.example\noptions ndots:2\n"), "{now}");
     }
 
     #[test]

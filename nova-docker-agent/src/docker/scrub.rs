@@ -23,7 +23,7 @@ pub(super) struct Base {
     environment: Vec<String>,
     labels: HashMap<String, String>,
     /// Of what else a user can replace.
-    others: [(&'static str, Option<Value>); 5],
+    others: [(&'static str, Option<Value>); 6],
 }
 
 impl Base {
@@ -36,6 +36,7 @@ impl Base {
             others: [
                 ("Cmd", words(&config.cmd)),
                 ("Entrypoint", words(&config.entrypoint)),
+                ("Healthcheck", config.healthcheck.as_ref().and_then(|check| serde_json::to_value(check).ok())),
                 ("StopSignal", text(&config.stop_signal)),
                 ("User", text(&config.user)),
                 ("WorkingDir", text(&config.working_dir)),
@@ -231,6 +232,7 @@ mod tests {
         let name = "a".repeat(64);
         let config = br#"{"container":"c","container_config":{"Hostname":"secret"},"os":"linux",
             "config":{"Hostname":"h","Env":["PATH=/bin","TOKEN="],"Entrypoint":["of the user"],"User":"8",
+            "Healthcheck":{"Test":["CMD-SHELL","secret"]},
             "Labels":{"org.openstack.nova.project-id":"","of-the-user":"","mine":"1"}}}"#;
         let layer = vec![7_u8; 1500];
         let files: [(&str, &[u8]); 3] =

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::{ContainerConfig, ImageConfig};
+use bollard::models::{ContainerConfig, HealthConfig, ImageConfig};
 use bollard::query_parameters::{CommitContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -140,9 +140,14 @@ fn neutral_config(base: &ImageConfig, found: &Found) -> ContainerConfig {
         env: Some(original.into_iter().chain(added).collect()),
         labels: Some(original_labels.into_iter().chain(ours).collect()),
         cmd: base.cmd.clone(),
-        healthcheck: base.healthcheck.clone(),
+        healthcheck: base.healthcheck.clone().or_else(|| Some(no_check())),
         ..Default::default()
     }
+}
+
+/// No check at all, where Docker would take none for the container's.
+fn no_check() -> HealthConfig {
+    HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }
 }
 
 fn name_of(variable: &str) -> &str {

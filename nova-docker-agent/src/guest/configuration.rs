@@ -14,6 +14,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
 
 pub use mistakes::Mistakes;
 use reader::Reader;
@@ -79,14 +81,58 @@ pub struct Configuration {
     pub tmpfs: BTreeMap<String, u64>,
     /// Labels on top of the image's and of ours.
     pub labels: BTreeMap<String, String>,
-    /// Capabilities on top of the usual ones, without `CAP_`.
+    /// Capabilities on top of the usual ones, without `CAP_`; `ALL` is all.
     pub cap_add: Vec<String>,
+    /// Capabilities that the container does not get, whoever adds them.
+    pub cap_drop: Vec<String>,
     /// Whether programs can gain privileges; without it they cannot.
     pub no_new_privileges: Option<bool>,
     /// Processes and threads; bounded by `most_processes`, or else by the host's limit.
     pub pids_limit: Option<i64>,
     /// The flavor's limit of processes and threads, which takes the place of the host's.
     pub most_processes: Option<i64>,
+    /// Groups on top of the user's.
+    pub group_add: Vec<String>,
+    /// Limits of resources, by Docker's names.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// The flavor's limits of them, which take the place of the usual ones.
+    pub most_ulimits: BTreeMap<String, i64>,
+    /// Settings of the kernel that the container has of its own.
+    pub sysctls: BTreeMap<String, String>,
+    /// How willingly the kernel kills it for memory, 0 to 1000.
+    pub oom_score_adj: Option<i64>,
+    /// Names in `/etc/hosts`.
+    pub hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// Domains in which a resolver looks for names.
+    pub dns_search: Vec<String>,
+    /// Options of a resolver.
+    pub dns_opt: Vec<String>,
+    /// How Docker asks whether it works; the image's own check is never taken.
+    pub health: Option<Health>,
+}
+
+/// A limit of a resource; -1 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// What holds.
+    pub soft: i64,
+    /// What a program can raise it to.
+    pub hard: i64,
+}
+
+/// A check of a container's health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// In Docker's form: begins with CMD or CMD-SHELL.
+    pub test: Vec<String>,
+    /// From the end of one check to the next.
+    pub interval: Duration,
+    /// After it a check has failed.
+    pub timeout: Duration,
+    /// Failures in it do not count.
+    pub start_period: Duration,
+    /// Failures in a row that make it unhealthy.
+    pub retries: i64,
 }
 
 /// Environment variables. Shown are their names alone.
@@ -122,7 +168,7 @@ struct Setting<'a> {
 }
 
 /// All keys.
-const KEYS: [Key; 15] = [
+const KEYS: [Key; 24] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -130,10 +176,28 @@ const KEYS: [Key; 15] = [
         set: |all, new| value::capabilities(new.value).map(|names| all.cap_add = names),
     },
     Key {
+        name: "cap_drop",
+        places: EVERYWHERE,
+        allowed: "names of capabilities, with commas or spaces between, or ALL",
+        set: |all, new| value::capabilities(new.value).map(|names| all.cap_drop = names),
+    },
+    Key {
         name: "command",
         places: EVERYWHERE,
         allowed: "words as for a shell, or a JSON list of strings",
         set: |all, new| value::command(new.value).map(|words| all.command = Some(words)),
+    },
+    Key {
+        name: "dns_opt",
+        places: EVERYWHERE,
+        allowed: "options of resolv.conf, with spaces between",
+        set: |all, new| value::resolver_options(new.value).map(|words| all.dns_opt = words),
+    },
+    Key {
+        name: "dns_search",
+        places: EVERYWHERE,
+        allowed: "domains, with spaces between",
+        set: |all, new| value::domains(new.value).map(|names| all.dns_search = names),
     },
     Key {
         name: "entrypoint",
@@ -148,6 +212,28 @@ const KEYS: [Key; 15] = [
         set: |all, new| {
             value::variable_name(new.name)?;
             all.environment.0.insert(new.name.to_owned(), new.value.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        name: "group_add",
+        places: EVERYWHERE,
+        allowed: "groups, by names or numbers, with commas or spaces between",
+        set: |all, new| value::groups(new.value).map(|names| all.group_add = names),
+    },
+    Key {
+        name: "healthcheck",
+        places: EVERYWHERE,
+        allowed: "a JSON object of test, interval, timeout, retries, start_period and disable; times from 1s, as 1m30s",
+        set: |all, new| value::healthcheck(new.value).map(|check| all.health = check),
+    },
+    Key {
+        name: "host:",
+        places: EVERYWHERE,
+        allowed: "a host name, and IP addresses with spaces between",
+        set: |all, new| {
+            value::host_name(new.name)?;
+            all.hosts.insert(new.name.to_owned(), value::addresses(new.value)?);
             Ok(())
         },
     },
@@ -172,6 +258,12 @@ const KEYS: [Key; 15] = [
         places: OPERATOR,
         allowed: "true or false",
         set: |all, new| value::flag(new.value).map(|flag| all.no_new_privileges = Some(flag)),
+    },
+    Key {
+        name: "oom_score_adj",
+        places: EVERYWHERE,
+        allowed: "a number from 0 to 1000",
+        set: |all, new| value::oom_score(new.value).map(|score| all.oom_score_adj = Some(score)),
     },
     Key {
         name: "pids_limit",
@@ -202,6 +294,16 @@ const KEYS: [Key; 15] = [
         set: |all, new| value::signal(new.value).map(|signal| all.stop_signal = Some(signal)),
     },
     Key {
+        name: "sysctl:",
+        places: EVERYWHERE,
+        allowed: "settings below net. and fs.mqueue., kernel.sem, kernel.msg* and kernel.shm*",
+        set: |all, new| {
+            value::sysctl_name(new.name)?;
+            all.sysctls.insert(new.name.to_owned(), value::sysctl(new.value)?);
+            Ok(())
+        },
+    },
+    Key {
         name: "tmpfs",
         places: EVERYWHERE,
         allowed: "absolute paths, or PATH:SIZE, with spaces between; a size is at most the flavor's memory",
@@ -212,6 +314,21 @@ const KEYS: [Key; 15] = [
         places: EVERYWHERE,
         allowed: "true or false",
         set: |all, new| value::flag(new.value).map(|flag| all.tty = Some(flag)),
+    },
+    Key {
+        name: "ulimit:",
+        places: EVERYWHERE,
+        allowed: "SOFT:HARD or one number, -1 for none; of core, cpu, data, fsize, locks, memlock, nofile, nproc, stack and so on",
+        set: |all, new| {
+            let is_flavor = new.place == Place::Flavor;
+            let most = if is_flavor { Some(-1) } else { all.most_ulimits.get(new.name).copied() };
+            let limit = value::ulimit(new.name, new.value, most)?;
+            if is_flavor {
+                all.most_ulimits.insert(new.name.to_owned(), limit.hard);
+            }
+            all.ulimits.insert(new.name.to_owned(), limit);
+            Ok(())
+        },
     },
     Key {
         name: "user",
@@ -244,11 +361,4 @@ impl Configuration {
         }
         reader.end()
     }
-}
-
-/// The keys as the docs write them.
-fn names() -> Vec<String> {
-    KEYS.iter()
-        .map(|key| if key.name.ends_with(':') { format!("{}NAME", key.name) } else { key.name.to_owned() })
-        .collect()
 }

@@ -25,6 +25,7 @@ macro_rules! tests {
     };
 }
 
+mod driver_configuration;
 mod driver_failures;
 mod driver_lifecycle;
 mod driver_output;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         // Those first that take long, and wait.
         messaging_restart::tests(),
         messaging_python::tests(),
+        driver_configuration::tests(),
         driver_failures::tests(),
         driver_lifecycle::tests(),
         driver_output::tests(),

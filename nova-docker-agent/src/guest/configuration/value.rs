@@ -1,8 +1,13 @@
 //! Values of a container's configuration, from texts that nobody has checked. An error says what is wrong, without the value.
 
-use std::collections::BTreeMap;
+mod health;
+mod kernel;
 
-use crate::limits;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub(super) use health::healthcheck;
+pub(super) use kernel::{capabilities, oom_score, processes, sysctl, sysctl_name, ulimit};
 
 /// Linux takes no longer path, with the zero byte at its end.
 const LONGEST_PATH: usize = 4095;
@@ -10,6 +15,10 @@ const LONGEST_PATH: usize = 4095;
 const LONGEST_NAME: usize = 255;
 /// Docker takes user and group numbers as 31 bits.
 const GREATEST_ID: u64 = i32::MAX as u64;
+/// Bytes of a name in DNS.
+const LONGEST_HOST: usize = 253;
+/// Words of one line of a resolv.conf.
+const MOST_WORDS: usize = 32;
 const SIGNALS: std::ops::RangeInclusive<u32> = 1..=64;
 /// Label names that begin so are ours, or kept by Docker for itself.
 const RESERVED: [&str; 4] = ["org.openstack.nova", "com.docker.", "io.docker.", "org.dockerproject."];
@@ -20,51 +29,6 @@ const SIGNAL_NAMES: [&str; 33] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
     "USR2", "VTALRM", "WINCH", "XCPU",
-];
-
-/// All of Linux, without `CAP_`.
-const CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "WAKE_ALARM",
 ];
 
 type Result<T> = std::result::Result<T, &'static str>;
@@ -131,19 +95,6 @@ pub(super) fn flag(text: &str) -> Result<bool> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err("it is neither true nor false"),
     }
-}
-
-/// A limit of processes, brought to what the kernel takes.
-pub(super) fn processes(text: &str) -> Result<i64> {
-    text.trim().parse().ok().and_then(limits::processes).ok_or("it is no positive number")
-}
-
-/// Capabilities, without `CAP_`.
-pub(super) fn capabilities(text: &str) -> Result<Vec<String>> {
-    let names = text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_ascii_uppercase);
-    let names = names.map(|name| name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name));
-    let known = |name: &str| name == "ALL" || CAPABILITIES.contains(&name);
-    names.map(|name| if known(&name) { Ok(name) } else { Err("there is no such capability") }).collect()
 }
 
 /// Bytes: a number, then perhaps k, m or g, then perhaps b; from 1 to `most`.
@@ -216,6 +167,48 @@ fn account(name: &str) -> Result<()> {
             Err("a number is greater than 2147483647")
         }
         _ => Ok(()),
+    }
+}
+
+/// Groups by names or numbers, with commas or spaces between.
+pub(super) fn groups(text: &str) -> Result<Vec<String>> {
+    let names = text.split([',', ' ']).filter(|name| !name.is_empty());
+    names.map(|name| account(name).map(|()| name.to_owned())).collect()
+}
+
+/// A name that `/etc/hosts` takes.
+pub(super) fn host_name(name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    match name {
+        "" => Err("the name is empty"),
+        _ if name.len() > LONGEST_HOST => Err("the name is longer than 253 bytes"),
+        _ if name.starts_with(['-', '.']) || !name.bytes().all(plain) => Err("the name is no host name"),
+        _ => Ok(()),
+    }
+}
+
+/// IP addresses with spaces between.
+pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>> {
+    let all = text.split_whitespace().map(|word| word.parse().map_err(|_| "it is no IP address"));
+    let all: Vec<IpAddr> = all.collect::<Result<_>>()?;
+    if all.is_empty() { Err("there is no IP address") } else { Ok(all) }
+}
+
+/// Domains with spaces between; a dot at the end of one is left out.
+pub(super) fn domains(text: &str) -> Result<Vec<String>> {
+    let names = text.split_whitespace().map(|name| name.strip_suffix('.').unwrap_or(name));
+    let names: Vec<String> = names.map(|name| host_name(name).map(|()| name.to_owned())).collect::<Result<_>>()?;
+    if names.len() > MOST_WORDS { Err("there are more than 32") } else { Ok(names) }
+}
+
+/// Options of a resolver, as `ndots:2`, with spaces between.
+pub(super) fn resolver_options(text: &str) -> Result<Vec<String>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-".contains(&byte);
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    match words {
+        _ if words.len() > MOST_WORDS => Err("there are more than 32"),
+        _ if words.iter().any(|word| word.len() > LONGEST_NAME || !word.bytes().all(plain)) => Err("it is no option"),
+        _ => Ok(words),
     }
 }
 

@@ -1,0 +1,144 @@
+//! Keys and values that nobody should write.
+
+use super::*;
+use crate::limits::extremes::UNSIGNED;
+
+#[test]
+fn hostile_values_are_refused_and_never_repeated() {
+    let long_path = format!("/{}", "secret".repeat(800));
+    let long = "secret".repeat(20_000);
+    let hostile = [
+        ("docker:command", "secret 'open"),
+        ("docker:command", " "),
+        ("docker:command", "[]"),
+        ("docker:command", "[\"secret\", 1]"),
+        ("docker:command", "[\"secret\""),
+        ("docker:command", "[\"secret\\u0000\"]"),
+        ("docker:entrypoint", "[\"\", \"secret\"]"),
+        ("docker:env:A", "secret\0"),
+        ("docker:env:A", &long),
+        ("docker:label:org.openstack.nova.instance-uuid", "secret"),
+        ("docker:label:ORG.openstack.nova.x", "secret"),
+        ("docker:label:com.docker.compose.project", "secret"),
+        ("docker:working_dir", "secret"),
+        ("docker:working_dir", "/secret\n/x"),
+        ("docker:working_dir", ""),
+        ("docker:working_dir", &long_path),
+        ("docker:user", ""),
+        ("docker:user", "secret:"),
+        ("docker:user", ":secret"),
+        ("docker:user", "secret:x:y"),
+        ("docker:user", "-secret"),
+        ("docker:user", "secret\nroot"),
+        ("docker:user", "4294967295"),
+        ("docker:user", "2147483648"),
+        ("docker:stop_signal", "SIGSECRET"),
+        ("docker:stop_signal", "0"),
+        ("docker:stop_signal", "65"),
+        ("docker:stop_signal", "RTMIN+16"),
+        ("docker:stop_signal", "RTMIN++1"),
+        ("docker:stop_signal", ""),
+        ("docker:shm_size", "65m"),
+        ("docker:shm_size", "1gsecret"),
+        ("docker:shm_size", "-1"),
+        ("docker:tmpfs", "/"),
+        ("docker:tmpfs", "/secret/../x"),
+        ("docker:tmpfs", "/secret/"),
+        ("docker:tmpfs", "//secret"),
+        ("docker:tmpfs", "secret"),
+        ("docker:tmpfs", "/secret:exec"),
+        ("docker:tmpfs", "/secret:1m,mode=777"),
+        ("docker:tmpfs", "/proc/secret"),
+        ("docker:tmpfs", "/dev"),
+        ("docker:tmpfs", "/secret /secret"),
+        ("docker:cap_drop", "secret"),
+        ("docker:dns_opt", "ndots:2;secret"),
+        ("docker:dns_search", "secret/x"),
+        ("docker:dns_search", "-secret"),
+        ("docker:group_add", "secret/x"),
+        ("docker:group_add", "2147483648"),
+        ("docker:healthcheck", "secret"),
+        ("docker:healthcheck", "{}"),
+        ("docker:healthcheck", r#"{"test": "secret", "extra": 1}"#),
+        ("docker:healthcheck", r#"{"test": ["secret"]}"#),
+        ("docker:healthcheck", r#"{"test": ["CMD"]}"#),
+        ("docker:healthcheck", r#"{"test": "secret\u0000"}"#),
+        ("docker:healthcheck", r#"{"test": "secret", "interval": "999ms"}"#),
+        ("docker:healthcheck", r#"{"test": "secret", "interval": "1"}"#),
+        ("docker:healthcheck", r#"{"test": "secret", "timeout": "0s"}"#),
+        ("docker:healthcheck", r#"{"test": "secret", "start_period": "18446744073709551615h"}"#),
+        ("docker:healthcheck", r#"{"test": "secret", "retries": 0}"#),
+        ("docker:host:db", "secret"),
+        ("docker:host:db", ""),
+        ("docker:host:db", "192.0.2.1\nsecret"),
+        ("docker:host:a b", "192.0.2.1"),
+        ("docker:oom_score_adj", "-1"),
+        ("docker:oom_score_adj", "1001"),
+        ("docker:sysctl:kernel.core_pattern", "|/secret"),
+        ("docker:sysctl:vm.swappiness", "1"),
+        ("docker:sysctl:net.a/../../kernel.core_pattern", "|/secret"),
+        ("docker:sysctl:net..x", "1"),
+        ("docker:sysctl:net.ipv4.ip_forward", "1\nsecret"),
+        ("docker:sysctl:net.ipv4.ip_forward", " "),
+        ("docker:ulimit:nothing", "1"),
+        ("docker:ulimit:nofile", "secret"),
+        ("docker:ulimit:nofile", "2:1"),
+        ("docker:ulimit:nofile", "-1:1"),
+        ("docker:ulimit:nofile", "1:2:3"),
+        ("docker:ulimit:nofile", "1048577"),
+        ("docker:ulimit:memlock", "unlimited"),
+        ("docker:ulimit:rtprio", "1"),
+    ];
+    for (key, value) in hostile {
+        let error = refused(key, value);
+        assert!(!error.to_lowercase().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn hostile_keys_are_refused_and_shown_short_and_without_control_characters() {
+    let long = format!("docker:env:{}", "x".repeat(100_000));
+    for key in
+        ["docker:", "docker:env", "docker:env:", "docker:user:x", "docker:ENV:x", "docker: env:x", "docker:env:a\0b"]
+    {
+        assert!(of_user([(key, "1")]).is_err(), "{key:?}");
+    }
+    for key in ["docker:env:a\nb", "docker:\n", &long] {
+        let error = of_user([(key, "1")]).unwrap_err().to_string();
+        assert!(!error.contains('\n') && error.len() < 400, "{error:?}");
+    }
+    let many = (0..1000).map(|number| (format!("docker:no{number}"), String::new())).collect();
+    let error = Configuration::parse(&Sources { metadata: many, ..Sources::default() }).unwrap_err().to_string();
+    assert!(error.contains("; and 980 more") && error.len() < 2000, "{error}");
+}
+
+#[test]
+fn all_together_is_bounded_too() {
+    let variables =
+        |count: usize| (0..count).map(|number| (format!("docker:env:V{number}"), "x".repeat(60_000))).collect();
+    let parse = |count| Configuration::parse(&Sources { metadata: variables(count), ..Sources::default() });
+    assert_eq!(parse(8).unwrap().environment.0.len(), 8);
+    assert!(parse(9).unwrap_err().to_string().contains("longer than 524288 bytes"));
+}
+
+#[test]
+fn extremes_are_refused_or_within_their_bounds_for_every_key() {
+    let texts = TEXTS.iter().map(|text| (*text).to_owned());
+    let sized = TEXTS.iter().flat_map(|text| ["k", "MB", "g"].map(|unit| format!("{text}{unit}")));
+    let in_paths = TEXTS.iter().map(|text| format!("/a:{text}"));
+    let values: Vec<String> = texts.chain(sized).chain(in_paths).collect();
+    for (key, value) in KEYS.iter().flat_map(|key| values.iter().map(move |value| (key, value))) {
+        for &memory_mb in UNSIGNED {
+            let metadata =
+                [(format!("docker:{}x", key.name).replace("sizex", "size").replace("tmpfsx", "tmpfs"), value.clone())];
+            let Ok(made) =
+                Configuration::parse(&Sources { metadata: metadata.into(), memory_mb, ..Sources::default() })
+            else {
+                continue;
+            };
+            let memory = memory_mb.saturating_mul(1 << 20);
+            let sizes = made.shm_size.iter().chain(made.tmpfs.values());
+            assert!(sizes.copied().all(|size| size > 0 && size <= memory), "{}{value:?}: {made:?}", key.name);
+        }
+    }
+}

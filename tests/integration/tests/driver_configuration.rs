@@ -1,0 +1,100 @@
+//! What is asked of a container's surroundings, as its processes see it in a real Docker.
+
+use std::collections::BTreeMap;
+
+use integration_tests::docker::{Dockerd, IMAGE};
+use integration_tests::instance::{guest, interface};
+use integration_tests::on_host;
+use integration_tests::patience::until;
+use nova_docker_agent::guest::configuration::Sources;
+use nova_docker_agent::guest::{Configuration, Guest};
+use nova_docker_agent::limits::StopTimeout;
+
+fn configured<const N: usize>(metadata: [(&str, &str); N]) -> Guest {
+    let metadata: BTreeMap<_, _> = metadata.map(|(key, value)| (format!("docker:{key}"), value.to_owned())).into();
+    let configuration = Configuration::parse(&Sources { metadata, memory_mb: 64, ..Sources::default() }).unwrap();
+    Guest { configuration, ..guest("sleep 1000") }
+}
+
+async fn inside(docker: &Dockerd, guest: &Guest, command: &str) -> String {
+    docker.docker(&["exec", &format!("nova-{}", guest.uuid), "sh", "-c", command]).await
+}
+
+fn what_is_asked_of_the_kernel_holds_in_the_instances_own_network_after_each_start() {
+    on_host(async |host| {
+        let (docker, ovs) = (host.docker().await, host.ovs());
+        let (driver, plumber) = (docker.driver().await, ovs.plumber());
+        let guest = configured([
+            ("command", "sleep 1000"),
+            ("sysctl:net.ipv4.ip_forward", "1"),
+            ("sysctl:net.core.somaxconn", "77"),
+            ("sysctl:kernel.shmmni", "99"),
+            ("ulimit:nofile", "100:200"),
+            ("oom_score_adj", "321"),
+            ("group_add", "4321"),
+            ("cap_drop", "ALL"),
+        ]);
+        let interfaces = [interface(0, 5)];
+        plumber.plug(guest.uuid, &interfaces).await.unwrap();
+        driver.create(&guest, IMAGE, &interfaces).await.unwrap();
+        let settings = "cd /proc/sys; cat net/ipv4/ip_forward net/core/somaxconn kernel/shmmni";
+        for _ in 0..2 {
+            driver.start(guest.uuid).await.unwrap();
+            assert_eq!(inside(&docker, &guest, settings).await, "1\n77\n99");
+            driver.stop(guest.uuid, StopTimeout::KILL).await.unwrap();
+        }
+        driver.start(guest.uuid).await.unwrap();
+        assert!(inside(&docker, &guest, "ip addr").await.contains("10.9.0.5/24"));
+        let limits = inside(&docker, &guest, "grep files /proc/1/limits; cat /proc/1/oom_score_adj").await;
+        assert_eq!(limits.split_whitespace().collect::<Vec<_>>()[3..], ["100", "200", "files", "321"]);
+        assert!(inside(&docker, &guest, "grep Groups /proc/1/status").await.contains("4321"));
+        assert!(inside(&docker, &guest, "grep CapBnd /proc/1/status").await.ends_with("0000000000000000"));
+        driver.remove(guest.uuid).await.unwrap();
+        plumber.unplug(guest.uuid, &[]).await.unwrap();
+    });
+}
+
+fn names_and_search_domains_are_in_the_files_and_health_is_asked_for() {
+    on_host(async |host| {
+        let (docker, ovs) = (host.docker().await, host.ovs());
+        let (driver, plumber) = (docker.driver().await, ovs.plumber());
+        let guest = configured([
+            ("command", "sleep 1000"),
+            ("host:db", "192.0.2.7"),
+            ("dns_search", "a.example"),
+            ("healthcheck", r#"{"test": "grep -q db /etc/hosts", "interval": "1s"}"#),
+        ]);
+        let mut interfaces = [interface(0, 5)];
+        interfaces[0].dns = vec!["192.0.2.53".parse().unwrap()];
+        plumber.plug(guest.uuid, &interfaces).await.unwrap();
+        driver.create(&guest, IMAGE, &interfaces).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        let name = format!("nova-{}", guest.uuid);
+        let health = ["inspect", "-f", "{{.State.Health.Status}}", &name];
+        until("the check has passed", async || docker.docker(&health).await == "healthy").await;
+        interfaces[0].dns = vec!["192.0.2.54".parse().unwrap()];
+        driver.update_network_files(guest.uuid, &interfaces).await.unwrap();
+        let files = inside(&docker, &guest, "cat /etc/hosts /etc/resolv.conf").await;
+        assert!(files.contains("192.0.2.7\tdb\n"), "{files}");
+        assert!(files.ends_with("nameserver 192.0.2.54\nsearch a.example"), "{files}");
+        driver.remove(guest.uuid).await.unwrap();
+        plumber.unplug(guest.uuid, &[]).await.unwrap();
+    });
+}
+
+fn the_kernel_says_which_setting_it_does_not_have() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let guest = configured([("command", "sleep 1000"), ("sysctl:net.no_such_setting", "1")]);
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        let error = driver.start(guest.uuid).await.unwrap_err().to_string();
+        assert!(error.contains("no_such_setting"), "{error}");
+    });
+}
+
+tests! {
+    what_is_asked_of_the_kernel_holds_in_the_instances_own_network_after_each_start,
+    names_and_search_domains_are_in_the_files_and_health_is_asked_for,
+    the_kernel_says_which_setting_it_does_not_have,
+}
