@@ -214,6 +214,7 @@ def instance(context):
         key_data="ssh-ed25519 AAAA alice\n",
         flavor=flavor,
         metadata={"docker:env:GREETING": "hello"},
+        user_data="I2NvbnRhaW5lci1jb25maWcK",
         system_metadata={"image_min_ram": "0", "image_docker:volumes": "/data"},
         expected_attrs=["metadata", "system_metadata", "flavor"],
     )

@@ -70,6 +70,7 @@ def test_a_launch_tells_the_agent_everything_about_the_guest(launch, fake_agent)
         "key": {"name": "laptop", "data": "ssh-ed25519 AAAA alice"},
         "owner": "8f8d1d2f-2f6c-4c8b-9a7a-54a0cbb3b0a0",
         "metadata": {"docker:env:GREETING": "hello"},
+        "user_data": "I2NvbnRhaW5lci1jb25maWcK",
     }
     image = request["image"]
     assert (image["image_id"], image["name"], image["status"], image["size"]) == (IMAGE, "nginx", "active", "4096")

@@ -30,6 +30,7 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
         properties: image.properties.clone().into_iter().collect(),
         extra_specs: guest.extra_specs.into_iter().collect(),
         metadata: guest.metadata.into_iter().collect(),
+        user_data: guest.user_data,
         environment: guest.environment.into_iter().collect(),
         memory_mb: guest.memory_mib,
     };
@@ -156,6 +157,8 @@ pub(super) fn event(event: Event) -> v1::WatchEventsResponse {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
     use super::*;
 
     fn message() -> v1::Guest {
@@ -172,17 +175,20 @@ mod tests {
     }
 
     #[test]
-    fn properties_metadata_and_environment_configure_the_container() {
+    fn every_source_configures_the_container() {
         let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let image = |line| v1::Image { properties: [text("os_command_line", line)].into(), ..v1::Image::default() };
         let guest = v1::Guest {
             metadata: [text("docker:user", "7")].into(),
+            extra_specs: [text("docker:tty", "true")].into(),
+            user_data: STANDARD.encode("#container-config\nworking_dir: /srv"),
             environment: [text("A", "1")].into(),
             ..message()
         };
         let made = super::guest(guest, &image("sh -c 'a b'")).unwrap().configuration;
         assert_eq!(made.command, Some(vec!["sh".into(), "-c".into(), "a b".into()]));
         assert_eq!((made.user.as_deref(), made.environment.0["A"].as_str()), (Some("7"), "1"));
+        assert_eq!((made.tty, made.working_dir.as_deref()), (Some(true), Some("/srv")));
         assert!(super::guest(message(), &image("sh 'open")).is_err());
     }
 

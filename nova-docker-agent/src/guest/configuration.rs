@@ -2,12 +2,16 @@
 //!
 //! Every key is in [`KEYS`], with the places where it may be set. The image's author writes it as an image property that begins
 //! with `docker_`; the operator as an extra spec of the flavor that begins with `docker:`, which wins over the image; the user as
-//! server metadata that begins with `docker:`, which wins over both. None of it is trusted: each value is checked and bounded
+//! server metadata that begins with `docker:`, which wins over both, or as user data that is a service of Compose, which wins over
+//! all. None of it is trusted: each value is checked and bounded
 //! here, and all mistakes are told at once. Values are in no message and no log: they hold passwords.
 
+mod compose;
 mod mistakes;
 mod reader;
+mod user_data;
 mod value;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -32,10 +36,11 @@ enum Place {
     Image,
     Flavor,
     Metadata,
+    UserData,
 }
 
 /// Keys for all.
-const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata];
+const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata, Place::UserData];
 /// Keys that loosen what holds a container: the operator's alone.
 const OPERATOR: &[Place] = &[Place::Flavor];
 
@@ -48,6 +53,8 @@ pub struct Sources {
     pub extra_specs: BTreeMap<String, String>,
     /// The server's metadata.
     pub metadata: BTreeMap<String, String>,
+    /// The server's user data as Nova keeps it, in base64. Means something here when it is a configuration.
+    pub user_data: String,
     /// Variables that the caller gives besides; they win.
     pub environment: BTreeMap<String, String>,
     /// The flavor's memory in MiB, which bounds file systems in memory.
@@ -356,6 +363,7 @@ impl Configuration {
         reader.source(Place::Image, &sources.properties);
         reader.source(Place::Flavor, &sources.extra_specs);
         reader.source(Place::Metadata, &sources.metadata);
+        reader.user_data(&sources.user_data);
         for (name, value) in &sources.environment {
             reader.set(Place::Metadata, "env:", &format!("environment {name}"), name, value);
         }

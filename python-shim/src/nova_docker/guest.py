@@ -48,6 +48,7 @@ def guest(instance: Any) -> guest_pb2.Guest:
         key=key,
         owner=owner(),
         metadata={text(name): text(value) for name, value in (instance.metadata or {}).items()},
+        user_data=text(instance.user_data),
     )
 
 

@@ -224,13 +224,13 @@ fn a_snapshot_is_described_and_uploaded_with_the_users_token() {
     });
 }
 
-fn a_guest_runs_as_its_metadata_and_its_images_properties_say() {
+fn a_guest_runs_as_its_user_data_metadata_flavor_and_image_say() {
     on_host(async |host| {
         let door = Door::open(&host).await;
         let mut client = door.client().await;
         let mut request = door.guest("/no/such/command", &[]);
         let text = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-        let say = "sh -c 'echo \"$A $B in $(pwd) as $(id -u):$(id -g)\"; df -k /dev/shm /t; exec sleep 1000'";
+        let say = "sh -c 'echo \"$A $B $C $D in $(pwd) as $(id -u):$(id -g)\"; df -k /dev/shm /t; exec sleep 1000'";
         let properties = [("docker_env:A", "weak"), ("docker_env:B", "two words"), ("docker_user", "1:1")];
         request.image.as_mut().unwrap().properties.extend(properties.map(text));
         request.guest.as_mut().unwrap().metadata = [
@@ -248,8 +248,12 @@ fn a_guest_runs_as_its_metadata_and_its_images_properties_say() {
         ]
         .map(text)
         .into();
+        let guest = request.guest.as_mut().unwrap();
+        guest.extra_specs = [text(("docker:env:A", "of the flavor")), text(("docker:env:D", "flavor"))].into();
+        // #container-config, environment: [C=service]
+        guest.user_data = "I2NvbnRhaW5lci1jb25maWcKZW52aXJvbm1lbnQ6IFtDPXNlcnZpY2VdCg==".to_owned();
         let id = launch(&mut client, request).await;
-        until_logged(&mut client, &id, "strong two words in /made/for it as 7:8").await;
+        until_logged(&mut client, &id, "strong two words service flavor in /made/for it as 7:8").await;
         // Half of the flavor's 64 MiB, and what was asked for.
         until_logged(&mut client, &id, " 32768 ").await;
         until_logged(&mut client, &id, " 1024 ").await;
@@ -276,7 +280,7 @@ fn a_guest_whose_configuration_is_wrong_is_refused_before_anything_is_made() {
 }
 
 tests! {
-    a_guest_runs_as_its_metadata_and_its_images_properties_say,
+    a_guest_runs_as_its_user_data_metadata_flavor_and_image_say,
     a_guest_whose_configuration_is_wrong_is_refused_before_anything_is_made,
     the_service_tells_what_it_is_and_what_the_host_has,
     a_client_of_another_time_is_refused_with_who_must_be_upgraded,

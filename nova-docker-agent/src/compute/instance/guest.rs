@@ -26,7 +26,7 @@ pub(crate) fn power_state(state: Option<&guest::PowerState>) -> PowerState {
 /// What an instance shall be in Docker.
 ///
 /// # Errors
-/// The instance lacks its flavor, or its metadata, its flavor's extra specs or its image's properties have mistakes.
+/// The instance lacks its flavor, or its user data, its metadata, its flavor's extra specs or its image's properties have mistakes.
 pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Result<Guest, Error> {
     let uuid = instance_uuid(instance)?;
     let flavor = instance.flavor().ok_or_else(|| bad(uuid, "the instance has no flavor"))?;
@@ -38,14 +38,15 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         u64::try_from(value).map_err(|_| bad(uuid, &format!("the flavor's {what} is {value}")))
     };
     let memory_mb = amount(flavor.memory_mb(), "memory_mb")?;
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let sources = Sources {
         properties: properties(image),
         extra_specs: flavor.extra_specs(),
         metadata: instance.metadata(),
+        user_data: text(instance.user_data()),
         memory_mb,
         ..Sources::default()
     };
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     Ok(Guest {
         uuid,
         name: text(instance.display_name()),
@@ -132,6 +133,14 @@ mod tests {
         let made = guest(&instance(json!({"docker:env:A": "1"})), &image, Uuid::nil()).unwrap().configuration;
         assert_eq!(made.command, Some(vec!["sh".to_owned(), "-c".to_owned(), "echo a b".to_owned()]));
         assert_eq!((made.tty, made.user.as_deref(), made.environment.0["A"].as_str()), (Some(true), Some("7"), "1"));
+    }
+
+    #[test]
+    fn user_data_that_is_a_service_configures_the_container() {
+        let mut instance = instance(json!({"docker:tty": "true"}));
+        // #container-config, tty: false
+        instance.set("user_data", "I2NvbnRhaW5lci1jb25maWcKdHR5OiBmYWxzZQo=");
+        assert_eq!(guest(&instance, &json!({}), Uuid::nil()).unwrap().configuration.tty, Some(false));
     }
 
     #[test]

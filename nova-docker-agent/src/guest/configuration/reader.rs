@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::compose::{self, Said};
 use super::mistakes::{Allowed, Mistake, Mistakes};
-use super::{Configuration, KEYS, METADATA, PROPERTY, Place, Setting};
+use super::yaml::Refused;
+use super::{Configuration, KEYS, METADATA, PROPERTY, Place, Setting, user_data, yaml};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
+/// How mistakes name it.
+const USER_DATA: &str = "user_data";
 /// As in metadata and extra specs.
 const ENTRYPOINT: &str = "docker:entrypoint";
 /// Bytes of one value. The kernel takes no argument or variable of 128 KiB.
@@ -48,6 +52,28 @@ impl Reader {
             let (name, more) = rest.find(':').map_or((rest, ""), |colon| rest.split_at(colon + 1));
             let shown = if place == Place::Flavor { format!("flavor {key}") } else { key.clone() };
             self.set(place, name, &shown, more, value);
+        }
+    }
+
+    /// A service in user data.
+    pub(super) fn user_data(&mut self, encoded: &str) {
+        let service = match user_data::configuration(encoded) {
+            Ok(None) => return,
+            Ok(Some(text)) => yaml::parse(&text),
+            Err(problem) => return self.mistake(USER_DATA, problem, Allowed::Nothing),
+        };
+        let (said, refused) = match service {
+            Ok(node) => compose::settings(node),
+            Err(refused) => (vec![], vec![refused]),
+        };
+        for Refused { place, problem } in refused {
+            self.mistake(format!("{USER_DATA} {place}").trim_end(), problem, Allowed::Nothing);
+        }
+        if said.iter().any(|said| said.key == "entrypoint") {
+            self.made.command = None;
+        }
+        for Said { key, name, place, value } in said {
+            self.set(Place::UserData, key, &format!("{USER_DATA} {place}"), &name, &value);
         }
     }
 

@@ -1,4 +1,5 @@
 mod hostile;
+mod service;
 
 use super::*;
 use crate::limits::extremes::TEXTS;

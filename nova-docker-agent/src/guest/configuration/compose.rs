@@ -1,0 +1,248 @@
+//! A service of a Compose file, as settings of [`KEYS`](super::KEYS): Compose's forms become the texts that the one validator reads.
+
+use super::yaml::{Node, Refused};
+
+/// What a service says of one of our keys.
+pub(super) struct Said {
+    pub(super) key: &'static str,
+    /// What follows the key's colon.
+    pub(super) name: String,
+    /// Where the service says it.
+    pub(super) place: String,
+    pub(super) value: String,
+}
+
+/// How Compose writes a key.
+#[derive(Clone, Copy)]
+enum Form {
+    /// A text, a number or a truth.
+    Scalar,
+    /// A text, or a list of texts: the words of a command.
+    Command,
+    /// A text or a list; words with spaces between.
+    Words,
+    /// A map, or a list of `NAME=value`; whether a name needs a value.
+    Pairs(bool),
+    /// A map, or a list of `NAME=address` or `NAME:address`.
+    Hosts,
+    /// A map of numbers, or of maps with `soft` and `hard`.
+    Limits,
+    /// A path or a list; `PATH`, or `PATH:size=SIZE`.
+    Tmpfs,
+    /// A map, as JSON.
+    Object,
+}
+
+/// Compose's keys, ours, and their forms.
+const FORMS: [(&str, &str, Form); 24] = [
+    ("cap_drop", "cap_drop", Form::Words),
+    ("command", "command", Form::Command),
+    ("dns_opt", "dns_opt", Form::Words),
+    ("dns_search", "dns_search", Form::Words),
+    ("entrypoint", "entrypoint", Form::Command),
+    ("environment", "env:", Form::Pairs(true)),
+    ("extra_hosts", "host:", Form::Hosts),
+    ("group_add", "group_add", Form::Words),
+    ("healthcheck", "healthcheck", Form::Object),
+    ("init", "init", Form::Scalar),
+    ("labels", "label:", Form::Pairs(false)),
+    ("oom_score_adj", "oom_score_adj", Form::Scalar),
+    ("pids_limit", "pids_limit", Form::Scalar),
+    ("shm_size", "shm_size", Form::Scalar),
+    ("stdin_open", "stdin_open", Form::Scalar),
+    ("stop_signal", "stop_signal", Form::Scalar),
+    ("sysctls", "sysctl:", Form::Pairs(true)),
+    ("tmpfs", "tmpfs", Form::Tmpfs),
+    ("tty", "tty", Form::Scalar),
+    ("ulimits", "ulimit:", Form::Limits),
+    ("user", "user", Form::Scalar),
+    ("working_dir", "working_dir", Form::Scalar),
+    // Only to say so: users do not set them.
+    ("cap_add", "cap_add", Form::Words),
+    ("no_new_privileges", "no_new_privileges", Form::Scalar),
+];
+
+/// Keys of Compose that another part of the cloud has, or that containers of Nova do not have.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("container_name", "the server's name says it"),
+    ("env_file", "write its lines below environment"),
+    ("expose", "Neutron's security groups say it"),
+    ("hostname", "the server's host name says it"),
+    ("image", "the server's image says it"),
+    ("mac_address", "the server's ports say it"),
+    ("network_mode", "the server's ports say it"),
+    ("networks", "the server's ports say it"),
+    ("ports", "Neutron's security groups and floating IPs say it"),
+    ("read_only", "it is not supported: the files that Nova gives could not be written"),
+    ("stop_grace_period", "the image property os_shutdown_timeout says it"),
+    ("deploy", "the server's flavor says it"),
+];
+
+/// Everything that a service says; mistakes of its form beside it. Keys that begin with `x-` are for others.
+pub(super) fn settings(service: Node) -> (Vec<Said>, Vec<Refused>) {
+    let mut all = Settings { said: vec![], refused: vec![] };
+    match service {
+        Node::Map(entries) => {
+            for (key, node) in entries {
+                if !key.starts_with("x-") {
+                    all.entry(&key, node);
+                }
+            }
+        }
+        _ => all.refuse("", "it is no map"),
+    }
+    (all.said, all.refused)
+}
+
+struct Settings {
+    said: Vec<Said>,
+    refused: Vec<Refused>,
+}
+
+impl Settings {
+    fn entry(&mut self, key: &str, node: Node) {
+        let Some((_, ours, form)) = FORMS.iter().find(|(known, ..)| *known == key) else {
+            let elsewhere = ELSEWHERE.iter().find(|(known, _)| *known == key);
+            return self.refuse(key, elsewhere.map_or("there is no such key", |(_, problem)| problem));
+        };
+        match form {
+            Form::Pairs(needs_value) => self.pairs(ours, key, node, &['='], *needs_value),
+            Form::Hosts => self.pairs(ours, key, node, &['=', ':'], true),
+            Form::Limits => self.limits(ours, key, node),
+            form => match text(*form, node) {
+                Ok(value) => self.say(ours, "", key.to_owned(), value),
+                Err(problem) => self.refuse(key, problem),
+            },
+        }
+    }
+
+    /// A map, or a list of texts that are split at the first of the separators that is there.
+    fn pairs(&mut self, ours: &'static str, key: &str, node: Node, separators: &[char], needs_value: bool) {
+        match node {
+            Node::Map(entries) => {
+                for (name, node) in entries {
+                    let place = format!("{key}.{name}");
+                    match node {
+                        Node::Scalar(None) if !needs_value => self.say(ours, &name, place, String::new()),
+                        node => match words(node) {
+                            Ok(value) => self.say(ours, &name, place, value),
+                            Err(problem) => self.refuse(&place, problem),
+                        },
+                    }
+                }
+            }
+            Node::List(items) => {
+                for (number, item) in items.into_iter().enumerate() {
+                    let Node::Scalar(Some(item)) = item else {
+                        self.refuse(&format!("{key}.{number}"), "it is no text");
+                        continue;
+                    };
+                    let pair = separators.iter().find_map(|separator| item.split_once(*separator));
+                    match pair.or((!needs_value).then_some((item.as_str(), ""))) {
+                        Some((name, value)) => self.say(ours, name, format!("{key}.{name}"), value.to_owned()),
+                        None => self.refuse(&format!("{key}.{number}"), "it has no value"),
+                    }
+                }
+            }
+            Node::Scalar(_) => self.refuse(key, "it is neither a map nor a list"),
+        }
+    }
+
+    fn limits(&mut self, ours: &'static str, key: &str, node: Node) {
+        let Node::Map(entries) = node else { return self.refuse(key, "it is no map") };
+        for (name, node) in entries {
+            let place = format!("{key}.{name}");
+            match limit(node) {
+                Ok(value) => self.say(ours, &name, place, value),
+                Err(problem) => self.refuse(&place, problem),
+            }
+        }
+    }
+
+    fn say(&mut self, key: &'static str, name: &str, place: String, value: String) {
+        // A list can name the same twice.
+        if self.said.iter().any(|said| said.key == key && said.name == name) {
+            return self.refuse(&place, "it is there twice");
+        }
+        self.said.push(Said { key, name: name.to_owned(), place, value });
+    }
+
+    fn refuse(&mut self, place: &str, problem: &'static str) {
+        self.refused.push(Refused { place: place.to_owned(), problem });
+    }
+}
+
+fn text(form: Form, node: Node) -> Result<String, &'static str> {
+    match form {
+        Form::Command => match node {
+            Node::List(items) => json_list(items),
+            // A word can begin as a JSON list does.
+            node => {
+                scalar(node).map(|line| shlex::split(&line).map_or(line, |words| serde_json::json!(words).to_string()))
+            }
+        },
+        Form::Words => words(node),
+        Form::Tmpfs => tmpfs(node),
+        Form::Object => object(node),
+        _ => scalar(node),
+    }
+}
+
+fn scalar(node: Node) -> Result<String, &'static str> {
+    match node {
+        Node::Scalar(Some(text)) => Ok(text),
+        Node::Scalar(None) => Err("it has no value"),
+        Node::List(_) | Node::Map(_) => Err("it is no text"),
+    }
+}
+
+fn scalars(node: Node) -> Result<Vec<String>, &'static str> {
+    match node {
+        Node::List(items) => items.into_iter().map(scalar).collect(),
+        node => scalar(node).map(|text| vec![text]),
+    }
+}
+
+fn words(node: Node) -> Result<String, &'static str> {
+    scalars(node).map(|words| words.join(" "))
+}
+
+fn json_list(items: Vec<Node>) -> Result<String, &'static str> {
+    let words: Vec<String> = items.into_iter().map(scalar).collect::<Result<_, _>>()?;
+    Ok(serde_json::json!(words).to_string())
+}
+
+fn limit(node: Node) -> Result<String, &'static str> {
+    const FORM: &str = "it is neither a number nor a map of soft and hard";
+    let Node::Map(entries) = node else { return scalar(node).map_err(|_| FORM) };
+    let (mut soft, mut hard) = (None, None);
+    for (name, node) in entries {
+        match name.as_str() {
+            "soft" => soft = Some(scalar(node)?),
+            "hard" => hard = Some(scalar(node)?),
+            _ => return Err(FORM),
+        }
+    }
+    Ok(format!("{}:{}", soft.ok_or(FORM)?, hard.ok_or(FORM)?))
+}
+
+fn tmpfs(node: Node) -> Result<String, &'static str> {
+    let mut words = vec![];
+    for item in scalars(node)? {
+        words.push(match item.split_once(":size=") {
+            Some((path, size)) => format!("{path}:{size}"),
+            None => item,
+        });
+    }
+    shlex::try_join(words.iter().map(String::as_str)).map_err(|_| "it has a zero byte")
+}
+
+fn object(node: Node) -> Result<String, &'static str> {
+    let Node::Map(entries) = node else { return Err("it is no map") };
+    let value = |node| match node {
+        Node::List(items) => items.into_iter().map(scalar).collect::<Result<Vec<_>, _>>().map(serde_json::Value::from),
+        node => scalar(node).map(serde_json::Value::from),
+    };
+    let all = entries.into_iter().map(|(key, node)| Ok((key, value(node)?)));
+    all.collect::<Result<serde_json::Map<_, _>, _>>().map(|map| serde_json::Value::from(map).to_string())
+}
