@@ -1,15 +1,18 @@
 //! The command line.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Parser, Subcommand};
 use nova_docker_agent::config::registry as registry_config;
 use nova_docker_agent::config::{
     self, Config, ConfigError, DEFAULT_COMPUTE_FILE, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing, LogConfig,
 };
+use nova_docker_agent::guest::configuration;
 use nova_docker_agent::registry::public as registry;
 use nova_docker_agent::{compute, grpc, telemetry};
 use tokio::runtime::Runtime;
@@ -46,6 +49,12 @@ Examples:
     OS_DEFAULT__DEBUG=true OS_DEFAULT__USE_JSON=true nova-docker-agent run
 
 Exit status: 0 after a clean stop, 64 when the configuration is wrong (every mistake is listed), 1 for anything else.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Example:
+  nova-docker-agent explain --user-data web.yaml --metadata docker:user=www-data --property docker_env:TZ=Asia/Tokyo
+
+Exit status: 0, or 1 when there is a mistake.";
 
 const REGISTRY_EXAMPLES: &str = "\
 The least configuration, for a trial on one host:
@@ -110,6 +119,67 @@ enum Command {
         #[command(flatten)]
         sources: Sources,
     },
+    /// Print what a container would get from a server's user data and the like, or every mistake.
+    ///
+    /// Each key with its value and the source that wins. Reads no configuration and asks nobody.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
+}
+
+/// What is said of one container.
+#[derive(Args)]
+struct Explain {
+    /// A file with user data.
+    #[arg(long, value_name = "FILE")]
+    user_data: Option<PathBuf>,
+    /// Server metadata: docker:KEY=VALUE; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+    /// An extra spec of the flavor: docker:KEY=VALUE; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    extra_spec: Vec<(String, String)>,
+    /// An image property: docker_KEY=VALUE; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    property: Vec<(String, String)>,
+    /// The flavor's memory in MiB, which bounds shm_size and tmpfs.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    memory: u64,
+    /// Print the values of environment variables too.
+    #[arg(long)]
+    show_values: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("there is no '='")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Explain {
+    fn run(self) -> ExitCode {
+        let user_data = match self.user_data.as_ref().map(std::fs::read).transpose() {
+            Ok(data) => STANDARD.encode(data.unwrap_or_default()),
+            Err(error) => {
+                eprintln!("nova-docker-agent: cannot read the user data: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let sources = configuration::Sources {
+            properties: self.property.into_iter().collect(),
+            extra_specs: self.extra_spec.into_iter().collect(),
+            metadata: self.metadata.into_iter().collect(),
+            user_data,
+            memory_mb: self.memory,
+            ..configuration::Sources::default()
+        };
+        match configuration::explain(&sources, self.show_values) {
+            Ok(lines) if show(&lines) => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(mistakes) => {
+                mistakes.lines().for_each(|mistake| eprintln!("{mistake}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
 }
 
 /// Where the configuration is.
@@ -153,6 +223,7 @@ fn main() -> ExitCode {
         Command::Run { sources, print_config } => (sources, print_config, Some(Door::ComputeService)),
         Command::ServeDriver { sources } => (sources, false, Some(Door::ContainerDriver)),
         Command::Config { sources } => (sources, true, None),
+        Command::Explain(explain) => return explain.run(),
         Command::Registry { config_file, config_dir, check } => return serve_registry(config_file, config_dir, check),
     };
     let (config, listing) = match sources.load() {
@@ -188,7 +259,7 @@ fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: boo
 }
 
 /// A reader of the beginning (head, a pager) closes the pipe: that is no error.
-fn show(listing: &Listing) -> bool {
+fn show(listing: &impl Display) -> bool {
     let printed = write!(std::io::stdout(), "{listing}");
     !printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe)
 }

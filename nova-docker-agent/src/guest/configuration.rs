@@ -7,6 +7,7 @@
 //! here, and all mistakes are told at once. Values are in no message and no log: they hold passwords.
 
 mod compose;
+mod explain;
 mod mistakes;
 mod reader;
 mod user_data;
@@ -21,8 +22,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use explain::explain;
 pub use mistakes::Mistakes;
-use reader::Reader;
+use reader::{Reader, Won};
 use value::Tmpfs;
 
 /// What image properties begin with.
@@ -357,6 +359,11 @@ impl Configuration {
     /// # Errors
     /// Everything that is wrong in any of them, also where another source would win.
     pub fn parse(sources: &Sources) -> Result<Self, Mistakes> {
+        Self::read(sources).map(|(made, _)| made)
+    }
+
+    /// Beside the configuration, where each part of it comes from.
+    fn read(sources: &Sources) -> Result<(Self, BTreeMap<String, Won>), Mistakes> {
         let memory = sources.memory_mb.saturating_mul(1024 * 1024);
         let mut reader = Reader::new(memory);
         reader.command_line(&sources.properties);

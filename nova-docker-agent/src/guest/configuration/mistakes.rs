@@ -40,6 +40,13 @@ impl fmt::Display for Mistake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub(super) Vec<Mistake>);
 
+impl Mistakes {
+    /// Each of them.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(Mistake::to_string)
+    }
+}
+
 impl std::error::Error for Mistakes {}
 
 impl fmt::Display for Mistakes {

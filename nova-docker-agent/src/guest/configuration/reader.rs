@@ -18,18 +18,26 @@ const MOST_OF_VALUE: usize = 64 * 1024;
 /// Bytes of all keys and values together. The kernel takes 2 MiB of arguments and variables.
 const MOST_OF_ALL: usize = 512 * 1024;
 
+/// What a key is set to, and where.
+pub(super) struct Won {
+    pub(super) place: Place,
+    pub(super) value: String,
+}
+
 /// Reads one source after the other, weakest first.
 pub(super) struct Reader {
     /// The flavor's, in bytes.
     memory: u64,
     made: Configuration,
+    /// Where the value of each key and name comes from.
+    won: BTreeMap<String, Won>,
     bytes: usize,
     mistakes: Vec<Mistake>,
 }
 
 impl Reader {
     pub(super) fn new(memory: u64) -> Self {
-        Self { memory, made: Configuration::default(), bytes: 0, mistakes: vec![] }
+        Self { memory, made: Configuration::default(), won: BTreeMap::new(), bytes: 0, mistakes: vec![] }
     }
 
     /// An empty one is none.
@@ -43,8 +51,7 @@ impl Reader {
     pub(super) fn source(&mut self, place: Place, source: &BTreeMap<String, String>) {
         let prefix = if place == Place::Image { PROPERTY } else { METADATA };
         if place != Place::Image && source.contains_key(ENTRYPOINT) {
-            // The arguments of another entry point.
-            self.made.command = None;
+            self.drop_command();
         }
         for (key, value) in source {
             let Some(rest) = key.strip_prefix(prefix) else { continue };
@@ -70,11 +77,17 @@ impl Reader {
             self.mistake(format!("{USER_DATA} {place}").trim_end(), problem, Allowed::Nothing);
         }
         if said.iter().any(|said| said.key == "entrypoint") {
-            self.made.command = None;
+            self.drop_command();
         }
         for Said { key, name, place, value } in said {
             self.set(Place::UserData, key, &format!("{USER_DATA} {place}"), &name, &value);
         }
+    }
+
+    /// The arguments of another entry point.
+    fn drop_command(&mut self) {
+        self.made.command = None;
+        self.won.remove("command");
     }
 
     pub(super) fn set(&mut self, place: Place, key: &str, shown: &str, name: &str, value: &str) {
@@ -95,8 +108,9 @@ impl Reader {
             _ if value.contains('\0') => Err("it has a zero byte"),
             _ => (key.set)(&mut self.made, Setting { place, name, value, memory: self.memory }),
         };
-        if let Err(problem) = checked {
-            self.mistake(shown, problem, Allowed::Values(key.allowed));
+        match checked {
+            Ok(()) => drop(self.won.insert(format!("{}{name}", key.name), Won { place, value: value.to_owned() })),
+            Err(problem) => self.mistake(shown, problem, Allowed::Values(key.allowed)),
         }
     }
 
@@ -104,7 +118,7 @@ impl Reader {
         self.mistakes.push(Mistake { key: key.to_owned(), problem, allowed });
     }
 
-    pub(super) fn end(mut self) -> Result<Configuration, Mistakes> {
+    pub(super) fn end(mut self) -> Result<(Configuration, BTreeMap<String, Won>), Mistakes> {
         if self.bytes > MOST_OF_ALL {
             let problem = "all keys and values together are longer than 524288 bytes";
             self.mistake("docker:*", problem, Allowed::Nothing);
@@ -114,6 +128,6 @@ impl Reader {
         {
             self.mistake("docker:pids_limit", "it is more than the flavor's", Allowed::Nothing);
         }
-        if self.mistakes.is_empty() { Ok(self.made) } else { Err(Mistakes(self.mistakes)) }
+        if self.mistakes.is_empty() { Ok((self.made, self.won)) } else { Err(Mistakes(self.mistakes)) }
     }
 }
