@@ -1,19 +1,67 @@
-"""What a user sets for one server: environment, command, directory and user, as the process sees them."""
+"""What image, flavor and user say of one server: environment, command, limits and more, as the process sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
 from harness.archives import Archive
+from harness.lab import Side
 from harness.servers import Servers
+from openstack.connection import Connection
 
 pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
 
 AddImage = Callable[..., str]
 
 SAY = """sh -c 'echo "$GREETING/$COLOUR in $(pwd) as $(id -u):$(id -g)"; exec sleep 9999'"""
+
+SERVICE = """#container-config
+command:
+  - sh
+  - -c
+  - |
+    echo "$GREETING from $PLACE in $COLOUR"
+    echo "open files $(ulimit -Sn) of $(ulimit -Hn)"
+    echo "queue $(cat /proc/sys/net/core/somaxconn), score $(cat /proc/self/oom_score_adj)"
+    grep "no-such-name" /etc/hosts
+    ping -c 1 127.0.0.1 | grep loss
+    exec sleep 9999
+environment: {GREETING: good day}
+ulimits: {nofile: {soft: 100, hard: 200}}
+sysctls: [net.core.somaxconn=77]
+extra_hosts: ["no-such-name:192.0.2.7"]
+oom_score_adj: 321
+"""
+
+
+@pytest.fixture
+def flavor(admin: Connection, side: Side, unique: Callable[[str], str]) -> Iterator[str]:
+    """The usual flavor with more to say."""
+    usual = admin.compute.find_flavor(side.flavor, ignore_missing=False)
+    specs = admin.compute.fetch_flavor_extra_specs(usual).extra_specs
+    name = unique("speaking")
+    made = admin.compute.create_flavor(name=name, vcpus=usual.vcpus, ram=usual.ram, disk=usual.disk)
+    said = {"docker:env:PLACE": "the flavor", "docker:env:COLOUR": "grey", "docker:pids_limit": "50"}
+    admin.compute.create_flavor_extra_specs(made, {**specs, **said})
+    yield name
+    admin.compute.delete_flavor(made)
+
+
+def test_a_service_in_user_data_wins_over_metadata_and_metadata_over_the_flavor(
+    launch: Launcher, servers: Servers, flavor: str
+) -> None:
+    metadata = {"docker:env:COLOUR": "green", "docker:env:GREETING": "nothing"}
+    server = launch("composed", flavor=flavor, metadata=metadata, user_data=SERVICE)
+    for said in [
+        "good day from the flavor in green",
+        "open files 100 of 200",
+        "queue 77, score 321",
+        "192.0.2.7\tno-such-name",
+        ", 0% packet loss",
+    ]:
+        servers.wait_console(server["id"], said)
 
 
 def test_metadata_configures_a_server_and_wins_over_the_images_properties(
@@ -29,6 +77,13 @@ def test_metadata_configures_a_server_and_wins_over_the_images_properties(
     }
     server = launch("configured", image=image, metadata=metadata)
     servers.wait_console(server["id"], "good day/green in /srv/made as 1000:1001")
+
+
+def test_what_only_a_flavor_may_say_and_what_it_limits_is_refused(launch: Launcher, flavor: str) -> None:
+    service = "#container-config\npids_limit: 51\ncap_add: [ALL]\n"
+    message = launch.failing("greedy", flavor=flavor, user_data=service)["fault"]["message"]
+    assert "user_data cap_add: only a flavor can set it" in message
+    assert "pids_limit: it is more than the flavor's" in message
 
 
 def test_wrong_keys_and_values_are_all_told_before_anything_is_made(launch: Launcher) -> None:
