@@ -12,6 +12,8 @@ use nova_docker_agent::config::registry as registry_config;
 use nova_docker_agent::config::{
     self, Config, ConfigError, DEFAULT_COMPUTE_FILE, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing, LogConfig,
 };
+use nova_docker_agent::docker::Removed;
+use nova_docker_agent::driver::Volumes;
 use nova_docker_agent::guest::configuration;
 use nova_docker_agent::registry::public as registry;
 use nova_docker_agent::{compute, grpc, telemetry};
@@ -114,6 +116,16 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// List the named volumes of the projects on this host: their sizes, the servers that name them, since when they are unused.
+    Volumes {
+        #[command(flatten)]
+        sources: Sources,
+        /// Print a JSON list, with sizes in bytes.
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        action: Option<VolumesAction>,
+    },
     /// Check the configuration and print every option with its value and its origin (secrets are hidden).
     Config {
         #[command(flatten)]
@@ -182,6 +194,17 @@ impl Explain {
     }
 }
 
+#[derive(Subcommand)]
+enum VolumesAction {
+    /// Remove a volume that no container names, with all its files.
+    Rm {
+        /// Id of the project.
+        project: String,
+        /// The volume's name in the project.
+        name: String,
+    },
+}
+
 /// Where the configuration is.
 #[derive(Args)]
 struct Sources {
@@ -224,6 +247,7 @@ fn main() -> ExitCode {
         Command::ServeDriver { sources } => (sources, false, Some(Door::ContainerDriver)),
         Command::Config { sources } => (sources, true, None),
         Command::Explain(explain) => return explain.run(),
+        Command::Volumes { sources, json, action } => return volumes(sources, json, action),
         Command::Registry { config_file, config_dir, check } => return serve_registry(config_file, config_dir, check),
     };
     let (config, listing) = match sources.load() {
@@ -256,6 +280,39 @@ fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: boo
             Ok(registry::run(config.registry, shutdown).await?)
         })
     })
+}
+
+fn volumes(sources: Sources, json: bool, action: Option<VolumesAction>) -> ExitCode {
+    let (config, _) = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(errors) => return bad_configuration(&errors),
+    };
+    let shown = runtime("volumes").map_err(Into::into).and_then(|runtime| {
+        runtime.block_on(async {
+            let volumes = Volumes::connect(&config).await?;
+            match action {
+                Some(VolumesAction::Rm { project, name }) => remove_volume(&volumes, &project, &name).await,
+                None if json => Ok(serde_json::to_string_pretty(&volumes.listing().await?)? + "\n"),
+                None => Ok(volumes.listing().await?.to_string()),
+            }
+        })
+    });
+    match shown {
+        Ok(text) if show(&text) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("nova-docker-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn remove_volume(volumes: &Volumes, project: &str, name: &str) -> Result<String, Box<dyn std::error::Error>> {
+    match volumes.remove_named(project, name).await? {
+        Removed::Gone => Ok(String::new()),
+        Removed::InUse => Err(format!("volume {name:?} of project {project:?} is in use").into()),
+        Removed::Absent => Err(format!("project {project:?} has no volume {name:?} on this host").into()),
+    }
 }
 
 /// A reader of the beginning (head, a pager) closes the pipe: that is no error.

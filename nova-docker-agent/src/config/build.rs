@@ -16,6 +16,8 @@ use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
 
 /// Nova's rate of periodic tasks whose interval is 0.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
+/// In seconds.
+const DAY: u64 = 24 * 3600;
 
 /// Reads everything; the reader knows afterwards what is wrong. None only when something is.
 pub(super) fn build<'a>(settings: &'a Settings, files: &[PathBuf]) -> (Option<Config>, Reader<'a>) {
@@ -185,6 +187,7 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         log_max_size: reader.string("docker", "log_max_size"),
         log_max_files: reader.number("docker", "log_max_files"),
         inject_key: reader.flag("docker", "inject_key"),
+        volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
     })
 }
 

@@ -11,9 +11,19 @@ use crate::guest::Guest;
 use crate::network::{Interface, Plumber};
 
 impl Docker {
-    /// Creates the container of an instance from a local image; `image` is a reference or an ID. On failure nothing stays.
+    /// Creates the container of an instance from a local image; `image` is a reference or an ID. On failure nothing stays,
+    /// and of its volumes those that were there before.
     /// The instance's network is to be plugged before the start, not necessarily before this.
     pub async fn create(&self, guest: &Guest, image: &str, interfaces: &[Interface]) -> Result<(), Error> {
+        let volumes = self.inner.volumes.hold(guest).await?;
+        let created = self.create_container(guest, image, interfaces).await;
+        if created.is_err() {
+            volumes.discard().await;
+        }
+        created
+    }
+
+    async fn create_container(&self, guest: &Guest, image: &str, interfaces: &[Interface]) -> Result<(), Error> {
         let name = labels::container_name(guest.uuid);
         let hostname = container::hostname(&guest.hostname)?;
         let body =

@@ -12,6 +12,9 @@ pub(super) const INSTANCE: &str = "org.openstack.nova.instance-uuid";
 pub(super) const COMPUTE: &str = "org.openstack.nova.compute-id";
 /// How many interfaces the instance has; with any, it must not start without its network namespace.
 pub(super) const INTERFACES: &str = "org.openstack.nova.interfaces";
+/// On volumes: the project that a volume belongs to, and its name there.
+pub(super) const VOLUME_PROJECT: &str = "org.openstack.nova.volume-project-id";
+pub(super) const VOLUME_NAME: &str = "org.openstack.nova.volume-name";
 const NAME: &str = "org.openstack.nova.name";
 const PROJECT: &str = "org.openstack.nova.project-id";
 const USER: &str = "org.openstack.nova.user-id";

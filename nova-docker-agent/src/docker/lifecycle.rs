@@ -9,7 +9,7 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::{Docker, Error, labels};
+use super::{Docker, Error, labels, volumes};
 use crate::guest::PowerState;
 use crate::limits::StopTimeout;
 
@@ -122,9 +122,10 @@ impl Docker {
         unpaused.map_err(|error| self.engine().error("unpause container", &labels::container_name(uuid), error))
     }
 
-    /// Kills and removes the container with its anonymous volumes, and its link; no failure when it is absent.
-    pub async fn remove(&self, uuid: Uuid) -> Result<(), Error> {
-        let Some(found) = self.find(uuid).await? else { return Ok(()) };
+    /// Kills and removes the container with its anonymous volumes, and its link; no failure when it is absent. Docker's names of
+    /// the volumes that stay, if nobody else removes them.
+    pub async fn remove(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
+        let Some(found) = self.find(uuid).await? else { return Ok(vec![]) };
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         if let Err(error) = self.engine().patient(MARGIN * 2).remove_container(&found.id, Some(options)).await {
             match self.engine().error("remove container", &labels::container_name(uuid), error) {
@@ -134,7 +135,8 @@ impl Docker {
                 other => return Err(other),
             }
         }
-        self.unlink_network(&found.id).await
+        self.unlink_network(&found.id).await?;
+        Ok(found.volumes.into_iter().filter(|name| volumes::is_named(name)).collect())
     }
 
     async fn removed(&self, id: &str) -> Result<(), Error> {

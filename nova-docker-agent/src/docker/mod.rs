@@ -19,6 +19,7 @@ mod network_files;
 mod scrub;
 mod snapshot;
 mod state;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 pub use error::Error;
 pub use snapshot::Snapshot;
+pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
 
 use engine::Engine;
 
@@ -74,6 +76,7 @@ pub struct Docker {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    volumes: Volumes,
     config: DockerConfig,
     api_version: String,
     quota_enforced: bool,
@@ -103,7 +106,8 @@ impl Docker {
             );
         }
         let api_version = engine.docker.client_version().to_string();
-        let docker = Self { inner: Arc::new(Inner { engine, config, api_version, quota_enforced }) };
+        let volumes = Volumes::of(engine.clone());
+        let docker = Self { inner: Arc::new(Inner { engine, volumes, config, api_version, quota_enforced }) };
         docker.remove_stale_snapshots().await?;
         Ok(docker)
     }
@@ -123,6 +127,11 @@ impl Docker {
     /// [`Error::Unavailable`].
     pub async fn takes_connections(&self) -> Result<(), Error> {
         Engine::connect(&self.engine().host, self.inner.config.timeout).await.map(drop)
+    }
+
+    /// The named volumes.
+    pub fn volumes(&self) -> &Volumes {
+        &self.inner.volumes
     }
 
     fn engine(&self) -> &Engine {

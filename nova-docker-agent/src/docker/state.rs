@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) image: String,
     /// `NAME=value` of each variable, the image's among them.
     pub(super) environment: Vec<String>,
+    /// Docker's names of its volumes, anonymous ones among them.
+    pub(super) volumes: Vec<String>,
 }
 
 impl Docker {
@@ -75,6 +77,7 @@ impl Docker {
             image: details.image.unwrap_or_default(),
             hostname: config.hostname.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),
+            volumes: details.mounts.into_iter().flatten().filter_map(|mount| mount.name).collect(),
         }))
     }
 

@@ -4,7 +4,7 @@ use futures::Stream;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Driver, Error};
+use super::{Driver, End, Error};
 use crate::{
     docker,
     guest::{Event, GuestSummary, HostResources, PowerState},
@@ -107,6 +107,14 @@ impl Driver {
         Ok(self.docker.unpause(uuid).await?)
     }
 
+    /// Removes the named volumes that nobody has used for as long as an operator wants to keep them.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn reap_volumes(&self) -> Result<(), Error> {
+        self.volumes.reap().await
+    }
+
     /// Removes a guest's namespace and switch ports; what is absent is fine.
     ///
     /// # Errors
@@ -194,12 +202,19 @@ impl Driver {
         Ok(self.plumber.unplug_port(uuid, port).await?)
     }
 
-    /// Removes container, namespace and switch ports; what is absent is fine.
+    /// Removes container, namespace and switch ports; what is absent is fine. What becomes of named volumes is up to `end`, and no
+    /// failure.
     ///
     /// # Errors
     /// Everything was tried; the first failure, with the second if there were two.
-    pub async fn remove(&self, uuid: Uuid) -> Result<(), Error> {
-        let container = self.docker.remove(uuid).await.map_err(Error::from);
+    pub async fn remove(&self, uuid: Uuid, end: End) -> Result<(), Error> {
+        let container = match self.docker.remove(uuid).await {
+            Ok(volumes) => {
+                self.volumes.ended(&volumes, end).await;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        };
         let network = self.unplug(uuid).await;
         match (container, network) {
             (Err(error), Err(cleanup)) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),

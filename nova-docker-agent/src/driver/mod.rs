@@ -10,6 +10,7 @@
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
+//! | `volumes` | since when named volumes are unused, and their end |
 
 mod error;
 mod guests;
@@ -18,6 +19,7 @@ mod interfaces;
 mod locks;
 mod snapshot;
 mod spawn;
+mod volumes;
 
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ pub use interfaces::{Port, Subnet, interfaces};
 pub use locks::InstanceLocks;
 pub use snapshot::{SnapshotImage, SnapshotProgress};
 pub use spawn::Image;
+pub use volumes::{End, Listed, Listing, Volumes};
 
 use crate::{
     cloud::Glance,
@@ -56,6 +59,7 @@ pub struct Driver {
     plugging: InstanceLocks,
     registry: Registry,
     glance: Glance,
+    volumes: Volumes,
     build_grace: Duration,
     /// Read while an image is pulled and not used by a container yet; written to prune.
     images: RwLock<()>,
@@ -78,6 +82,7 @@ impl Driver {
             ovsdb_connection: config.ovs.ovsdb_connection.clone(),
             ..NetworkConfig::default()
         });
+        let volumes = Volumes::new(docker.volumes().clone(), config.docker.volume_grace, &config.state_path);
         let build_grace = config.docker.build_grace;
         Ok(Self {
             docker,
@@ -85,6 +90,7 @@ impl Driver {
             plugging: InstanceLocks::default(),
             registry,
             glance,
+            volumes,
             build_grace,
             images: RwLock::new(()),
         })

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{Driver, Error};
 use crate::{
     cloud::Caller,
+    docker,
     guest::Guest,
     network::Interface,
     registry::{ImageDescriptor, Lease},
@@ -36,6 +37,7 @@ impl Driver {
         network: impl Future<Output = Result<(Vec<Interface>, T), E>>,
         stop: &CancellationToken,
     ) -> Result<T, E> {
+        docker::check_volumes(guest).map_err(Error::from)?;
         let _images = self.use_images().await;
         let stop_pull = stop.child_token();
         let (lease, network) = tokio::join!(

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cloud::Caller,
-    driver::{Driver, Error, Image, check_status},
+    driver::{Driver, End, Error, Image, check_status},
     guest::Guest,
     network::Interface,
     registry::ImageDescriptor,
@@ -60,7 +60,7 @@ impl Creation {
         }
         let Err(error) = self.create(&driver, progress, &stop).await else { return Ok(()) };
         let status = of_guest(error);
-        match driver.remove(uuid).await {
+        match driver.remove(uuid, End::Replaced).await {
             Ok(()) => Err(status),
             Err(error) => {
                 warn!(%error, "not everything of the guest that was not made is gone");

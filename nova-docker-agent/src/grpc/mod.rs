@@ -36,7 +36,7 @@ use crate::{
     guest::Event,
 };
 
-/// Interval of the search for unused images.
+/// Interval of the search for unused images and volumes.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// A peer that is silent for this long is pinged. If it stays silent for as long again it counts as gone, and its
 /// unfinished creations are undone.
@@ -103,7 +103,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     let router =
         server.add_service(health_service).add_service(reflection).add_service(DriverServiceServer::new(service));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(driver.clone(), health.clone())));
-    tokio::spawn(stopping.clone().run_until_cancelled_owned(prune_images(driver.clone())));
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(remove_unused(driver.clone())));
 
     info!(address = %listener.address(), "the container driver is up");
     let ended = {
@@ -189,13 +189,16 @@ async fn end_health(mut health: HealthReporter) {
     }
 }
 
-async fn prune_images(driver: Arc<Driver>) {
+async fn remove_unused(driver: Arc<Driver>) {
     let mut clock = tokio::time::interval_at(Instant::now() + PRUNE_INTERVAL, PRUNE_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
         if let Err(error) = driver.prune_images().await {
             warn!(%error, "cannot remove unused images; trying again later");
+        }
+        if let Err(error) = driver.reap_volumes().await {
+            warn!(%error, "cannot remove unused volumes; trying again later");
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
     snapshot::{self, Capture},
     status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
-use crate::driver::{CAPABILITIES, Driver, Error, InstanceLocks};
+use crate::driver::{CAPABILITIES, Driver, End, Error, InstanceLocks};
 use crate::limits::StopTimeout;
 
 /// The oldest client that is served.
@@ -254,8 +254,10 @@ impl driver_service_server::DriverService for DriverService {
         &self,
         request: Request<v1::DeleteGuestRequest>,
     ) -> Result<Response<v1::DeleteGuestResponse>, Status> {
-        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        self.change("delete_guest", request.metadata(), guest, async move |h| h.remove(guest).await).await?;
+        let v1::DeleteGuestRequest { guest_id, server_deleted, remove_volumes } = request.get_ref();
+        let guest = convert::uuid("guest_id", guest_id)?;
+        let end = if *server_deleted { End::Deleted { with_volumes: *remove_volumes } } else { End::Replaced };
+        self.change("delete_guest", request.metadata(), guest, async move |h| h.remove(guest, end).await).await?;
         Ok(Response::new(v1::DeleteGuestResponse {}))
     }
 

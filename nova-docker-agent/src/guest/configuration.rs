@@ -12,6 +12,7 @@ mod mistakes;
 mod reader;
 mod user_data;
 mod value;
+mod volume;
 mod yaml;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use explain::explain;
 pub use mistakes::Mistakes;
 use reader::{Reader, Won};
 use value::Tmpfs;
+pub use volume::{Volume, are_removed as volumes_are_removed};
 
 /// What image properties begin with.
 const PROPERTY: &str = "docker_";
@@ -142,6 +144,10 @@ pub struct Health {
     pub start_period: Duration,
     /// Failures in a row that make it unhealthy.
     pub retries: i64,
+    /// Volumes of the project, by their names.
+    pub volumes: BTreeMap<String, Volume>,
+    /// The flavor's limit of them.
+    pub most_volumes: Option<usize>,
 }
 
 /// Environment variables. Shown are their names alone.
@@ -177,7 +183,7 @@ struct Setting<'a> {
 }
 
 /// All keys.
-const KEYS: [Key; 24] = [
+const KEYS: [Key; 27] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -285,6 +291,13 @@ const KEYS: [Key; 24] = [
         },
     },
     Key {
+        name: "remove_volumes",
+        places: &[Place::Metadata],
+        allowed: "true or false",
+        // It is read when the server is deleted.
+        set: |_, new| value::flag(new.value).map(drop),
+    },
+    Key {
         name: "shm_size",
         places: EVERYWHERE,
         allowed: "bytes, or a number with k, m or g; at most the flavor's memory",
@@ -344,6 +357,22 @@ const KEYS: [Key; 24] = [
         places: EVERYWHERE,
         allowed: "USER or USER:GROUP, by names or numbers",
         set: |all, new| value::user(new.value).map(|user| all.user = Some(user)),
+    },
+    Key {
+        name: "volume:",
+        places: EVERYWHERE,
+        allowed: volume::ALLOWED,
+        set: |all, new| {
+            volume::name(new.name)?;
+            all.volumes.insert(new.name.to_owned(), volume::place(new.value)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "volumes",
+        places: OPERATOR,
+        allowed: "true, false, or the greatest number of volumes",
+        set: |all, new| volume::most(new.value).map(|most| all.most_volumes = most),
     },
     Key {
         name: "working_dir",

@@ -118,6 +118,7 @@ impl Door {
     fn settings<'a>(&self, more: &[Setting<'a>]) -> Vec<(&'a str, &'a str, String)> {
         let mut all = vec![
             ("DEFAULT", "transport_url", "rabbit://nobody:listens@127.0.0.1:1/".to_owned()),
+            ("DEFAULT", "state_path", self.docker.path("state").display().to_string()),
             ("docker", "host_url", self.docker.host_url()),
             ("docker", "cache_directory", self.docker.path("cache").display().to_string()),
             ("docker_grpc", "listen", format!("unix://{}", self.socket().display())),

@@ -46,7 +46,7 @@ fn a_client_of_another_time_is_refused_with_who_must_be_upgraded() {
             let status = client.get_server_info(asked).await.unwrap_err();
             let (code, reason, metadata) = reason(&status);
             assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "VERSION_UNSUPPORTED"));
-            assert_eq!((metadata["revision"].as_str(), metadata["oldest_revision"].as_str()), ("2", "1"));
+            assert_eq!((metadata["revision"].as_str(), metadata["oldest_revision"].as_str()), ("3", "1"));
             assert!(status.message().contains(who), "{status}");
         }
         // Newer, and able to do with what there is.
@@ -107,8 +107,8 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
         assert_eq!(console(&mut client, &id, Some(2)).await, "BOOTED\n".repeat(2));
         assert_eq!(console(&mut client, &id, Some(0)).await, "");
 
-        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
-        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id(), ..Default::default() }).await.unwrap();
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id(), ..Default::default() }).await.unwrap();
         assert_eq!(door.leftovers().await, Vec::<String>::new());
         door.close().await;
     });

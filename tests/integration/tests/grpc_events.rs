@@ -61,7 +61,7 @@ fn a_watch_tells_everything_that_happens_to_guests_in_order() {
         client.unpause_guest(v1::UnpauseGuestRequest { guest_id: guest_id() }).await.unwrap();
         // Behind the agent's back.
         door.docker.docker(&["kill", &format!("nova-{id}")]).await;
-        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id(), ..Default::default() }).await.unwrap();
         use GuestEventKind::{Deleted, Paused, Resumed, Started, Stopped};
         let mut kinds = vec![];
         while kinds.last() != Some(&Deleted) {

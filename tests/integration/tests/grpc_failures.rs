@@ -259,7 +259,7 @@ fn everything_says_that_docker_is_down_and_goes_on_when_it_is_back() {
         let mut failures = every_call(&mut client, &id).await;
         let again = door.guest("sleep 1000", &[port(0, 6)]);
         failures.push(("create", create(&mut client, again).await.unwrap_err()));
-        let deleted = client.delete_guest(v1::DeleteGuestRequest { guest_id: id.clone() }).await;
+        let deleted = client.delete_guest(v1::DeleteGuestRequest { guest_id: id.clone(), ..Default::default() }).await;
         failures.push(("delete", deleted.unwrap_err()));
         failures.push(("list", client.list_guests(v1::ListGuestsRequest {}).await.unwrap_err()));
         let host = client.get_host_resources(v1::GetHostResourcesRequest {}).await;
@@ -268,7 +268,7 @@ fn everything_says_that_docker_is_down_and_goes_on_when_it_is_back() {
             assert_eq!(kind(&status), (Code::Unavailable, "DOCKER_UNAVAILABLE".to_owned()), "{call}: {status}");
         }
         door.docker.start_server().await;
-        client.delete_guest(v1::DeleteGuestRequest { guest_id: id }).await.unwrap();
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
         assert_eq!(door.leftovers().await, Vec::<String>::new());
     });
 }

@@ -91,7 +91,7 @@ fn a_guest_starts_with_the_interfaces_that_it_is_started_with() {
         let again = v1::PlugGuestRequest { guest_id: guest_id(), interfaces };
         client.plug_guest(again).await.unwrap();
         assert_eq!(addresses(&door, &id).await, inside);
-        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id() }).await.unwrap();
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id(), ..Default::default() }).await.unwrap();
         assert_eq!(door.leftovers().await, Vec::<String>::new());
     });
 }

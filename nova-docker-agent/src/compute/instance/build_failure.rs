@@ -6,6 +6,7 @@ use tracing::{info, warn};
 use crate::compute::{Compute, error::Error, instance::request::BuildRequest};
 use crate::{
     conductor::BuildInstances,
+    driver::End,
     messaging::Context,
     objects::{Expected, TaskState, VmState},
 };
@@ -44,7 +45,7 @@ impl Compute {
     /// Container, namespace, ports: each is tried, and what stays is reported.
     async fn undo_build(&self, context: &Context, request: &BuildRequest) -> Option<String> {
         let mut failures = Vec::new();
-        if let Err(error) = self.driver.remove(request.uuid).await {
+        if let Err(error) = self.driver.remove(request.uuid, End::Replaced).await {
             failures.push(error.to_string());
         }
         if let Err(error) = self.release_network(context, request.uuid, &request.instance).await {

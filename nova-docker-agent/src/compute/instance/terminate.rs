@@ -14,6 +14,8 @@ use crate::compute::{
     operation::Method,
 };
 use crate::{
+    driver::End,
+    guest::configuration::volumes_are_removed,
     messaging::Context,
     objects::{Expected, Instance, PowerState, VmState},
 };
@@ -52,7 +54,8 @@ impl Compute {
     /// The deletion itself, also for instances whose deletion was interrupted by a restart.
     pub(in crate::compute) async fn delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
-        self.driver.remove(uuid).await?;
+        let with_volumes = volumes_are_removed(&instance.metadata());
+        self.driver.remove(uuid, End::Deleted { with_volumes }).await?;
         // Only now, because Neutron may give a released port to somebody else.
         self.release_network(context, uuid, &instance).await?;
         let deleted = json!({"vm_state": VmState::Deleted, "task_state": null, "power_state": PowerState::NoState, "terminated_at": now()});

@@ -14,7 +14,7 @@ use crate::compute::{
 };
 use crate::messaging::Context;
 
-/// Interval of the search for unused images.
+/// Interval of the search for unused images and volumes.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often Nova does what has no interval of its own.
 const NOVAS_PERIOD: Duration = Duration::from_secs(60);
@@ -56,6 +56,9 @@ impl Compute {
         );
         self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move {
             Ok(c.driver.prune_images().await?)
+        });
+        self.every(tasks, stopping, "reap_volumes", Some(PRUNE_INTERVAL), |c| async move {
+            Ok(c.driver.reap_volumes().await?)
         });
         let checks = config.instance_build_timeout.map(|_| NOVAS_PERIOD);
         self.every(

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
-use crate::{config::RunningDeletedAction, limits::StopTimeout, messaging::Context, objects::VmState};
+use crate::{config::RunningDeletedAction, driver::End, limits::StopTimeout, messaging::Context, objects::VmState};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
 pub(in crate::compute) fn is_due(deleted_at: Option<&str>, wait: Duration) -> bool {
@@ -72,7 +72,7 @@ impl Compute {
             }
             RunningDeletedAction::Reap => {
                 info!(instance = %uuid, "removing what is left of a deleted instance");
-                Ok(self.driver.remove(uuid).await?)
+                Ok(self.driver.remove(uuid, End::Deleted { with_volumes: false }).await?)
             }
         }
     }
@@ -83,7 +83,7 @@ impl Compute {
         for uuid in strays {
             if self.is_elsewhere(uuid).await? {
                 info!(instance = %uuid, "removing what is left of an instance of another host");
-                if let Err(error) = self.driver.remove(uuid).await {
+                if let Err(error) = self.driver.remove(uuid, End::Replaced).await {
                     warn!(%error, instance = %uuid, "cannot remove it");
                 }
             }

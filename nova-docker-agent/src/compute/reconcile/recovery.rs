@@ -11,6 +11,7 @@ use crate::compute::{
     ports::interfaces::interfaces,
 };
 use crate::{
+    driver::End,
     messaging::Context,
     objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
@@ -100,7 +101,7 @@ impl Compute {
             "the compute service was restarted while it built the instance; delete it and launch it again",
             json!({}),
         );
-        if let Err(cleanup) = self.driver.remove(uuid).await {
+        if let Err(cleanup) = self.driver.remove(uuid, End::Replaced).await {
             warn!(error = %cleanup, "cannot remove everything of the interrupted build");
         }
         self.release_network(context, uuid, &instance).await?;

@@ -29,12 +29,14 @@ enum Form {
     Limits,
     /// A path or a list; `PATH`, or `PATH:size=SIZE`.
     Tmpfs,
+    /// A list of `NAME:PATH` and `NAME:PATH:ro`.
+    Volumes,
     /// A map, as JSON.
     Object,
 }
 
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 24] = [
+const FORMS: [(&str, &str, Form); 25] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
     ("dns_opt", "dns_opt", Form::Words),
@@ -56,6 +58,7 @@ const FORMS: [(&str, &str, Form); 24] = [
     ("tty", "tty", Form::Scalar),
     ("ulimits", "ulimit:", Form::Limits),
     ("user", "user", Form::Scalar),
+    ("volumes", "volume:", Form::Volumes),
     ("working_dir", "working_dir", Form::Scalar),
     // Only to say so: users do not set them.
     ("cap_add", "cap_add", Form::Words),
@@ -108,6 +111,8 @@ impl Settings {
         match form {
             Form::Pairs(needs_value) => self.pairs(ours, key, node, &['='], *needs_value),
             Form::Hosts => self.pairs(ours, key, node, &['=', ':'], true),
+            Form::Volumes if matches!(node, Node::Map(_)) => self.refuse(key, "it is no list"),
+            Form::Volumes => self.pairs(ours, key, node, &[':'], true),
             Form::Limits => self.limits(ours, key, node),
             form => match text(*form, node) {
                 Ok(value) => self.say(ours, "", key.to_owned(), value),

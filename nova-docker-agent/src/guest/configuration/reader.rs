@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::compose::{self, Said};
 use super::mistakes::{Allowed, Mistake, Mistakes};
 use super::yaml::Refused;
-use super::{Configuration, KEYS, METADATA, PROPERTY, Place, Setting, user_data, yaml};
+use super::{Configuration, KEYS, METADATA, OPERATOR, PROPERTY, Place, Setting, user_data, volume, yaml};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
@@ -101,7 +101,9 @@ impl Reader {
             return self.mistake(shown, problem, Allowed::Keys);
         };
         if !key.places.contains(&place) {
-            return self.mistake(shown, "only a flavor can set it", Allowed::Nothing);
+            let only =
+                if key.places == OPERATOR { "only a flavor can set it" } else { "only server metadata can set it" };
+            return self.mistake(shown, only, Allowed::Nothing);
         }
         let checked = match value {
             _ if value.len() > MOST_OF_VALUE => Err("it is longer than 65536 bytes"),
@@ -118,6 +120,18 @@ impl Reader {
         self.mistakes.push(Mistake { key: key.to_owned(), problem, allowed });
     }
 
+    /// Known only when every source has been read.
+    fn volumes(&mut self) {
+        let clashing: Vec<String> = volume::without_own_path(&self.made).into_iter().cloned().collect();
+        for name in clashing {
+            let problem = "another volume or tmpfs has its path";
+            self.mistake(&format!("docker:volume:{name}"), problem, Allowed::Values(volume::ALLOWED));
+        }
+        if self.made.most_volumes.is_some_and(|most| self.made.volumes.len() > most) {
+            self.mistake("docker:volume:*", "there are more volumes than the flavor allows", Allowed::Nothing);
+        }
+    }
+
     pub(super) fn end(mut self) -> Result<(Configuration, BTreeMap<String, Won>), Mistakes> {
         if self.bytes > MOST_OF_ALL {
             let problem = "all keys and values together are longer than 524288 bytes";
@@ -128,6 +142,7 @@ impl Reader {
         {
             self.mistake("docker:pids_limit", "it is more than the flavor's", Allowed::Nothing);
         }
+        self.volumes();
         if self.mistakes.is_empty() { Ok((self.made, self.won)) } else { Err(Mistakes(self.mistakes)) }
     }
 }

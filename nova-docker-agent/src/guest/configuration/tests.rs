@@ -1,5 +1,6 @@
 mod hostile;
 mod service;
+mod volumes;
 
 use super::*;
 use crate::limits::extremes::TEXTS;
@@ -62,6 +63,10 @@ fn a_user_sets_what_the_guide_says() {
         ("docker:sysctl:net.core.somaxconn", "1024"),
         ("docker:ulimit:nofile", "1024:2048"),
         ("docker:ulimit:core", "0"),
+        ("docker:volume:data", "/var/lib/data"),
+        ("docker:volume:Shared_1.x-y", "/srv/s:ro"),
+        ("docker:volume:w", "/w:rw"),
+        ("docker:remove_volumes", "yes"),
         ("unrelated", "docker:nonsense"),
     ]);
     let expected = Configuration {
@@ -95,6 +100,12 @@ fn a_user_sets_what_the_guide_says() {
         ulimits: [
             ("nofile".to_owned(), Ulimit { soft: 1024, hard: 2048 }),
             ("core".to_owned(), Ulimit { soft: 0, hard: 0 }),
+        ]
+        .into(),
+        volumes: [
+            ("data".to_owned(), Volume { path: "/var/lib/data".to_owned(), read_only: false }),
+            ("Shared_1.x-y".to_owned(), Volume { path: "/srv/s".to_owned(), read_only: true }),
+            ("w".to_owned(), Volume { path: "/w".to_owned(), read_only: false }),
         ]
         .into(),
         ..Configuration::default()
@@ -301,7 +312,11 @@ fn the_guide_has_the_same_keys_and_places() {
     let rows = DOCS.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.split(" | ").take(2).map(|cell| cell.trim_matches(['|', ' ', '`'])).collect());
     let documented: Vec<Vec<&str>> = cells.collect();
-    let places = |key: &Key| if key.places == EVERYWHERE { "anywhere" } else { "flavor" };
+    let places = |key: &Key| match key.places {
+        [Place::Metadata] => "metadata",
+        places if places == EVERYWHERE => "anywhere",
+        _ => "flavor",
+    };
     let names = names();
     let known: Vec<Vec<&str>> = names.iter().zip(&KEYS).map(|(name, key)| vec![name.as_str(), places(key)]).collect();
     assert_eq!(documented, known);

@@ -222,6 +222,21 @@ pub(super) fn path(text: &str) -> Result<String> {
     }
 }
 
+/// A path that something is mounted at: plain, and neither the root nor the kernel's.
+pub(super) fn mount_point(text: &str) -> Result<String> {
+    let directory = path(text)?;
+    if directory.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+        return Err("a path is the root, or has an empty part, '.' or '..'");
+    }
+    if KERNELS
+        .iter()
+        .any(|own| directory.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    {
+        return Err("/dev, /proc and /sys are the kernel's");
+    }
+    Ok(directory)
+}
+
 /// Words that are each `PATH` or `PATH:SIZE`; without a size, half of the memory.
 pub(super) fn tmpfs(text: &str, memory: u64) -> Result<Tmpfs> {
     let mut all = BTreeMap::new();
@@ -230,16 +245,7 @@ pub(super) fn tmpfs(text: &str, memory: u64) -> Result<Tmpfs> {
             Some((directory, text)) => (directory, size(text, memory)?),
             None => (word.as_str(), memory / 2),
         };
-        let directory = path(directory)?;
-        if directory.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
-            return Err("a path is the root, or has an empty part, '.' or '..'");
-        }
-        if KERNELS
-            .iter()
-            .any(|own| directory.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-        {
-            return Err("/dev, /proc and /sys are the kernel's");
-        }
+        let directory = mount_point(directory)?;
         if all.insert(directory, size).is_some() {
             return Err("a path is named twice");
         }
