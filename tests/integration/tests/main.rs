@@ -30,6 +30,7 @@ mod driver_failures;
 mod driver_lifecycle;
 mod driver_output;
 mod driver_pull;
+mod driver_volumes;
 mod grpc_door;
 mod grpc_events;
 mod grpc_failures;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         driver_lifecycle::tests(),
         driver_output::tests(),
         driver_pull::tests(),
+        driver_volumes::tests(),
         grpc_door::tests(),
         grpc_events::tests(),
         grpc_failures::tests(),
