@@ -15,7 +15,7 @@ from nova_docker.rpc import Address, Call, CallError, Code
 from nova_docker.v1 import driver_pb2 as api
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
-REVISION = 2
+REVISION = 3
 OLDEST_REVISION = 1
 
 _SERVICE = "/nova_docker.v1.DriverService/"

@@ -35,6 +35,7 @@ from nova_docker.traits import OwnTraits
 from nova_docker.v1 import driver_pb2 as api
 from nova_docker.v1 import host_pb2
 from nova_docker.version import VERSION
+from nova_docker.volumes import is_deleted, removes_volumes
 from nova_docker.watch import Watcher
 
 LOG = logging.getLogger(__name__)
@@ -229,9 +230,13 @@ class DockerDriver(virt_driver.ComputeDriver):
     ) -> None:
         """Removes a guest with everything that is its own; one that is not there is removed."""
         undone = self._builder.is_undone(instance)
+        deleted = is_deleted(instance)
+        request = api.DeleteGuestRequest(
+            guest_id=instance.uuid, server_deleted=deleted, remove_volumes=deleted and removes_volumes(instance)
+        )
         with errors.translated(instance):
             try:
-                self._agent.call(service.DELETE_GUEST, api.DeleteGuestRequest(guest_id=instance.uuid))
+                self._agent.call(service.DELETE_GUEST, request)
             except (CallError, AddressRefused) as error:
                 if not (undone and errors.is_away(error)):
                     raise
