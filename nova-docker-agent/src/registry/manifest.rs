@@ -3,10 +3,10 @@
 //! Source: OCI image specification 1.1 (manifest.md, image-index.md), Docker "Image Manifest Version 2, Schema 2".
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::registry::Digest;
+use crate::registry::{Digest, Platform};
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -35,16 +35,21 @@ pub const MAX_ALL_MANIFESTS: u64 = 16 * 1024 * 1024;
 pub const MAX_MANIFESTS: usize = 256;
 pub const MAX_DEPTH: usize = 4;
 
+/// Takes null for what is not there, as Go's readers do.
+pub fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<T, D::Error> {
+    Option::deserialize(value).map(Option::unwrap_or_default)
+}
+
 /// A pointer to a blob.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub media_type: String,
     pub digest: String,
     pub size: u64,
     /// Other places to have it from. A client may go there, from the host's network.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
@@ -77,52 +82,21 @@ impl Descriptor {
             || self.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
     }
 
+    /// What the image is called, by whoever saved it.
+    pub fn name(&self) -> Option<&str> {
+        let name = self.annotation("io.containerd.image.name");
+        name.or_else(|| self.annotation("org.opencontainers.image.ref.name"))
+    }
+
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key)?.as_str()
-    }
-}
-
-/// What an image runs on, in Go's words (`linux`, `amd64`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Platform {
-    #[serde(default)]
-    pub os: String,
-    #[serde(default)]
-    pub architecture: String,
-}
-
-impl Platform {
-    /// What this host runs.
-    pub fn host() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86" => "386",
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "powerpc64" => "ppc64le",
-            "loongarch64" => "loong64",
-            other => other,
-        };
-        Self { os: "linux".into(), architecture: architecture.into() }
-    }
-
-    /// Whether an image for `other` runs on this platform. What an image leaves out is taken to fit, as dockerd does.
-    pub fn runs(&self, other: &Self) -> bool {
-        let fits = |wanted: &str, own: &str| wanted.is_empty() || wanted == own;
-        let narrower = [("amd64", "386"), ("arm64", "arm")].contains(&(&*self.architecture, &*other.architecture));
-        fits(&other.os, &self.os) && (fits(&other.architecture, &self.architecture) || narrower)
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)
     }
 }
 
 /// A list of manifests, for several platforms or several images.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Index {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
 }
 
@@ -130,12 +104,12 @@ pub struct Index {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub schema_version: u32,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub media_type: String,
     pub config: Descriptor,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
 }
 
@@ -144,6 +118,11 @@ impl Manifest {
     pub fn build(config: Descriptor, layers: Vec<Descriptor>) -> serde_json::Result<Bytes> {
         let manifest = Self { schema_version: 2, media_type: OCI_MANIFEST.into(), config, layers };
         serde_json::to_vec(&manifest).map(Bytes::from)
+    }
+
+    /// Whether every Docker can unpack its layers.
+    pub fn is_for_every_docker(&self) -> bool {
+        self.layers.iter().all(Descriptor::is_layer)
     }
 }
 

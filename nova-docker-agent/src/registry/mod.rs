@@ -12,7 +12,7 @@
 //!   archive    the file of an image: tar walk, both layouts -> manifests, and where the blobs are
 //!   store      blobs: one read of each from Glance, the cache on disk, who may have what
 //!   http       paths, refusals, content by digest, connections
-//! digest, manifest, error   words that all of them share
+//! digest, manifest, platform, error   words that all of them share
 //! ```
 //!
 //! What holds against a hostile tenant, and where:
@@ -32,6 +32,7 @@ mod error;
 mod host;
 mod http;
 mod manifest;
+mod platform;
 pub mod public;
 mod store;
 #[cfg(test)]
@@ -43,4 +44,5 @@ pub use error::{Error, Problem};
 pub use host::{Lease, PullReference, Registry, RegistryConfig};
 use http::error::{ApiError, Code};
 pub use http::listener::Limits;
+use platform::Platform;
 pub use store::{Counters, GlanceSource, ImageDescriptor, Source, SourceBody, SourceError};

@@ -12,8 +12,8 @@ use tar::{EntryType, Header};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::registry::manifest::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Platform};
-use crate::registry::{Digest, ImageDescriptor, Source, SourceBody, SourceError};
+use crate::registry::manifest::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
+use crate::registry::{Digest, ImageDescriptor, Platform, Source, SourceBody, SourceError};
 
 /// Where nobody else listens, before and after: a loopback address of this process, and any port.
 pub fn own_address() -> String {

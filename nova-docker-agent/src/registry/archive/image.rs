@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
-use oci_spec::image::ImageConfiguration;
 
-use crate::registry::Digest;
+use crate::registry::{Digest, Platform};
 
 /// A blob that is held in memory: a manifest or a configuration.
 #[derive(Clone, Debug)]
@@ -41,7 +40,8 @@ pub struct Image {
     pub config: Document,
     /// Where the configuration is in the stored file.
     pub config_range: Range<u64>,
-    pub configuration: ImageConfiguration,
+    /// What it says that it is for.
+    pub platform: Platform,
     pub layers: HashMap<Digest, Layer>,
     /// The store cannot read it by range.
     pub sequential: bool,

@@ -8,18 +8,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Archive;
+use super::choice::choose;
+use super::configuration::Configuration;
 use super::image::{Document, Image, Layer};
-use crate::registry::manifest::{self, Descriptor, Index, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS, Manifest, Platform};
+use crate::registry::manifest::{self, Descriptor, MAX_MANIFEST, Manifest};
 use crate::registry::store::{Cache, Pins};
-use crate::registry::{Digest, Error, Problem, Source};
+use crate::registry::{Digest, Error, Platform, Problem, Source};
 
 /// Of an image's configuration, in bytes.
-const MAX_CONFIG: u64 = 8 * 1024 * 1024;
+pub const MAX_CONFIG: u64 = 8 * 1024 * 1024;
 /// Storage drivers end at 128 layers or so.
 const MAX_LAYERS: usize = 512;
 /// Images that a message names.
@@ -38,7 +39,7 @@ pub async fn read_image(
         Some(_) => oci(&mut archive, platform).await?,
         None => legacy(&mut archive).await?,
     };
-    check_platform(&image.configuration, platform)?;
+    check_platform(&image.platform, platform)?;
     Ok((image, archive.into_pins()))
 }
 
@@ -68,8 +69,8 @@ pub async fn legacy(archive: &mut Archive) -> Result<Image, Error> {
     };
     let config = required(archive, &saved.config, MAX_CONFIG).await?;
     let config_range = archive.find(&saved.config).unwrap_or_default();
-    let configuration: ImageConfiguration = parse(&saved.config, &config)?;
-    let diff_ids = configuration.rootfs().diff_ids();
+    let configuration: Configuration = parse(&saved.config, &config)?;
+    let diff_ids = &configuration.diff_ids;
     check_layers(saved.layers.len(), diff_ids.len(), &saved.config)?;
     let mut descriptors = vec![];
     let mut layers = HashMap::new();
@@ -83,7 +84,8 @@ pub async fn legacy(archive: &mut Archive) -> Result<Image, Error> {
     let built = Manifest::build(described, descriptors).map_err(|error| bad("manifest.json", &error.to_string()))?;
     let manifest = Document::new(manifest::OCI_MANIFEST, built);
     let (sequential, reads) = (archive.is_sequential(), archive.reads());
-    Ok(Image { manifest, config, config_range, configuration, layers, sequential, reads })
+    let platform = configuration.platform;
+    Ok(Image { manifest, config, config_range, platform, layers, sequential, reads })
 }
 
 /// A layer is served as it is stored. `docker save` stores it uncompressed, so that its digest is its diff_id. Other tools
@@ -135,8 +137,8 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
     let file = descriptor.digest.clone();
     let manifest: Manifest = parse(&file, &bytes)?;
     let config = blob(archive, &manifest.config, MAX_CONFIG).await?;
-    let configuration: ImageConfiguration = parse(&manifest.config.digest, &config)?;
-    check_layers(manifest.layers.len(), configuration.rootfs().diff_ids().len(), &manifest.config.digest)?;
+    let configuration: Configuration = parse(&manifest.config.digest, &config)?;
+    check_layers(manifest.layers.len(), configuration.diff_ids.len(), &manifest.config.digest)?;
     let mut layers = HashMap::new();
     for layer in &manifest.layers {
         check_layer(layer)?;
@@ -158,7 +160,8 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
     let config = Document::new(&manifest.config.media_type, config);
     let manifest = Document::new(manifest_type, bytes);
     let (sequential, reads) = (archive.is_sequential(), archive.reads());
-    Ok(Image { manifest, config, config_range, configuration, layers, sequential, reads })
+    let platform = configuration.platform;
+    Ok(Image { manifest, config, config_range, platform, layers, sequential, reads })
 }
 
 /// Whether dockerd can, and may, use a layer that is described so.
@@ -172,81 +175,6 @@ fn check_layer(layer: &Descriptor) -> Result<(), Problem> {
         return Err(bad(&layer.digest, "its manifest sends the client to another address for it"));
     }
     Ok(())
-}
-
-/// The one manifest for `platform` among those that the archive's indexes name. Of an image for several platforms, usually
-/// only one was saved: what is named and not there is passed over.
-async fn choose(archive: &mut Archive, platform: &Platform) -> Result<(Descriptor, Bytes), Error> {
-    let found = manifests(archive).await?;
-    if found.is_empty() {
-        return Err(bad("index.json", "no image that it names is in the archive").into());
-    }
-    let mut fitting = vec![];
-    let mut others = vec![];
-    for (descriptor, bytes) in found {
-        let declared = platform_of(archive, &descriptor, &bytes).await?;
-        if platform.runs(&declared) {
-            fitting.push((descriptor, bytes, declared))
-        } else {
-            others.push(declared.to_string())
-        }
-    }
-    // An image for the host itself goes before one that its processor also runs.
-    if fitting.iter().any(|(_, _, declared)| declared == platform) {
-        fitting.retain(|(_, _, declared)| declared == platform);
-    }
-    match fitting.len() {
-        0 => Err(Problem::Platform { found: shorten(&others.join(", ")), host: platform.to_string() }.into()),
-        1 => Ok(fitting.swap_remove(0)).map(|(descriptor, bytes, _)| (descriptor, bytes)),
-        found => {
-            let name = |descriptor: &Descriptor| {
-                let named = descriptor.annotation("io.containerd.image.name");
-                let named = named.or_else(|| descriptor.annotation("org.opencontainers.image.ref.name"));
-                named.unwrap_or(&descriptor.digest).to_owned()
-            };
-            Err(several(found, fitting.iter().map(|(descriptor, ..)| name(descriptor))).into())
-        }
-    }
-}
-
-/// The manifests in the archive, each once, however many names it has.
-async fn manifests(archive: &mut Archive) -> Result<Vec<(Descriptor, Bytes)>, Error> {
-    let bytes = required(archive, "index.json", MAX_MANIFEST).await?;
-    let index: Index = parse("index.json", &bytes)?;
-    let mut waiting: Vec<_> = index.manifests.into_iter().rev().map(|descriptor| (descriptor, 0)).collect();
-    let mut found: Vec<(Descriptor, Bytes)> = vec![];
-    let mut named = 0;
-    while let Some((descriptor, depth)) = waiting.pop() {
-        named += 1;
-        if named > MAX_MANIFESTS || depth > MAX_DEPTH {
-            return Err(bad("index.json", "it names too many manifests").into());
-        }
-        if descriptor.is_attestation() || found.iter().any(|(known, _)| known.digest == descriptor.digest) {
-            continue;
-        }
-        let (_, path) = locate(&descriptor)?;
-        if archive.find(&path).is_none() {
-            continue;
-        }
-        if descriptor.is_index() {
-            let index: Index = parse(&path, &blob(archive, &descriptor, MAX_MANIFEST).await?)?;
-            waiting.extend(index.manifests.into_iter().rev().map(|descriptor| (descriptor, depth + 1)));
-        } else if descriptor.is_manifest() {
-            let bytes = blob(archive, &descriptor, MAX_MANIFEST).await?;
-            found.push((descriptor, bytes));
-        }
-    }
-    Ok(found)
-}
-
-/// What a manifest is for: its descriptor says so, or its configuration.
-async fn platform_of(archive: &mut Archive, descriptor: &Descriptor, manifest: &[u8]) -> Result<Platform, Error> {
-    if let Some(platform) = &descriptor.platform {
-        return Ok(platform.clone());
-    }
-    let manifest: Manifest = parse(&descriptor.digest, manifest)?;
-    let config = blob(archive, &manifest.config, MAX_CONFIG).await?;
-    Ok(parse(&manifest.config.digest, &config)?)
 }
 
 /// The content of a small blob, verified.
@@ -263,13 +191,13 @@ pub async fn blob(archive: &mut Archive, descriptor: &Descriptor, limit: u64) ->
     Ok(bytes)
 }
 
-fn locate(descriptor: &Descriptor) -> Result<(Digest, String), Problem> {
+pub fn locate(descriptor: &Descriptor) -> Result<(Digest, String), Problem> {
     let digest = descriptor.digest.parse::<Digest>();
     let digest = digest.map_err(|error| bad("the OCI layout", &format!("a digest in it is {error}")))?;
     Ok((digest, format!("blobs/{}", digest.path())))
 }
 
-async fn required(archive: &mut Archive, path: &str, limit: u64) -> Result<Bytes, Error> {
+pub async fn required(archive: &mut Archive, path: &str, limit: u64) -> Result<Bytes, Error> {
     archive.read(path, limit).await?.ok_or_else(|| Problem::Missing { file: shorten(path) }.into())
 }
 
@@ -286,16 +214,14 @@ fn check_layers(named: usize, diff_ids: usize, config: &str) -> Result<(), Probl
     Ok(())
 }
 
-fn check_platform(configuration: &ImageConfiguration, host: &Platform) -> Result<(), Problem> {
-    let architecture = configuration.architecture().to_string();
-    let found = Platform { os: configuration.os().to_string(), architecture };
-    if host.runs(&found) {
+fn check_platform(found: &Platform, host: &Platform) -> Result<(), Problem> {
+    if host.fitness(found).is_some() {
         return Ok(());
     }
     Err(Problem::Platform { found: shorten(&found.to_string()), host: host.to_string() })
 }
 
-fn parse<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {
+pub fn parse<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| bad(file, &error.to_string()))
 }
 
@@ -309,9 +235,9 @@ pub fn several(found: usize, names: impl Iterator<Item = String>) -> Problem {
 }
 
 /// Messages repeat what the image says, which may be anything.
-fn shorten(text: &str) -> String {
+pub fn shorten(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

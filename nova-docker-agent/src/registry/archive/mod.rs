@@ -1,5 +1,7 @@
 //! The index of a `docker save` archive: which file is where, and the small files in it.
 
+mod choice;
+mod configuration;
 pub mod image;
 mod keep;
 pub mod layout;

@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use oci_spec::image::ImageConfiguration;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -34,8 +33,6 @@ impl fmt::Debug for PullReference {
 pub struct Lease {
     /// What to pull.
     pub reference: PullReference,
-    /// The image's configuration: command, environment, user, exposed ports, volumes, ...
-    pub config: ImageConfiguration,
     /// `sha256:...`; the same as in the reference.
     pub manifest_digest: String,
     open: Arc<OpenImage>,
@@ -116,11 +113,10 @@ impl Leases {
     ) -> Lease {
         let lease = self.next.fetch_add(1, Ordering::Relaxed);
         let (failure, _) = watch::channel(None);
-        let config = image.configuration.clone();
         let manifest_digest = image.manifest.digest.to_string();
         let open = Arc::new(OpenImage { id, lease, label, image, source, failure, _pins: pins });
         self.lock().entry(id).or_default().push(open.clone());
-        Lease { reference, config, manifest_digest, open, leases: self.clone() }
+        Lease { reference, manifest_digest, open, leases: self.clone() }
     }
 
     fn close(&self, open: &Arc<OpenImage>) {

@@ -15,9 +15,8 @@ use crate::registry::archive::image::Image;
 use crate::registry::archive::layout;
 use crate::registry::http::auth::{Secret, USERNAME};
 use crate::registry::http::listener::{self, Limits};
-use crate::registry::manifest::Platform;
 use crate::registry::store::{Cache, Fetcher, Indexes, Pins, count};
-use crate::registry::{Counters, Error, ImageDescriptor, Problem, Source};
+use crate::registry::{Counters, Error, ImageDescriptor, Platform, Problem, Source};
 
 /// Indexes that are kept in memory, and how many bytes the documents of each may have. Most have a few kilobytes.
 const MAX_INDEXES: u64 = 64;

@@ -1,23 +1,5 @@
 use super::*;
 
-fn platform(os: &str, architecture: &str) -> Platform {
-    Platform { os: os.into(), architecture: architecture.into() }
-}
-
-#[test]
-fn a_64_bit_host_runs_images_of_its_32_bit_ancestor_and_those_that_name_no_platform() {
-    let host = platform("linux", "amd64");
-    for (os, architecture, runs) in [
-        ("linux", "amd64", true),
-        ("linux", "386", true),
-        ("", "", true),
-        ("linux", "arm64", false),
-        ("windows", "amd64", false),
-    ] {
-        assert_eq!(host.runs(&platform(os, architecture)), runs, "{os}/{architecture}");
-    }
-}
-
 #[test]
 fn a_built_manifest_has_nothing_but_what_the_specification_asks_for() {
     let digest = Digest::of(b"");

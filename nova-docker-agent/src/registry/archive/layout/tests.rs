@@ -6,7 +6,7 @@ use tar::EntryType;
 
 const MIB: usize = 1024 * 1024;
 
-async fn read(source: Memory) -> Result<(Image, usize), Error> {
+pub async fn read(source: Memory) -> Result<(Image, usize), Error> {
     let directory = tempfile::tempdir().unwrap();
     let cache = Cache::open(directory.path(), 1 << 30).unwrap();
     let source = Arc::new(source);
@@ -15,7 +15,7 @@ async fn read(source: Memory) -> Result<(Image, usize), Error> {
     result.map(|(image, _)| (image, source.reads())).map_err(|failure| failure.of("web"))
 }
 
-async fn problem(archive: Bytes) -> Problem {
+pub async fn problem(archive: Bytes) -> Problem {
     let error = read(Memory::new(archive)).await.unwrap_err();
     error.problem().cloned().unwrap_or_else(|| panic!("not the image's fault: {error}"))
 }
@@ -41,7 +41,6 @@ async fn both_layouts_give_the_layers_in_order_and_where_they_are() {
             assert_eq!(served(&archive, &image, digest), layer);
         }
         assert_eq!(image.config.digest, Digest::of(&image.config.bytes));
-        assert_eq!(image.configuration.config().as_ref().unwrap().cmd().as_ref().unwrap(), &["/init"]);
     }
 }
 
@@ -133,77 +132,29 @@ async fn compressed_layers_beside_a_manifest_json_are_read_to_learn_their_digest
     }
 }
 
-/// An image layout that has a manifest for each of these platforms, with the descriptors as `describe` makes them.
-fn multi_arch(architectures: &[&str], declare: bool) -> Bytes {
-    let layer = testing::layer(1, 100);
-    let mut tar = Tar::new().blob(&layer);
-    let mut descriptors = vec![];
-    for architecture in architectures {
-        let mut config = testing::config(std::slice::from_ref(&layer));
-        config["architecture"] = json!(architecture);
-        let config = serde_json::to_vec(&config).unwrap();
-        let bytes = testing::oci_manifest(&config, std::slice::from_ref(&layer), manifest::OCI_LAYER);
-        let mut descriptor = testing::described(manifest::OCI_MANIFEST, &bytes);
-        if declare {
-            descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
-        }
-        descriptors.push(descriptor);
-        tar = tar.blob(&config).blob(&bytes);
-    }
-    // As BuildKit writes it: a statement of provenance beside the image; and one platform that was not saved.
-    let mut attestation = testing::described(manifest::OCI_MANIFEST, b"{}");
-    attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
-    descriptors.extend([attestation, testing::described(manifest::OCI_MANIFEST, b"not saved")]);
-    let nested = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": descriptors})).unwrap();
-    let index = json!({"manifests": [testing::described(manifest::OCI_INDEX, &nested)]});
-    tar.blob(b"{}").blob(&nested).json("index.json", &index).finish()
-}
-
 #[tokio::test]
-async fn of_an_image_for_several_platforms_the_hosts_own_is_taken() {
-    let host = Platform::host().architecture;
-    for declare in [true, false] {
-        let (image, _) = read(Memory::new(multi_arch(&["s390x", &host, "mips"], declare))).await.unwrap();
-        assert_eq!(image.configuration.architecture().to_string(), host);
-    }
-}
-
-#[tokio::test]
-async fn an_image_for_other_platforms_only_names_them() {
-    let found = problem(multi_arch(&["s390x", "mips"], true)).await;
-    assert!(matches!(&found, Problem::Platform { found, .. } if found == "linux/s390x, linux/mips"), "{found}");
+async fn a_configuration_is_read_as_docker_reads_it_and_served_as_it_is() {
     let layers = [testing::layer(1, 10)];
-    let mut config = testing::config(&layers);
-    config["architecture"] = json!("s390x");
-    let found = problem(testing::legacy_with(&layers, &config)).await;
-    assert!(matches!(&found, Problem::Platform { found, .. } if found == "linux/s390x"), "{found}");
-}
-
-#[tokio::test]
-async fn several_images_in_one_archive_are_named() {
-    let saved = json!([
-        {"Config": "a.json", "RepoTags": ["a:1", "a:2"], "Layers": []},
-        {"Config": "b.json", "RepoTags": null, "Layers": []},
-    ]);
-    let found = problem(Tar::new().json("manifest.json", &saved).finish()).await;
-    assert_eq!(found, Problem::SeveralImages { found: 2, names: vec!["a:1".into(), "b.json".into()] });
-    let host = Platform::host().architecture;
-    let layers = [vec![1], vec![2]];
-    let mut tar = Tar::new();
-    let mut manifests = vec![];
-    for (at, layer) in layers.iter().enumerate() {
-        let mut config = testing::config(std::slice::from_ref(layer));
-        config["architecture"] = json!(host);
-        let config = serde_json::to_vec(&config).unwrap();
-        let bytes = testing::oci_manifest(&config, std::slice::from_ref(layer), manifest::OCI_LAYER);
-        let mut descriptor = testing::described(manifest::OCI_MANIFEST, &bytes);
-        descriptor["annotations"] = json!({"io.containerd.image.name": format!("image{at}")});
-        // A second name of the same image does not count.
-        manifests.extend([descriptor.clone(), descriptor]);
-        tar = tar.blob(layer).blob(&config).blob(&bytes);
+    for (key, value) in [
+        ("architecture", Value::Null),
+        ("architecture", json!("")),
+        ("architecture", json!(Platform::host().architecture.to_uppercase())),
+        ("os", Value::Null),
+        ("os", json!("")),
+        ("variant", Value::Null),
+        ("config", json!({"Entrypoint": "/init", "Cmd": "", "Shell": "/bin/sh", "Env": null, "Labels": {"a": null}})),
+        ("config", Value::Null),
+        ("history", json!([{}, {"created": null}, {"empty_layer": false}])),
+        ("created", json!("")),
+        ("moby.buildkit.buildinfo.v1", json!({"deep": [[[1]]]})),
+    ] {
+        let mut config = testing::config(&layers);
+        config[key] = value.clone();
+        let (image, _) = read(Memory::new(testing::legacy_with(&layers, &config))).await.unwrap();
+        assert_eq!(image.config.bytes, serde_json::to_vec(&config).unwrap(), "{key}: {value}");
+        config.as_object_mut().unwrap().remove(key);
+        assert!(read(Memory::new(testing::legacy_with(&layers, &config))).await.is_ok(), "without {key}");
     }
-    let found = problem(tar.json("index.json", &json!({"manifests": manifests})).finish()).await;
-    assert_eq!(found, Problem::SeveralImages { found: 2, names: vec!["image0".into(), "image1".into()] });
 }
 
 #[tokio::test]

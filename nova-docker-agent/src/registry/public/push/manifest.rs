@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::registry::http::{content_length, header};
-use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
+use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, or_default};
 use crate::registry::{Algorithm, ApiError, Code, Digest};
 
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -120,7 +120,7 @@ struct Raw {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawPointer {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     media_type: String,
     digest: String,
     size: u64,

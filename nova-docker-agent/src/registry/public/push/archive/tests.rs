@@ -2,8 +2,9 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::*;
+use crate::registry::Platform;
 use crate::registry::archive::layout::read_image;
-use crate::registry::manifest::{OCI_LAYER, Platform};
+use crate::registry::manifest::OCI_LAYER;
 use crate::registry::store::Cache;
 use crate::registry::testing::{self, Memory};
 
