@@ -88,8 +88,22 @@ fn create_error(image: &str, error: Error) -> Error {
             let reason = "it has no command, and the instance gives none".to_owned();
             Error::ImageUnacceptable { image: image_name(image).to_owned(), reason }
         }
+        // What we ask for ourselves is in order, so that it is the image's configuration, or the flavor: `Minimum memory
+        // limit allowed is 6MB`.
+        Error::Docker { status: 400, message, .. } => wanted_wrong(message),
+        // Its working directory, or a volume, is a file.
+        Error::Docker { message, .. }
+            if ["Cannot mkdir:", "cannot mount volume over"].iter().any(|words| message.contains(words)) =>
+        {
+            wanted_wrong(message)
+        }
         other => other,
     }
+}
+
+/// Docker's refusal of something that the image or the flavor asks for; no Docker would take it.
+pub(super) fn wanted_wrong(reason: String) -> Error {
+    Error::Invalid { what: "what the image or the flavor asks for".to_owned(), reason }
 }
 
 #[cfg(test)]
@@ -100,5 +114,20 @@ mod tests {
     fn an_image_without_a_command_is_called_that() {
         let refused = Error::Docker { action: String::new(), status: 400, message: "No command specified".to_owned() };
         assert!(create_error("i", refused).to_string().contains("has no command"));
+    }
+
+    #[test]
+    fn what_docker_finds_wrong_with_a_configuration_is_the_users_to_mend_and_a_failure_of_its_own_is_not() {
+        let refused = |status, message: &str| {
+            create_error("i", Error::Docker { action: String::new(), status, message: message.to_owned() })
+        };
+        for (status, message) in
+            [(400, "Minimum memory limit allowed is 6MB"), (500, "Cannot mkdir: /bin/sh is not a directory")]
+        {
+            let error = refused(status, message);
+            assert!(matches!(&error, Error::Invalid { reason, .. } if reason == message), "{error}");
+        }
+        assert!(matches!(refused(500, "failed to mount overlay"), Error::Docker { .. }));
+        assert!(matches!(refused(409, "the name is in use"), Error::Docker { .. }));
     }
 }

@@ -149,6 +149,11 @@ fn pull_error(image: &str, error: Error) -> Error {
         "unsupported",
         "no matching manifest",
         "invalid",
+        // Docker's reader of configurations: `json: cannot unmarshal ...`, `parsing time ...`.
+        "cannot unmarshal",
+        "parsing time",
+        "too many non-empty layers",
+        "operating system",
     ]) {
         Error::ImageUnacceptable { image, reason }
     } else {
@@ -172,6 +177,8 @@ mod tests {
         assert!(matches!(pulled("manifest for x not found: manifest unknown"), Error::NotFound { .. }));
         let digest = pulled("filesystem layer verification failed for digest sha256:00");
         assert!(matches!(digest, Error::ImageUnacceptable { .. }));
+        let config = pulled("json: cannot unmarshal number into Go struct field Config.config.Env of type []string");
+        assert!(matches!(config, Error::ImageUnacceptable { .. }));
         let refused = pulled("Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: connect: connection refused");
         assert!(matches!(refused, Error::ImageUnavailable { .. }));
     }

@@ -9,7 +9,7 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::{Docker, Error, labels, volumes};
+use super::{Docker, Error, create::wanted_wrong, labels, volumes};
 use crate::guest::PowerState;
 use crate::limits::StopTimeout;
 
@@ -158,10 +158,24 @@ impl Docker {
     }
 }
 
-/// What a failed start says of the command. The runtime's words are:
+/// What a failed start says of the image: of its user, its working directory, its command. The runtime's words are:
 /// `... unable to start container process: exec: "COMMAND": executable file not found in $PATH: unknown`.
 fn start_error(error: Error) -> Error {
     let Error::Docker { message, .. } = &error else { return error };
+    const OF_THE_IMAGE: [&str; 8] = [
+        "unable to find user",
+        "unable to find group",
+        "uids and gids must be in range",
+        "environment variable name",
+        "Cwd must be an absolute path",
+        "chdir to cwd",
+        "error during container init: mkdir ",
+        // A volume hides the container's own /proc.
+        "error during container init: open /proc/",
+    ];
+    if OF_THE_IMAGE.iter().any(|words| message.contains(words)) {
+        return wanted_wrong(message.clone());
+    }
     let reasons = [
         "executable file not found",
         "permission denied",
@@ -199,6 +213,17 @@ mod tests {
                 assert_eq!((command.as_str(), reason.as_str()), ("/bin/nothing", "no such file or directory"));
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_user_or_a_directory_that_the_image_cannot_have_is_the_images_fault() {
+        for message in [
+            "unable to find user nosuch: no matching entries in passwd file",
+            "failed to create shim task: OCI runtime create failed: runc create failed: Cwd must be an absolute path: unknown",
+        ] {
+            let error = start_error(refused(message));
+            assert!(matches!(&error, Error::Invalid { reason, .. } if reason == message), "{error}");
         }
     }
 

@@ -148,6 +148,17 @@ pub fn to_oci(saved: &Stored, layer_type: &str, compress: impl Fn(Vec<u8>) -> Ve
     archive(&blobs.chain(rest).collect())
 }
 
+/// A saved image with another configuration.
+pub fn reconfigured(saved: &Stored, edit: impl FnOnce(&mut Value)) -> Arc<Stored> {
+    let mut files = files(&saved.0);
+    let listed: Value = serde_json::from_slice(&files["manifest.json"]).expect("a manifest");
+    let config = files.get_mut(listed[0]["Config"].as_str().expect("a name")).expect("a configuration");
+    let mut edited = serde_json::from_slice(config).expect("JSON");
+    edit(&mut edited);
+    *config = edited.to_string().into_bytes();
+    archive(&files)
+}
+
 /// A saved image with the content of its first layer altered, as a bad disk would.
 pub fn corrupt(saved: &Stored) -> Arc<Stored> {
     let mut bytes = saved.0.to_vec();

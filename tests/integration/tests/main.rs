@@ -27,6 +27,7 @@ macro_rules! tests {
 
 mod driver_configuration;
 mod driver_failures;
+mod driver_images;
 mod driver_lifecycle;
 mod driver_output;
 mod driver_pull;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         messaging_python::tests(),
         driver_configuration::tests(),
         driver_failures::tests(),
+        driver_images::tests(),
         driver_lifecycle::tests(),
         driver_output::tests(),
         driver_pull::tests(),
