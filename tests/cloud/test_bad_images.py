@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import hashlib
+import io
+import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -141,6 +146,61 @@ def test_an_os_command_line_that_does_not_exist(
 
 def test_an_image_without_a_command(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
     assert "it has no command, and the instance gives none" in fault_of(add_image(tiny.running().tar()))
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [
+        ({"User": "nosuch"}, "unable to find user nosuch"),
+        ({"WorkingDir": "/bin/sh"}, "Cannot mkdir: /bin/sh is not a directory"),
+    ],
+    ids=["found at the start", "found at the creation"],
+)
+def test_a_configuration_that_docker_refuses_is_told_in_its_words(
+    add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive, configuration: Json, words: str
+) -> None:
+    message = fault_of(add_image(tiny.configured(**configuration).tar()))
+    assert words in message
+    assert "Exhausted all hosts" not in message
+
+
+def test_a_small_archive_of_an_image_that_is_larger_than_the_flavors_disk(
+    add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive
+) -> None:
+    message = fault_of(add_image(tiny.with_layer(*_zeros(1536)).tar()))
+    assert "Flavor's disk is too small for requested image" in message
+
+
+def _zeros(size_mb: int) -> tuple[bytes, str]:
+    """A compressed layer with one file of zeros, and the digest of the uncompressed tar."""
+    member = tarfile.TarInfo("zeros")
+    member.size = size_mb << 20
+    compressor = zlib.compressobj(1, wbits=31)
+    digest = hashlib.sha256()
+    stored = io.BytesIO()
+    for piece in (member.tobuf(), *([bytes(1 << 20)] * size_mb), bytes(1024)):
+        digest.update(piece)
+        stored.write(compressor.compress(piece))
+    stored.write(compressor.flush())
+    return stored.getvalue(), digest.hexdigest()
+
+
+def test_a_configuration_as_other_builders_write_it_and_a_layer_that_docker_cannot_unpack_are_launched(
+    add_image: AddImage, launch: Launcher, servers: Servers, tiny: Archive
+) -> None:
+    archive = tiny.running().configured(Entrypoint="/hello", Cmd=None, Env=None, Volumes=None)
+    hello = io.BytesIO()
+    with tarfile.open(fileobj=hello, mode="w") as layer:
+        script = b"#!/bin/sh\necho hello; exec sleep 9999\n"
+        member = tarfile.TarInfo("hello")
+        member.size, member.mode = len(script), 0o755
+        layer.addfile(member, io.BytesIO(script))
+    digest = hashlib.sha256(hello.getvalue()).hexdigest()
+    archive = archive.with_layer(bz2.compress(hello.getvalue()), digest)
+    del archive.config["architecture"]
+    archive.config["os"] = ""
+    server = launch("foreign", image=add_image(archive.tar()))
+    servers.wait_console(server["id"], "hello")
 
 
 @pytest.mark.alone

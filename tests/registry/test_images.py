@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tarfile
 import time
 import uuid
@@ -19,7 +20,7 @@ from oci.checks import ok
 from oci.client import Registry
 from oci.cloud import Image
 from oci.commands import Command
-from oci.content import Manifest
+from oci.content import Blob, Manifest
 from oci.target import Target
 from openstack.connection import Connection
 
@@ -303,6 +304,40 @@ def test_a_pushed_image_is_launched_as_a_server(
     [image] = of(glance_images, repository)
     server = launch(image["id"])
     eventually(lambda: "said by a pushed image" in servers.console(server["id"]), "its console log", 240)
+
+
+def test_an_index_for_several_levels_of_a_processor_with_zstd_layers_is_launched(
+    registry: Registry,
+    glance_images: Glance,
+    servers: Servers,
+    launch: Callable[[str], Json],
+    tiny: Archive,
+    repository: str,
+) -> None:
+    layers = [Blob(_zstd(layer), "application/vnd.oci.image.layer.v1.tar+zstd") for layer in tiny.layers.values()]
+    children, entries = [], []
+    for variant in ("", "v1", "v999"):
+        config = tiny.running("sh", "-c", f"echo level=[{variant}]; exec sleep 9999").config
+        configuration = Blob(json.dumps(config).encode(), content.OCI_CONFIG)
+        document = {
+            "schemaVersion": 2,
+            "mediaType": content.OCI_MANIFEST,
+            "config": configuration.descriptor(),
+            "layers": [layer.descriptor() for layer in layers],
+        }
+        child = content.manifest(document, (configuration, *layers))
+        platform = {"os": "linux", "architecture": content.own_architecture(), "variant": variant}
+        entries.append(child.descriptor(platform=platform))
+        children.append(child)
+    index = {"schemaVersion": 2, "mediaType": content.OCI_INDEX, "manifests": entries}
+    registry.push(repository, content.manifest(index, children=tuple(children)), "levels")
+    [image] = of(glance_images, repository)
+    server = launch(image["id"])
+    eventually(lambda: "level=[]" in servers.console(server["id"]), "its console log", 240)
+
+
+def _zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-qc"], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
 def test_a_snapshot_of_a_server_is_pulled_with_docker(

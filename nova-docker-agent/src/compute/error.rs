@@ -7,6 +7,7 @@ use super::ports::{self, waiters::PlugError};
 use crate::{
     cloud, docker, driver,
     messaging::{CallError, Failure},
+    registry,
 };
 
 /// An operation failed.
@@ -187,6 +188,7 @@ fn details_of_guest(error: &driver::Error) -> String {
 fn class_of_guest(error: &driver::Error) -> &'static str {
     use driver::Error as E;
     match error {
+        E::Image(error) if is_too_large(error) => "FlavorDiskSmallerThanImage",
         E::Image(_) | E::UnacceptableImage(_) => "ImageUnacceptable",
         E::Plumbing(_) => "VirtualInterfacePlugException",
         E::Configuration(_) => "Invalid",
@@ -194,6 +196,10 @@ fn class_of_guest(error: &driver::Error) -> &'static str {
         E::Docker(_) | E::Glance(_) | E::Cancelled(_) => "NovaException",
         E::Cleanup { error, .. } => class_of_guest(error),
     }
+}
+
+fn is_too_large(error: &registry::Error) -> bool {
+    matches!(error.problem(), Some(registry::Problem::LargerThanDisk { .. }))
 }
 
 fn kwargs(value: Value) -> Map<String, Value> {
@@ -218,7 +224,7 @@ pub(crate) fn nova_failure(class: &str, message: &str, kwargs: Map<String, Value
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{self, SourceError};
+    use crate::registry::SourceError;
 
     fn unreadable(cause: SourceError) -> Error {
         Error::Guest(registry::Error::Source { image: "app".to_owned(), cause }.into())
@@ -240,6 +246,17 @@ mod tests {
         assert!(failed(ports::NetworkError::PortBindingFailed { port, host: "here".to_owned() }));
         assert!(!failed(ports::NetworkError::NoMoreFixedIps { network }));
         assert!(!failed(ports::NetworkError::PortNotFound { port }));
+    }
+
+    #[test]
+    fn an_image_that_is_larger_than_the_flavors_disk_is_called_that_in_novas_words_and_on_no_other_host() {
+        let problem = registry::Problem::LargerThanDisk { disk: 1, image: 2 };
+        let error = Error::Guest(registry::Error::BadImage { image: "app".to_owned(), problem }.into());
+        let failure = error.to_failure();
+        assert_eq!(failure.class, "FlavorDiskSmallerThanImage");
+        assert!(failure.message.ends_with("Flavor disk is 1 bytes, image is 2 bytes."), "{}", failure.message);
+        assert!(!error.is_reschedulable());
+        assert_eq!(error.fault_code(), 400);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
 
 /// How often Docker is asked for an image in which the registry found nothing wrong.
 const PULLS: usize = 2;
+const GIB: u64 = 1 << 30;
 
 /// Keeps images that no container uses yet from being pruned.
 pub(super) struct ImagesInUse<'a> {
@@ -28,12 +29,14 @@ impl Driver {
     }
 
     /// Opens an image with the caller's rights and has Docker pull it. The lease must live until a container uses the image.
+    /// It must fit on a disk of so many GiB; 0 is unlimited.
     ///
     /// # Errors
     /// The image cannot be used or read, or Docker is down.
-    pub(super) async fn pull(&self, caller: Caller, image: &ImageDescriptor) -> Result<Lease, Error> {
+    pub(super) async fn pull(&self, caller: Caller, image: &ImageDescriptor, disk_gb: u64) -> Result<Lease, Error> {
         let source = GlanceSource::new(self.glance.clone(), caller, image.id);
-        let lease = self.registry.open(image, Arc::new(source)).await?;
+        let disk = (disk_gb > 0).then(|| disk_gb.saturating_mul(GIB));
+        let lease = self.registry.open_within(image, Arc::new(source), disk).await?;
         self.pull_leased(&lease).await?;
         info!(image = %image.id, digest = lease.manifest_digest, "the image is on the host");
         Ok(lease)

@@ -42,7 +42,7 @@ impl Driver {
         let stop_pull = stop.child_token();
         let (lease, network) = tokio::join!(
             async {
-                let lease = self.pull_until(guest.uuid, image, &stop_pull).await?;
+                let lease = self.pull_until(guest, image, &stop_pull).await?;
                 pulled.await;
                 Ok::<_, Error>(lease)
             },
@@ -56,10 +56,10 @@ impl Driver {
         Ok(rest)
     }
 
-    async fn pull_until(&self, guest: Uuid, image: Image<'_>, stop: &CancellationToken) -> Result<Lease, Error> {
+    async fn pull_until(&self, guest: &Guest, image: Image<'_>, stop: &CancellationToken) -> Result<Lease, Error> {
         tokio::select! {
-            () = stop.cancelled() => Err(Error::Cancelled(guest)),
-            lease = self.pull(image.caller, image.descriptor) => lease,
+            () = stop.cancelled() => Err(Error::Cancelled(guest.uuid)),
+            lease = self.pull(image.caller, image.descriptor, guest.root_gb) => lease,
         }
     }
 

@@ -124,6 +124,11 @@ pub enum Problem {
     SeveralImages { found: usize, names: Vec<String> },
     #[error("it is built for {found}, and this host runs {host}")]
     Platform { found: String, host: String },
+    #[error("a layer of it cannot be unpacked: {reason}; save and upload it again")]
+    Undecodable { reason: String },
+    /// Nova's words, and its bytes: of the flavor's disk, and what the image takes at least.
+    #[error("Flavor's disk is too small for requested image. Flavor disk is {disk} bytes, image is {image} bytes.")]
+    LargerThanDisk { disk: u64, image: u64 },
     #[error("its layer {layer} is stored as {media_type}, which is not supported")]
     UnsupportedLayer { layer: String, media_type: String },
 }

@@ -28,6 +28,12 @@ const LAYERS: [&str; 7] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
 
+const ZSTD_LAYERS: [&str; 3] = [
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+];
+
 /// Bounds of what one image may have, since whoever reads it keeps all its manifests in memory: bytes of one manifest and of
 /// all, how many, and indexes within indexes.
 pub const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
@@ -74,6 +80,15 @@ impl Descriptor {
     /// A layer that dockerd can unpack.
     pub fn is_layer(&self) -> bool {
         LAYERS.contains(&self.media_type.as_str())
+    }
+
+    pub fn is_gzip(&self) -> bool {
+        self.media_type.ends_with("gzip")
+    }
+
+    /// A layer that Docker unpacks from 23 on.
+    pub fn is_zstd(&self) -> bool {
+        ZSTD_LAYERS.contains(&self.media_type.as_str())
     }
 
     /// A statement about an image (BuildKit's provenance and the like), not an image.

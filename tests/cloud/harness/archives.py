@@ -57,11 +57,18 @@ class Archive:
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
             _add(archive, name, content)
-        digest = hashlib.sha256(layer.getvalue()).hexdigest()
+        return self.with_layer(layer.getvalue(), hashlib.sha256(layer.getvalue()).hexdigest())
+
+    def with_layer(self, stored: bytes, digest: str) -> Archive:
+        """One more layer on top, stored in any form; its digest is that of the uncompressed tar."""
         config = json.loads(json.dumps(self.config))
         config["rootfs"]["diff_ids"].append(f"sha256:{digest}")
         config.pop("history", None)
-        return Archive({**self.layers, f"{digest}/layer.tar": layer.getvalue()}, config)
+        return Archive({**self.layers, f"{digest}/layer.tar": stored}, config)
+
+    def configured(self, **values: Any) -> Archive:
+        """The same layers with other values of `config`, by Docker's names: `User`, `StopSignal`."""
+        return dataclasses.replace(self, config={**self.config, "config": {**self.config["config"], **values}})
 
     def with_wrong_digest(self) -> Archive:
         """The configuration promises another content of the top layer than the archive has."""

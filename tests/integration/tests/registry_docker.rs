@@ -49,7 +49,11 @@ async fn until_cached(dockerd: &Dockerd, count: u64) {
 }
 
 fn gzip(content: Vec<u8>) -> Vec<u8> {
-    let mut child = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    compress("gzip", content)
+}
+
+fn compress(program: &str, content: Vec<u8>) -> Vec<u8> {
+    let mut child = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || input.write_all(&content).unwrap());
     let output = child.wait_with_output().unwrap();
@@ -78,6 +82,28 @@ fn an_image_of_either_layout_is_pulled_and_runs() {
             assert!(lease.failure().is_none());
             until_cached(&dockerd, reads).await;
         }
+    });
+}
+
+fn an_image_whose_layers_this_docker_cannot_unpack_is_pulled_and_runs() {
+    on_host(async |host| {
+        let dockerd = host.docker().await;
+        let driver = dockerd.driver().await;
+        let registry = registry(&dockerd).await;
+        images::build(&dockerd, "test:1", DOCKERFILE).await;
+        let saved = images::save(&dockerd, "test:1").await;
+        let zstd = |layer| compress("zstd", layer);
+        for layer_type in
+            ["application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd"]
+        {
+            let image = images::to_oci(&saved, layer_type, zstd);
+            images::remove_all(&dockerd).await;
+            let lease = open(&registry, &image).await;
+            driver.pull(&lease.reference).await.unwrap();
+            assert_eq!(run(&dockerd, &lease).await, "one");
+        }
+        // The second one's are those of the first.
+        assert_eq!(registry.counters().layer_reads, 3);
     });
 }
 
@@ -236,6 +262,7 @@ fn a_pull_that_waited_for_a_bad_images_layer_succeeds_when_it_is_tried_again() {
 
 tests! {
     an_image_of_either_layout_is_pulled_and_runs,
+    an_image_whose_layers_this_docker_cannot_unpack_is_pulled_and_runs,
     a_second_image_costs_only_the_layers_that_are_its_own,
     a_pull_without_the_secret_or_of_an_image_that_was_closed_is_refused,
     a_corrupt_layer_fails_the_pull_soon_and_by_name,

@@ -5,6 +5,7 @@
 //! (`index.json`, `blobs/sha256/HEX`), with `manifest.json` besides it for older Dockers.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::choice::choose;
 use super::configuration::Configuration;
 use super::image::{Document, Image, Layer};
 use crate::registry::manifest::{self, Descriptor, MAX_MANIFEST, Manifest};
-use crate::registry::store::{Cache, Pins};
+use crate::registry::store::{Cache, Compression, Pins};
 use crate::registry::{Digest, Error, Platform, Problem, Source};
 
 /// Of an image's configuration, in bytes.
@@ -37,7 +38,7 @@ pub async fn read_image(
     let mut archive = Archive::open(source, size, cache, None).await?;
     let image = match archive.find("index.json") {
         Some(_) => oci(&mut archive, platform).await?,
-        None => legacy(&mut archive).await?,
+        None => legacy(&mut archive, Serving::Unpacked).await?,
     };
     check_platform(&image.platform, platform)?;
     Ok((image, archive.into_pins()))
@@ -54,8 +55,17 @@ struct Saved {
     layers: Vec<String>,
 }
 
+/// What becomes of the compressed layers of an archive in the older layout.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// They are served unpacked: nobody need have read them to know their digest then.
+    Unpacked,
+    /// They are served, if every Docker can unpack them; for that they are read.
+    AsStored,
+}
+
 /// The image that `manifest.json` names.
-pub async fn legacy(archive: &mut Archive) -> Result<Image, Error> {
+pub async fn legacy(archive: &mut Archive, serving: Serving) -> Result<Image, Error> {
     let Some(bytes) = archive.read("manifest.json", MAX_MANIFEST).await? else {
         return Err(no_manifest(archive).into());
     };
@@ -74,10 +84,12 @@ pub async fn legacy(archive: &mut Archive) -> Result<Image, Error> {
     check_layers(saved.layers.len(), diff_ids.len(), &saved.config)?;
     let mut descriptors = vec![];
     let mut layers = HashMap::new();
+    let mut order = vec![];
     for (path, diff_id) in saved.layers.iter().zip(diff_ids) {
-        let (descriptor, digest, layer) = legacy_layer(archive, path, diff_id, &saved.config).await?;
+        let (descriptor, digest, layer) = legacy_layer(archive, path, diff_id, &saved.config, serving).await?;
         descriptors.push(descriptor);
         layers.insert(digest, layer);
+        order.push(digest);
     }
     let config = Document::new(manifest::OCI_CONFIG, config);
     let described = Descriptor::new(manifest::OCI_CONFIG, config.digest, config.bytes.len() as u64);
@@ -85,26 +97,31 @@ pub async fn legacy(archive: &mut Archive) -> Result<Image, Error> {
     let manifest = Document::new(manifest::OCI_MANIFEST, built);
     let (sequential, reads) = (archive.is_sequential(), archive.reads());
     let platform = configuration.platform;
-    Ok(Image { manifest, config, config_range, platform, layers, sequential, reads })
+    Ok(Image { manifest, config, config_range, platform, layers, order, sequential, reads })
 }
 
-/// A layer is served as it is stored. `docker save` stores it uncompressed, so that its digest is its diff_id. Other tools
-/// compress: such a layer must be read to learn its digest.
+/// `docker save` stores a layer uncompressed, so that its digest is its diff_id. Other tools compress; what the digest of such a
+/// layer is, the archive does not say.
 async fn legacy_layer(
     archive: &mut Archive,
     path: &str,
     diff_id: &str,
     config: &str,
+    serving: Serving,
 ) -> Result<(Descriptor, Digest, Layer), Error> {
     let missing = || Problem::Missing { file: shorten(path) };
     let name = super::walker::resolve("", path).ok_or_else(missing)?;
     let range = archive.find(&name).ok_or_else(missing)?;
-    let diff_id: Digest = diff_id.parse().map_err(|_| bad(config, "a diff_id is not a sha256 digest"))?;
-    let (media_type, digest) = match compression(&archive.magic(&range).await?) {
-        None => (manifest::OCI_LAYER, diff_id),
-        Some("gzip") => (manifest::OCI_LAYER_GZIP, archive.keep(&range).await?),
-        Some(other) => {
-            let media_type = format!("a tar archive compressed with {other}");
+    let diff_id = diff_id_of(diff_id, config)?;
+    let (media_type, digest) = match Compression::of(&archive.magic(&range).await?) {
+        Compression::None => (manifest::OCI_LAYER, diff_id),
+        _ if serving == Serving::Unpacked => {
+            let layer = Layer::packed(range, None);
+            return Ok((Descriptor::new(manifest::OCI_LAYER, diff_id, 0), diff_id, layer));
+        }
+        Compression::Gzip => (manifest::OCI_LAYER_GZIP, archive.keep(&range).await?),
+        other => {
+            let media_type = format!("a tar archive compressed with {other:?}").to_lowercase();
             return Err(Problem::UnsupportedLayer { layer: shorten(path), media_type }.into());
         }
     };
@@ -113,15 +130,22 @@ async fn legacy_layer(
     {
         return Err(Problem::DigestMismatch { expected: digest, found }.into());
     }
-    let layer = Layer { range };
-    Ok((Descriptor::new(media_type, digest, layer.size()), digest, layer))
+    let layer = Layer::as_stored(range, None);
+    Ok((Descriptor::new(media_type, digest, layer.size), digest, layer))
 }
 
-/// What a layer that is no plain tar archive is compressed with.
-fn compression(magic: &[u8]) -> Option<&'static str> {
-    const KNOWN: [(&[u8], &str); 4] =
-        [(b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")];
-    KNOWN.iter().find(|(start, _)| magic.starts_with(start)).map(|(_, name)| *name)
+fn diff_id_of(text: &str, config: &str) -> Result<Digest, Problem> {
+    text.parse().map_err(|_| bad(config, "a diff_id is not a sha256 digest"))
+}
+
+/// The number of bytes that a gzip file says it has unpacked: its last four bytes. It is a tenant's word, and of a file of
+/// several parts the last one's; so it counts as the least that there is.
+async fn declared_size(archive: &mut Archive, range: &Range<u64>) -> Result<Option<u64>, Error> {
+    if archive.is_sequential() || range.end - range.start < 4 {
+        return Ok(None);
+    }
+    let bytes = archive.content(range.end - 4..range.end).await?;
+    Ok(<[u8; 4]>::try_from(&*bytes).ok().map(|bytes| u32::from_le_bytes(bytes).into()))
 }
 
 fn no_manifest(archive: &Archive) -> Problem {
@@ -140,7 +164,8 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
     let configuration: Configuration = parse(&manifest.config.digest, &config)?;
     check_layers(manifest.layers.len(), configuration.diff_ids.len(), &manifest.config.digest)?;
     let mut layers = HashMap::new();
-    for layer in &manifest.layers {
+    let mut order = vec![];
+    for (layer, diff_id) in manifest.layers.iter().zip(&configuration.diff_ids) {
         check_layer(layer)?;
         let (digest, path) = locate(layer)?;
         let range = archive.find(&path).ok_or(Problem::Missing { file: path.clone() })?;
@@ -152,7 +177,14 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
         {
             return Err(Problem::DigestMismatch { expected: digest, found }.into());
         }
-        layers.insert(digest, Layer { range });
+        let (digest, layer) = if layer.is_layer() {
+            let declared = if layer.is_gzip() { declared_size(archive, &range).await? } else { None };
+            (digest, Layer::as_stored(range, declared))
+        } else {
+            (diff_id_of(diff_id, &manifest.config.digest)?, Layer::packed(range, Some(digest)))
+        };
+        layers.insert(digest, layer);
+        order.push(digest);
     }
     let manifest_type = if descriptor.media_type.is_empty() { manifest::OCI_MANIFEST } else { &descriptor.media_type };
     let (_, config_path) = locate(&manifest.config)?;
@@ -161,12 +193,12 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
     let manifest = Document::new(manifest_type, bytes);
     let (sequential, reads) = (archive.is_sequential(), archive.reads());
     let platform = configuration.platform;
-    Ok(Image { manifest, config, config_range, platform, layers, sequential, reads })
+    Ok(Image { manifest, config, config_range, platform, layers, order, sequential, reads })
 }
 
 /// Whether dockerd can, and may, use a layer that is described so.
 fn check_layer(layer: &Descriptor) -> Result<(), Problem> {
-    if !layer.is_layer() {
+    if !layer.is_layer() && !layer.is_zstd() {
         let media_type = shorten(&layer.media_type);
         return Err(Problem::UnsupportedLayer { layer: shorten(&layer.digest), media_type });
     }

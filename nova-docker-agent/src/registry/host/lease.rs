@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::registry::archive::image::Image;
+use crate::registry::archive::image::{Image, Layer};
 use crate::registry::store::{Pins, Readers, Sharing, Stored};
 use crate::registry::{Digest, Error, Source};
 
@@ -170,10 +170,10 @@ impl LeasedLayer {
 impl Readers for LeasedLayer {
     fn candidates(&self) -> Vec<Stored> {
         let stored = |open: &Arc<OpenImage>| {
-            let range = open.image.layers.get(&self.digest)?.range.clone();
+            let Layer { range, packing, .. } = open.image.layers.get(&self.digest)?.clone();
             let OpenImage { id, lease, label, source, .. } = &**open;
             let (label, source) = (label.clone(), source.clone());
-            Some(Stored { image: *id, lease: *lease, label, source, range, sharing: Sharing::Host })
+            Some(Stored { image: *id, lease: *lease, label, source, range, packing, sharing: Sharing::Host })
         };
         self.open().iter().filter_map(stored).collect()
     }

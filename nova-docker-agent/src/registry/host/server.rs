@@ -7,20 +7,23 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::NAMESPACE;
 use super::api::{self, Service};
 use super::lease::{Lease, Leases, PullReference};
-use crate::registry::archive::image::Image;
+use crate::registry::archive::image::{Image, Layer};
 use crate::registry::archive::layout;
 use crate::registry::http::auth::{Secret, USERNAME};
 use crate::registry::http::listener::{self, Limits};
-use crate::registry::store::{Cache, Fetcher, Indexes, Pins, count};
-use crate::registry::{Counters, Error, ImageDescriptor, Platform, Problem, Source};
+use crate::registry::store::{Cache, Fetcher, Indexes, Pins, Sharing, Stored, count};
+use crate::registry::{Counters, Digest, Error, ImageDescriptor, Platform, Problem, Source};
 
 /// Indexes that are kept in memory, and how many bytes the documents of each may have. Most have a few kilobytes.
 const MAX_INDEXES: u64 = 64;
 const MAX_DOCUMENTS: usize = 256 * 1024;
+/// The number of those who read an image that is not open yet.
+const NO_LEASE: u64 = u64::MAX;
 
 /// How to run a [`Registry`].
 #[derive(Clone, Debug)]
@@ -78,6 +81,19 @@ impl Registry {
     /// # Errors
     /// [`Error::BadImage`] when the image is not usable on this host, [`Error::Source`] when it could not be read.
     pub async fn open(&self, descriptor: &ImageDescriptor, source: Arc<dyn Source>) -> Result<Lease, Error> {
+        self.open_within(descriptor, source, None).await
+    }
+
+    /// The same for a disk of so many bytes, which the image must not fill.
+    ///
+    /// # Errors
+    /// Also [`Problem::LargerThanDisk`].
+    pub async fn open_within(
+        &self,
+        descriptor: &ImageDescriptor,
+        source: Arc<dyn Source>,
+        disk: Option<u64>,
+    ) -> Result<Lease, Error> {
         let label = descriptor.label();
         if self.shared.stop.is_cancelled() {
             return Err(Error::ShuttingDown);
@@ -86,7 +102,8 @@ impl Registry {
             let problem = Problem::ContainerFormat { found: descriptor.container_format.clone() };
             return Err(Error::BadImage { image: label, problem });
         }
-        let (image, spooled) = self.shared.image(descriptor, &source, &label).await?;
+        let (image, spooled) = self.shared.image(descriptor, &source, &label, disk).await?;
+        check_size(&image, disk).map_err(|problem| Error::from(problem).of(&label))?;
         let Service { secret, leases, fetcher } = &*self.shared.service;
         let pins = fetcher.cache.pin(image.layers.keys().copied());
         drop(spooled);
@@ -126,12 +143,13 @@ impl Shared {
         descriptor: &ImageDescriptor,
         source: &Arc<dyn Source>,
         label: &str,
+        disk: Option<u64>,
     ) -> Result<(Arc<Image>, Pins), Error> {
-        let Some(hash) = &descriptor.content_hash else { return self.read(descriptor, source, label).await };
+        let Some(hash) = &descriptor.content_hash else { return self.read(descriptor, source, label, disk).await };
         let stamp = (descriptor.id, descriptor.size, hash.clone());
         let mut fresh = None;
         let read = async {
-            let (image, spooled) = self.read(descriptor, source, label).await?;
+            let (image, spooled) = self.read(descriptor, source, label, disk).await?;
             fresh = Some(spooled);
             Ok(image)
         };
@@ -143,7 +161,7 @@ impl Shared {
         let pins = cache.pin(image.layers.keys().copied());
         if image.sequential && !image.layers.keys().all(|digest| cache.get(digest).is_some()) {
             // One pass through the file, rather than one for each layer.
-            return self.read(descriptor, source, label).await;
+            return self.read(descriptor, source, label, disk).await;
         }
         source.check_access(label).await?;
         Ok((image, pins))
@@ -154,12 +172,51 @@ impl Shared {
         descriptor: &ImageDescriptor,
         source: &Arc<dyn Source>,
         label: &str,
+        disk: Option<u64>,
     ) -> Result<(Arc<Image>, Pins), Error> {
         let fetcher = &self.service.fetcher;
         count(&fetcher.tally.indexes, 1);
         let read = layout::read_image(source.clone(), descriptor.size, &fetcher.cache, &self.platform).await;
-        let (image, pins) = read.map_err(|failure| failure.of(label))?;
+        let (mut image, mut pins) = read.map_err(|failure| failure.of(label))?;
         count(&fetcher.tally.index_reads, image.reads);
+        self.unpack(&mut image, &mut pins, (descriptor.id, label), source, disk)
+            .await
+            .map_err(|error| error.of(label))?;
         Ok((Arc::new(image), pins))
+    }
+
+    /// Unpacks the layers that Docker could not, into the cache: only then is it known how large they are. No more than fits on
+    /// the disk that the image is for.
+    async fn unpack(
+        &self,
+        image: &mut Image,
+        pins: &mut Pins,
+        (id, label): (Uuid, &str),
+        source: &Arc<dyn Source>,
+        disk: Option<u64>,
+    ) -> Result<(), Error> {
+        let packed: Vec<(Digest, Layer)> = image.packed().collect();
+        if packed.is_empty() {
+            return Ok(());
+        }
+        check_size(image, disk)?;
+        packed.iter().for_each(|(digest, _)| pins.add(*digest));
+        for (digest, Layer { range, packing, .. }) in packed {
+            let (label, source, sharing) = (label.to_owned(), source.clone(), Sharing::Host);
+            let stored = Stored { image: id, lease: NO_LEASE, label, source, range, packing, sharing };
+            let room = disk.map_or(u64::MAX, |disk| disk.saturating_sub(image.unpacked()));
+            let size = self.service.fetcher.size(digest, &stored, room).await?;
+            image.set_size(&digest, size);
+            check_size(image, disk)?;
+        }
+        Ok(image.rebuild_manifest()?)
+    }
+}
+
+/// Whether an image has room on a disk.
+fn check_size(image: &Image, disk: Option<u64>) -> Result<(), Problem> {
+    match disk {
+        Some(disk) if image.unpacked() > disk => Err(Problem::LargerThanDisk { disk, image: image.unpacked() }),
+        _ => Ok(()),
     }
 }

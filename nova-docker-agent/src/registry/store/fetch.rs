@@ -20,8 +20,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::spool::{self, Writer};
-use super::{Blob, Cache, Pins, Proofs, Sharing, Tally, Turn, Turns, count, reader};
-use crate::registry::{Digest, Error, Problem, Source, SourceError};
+use super::stored::{Packing, Stored};
+use super::unpack::Unpacker;
+use super::{Blob, Cache, Partial, Pins, Proofs, Sharing, Tally, Turn, Turns, count, reader};
+use crate::registry::{Algorithm, Digest, Error, Problem, SourceError};
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;
@@ -29,26 +31,6 @@ const MAX_READS: usize = 16;
 const MAX_READS_OF_CIRCLE: usize = 6;
 /// How much of the end of a layer is held back until its digest is known.
 pub(super) const HELD_BACK: u64 = 4096;
-
-/// A blob in the stored file of one image, which the credentials of one caller can read.
-#[derive(Clone)]
-pub struct Stored {
-    pub image: Uuid,
-    /// Tells the credentials for one image apart.
-    pub lease: u64,
-    /// The image in messages.
-    pub label: String,
-    pub source: Arc<dyn Source>,
-    /// The bytes of the file that are the blob.
-    pub range: Range<u64>,
-    pub sharing: Sharing,
-}
-
-impl Stored {
-    fn size(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-}
 
 /// What is read once for all who wait for it.
 type Key = (Digest, Sharing);
@@ -128,7 +110,7 @@ impl Fetcher {
             return Place::Coming(fetch.clone());
         }
         let cached = if self.proofs.has(&digest, &key.1) { self.cache.get(&digest) } else { None };
-        if let Some(blob) = cached.filter(|blob| blob.size == stored.size()) {
+        if let Some(blob) = cached.filter(|blob| stored.may_be(blob)) {
             count(&self.tally.hits, 1);
             return Place::Cached(blob);
         }
@@ -144,6 +126,22 @@ impl Fetcher {
         let job = Job { fetcher: self.clone(), digest, stored: stored.clone(), progress: sender, _pins: pins };
         self.tasks.spawn(job.run());
         Place::Coming(fetch)
+    }
+
+    /// How many bytes the blob has, which is got for that if it is not here. Of one that turns out to have more than `limit`,
+    /// some number above it.
+    pub async fn size(self: &Arc<Self>, digest: Digest, stored: &Stored, limit: u64) -> Result<u64, Error> {
+        loop {
+            let fetch = match self.locate(digest, stored) {
+                Place::Cached(blob) => return Ok(blob.size),
+                Place::Coming(fetch) => fetch,
+            };
+            match fetch.size(limit).await {
+                // What is wrong with another image says nothing of this one.
+                Err(_) if fetch.image != stored.image => {}
+                size => return size,
+            }
+        }
     }
 
     /// Takes a file as the blob of this digest, which was verified, and whose content the circle is known to have; see
@@ -195,6 +193,19 @@ impl Fetch {
     }
 }
 
+impl Fetch {
+    /// Waits until all is there, or more than `limit` bytes.
+    async fn size(&self, limit: u64) -> Result<u64, Error> {
+        let mut progress = self.progress.clone();
+        let enough = |progress: &Progress| !matches!(progress.state, State::Reading) || progress.written > limit;
+        let progress = progress.wait_for(enough).await.map_err(|_| Error::ShuttingDown)?;
+        match &progress.state {
+            State::Failed(error) => Err(error.clone()),
+            _ => Ok(progress.written),
+        }
+    }
+}
+
 impl Progress {
     fn add(&mut self, chunk: Bytes) {
         self.written += chunk.len() as u64;
@@ -242,6 +253,11 @@ impl Job {
         }
         let begun = spool::begin(&self.fetcher.cache, self.stored.size()).await;
         let partial = begun.map_err(|error| error.of(&self.stored.label))?;
+        if let Some(packing) = self.stored.packing {
+            let unpacked = self.unpack(partial, packing, &mut turn).await?;
+            self.progress.send_modify(|progress| progress.blob = Some(unpacked.whole()));
+            return self.keep(unpacked).await;
+        }
         self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
         let sender = self.progress.clone();
         let algorithm = self.digest.algorithm();
@@ -255,6 +271,29 @@ impl Job {
             let problem = Problem::DigestMismatch { expected: self.digest, found };
             return Err(Error::BadImage { image: self.stored.label.clone(), problem });
         }
+        self.keep(partial).await
+    }
+
+    /// Reads a layer that is stored packed; it has proved to be what the manifest and the configuration say.
+    async fn unpack(&self, partial: Partial, packing: Packing, turn: &mut Turn) -> Result<Partial, Error> {
+        let sender = self.progress.clone();
+        let told = move |length| sender.send_modify(|progress| progress.written += length);
+        let stored_algorithm = packing.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        let unpacker = Unpacker::start(partial, [stored_algorithm, self.digest.algorithm()], told);
+        copy(&self.fetcher.tally, &self.stored, turn, &mut &unpacker).await?;
+        let unpacked = unpacker.finish().await.map_err(|error| error.of(&self.stored.label))?;
+        let checks = [(packing.digest.unwrap_or(unpacked.packed), unpacked.packed), (self.digest, unpacked.content)];
+        for (expected, found) in checks {
+            if found != expected {
+                let problem = Problem::DigestMismatch { expected, found };
+                return Err(Error::BadImage { image: self.stored.label.clone(), problem });
+            }
+        }
+        Ok(unpacked.partial)
+    }
+
+    /// Lets clients have what is verified, and keeps it.
+    async fn keep(&self, partial: Partial) -> Result<(), Error> {
         self.prove().await?;
         self.progress.send_modify(|progress| progress.state = State::Verified);
         // Clients have what they asked for; the next one reads the layer again.

@@ -6,6 +6,7 @@
 //! stream       a blob for one client
 //!   fetch        one read of a blob, however many wait for it
 //!     spool        from the network to the disk, digested on the way
+//!     unpack       the same, of a layer that is stored packed (packing: compressions)
 //!     proofs       for which project a cached blob is good
 //!       cache        what is kept on this host: eviction, pins, other processes
 //!   passthrough  a blob that the disk has no room for
@@ -19,21 +20,26 @@ pub mod counters;
 pub mod fetch;
 pub mod glance;
 pub mod indexes;
+pub mod packing;
 pub mod passthrough;
 pub mod proofs;
 pub mod reader;
 pub mod source;
 pub mod spool;
+pub mod stored;
 pub mod stream;
 pub mod turns;
+pub mod unpack;
 
 pub use cache::{Blob, Cache, Partial, Pins};
 pub use counters::{Counters, Tally, count};
-pub use fetch::{Fetcher, Stored};
+pub use fetch::Fetcher;
 pub use glance::GlanceSource;
 pub use indexes::{Indexes, Stamp};
+pub use packing::Compression;
 pub use proofs::{Proofs, Sharing};
 pub use source::{ImageDescriptor, Source, SourceBody, SourceError};
 pub use spool::Writer;
+pub use stored::{Packing, Stored};
 pub use stream::{BlobRequest, Readers};
 pub use turns::{Turn, Turns};

@@ -2,6 +2,7 @@
 
 mod client;
 mod sharing;
+mod unpacking;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

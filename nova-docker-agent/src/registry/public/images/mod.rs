@@ -259,6 +259,7 @@ impl Images {
             label: record.id.to_string(),
             source: Arc::new(source),
             range,
+            packing: None,
             sharing: Sharing::Circle(circle),
         };
         StoredBlob::new(self.fetcher.clone(), *digest, stored)

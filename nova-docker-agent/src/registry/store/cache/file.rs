@@ -80,6 +80,20 @@ impl Partial {
         Blob { file: self.file.clone(), path: self.path.clone(), size: self.reserved }
     }
 
+    /// Makes room for `size` more bytes than were written, instead of for those that it was begun for. Blocks.
+    pub fn extend(&mut self, size: u64) -> Result<(), Error> {
+        self.cache.state().reserved -= std::mem::take(&mut self.reserved);
+        self.cache.make_room(size)?;
+        self.cache.state().reserved += size;
+        self.reserved = size;
+        Ok(())
+    }
+
+    /// What was written, when no more will be.
+    pub fn whole(&self) -> Blob {
+        Blob { size: self.written, ..self.blob() }
+    }
+
     /// Appends. Blocks.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let written = self.file.write_all_at(bytes, self.written);

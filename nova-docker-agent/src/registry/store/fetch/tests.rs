@@ -15,7 +15,11 @@ fn blob(seed: u8, circle: &str, gate: &Arc<Semaphore>) -> (Digest, Stored, Arc<M
     let source = Arc::new(Memory { gate: Some((0, gate.clone())), ..Memory::new(content) });
     let sharing = Sharing::Circle(circle.into());
     let (image, label) = (Uuid::new_v4(), "image".to_owned());
-    (digest, Stored { image, lease: u64::from(seed), label, source: source.clone(), range: 0..100, sharing }, source)
+    (
+        digest,
+        Stored { image, lease: u64::from(seed), label, source: source.clone(), range: 0..100, packing: None, sharing },
+        source,
+    )
 }
 
 fn coming(place: Place) -> Arc<Fetch> {

@@ -11,7 +11,7 @@ fn blob(content: &[u8], range: Range<u64>) -> (Arc<Fetcher>, Stored, tempfile::T
     let fetcher = Fetcher::new(Cache::open(directory.path(), 1 << 20).unwrap());
     let (source, sharing) = (Arc::new(Memory::new(content.to_vec())), Sharing::Circle("project".into()));
     let (image, label) = (Uuid::new_v4(), "image".to_owned());
-    (fetcher, Stored { image, lease: 1, label, source, range, sharing }, directory)
+    (fetcher, Stored { image, lease: 1, label, source, range, packing: None, sharing }, directory)
 }
 
 #[tokio::test]
