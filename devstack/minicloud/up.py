@@ -27,7 +27,7 @@ from minicloud.programs import Program, programs, uwsgi_files
 from minicloud.supervisor import Supervisor
 from minicloud.tasks import Graph, Progress
 
-NEUTRON_AGENTS = ("neutron-ovs", "neutron-dhcp", "neutron-l3", "neutron-metadata")
+NEUTRON_AGENTS = ("neutron-ovs", "neutron-dhcp", "neutron-dhcp-watch", "neutron-l3", "neutron-metadata")
 
 
 class Busy(Exception):

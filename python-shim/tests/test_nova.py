@@ -74,12 +74,25 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
         assert isinstance(self.connection.get_console_output(self.ctxt, instance), bytes)
 
 
+make_test_instance = test_virt_drivers.test_utils.get_test_instance
+
+
+def whole_instance(*arguments, **options):
+    """Nova's managers give drivers an instance with its metadata; here there is no database to load it from."""
+    instance = make_test_instance(*arguments, **options)
+    if options.get("obj"):
+        instance.metadata = {}
+        instance.user_data = None
+    return instance
+
+
 @pytest.mark.parametrize("name", unittest.TestLoader().getTestCaseNames(DockerDriverTestCase))
 def test_novas_own_test_of_drivers_passes(name, fake_agent, monkeypatch):
     log = mock.Mock()
     monkeypatch.setattr(test_virt_drivers, "LOG", log)
     monkeypatch.setattr("nova_docker.guest.owner", lambda: "8f8d1d2f-2f6c-4c8b-9a7a-54a0cbb3b0a0")
     monkeypatch.setattr(DockerDriverTestCase, "address", fake_agent.address.text)
+    monkeypatch.setattr(test_virt_drivers.test_utils, "get_test_instance", whole_instance)
     result = unittest.TestResult()
     DockerDriverTestCase(name).run(result)
     assert result.testsRun == 1

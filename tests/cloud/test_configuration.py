@@ -18,7 +18,7 @@ AddImage = Callable[..., str]
 SAY = """sh -c 'echo "$GREETING/$COLOUR in $(pwd) as $(id -u):$(id -g)"; exec sleep 9999'"""
 
 SERVICE = """#container-config
-command:
+entrypoint:
   - sh
   - -c
   - |

@@ -18,7 +18,7 @@ READ = """sh -c 'echo "it reads: $(cat /mnt/file)"; touch /mnt/x || echo "and ca
 
 
 def _metadata(volume: str, place: str, command: str) -> Json:
-    return {f"docker:volume:{volume}": place, "docker:command": command, "docker:remove_volumes": "true"}
+    return {f"docker:volume:{volume}": place, "docker:entrypoint": command, "docker:remove_volumes": "true"}
 
 
 def _volumes(lab: Lab, tenant: Tenant) -> list[str]:

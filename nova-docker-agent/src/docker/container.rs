@@ -93,7 +93,7 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig 
         // Files in memory count as the container's memory; Docker's own 64 MiB may be more than the flavor has, or too little.
         shm_size: Some(asked.shm_size.map_or(memory / 2, limits::signed)),
         tmpfs: (!asked.tmpfs.is_empty()).then(|| tmpfs(asked)),
-        mounts: Some(volumes::mounts(guest)?),
+        mounts: Some(volumes::mounts(guest)),
         storage_opt: (quota && guest.root_gb > 0)
             .then(|| HashMap::from([("size".to_owned(), format!("{}G", guest.root_gb))])),
         log_config: Some(log_config(config)),

@@ -249,9 +249,9 @@ pub fn check(guest: &Guest) -> Result<(), Error> {
     Err(Error::Invalid { what: "docker:volume:NAME".to_owned(), reason })
 }
 
-/// The mounts of a guest's volumes. Docker would make a volume that is missing by now: with the labels, as all others.
-pub(super) fn mounts(guest: &Guest) -> Result<Vec<Mount>, Error> {
-    check(guest)?;
+/// The mounts of a guest's volumes, which are [held](Volumes::hold). Docker would make one that is missing by now: with the labels,
+/// as all others.
+pub(super) fn mounts(guest: &Guest) -> Vec<Mount> {
     let project = &guest.project_id;
     let volumes = guest.configuration.volumes.iter();
     let mount = |(name, volume): (&String, &crate::guest::configuration::Volume)| Mount {
@@ -262,7 +262,7 @@ pub(super) fn mounts(guest: &Guest) -> Result<Vec<Mount>, Error> {
         volume_options: Some(MountVolumeOptions { labels: Some(labels_of(project, name)), ..Default::default() }),
         ..Default::default()
     };
-    Ok(volumes.map(mount).collect())
+    volumes.map(mount).collect()
 }
 
 /// Two projects have no name in common: a project's id has no dot.

@@ -120,6 +120,10 @@ pub struct Configuration {
     pub dns_opt: Vec<String>,
     /// How Docker asks whether it works; the image's own check is never taken.
     pub health: Option<Health>,
+    /// Volumes of the project, by their names.
+    pub volumes: BTreeMap<String, Volume>,
+    /// The flavor's limit of them.
+    pub most_volumes: Option<usize>,
 }
 
 /// A limit of a resource; -1 is none.
@@ -144,10 +148,6 @@ pub struct Health {
     pub start_period: Duration,
     /// Failures in a row that make it unhealthy.
     pub retries: i64,
-    /// Volumes of the project, by their names.
-    pub volumes: BTreeMap<String, Volume>,
-    /// The flavor's limit of them.
-    pub most_volumes: Option<usize>,
 }
 
 /// Environment variables. Shown are their names alone.

@@ -237,7 +237,7 @@ fn what_a_flavor_does_not_allow_fails_before_anything_is_made() {
         let specs = &mut refused.guest.as_mut().unwrap().extra_specs;
         specs.insert("docker:volumes".to_owned(), "1".to_owned());
         let status = create(&mut client, refused).await.unwrap_err();
-        assert!(status.message().contains("the flavor allows 1 volumes, and there are 2"), "{status}");
+        assert!(status.message().contains("there are more volumes than the flavor allows"), "{status}");
         let mut foreign = request(&door, &[("docker:volume:a", "/a")]);
         foreign.guest.as_mut().unwrap().project_id = "../../etc".to_owned();
         let status = create(&mut client, foreign).await.unwrap_err();

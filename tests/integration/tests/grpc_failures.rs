@@ -75,7 +75,7 @@ fn a_field_without_a_meaning_is_called_by_its_name() {
         for (request, field) in [
             (v1::CreateGuestRequest { guest: None, ..whole.clone() }, "guest"),
             (v1::CreateGuestRequest { image: None, ..whole.clone() }, "image"),
-            (door.guest("sh 'open", &[]), "image.properties"),
+            (door.guest("sh 'open", &[]), "os_command_line"),
             (door.guest("true", &[v1::Interface { port_id: "7".to_owned(), ..port(0, 5) }]), "interface.port_id"),
         ] {
             let status = create(&mut client, request).await.unwrap_err();

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from typing import Any
 
 import openstack
+from harness.waiting import eventually
 from openstack.connection import Connection
 
 from oci.client import Registry
@@ -91,7 +93,14 @@ class People:
 def make_credential(connection: Connection, name: str, **fields: object) -> Credential:
     """An application credential of the connection's user in its project."""
     body = {"application_credential": {"name": name, **fields}}
-    answer = connection.identity.post(f"/users/{connection.current_user_id}/application_credentials", json=body)
+
+    def answered() -> list[Any] | None:
+        answer = connection.identity.post(f"/users/{connection.current_user_id}/application_credentials", json=body)
+        # While roles of others are taken away, Keystone's cache forgets for a moment who has which.
+        forgotten = answer.status_code == 400 and "Could not find role assignment" in answer.text
+        return None if forgotten else [answer]
+
+    [answer] = eventually(answered, "Keystone finds the user's roles")
     assert answer.status_code == 201, answer.text
     made = answer.json()["application_credential"]
     return Credential(made["id"], made["secret"])

@@ -39,6 +39,7 @@ tmpfs: ["/run:size=1m", "/var/tmp"]
 tty: true
 ulimits: {core: 0, nofile: {soft: 1024, hard: 2048}}
 user: 1000:44
+volumes: ["data:/data", "shared:/srv/shared:ro"]
 working_dir: /srv/app
 x-note: for others
 "#;
@@ -72,6 +73,8 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:ulimit:core", "0"),
         ("docker:ulimit:nofile", "1024:2048"),
         ("docker:user", "1000:44"),
+        ("docker:volume:data", "/data"),
+        ("docker:volume:shared", "/srv/shared:ro"),
         ("docker:working_dir", "/srv/app"),
     ]);
     assert_eq!(of_service(WHOLE), expected);
@@ -88,6 +91,7 @@ fn a_service_can_say_whatever_a_user_may_set() {
             "label" => "labels",
             "sysctl" => "sysctls",
             "ulimit" => "ulimits",
+            "volume" => "volumes",
             same => same,
         };
         assert!(WHOLE.contains(&format!("\n{spelled}: ")), "{spelled}");
@@ -135,7 +139,8 @@ fn a_service_wins_over_all_other_sources() {
 fn all_mistakes_of_a_service_are_told_with_their_places_and_without_values() {
     let error = mistakes(
         "tyt: secret\ntty: secret\nports: [secret]\ncap_add: [ALL]\nenvironment: [SECRET_NAME]\nlabels: secret\n\
-         ulimits: {nofile: {soft: 1}}\nuser: {a: secret}\nworking_dir: [/secret]\nread_only: true\nhealthcheck: [secret]\n",
+         ulimits: {nofile: {soft: 1}}\nuser: {a: secret}\nworking_dir: [/secret]\nread_only: true\nhealthcheck: [secret]\n\
+         volumes: [/etc:/secret, /secret, {type: bind}]\n",
     );
     for part in [
         "user_data tyt: there is no such key",
@@ -148,6 +153,9 @@ fn all_mistakes_of_a_service_are_told_with_their_places_and_without_values() {
         "user_data user: it is no text",
         "user_data working_dir: it is no text",
         "user_data read_only: it is not supported",
+        "user_data volumes.1: it has no value",
+        "user_data volumes./etc: the name has characters",
+        "user_data volumes.2: it is no text",
         "user_data healthcheck: it is no map",
     ] {
         assert!(error.contains(part), "{part} is missing: {error}");
