@@ -41,6 +41,9 @@ pub(super) fn prepare_settings() -> Result<(), Error> {
     Ok(())
 }
 
+/// How often addresses are compared with what they shall be. The kernel's list can miss one while others change.
+const PASSES: usize = 3;
+
 /// The guest side of an interface, found to be usable.
 pub(super) struct GuestSide<'a> {
     pub(super) interface: &'a Interface,
@@ -67,12 +70,19 @@ impl<'a> GuestSide<'a> {
         let Interface { name, mtu, addresses, .. } = self.interface;
         let link = guest.find(name).await?.ok_or_else(|| missing(name))?;
         guest.bring_up(&link, Some(&self.mac), *mtu).await?;
-        let present = guest.addresses(&link).await?;
-        for address in addresses.iter().filter(|address| !present.contains(address)) {
-            guest.add_address(&link, *address).await?;
-        }
-        for address in present.iter().filter(|address| !addresses.contains(address)) {
-            guest.remove_address(&link, *address).await?;
+        for _ in 0..PASSES {
+            let present = guest.addresses(&link).await?;
+            let added: Vec<_> = addresses.iter().filter(|address| !present.contains(address)).collect();
+            let removed: Vec<_> = present.iter().filter(|address| !addresses.contains(address)).collect();
+            if added.is_empty() && removed.is_empty() {
+                break;
+            }
+            for address in added {
+                guest.add_address(&link, *address).await?;
+            }
+            for address in removed {
+                guest.remove_address(&link, *address).await?;
+            }
         }
         Ok(link)
     }

@@ -32,9 +32,6 @@ _CONSUMERS = (
     "placement.allocations a JOIN placement.consumers c ON c.uuid = a.consumer_id"
     " JOIN placement.projects p ON p.id = c.project_id WHERE TRUE"
 )
-_ORPHANED_GROUPS = (
-    "neutron.securitygroups WHERE name = 'default' AND project_id NOT IN (SELECT id FROM keystone.project)"
-)
 _RECORDS = (
     _Record("server", "uuid, display_name", "nova.instances WHERE deleted = 0"),
     _Record("server without a host", "uuid, display_name", "nova_cell0.instances WHERE deleted = 0"),
@@ -47,10 +44,9 @@ _RECORDS = (
     _Record("floating address", "floating_ip_address", "neutron.floatingips WHERE TRUE"),
     _Record("network", "id, name", "neutron.networks WHERE TRUE"),
     _Record("router", "id, name", "neutron.routers WHERE TRUE"),
+    # Neutron makes a project's default group with whatever it makes or changes for the project, also after its end.
     _Record("security group", "id, name", "neutron.securitygroups WHERE name <> 'default'"),
     _Record("image", "id, name, status", "glance.images WHERE deleted = 0", "owner"),
-    # A project's default group is made when somebody first lists its groups, and goes with the project.
-    _Record("default security group", "id, 'of', project_id", _ORPHANED_GROUPS, None),
     _Record("project", "id, name", "keystone.project WHERE TRUE", None),
     _Record("user", "user_id, name", "keystone.local_user WHERE TRUE", None),
     _Record("key pair", "user_id, name", "nova_api.key_pairs WHERE TRUE", None),
