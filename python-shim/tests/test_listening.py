@@ -13,6 +13,7 @@ from nova.compute import power_state
 from nova.virt import event as virt_event
 from nova.virt import fake
 from nova_docker import watch
+from nova_docker.agent import REVISION
 from nova_docker.driver import DockerDriver
 from nova_docker.rpc import Address
 from nova_docker.version import VERSION
@@ -279,7 +280,7 @@ def test_a_docker_that_is_down_at_the_start_is_waited_for(driver, fake_agent, mo
 @pytest.mark.parametrize(
     ("answer", "upgrade"),
     [
-        ({"agentVersion": "9.0", "revision": 9, "oldestRevision": 2}, "upgrade nova-docker-shim"),
+        ({"agentVersion": "9.0", "revision": 99, "oldestRevision": REVISION + 1}, "upgrade nova-docker-shim"),
         ({"agentVersion": "0.0.1", "revision": 0, "oldestRevision": 0}, "upgrade nova-docker-agent 0.0.1"),
     ],
 )
