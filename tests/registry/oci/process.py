@@ -38,6 +38,13 @@ class Own:
                 self.command, stdout=stream, stderr=stream, env={**os.environ, **self.environment}
             )
         nobody = Registry(self.target, "")
+        try:
+            self._wait_for_answer(nobody)
+        finally:
+            # It would hold one of the connections that the registry serves at a time.
+            nobody.session.close()
+
+    def _wait_for_answer(self, nobody: Registry) -> None:
         end = time.monotonic() + 240
         while True:
             try:
