@@ -28,6 +28,8 @@ check_prerequisites() {
 install_packages() {
     local package needed=() lacking=()
     wants checks && needed+=(python3-venv)
+    # What layers are compressed with.
+    wants unit integration cloud registry && needed+=(bzip2 xz-utils zstd)
     wants integration && needed+=(busybox-static curl openssl)
     wants cloud && needed+=(chromium openssh-client)
     wants registry bench && needed+=(busybox-static docker-registry skopeo podman buildah runc)
