@@ -135,7 +135,7 @@ impl Compute {
         let actual = self.power_state(uuid).await?;
         let recorded = instance.power_state().unwrap_or(PowerState::NoState);
         let resumes = self.config.resume_guests_state_on_host_boot;
-        if resumes && actual.is_down() {
+        if resumes && actual.is_down() && instance.vm_state() == Some(VmState::Active) {
             // A Docker that is told to end takes no new connections, then ends its containers, and serves the old
             // connections meanwhile.
             self.driver.takes_connections().await?;
