@@ -9,19 +9,25 @@
 //!
 //! On `create` and `run` it looks for a symbolic link named after the container's id, which the agent has put into
 //! `--nova-links=DIR` (default `/run/nova-docker-agent/netns`), and writes the link's target into the bundle's
-//! `config.json` as the path of the network namespace. Only root can write there; environment, labels and annotations of
-//! the container, which a tenant may influence, are never looked at. A container without a link passes untouched: it is not
+//! `config.json` as the path of the network namespace; [`links`] says what else it finds there. Only root can write there;
+//! environment, labels and annotations of the container, which a tenant may influence, are never looked at. A container without a link passes untouched: it is not
 //! one of ours, or its instance has no network, and then Docker has made an empty namespace for it.
+
+mod bundle;
+mod links;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use serde_json::{Value, json};
+use serde_json::json;
+
+use bundle::Bundle;
+use links::Links;
 
 const DEFAULT_RUNTIME: &str = "runc";
 /// The same as `network::LINK_DIRECTORY` of the agent; the agent stays out of this program, which every container starts.
@@ -49,8 +55,10 @@ const VALUE_OPTIONS: [&str; 16] = [
 
 fn main() -> ExitCode {
     let invocation = Invocation::parse(std::env::args_os().skip(1));
-    if let Err(message) = invocation.prepare() {
-        return invocation.fail(&message);
+    match invocation.prepare() {
+        Ok(Next::Run) => {}
+        Ok(Next::Nothing) => return ExitCode::SUCCESS,
+        Err(message) => return invocation.fail(&message),
     }
     let error = Command::new(&invocation.runtime).args(&invocation.arguments).exec();
     invocation.fail(&format!("cannot run {}: {error}", invocation.runtime.display()))
@@ -65,14 +73,23 @@ struct Invocation {
     arguments: Vec<OsString>,
     /// Where the runtime's log goes; Docker shows its last error to the user.
     log: Option<PathBuf>,
-    create: Option<Create>,
+    request: Request,
 }
 
-/// A container about to be created.
+/// What is asked for, as far as it is our business.
 #[derive(Debug, PartialEq)]
-struct Create {
-    bundle: PathBuf,
-    id: OsString,
+enum Request {
+    Create { bundle: PathBuf, id: OsString },
+    Start { id: OsString },
+    Other,
+}
+
+/// What is left to do.
+#[derive(Debug, PartialEq)]
+enum Next {
+    /// To become the real runtime.
+    Run,
+    Nothing,
 }
 
 impl Invocation {
@@ -91,33 +108,48 @@ impl Invocation {
             }
         }
         let mut words = Words { arguments: &passed, next: 0, log: None, bundle: None };
-        let create = match words.positional() {
-            Some(command) if command == "create" || command == "run" => words
-                .positional()
-                .map(|id| id.to_owned())
-                .map(|id| Create { id, bundle: words.finish().unwrap_or_else(|| ".".into()) }),
-            _ => None,
+        let request = match words.positional().map(OsStr::as_bytes) {
+            Some(b"create" | b"run") => match words.positional().map(OsStr::to_owned) {
+                Some(id) => Request::Create { id, bundle: words.finish().unwrap_or_else(|| ".".into()) },
+                None => Request::Other,
+            },
+            Some(b"start") => match words.positional().map(OsStr::to_owned) {
+                Some(id) => Request::Start { id },
+                None => Request::Other,
+            },
+            _ => Request::Other,
         };
         let log = words.log;
-        Self { runtime, links, arguments: passed, log, create }
+        Self { runtime, links, arguments: passed, log, request }
     }
 
-    /// Points the bundle at the instance's namespace, where there is one.
-    fn prepare(&self) -> Result<(), String> {
-        let Some(Create { bundle, id }) = &self.create else { return Ok(()) };
-        let Some(namespace) = linked_namespace(&self.links, id)? else { return Ok(()) };
-        let file = bundle.join("config.json");
-        let failed = |verb: &str, error: &dyn std::fmt::Display| format!("cannot {verb} {}: {error}", file.display());
-        let text = fs::read(&file).map_err(|error| failed("read", &error))?;
-        let mut config: Value = serde_json::from_slice(&text).map_err(|error| failed("parse", &error))?;
-        set_network_namespace(&mut config, &namespace).map_err(|error| failed("use", &error))?;
-        let text = serde_json::to_vec(&config).map_err(|error| failed("encode", &error))?;
-        // A new file under the old name: a crash must not leave half a configuration.
-        let fresh = bundle.join("config.json.nova");
-        fs::write(&fresh, text)
-            .and_then(|()| fs::set_permissions(&fresh, fs::metadata(&file)?.permissions()))
-            .and_then(|()| fs::rename(&fresh, &file))
-            .map_err(|error| failed("replace", &error))
+    /// Brings the bundle of a container that is about to be created to what the agent says of it.
+    fn prepare(&self) -> Result<Next, String> {
+        let (Request::Create { id, .. } | Request::Start { id }) = &self.request else { return Ok(Next::Run) };
+        let Some(links) = Links::of(&self.links, id) else { return Ok(Next::Run) };
+        match &self.request {
+            // Its process waits for the start for as long as it is held, and keeps the file system mounted.
+            Request::Start { .. } if links.is_held() => Ok(Next::Nothing),
+            Request::Create { bundle, .. } => {
+                if links.is_held() {
+                    links.record_root(&Bundle::read(bundle)?.root()?)?;
+                    return Ok(Next::Run);
+                }
+                let (namespace, rescued) = (links.namespace()?, links.rescued_root()?);
+                if namespace.is_none() && rescued.is_none() {
+                    return Ok(Next::Run);
+                }
+                let mut bundle = Bundle::read(bundle)?;
+                if let Some(namespace) = namespace {
+                    bundle.set_network_namespace(&namespace)?;
+                }
+                if let Some(root) = rescued {
+                    bundle.mount_rescued(&root)?;
+                }
+                bundle.write().map(|()| Next::Run)
+            }
+            _ => Ok(Next::Run),
+        }
     }
 
     /// Reports the failure where Docker looks for it: as an entry of the runtime's log, and on stderr.
@@ -192,45 +224,12 @@ fn strip_prefix<'a>(argument: &'a OsStr, prefix: &str) -> Option<&'a OsStr> {
     argument.as_bytes().strip_prefix(prefix.as_bytes()).map(OsStr::from_bytes)
 }
 
-/// The namespace that the agent has linked to this container. A link that leads nowhere is an error: without its network
-/// the instance must not run.
-fn linked_namespace(links: &Path, id: &OsStr) -> Result<Option<String>, String> {
-    let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-    if id.is_empty() || !id.as_bytes().iter().all(plain) {
-        return Ok(None);
-    }
-    let link = links.join(id);
-    let target = match fs::read_link(&link) {
-        Ok(target) => target,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("cannot read {}: {error}", link.display())),
-    };
-    if !target.is_absolute() {
-        return Err(format!("{} does not lead to an absolute path", link.display()));
-    }
-    if let Err(error) = fs::metadata(&target) {
-        return Err(format!("network namespace {} of this instance is not there: {error}", target.display()));
-    }
-    match target.into_os_string().into_string() {
-        Ok(target) => Ok(Some(target)),
-        Err(_) => Err(format!("{} leads to a path that is not UTF-8", link.display())),
-    }
-}
-
-/// Sets the path of the network namespace in an OCI runtime configuration, and adds the namespace where it is absent.
-fn set_network_namespace(config: &mut Value, path: &str) -> Result<(), &'static str> {
-    let root = config.as_object_mut().ok_or("it is no JSON object")?;
-    let linux = root.entry("linux").or_insert_with(|| json!({}));
-    let linux = linux.as_object_mut().ok_or("its \"linux\" is no JSON object")?;
-    let namespaces = linux.entry("namespaces").or_insert_with(|| json!([]));
-    let namespaces = namespaces.as_array_mut().ok_or("its \"linux.namespaces\" is no JSON array")?;
-    namespaces.retain(|namespace| namespace.get("type").and_then(Value::as_str) != Some("network"));
-    namespaces.push(json!({"type": "network", "path": path}));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
+    use std::path::Path;
+
     use super::*;
 
     fn parse(line: &str) -> Invocation {
@@ -241,7 +240,7 @@ mod tests {
     fn create_is_found_between_the_options_of_containerds_shim() {
         let line = "--root /run/r --log /b/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /b/pid abc";
         let found = parse(line);
-        assert_eq!(found.create, Some(Create { bundle: "/b".into(), id: "abc".into() }));
+        assert_eq!(found.request, Request::Create { bundle: "/b".into(), id: "abc".into() });
         assert_eq!(found.log, Some("/b/log.json".into()));
         assert_eq!(found.arguments.len(), line.split_whitespace().count());
     }
@@ -249,18 +248,18 @@ mod tests {
     #[test]
     fn attached_values_and_options_after_the_id_are_understood() {
         let found = parse("--log=/l run -d abc -b=/b");
-        assert_eq!(found.create, Some(Create { bundle: "/b".into(), id: "abc".into() }));
+        assert_eq!(found.request, Request::Create { bundle: "/b".into(), id: "abc".into() });
     }
 
     #[test]
     fn the_current_directory_is_the_bundle_where_none_is_given() {
-        assert_eq!(parse("create abc").create, Some(Create { bundle: ".".into(), id: "abc".into() }));
+        assert_eq!(parse("create abc").request, Request::Create { bundle: ".".into(), id: "abc".into() });
     }
 
     #[test]
     fn other_commands_are_none_of_our_business() {
-        for line in ["", "--version", "start abc", "--root create delete abc", "exec abc create", "features"] {
-            assert_eq!(parse(line).create, None, "{line}");
+        for line in ["", "--version", "--root create delete abc", "exec abc create", "features"] {
+            assert_eq!(parse(line).request, Request::Other, "{line}");
         }
     }
 
@@ -270,37 +269,6 @@ mod tests {
         assert_eq!(found.runtime, Path::new("/usr/bin/crun"));
         assert_eq!(found.links, Path::new("/l"));
         assert_eq!(found.arguments, ["--root", "/r", "state", "abc"]);
-    }
-
-    #[test]
-    fn the_namespace_is_replaced_or_added_and_the_rest_stays() {
-        let mut config =
-            json!({"root": {}, "linux": {"namespaces": [{"type": "pid"}, {"type": "network"}], "seccomp": 1}});
-        set_network_namespace(&mut config, "/run/netns/n").unwrap();
-        let expected = json!([{"type": "pid"}, {"type": "network", "path": "/run/netns/n"}]);
-        assert_eq!(config["linux"]["namespaces"], expected);
-        assert_eq!(config["linux"]["seccomp"], 1);
-
-        let mut config = json!({});
-        set_network_namespace(&mut config, "/run/netns/n").unwrap();
-        assert_eq!(config["linux"]["namespaces"], json!([{"type": "network", "path": "/run/netns/n"}]));
-    }
-
-    #[test]
-    fn a_container_without_a_link_passes_untouched_and_a_dangling_link_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(linked_namespace(directory.path(), OsStr::new("abc")), Ok(None));
-        std::os::unix::fs::symlink(directory.path().join("gone"), directory.path().join("abc")).unwrap();
-        assert!(linked_namespace(directory.path(), OsStr::new("abc")).unwrap_err().contains("is not there"));
-    }
-
-    #[test]
-    fn an_id_cannot_lead_out_of_the_directory_of_links() {
-        let directory = tempfile::tempdir().unwrap();
-        let links = directory.path().join("links");
-        fs::create_dir(&links).unwrap();
-        std::os::unix::fs::symlink("/", directory.path().join("abc")).unwrap();
-        assert_eq!(linked_namespace(&links, OsStr::new("../abc")), Ok(None));
     }
 
     #[test]
@@ -315,5 +283,24 @@ mod tests {
         let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
         assert_eq!(config["linux"]["namespaces"][0]["path"], "/proc/self/ns/net");
         assert_eq!(fs::read_dir(&bundle).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_container_that_is_held_is_created_as_it_is_and_never_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let (links, bundle) = (directory.path().join("links"), directory.path().join("bundle"));
+        fs::create_dir(&links).unwrap();
+        fs::create_dir(&bundle).unwrap();
+        let config = r#"{"root":{"path":"/merged"}}"#;
+        fs::write(bundle.join("config.json"), config).unwrap();
+        let asked = |line: &str| parse(&format!("--nova-links={} {line}", links.display())).prepare();
+        assert_eq!(asked("start abc"), Ok(Next::Run));
+        fs::write(links.join("abc.hold"), "").unwrap();
+        std::os::unix::fs::symlink("/proc/self/ns/net", links.join("abc")).unwrap();
+        assert_eq!(asked(&format!("create --bundle {} abc", bundle.display())), Ok(Next::Run));
+        assert_eq!(fs::read_to_string(bundle.join("config.json")).unwrap(), config);
+        assert_eq!(fs::read_to_string(links.join("abc.root")).unwrap(), "/merged");
+        assert_eq!(asked("start abc"), Ok(Next::Nothing));
+        assert_eq!(asked("kill abc"), Ok(Next::Run));
     }
 }
