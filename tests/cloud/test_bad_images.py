@@ -43,7 +43,10 @@ def patient(lab: Lab, admin_servers: Servers) -> Iterator[None]:
     """The agent waits for longer than any machine needs to run a command that ends."""
     path = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
     try:
-        with setting(path, "docker", "build_grace_seconds", "60"):
+        with (
+            setting(path, "docker", "build_grace_seconds", "60"),
+            setting(path, "docker", "build_wait", "grace"),
+        ):
             lab.supervisorctl("restart", AGENT_PROGRAM)
             hosts.wait_usable(admin_servers)
             yield

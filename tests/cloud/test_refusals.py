@@ -115,15 +115,6 @@ def test_an_image_that_was_made_for_a_refused_action_is_removed(
     _assert_a_sentence(event.details)
 
 
-def test_a_rebuild_is_refused(server_id: str, servers: Servers, admin_servers: Servers) -> None:
-    image = servers.get(server_id)["image"]["id"]
-    servers.action(server_id, "rebuild", {"imageRef": image})
-    event = wait_event(admin_servers, server_id, "rebuild", "compute_rebuild_instance")
-    assert event.result == "Error"
-    _assert_a_sentence(event.details)
-    assert servers.get(server_id)["image"]["id"] == image
-
-
 def test_a_resize_is_refused_and_what_it_claimed_is_given_back(
     server_id: str, servers: Servers, admin_servers: Servers, admin: Connection
 ) -> None:

@@ -18,21 +18,6 @@ from harness.waiting import eventually
 pytestmark = [pytest.mark.agent, pytest.mark.grpc]
 
 
-def test_a_rebuild_begins_anew_and_keeps_the_address(
-    launch: Launcher, servers: Servers, private_network: list[Json], guest_of: Callable[[str], Guest], key_name: str
-) -> None:
-    server = launch("rebuilt", networks=private_network, key_name=key_name)
-    server_id, addresses = server["id"], servers.get(server["id"])["addresses"]
-    inside = guest_of(server_id).wait_ssh()
-    inside.ssh("echo gone > /root/file")
-    servers.action(server_id, "rebuild", {"imageRef": server["image"]["id"], "key_name": key_name})
-    servers.wait(server_id, "ACTIVE")
-    assert servers.get(server_id)["addresses"] == addresses
-    # Another machine by its host key, as after any rebuild.
-    again = guest_of(server_id).wait_ssh()
-    assert again.ssh("ls /root/file", check=False) == ""
-
-
 def test_a_shelved_server_comes_back_with_its_files(
     launch: Launcher,
     servers: Servers,

@@ -204,6 +204,8 @@ impl TaskState {
                 &[Some(Self::RebootingHard), Some(Self::RebootPendingHard), Some(Self::RebootStartedHard)]
             }
             Self::RebootStartedHard => &[Some(Self::RebootPendingHard)],
+            Self::RebuildBlockDeviceMapping => &[Some(Self::Rebuilding)],
+            Self::RebuildSpawning => &[Some(Self::RebuildBlockDeviceMapping)],
             // The request may have waited in a queue: the record says whether the instance is still to be stopped.
             Self::PoweringOff => &[Some(Self::PoweringOff)],
             _ => &[],
@@ -213,6 +215,11 @@ impl TaskState {
     /// A build is under way; a restart leaves nothing that says how far it came.
     pub fn is_build(self) -> bool {
         matches!(self, Self::Scheduling | Self::BlockDeviceMapping | Self::Networking | Self::Spawning)
+    }
+
+    /// A rebuild is under way.
+    pub fn is_rebuild(self) -> bool {
+        matches!(self, Self::Rebuilding | Self::RebuildBlockDeviceMapping | Self::RebuildSpawning)
     }
 
     /// The task reads or writes a lot on its host (`io_workload`, by which the scheduler spreads load).

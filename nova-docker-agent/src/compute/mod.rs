@@ -31,6 +31,7 @@ mod run;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use serde_json::{Map, Value};
@@ -83,6 +84,8 @@ pub(crate) struct Compute {
     outages: Mutex<HashSet<Uuid>>,
     /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.
     status: tokio::sync::Mutex<()>,
+    /// Containers in their first run, and since when.
+    first_runs: Mutex<HashMap<Uuid, Instant>>,
     build_slots: Semaphore,
     snapshot_slots: Semaphore,
 }

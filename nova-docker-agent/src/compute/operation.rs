@@ -13,6 +13,7 @@ use super::{
     instance::{
         console::GetConsoleOutput,
         power::{Pause, Reboot, Start, Stop, Unpause},
+        rebuild::Rebuild,
         request::BuildRequest,
         snapshot::Snapshot,
         soft_delete::{Restore, SoftDelete},
@@ -101,6 +102,7 @@ operations! {
     "pause_instance" => Pause,
     "unpause_instance" => Unpause,
     "snapshot_instance" => Snapshot,
+    "rebuild_instance" => Rebuild,
     "get_console_output" => GetConsoleOutput,
     "attach_interface" => AttachInterface,
     "detach_interface" => DetachInterface,

@@ -178,6 +178,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         waiters: PlugWaiters::default(),
         building: Mutex::new(HashMap::new()),
         outages: Mutex::default(),
+        first_runs: Mutex::default(),
         status: tokio::sync::Mutex::default(),
         build_slots: slots(config.max_concurrent_builds),
         snapshot_slots: slots(config.max_concurrent_snapshots),

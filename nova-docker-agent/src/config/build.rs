@@ -183,6 +183,7 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         cache_directory: reader.path("docker", "cache_directory")?,
         cache_size_gb: reader.number("docker", "cache_size_gb"),
         build_grace: reader.seconds("docker", "build_grace_seconds"),
+        waits_for_grace: reader.string("docker", "build_wait") == "grace",
         pids_limit: reader.number("docker", "pids_limit"),
         log_max_size: reader.string("docker", "log_max_size"),
         log_max_files: reader.number("docker", "log_max_files"),

@@ -128,6 +128,8 @@ pub struct DockerConfig {
     pub cache_size_gb: u64,
     /// How long a new container must survive to count as started.
     pub build_grace: Duration,
+    /// Whether a launch waits for all of that before it is ACTIVE (`build_wait`).
+    pub waits_for_grace: bool,
     /// Processes of one container.
     pub pids_limit: u64,
     /// Size of one log file of a container, in dockerd's form (`10m`).

@@ -263,6 +263,12 @@ fn docker() -> Vec<Spec> {
         spec("cache_directory", Kind::Text, "Where image layers are kept.").or("$state_path/docker-layers"),
         spec("cache_size_gb", Kind::Int { min: 1, max: 1_000_000 }, "GiB of image layers to keep.").or("20"),
         spec("build_grace_seconds", Kind::Int { min: 0, max: 600 }, "Seconds that a new container must run.").or("1"),
+        spec(
+            "build_wait",
+            Kind::Choice(&["failing-start", "grace"]),
+            "What of them a launch waits before it is ACTIVE.",
+        )
+        .or("failing-start"),
         spec("pids_limit", Kind::Int { min: 1, max: 4_194_304 }, "Processes of one container.").or("4096"),
         spec("log_max_size", Kind::Size, "Size of one log file of a container.").or("10m"),
         spec("log_max_files", Kind::Int { min: 1, max: 100 }, "Log files of a container.").or("2"),

@@ -195,6 +195,10 @@ impl Watcher {
         let actor = message.actor.as_ref()?;
         let attributes = actor.attributes.as_ref()?;
         let uuid = Uuid::parse_str(attributes.get(labels::INSTANCE)?).ok()?;
+        // What happens to a container that was set aside is not about the instance.
+        if attributes.get("name").is_some_and(|name| *name != labels::container_name(uuid)) {
+            return None;
+        }
         let kind = match message.action.as_deref()? {
             "start" => EventKind::Started,
             "pause" => EventKind::Paused,

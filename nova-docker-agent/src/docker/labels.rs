@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bollard::models::ContainerSummary;
 use uuid::Uuid;
 
 use crate::guest::Guest;
@@ -25,6 +26,16 @@ pub(super) const ALL: [&str; 6] = [INSTANCE, COMPUTE, INTERFACES, NAME, PROJECT,
 /// Name of an instance's container.
 pub(super) fn container_name(uuid: Uuid) -> String {
     format!("nova-{uuid}")
+}
+
+/// Name of a container of the instance that has made room for another one.
+pub(super) fn aside_name(uuid: Uuid) -> String {
+    format!("nova-{uuid}-aside")
+}
+
+/// Whether a listed container has this name; Docker lists names with a slash before them.
+pub(super) fn has_name(container: &ContainerSummary, name: &str) -> bool {
+    container.names.iter().flatten().any(|listed| listed.strip_prefix('/') == Some(name))
 }
 
 /// The labels of an instance's container.

@@ -9,7 +9,7 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::{Docker, Error, create::wanted_wrong, labels, volumes};
+use super::{Docker, Error, create::wanted_wrong, hopeless, labels, state::Found, volumes};
 use crate::guest::PowerState;
 use crate::limits::StopTimeout;
 
@@ -21,32 +21,47 @@ const LAST_WORDS: usize = 20;
 const LAST_WORDS_BYTES: usize = 2000;
 
 impl Docker {
-    /// Starts the container; no failure when it runs. An instance with interfaces does not start without its namespace.
-    pub async fn start(&self, uuid: Uuid) -> Result<(), Error> {
+    /// Starts the container; no failure when it runs. An instance with interfaces does not start without its namespace. Returns
+    /// whether it had never run before.
+    pub async fn start(&self, uuid: Uuid) -> Result<bool, Error> {
         let found = self.get(uuid).await?;
         if found.state == PowerState::Paused {
-            return self.unpause(uuid).await;
+            return self.unpause(uuid).await.map(|()| false);
         }
         self.link_network(uuid, &found.id, found.interfaces).await?;
         let started = self.engine().docker.start_container(&found.id, None::<StartContainerOptions>).await;
         let name = labels::container_name(uuid);
-        started.map_err(|error| start_error(self.engine().error("start container", &name, error)))
+        started.map_err(|error| start_error(self.engine().error("start container", &name, error)))?;
+        Ok(found.state == PowerState::Created)
     }
 
     /// Waits until a container just started has run for `grace`. Told by Docker's own wait, so that an exit is known at once.
     pub async fn started_well(&self, uuid: Uuid, grace: Duration) -> Result<(), Error> {
         if self.ended_within(uuid, grace).await? {
             let found = self.get(uuid).await?;
-            let (exit_code, oom) = match found.state {
-                PowerState::Crashed { exit_code, oom } => (exit_code, oom),
-                PowerState::Stopped { exit_code } => (exit_code, false),
-                // Started again meanwhile, by whoever.
-                _ => return Ok(()),
-            };
-            let log_tail = self.last_words(&found.id).await;
-            return Err(Error::ExitedAtOnce { exit_code, oom, log_tail });
+            // None: started again meanwhile, by whoever.
+            return self.end_of(&found).await.map_or(Ok(()), Err);
         }
         Ok(())
+    }
+
+    /// The error of a container whose last run was shorter than `grace`; none while it runs.
+    pub async fn short_run(&self, uuid: Uuid, grace: Duration) -> Result<Option<Error>, Error> {
+        let found = self.get(uuid).await?;
+        match found.ran_for {
+            Some(time) if time < grace => Ok(self.end_of(&found).await),
+            _ => Ok(None),
+        }
+    }
+
+    async fn end_of(&self, found: &Found) -> Option<Error> {
+        let (exit_code, oom) = match found.state {
+            PowerState::Crashed { exit_code, oom } => (exit_code, oom),
+            PowerState::Stopped { exit_code } => (exit_code, false),
+            _ => return None,
+        };
+        let log_tail = self.last_words(&found.id).await;
+        Some(Error::ExitedAtOnce { exit_code, oom, log_tail })
     }
 
     /// Whether the container ends, or has ended, within `bound`.
@@ -75,10 +90,15 @@ impl Docker {
     }
 
     /// Stops with the image's stop signal, and kills after `timeout`; zero kills at once. No failure when it is not running.
-    /// A paused container is thawed, since a frozen process takes no signal.
+    /// A paused container is thawed, since a frozen process takes no signal. One that does not heed its stop signal is killed at
+    /// once.
     pub async fn stop(&self, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         let found = self.get(uuid).await?;
         if timeout == StopTimeout::KILL {
+            return self.kill(&found.id).await;
+        }
+        if is_in_vain(&found).await {
+            tracing::debug!(instance = %uuid, "its first process does not heed the stop signal; killing it at once");
             return self.kill(&found.id).await;
         }
         if found.state == PowerState::Paused {
@@ -125,10 +145,16 @@ impl Docker {
     /// Kills and removes the container with its anonymous volumes, and its link; no failure when it is absent. Docker's names of
     /// the volumes that stay, if nobody else removes them.
     pub async fn remove(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
-        let Some(found) = self.find(uuid).await? else { return Ok(vec![]) };
+        match self.find(uuid).await? {
+            Some(found) => self.remove_found(&found).await,
+            None => Ok(vec![]),
+        }
+    }
+
+    pub(super) async fn remove_found(&self, found: &Found) -> Result<Vec<String>, Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         if let Err(error) = self.engine().patient(MARGIN * 2).remove_container(&found.id, Some(options)).await {
-            match self.engine().error("remove container", &labels::container_name(uuid), error) {
+            match self.engine().error("remove container", &found.name, error) {
                 Error::NotFound { .. } => {}
                 // Somebody else's removal is under way.
                 Error::Docker { status: 409, .. } => self.removed(&found.id).await?,
@@ -136,7 +162,7 @@ impl Docker {
             }
         }
         self.unlink_network(&found.id).await?;
-        Ok(found.volumes.into_iter().filter(|name| volumes::is_named(name)).collect())
+        Ok(found.volumes.iter().filter(|name| volumes::is_named(name)).cloned().collect())
     }
 
     async fn removed(&self, id: &str) -> Result<(), Error> {
@@ -156,6 +182,13 @@ impl Docker {
             }),
         }
     }
+}
+
+/// Whether the container's stop signal changes nothing.
+async fn is_in_vain(found: &Found) -> bool {
+    let Some(pid) = found.pid else { return false };
+    let status = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await;
+    status.is_ok_and(|status| hopeless::ignores(&status, found.stop_signal.as_deref()))
 }
 
 /// What a failed start says of the image: of its user, its working directory, its command. The runtime's words are:

@@ -4,6 +4,7 @@
 //! exact name or by the label, never by a part of a name. The container is asked for `network=none`; the runtime
 //! `nova-docker-runtime` puts it into the namespace that [`network`](crate::network) has plugged.
 
+mod aside;
 mod console;
 mod container;
 mod create;
@@ -11,6 +12,7 @@ mod engine;
 mod error;
 mod events;
 mod files;
+mod hopeless;
 mod host;
 mod image;
 mod labels;

@@ -1,7 +1,10 @@
 //! What containers are doing.
 
+use std::time::Duration;
+
 use bollard::models::{ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::ListContainersOptionsBuilder;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Docker, Error, labels};
@@ -15,6 +18,8 @@ const STOP_CODES: [i64; 3] = [0, 137, 143];
 pub(super) struct Found {
     /// Docker's id, 64 hexadecimal digits.
     pub(super) id: String,
+    /// The name that it was found by.
+    pub(super) name: String,
     pub(super) state: PowerState,
     /// The configured count of interfaces.
     pub(super) interfaces: usize,
@@ -26,6 +31,12 @@ pub(super) struct Found {
     pub(super) image: String,
     /// `NAME=value` of each variable, the image's among them.
     pub(super) environment: Vec<String>,
+    /// Its first process on the host; none while it does not run.
+    pub(super) pid: Option<u32>,
+    /// What a stop sends; SIGTERM when none.
+    pub(super) stop_signal: Option<String>,
+    /// How long its last run took; none while it runs, or when it never ran.
+    pub(super) ran_for: Option<Duration>,
     /// Docker's names of its volumes, anonymous ones among them.
     pub(super) volumes: Vec<String>,
 }
@@ -42,7 +53,7 @@ impl Docker {
         Ok(found.map(|found| GuestSummary { uuid, state: found.state, compute_id: found.compute_id }))
     }
 
-    /// Every container with our label, from Docker's list alone: a container that was killed for memory shows as stopped
+    /// Every container with our label but those that were set aside, from Docker's list alone: a container that was killed for memory shows as stopped
     /// here, and as crashed in [`state`](Self::state).
     pub async fn list(&self) -> Result<Vec<GuestSummary>, Error> {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&labels::filter()).build();
@@ -53,11 +64,15 @@ impl Docker {
 
     /// The instance's container, by its exact name, and only with our label on it.
     pub(super) async fn find(&self, uuid: Uuid) -> Result<Option<Found>, Error> {
-        let name = labels::container_name(uuid);
-        let details = match self.engine().docker.inspect_container(&name, None).await {
+        self.find_named(uuid, &labels::container_name(uuid)).await
+    }
+
+    /// As [`find`](Self::find), by another name that the instance's containers have.
+    pub(super) async fn find_named(&self, uuid: Uuid, name: &str) -> Result<Option<Found>, Error> {
+        let details = match self.engine().docker.inspect_container(name, None).await {
             Ok(details) => details,
             Err(error) => {
-                return match self.engine().error("inspect", &name, error) {
+                return match self.engine().error("inspect", name, error) {
                     Error::NotFound { .. } => Ok(None),
                     other => Err(other),
                 };
@@ -71,7 +86,11 @@ impl Docker {
         let (Some(id), Some(state)) = (details.id, details.state) else { return Ok(None) };
         Ok(Some(Found {
             id,
+            name: name.to_owned(),
             state: power_state(&state),
+            pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0),
+            stop_signal: config.stop_signal,
+            ran_for: run_time(&state),
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
             compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
             image: details.image.unwrap_or_default(),
@@ -87,6 +106,13 @@ impl Docker {
             .await?
             .ok_or_else(|| Error::NotFound { what: format!("container {}", labels::container_name(uuid)) })
     }
+}
+
+/// From the start to the end of the last run, by Docker's clock.
+fn run_time(state: &ContainerState) -> Option<Duration> {
+    let time = |text: &Option<String>| text.as_deref()?.parse::<Timestamp>().ok();
+    let (started, finished) = (time(&state.started_at)?, time(&state.finished_at)?);
+    Duration::try_from(started.duration_until(finished)).ok()
 }
 
 /// Docker's state of a container in our words.
@@ -113,6 +139,9 @@ pub(super) fn ended(exit_code: i64, oom: bool) -> PowerState {
 fn summary(container: &ContainerSummary) -> Option<GuestSummary> {
     let labels = container.labels.as_ref()?;
     let uuid = Uuid::parse_str(labels.get(labels::INSTANCE)?).ok()?;
+    if !labels::has_name(container, &labels::container_name(uuid)) {
+        return None;
+    }
     let state = match container.state? {
         ContainerSummaryStateEnum::CREATED => PowerState::Created,
         ContainerSummaryStateEnum::PAUSED => PowerState::Paused,
@@ -138,6 +167,20 @@ mod tests {
         assert_eq!(ended(143, false), PowerState::Stopped { exit_code: 143 });
         assert_eq!(ended(137, true), PowerState::Crashed { exit_code: 137, oom: true });
         assert_eq!(ended(1, false), PowerState::Crashed { exit_code: 1, oom: false });
+    }
+
+    #[test]
+    fn a_run_that_is_not_over_has_no_length() {
+        let state = |started: &str, finished: &str| ContainerState {
+            started_at: Some(started.to_owned()),
+            finished_at: Some(finished.to_owned()),
+            ..ContainerState::default()
+        };
+        let (one, two, never) = ("2026-01-01T00:00:01.5Z", "2026-01-01T00:00:02Z", "0001-01-01T00:00:00Z");
+        assert_eq!(run_time(&state(one, two)), Some(Duration::from_millis(500)));
+        assert_eq!(run_time(&state(one, never)), None);
+        assert_eq!(run_time(&state(two, one)), None, "it runs again");
+        assert_eq!(run_time(&ContainerState::default()), None);
     }
 
     #[test]

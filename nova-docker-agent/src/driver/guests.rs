@@ -1,5 +1,7 @@
 //! Guests that are there: their power, console and interfaces, and their end.
 
+use std::time::Duration;
+
 use futures::Stream;
 use tracing::warn;
 use uuid::Uuid;
@@ -124,23 +126,33 @@ impl Driver {
         Ok(self.plumber.unplug(uuid, &[]).await?)
     }
 
-    /// Starts a container that is plugged, and sees whether it stays up.
+    /// Starts a container that is plugged. One that never ran before is watched for so long.
     ///
     /// # Errors
-    /// It does not start, or ended at once.
-    pub async fn start_guest(&self, uuid: Uuid) -> Result<(), Error> {
-        self.docker.start(uuid).await?;
-        self.docker.started_well(uuid, self.build_grace).await?;
+    /// It does not start, or ended while it was watched.
+    pub async fn start_guest(&self, uuid: Uuid, watch: Duration) -> Result<(), Error> {
+        if self.docker.start(uuid).await? {
+            self.docker.started_well(uuid, watch).await?;
+        }
         Ok(())
     }
 
-    /// Plugs what is not plugged (the host may have been restarted) and starts the container.
+    /// Why the last run of a container was shorter than `grace`; none when it was not, or runs.
+    ///
+    /// # Errors
+    /// There is no such guest.
+    pub async fn short_run(&self, uuid: Uuid, grace: Duration) -> Result<Option<Error>, Error> {
+        Ok(self.docker.short_run(uuid, grace).await?.map(Error::from))
+    }
+
+    /// Plugs what is not plugged (the host may have been restarted) and starts the container. One that never ran before must run
+    /// for the host's `build_grace_seconds`.
     ///
     /// # Errors
     /// There is no such guest, it cannot be plugged, does not start, or ended at once.
     pub async fn power_on(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
         self.plug(uuid, interfaces).await?;
-        self.start_guest(uuid).await
+        self.start_guest(uuid, self.build_grace).await
     }
 
     /// Plugs what is not plugged of a guest that has a container, and brings what is plugged to what `interfaces`, all of the
@@ -202,18 +214,25 @@ impl Driver {
         Ok(self.plumber.unplug_port(uuid, port).await?)
     }
 
+    /// Both that an instance may have. Docker's names of the named volumes that stay.
+    async fn remove_containers(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
+        let mut volumes = self.docker.remove_aside(uuid).await?;
+        volumes.extend(self.docker.remove(uuid).await?);
+        Ok(volumes)
+    }
+
     /// Removes container, namespace and switch ports; what is absent is fine. What becomes of named volumes is up to `end`, and no
     /// failure.
     ///
     /// # Errors
     /// Everything was tried; the first failure, with the second if there were two.
     pub async fn remove(&self, uuid: Uuid, end: End) -> Result<(), Error> {
-        let container = match self.docker.remove(uuid).await {
+        let container = match self.remove_containers(uuid).await {
             Ok(volumes) => {
                 self.volumes.ended(&volumes, end).await;
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         let network = self.unplug(uuid).await;
         match (container, network) {

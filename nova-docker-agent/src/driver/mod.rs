@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
 //! | `guests` | guests that are there: power, console, interfaces, removal |
+//! | `replace` | a guest's container makes room for another one |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
@@ -17,6 +18,7 @@ mod guests;
 mod image;
 mod interfaces;
 mod locks;
+mod replace;
 mod snapshot;
 mod spawn;
 mod volumes;
@@ -31,6 +33,7 @@ pub use error::{Error, StartError};
 pub use image::check_status;
 pub use interfaces::{Port, Subnet, interfaces};
 pub use locks::InstanceLocks;
+pub use replace::Prepared;
 pub use snapshot::{SnapshotImage, SnapshotProgress};
 pub use spawn::Image;
 pub use volumes::{End, Listed, Listing, Volumes};

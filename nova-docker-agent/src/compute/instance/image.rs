@@ -1,10 +1,11 @@
 //! The image of a build, as its request describes it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::compute::error::Error;
 use crate::{
+    cloud::glance::ImageMeta,
     driver::{self, check_status},
     registry::ImageDescriptor,
 };
@@ -30,6 +31,20 @@ pub(in crate::compute) fn descriptor(image: &Value) -> Result<ImageDescriptor, E
         container_format: text("container_format").unwrap_or_default(),
         disk_format: text("disk_format").unwrap_or_default(),
         content_hash: text("os_hash_value"),
+    })
+}
+
+/// Glance's record of an image in the form that a build's request has.
+pub(in crate::compute) fn described(image: &ImageMeta) -> Value {
+    json!({
+        "id": image.id,
+        "name": image.name,
+        "status": image.status,
+        "size": image.size,
+        "container_format": image.container_format,
+        "disk_format": image.disk_format,
+        "os_hash_value": image.os_hash_value,
+        "properties": image.properties,
     })
 }
 

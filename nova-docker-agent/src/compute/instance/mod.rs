@@ -21,6 +21,8 @@
 //!
 //!   ACTIVE -> ACTIVE    reboot: reboot_pending, reboot_started, or the same with _hard;
 //!          -> ERROR     when it failed and the container does not run
+//!          -> ERROR     first_run: the container of a launch ended within its grace
+//!   ACTIVE, STOPPED, ERROR -> ACTIVE or STOPPED   rebuild: rebuilding, rebuild_block_device_mapping, rebuild_spawning
 //!   any    -> the same  snapshot: image_snapshot, image_pending_upload, image_uploading
 //!   any    -> SOFT_DELETED   soft_delete: soft-deleting; restore: restoring leads back to ACTIVE, reclaim to DELETED
 //!   any    -> DELETED   terminate: deleting; -> ERROR when something of it could not be removed
@@ -41,15 +43,18 @@
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
 //! | `guest`, `image` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
-//! | `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
+//! | `first_run` | a launch whose container ends at once is a failed one |
+//! | `rebuild`, `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
 pub(in crate::compute) mod build_wait;
 pub(in crate::compute) mod console;
+pub(in crate::compute) mod first_run;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
 pub(in crate::compute) mod power;
+pub(in crate::compute) mod rebuild;
 pub(in crate::compute) mod request;
 pub(in crate::compute) mod snapshot;
 pub(in crate::compute) mod soft_delete;

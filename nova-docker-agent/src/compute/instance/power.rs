@@ -176,6 +176,7 @@ impl Compute {
     }
 
     async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
+        self.end_first_run(uuid);
         let network = self.network_to_start(context, uuid).await?;
         Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
@@ -230,6 +231,7 @@ impl Compute {
 
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.
     pub(in crate::compute) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+        self.end_first_run(uuid);
         let network = self.network_to_start(context, uuid).await?;
         Ok(self.driver.power_on(uuid, &interfaces(&network)?).await?)
     }
@@ -241,7 +243,7 @@ impl Compute {
     }
 
     /// Image property `os_shutdown_timeout`, or the host's default.
-    fn stop_timeout(&self, instance: &Instance) -> StopTimeout {
+    pub(in crate::compute) fn stop_timeout(&self, instance: &Instance) -> StopTimeout {
         let metadata = instance.system_metadata();
         let of_image = metadata.get("image_os_shutdown_timeout").and_then(|text| StopTimeout::of_property(text));
         of_image.unwrap_or_else(|| StopTimeout::of_operator(self.config.shutdown_timeout))

@@ -35,7 +35,7 @@ impl Compute {
         let network = self.plug_network(context, request);
         let wait = self.driver.spawn(&guest, image, async {}, network, cancelled).await?;
         self.await_plugged(uuid, wait, cancelled).await?;
-        self.driver.start_guest(uuid).await?;
+        self.start_new(uuid).await?;
         info!("the container runs");
         Ok(())
     }

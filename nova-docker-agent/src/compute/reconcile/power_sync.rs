@@ -141,6 +141,12 @@ impl Compute {
             self.driver.takes_connections().await?;
         }
         let after_outage = self.take_outage(uuid);
+        if actual.is_down()
+            && instance.vm_state() == Some(VmState::Active)
+            && self.fail_short_first_run(&context, &mut instance, uuid).await?
+        {
+            return Ok(());
+        }
         match decide(instance.vm_state(), recorded, actual, resumes && after_outage) {
             Decision::Nothing => Ok(()),
             Decision::Record => {

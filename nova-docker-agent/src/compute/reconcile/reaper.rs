@@ -29,6 +29,7 @@ impl Compute {
             self.driver.guests().await?.into_iter().partition(|guest| guest.compute_id == ours);
         let others: HashSet<Uuid> = others.into_iter().map(|guest| guest.uuid).collect();
         let mut present: BTreeSet<Uuid> = mine.into_iter().map(|guest| guest.uuid).collect();
+        present.extend(self.driver.asides(&ours).await?);
         present.extend(self.driver.plugged().await?.into_iter().filter(|uuid| !others.contains(uuid)));
         Ok(present)
     }

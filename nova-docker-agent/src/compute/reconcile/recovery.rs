@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use backon::{ExponentialBuilder, Retryable as _};
 use serde_json::json;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::compute::{
     Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
@@ -27,6 +28,8 @@ enum Recovery {
     Delete,
     /// The build had begun; nobody knows how far it got.
     FailBuild,
+    /// A rebuild had begun.
+    FailRebuild,
     /// The task left no trace that matters.
     ClearTask,
     /// The task is done, but nobody recorded it.
@@ -50,6 +53,9 @@ impl Compute {
         let actual = self.power_state(uuid).await?;
         let (vm_state, task) = (instance.vm_state(), instance.task_state());
         let recovery = decide(vm_state, task, actual);
+        if task.is_none() && !keeps_aside(vm_state) && self.driver.has_aside(uuid).await? {
+            self.settle_aside(uuid, actual).await?;
+        }
         if recovery != Recovery::Nothing && recovery != Recovery::Replug {
             info!(?vm_state, ?task, power_state = ?actual, ?recovery, "recovering");
         }
@@ -68,6 +74,7 @@ impl Compute {
                 self.save(&context, &mut instance, state, still(task)).await
             }
             Recovery::FailBuild => self.fail_interrupted_build(&context, instance).await,
+            Recovery::FailRebuild => self.fail_interrupted_rebuild(&context, &instance).await,
             Recovery::Delete => self.resume_delete(&context, instance).await,
             Recovery::Stop => self.stop(&context, instance, true).await,
             Recovery::Start => self.start(&context, instance).await,
@@ -76,6 +83,15 @@ impl Compute {
             Recovery::Unpause => self.unpause(&context, instance).await,
             Recovery::Reboot { hard } => self.resume_reboot(&context, instance, hard).await,
         }
+    }
+
+    /// What was done had been recorded, but the container from before was still there.
+    async fn settle_aside(&self, uuid: Uuid, actual: PowerState) -> Result<(), Error> {
+        info!("removing the container that another one has replaced");
+        if actual == PowerState::NoState {
+            self.driver.restore(uuid).await?;
+        }
+        Ok(self.driver.settle(uuid).await?)
     }
 
     async fn resume_delete(&self, context: &Context, instance: Instance) -> Result<(), Error> {
@@ -139,6 +155,11 @@ impl Compute {
     }
 }
 
+/// Whether a container that was set aside belongs to an instance in this state.
+fn keeps_aside(vm_state: Option<VmState>) -> bool {
+    matches!(vm_state, Some(VmState::Rescued | VmState::Resized))
+}
+
 /// The task that was found. One that we have no word for cannot be asked for.
 fn still(task: Option<TaskState>) -> Expected {
     match task {
@@ -163,6 +184,7 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
     match (vm_state, task) {
         (_, T::Deleting) | (Some(VmState::Deleted), _) => Recovery::Delete,
         (_, T::SoftDeleting) => Recovery::SoftDelete,
+        (_, task) if task.is_rebuild() => Recovery::FailRebuild,
         (Some(VmState::SoftDelete), T::Restoring) => Recovery::Restore,
         (Some(VmState::SoftDelete | VmState::Error), _) => Recovery::Nothing,
         (Some(VmState::Building), _) => Recovery::FailBuild,
@@ -196,6 +218,15 @@ mod tests {
         for task in [None, Some(TaskState::Networking), Some(TaskState::BlockDeviceMapping), Some(TaskState::Spawning)]
         {
             assert_eq!(decide(Some(VmState::Building), task, PowerState::NoState), Recovery::FailBuild);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_rebuild_is_failed_whatever_the_state_was() {
+        for vm_state in [VmState::Active, VmState::Stopped, VmState::Error] {
+            for task in [TaskState::Rebuilding, TaskState::RebuildBlockDeviceMapping, TaskState::RebuildSpawning] {
+                assert_eq!(decide(Some(vm_state), Some(task), PowerState::Running), Recovery::FailRebuild);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Carrying out a refusal: what the API has prepared for the operation is taken back.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -10,12 +10,12 @@ use crate::compute::{
     arguments::instance_uuid,
     duties::Duties,
     error::Error,
-    refusal::table::{Aftermath, Cast, Refusal},
+    refusal::table::{Aftermath, Cast, EVACUATION, Refusal},
 };
 use crate::{
     cloud::Caller,
     messaging::Context,
-    objects::{Expected, Instance, Migration},
+    objects::{Instance, Migration},
 };
 
 impl Compute {
@@ -46,6 +46,17 @@ impl Compute {
         }
     }
 
+    /// Refuses to take over an instance of a host that is lost.
+    pub(in crate::compute) async fn refuse_evacuation(
+        &self,
+        context: &Context,
+        instance: Instance,
+        args: &Map<String, Value>,
+    ) -> Result<Value, Error> {
+        info!("refused: containers are not evacuated");
+        self.refuse_cast(context, EVACUATION, instance, args).await
+    }
+
     async fn refuse_cast(
         &self,
         context: &Context,
@@ -58,7 +69,7 @@ impl Compute {
             let undone = match cast.aftermath {
                 Aftermath::Nothing => Ok(()),
                 Aftermath::Image => self.discard_image(context, args).await,
-                Aftermath::Rebuild => self.undo_rebuild(context, &instance, args).await,
+                Aftermath::Evacuation => self.undo_evacuation(context, &instance, args).await,
                 Aftermath::Resize => self.undo_resize(context, uuid, args).await,
                 Aftermath::Unshelve => self.undo_unshelve(context, uuid).await,
                 Aftermath::Migration => self.fail_migration(context, args, "error").await,
@@ -77,29 +88,6 @@ impl Compute {
             return Ok(());
         };
         self.cloud.glance.delete(&self.caller(context), image).await?;
-        Ok(())
-    }
-
-    /// The API has written the new image into the instance before it asked.
-    async fn undo_rebuild(
-        &self,
-        context: &Context,
-        instance: &Instance,
-        args: &Map<String, Value>,
-    ) -> Result<(), Error> {
-        if args.get("recreate") == Some(&json!(true)) {
-            return self.undo_evacuation(context, instance, args).await;
-        }
-        let mut fields = Map::new();
-        if let Some(image) = args.get("orig_image_ref") {
-            fields.insert("image_ref".to_owned(), image.clone());
-        }
-        if let Some(metadata @ Value::Object(_)) = args.get("orig_sys_metadata") {
-            fields.insert("system_metadata".to_owned(), metadata.clone());
-        }
-        if !fields.is_empty() {
-            self.conductor.save_instance(context, instance.uuid(), fields, &Expected::Any).await?;
-        }
         Ok(())
     }
 

@@ -40,8 +40,8 @@ pub(crate) enum Aftermath {
     Nothing,
     /// An image record in Glance, queued for the upload (`image_id`).
     Image,
-    /// The new image and its properties, already written into the instance (`orig_image_ref`, `orig_sys_metadata`).
-    Rebuild,
+    /// A claim on this host for an instance of another one (`migration`).
+    Evacuation,
     /// A claim on this host and an allocation held by the migration (`migration`).
     Resize,
     /// A claim on this host for an instance that has none yet.
@@ -49,6 +49,10 @@ pub(crate) enum Aftermath {
     /// An instance whose fate the request has already decided elsewhere: only the migration is marked.
     Migration,
 }
+
+/// A rebuild on another host than the instance's.
+pub(crate) const EVACUATION: Cast =
+    Cast { event: "compute_rebuild_instance", what: "Evacuating a container", aftermath: Aftermath::Evacuation };
 
 const fn call(class: &'static str, what: &'static str) -> Refusal {
     Refusal::Call(Answer { class, what, event: None, resets_task_state: false })
@@ -114,7 +118,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         "unshelve_instance" => {
             cast_then("compute_unshelve_instance", "Unshelving into a container", Aftermath::Unshelve)
         }
-        "rebuild_instance" => cast_then("compute_rebuild_instance", "Rebuilding a container", Aftermath::Rebuild),
         "rescue_instance" => cast("compute_rescue_instance", "Rescuing a container"),
         "unrescue_instance" => cast("compute_unrescue_instance", "Rescuing a container"),
         "add_fixed_ip_to_instance" => cast("compute_add_fixed_ip_to_instance", "Adding a fixed IP to a container"),
@@ -216,7 +219,6 @@ mod tests {
         "prep_snapshot_based_resize_at_dest",
         "prep_snapshot_based_resize_at_source",
         "quiesce_instance",
-        "rebuild_instance",
         "remove_fixed_ip_from_instance",
         "remove_volume_connection",
         "rescue_instance",
