@@ -31,6 +31,8 @@ pub struct Guest {
     pub configuration: Configuration,
     /// Goes into root's `authorized_keys`.
     pub key: Option<PublicKey>,
+    /// Whether it rescues: the file system of the container that was set aside for it is at `/rescue`.
+    pub rescues: bool,
     /// Identity of the compute service that creates the container (`compute_id`).
     pub created_by: String,
 }

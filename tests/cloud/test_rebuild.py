@@ -28,6 +28,13 @@ def _containers(lab: Lab, server_id: str) -> list[str]:
     return sorted(listed.split())
 
 
+def _mend(servers: Servers, server_id: str, action: str, arguments: Json) -> None:
+    """What brings a server in ERROR back."""
+    servers.action(server_id, action, arguments)
+    eventually(lambda: servers.get(server_id)["status"] == "ACTIVE", "the server ACTIVE")
+    servers.wait_idle(server_id)
+
+
 @pytest.mark.both_doors
 def test_a_rebuild_is_another_container_with_the_same_ports_key_and_named_volumes(
     lab: Lab,
@@ -103,15 +110,13 @@ def test_a_rebuild_that_fails_leaves_the_old_container_to_go_on_with(
     assert event.result == "Error"
     servers.wait_idle(server_id)
     assert _containers(lab, server_id) == [f"nova-{server_id}"]
-    servers.action(server_id, "reboot", {"type": "HARD"})
-    servers.wait(server_id, "ACTIVE")
+    _mend(servers, server_id, "reboot", {"type": "HARD"})
     servers.wait_console(server_id, "boots: 2")
     # A rebuild mends an ERROR too.
     servers.action(server_id, "rebuild", {"imageRef": hopeless})
     servers.wait(server_id, "ERROR")
     servers.wait_idle(server_id)
-    servers.action(server_id, "rebuild", {"imageRef": image})
-    servers.wait(server_id, "ACTIVE")
+    _mend(servers, server_id, "rebuild", {"imageRef": image})
     assert "boots: 2" not in servers.wait_console(server_id, "boots: 1")
 
 
@@ -153,8 +158,7 @@ def test_a_rebuild_that_a_crash_cuts_short_ends_with_a_fault_and_the_old_contain
     assert failed["image"]["id"] == image
     assert wait_event(admin_servers, server_id, "rebuild", EVENT).result == "Error"
     wait_consumers(lab, f"compute.{lab.host}")
-    servers.action(server_id, "reboot", {"type": "HARD"})
-    servers.wait(server_id, "ACTIVE")
+    _mend(servers, server_id, "reboot", {"type": "HARD"})
 
 
 @pytest.mark.both_doors

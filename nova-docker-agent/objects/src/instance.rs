@@ -115,6 +115,16 @@ impl Instance {
     }
 
     /// The cached VIFs, decoded from the JSON text in the cache; an empty list when there is none.
+    /// The flavor from before a resize that is not confirmed.
+    pub fn old_flavor(&self) -> Option<Flavor> {
+        self.get("old_flavor").cloned().and_then(|value| Flavor::try_from(value).ok())
+    }
+
+    /// The flavor that a resize leads to.
+    pub fn new_flavor(&self) -> Option<Flavor> {
+        self.get("new_flavor").cloned().and_then(|value| Flavor::try_from(value).ok())
+    }
+
     pub fn network_info(&self) -> Value {
         let cache = self.object("info_cache").and_then(|cache| InstanceInfoCache::try_from(cache).ok());
         cache.map_or_else(|| Value::Array(Vec::new()), |cache| cache.network_info())

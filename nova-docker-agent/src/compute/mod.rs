@@ -9,6 +9,7 @@
 //! | `defect` | a panic ends the work on one instance, not the process |
 //! | `instance` | the operations on one instance, one file each |
 //! | `ports` | Nova's network API: an instance's ports and the record of them; what Neutron tells |
+//! | `migration` | resizes, step by step between source and destination |
 //! | `node` | the compute node's record, its resource provider, its allocations |
 //! | `reconcile` | what nobody asked for: audits, crashes, leftovers, restarts |
 //! | `refusal` | operations that containers do not have |
@@ -21,6 +22,7 @@ mod dispatch;
 mod duties;
 mod error;
 mod instance;
+mod migration;
 pub mod node;
 mod operation;
 pub mod ports;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Conductor, kwargs};
-use crate::messaging::{CallError, Context};
+use crate::messaging::{CallError, Context, Target};
 use crate::objects::Migration;
 
 impl Conductor {
@@ -26,6 +26,23 @@ impl Conductor {
     ) -> Result<Vec<Migration>, CallError> {
         let args = vec![Value::Object(filters)];
         self.list(context, "MigrationList", "get_by_filters", args, kwargs([])).await
+    }
+
+    /// The resizes to `host` that are finished since `seconds` and not confirmed.
+    pub async fn unconfirmed_migrations(
+        &self,
+        context: &Context,
+        seconds: u64,
+        host: &str,
+    ) -> Result<Vec<Migration>, CallError> {
+        let args = vec![seconds.into(), host.into()];
+        let slave = kwargs([("use_slave", true.into())]);
+        self.list(context, "MigrationList", "get_unconfirmed_by_dest_compute", args, slave).await
+    }
+
+    /// Asks the compute service of `host` for the next step of a move.
+    pub async fn ask_compute(&self, context: &Context, host: &str, method: &str, args: Value) -> Result<(), CallError> {
+        self.rpc.cast(&Target::topic("compute", "6.0").server(host), context, method, args).await
     }
 
     /// Writes the changed fields of a move.

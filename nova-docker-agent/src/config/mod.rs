@@ -83,6 +83,8 @@ pub struct Config {
     pub heal_instance_info_cache_interval: Option<Duration>,
     /// None: a build may take as long as it takes.
     pub instance_build_timeout: Option<Duration>,
+    /// How long after a resize it is confirmed by itself; none: never.
+    pub resize_confirm_window: Option<Duration>,
     pub network_allocate_retries: usize,
     /// None: deletions are never soft.
     pub reclaim_instance_interval: Option<Duration>,

@@ -181,6 +181,13 @@ fn periodic() -> Vec<Spec> {
             "Seconds between searches for containers of deleted instances.",
             "1800",
         ),
+        Spec::new(
+            "DEFAULT",
+            "resize_confirm_window",
+            SECONDS,
+            "Seconds until a resize is confirmed by itself; 0: never.",
+        )
+        .or("0"),
         Spec::new("DEFAULT", "instance_build_timeout", SECONDS, "Seconds that a launch may take; 0: no limit.").or("0"),
         Spec::new(
             "DEFAULT",

@@ -10,6 +10,10 @@ impl Docker {
     /// when the instance has no container.
     pub async fn set_aside(&self, uuid: Uuid) -> Result<(), Error> {
         let Some(found) = self.find(uuid).await? else { return Ok(()) };
+        // One from before belongs to an operation that failed.
+        if let Some(aside) = self.find_aside(uuid).await? {
+            self.remove_found(&aside).await?;
+        }
         self.rename(&found, &labels::aside_name(uuid)).await
     }
 
@@ -20,6 +24,7 @@ impl Docker {
         if let Some(found) = self.find(uuid).await? {
             self.remove_found(&found).await?;
         }
+        self.release(&aside).await?;
         self.rename(&aside, &labels::container_name(uuid)).await?;
         Ok(true)
     }

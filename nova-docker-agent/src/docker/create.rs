@@ -1,33 +1,51 @@
-//! Creating a container, and the way to its network.
+//! Creating a container.
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
-
+use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
-use uuid::Uuid;
 
 use super::{Docker, Error, container, image::image_name, labels};
 use crate::guest::Guest;
-use crate::network::{Interface, Plumber};
+use crate::network::Interface;
 
 impl Docker {
     /// Creates the container of an instance from a local image; `image` is a reference or an ID. On failure nothing stays,
     /// and of its volumes those that were there before.
     /// The instance's network is to be plugged before the start, not necessarily before this.
     pub async fn create(&self, guest: &Guest, image: &str, interfaces: &[Interface]) -> Result<(), Error> {
+        self.create_configured(guest, image, interfaces, |_| {}).await
+    }
+
+    /// As [`create`](Self::create), with what `configure` changes.
+    pub(super) async fn create_configured(
+        &self,
+        guest: &Guest,
+        image: &str,
+        interfaces: &[Interface],
+        configure: impl FnOnce(&mut ContainerCreateBody),
+    ) -> Result<(), Error> {
         let volumes = self.inner.volumes.hold(guest).await?;
-        let created = self.create_container(guest, image, interfaces).await;
+        let created = self.create_container(guest, image, interfaces, configure).await;
         if created.is_err() {
             volumes.discard().await;
         }
         created
     }
 
-    async fn create_container(&self, guest: &Guest, image: &str, interfaces: &[Interface]) -> Result<(), Error> {
+    async fn create_container(
+        &self,
+        guest: &Guest,
+        image: &str,
+        interfaces: &[Interface],
+        configure: impl FnOnce(&mut ContainerCreateBody),
+    ) -> Result<(), Error> {
         let name = labels::container_name(guest.uuid);
         let hostname = container::hostname(&guest.hostname)?;
-        let body =
+        let mut body =
             container::body(guest, &hostname, image, interfaces.len(), &self.inner.config, self.inner.quota_enforced);
+        if guest.rescues {
+            self.add_rescued_volumes(guest.uuid, &mut body).await?;
+        }
+        configure(&mut body);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let created = self.engine().docker.create_container(Some(options), body).await;
         let created =
@@ -39,44 +57,6 @@ impl Docker {
             tracing::warn!(instance = %guest.uuid, %error, "a half-made container stays");
         }
         prepared
-    }
-
-    /// Links the container to its instance's network namespace, for the runtime to find. Written before every start: the
-    /// directory does not outlive a reboot of the host.
-    pub(super) async fn link_network(&self, uuid: Uuid, id: &str, interfaces: usize) -> Result<(), Error> {
-        let namespace = Plumber::namespace_path(uuid);
-        if !tokio::fs::try_exists(&namespace).await.unwrap_or(false) {
-            if interfaces == 0 {
-                return Ok(());
-            }
-            return Err(Error::NetworkMissing { uuid, namespace });
-        }
-        let link = self.link(id);
-        let failed = |verb: &str, source| Error::System { action: format!("{verb} {}", link.display()), source };
-        let directory = &self.inner.config.link_directory;
-        tokio::fs::create_dir_all(directory).await.map_err(|source| failed("make the directory of", source))?;
-        match tokio::fs::read_link(&link).await {
-            Ok(target) if target == namespace => return Ok(()),
-            Ok(_) => tokio::fs::remove_file(&link).await.map_err(|source| failed("replace", source))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(failed("read", source)),
-        }
-        tokio::fs::symlink(&namespace, &link).await.map_err(|source| failed("make", source))
-    }
-
-    /// Removes the link of a container that has gone.
-    pub(super) async fn unlink_network(&self, id: &str) -> Result<(), Error> {
-        let link = self.link(id);
-        match tokio::fs::remove_file(&link).await {
-            Err(source) if source.kind() != ErrorKind::NotFound => {
-                Err(Error::System { action: format!("remove {}", link.display()), source })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn link(&self, id: &str) -> PathBuf {
-        self.inner.config.link_directory.join(id)
     }
 }
 

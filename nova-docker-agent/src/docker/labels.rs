@@ -13,6 +13,10 @@ pub(super) const INSTANCE: &str = "org.openstack.nova.instance-uuid";
 pub(super) const COMPUTE: &str = "org.openstack.nova.compute-id";
 /// How many interfaces the instance has; with any, it must not start without its network namespace.
 pub(super) const INTERFACES: &str = "org.openstack.nova.interfaces";
+/// ID of the image that a container was made from at first, where its own image holds the files of another container.
+pub(super) const BASE: &str = "org.openstack.nova.base-image";
+/// Set on the container of a rescue.
+pub(super) const RESCUE: &str = "org.openstack.nova.rescue";
 /// On volumes: the project that a volume belongs to, and its name there.
 pub(super) const VOLUME_PROJECT: &str = "org.openstack.nova.volume-project-id";
 pub(super) const VOLUME_NAME: &str = "org.openstack.nova.volume-name";
@@ -21,7 +25,7 @@ const PROJECT: &str = "org.openstack.nova.project-id";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 6] = [INSTANCE, COMPUTE, INTERFACES, NAME, PROJECT, USER];
+pub(super) const ALL: [&str; 8] = [INSTANCE, COMPUTE, INTERFACES, NAME, PROJECT, USER, RESCUE, BASE];
 
 /// Name of an instance's container.
 pub(super) fn container_name(uuid: Uuid) -> String {
@@ -47,6 +51,7 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (NAME, guest.name.clone()),
         (PROJECT, guest.project_id.clone()),
         (USER, guest.user_id.clone()),
+        (RESCUE, guest.rescues.to_string()),
     ];
     let asked = guest.configuration.labels.clone();
     // The later ones win.

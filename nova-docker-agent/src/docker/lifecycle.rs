@@ -28,6 +28,9 @@ impl Docker {
         if found.state == PowerState::Paused {
             return self.unpause(uuid).await.map(|()| false);
         }
+        if found.rescues {
+            self.hold_aside(uuid, &found.id).await?;
+        }
         self.link_network(uuid, &found.id, found.interfaces).await?;
         let started = self.engine().docker.start_container(&found.id, None::<StartContainerOptions>).await;
         let name = labels::container_name(uuid);
@@ -110,7 +113,7 @@ impl Docker {
     }
 
     /// Docker thaws a paused container after the signal, so that nothing of it runs in between.
-    async fn kill(&self, id: &str) -> Result<(), Error> {
+    pub(super) async fn kill(&self, id: &str) -> Result<(), Error> {
         let options = KillContainerOptionsBuilder::default().signal("KILL").build();
         match self.engine().docker.kill_container(id, Some(options)).await {
             Ok(()) => Ok(()),
@@ -161,8 +164,17 @@ impl Docker {
                 other => return Err(other),
             }
         }
-        self.unlink_network(&found.id).await?;
-        Ok(found.volumes.iter().filter(|name| volumes::is_named(name)).cloned().collect())
+        self.unlink(&found.id).await?;
+        if found.base_image.is_some() {
+            self.remove_files(&found.image).await?;
+        }
+        let names = found.volumes.iter().filter_map(|volume| volume.name.clone());
+        let (named, anonymous): (Vec<_>, Vec<_>) = names.partition(|name| volumes::is_named(name));
+        // To Docker those are not anonymous that a container was given by their name.
+        for name in anonymous {
+            self.inner.volumes.remove_anonymous(&name).await?;
+        }
+        Ok(named)
     }
 
     async fn removed(&self, id: &str) -> Result<(), Error> {

@@ -17,7 +17,10 @@ mod host;
 mod image;
 mod labels;
 mod lifecycle;
+mod links;
 mod network_files;
+mod recreate;
+mod rescue;
 mod scrub;
 mod snapshot;
 mod state;
@@ -86,7 +89,7 @@ struct Inner {
 
 impl Docker {
     /// Connects, agrees on an API version, makes sure that Docker knows our runtime, and removes what a crash has left of
-    /// snapshots. Warns when Docker does not enforce the size of root disks.
+    /// snapshots and of containers that were to be made anew. Warns when Docker does not enforce the size of root disks.
     pub async fn connect(config: DockerConfig) -> Result<Self, Error> {
         let engine = Engine::connect(&config.host_url, config.timeout).await?;
         let info = engine.docker.info().await.map_err(|error| engine.error("describe", "itself", error))?;
@@ -111,6 +114,7 @@ impl Docker {
         let volumes = Volumes::of(engine.clone());
         let docker = Self { inner: Arc::new(Inner { engine, volumes, config, api_version, quota_enforced }) };
         docker.remove_stale_snapshots().await?;
+        docker.remove_stale_files().await?;
         Ok(docker)
     }
 

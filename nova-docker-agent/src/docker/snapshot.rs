@@ -16,7 +16,7 @@ use super::{Docker, Error, labels, scrub};
 /// Repository of the temporary images. The tag is random, and says nothing of the instance.
 const REPOSITORY: &str = "nova-snapshot";
 /// A commit of a large container copies all that it has written.
-const COMMIT: Duration = Duration::from_secs(4 * 3600);
+pub(super) const COMMIT: Duration = Duration::from_secs(4 * 3600);
 
 impl Docker {
     /// Commits the container to a temporary image, frozen meanwhile, to be read as a `docker save` archive. What belongs to
@@ -34,9 +34,7 @@ impl Docker {
     }
 
     async fn commit(&self, uuid: Uuid, found: &Found) -> Result<Snapshot, Error> {
-        let image = self.engine().docker.inspect_image(&found.image).await;
-        let image = image.map_err(|error| self.engine().error("inspect", &format!("image {}", found.image), error))?;
-        let base = image.config.unwrap_or_default();
+        let base = self.base_config(found).await?;
         let tag = Uuid::new_v4().simple().to_string();
         let options = CommitContainerOptionsBuilder::default()
             .container(&found.id)
@@ -50,6 +48,13 @@ impl Docker {
         let id = committed.map_err(|error| self.engine().error("commit container", &name, error))?.id;
         let image = TemporaryImage { engine: self.engine().clone(), name: Some(format!("{REPOSITORY}:{tag}")) };
         Ok(Snapshot { image, id, base: scrub::Base::of(&base) })
+    }
+
+    /// What the image was configured with that the container was made from.
+    pub(super) async fn base_config(&self, found: &Found) -> Result<ImageConfig, Error> {
+        let image = self.engine().docker.inspect_image(found.base()).await;
+        let image = image.map_err(|error| self.engine().error("inspect", &format!("image {}", found.base()), error))?;
+        Ok(image.config.unwrap_or_default())
     }
 
     /// Removes the temporary images that a crash has left.
@@ -129,7 +134,7 @@ async fn remove_image(engine: &Engine, name: &str) -> Result<(), Error> {
 
 /// The configuration that a commit starts from: Docker adds whatever the container has and this has not, so every name that
 /// the instance brought is there, with the image's value or an empty one.
-fn neutral_config(base: &ImageConfig, found: &Found) -> ContainerConfig {
+pub(super) fn neutral_config(base: &ImageConfig, found: &Found) -> ContainerConfig {
     let original = base.env.clone().unwrap_or_default();
     let known = |variable: &String| original.iter().any(|other| name_of(other) == name_of(variable));
     let added = found.environment.iter().filter(|variable| !known(variable));

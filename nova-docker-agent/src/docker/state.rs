@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bollard::models::{ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::models::{
+    ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, MountPoint,
+};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -23,12 +25,16 @@ pub(super) struct Found {
     pub(super) state: PowerState,
     /// The configured count of interfaces.
     pub(super) interfaces: usize,
+    /// Whether it is a rescue's.
+    pub(super) rescues: bool,
     /// Its own name.
     pub(super) hostname: String,
     /// Identity of the compute service that created it.
     compute_id: String,
     /// ID of its image.
     pub(super) image: String,
+    /// ID of the image that it was made from at first, where `image` holds the files of another container.
+    pub(super) base_image: Option<String>,
     /// `NAME=value` of each variable, the image's among them.
     pub(super) environment: Vec<String>,
     /// Its first process on the host; none while it does not run.
@@ -37,8 +43,15 @@ pub(super) struct Found {
     pub(super) stop_signal: Option<String>,
     /// How long its last run took; none while it runs, or when it never ran.
     pub(super) ran_for: Option<Duration>,
-    /// Docker's names of its volumes, anonymous ones among them.
-    pub(super) volumes: Vec<String>,
+    /// Its volumes, anonymous ones among them.
+    pub(super) volumes: Vec<MountPoint>,
+}
+
+impl Found {
+    /// ID of the image whose configuration it has.
+    pub(super) fn base(&self) -> &str {
+        self.base_image.as_deref().unwrap_or(&self.image)
+    }
 }
 
 impl Docker {
@@ -92,11 +105,13 @@ impl Docker {
             stop_signal: config.stop_signal,
             ran_for: run_time(&state),
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
+            rescues: labels.get(labels::RESCUE).is_some_and(|value| value == "true"),
             compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
+            base_image: labels.get(labels::BASE).filter(|id| !id.is_empty()).cloned(),
             image: details.image.unwrap_or_default(),
             hostname: config.hostname.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),
-            volumes: details.mounts.into_iter().flatten().filter_map(|mount| mount.name).collect(),
+            volumes: details.mounts.into_iter().flatten().filter(|mount| mount.name.is_some()).collect(),
         }))
     }
 

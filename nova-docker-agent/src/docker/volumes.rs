@@ -214,6 +214,15 @@ impl Volumes {
             Some(found) if check_found(&found).is_ok() => {}
             _ => return Ok(Removed::Absent),
         }
+        self.remove_unused(docker_name).await
+    }
+
+    /// Removes the anonymous volume of a container that has gone, unless another one has it.
+    pub(super) async fn remove_anonymous(&self, docker_name: &str) -> Result<Removed, Error> {
+        self.remove_unused(docker_name).await
+    }
+
+    async fn remove_unused(&self, docker_name: &str) -> Result<Removed, Error> {
         let options = RemoveVolumeOptionsBuilder::default().build();
         match self.engine.patient(REMOVAL).remove_volume(docker_name, Some(options)).await {
             Ok(()) => Ok(Removed::Gone),

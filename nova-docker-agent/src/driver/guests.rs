@@ -216,8 +216,9 @@ impl Driver {
 
     /// Both that an instance may have. Docker's names of the named volumes that stay.
     async fn remove_containers(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
-        let mut volumes = self.docker.remove_aside(uuid).await?;
-        volumes.extend(self.docker.remove(uuid).await?);
+        // Docker removes the anonymous volumes of a container that nobody else uses.
+        let mut volumes = self.docker.remove(uuid).await?;
+        volumes.extend(self.docker.remove_aside(uuid).await?);
         Ok(volumes)
     }
 

@@ -30,10 +30,7 @@ impl Driver {
     /// # Errors
     /// Docker's, or an interface cannot be plugged; the container that was there is there again.
     pub async fn replace(&self, guest: &Guest, prepared: &Prepared<'_>, interfaces: &[Interface]) -> Result<(), Error> {
-        self.replace_by(guest, &prepared.lease.reference.name, interfaces).await
-    }
-
-    async fn replace_by(&self, guest: &Guest, image: &str, interfaces: &[Interface]) -> Result<(), Error> {
+        let image = &prepared.lease.reference.name;
         let uuid = guest.uuid;
         self.docker.set_aside(uuid).await?;
         let made = async {
@@ -45,6 +42,17 @@ impl Driver {
             Ok(_) => Err(error),
             Err(cleanup) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),
         }
+    }
+
+    /// Makes the container of a guest anew, with its files and volumes; the one that there is, which is to be stopped, is set aside as
+    /// by [`replace`](Self::replace). The new one is not started.
+    ///
+    /// # Errors
+    /// Docker's, or an interface cannot be plugged; the container that was there is there again.
+    pub async fn recreate(&self, guest: &Guest, interfaces: &[Interface]) -> Result<(), Error> {
+        docker::check_volumes(guest)?;
+        self.plug_new(guest.uuid, interfaces).await?;
+        Ok(self.docker.recreate(guest, interfaces).await?)
     }
 
     /// Removes the container that was set aside; no failure when there is none.

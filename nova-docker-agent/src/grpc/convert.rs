@@ -48,6 +48,7 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
         swap_mb: guest.swap_mib,
         configuration,
         key: guest.key.map(|key| PublicKey { name: key.name, data: key.data }),
+        rescues: false,
         created_by: guest.owner,
     })
 }

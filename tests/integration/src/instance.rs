@@ -26,6 +26,7 @@ pub fn guest(command: &str) -> Guest {
         swap_mb: 0,
         configuration: Configuration::parse(&sources).expect("a configuration"),
         key: None,
+        rescues: false,
         created_by: "compute-of-the-test".to_owned(),
     }
 }

@@ -21,7 +21,7 @@ async fn launch(dockerd: &Dockerd, registry: &Registry, image: &Stored, guest: &
     let lease = registry.open(&image.descriptor(), std::sync::Arc::new(Stored(image.0.clone()))).await.unwrap();
     driver.pull(&lease.reference).await?;
     driver.create(guest, &lease.reference.name, &[]).await?;
-    driver.start(guest.uuid).await
+    driver.start(guest.uuid).await.map(drop)
 }
 
 fn a_configuration_that_docker_takes_is_launched() {

@@ -25,6 +25,7 @@ macro_rules! tests {
     };
 }
 
+mod driver_aside;
 mod driver_configuration;
 mod driver_failures;
 mod driver_images;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         // Those first that take long, and wait.
         messaging_restart::tests(),
         messaging_python::tests(),
+        driver_aside::tests(),
         driver_configuration::tests(),
         driver_failures::tests(),
         driver_images::tests(),

@@ -59,6 +59,7 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         swap_mb: amount(flavor.swap(), "swap")?,
         configuration: Configuration::parse(&sources).map_err(driver::Error::from)?,
         key: instance.key_data().map(|data| PublicKey { name: text(instance.key_name()), data: data.to_owned() }),
+        rescues: false,
         created_by: compute_id.to_string(),
     })
 }

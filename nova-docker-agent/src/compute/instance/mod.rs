@@ -23,6 +23,7 @@
 //!          -> ERROR     when it failed and the container does not run
 //!          -> ERROR     first_run: the container of a launch ended within its grace
 //!   ACTIVE, STOPPED, ERROR -> ACTIVE or STOPPED   rebuild: rebuilding, rebuild_block_device_mapping, rebuild_spawning
+//!   ACTIVE, STOPPED, ERROR -> RESCUED   rescue: rescuing; unrescue: unrescuing leads back to ACTIVE
 //!   any    -> the same  snapshot: image_snapshot, image_pending_upload, image_uploading
 //!   any    -> SOFT_DELETED   soft_delete: soft-deleting; restore: restoring leads back to ACTIVE, reclaim to DELETED
 //!   any    -> DELETED   terminate: deleting; -> ERROR when something of it could not be removed
@@ -44,7 +45,7 @@
 //! | `guest`, `image` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
 //! | `first_run` | a launch whose container ends at once is a failed one |
-//! | `rebuild`, `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
+//! | `rebuild`, `rescue`, `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
@@ -56,6 +57,7 @@ pub(in crate::compute) mod image;
 pub(in crate::compute) mod power;
 pub(in crate::compute) mod rebuild;
 pub(in crate::compute) mod request;
+pub(in crate::compute) mod rescue;
 pub(in crate::compute) mod snapshot;
 pub(in crate::compute) mod soft_delete;
 pub(in crate::compute) mod spawn;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::compute::{
     arguments::instance_uuid,
     error::Error,
+    migration::of_migrations,
     node::usage::{Usage, Usages, node_fields},
 };
 use crate::{
@@ -128,13 +129,17 @@ impl ResourceTracker {
     ) -> Result<Vec<Instance>, Error> {
         let began = Instant::now();
         let context = Context::admin();
-        let instances = conductor.instances_by_host_and_node(&context, names.0, names.1, INSTANCE_ATTRS).await?;
+        let (instances, migrations) = tokio::try_join!(
+            conductor.instances_by_host_and_node(&context, names.0, names.1, INSTANCE_ATTRS),
+            conductor.migrations_in_progress(&context, names.0, names.1),
+        )?;
         {
             let mut state = self.state.lock().await;
             state.host = host;
             state.usages.instances = instances
                 .iter()
                 .filter_map(|instance| Some((instance_uuid(instance).ok()?, Usage::of(instance)?)))
+                .chain(of_migrations(&migrations, &instances))
                 .collect();
             state.journal.retain(|(at, _, _)| *at >= began);
             let missed = state.journal.clone();

@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     guest::HostResources,
     limits::{signed, sum},
-    objects::{Instance, TaskState, VmState},
+    objects::{Flavor, Instance, TaskState, VmState},
 };
 
 /// What one instance uses, and what the node's statistics say of it.
@@ -22,6 +22,8 @@ pub(crate) struct Usage {
     pub vm_state: Option<String>,
     pub task_state: Option<String>,
     pub os_type: Option<String>,
+    /// Not an instance of its own: what is held for the end of a resize.
+    pub is_move: bool,
 }
 
 impl Usage {
@@ -45,11 +47,27 @@ impl Usage {
             vm_state,
             task_state: instance.str("task_state").map(str::to_owned),
             os_type: instance.str("os_type").map(str::to_owned),
+            is_move: false,
         })
+    }
+
+    /// What a resize holds for an instance besides the flavor that it is counted with.
+    pub fn of_move(instance: &Instance, flavor: &Flavor) -> Self {
+        let amount = |field: &str| flavor.int(field).unwrap_or(0);
+        Self {
+            vcpus: amount("vcpus"),
+            memory_mb: amount("memory_mb"),
+            disk_gb: sum([amount("root_gb"), amount("ephemeral_gb"), amount("swap") / 1024]),
+            project_id: instance.str("project_id").unwrap_or_default().to_owned(),
+            vm_state: None,
+            task_state: None,
+            os_type: None,
+            is_move: true,
+        }
     }
 }
 
-/// The instances of the node, and its failed builds in a row.
+/// The instances and moves of the node, by their uuids, and its failed builds in a row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usages {
     pub instances: HashMap<Uuid, Usage>,
@@ -61,12 +79,17 @@ impl Usages {
         sum(self.instances.values().map(of))
     }
 
+    /// The instances themselves.
+    fn servers(&self) -> impl Iterator<Item = &Usage> {
+        self.instances.values().filter(|usage| !usage.is_move)
+    }
+
     /// `ComputeNode.stats`: counters by name, as strings.
     fn stats(&self) -> Map<String, Value> {
         let mut counters: BTreeMap<String, u64> = BTreeMap::new();
         let mut count = |key: String| *counters.entry(key).or_default() += 1;
         let mut io_workload = 0u64;
-        for usage in self.instances.values() {
+        for usage in self.servers() {
             if let Some(state) = &usage.vm_state {
                 count(format!("num_vm_{state}"));
             }
@@ -77,8 +100,9 @@ impl Usages {
         }
         let mut stats: Map<String, Value> =
             counters.into_iter().map(|(key, value)| (key, Value::String(value.to_string()))).collect();
-        if !self.instances.is_empty() {
-            stats.insert("num_instances".to_owned(), self.instances.len().to_string().into());
+        let servers = self.servers().count();
+        if servers > 0 {
+            stats.insert("num_instances".to_owned(), servers.to_string().into());
             stats.insert("io_workload".to_owned(), io_workload.to_string().into());
         }
         stats.insert("failed_builds".to_owned(), self.failed_builds.to_string().into());
@@ -95,7 +119,7 @@ pub(crate) fn node_fields(config: &Config, host: &HostResources, usages: &Usages
     let memory_mb_used = signed(config.reserved_host_memory_mb).saturating_add(usages.sum(|usage| usage.memory_mb));
     let disk_gb_used = signed(reserved_disk_gb(config)).saturating_add(usages.sum(|usage| usage.disk_gb));
     let disk_free = disk_gb.saturating_sub(signed(host.disk_used_gb));
-    let workload = usages.instances.values().filter(|usage| usage.task_state.is_some()).count();
+    let workload = usages.servers().filter(|usage| usage.task_state.is_some()).count();
     let fields = json!({
         "vcpus": vcpus,
         "memory_mb": memory_mb,
@@ -108,7 +132,7 @@ pub(crate) fn node_fields(config: &Config, host: &HostResources, usages: &Usages
         "free_disk_gb": disk_gb.saturating_sub(disk_gb_used),
         "disk_available_least": disk_free,
         "current_workload": workload,
-        "running_vms": usages.instances.len(),
+        "running_vms": usages.servers().count(),
         "hypervisor_type": "docker",
         "hypervisor_version": version_number(&host.docker_version),
         "cpu_info": "",
@@ -153,6 +177,7 @@ mod tests {
             vm_state: Some("active".to_owned()),
             task_state: task_state.map(str::to_owned),
             os_type: None,
+            is_move: false,
         }
     }
 

@@ -76,6 +76,10 @@ impl Compute {
             reclaims,
             |c| async move { c.reclaim_queued_deletes().await },
         );
+        let window = config.resize_confirm_window;
+        self.every(tasks, stopping, "confirm_forgotten_resizes", window.map(|_| NOVAS_PERIOD), move |c| async move {
+            c.confirm_forgotten_resizes(window.unwrap_or_default()).await
+        });
         let saver = self.clone();
         spawn_until(tasks, stopping, async move {
             kept_up(|| saver.tracker.keep_saved(&saver.conductor, &saver.config)).await;

@@ -30,6 +30,14 @@ enum Recovery {
     FailBuild,
     /// A rebuild had begun.
     FailRebuild,
+    /// A rescue had begun.
+    FailRescue,
+    Unrescue,
+    /// A resize had begun.
+    UndoResize,
+    FinishRevert,
+    /// A resize is done; its confirmation may have begun.
+    ConfirmAgain,
     /// The task left no trace that matters.
     ClearTask,
     /// The task is done, but nobody recorded it.
@@ -75,6 +83,14 @@ impl Compute {
             }
             Recovery::FailBuild => self.fail_interrupted_build(&context, instance).await,
             Recovery::FailRebuild => self.fail_interrupted_rebuild(&context, &instance).await,
+            Recovery::FailRescue => self.fail_interrupted_rescue(&context, &instance).await,
+            Recovery::Unrescue => self.unrescue(&context, instance).await,
+            Recovery::UndoResize => self.undo_interrupted_resize(&context, &instance).await,
+            Recovery::FinishRevert => self.finish_interrupted_revert(&context, &instance).await,
+            Recovery::ConfirmAgain => {
+                self.replug(&context, instance.clone(), actual).await?;
+                self.confirm_again(&context, &instance).await
+            }
             Recovery::Delete => self.resume_delete(&context, instance).await,
             Recovery::Stop => self.stop(&context, instance, true).await,
             Recovery::Start => self.start(&context, instance).await,
@@ -157,7 +173,7 @@ impl Compute {
 
 /// Whether a container that was set aside belongs to an instance in this state.
 fn keeps_aside(vm_state: Option<VmState>) -> bool {
-    matches!(vm_state, Some(VmState::Rescued | VmState::Resized))
+    matches!(vm_state, Some(VmState::Rescued | VmState::Resized | VmState::Error))
 }
 
 /// The task that was found. One that we have no word for cannot be asked for.
@@ -178,6 +194,7 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
             Some(VmState::Deleted) => Recovery::Delete,
             Some(VmState::SoftDelete | VmState::Error) => Recovery::Nothing,
             Some(VmState::Building) => Recovery::FailBuild,
+            Some(VmState::Resized) => Recovery::ConfirmAgain,
             _ => Recovery::Replug,
         };
     };
@@ -185,6 +202,10 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
         (_, T::Deleting) | (Some(VmState::Deleted), _) => Recovery::Delete,
         (_, T::SoftDeleting) => Recovery::SoftDelete,
         (_, task) if task.is_rebuild() => Recovery::FailRebuild,
+        (_, T::ResizePrep | T::ResizeMigrating | T::ResizeMigrated | T::ResizeFinish) => Recovery::UndoResize,
+        (_, T::ResizeReverting) => Recovery::FinishRevert,
+        (_, T::Rescuing) => Recovery::FailRescue,
+        (_, T::Unrescuing) => Recovery::Unrescue,
         (Some(VmState::SoftDelete), T::Restoring) => Recovery::Restore,
         (Some(VmState::SoftDelete | VmState::Error), _) => Recovery::Nothing,
         (Some(VmState::Building), _) => Recovery::FailBuild,
@@ -228,6 +249,16 @@ mod tests {
                 assert_eq!(decide(Some(vm_state), Some(task), PowerState::Running), Recovery::FailRebuild);
             }
         }
+    }
+
+    #[test]
+    fn an_interrupted_rescue_is_failed_and_an_interrupted_end_of_one_is_finished() {
+        for vm_state in [VmState::Active, VmState::Stopped, VmState::Error] {
+            assert_eq!(decide(Some(vm_state), Some(TaskState::Rescuing), PowerState::Running), Recovery::FailRescue);
+        }
+        let rescued = Some(VmState::Rescued);
+        assert_eq!(decide(rescued, Some(TaskState::Unrescuing), PowerState::Running), Recovery::Unrescue);
+        assert_eq!(decide(rescued, None, PowerState::Running), Recovery::Replug);
     }
 
     #[test]

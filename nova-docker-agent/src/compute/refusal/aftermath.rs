@@ -10,7 +10,7 @@ use crate::compute::{
     arguments::instance_uuid,
     duties::Duties,
     error::Error,
-    refusal::table::{Aftermath, Cast, EVACUATION, Refusal},
+    refusal::table::{Aftermath, Cast, EVACUATION, MIGRATION, Refusal},
 };
 use crate::{
     cloud::Caller,
@@ -57,6 +57,18 @@ impl Compute {
         self.refuse_cast(context, EVACUATION, instance, args).await
     }
 
+    /// Refuses to take an instance from another host, or to give one away.
+    pub(in crate::compute) async fn refuse_migration(
+        &self,
+        context: &Context,
+        instance: Instance,
+        migration: Migration,
+    ) -> Result<Value, Error> {
+        info!("refused: containers are not migrated to other hosts");
+        let args = Map::from_iter([("migration".to_owned(), migration.to_value())]);
+        self.refuse_cast(context, MIGRATION, instance, &args).await
+    }
+
     async fn refuse_cast(
         &self,
         context: &Context,
@@ -70,7 +82,7 @@ impl Compute {
                 Aftermath::Nothing => Ok(()),
                 Aftermath::Image => self.discard_image(context, args).await,
                 Aftermath::Evacuation => self.undo_evacuation(context, &instance, args).await,
-                Aftermath::Resize => self.undo_resize(context, uuid, args).await,
+                Aftermath::Resize => self.undo_claim(context, uuid, args).await,
                 Aftermath::Unshelve => self.undo_unshelve(context, uuid).await,
                 Aftermath::Migration => self.fail_migration(context, args, "error").await,
             };
@@ -106,7 +118,7 @@ impl Compute {
     }
 
     /// Conductor has moved the allocation that the instance holds to the migration, and claimed this host for the instance.
-    async fn undo_resize(&self, context: &Context, instance: Uuid, args: &Map<String, Value>) -> Result<(), Error> {
+    async fn undo_claim(&self, context: &Context, instance: Uuid, args: &Map<String, Value>) -> Result<(), Error> {
         let migration = args.get("migration").cloned().map(Migration::try_from).and_then(Result::ok);
         if let Some(migration) = migration.as_ref().and_then(|migration| Uuid::parse_str(migration.uuid()?).ok()) {
             let caller = Caller::service(context.request_id());

@@ -50,6 +50,10 @@ pub(crate) enum Aftermath {
     Migration,
 }
 
+/// A resize or a migration to another host.
+pub(crate) const MIGRATION: Cast =
+    Cast { event: "compute_prep_resize", what: "Migrating a container to another host", aftermath: Aftermath::Resize };
+
 /// A rebuild on another host than the instance's.
 pub(crate) const EVACUATION: Cast =
     Cast { event: "compute_rebuild_instance", what: "Evacuating a container", aftermath: Aftermath::Evacuation };
@@ -69,7 +73,7 @@ const fn cast_then(event: &'static str, what: &'static str, aftermath: Aftermath
 /// The refusal of `method`, none when it is not a method of the compute RPC API that we refuse.
 pub(crate) fn refusal(method: &str) -> Option<Refusal> {
     const LIVE: &str = "Live migration of a container";
-    const MIGRATION: &str = "Resizing or migrating a container";
+    const MIGRATION: &str = "Migrating a container to another cell";
     const VOLUMES: &str = "Attaching volumes to a container";
     Some(match method {
         "get_serial_console" | "get_vnc_console" | "get_spice_console" | "get_mks_console" | "get_rdp_console" => {
@@ -118,8 +122,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         "unshelve_instance" => {
             cast_then("compute_unshelve_instance", "Unshelving into a container", Aftermath::Unshelve)
         }
-        "rescue_instance" => cast("compute_rescue_instance", "Rescuing a container"),
-        "unrescue_instance" => cast("compute_unrescue_instance", "Rescuing a container"),
         "add_fixed_ip_to_instance" => cast("compute_add_fixed_ip_to_instance", "Adding a fixed IP to a container"),
         "remove_fixed_ip_from_instance" => {
             cast("compute_remove_fixed_ip_from_instance", "Removing a fixed IP from a container")
@@ -129,12 +131,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         "swap_volume" => cast("compute_swap_volume", VOLUMES),
         "volume_snapshot_create" => cast("compute_volume_snapshot_create", VOLUMES),
         "volume_snapshot_delete" => cast("compute_volume_snapshot_delete", VOLUMES),
-        "prep_resize" => cast_then("compute_prep_resize", MIGRATION, Aftermath::Resize),
-        "resize_instance" => cast_then("compute_resize_instance", MIGRATION, Aftermath::Migration),
-        "finish_resize" => cast_then("compute_finish_resize", MIGRATION, Aftermath::Migration),
-        "confirm_resize" => cast_then("compute_confirm_resize", MIGRATION, Aftermath::Migration),
-        "revert_resize" => cast_then("compute_revert_resize", MIGRATION, Aftermath::Migration),
-        "finish_revert_resize" => cast_then("compute_finish_revert_resize", MIGRATION, Aftermath::Migration),
         "live_migration" => cast_then("compute_live_migration", LIVE, Aftermath::Migration),
         "rollback_live_migration_at_destination" => cast("compute_rollback_live_migration_at_destination", LIVE),
         "drop_move_claim_at_destination" => cast("compute_drop_move_claim_at_destination", LIVE),
@@ -192,13 +188,10 @@ mod tests {
         "backup_instance",
         "check_can_live_migrate_destination",
         "check_can_live_migrate_source",
-        "confirm_resize",
         "confirm_snapshot_based_resize_at_source",
         "deny_share",
         "detach_volume",
         "drop_move_claim_at_destination",
-        "finish_resize",
-        "finish_revert_resize",
         "finish_revert_snapshot_based_resize_at_source",
         "finish_snapshot_based_resize_at_dest",
         "get_diagnostics",
@@ -215,17 +208,13 @@ mod tests {
         "live_migration_force_complete",
         "post_live_migration_at_destination",
         "pre_live_migration",
-        "prep_resize",
         "prep_snapshot_based_resize_at_dest",
         "prep_snapshot_based_resize_at_source",
         "quiesce_instance",
         "remove_fixed_ip_from_instance",
         "remove_volume_connection",
-        "rescue_instance",
         "reserve_block_device_name",
-        "resize_instance",
         "resume_instance",
-        "revert_resize",
         "revert_snapshot_based_resize_at_dest",
         "rollback_live_migration_at_destination",
         "set_admin_password",
@@ -235,7 +224,6 @@ mod tests {
         "swap_volume",
         "trigger_crash_dump",
         "unquiesce_instance",
-        "unrescue_instance",
         "unshelve_instance",
         "volume_snapshot_create",
         "volume_snapshot_delete",

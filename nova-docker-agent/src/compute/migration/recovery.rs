@@ -1,0 +1,72 @@
+//! Resizes that a restart of the agent cut short: undone before RESIZED, finished after.
+
+use serde_json::{Map, json};
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::compute::{Compute, arguments::instance_uuid, error::Error};
+use crate::{
+    messaging::Context,
+    objects::{Instance, Migration, TaskState},
+};
+
+/// The statuses of a migration on its way to `finished`.
+const ON_THE_WAY: &[&str] = &["accepted", "pre-migrating", "migrating", "post-migrating"];
+
+impl Compute {
+    /// The migrations of an instance with one of these statuses.
+    pub(super) async fn migrations_of(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        statuses: &[&str],
+    ) -> Result<Vec<Migration>, Error> {
+        let filters =
+            Map::from_iter([("instance_uuid".to_owned(), json!(uuid)), ("status".to_owned(), json!(statuses))]);
+        Ok(self.conductor.migrations(&context.elevated(), filters).await?)
+    }
+
+    /// The instance is what it was before the resize.
+    pub(in crate::compute) async fn undo_interrupted_resize(
+        &self,
+        context: &Context,
+        instance: &Instance,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        let error = Error::exception(
+            "MigrationError",
+            "the compute service was restarted while it resized the instance, which is as it was before; resize it again",
+            json!({}),
+        );
+        let mut migrations = self.migrations_of(context, uuid, ON_THE_WAY).await?;
+        let (instance, _) = self.read_for_resize(context, uuid).await?;
+        let mut none = Migration::empty();
+        let migration = migrations.last_mut().unwrap_or(&mut none);
+        let error = self.undo_resize(context, &instance, migration, error).await;
+        for event in ["compute_prep_resize", "compute_resize_instance", "compute_finish_resize"] {
+            self.finish_event(context, uuid, event, Some(&error)).await;
+        }
+        self.record_fault(context, uuid, &error).await;
+        self.set_state(context, uuid, json!({"task_state": null})).await;
+        Ok(())
+    }
+
+    /// The revert goes on where it was.
+    pub(in crate::compute) async fn finish_interrupted_revert(
+        &self,
+        context: &Context,
+        instance: &Instance,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
+        let mut migrations = self.migrations_of(context, uuid, &["reverting", "reverted"]).await?;
+        let Some(mut migration) = migrations.pop() else {
+            warn!("the migration that is to be reverted is not there");
+            let mut instance = instance.clone();
+            let reverting = crate::objects::Expected::task(TaskState::ResizeReverting);
+            return self.save(context, &mut instance, json!({"task_state": null}), reverting).await;
+        };
+        self.set_migration(context, &mut migration, "reverted").await?;
+        self.finish_revert_resize(context, uuid, migration).await
+    }
+}

@@ -1,0 +1,78 @@
+//! What the runtime is told of a container, in a directory where only root can write: see `nova-docker-runtime`.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::{Docker, Error};
+use crate::network::Plumber;
+
+/// What a container's files there end in; the first is the link to its network.
+const ENDINGS: [&str; 4] = ["", HOLD, ".root", RESCUE];
+const HOLD: &str = ".hold";
+const RESCUE: &str = ".rescue";
+
+impl Docker {
+    /// Links the container to its instance's network namespace, for the runtime to find. Written before every start: the
+    /// directory does not outlive a reboot of the host.
+    pub(super) async fn link_network(&self, uuid: Uuid, id: &str, interfaces: usize) -> Result<(), Error> {
+        let namespace = Plumber::namespace_path(uuid);
+        if !tokio::fs::try_exists(&namespace).await.unwrap_or(false) {
+            if interfaces == 0 {
+                return Ok(());
+            }
+            return Err(Error::NetworkMissing { uuid, namespace });
+        }
+        self.link(id, "", &namespace).await
+    }
+
+    /// Tells the runtime to hold the container when it is started next: its file system is mounted, and nothing of it runs.
+    pub(super) async fn tell_to_hold(&self, id: &str) -> Result<(), Error> {
+        self.make_directory().await?;
+        let file = self.file(id, HOLD);
+        tokio::fs::write(&file, "").await.map_err(|source| failed("write", &file, source))
+    }
+
+    /// Tells the runtime that a container rescues the file system of one that is held.
+    pub(super) async fn tell_to_rescue(&self, id: &str, held: &str) -> Result<(), Error> {
+        self.link(id, RESCUE, Path::new(held)).await
+    }
+
+    /// Removes all that the runtime was told of a container: it has gone, or is to run as it is.
+    pub(super) async fn unlink(&self, id: &str) -> Result<(), Error> {
+        for ending in ENDINGS {
+            let file = self.file(id, ending);
+            match tokio::fs::remove_file(&file).await {
+                Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed("remove", &file, source)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn link(&self, id: &str, ending: &str, target: &Path) -> Result<(), Error> {
+        self.make_directory().await?;
+        let link = self.file(id, ending);
+        match tokio::fs::read_link(&link).await {
+            Ok(found) if found == target => return Ok(()),
+            Ok(_) => tokio::fs::remove_file(&link).await.map_err(|source| failed("replace", &link, source))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(failed("read", &link, source)),
+        }
+        tokio::fs::symlink(target, &link).await.map_err(|source| failed("make", &link, source))
+    }
+
+    async fn make_directory(&self) -> Result<(), Error> {
+        let directory = &self.inner.config.link_directory;
+        tokio::fs::create_dir_all(directory).await.map_err(|source| failed("make", directory, source))
+    }
+
+    fn file(&self, id: &str, ending: &str) -> PathBuf {
+        self.inner.config.link_directory.join(format!("{id}{ending}"))
+    }
+}
+
+fn failed(verb: &str, file: &Path, source: std::io::Error) -> Error {
+    Error::System { action: format!("{verb} {}", file.display()), source }
+}

@@ -1,0 +1,101 @@
+//! A container made anew for its instance, with other limits: its files stay, as an image without a name, and so do its volumes.
+//!
+//! The image goes with the last container that needs it. What a crash leaves of them is removed at the next start.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerCreateBody, Mount, MountType};
+use bollard::query_parameters::{CommitContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+
+use super::snapshot::{COMMIT, neutral_config};
+use super::{Docker, Error, labels, state::Found};
+use crate::guest::Guest;
+use crate::network::Interface;
+
+impl Docker {
+    /// Makes a container of the guest from the files of the one that it has, which is to be stopped and is set aside. On failure
+    /// it is there again, and nothing else.
+    pub async fn recreate(&self, guest: &Guest, interfaces: &[Interface]) -> Result<(), Error> {
+        let uuid = guest.uuid;
+        let found = self.get(uuid).await?;
+        let image = self.commit_files(&found).await?;
+        let made = async {
+            self.set_aside(uuid).await?;
+            self.create_from(guest, &image, &found, interfaces).await
+        };
+        let Err(error) = made.await else { return Ok(()) };
+        let cleaned = async {
+            self.bring_back(uuid).await?;
+            self.remove_files(&image).await
+        };
+        if let Err(cleanup) = cleaned.await {
+            tracing::warn!(instance = %uuid, error = %cleanup, "not everything of the container that was not made is gone");
+        }
+        Err(error)
+    }
+
+    /// Removes the files of a container that has gone, where they were an image of their own. Those that another container
+    /// was made from stay.
+    pub(super) async fn remove_files(&self, image: &str) -> Result<(), Error> {
+        let options = RemoveImageOptionsBuilder::default().build();
+        match self.engine().docker.remove_image(image, Some(options), None).await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.engine().error("remove", &format!("image {image}"), error) {
+                Error::NotFound { .. } | Error::Docker { status: 409, .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// Removes the files that no container has.
+    pub(super) async fn remove_stale_files(&self) -> Result<(), Error> {
+        let filters = HashMap::from([("dangling", vec!["true"]), ("label", vec![labels::INSTANCE])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let images = self.engine().docker.list_images(Some(options)).await;
+        for image in images.map_err(|error| self.engine().error("list", "images", error))? {
+            self.remove_files(&image.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_files(&self, found: &Found) -> Result<String, Error> {
+        let base = self.base_config(found).await?;
+        let options = CommitContainerOptionsBuilder::default().container(&found.id).pause(false).build();
+        let config = neutral_config(&base, found);
+        let committed = self.engine().patient(COMMIT).commit_container(options, config).await;
+        Ok(committed.map_err(|error| self.engine().error("keep the files of container", &found.name, error))?.id)
+    }
+
+    async fn create_from(
+        &self,
+        guest: &Guest,
+        image: &str,
+        found: &Found,
+        interfaces: &[Interface],
+    ) -> Result<(), Error> {
+        self.create_configured(guest, image, interfaces, |body| {
+            body.labels.get_or_insert_default().insert(labels::BASE.to_owned(), found.base().to_owned());
+            add_volumes(body, found, "");
+        })
+        .await
+    }
+}
+
+/// The volumes of another container, below `directory`, where the container has none of its own.
+pub(super) fn add_volumes(body: &mut ContainerCreateBody, of: &Found, directory: &str) {
+    let host = body.host_config.get_or_insert_default();
+    let mounts = host.mounts.get_or_insert_default();
+    for volume in &of.volumes {
+        let (Some(name), Some(destination)) = (&volume.name, &volume.destination) else { continue };
+        let target = format!("{directory}{destination}");
+        if mounts.iter().all(|mount| mount.target.as_ref() != Some(&target)) {
+            mounts.push(Mount {
+                typ: Some(MountType::VOLUME),
+                source: Some(name.clone()),
+                target: Some(target),
+                read_only: Some(!volume.rw.unwrap_or(true)),
+                ..Default::default()
+            });
+        }
+    }
+}
