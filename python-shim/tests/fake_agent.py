@@ -20,7 +20,7 @@ from nova_docker.v1 import driver_pb2 as api
 from nova_docker.v1 import guest_pb2
 
 MESSAGE_LIMIT = 12_000_000
-STREAMS = ("CreateGuest", "SnapshotGuest", "GetConsoleOutput", "WatchEvents")
+STREAMS = ("CreateGuest", "ReplaceGuest", "SnapshotGuest", "GetConsoleOutput", "WatchEvents")
 
 DEFAULTS: dict[str, Any] = {
     "GetServerInfo": {
@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     },
     "GetConsoleOutput": [{"chunk": "aGVsbG8K"}],
     "CreateGuest": [{"stage": f"CREATE_STAGE_{stage}"} for stage in ("IMAGE_PULLED", "NETWORK_PLUGGED", "READY")],
+    "ReplaceGuest": [{"stage": f"CREATE_STAGE_{stage}"} for stage in ("IMAGE_PULLED", "READY")],
     "SnapshotGuest": [{"stage": f"SNAPSHOT_STAGE_{stage}"} for stage in ("CAPTURED", "UPLOADING", "UPLOADED")],
     "AttachInterface": {"device": "eth1"},
 }
@@ -53,6 +54,8 @@ DEFAULTS: dict[str, Any] = {
 # What a guest does after a call.
 STATES = {
     "CreateGuest": guest_pb2.POWER_STATE_CREATED,
+    "ReplaceGuest": guest_pb2.POWER_STATE_CREATED,
+    "RestoreGuest": guest_pb2.POWER_STATE_STOPPED,
     "StartGuest": guest_pb2.POWER_STATE_RUNNING,
     "RebootGuest": guest_pb2.POWER_STATE_RUNNING,
     "UnpauseGuest": guest_pb2.POWER_STATE_RUNNING,
@@ -232,7 +235,7 @@ class FakeAgent(grpc.GenericRpcHandler):
     def change(self, name: str, request: Any) -> None:
         """What a call changes."""
         if name in STATES:
-            guest_id = request.guest.guest_id if name == "CreateGuest" else request.guest_id
+            guest_id = request.guest.guest_id if name in ("CreateGuest", "ReplaceGuest") else request.guest_id
             self.set_state(guest_id, STATES[name])
 
     def fail(self, context: Any, failure: dict[str, Any]) -> None:

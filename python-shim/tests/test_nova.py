@@ -30,9 +30,7 @@ NOT_IMPLEMENTED = {
     "test_host_power_action_shutdown",
     "test_host_power_action_startup",
     "test_live_migration_abort",
-    "test_migrate_disk_and_power_off",
     "test_poll_rebooting_instances",
-    "test_rescue",
     "test_restore_running",
     "test_restore_soft_deleted",
     "test_resume_suspended_instance",
@@ -43,8 +41,6 @@ NOT_IMPLEMENTED = {
     "test_suspend",
     "test_swap_volume",
     "test_trigger_crash_dump",
-    "test_unrescue_rescued_instance",
-    "test_unrescue_unrescued_instance",
 }
 
 
@@ -67,6 +63,13 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
         super().setUp()
         self.addCleanup(self.connection.cleanup_host, "myhostname")
         self.connection._greet()
+
+    def test_migrate_disk_and_power_off(self):
+        # Nova's names another host, which is refused.
+        instance, network_info = self._get_running_instance()
+        flavor = test_virt_drivers.test_utils.get_test_flavor()
+        own = self.connection.get_host_ip_addr()
+        self.connection.migrate_disk_and_power_off(self.ctxt, instance, own, flavor, network_info)
 
     def test_get_console_output(self):
         # Nova's asks for a str, of which the manager takes nothing but Latin-1.

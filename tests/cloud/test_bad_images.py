@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Launcher
-from harness import hosts
 from harness.archives import Archive, own_architecture
 from harness.lab import AGENT_PROGRAM, Lab
-from harness.programs import setting
+from harness.programs import agent_with
 from harness.servers import Json, Servers, wait_event
 from openstack.connection import Connection
 
@@ -41,18 +40,8 @@ def fault_of(
 @pytest.fixture
 def patient(lab: Lab, admin_servers: Servers) -> Iterator[None]:
     """The agent waits for longer than any machine needs to run a command that ends."""
-    path = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
-    try:
-        with (
-            setting(path, "docker", "build_grace_seconds", "60"),
-            setting(path, "docker", "build_wait", "grace"),
-        ):
-            lab.supervisorctl("restart", AGENT_PROGRAM)
-            hosts.wait_usable(admin_servers)
-            yield
-    finally:
-        lab.supervisorctl("restart", AGENT_PROGRAM)
-        hosts.wait_usable(admin_servers)
+    with agent_with(lab, admin_servers, build_grace_seconds="60", build_wait="grace"):
+        yield
 
 
 def _message_of_the_fault(server: Json, lab: Lab, admin_servers: Servers) -> str:

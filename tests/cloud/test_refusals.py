@@ -66,7 +66,6 @@ def _unfinished_migrations(server_id: str, admin_servers: Servers) -> list[str]:
 
 ACCEPTED_AND_REFUSED_LATER = [
     ("suspend", None, "compute_suspend_instance"),
-    ("rescue", {}, "compute_rescue_instance"),
     ("trigger_crash_dump", None, "compute_trigger_crash_dump"),
 ]
 """Actions that the API answers with 202 before the host sees them: the event carries the reason."""
@@ -113,17 +112,6 @@ def test_an_image_that_was_made_for_a_refused_action_is_removed(
     event = wait_event(admin_servers, server_id, action, name)
     assert event.result == "Error"
     _assert_a_sentence(event.details)
-
-
-def test_a_resize_is_refused_and_what_it_claimed_is_given_back(
-    server_id: str, servers: Servers, admin_servers: Servers, admin: Connection
-) -> None:
-    before = _whereabouts(server_id, admin_servers, admin)
-    flavor = admin.compute.find_flavor("c1.small", ignore_missing=False).id
-    _assert_a_sentence(_reason_of_refusal(admin_servers, server_id, "resize", {"flavorRef": flavor}))
-    servers.wait_idle(server_id)
-    assert _whereabouts(server_id, admin_servers, admin) == before
-    assert _unfinished_migrations(server_id, admin_servers) == []
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ pub(crate) struct Duties {
     pub event: &'static str,
     /// Clears the task state when the operation fails.
     pub reverts_task_state: bool,
-    /// Sets vm_state to `error` when the operation fails.
+    /// Sets vm_state to `error` when the operation fails, unless it was not to begin at all: a request that came twice, or late.
     pub errors_out: bool,
 }
 
@@ -86,7 +86,7 @@ impl Compute {
             return;
         }
         warn!(%error, "failed");
-        if duties.errors_out {
+        if duties.errors_out && !error.is_unexpected_task_state() {
             self.set_state(context, instance, json!({"vm_state": VmState::Error})).await;
         }
         self.record_fault(context, instance, error).await;

@@ -14,7 +14,9 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
-    convert, create, request,
+    convert, create,
+    replace::Replacement,
+    request,
     snapshot::{self, Capture},
     status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
@@ -133,6 +135,7 @@ fn while_listening<T: Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>
 #[tonic::async_trait]
 impl driver_service_server::DriverService for DriverService {
     type CreateGuestStream = Answers<v1::CreateGuestResponse>;
+    type ReplaceGuestStream = Answers<v1::ReplaceGuestResponse>;
     type SnapshotGuestStream = Answers<v1::SnapshotGuestResponse>;
     type GetConsoleOutputStream = Answers<v1::GetConsoleOutputResponse>;
     type WatchEventsStream = Answers<v1::WatchEventsResponse>;
@@ -272,6 +275,38 @@ impl driver_service_server::DriverService for DriverService {
             capture.run(driver, progress, stop).await?;
             Ok(v1::SnapshotGuestResponse { stage: v1::SnapshotStage::Uploaded.into() })
         }))
+    }
+
+    async fn replace_guest(
+        &self,
+        request: Request<v1::ReplaceGuestRequest>,
+    ) -> Result<Response<Self::ReplaceGuestStream>, Status> {
+        let caller = request::caller(request.metadata());
+        let replacement = Replacement::new(request.into_inner(), caller)?;
+        let (guest, id) = (replacement.guest.uuid, replacement.caller.request_id.clone());
+        Ok(self.stream("replace_guest", id, guest, async move |driver, progress, stop| {
+            replacement.run(driver, progress, stop).await?;
+            Ok(v1::ReplaceGuestResponse { stage: v1::CreateStage::Ready.into() })
+        }))
+    }
+
+    async fn settle_guest(
+        &self,
+        request: Request<v1::SettleGuestRequest>,
+    ) -> Result<Response<v1::SettleGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        self.change("settle_guest", request.metadata(), guest, async move |h| h.settle(guest).await).await?;
+        Ok(Response::new(v1::SettleGuestResponse {}))
+    }
+
+    async fn restore_guest(
+        &self,
+        request: Request<v1::RestoreGuestRequest>,
+    ) -> Result<Response<v1::RestoreGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        let restore = async move |h: Arc<Driver>| h.restore(guest).await.map(drop);
+        self.change("restore_guest", request.metadata(), guest, restore).await?;
+        Ok(Response::new(v1::RestoreGuestResponse {}))
     }
 
     async fn get_console_output(

@@ -15,7 +15,7 @@ from nova_docker.rpc import Address, Call, CallError, Code
 from nova_docker.v1 import driver_pb2 as api
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
-REVISION = 3
+REVISION = 4
 OLDEST_REVISION = 1
 
 _SERVICE = "/nova_docker.v1.DriverService/"
@@ -80,6 +80,15 @@ DELETE_GUEST: Method[api.DeleteGuestRequest, api.DeleteGuestResponse] = Method(
 )
 SNAPSHOT_GUEST: Method[api.SnapshotGuestRequest, api.SnapshotGuestResponse] = Method(
     "SnapshotGuest", api.SnapshotGuestResponse.FromString
+)
+REPLACE_GUEST: Method[api.ReplaceGuestRequest, api.ReplaceGuestResponse] = Method(
+    "ReplaceGuest", api.ReplaceGuestResponse.FromString
+)
+SETTLE_GUEST: Method[api.SettleGuestRequest, api.SettleGuestResponse] = Method(
+    "SettleGuest", api.SettleGuestResponse.FromString
+)
+RESTORE_GUEST: Method[api.RestoreGuestRequest, api.RestoreGuestResponse] = Method(
+    "RestoreGuest", api.RestoreGuestResponse.FromString
 )
 GET_CONSOLE_OUTPUT: Method[api.GetConsoleOutputRequest, api.GetConsoleOutputResponse] = Method(
     "GetConsoleOutput", api.GetConsoleOutputResponse.FromString, operation=False

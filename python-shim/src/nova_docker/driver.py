@@ -15,7 +15,7 @@ from typing import Any
 
 from nova import context as nova_context
 from nova import exception, objects
-from nova.compute import power_state
+from nova.compute import power_state, task_states
 from nova.conf import CONF
 from nova.virt import driver as virt_driver
 from nova.virt import event as virt_event
@@ -28,6 +28,7 @@ from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
 from nova_docker.guest import POWER_STATES
 from nova_docker.interfaces import interface, interfaces
+from nova_docker.replace import Replacer, refuse_other_host
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
 from nova_docker.spawn import Builder, refuse_what_containers_lack
@@ -55,6 +56,7 @@ class DockerDriver(virt_driver.ComputeDriver):
             raise exception.InvalidConfiguration(f"[{config.GROUP}] address: {error}") from error
         self._agent = Agent(address, options.call_timeout, options.operation_timeout, options.restart_timeout)
         self._builder = Builder(self._agent, virtapi)
+        self._replacer = Replacer(self._agent)
         self._watcher: Watcher | None = None
         self._hypervisor_type = ""
         self._traits = OwnTraits(CONF.state_path)
@@ -229,6 +231,10 @@ class DockerDriver(virt_driver.ComputeDriver):
         **kwargs: Any,
     ) -> None:
         """Removes a guest with everything that is its own; one that is not there is removed."""
+        if instance.task_state == task_states.RESIZE_REVERTING:
+            # The container that is to go makes room for the one from before, in finish_revert_migration.
+            self.power_off(instance)
+            return
         undone = self._builder.is_undone(instance)
         deleted = is_deleted(instance)
         request = api.DeleteGuestRequest(
@@ -327,6 +333,118 @@ class DockerDriver(virt_driver.ComputeDriver):
     ) -> None:
         """Makes a guest an image."""
         snapshots.snapshot(self._agent, context, instance, image_id, update_task_state)
+
+    # Another container in the place of the one that a guest has
+
+    def rebuild(
+        self,
+        context: Any,
+        instance: Any,
+        image_meta: Any,
+        injected_files: Any,
+        admin_password: Any,
+        allocations: Any,
+        bdms: Any,
+        detach_block_devices: Any,
+        attach_block_devices: Any,
+        network_info: Any = None,
+        evacuate: bool = False,
+        block_device_info: Any = None,
+        preserve_ephemeral: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Makes a guest anew; the old container goes when the new one is there."""
+        if evacuate:
+            raise NotImplementedError
+        if preserve_ephemeral:
+            raise exception.PreserveEphemeralNotSupported
+        refuse_what_containers_lack(instance, injected_files, block_device_info)
+        self.power_off(instance, CONF.shutdown_timeout)
+        for task, before in (
+            (task_states.REBUILD_BLOCK_DEVICE_MAPPING, task_states.REBUILDING),
+            (task_states.REBUILD_SPAWNING, task_states.REBUILD_BLOCK_DEVICE_MAPPING),
+        ):
+            instance.task_state = task
+            instance.save(expected_task_state=[before])
+        purpose = api.REPLACE_PURPOSE_REBUILD
+        self._replacer.replace(context, instance, image_meta, network_info, purpose)
+        self._replacer.settle(instance)
+
+    def rescue(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        image_meta: Any,
+        rescue_password: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Runs another image in a guest's network, with the guest's files at /rescue."""
+        self._replacer.replace(context, instance, image_meta, network_info, api.REPLACE_PURPOSE_RESCUE)
+
+    def unrescue(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        """Runs the guest again."""
+        self._replacer.restore(instance)
+        self.power_on(context, instance, instance.get_network_info())
+
+    def migrate_disk_and_power_off(
+        self,
+        context: Any,
+        instance: Any,
+        dest: str,
+        flavor: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        timeout: int = 0,
+        retry_interval: int = 0,
+        *args: Any,
+        **kwargs: Any,
+    ) -> str:
+        """Stops a guest that is to have another flavor on this host."""
+        refuse_other_host(instance, dest, self.get_host_ip_addr())
+        self.power_off(instance, timeout)
+        return ""
+
+    def finish_migration(
+        self,
+        context: Any,
+        migration: Any,
+        instance: Any,
+        disk_info: Any,
+        network_info: Any,
+        image_meta: Any,
+        resize_instance: bool,
+        allocations: Any,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Makes a guest's container anew within the limits of its new flavor."""
+        purpose = api.REPLACE_PURPOSE_RESIZE
+        self._replacer.replace(context, instance, image_meta, network_info, purpose, power_on=power_on)
+
+    def confirm_migration(self, context: Any, migration: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        """Removes the container with the old flavor."""
+        self._replacer.settle(instance)
+
+    def finish_revert_migration(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        migration: Any,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Brings the container with the old flavor back."""
+        self._replacer.restore(instance)
+        if power_on:
+            self.power_on(context, instance, network_info)
 
     # Network
 

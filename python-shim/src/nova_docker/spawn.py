@@ -46,7 +46,7 @@ class Builder:
         with errors.translated(instance, errors.spawning(instance)):
             request = api.CreateGuestRequest(
                 guest=guest(instance),
-                image=image(instance, image_meta, _image_record(context, image_meta)),
+                image=image(instance, image_meta, image_record(context, image_meta)),
                 interfaces=interfaces(vifs),
             )
             self._undone.discard(instance.uuid)
@@ -148,7 +148,7 @@ def _timeouts() -> tuple[type[BaseException], ...]:
     return (eventlet.timeout.Timeout,)
 
 
-def _image_record(context: Any, image_meta: Any) -> Mapping[str, Any]:
+def image_record(context: Any, image_meta: Any) -> Mapping[str, Any]:
     """The image as Glance tells it, which is more than Nova hands on; empty when it cannot be had now."""
     if image_meta is None or "id" not in image_meta or not image_meta.id:
         return {}

@@ -9,7 +9,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness import hosts
 from harness.lab import AGENT_PROGRAM, Lab
+from harness.servers import Servers
 from harness.waiting import eventually
 
 
@@ -44,3 +46,19 @@ def setting(path: Path, section: str, option: str, value: str) -> Iterator[None]
         yield
     finally:
         path.write_text(original)
+
+
+@contextlib.contextmanager
+def agent_with(lab: Lab, admin_servers: Servers, **options: str) -> Iterator[None]:
+    """The agent with other options in its section `docker`, for a while."""
+    path = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
+    try:
+        with contextlib.ExitStack() as settings:
+            for option, value in options.items():
+                settings.enter_context(setting(path, "docker", option, value))
+            lab.supervisorctl("restart", AGENT_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            yield
+    finally:
+        lab.supervisorctl("restart", AGENT_PROGRAM)
+        hosts.wait_usable(admin_servers)

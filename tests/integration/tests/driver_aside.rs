@@ -108,6 +108,53 @@ fn a_rescue_has_the_files_and_the_volumes_of_its_instance_and_changes_them() {
     });
 }
 
+fn a_container_that_is_made_anew_has_the_files_the_volumes_and_the_new_limits() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let first = Guest { memory_mb: 32, ..guest("sh -c 'echo first; exec sleep 1000'") };
+        let uuid = first.uuid;
+        launch(&driver, &first).await;
+        inside(&docker, uuid, "echo mine > /root/note; rm /etc/passwd").await;
+        for memory_mb in [48, 64] {
+            driver.stop(uuid, StopTimeout::KILL).await.unwrap();
+            let larger = Guest { uuid, memory_mb, ..guest("sh -c 'echo again; exec sleep 1000'") };
+            driver.recreate(&larger, &[]).await.unwrap();
+            driver.start(uuid).await.unwrap();
+            until_logged(&driver, uuid, "again").await;
+            assert_eq!(inside(&docker, uuid, "cat /root/note; ls /etc/passwd 2>&1 | grep -c such").await, "mine\n1");
+            let limit =
+                docker.docker(&["inspect", "--format", "{{.HostConfig.Memory}}", &format!("nova-{uuid}")]).await;
+            assert_eq!(limit, (memory_mb << 20).to_string());
+            if memory_mb == 48 {
+                driver.remove_aside(uuid).await.unwrap();
+            }
+        }
+        assert!(driver.bring_back(uuid).await.unwrap());
+        driver.start(uuid).await.unwrap();
+        assert_eq!(inside(&docker, uuid, "cat /root/note").await, "mine");
+        driver.remove(uuid).await.unwrap();
+        assert_eq!(docker.docker(&["images", "--all", "--quiet", "--filter", "dangling=true"]).await, "", "files stay");
+    });
+}
+
+fn a_container_that_cannot_be_made_anew_is_there_as_it_was() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let first = guest("sh -c 'echo first; exec sleep 1000'");
+        launch(&driver, &first).await;
+        driver.stop(first.uuid, StopTimeout::KILL).await.unwrap();
+        // Less than any Docker takes.
+        let tiny = Guest { uuid: first.uuid, memory_mb: 1, ..guest("sleep 1000") };
+        driver.recreate(&tiny, &[]).await.unwrap_err();
+        assert!(driver.list_aside(COMPUTE).await.unwrap().is_empty());
+        driver.start(first.uuid).await.unwrap();
+        driver.remove(first.uuid).await.unwrap();
+        assert_eq!(docker.docker(&["images", "--all", "--quiet", "--filter", "dangling=true"]).await, "", "files stay");
+    });
+}
+
 fn a_stop_signal_that_the_first_process_does_not_heed_is_not_waited_for() {
     on_host(async |host| {
         let docker = host.docker().await;
@@ -134,5 +181,7 @@ tests! {
     two_containers_of_an_instance_stand_side_by_side_and_only_one_is_the_instances,
     what_happens_to_a_container_that_was_set_aside_is_not_told,
     a_rescue_has_the_files_and_the_volumes_of_its_instance_and_changes_them,
+    a_container_that_is_made_anew_has_the_files_the_volumes_and_the_new_limits,
+    a_container_that_cannot_be_made_anew_is_there_as_it_was,
     a_stop_signal_that_the_first_process_does_not_heed_is_not_waited_for,
 }

@@ -155,6 +155,10 @@ impl Compute {
 
     /// The old container is back, and so is its image in the record.
     async fn after_failed_rebuild(&self, context: &Context, uuid: Uuid, before: &Before, error: Error) -> Error {
+        if error.is_unexpected_task_state() && !error.is_gone() {
+            // A request that came twice, or late: what there is is not its own.
+            return error;
+        }
         let restored = self.driver.restore(uuid).await;
         if error.is_gone() {
             return error;

@@ -1,0 +1,79 @@
+"""A guest's container makes room for another one: rebuild, rescue, resize."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nova import exception
+from oslo_log import log as logging
+
+from nova_docker import agent as service
+from nova_docker import errors
+from nova_docker.agent import Agent
+from nova_docker.guest import guest, image
+from nova_docker.interfaces import interfaces
+from nova_docker.rpc import AddressRefused, CallError
+from nova_docker.spawn import image_record
+from nova_docker.v1 import driver_pb2 as api
+
+LOG = logging.getLogger(__name__)
+
+
+class Replacer:
+    """Puts a container in the place of the one that a guest has, and takes it away again."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def replace(
+        self,
+        context: Any,
+        instance: Any,
+        image_meta: Any,
+        network_info: Any,
+        purpose: api.ReplacePurpose,
+        *,
+        power_on: bool = True,
+    ) -> None:
+        """Makes the other container and starts it. On failure the one that there was is there again, stopped."""
+        plugged = interfaces(network_info)
+        with errors.translated(instance, errors.spawning(instance)):
+            request = api.ReplaceGuestRequest(
+                guest=guest(instance),
+                image=image(instance, image_meta, image_record(context, image_meta)),
+                interfaces=plugged,
+                purpose=purpose,
+            )
+            try:
+                with self._agent.stream(service.REPLACE_GUEST, request, context) as answers:
+                    for answer in answers:
+                        LOG.debug("Stage %s of the replacement is done", answer.stage, instance=instance)
+                if power_on:
+                    start = api.StartGuestRequest(guest_id=instance.uuid, interfaces=plugged)
+                    self._agent.call(service.START_GUEST, start)
+            except BaseException:
+                self._undo(instance)
+                raise
+
+    def settle(self, instance: Any) -> None:
+        """Removes the container that made room."""
+        with errors.translated(instance):
+            self._agent.call(service.SETTLE_GUEST, api.SettleGuestRequest(guest_id=instance.uuid))
+
+    def restore(self, instance: Any) -> None:
+        """Brings the container that made room back, stopped."""
+        with errors.translated(instance):
+            self._agent.call(service.RESTORE_GUEST, api.RestoreGuestRequest(guest_id=instance.uuid))
+
+    def _undo(self, instance: Any) -> None:
+        try:
+            self._agent.call(service.RESTORE_GUEST, api.RestoreGuestRequest(guest_id=instance.uuid))
+        except (CallError, AddressRefused) as error:
+            LOG.warning("Cannot bring the container from before back: %s", error, instance=instance)
+
+
+def refuse_other_host(instance: Any, destination: str, own: str) -> None:
+    """Containers are resized where they are."""
+    if destination != own:
+        reason = f"containers are not migrated to other hosts ({destination}); resize on the same host"
+        raise exception.InstanceFaultRollback(inner_exception=exception.MigrationError(reason=reason))
