@@ -76,6 +76,39 @@ def test_the_life_of_a_server(
     assert dashboard.row(name).count() == 0
 
 
+@pytest.mark.agent
+@pytest.mark.amqp
+def test_what_the_menu_of_a_server_offers(
+    dashboard: Dashboard, name: str, side: Side, tenant: Tenant, user: Connection, servers: Servers
+) -> None:
+    image = user.image.find_image(side.image, ignore_missing=False).id
+    small = user.compute.find_flavor("c1.small", ignore_missing=False).id
+    servers.create(name)
+    [server] = user.compute.servers(name=name)
+    servers.wait(server.id, "ACTIVE")
+    dashboard.log_in(tenant.name, tenant.password)
+
+    def then(status: str) -> None:
+        servers.wait_idle(server.id)
+        dashboard.open_instances()
+        dashboard.wait_status(name, status)
+
+    then("Active")
+    dashboard.fill_in(name, "rescue", image=image)
+    then("Rescue")
+    dashboard.act(name, "unrescue")
+    then("Active")
+    dashboard.fill_in(name, "rebuild", image=image)
+    eventually(lambda: _actions(servers, server.id, "rebuild") == ["Success"], "the rebuild done")
+    then("Active")
+    dashboard.fill_in(name, "resize", flavor=small)
+    servers.wait(server.id, "VERIFY_RESIZE")
+    then("Confirm or Revert Resize/Migrate")
+    dashboard.act(name, "confirm")
+    servers.wait(server.id, "ACTIVE")
+    assert servers.get(server.id)["flavor"]["original_name"] == "c1.small"
+
+
 def _actions(servers: Servers, server_id: str, action: str) -> list[str]:
     """Results of all the actions of one kind: an action that has no message went well."""
     found = servers.request("GET", f"/servers/{server_id}/os-instance-actions")["instanceActions"]

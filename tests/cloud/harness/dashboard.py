@@ -123,6 +123,19 @@ class Dashboard:
         self.picture(f"asked-{action}")
         self._page.locator(".modal-dialog .btn-primary, .modal-dialog .btn-danger").last.click()
 
+    def fill_in(self, name: str, action: str, **choices: str) -> None:
+        """Choose from the menu at the end of a row, and send the form that opens; `choices`: values by field."""
+        row = self.row(name)
+        row.locator("a.dropdown-toggle").click()
+        row.locator(f"[id$='__action_{action}']").click()
+        form = self._page.locator(".modal-dialog")
+        for field, value in choices.items():
+            # The dashboard draws its own list in the place of the browser's.
+            form.locator(f"select[name={field}]").select_option(value, force=True)
+        self.picture(f"form-{action}")
+        form.locator(".btn-primary").last.click()
+        expect(form).to_have_count(0)
+
     def console_log(self, name: str) -> str:
         """The text under the tab Log of a server."""
         self.row(name).locator("a").filter(has_text=name).click()
