@@ -32,7 +32,9 @@ impl Compute {
         let image = descriptor(&request.image)?;
         let guest = guest(&request.instance, &request.image, self.compute_id)?;
         let image = Image { caller: self.caller(context), descriptor: &image };
-        self.bring_up(&guest, image, self.plug_network(context, request), cancelled).await
+        // Boxed: without optimization the states of all of it are too much for a thread's stack.
+        let network = Box::pin(self.plug_network(context, request));
+        Box::pin(self.bring_up(&guest, image, network, cancelled)).await
     }
 
     /// Pulls the image while `network` makes the interfaces and plugs them, makes the container, waits until the interfaces
