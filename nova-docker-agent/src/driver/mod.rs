@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
 //! | `guests` | guests that are there: power, console, interfaces, removal |
+//! | `suspend` | suspend and resume |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
@@ -19,6 +20,7 @@ mod interfaces;
 mod locks;
 mod snapshot;
 mod spawn;
+mod suspend;
 mod volumes;
 
 use std::time::Duration;
@@ -37,7 +39,7 @@ pub use volumes::{End, Listed, Listing, Volumes};
 
 use crate::{
     cloud::Glance,
-    config::Config,
+    config::{Config, Suspend},
     docker::{self, Docker, DockerConfig},
     network::{NetworkConfig, Plumber},
     registry::{Registry, RegistryConfig},
@@ -61,6 +63,7 @@ pub struct Driver {
     glance: Glance,
     volumes: Volumes,
     build_grace: Duration,
+    suspend: Suspend,
     /// Read while an image is pulled and not used by a container yet; written to prune.
     images: RwLock<()>,
 }
@@ -92,6 +95,7 @@ impl Driver {
             glance,
             volumes,
             build_grace,
+            suspend: config.docker.suspend,
             images: RwLock::new(()),
         })
     }

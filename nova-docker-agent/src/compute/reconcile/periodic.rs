@@ -76,6 +76,9 @@ impl Compute {
             reclaims,
             |c| async move { c.reclaim_queued_deletes().await },
         );
+        self.every(tasks, stopping, "poll_shelved_instances", config.shelved_poll_interval, |c| async move {
+            c.poll_shelved().await
+        });
         let saver = self.clone();
         spawn_until(tasks, stopping, async move {
             kept_up(|| saver.tracker.keep_saved(&saver.conductor, &saver.config)).await;

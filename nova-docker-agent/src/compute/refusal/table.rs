@@ -38,14 +38,10 @@ pub(crate) struct Cast {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aftermath {
     Nothing,
-    /// An image record in Glance, queued for the upload (`image_id`).
-    Image,
     /// The new image and its properties, already written into the instance (`orig_image_ref`, `orig_sys_metadata`).
     Rebuild,
     /// A claim on this host and an allocation held by the migration (`migration`).
     Resize,
-    /// A claim on this host for an instance that has none yet.
-    Unshelve,
     /// An instance whose fate the request has already decided elsewhere: only the migration is marked.
     Migration,
 }
@@ -106,14 +102,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         | "revert_snapshot_based_resize_at_dest"
         | "finish_revert_snapshot_based_resize_at_source" => call("MigrationPreCheckError", MIGRATION),
         "quiesce_instance" => call("InstanceQuiesceNotSupported", "Quiescing a container"),
-        "suspend_instance" => cast("compute_suspend_instance", "Suspending a container"),
-        "resume_instance" => cast("compute_resume_instance", "Resuming a suspended container"),
-        "backup_instance" => cast_then("compute_backup_instance", "Rotating backups of a container", Aftermath::Image),
-        "shelve_instance" => cast_then("compute_shelve_instance", "Shelving a container", Aftermath::Image),
-        "shelve_offload_instance" => cast("compute_shelve_offload_instance", "Shelving a container"),
-        "unshelve_instance" => {
-            cast_then("compute_unshelve_instance", "Unshelving into a container", Aftermath::Unshelve)
-        }
         "rebuild_instance" => cast_then("compute_rebuild_instance", "Rebuilding a container", Aftermath::Rebuild),
         "rescue_instance" => cast("compute_rescue_instance", "Rescuing a container"),
         "unrescue_instance" => cast("compute_unrescue_instance", "Rescuing a container"),
@@ -186,7 +174,6 @@ mod tests {
         "add_fixed_ip_to_instance",
         "allow_share",
         "attach_volume",
-        "backup_instance",
         "check_can_live_migrate_destination",
         "check_can_live_migrate_source",
         "confirm_resize",
@@ -222,19 +209,14 @@ mod tests {
         "rescue_instance",
         "reserve_block_device_name",
         "resize_instance",
-        "resume_instance",
         "revert_resize",
         "revert_snapshot_based_resize_at_dest",
         "rollback_live_migration_at_destination",
         "set_admin_password",
-        "shelve_instance",
-        "shelve_offload_instance",
-        "suspend_instance",
         "swap_volume",
         "trigger_crash_dump",
         "unquiesce_instance",
         "unrescue_instance",
-        "unshelve_instance",
         "volume_snapshot_create",
         "volume_snapshot_delete",
     ];
