@@ -22,6 +22,8 @@ CHANGES = {
     "RebootGuest": lambda d, c, i, v: d.reboot(c, i, [v], "SOFT"),
     "PauseGuest": lambda d, c, i, v: d.pause(i),
     "UnpauseGuest": lambda d, c, i, v: d.unpause(i),
+    "SuspendGuest": lambda d, c, i, v: d.suspend(c, i),
+    "ResumeGuest": lambda d, c, i, v: d.resume(c, i, [v]),
     "PlugGuest": lambda d, c, i, v: d.plug_vifs(i, [v]),
     "UnplugGuest": lambda d, c, i, v: d.unplug_vifs(i, [v]),
     "AttachInterface": lambda d, c, i, v: d.attach_interface(c, i, None, v),

@@ -15,7 +15,7 @@ from nova_docker.rpc import Address, Call, CallError, Code
 from nova_docker.v1 import driver_pb2 as api
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
-REVISION = 3
+REVISION = 4
 OLDEST_REVISION = 1
 
 _SERVICE = "/nova_docker.v1.DriverService/"
@@ -74,6 +74,12 @@ PAUSE_GUEST: Method[api.PauseGuestRequest, api.PauseGuestResponse] = Method(
 )
 UNPAUSE_GUEST: Method[api.UnpauseGuestRequest, api.UnpauseGuestResponse] = Method(
     "UnpauseGuest", api.UnpauseGuestResponse.FromString
+)
+SUSPEND_GUEST: Method[api.SuspendGuestRequest, api.SuspendGuestResponse] = Method(
+    "SuspendGuest", api.SuspendGuestResponse.FromString
+)
+RESUME_GUEST: Method[api.ResumeGuestRequest, api.ResumeGuestResponse] = Method(
+    "ResumeGuest", api.ResumeGuestResponse.FromString
 )
 DELETE_GUEST: Method[api.DeleteGuestRequest, api.DeleteGuestResponse] = Method(
     "DeleteGuest", api.DeleteGuestResponse.FromString
