@@ -61,6 +61,8 @@ STATES = {
     "UnpauseGuest": guest_pb2.POWER_STATE_RUNNING,
     "StopGuest": guest_pb2.POWER_STATE_STOPPED,
     "PauseGuest": guest_pb2.POWER_STATE_PAUSED,
+    "SuspendGuest": guest_pb2.POWER_STATE_PAUSED,
+    "ResumeGuest": guest_pb2.POWER_STATE_RUNNING,
 }
 NEEDS_NO_GUEST = ("CreateGuest", "DeleteGuest", "UnplugGuest")
 

@@ -61,6 +61,10 @@ def test_power_methods_change_what_the_guest_does(driver, running, fake_agent, c
     assert state() == "POWER_STATE_PAUSED"
     driver.unpause(instance)
     assert state() == "POWER_STATE_RUNNING"
+    driver.suspend(context, instance)
+    assert state() == "POWER_STATE_PAUSED"
+    driver.resume(context, instance, None, None, share_info=None)
+    assert state() == "POWER_STATE_RUNNING"
     driver.power_off(instance, timeout=60, retry_interval=10)
     assert state() == "POWER_STATE_STOPPED"
     driver.power_on(context, instance, None, share_info=None)
@@ -141,6 +145,8 @@ def test_volumes_are_removed_only_with_a_server_that_is_deleted_and_says_so(
         ("DetachInterface", lambda d, c, i, v: d.detach_interface(c, i, v), exception.InterfaceDetachFailed),
         ("PlugGuest", lambda d, c, i, v: d.plug_vifs(i, [v]), exception.VirtualInterfacePlugException),
         ("PauseGuest", lambda d, c, i, v: d.pause(i), exception.NovaException),
+        ("SuspendGuest", lambda d, c, i, v: d.suspend(c, i), exception.NovaException),
+        ("ResumeGuest", lambda d, c, i, v: d.resume(c, i, [v]), exception.NovaException),
         ("DeleteGuest", lambda d, c, i, v: d.destroy(c, i, None), exception.NovaException),
     ],
 )
@@ -161,6 +167,8 @@ def test_a_failure_is_told_as_nova_knows_it_with_the_agents_sentence(
         lambda d, c, i, v: d.reboot(c, i, None, "SOFT"),
         lambda d, c, i, v: d.pause(i),
         lambda d, c, i, v: d.unpause(i),
+        lambda d, c, i, v: d.suspend(c, i),
+        lambda d, c, i, v: d.resume(c, i, [v]),
         lambda d, c, i, v: d.attach_interface(c, i, None, v),
         lambda d, c, i, v: d.detach_interface(c, i, v),
         lambda d, c, i, v: d.get_console_output(c, i),
@@ -175,6 +183,37 @@ def test_what_containers_do_not_have_is_not_supported(driver, running, fake_agen
     fake_agent.fail("PauseGuest", "FAILED_PRECONDITION", "UNSUPPORTED", "this runtime cannot freeze")
     with pytest.raises(exception.NotSupported, match="this runtime cannot freeze"):
         driver.pause(instance)
+
+
+def test_a_refused_suspension_leaves_the_server_as_it_was(driver, running, fake_agent, context, instance):
+    """Nova puts a server into an error state for every other exception."""
+    fake_agent.fail("SuspendGuest", "FAILED_PRECONDITION", "UNSUPPORTED", "not suspended on this host")
+    with pytest.raises(exception.InstanceFaultRollback) as caught:
+        driver.suspend(context, instance)
+    assert isinstance(caught.value.inner_exception, exception.NotSupported)
+    assert str(caught.value.inner_exception) == "not suspended on this host"
+
+
+@pytest.mark.parametrize("method", ["SuspendGuest", "ResumeGuest"])
+def test_an_agent_that_cannot_suspend_yet_is_to_be_upgraded(driver, running, fake_agent, context, instance, method):
+    fake_agent.fail(method, "UNIMPLEMENTED", "", "unknown method")
+    with pytest.raises(NotImplementedError, match="upgrade it"):
+        driver.suspend(context, instance) if method == "SuspendGuest" else driver.resume(context, instance, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"vm_state": "suspended"}, power_state.SUSPENDED),
+        ({"vm_state": "active", "task_state": "suspending"}, power_state.SUSPENDED),
+        ({"vm_state": "paused"}, power_state.PAUSED),
+    ],
+)
+def test_a_frozen_guest_is_suspended_where_its_server_is(driver, running, instance, fields, expected):
+    driver.pause(instance)
+    for field, value in fields.items():
+        setattr(instance, field, value)
+    assert driver.get_info(instance).state == expected
 
 
 def test_what_an_older_agent_does_not_know_is_not_implemented(driver, running, fake_agent, instance):
@@ -482,7 +521,7 @@ def test_capabilities_are_the_agents(driver):
 
 def test_what_the_agent_cannot_do_is_not_implemented(driver, context, instance):
     with pytest.raises(NotImplementedError):
-        driver.suspend(context, instance)
+        driver.trigger_crash_dump(instance)
 
 
 def test_arguments_of_later_releases_are_borne(driver, running, context, instance):

@@ -33,12 +33,9 @@ NOT_IMPLEMENTED = {
     "test_poll_rebooting_instances",
     "test_restore_running",
     "test_restore_soft_deleted",
-    "test_resume_suspended_instance",
-    "test_resume_unsuspended_instance",
     "test_set_admin_password",
     "test_set_host_enabled",
     "test_soft_delete",
-    "test_suspend",
     "test_swap_volume",
     "test_trigger_crash_dump",
 }

@@ -24,6 +24,8 @@ CHANGES = {
     "UnpauseGuest": lambda d, c, i, v: d.unpause(i),
     "SettleGuest": lambda d, c, i, v: d.confirm_migration(c, None, i, [v]),
     "RestoreGuest": lambda d, c, i, v: d.finish_revert_migration(c, i, [v], None, None, False),
+    "SuspendGuest": lambda d, c, i, v: d.suspend(c, i),
+    "ResumeGuest": lambda d, c, i, v: d.resume(c, i, [v]),
     "PlugGuest": lambda d, c, i, v: d.plug_vifs(i, [v]),
     "UnplugGuest": lambda d, c, i, v: d.unplug_vifs(i, [v]),
     "AttachInterface": lambda d, c, i, v: d.attach_interface(c, i, None, v),

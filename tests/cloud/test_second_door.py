@@ -18,24 +18,6 @@ from harness.waiting import eventually
 pytestmark = [pytest.mark.agent, pytest.mark.grpc]
 
 
-def test_a_shelved_server_comes_back_with_its_files(
-    launch: Launcher,
-    servers: Servers,
-    private_network: list[Json],
-    guest_of: Callable[[str], Guest],
-    lab: Lab,
-    key_name: str,
-) -> None:
-    server_id = launch("shelved", networks=private_network, key_name=key_name)["id"]
-    guest_of(server_id).wait_ssh().ssh("echo kept > /root/file")
-    servers.action(server_id, "shelve")
-    servers.wait(server_id, "SHELVED_OFFLOADED")
-    assert f"nova-{server_id}" not in lab.docker("ps", "-a", "--format", "{{.Names}}")
-    servers.action(server_id, "unshelve")
-    servers.wait(server_id, "ACTIVE")
-    assert guest_of(server_id).wait_ssh().ssh("cat /root/file") == "kept"
-
-
 @pytest.mark.alone
 @pytest.mark.usefixtures("usable_afterwards")
 def test_a_launch_goes_on_when_its_agent_is_lost_in_the_middle_and_comes_back(

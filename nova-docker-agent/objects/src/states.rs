@@ -197,6 +197,11 @@ impl TaskState {
             Self::ImageSnapshot => &[Some(Self::ImageSnapshotPending)],
             Self::ImagePendingUpload => &[Some(Self::ImageSnapshot)],
             Self::ImageUploading => &[Some(Self::ImagePendingUpload)],
+            // The API sets these; the request may have waited in a queue while recovery gave the task up.
+            Self::ImageBackup => &[Some(Self::ImageBackup)],
+            Self::Shelving => &[Some(Self::Shelving)],
+            Self::ShelvingOffloading => &[Some(Self::ShelvingOffloading)],
+            Self::Suspending => &[Some(Self::Suspending)],
             // A reboot that a restart of the agent has interrupted begins again.
             Self::RebootPending => &[Some(Self::Rebooting), Some(Self::RebootPending), Some(Self::RebootStarted)],
             Self::RebootStarted => &[Some(Self::RebootPending)],

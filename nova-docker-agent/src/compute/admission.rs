@@ -8,22 +8,28 @@ use crate::messaging::{Admission, Pace, Request};
 pub(super) fn admission(request: &Request) -> Admission {
     let of_instance = |pace| Admission { order: instance(&request.args), urgent: false, pace };
     match request.method.as_str() {
-        "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "attach_interface"
-        | "detach_interface" | "prep_resize" => of_instance(Pace::Quick),
+        "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "suspend_instance"
+        | "resume_instance" | "attach_interface" | "detach_interface" | "prep_resize" => of_instance(Pace::Quick),
         // They wait for the guest, which may ignore them for as long as its image says.
         "stop_instance"
         | "reboot_instance"
         | "soft_delete_instance"
+        | "shelve_offload_instance"
         | "unrescue_instance"
         | "resize_instance"
         | "confirm_resize"
         | "revert_resize"
         | "finish_revert_resize" => of_instance(Pace::Slow),
-        // Ends a build under way. Whatever waits after it finds the instance gone.
+        // Ends a build, a shelving or an unshelving under way. Whatever waits after it finds the instance gone.
         "terminate_instance" => Admission { urgent: true, ..of_instance(Pace::Slow) },
-        "build_and_run_instance" | "rebuild_instance" | "rescue_instance" | "finish_resize" => of_instance(Pace::Long),
+        "build_and_run_instance"
+        | "shelve_instance"
+        | "unshelve_instance"
+        | "rebuild_instance"
+        | "rescue_instance"
+        | "finish_resize" => of_instance(Pace::Long),
         // Takes no lock: the task state keeps other operations away.
-        "snapshot_instance" => Admission { pace: Pace::Long, ..Admission::default() },
+        "snapshot_instance" | "backup_instance" => Admission { pace: Pace::Long, ..Admission::default() },
         _ => Admission::default(),
     }
 }

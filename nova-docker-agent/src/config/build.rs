@@ -11,6 +11,7 @@ use super::spelling::closest;
 use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, OvsConfig, RunningDeletedAction};
+use super::{ShelvedOffload, Suspend};
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
 
@@ -71,6 +72,8 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         network_allocate_retries: reader.number("DEFAULT", "network_allocate_retries"),
         // Zero and less: off.
         reclaim_instance_interval: Some(seconds("reclaim_instance_interval")).filter(|wait| !wait.is_zero()),
+        shelved_offload: shelved_offload(reader),
+        shelved_poll_interval: period("shelved_poll_interval"),
         scheduler_instance_sync_interval: period("scheduler_instance_sync_interval"),
         track_instance_changes: reader.flag("filter_scheduler", "track_instance_changes"),
         running_deleted_instance_action: running_deleted_action(reader),
@@ -190,6 +193,7 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         log_max_files: reader.number("docker", "log_max_files"),
         inject_key: reader.flag("docker", "inject_key"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
+        suspend: suspend(reader),
     })
 }
 
@@ -221,6 +225,19 @@ fn running_deleted_action(reader: &Reader) -> RunningDeletedAction {
         "noop" => RunningDeletedAction::Noop,
         _ => RunningDeletedAction::Reap,
     }
+}
+
+fn shelved_offload(reader: &Reader) -> ShelvedOffload {
+    let seconds: i64 = reader.number("DEFAULT", "shelved_offload_time");
+    match u64::try_from(seconds) {
+        Err(_) => ShelvedOffload::Never,
+        Ok(0) => ShelvedOffload::AtOnce,
+        Ok(seconds) => ShelvedOffload::After(Duration::from_secs(seconds)),
+    }
+}
+
+fn suspend(reader: &Reader) -> Suspend {
+    if reader.string("docker", "suspend") == "refuse" { Suspend::Refuse } else { Suspend::Freeze }
 }
 
 fn period(seconds: i64) -> Option<Duration> {

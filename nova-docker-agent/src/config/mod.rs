@@ -88,6 +88,9 @@ pub struct Config {
     pub network_allocate_retries: usize,
     /// None: deletions are never soft.
     pub reclaim_instance_interval: Option<Duration>,
+    pub shelved_offload: ShelvedOffload,
+    /// None: switched off (-1).
+    pub shelved_poll_interval: Option<Duration>,
     pub scheduler_instance_sync_interval: Option<Duration>,
     /// `[filter_scheduler] track_instance_changes`.
     pub track_instance_changes: bool,
@@ -116,6 +119,23 @@ pub enum RunningDeletedAction {
     Noop,
 }
 
+/// When a shelved instance leaves its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShelvedOffload {
+    AtOnce,
+    After(Duration),
+    /// Only when an operator says so.
+    Never,
+}
+
+/// What suspending a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspend {
+    /// Its processes are frozen in memory.
+    Freeze,
+    Refuse,
+}
+
 /// `[docker]`: what is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerConfig {
@@ -141,6 +161,7 @@ pub struct DockerConfig {
     pub inject_key: bool,
     /// How long a named volume is kept that no container names.
     pub volume_grace: Duration,
+    pub suspend: Suspend,
 }
 
 /// `[docker_grpc]`: the second door.

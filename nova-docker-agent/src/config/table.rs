@@ -200,6 +200,14 @@ fn periodic() -> Vec<Spec> {
             .or("0"),
         Spec::new(
             "DEFAULT",
+            "shelved_offload_time",
+            INTERVAL,
+            "Seconds that a shelved instance stays on its host; 0: none, -1: until an operator offloads it.",
+        )
+        .or("0"),
+        spec("shelved_poll_interval", "Seconds between searches for shelved instances to offload.", "3600"),
+        Spec::new(
+            "DEFAULT",
             "running_deleted_instance_timeout",
             SECONDS,
             "Seconds that such an instance must have been deleted for.",
@@ -282,5 +290,7 @@ fn docker() -> Vec<Spec> {
         spec("inject_key", Kind::Bool, "Write the key pair's public key into the container.").or("true"),
         spec("volume_grace_days", Kind::Int { min: 0, max: 36_500 }, "Days that an unused named volume is kept.")
             .or("7"),
+        spec("suspend", Kind::Choice(&["freeze", "refuse"]), "What suspending a server does to its container.")
+            .or("freeze"),
     ]
 }

@@ -8,6 +8,7 @@
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
 //! | `guests` | guests that are there: power, console, interfaces, removal |
 //! | `replace` | a guest's container makes room for another one |
+//! | `suspend` | suspend and resume |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
@@ -21,6 +22,7 @@ mod locks;
 mod replace;
 mod snapshot;
 mod spawn;
+mod suspend;
 mod volumes;
 
 use std::time::Duration;
@@ -40,7 +42,7 @@ pub use volumes::{End, Listed, Listing, Volumes};
 
 use crate::{
     cloud::Glance,
-    config::Config,
+    config::{Config, Suspend},
     docker::{self, Docker, DockerConfig},
     network::{NetworkConfig, Plumber},
     registry::{Registry, RegistryConfig},
@@ -64,6 +66,7 @@ pub struct Driver {
     glance: Glance,
     volumes: Volumes,
     build_grace: Duration,
+    suspend: Suspend,
     /// Read while an image is pulled and not used by a container yet; written to prune.
     images: RwLock<()>,
 }
@@ -95,6 +98,7 @@ impl Driver {
             glance,
             volumes,
             build_grace,
+            suspend: config.docker.suspend,
             images: RwLock::new(()),
         })
     }

@@ -253,6 +253,27 @@ impl driver_service_server::DriverService for DriverService {
         Ok(Response::new(v1::UnpauseGuestResponse {}))
     }
 
+    async fn suspend_guest(
+        &self,
+        request: Request<v1::SuspendGuestRequest>,
+    ) -> Result<Response<v1::SuspendGuestResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        let suspend = async move |h: Arc<Driver>| h.suspend(guest).await;
+        self.change("suspend_guest", request.metadata(), guest, suspend).await?;
+        Ok(Response::new(v1::SuspendGuestResponse {}))
+    }
+
+    async fn resume_guest(
+        &self,
+        request: Request<v1::ResumeGuestRequest>,
+    ) -> Result<Response<v1::ResumeGuestResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let interfaces = convert::interfaces(guest, request.interfaces)?;
+        self.change("resume_guest", &metadata, guest, async move |h| h.resume(guest, &interfaces).await).await?;
+        Ok(Response::new(v1::ResumeGuestResponse {}))
+    }
+
     async fn delete_guest(
         &self,
         request: Request<v1::DeleteGuestRequest>,

@@ -75,6 +75,12 @@ PAUSE_GUEST: Method[api.PauseGuestRequest, api.PauseGuestResponse] = Method(
 UNPAUSE_GUEST: Method[api.UnpauseGuestRequest, api.UnpauseGuestResponse] = Method(
     "UnpauseGuest", api.UnpauseGuestResponse.FromString
 )
+SUSPEND_GUEST: Method[api.SuspendGuestRequest, api.SuspendGuestResponse] = Method(
+    "SuspendGuest", api.SuspendGuestResponse.FromString
+)
+RESUME_GUEST: Method[api.ResumeGuestRequest, api.ResumeGuestResponse] = Method(
+    "ResumeGuest", api.ResumeGuestResponse.FromString
+)
 DELETE_GUEST: Method[api.DeleteGuestRequest, api.DeleteGuestResponse] = Method(
     "DeleteGuest", api.DeleteGuestResponse.FromString
 )

@@ -26,7 +26,7 @@ from nova_docker import agent as service
 from nova_docker import amounts, config, errors, host
 from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
-from nova_docker.guest import POWER_STATES
+from nova_docker.guest import POWER_STATES, is_suspended
 from nova_docker.interfaces import interface, interfaces
 from nova_docker.replace import Replacer, refuse_other_host
 from nova_docker.rpc import AddressRefused, CallError
@@ -190,6 +190,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         state = POWER_STATES.get(guest.power_state, power_state.NOSTATE)
         if state == power_state.CRASHED and getattr(self._ended, "guest_id", None) == instance.uuid:
             state = power_state.SHUTDOWN
+        if state == power_state.PAUSED and is_suspended(instance):
+            state = power_state.SUSPENDED
         return hardware.InstanceInfo(state=state)
 
     def get_console_output(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> bytes:
@@ -321,6 +323,17 @@ class DockerDriver(virt_driver.ComputeDriver):
         """Thaws a guest."""
         with errors.translated(instance):
             self._agent.call(service.UNPAUSE_GUEST, api.UnpauseGuestRequest(guest_id=instance.uuid))
+
+    def suspend(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        """Suspends a guest, as the agent is configured to."""
+        with errors.translated(instance, errors.suspending):
+            self._agent.call(service.SUSPEND_GUEST, api.SuspendGuestRequest(guest_id=instance.uuid))
+
+    def resume(self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
+        """Lets a suspended guest go on; one that ended meanwhile is plugged and started."""
+        with errors.translated(instance, errors.suspending):
+            request = api.ResumeGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
+            self._agent.call(service.RESUME_GUEST, request)
 
     def snapshot(
         self,

@@ -117,6 +117,16 @@ def rebooting(error: CallError, text: str) -> Exception | None:
     return None if is_missing(error) else _exception(exception.InstanceRebootFailure(reason=text))
 
 
+def suspending(error: CallError, text: str) -> Exception | None:
+    """For suspend and resume: the manager puts the server into an error state unless nothing has changed."""
+    if error.code == Code.UNIMPLEMENTED:
+        return NotImplementedError("nova-docker-agent is older than its driver and cannot suspend servers: upgrade it")
+    if error.reason == "UNSUPPORTED":
+        refusal = exception.NotSupported(message=text)
+        return _exception(exception.InstanceFaultRollback(inner_exception=refusal))
+    return None
+
+
 def snapshotting(instance: Any, image_id: str) -> Special:
     """For snapshot: the manager removes the image silently when the guest is not there."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nova.compute import power_state
+from nova.compute import power_state, task_states, vm_states
 from nova.conf import CONF
 
 from nova_docker.amounts import UINT32, UINT64, amount, size, text
@@ -26,6 +26,11 @@ POWER_STATES: dict[int, int] = {
 }
 
 _IMAGE = "image_"
+
+
+def is_suspended(instance: Any) -> bool:
+    """Whether an instance is suspended, or about to be: its guest is frozen for that, and not because it is paused."""
+    return instance.vm_state == vm_states.SUSPENDED or instance.task_state == task_states.SUSPENDING
 
 
 def guest(instance: Any) -> guest_pb2.Guest:

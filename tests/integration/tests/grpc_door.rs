@@ -46,7 +46,8 @@ fn a_client_of_another_time_is_refused_with_who_must_be_upgraded() {
             let status = client.get_server_info(asked).await.unwrap_err();
             let (code, reason, metadata) = reason(&status);
             assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "VERSION_UNSUPPORTED"));
-            assert_eq!((metadata["revision"].as_str(), metadata["oldest_revision"].as_str()), ("3", "1"));
+            let ours = (REVISION.to_string(), "1".to_owned());
+            assert_eq!((metadata["revision"].clone(), metadata["oldest_revision"].clone()), ours);
             assert!(status.message().contains(who), "{status}");
         }
         // Newer, and able to do with what there is.
@@ -88,6 +89,13 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
         client.unpause_guest(v1::UnpauseGuestRequest { guest_id: guest_id() }).await.unwrap();
         // Docker 20.10 may hear late from containerd that it was frozen, and believe it again.
         until("the guest runs", async || state(&mut client, &id).await == PowerState::Running).await;
+        for _ in 0..2 {
+            client.suspend_guest(v1::SuspendGuestRequest { guest_id: guest_id() }).await.unwrap();
+        }
+        assert_eq!(state(&mut client, &id).await, PowerState::Paused);
+        let resume = || v1::ResumeGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec() };
+        client.resume_guest(resume()).await.unwrap();
+        until("the guest runs", async || state(&mut client, &id).await == PowerState::Running).await;
 
         until_logged(&mut client, &id, "BOOTED\n").await;
         let stop = |timeout| v1::StopGuestRequest { guest_id: guest_id(), timeout };
@@ -97,7 +105,8 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
         let stopped = client.get_guest(asked).await.unwrap().into_inner().guest.unwrap();
         assert_eq!((stopped.power_state(), stopped.exit_code), (PowerState::Stopped, Some(0)), "it was killed");
 
-        client.start_guest(start()).await.unwrap();
+        // As after a restart of the host.
+        client.resume_guest(resume()).await.unwrap();
         until_logged(&mut client, &id, &"BOOTED\n".repeat(2)).await;
         let reboot = v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec(), timeout: None };
         client.reboot_guest(reboot).await.unwrap();

@@ -39,6 +39,11 @@ async fn every_call(client: &mut Client, id: &str) -> Vec<(&'static str, Status)
         ("reboot", client.reboot_guest(reboot).await.unwrap_err()),
         ("pause", client.pause_guest(v1::PauseGuestRequest { guest_id: guest_id() }).await.unwrap_err()),
         ("unpause", client.unpause_guest(v1::UnpauseGuestRequest { guest_id: guest_id() }).await.unwrap_err()),
+        ("suspend", client.suspend_guest(v1::SuspendGuestRequest { guest_id: guest_id() }).await.unwrap_err()),
+        (
+            "resume",
+            client.resume_guest(v1::ResumeGuestRequest { guest_id: guest_id(), interfaces: vec![] }).await.unwrap_err(),
+        ),
         ("console", client.get_console_output(console).await.unwrap_err()),
         ("plug", client.plug_guest(v1::PlugGuestRequest { guest_id: guest_id(), interfaces }).await.unwrap_err()),
         (

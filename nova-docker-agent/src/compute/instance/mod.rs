@@ -25,6 +25,12 @@
 //!   ACTIVE, STOPPED, ERROR -> ACTIVE or STOPPED   rebuild: rebuilding, rebuild_block_device_mapping, rebuild_spawning
 //!   ACTIVE, STOPPED, ERROR -> RESCUED   rescue: rescuing; unrescue: unrescuing leads back to ACTIVE
 //!   any    -> the same  snapshot: image_snapshot, image_pending_upload, image_uploading
+//!   any    -> the same  backup: image_backup, image_pending_upload, image_uploading
+//!   ACTIVE -> SUSPENDED suspend: suspending; resume: resuming leads back
+//!          -> ERROR     when the container could not be frozen or thawed
+//!   any    -> SHELVED   shelve: shelving, shelving_image_pending_upload, shelving_image_uploading; start leads back to ACTIVE
+//!   SHELVED -> SHELVED_OFFLOADED   shelve_offload, at once by default: shelving_offloading; on no host
+//!   SHELVED_OFFLOADED -> ACTIVE    unshelve, on any host: spawning; stays what it is when that fails
 //!   any    -> SOFT_DELETED   soft_delete: soft-deleting; restore: restoring leads back to ACTIVE, reclaim to DELETED
 //!   any    -> DELETED   terminate: deleting; -> ERROR when something of it could not be removed
 //! ```
@@ -45,8 +51,11 @@
 //! | `guest`, `image` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
 //! | `first_run` | a launch whose container ends at once is a failed one |
+//! | `backup`, `suspend`, `shelve`, `shelve_offload`, `unshelve` | the operation of that name |
+//! | `marks` | what they leave in the system metadata for a later operation |
 //! | `rebuild`, `rescue`, `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
 
+pub(in crate::compute) mod backup;
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
 pub(in crate::compute) mod build_wait;
@@ -54,11 +63,16 @@ pub(in crate::compute) mod console;
 pub(in crate::compute) mod first_run;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
+pub(in crate::compute) mod marks;
 pub(in crate::compute) mod power;
 pub(in crate::compute) mod rebuild;
 pub(in crate::compute) mod request;
 pub(in crate::compute) mod rescue;
+pub(in crate::compute) mod shelve;
+pub(in crate::compute) mod shelve_offload;
 pub(in crate::compute) mod snapshot;
 pub(in crate::compute) mod soft_delete;
 pub(in crate::compute) mod spawn;
+pub(in crate::compute) mod suspend;
 pub(in crate::compute) mod terminate;
+pub(in crate::compute) mod unshelve;

@@ -144,8 +144,12 @@ impl Compute {
             self.power_on(context, uuid).await?;
             let mut state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
-            self.drop_shelving_marks(context, uuid, &mut state).await?;
-            self.save(context, &mut instance, state, Expected::task(TaskState::PoweringOn)).await
+            let shelved_image = self.drop_shelving_marks(context, uuid, &mut state).await?;
+            self.save(context, &mut instance, state, Expected::task(TaskState::PoweringOn)).await?;
+            if let Some(image) = shelved_image {
+                self.delete_shelved_image(context, image).await;
+            }
+            Ok(())
         })
         .await
     }
@@ -247,18 +251,5 @@ impl Compute {
         let metadata = instance.system_metadata();
         let of_image = metadata.get("image_os_shutdown_timeout").and_then(|text| StopTimeout::of_property(text));
         of_image.unwrap_or_else(|| StopTimeout::of_operator(self.config.shutdown_timeout))
-    }
-
-    /// A start removes the marks of a shelving. A save replaces all of system_metadata, so this reads it again, just
-    /// before.
-    async fn drop_shelving_marks(&self, context: &Context, uuid: Uuid, state: &mut Value) -> Result<(), Error> {
-        let instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
-        let mut metadata = instance.system_metadata();
-        let marks = metadata.len();
-        metadata.retain(|key, _| !matches!(key.as_str(), "shelved_at" | "shelved_image_id" | "shelved_host"));
-        if metadata.len() != marks {
-            state["system_metadata"] = json!(metadata);
-        }
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::compute::{
 };
 use crate::{
     driver::Image,
+    guest::Guest,
     messaging::Context,
     network::Interface,
     objects::{Expected, Instance, TaskState, VmState},
@@ -28,14 +29,26 @@ impl Compute {
         request: &mut BuildRequest,
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
-        let uuid = request.uuid;
         let image = descriptor(&request.image)?;
         let guest = guest(&request.instance, &request.image, self.compute_id)?;
         let image = Image { caller: self.caller(context), descriptor: &image };
-        let network = self.plug_network(context, request);
-        let wait = self.driver.spawn(&guest, image, async {}, network, cancelled).await?;
-        self.await_plugged(uuid, wait, cancelled).await?;
-        self.start_new(uuid).await?;
+        // Boxed: without optimization the states of all of it are too much for a thread's stack.
+        let network = Box::pin(self.plug_network(context, request));
+        Box::pin(self.bring_up(&guest, image, network, cancelled)).await
+    }
+
+    /// Pulls the image while `network` makes the interfaces and plugs them, makes the container, waits until the interfaces
+    /// are wired and starts it. Everything that was made before a failure is still there.
+    pub(in crate::compute) async fn bring_up(
+        &self,
+        guest: &Guest,
+        image: Image<'_>,
+        network: impl Future<Output = Result<(Vec<Interface>, PlugWait), Error>>,
+        cancelled: &CancellationToken,
+    ) -> Result<(), Error> {
+        let wait = self.driver.spawn(guest, image, async {}, network, cancelled).await?;
+        self.await_plugged(guest.uuid, wait, cancelled).await?;
+        self.start_new(guest.uuid).await?;
         info!("the container runs");
         Ok(())
     }
@@ -50,16 +63,20 @@ impl Compute {
         self.save(context, &mut request.instance, networking, Expected::before(TaskState::Networking)).await?;
         let network = self.allocate_network(context, request).await?;
         let interfaces = interfaces(&network)?;
-        // Registered before plugging: Neutron may answer within milliseconds.
-        let awaited = network.0.iter().filter(|vif| !vif.active).map(|vif| vif.id.to_string());
-        let wait = self.waiters.register(request.uuid, awaited);
         let uuid = request.uuid;
+        let wait = self.await_wiring(uuid, &network);
         // Both run to their ends: a plug that is dropped half-way could finish after the build is undone.
         let (plugged, prepared) =
             tokio::join!(self.driver.plug_new(uuid, &interfaces), self.prepare_block_devices(context, request));
         plugged?;
         prepared?;
         Ok((interfaces, wait))
+    }
+
+    /// To be called before the interfaces are plugged: Neutron may answer within milliseconds.
+    pub(in crate::compute) fn await_wiring(&self, uuid: Uuid, network: &NetworkInfo) -> PlugWait {
+        let awaited = network.0.iter().filter(|vif| !vif.active).map(|vif| vif.id.to_string());
+        self.waiters.register(uuid, awaited)
     }
 
     async fn allocate_network(&self, context: &Context, request: &mut BuildRequest) -> Result<NetworkInfo, Error> {

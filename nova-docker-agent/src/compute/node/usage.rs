@@ -29,8 +29,11 @@ pub(crate) struct Usage {
 impl Usage {
     /// None for an instance that uses nothing on its host: deleted, or shelved away.
     pub fn of(instance: &Instance) -> Option<Self> {
-        if matches!(instance.vm_state(), Some(VmState::Deleted | VmState::ShelvedOffloaded)) {
-            return None;
+        match instance.vm_state() {
+            Some(VmState::Deleted) => return None,
+            // On its way back it needs room again.
+            Some(VmState::ShelvedOffloaded) if instance.task_state() != Some(TaskState::Spawning) => return None,
+            _ => {}
         }
         // The statistics count states by their names, also those of a newer Nova.
         let vm_state = instance.str("vm_state").map(str::to_owned);
@@ -225,9 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn a_shelved_away_instance_uses_nothing() {
+    fn a_shelved_away_instance_uses_nothing_until_it_comes_back() {
         let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
         instance.set("vm_state", "shelved_offloaded");
         assert_eq!(Usage::of(&instance), None);
+        instance.set("task_state", "spawning");
+        assert!(Usage::of(&instance).is_some());
     }
 }

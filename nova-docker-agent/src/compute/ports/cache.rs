@@ -80,9 +80,21 @@ impl Compute {
     pub(in crate::compute) async fn refresh_network_info(&self, uuid: Uuid) -> Result<(), Error> {
         let _lock = self.cache_locks.lock(uuid).await;
         match self.read_network_info(uuid).await? {
+            // On its way to the shelf: nobody is to plug what is bound to no host.
+            Some(network) if network.is_unbound() => Ok(()),
             Some(network) => Ok(self.driver.follow(uuid, &interfaces(&network)?).await?),
             None => Ok(()),
         }
+    }
+
+    /// Takes the instance's ports off this host.
+    ///
+    /// # Errors
+    /// Ports that are still bound; the others are not.
+    pub(in crate::compute) async fn unbind_network(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+        let _lock = self.cache_locks.lock(uuid).await;
+        let caller = Caller::service(context.request_id());
+        Ok(self.ports.unbind_from_host(&caller, uuid).await?)
     }
 
     /// What Neutron says of the instance's network, written into the cache; none when the instance is gone. With the cache's

@@ -120,7 +120,7 @@ impl Ports {
     }
 }
 
-fn free_profile(profile: Option<&Map<String, Value>>) -> Map<String, Value> {
+pub(super) fn free_profile(profile: Option<&Map<String, Value>>) -> Map<String, Value> {
     let mut profile = profile.cloned().unwrap_or_default();
     profile.retain(|key, _| !BINDING_PROFILE_KEYS.contains(&key.as_str()));
     profile

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `request`, `plan`, `allocate`, `binding` | ports for an instance: what is asked, what will be done, what is done |
 //! | `refresh`, `network_info`, `cache` | the network information cache: made of what Neutron says, read, written |
-//! | `deallocate`, `rebind` | ports given back, ports brought to this host |
+//! | `deallocate`, `rebind` | ports given back, ports brought to this host or taken off it |
 //! | `user_ports` | which ports the user brought: they outlive the instance |
 //! | `interfaces` | from the cache to what is plugged |
 //! | `attach` | `attach_interface`, `detach_interface` |

@@ -11,6 +11,13 @@ use uuid::Uuid;
 #[serde(transparent)]
 pub struct NetworkInfo(pub Vec<Vif>);
 
+impl NetworkInfo {
+    /// There are interfaces, and none is bound to a host.
+    pub fn is_unbound(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|vif| vif.vif_type.as_deref() == Some("unbound"))
+    }
+}
+
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Vif {

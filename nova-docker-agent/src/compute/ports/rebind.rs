@@ -1,11 +1,12 @@
-//! Bringing the ports that an instance already has to this host.
+//! Bringing the ports that an instance already has to this host, and taking them off it.
 
 use futures::future::join_all;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::binding::check_binding;
-use super::{NetworkError, Ports};
+use super::deallocate::free_profile;
+use super::{DeallocateError, NetworkError, Ports};
 use crate::cloud::Caller;
 use crate::cloud::neutron::{Port, PortUpdate};
 
@@ -40,6 +41,31 @@ impl Ports {
         }))
         .await;
         bound.into_iter().collect()
+    }
+
+    /// Takes the instance's ports off their host. They stay the instance's, with their addresses.
+    ///
+    /// # Errors
+    /// [`DeallocateError`] with every port that failed; the others are bound to no host.
+    pub async fn unbind_from_host(&self, caller: &Caller, instance_uuid: Uuid) -> Result<(), DeallocateError> {
+        let service = caller.as_service();
+        let ports = self
+            .neutron
+            .ports(&service, &[("device_id", &instance_uuid.to_string())])
+            .await
+            .map_err(|error| DeallocateError::List { instance: instance_uuid, error })?;
+        let results = join_all(ports.iter().map(|port| async {
+            let update = PortUpdate::new()
+                .set("binding:host_id", Value::Null)
+                .set("binding:profile", free_profile(port.profile.as_ref()));
+            match self.neutron.update_port(&service, port.id, &update).await {
+                Err(error) if !error.is_not_found() => Err((port.id, error)),
+                _ => Ok(()),
+            }
+        }))
+        .await;
+        let failures: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        if failures.is_empty() { Ok(()) } else { Err(DeallocateError::Ports { failures }) }
     }
 }
 

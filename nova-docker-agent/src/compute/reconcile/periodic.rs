@@ -80,6 +80,9 @@ impl Compute {
         self.every(tasks, stopping, "confirm_forgotten_resizes", window.map(|_| NOVAS_PERIOD), move |c| async move {
             c.confirm_forgotten_resizes(window.unwrap_or_default()).await
         });
+        self.every(tasks, stopping, "poll_shelved_instances", config.shelved_poll_interval, |c| async move {
+            c.poll_shelved().await
+        });
         let saver = self.clone();
         spawn_until(tasks, stopping, async move {
             kept_up(|| saver.tracker.keep_saved(&saver.conductor, &saver.config)).await;

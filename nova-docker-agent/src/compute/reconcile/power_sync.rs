@@ -132,7 +132,7 @@ impl Compute {
             self.take_outage(uuid);
             return Ok(());
         }
-        let actual = self.power_state(uuid).await?;
+        let actual = self.power_state_of(&instance).await?;
         let recorded = instance.power_state().unwrap_or(PowerState::NoState);
         let resumes = self.config.resume_guests_state_on_host_boot;
         if resumes && actual.is_down() && instance.vm_state() == Some(VmState::Active) {
@@ -230,6 +230,15 @@ mod tests {
         assert_eq!(decide(Some(VmState::Error), PowerState::Running, PowerState::Shutdown, false), Decision::Record);
         assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Paused, false), Decision::Record);
         assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::Running, false), Decision::Nothing);
+    }
+
+    #[test]
+    fn a_suspended_instance_is_left_suspended_whatever_its_container_does() {
+        use PowerState::{Running, Shutdown, Suspended};
+        assert_eq!(decide(Some(VmState::Suspended), Suspended, Suspended, true), Decision::Nothing);
+        for actual in [Running, Shutdown] {
+            assert_eq!(decide(Some(VmState::Suspended), Suspended, actual, true), Decision::Record);
+        }
     }
 
     #[test]

@@ -48,6 +48,14 @@ enum Recovery {
     Stop,
     Start,
     Unpause,
+    /// The container is frozen, and nobody recorded that its instance is suspended.
+    SettleSuspended,
+    Resume,
+    /// The snapshot is not whole; the container is still there.
+    FailShelve,
+    /// The image is whole, or the instance only has to be taken off the host.
+    FinishOffload,
+    FailUnshelve,
     SoftDelete,
     Restore,
     /// No task. The network is plugged again, because the host may have been restarted.
@@ -97,6 +105,11 @@ impl Compute {
             Recovery::SoftDelete => self.soft_delete(&context, instance).await,
             Recovery::Restore => self.restore(&context, instance).await,
             Recovery::Unpause => self.unpause(&context, instance).await,
+            Recovery::SettleSuspended => self.record_suspension(&context, &mut instance).await,
+            Recovery::Resume => self.resume(&context, instance).await,
+            Recovery::FailShelve => self.fail_interrupted_shelve(&context, &instance).await,
+            Recovery::FinishOffload => self.finish_offload(&context, instance).await,
+            Recovery::FailUnshelve => self.fail_interrupted_unshelve(&context, &instance).await,
             Recovery::Reboot { hard } => self.resume_reboot(&context, instance, hard).await,
         }
     }
@@ -195,6 +208,7 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
             Some(VmState::SoftDelete | VmState::Error) => Recovery::Nothing,
             Some(VmState::Building) => Recovery::FailBuild,
             Some(VmState::Resized) => Recovery::ConfirmAgain,
+            Some(VmState::ShelvedOffloaded) => Recovery::FinishOffload,
             _ => Recovery::Replug,
         };
     };
@@ -209,6 +223,10 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
         (Some(VmState::SoftDelete), T::Restoring) => Recovery::Restore,
         (Some(VmState::SoftDelete | VmState::Error), _) => Recovery::Nothing,
         (Some(VmState::Building), _) => Recovery::FailBuild,
+        // Before other builds: its ports and its files are not to be given up.
+        (Some(VmState::ShelvedOffloaded), _) => Recovery::FailUnshelve,
+        (Some(VmState::Shelved), T::ShelvingOffloading) => Recovery::FinishOffload,
+        (_, T::Shelving | T::ShelvingImagePendingUpload | T::ShelvingImageUploading) => Recovery::FailShelve,
         (_, task) if task.is_build() => Recovery::FailBuild,
         (_, T::RebootStarted | T::Rebooting | T::RebootStartedHard | T::RebootingHard) if running => Recovery::Settle,
         (_, T::RebootPending) if running => Recovery::Reboot { hard: false },
@@ -216,6 +234,8 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
         (_, T::RebootingHard | T::RebootPendingHard | T::RebootStartedHard) => Recovery::Reboot { hard: true },
         (_, T::Unpausing) if paused => Recovery::Unpause,
         (_, T::Pausing | T::Unpausing) if running || paused => Recovery::Settle,
+        (_, T::Suspending) if paused => Recovery::SettleSuspended,
+        (_, T::Resuming) => Recovery::Resume,
         (_, T::PoweringOff) => Recovery::Stop,
         (_, T::PoweringOn) => Recovery::Start,
         // A snapshot, and whatever else leaves no trace that matters.
@@ -290,6 +310,39 @@ mod tests {
     fn a_stop_or_start_under_way_is_redone() {
         assert_eq!(decide(Some(VmState::Active), Some(TaskState::PoweringOff), PowerState::Running), Recovery::Stop);
         assert_eq!(decide(Some(VmState::Stopped), Some(TaskState::PoweringOn), PowerState::Shutdown), Recovery::Start);
+    }
+
+    #[test]
+    fn a_suspension_is_recorded_where_the_container_is_frozen_and_given_up_where_not() {
+        let (active, suspended) = (Some(VmState::Active), Some(VmState::Suspended));
+        let suspending = Some(TaskState::Suspending);
+        assert_eq!(decide(active, suspending, PowerState::Paused), Recovery::SettleSuspended);
+        assert_eq!(decide(active, suspending, PowerState::Running), Recovery::ClearTask);
+        for actual in [PowerState::Paused, PowerState::Running, PowerState::Shutdown] {
+            assert_eq!(decide(suspended, Some(TaskState::Resuming), actual), Recovery::Resume);
+        }
+    }
+
+    #[test]
+    fn a_shelving_is_given_up_until_the_image_is_whole_and_finished_afterwards() {
+        use TaskState::{Shelving, ShelvingImagePendingUpload, ShelvingImageUploading, ShelvingOffloading};
+        for task in [Shelving, ShelvingImagePendingUpload, ShelvingImageUploading] {
+            assert_eq!(decide(Some(VmState::Active), Some(task), PowerState::Shutdown), Recovery::FailShelve);
+        }
+        for actual in [PowerState::Shutdown, PowerState::NoState] {
+            assert_eq!(decide(Some(VmState::Shelved), Some(ShelvingOffloading), actual), Recovery::FinishOffload);
+            assert_eq!(decide(Some(VmState::ShelvedOffloaded), None, actual), Recovery::FinishOffload);
+        }
+        assert_eq!(decide(Some(VmState::Shelved), None, PowerState::Shutdown), Recovery::Replug);
+    }
+
+    #[test]
+    fn an_unshelving_that_was_interrupted_is_never_taken_for_a_build() {
+        for task in [TaskState::Spawning, TaskState::Unshelving] {
+            let shelved = Some(VmState::ShelvedOffloaded);
+            assert_eq!(decide(shelved, Some(task), PowerState::Running), Recovery::FailUnshelve);
+            assert_eq!(decide(shelved, Some(TaskState::Deleting), PowerState::Running), Recovery::Delete);
+        }
     }
 
     #[test]

@@ -80,10 +80,8 @@ impl Compute {
         self.operate(context, uuid, Duties::of(cast.event), async {
             let undone = match cast.aftermath {
                 Aftermath::Nothing => Ok(()),
-                Aftermath::Image => self.discard_image(context, args).await,
                 Aftermath::Evacuation => self.undo_evacuation(context, &instance, args).await,
                 Aftermath::Resize => self.undo_claim(context, uuid, args).await,
-                Aftermath::Unshelve => self.undo_unshelve(context, uuid).await,
                 Aftermath::Migration => self.fail_migration(context, args, "error").await,
             };
             Err(match undone {
@@ -92,15 +90,6 @@ impl Compute {
             })
         })
         .await
-    }
-
-    /// The record that the API has made in Glance for the upload that will not happen.
-    async fn discard_image(&self, context: &Context, args: &Map<String, Value>) -> Result<(), Error> {
-        let Some(image) = args.get("image_id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok()) else {
-            return Ok(());
-        };
-        self.cloud.glance.delete(&self.caller(context), image).await?;
-        Ok(())
     }
 
     /// An evacuation has claimed this host for an instance that lives elsewhere.
@@ -127,12 +116,6 @@ impl Compute {
             warn!(%instance, "a resize came without its migration: its allocations stay as they are");
         }
         self.fail_migration(context, args, "error").await
-    }
-
-    async fn undo_unshelve(&self, context: &Context, instance: Uuid) -> Result<(), Error> {
-        let caller = Caller::service(context.request_id());
-        self.cloud.placement.delete_allocations(&caller, instance).await?;
-        Ok(())
     }
 
     async fn fail_migration(&self, context: &Context, args: &Map<String, Value>, status: &str) -> Result<(), Error> {

@@ -38,14 +38,10 @@ pub(crate) struct Cast {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aftermath {
     Nothing,
-    /// An image record in Glance, queued for the upload (`image_id`).
-    Image,
     /// A claim on this host for an instance of another one (`migration`).
     Evacuation,
     /// A claim on this host and an allocation held by the migration (`migration`).
     Resize,
-    /// A claim on this host for an instance that has none yet.
-    Unshelve,
     /// An instance whose fate the request has already decided elsewhere: only the migration is marked.
     Migration,
 }
@@ -114,14 +110,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         | "revert_snapshot_based_resize_at_dest"
         | "finish_revert_snapshot_based_resize_at_source" => call("MigrationPreCheckError", MIGRATION),
         "quiesce_instance" => call("InstanceQuiesceNotSupported", "Quiescing a container"),
-        "suspend_instance" => cast("compute_suspend_instance", "Suspending a container"),
-        "resume_instance" => cast("compute_resume_instance", "Resuming a suspended container"),
-        "backup_instance" => cast_then("compute_backup_instance", "Rotating backups of a container", Aftermath::Image),
-        "shelve_instance" => cast_then("compute_shelve_instance", "Shelving a container", Aftermath::Image),
-        "shelve_offload_instance" => cast("compute_shelve_offload_instance", "Shelving a container"),
-        "unshelve_instance" => {
-            cast_then("compute_unshelve_instance", "Unshelving into a container", Aftermath::Unshelve)
-        }
         "add_fixed_ip_to_instance" => cast("compute_add_fixed_ip_to_instance", "Adding a fixed IP to a container"),
         "remove_fixed_ip_from_instance" => {
             cast("compute_remove_fixed_ip_from_instance", "Removing a fixed IP from a container")
@@ -185,7 +173,6 @@ mod tests {
         "add_fixed_ip_to_instance",
         "allow_share",
         "attach_volume",
-        "backup_instance",
         "check_can_live_migrate_destination",
         "check_can_live_migrate_source",
         "confirm_snapshot_based_resize_at_source",
@@ -214,17 +201,12 @@ mod tests {
         "remove_fixed_ip_from_instance",
         "remove_volume_connection",
         "reserve_block_device_name",
-        "resume_instance",
         "revert_snapshot_based_resize_at_dest",
         "rollback_live_migration_at_destination",
         "set_admin_password",
-        "shelve_instance",
-        "shelve_offload_instance",
-        "suspend_instance",
         "swap_volume",
         "trigger_crash_dump",
         "unquiesce_instance",
-        "unshelve_instance",
         "volume_snapshot_create",
         "volume_snapshot_delete",
     ];

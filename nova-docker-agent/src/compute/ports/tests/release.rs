@@ -29,6 +29,19 @@ async fn ports_of_the_user_are_unbound_and_others_deleted() {
 }
 
 #[tokio::test]
+async fn ports_that_leave_their_host_stay_the_instances_with_their_addresses() {
+    let server = willing(&[], &["dns-integration"]).await;
+    mount_ports(&server, &[bound(1), bound(2)]).await;
+    client(&server).unbind_from_host(&user(), instance()).await.unwrap();
+    let changes = asked(&server).await.into_iter().filter(|line| !line.starts_with("GET")).count();
+    assert_eq!(changes, 2);
+    for n in [1, 2] {
+        let sent = sent_port(&server, &format!("PUT /v2.0/ports/{}", id(n))).await;
+        assert_eq!(sent, json!({ "binding:host_id": null, "binding:profile": { "trusted": true } }));
+    }
+}
+
+#[tokio::test]
 async fn a_preserved_port_that_is_in_other_hands_is_left_alone() {
     let server = willing(&[], &[]).await;
     mount_ports(&server, &[]).await;

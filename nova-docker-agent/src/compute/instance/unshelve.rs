@@ -1,0 +1,194 @@
+//! `unshelve_instance`: an instance that is on no host comes to this one, from the image that it was shelved into.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::compute::{
+    Compute,
+    arguments::{Arguments, instance_uuid},
+    duties::Duties,
+    error::Error,
+    instance::{build_wait::NotOwned, guest::guest, image::descriptor},
+    node::usage::Usage,
+    now,
+    operation::Method,
+    ports::{cache::network_info, interfaces::interfaces, waiters::PlugWait},
+    reconcile::recovery::INSTANCE_ATTRS,
+};
+use crate::{
+    cloud::Caller,
+    driver::{End, Image},
+    messaging::Context,
+    network::Interface,
+    objects::{Expected, Instance, PowerState, TaskState, VmState},
+};
+
+/// Name of its event.
+pub(in crate::compute) const EVENT: &str = "compute_unshelve_instance";
+
+/// `unshelve_instance`.
+pub(in crate::compute) struct Unshelve {
+    instance: Instance,
+    /// The image's record as a plain dictionary; null for one that booted from a volume.
+    image: Value,
+}
+
+impl Method for Unshelve {
+    fn parse(mut arguments: Arguments) -> Result<Self, Error> {
+        let image = arguments.get("image").cloned().unwrap_or_default();
+        Ok(Self { image, instance: arguments.instance()? })
+    }
+
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        compute.unshelve(context, self).await.map(|()| Value::Null)
+    }
+}
+
+impl Compute {
+    async fn unshelve(&self, context: &Context, unshelve: Unshelve) -> Result<(), Error> {
+        let Unshelve { instance, image } = unshelve;
+        let uuid = instance_uuid(&instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        let cancelled = self.begin_build(uuid);
+        let unshelved = self
+            .operate(context, uuid, Duties::of(EVENT), async {
+                let mut instance = self.own_unshelved(context, &instance).await?;
+                let back = self.bring_back(context, &mut instance, &image, &cancelled).await;
+                if let Err(error) = &back {
+                    self.undo_unshelve(context, uuid, error.is_gone()).await;
+                }
+                back
+            })
+            .await;
+        self.end_build(uuid);
+        unshelved
+    }
+
+    /// Makes the instance this host's, in one save, so that a restart finds it.
+    async fn own_unshelved(&self, context: &Context, request: &Instance) -> Result<Instance, Error> {
+        let uuid = instance_uuid(request)?;
+        let mut fields = json!({
+            "task_state": TaskState::Spawning, "host": self.host, "launched_on": self.host, "node": self.node,
+            "compute_id": self.tracker.node_id().await,
+        });
+        // The conductor has chosen it, and left it to us to write it down.
+        if let Some(zone) = request.availability_zone() {
+            fields["availability_zone"] = json!(zone);
+        }
+        let owned = async {
+            let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
+            self.save(context, &mut instance, fields, Expected::task(TaskState::Unshelving)).await?;
+            Ok::<_, Error>(instance)
+        }
+        .await;
+        match &owned {
+            Ok(instance) => {
+                if let Some(usage) = Usage::of(instance) {
+                    self.tracker.claim(uuid, usage).await;
+                }
+            }
+            // What the scheduler has claimed is somebody else's.
+            Err(error) if NotOwned::of(error) == NotOwned::NotOurs => {}
+            Err(_) => self.drop_allocation(context, uuid).await,
+        }
+        owned
+    }
+
+    async fn bring_back(
+        &self,
+        context: &Context,
+        instance: &mut Instance,
+        image: &Value,
+        cancelled: &CancellationToken,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
+        let described = descriptor(image)?;
+        let guest = guest(instance, image, self.compute_id)?;
+        let source = Image { caller: self.caller(context), descriptor: &described };
+        // Boxed, as for a build.
+        let network = Box::pin(self.rebind_network(context, instance));
+        Box::pin(self.bring_up(&guest, source, network, cancelled)).await?;
+        let mut state = json!({
+            "power_state": PowerState::Running, "vm_state": VmState::Active, "task_state": null, "launched_at": now(),
+        });
+        self.drop_shelving_marks(context, uuid, &mut state).await?;
+        self.save(context, instance, state, Expected::task(TaskState::Spawning)).await?;
+        info!("back from the shelf");
+        if let Some(usage) = Usage::of(instance) {
+            self.tracker.claim(uuid, usage).await;
+        }
+        self.tell_schedulers(instance).await;
+        // Last: until the instance is known to run, the image is all that there is of it.
+        self.delete_shelved_image(context, described.id).await;
+        Ok(())
+    }
+
+    /// Brings the instance's ports to this host and plugs them. Returns the wait for Neutron to say that they are wired.
+    async fn rebind_network(
+        &self,
+        context: &Context,
+        instance: &Instance,
+    ) -> Result<(Vec<Interface>, PlugWait), Error> {
+        let uuid = instance_uuid(instance)?;
+        let network = {
+            // Binding makes Neutron send network-changed, whose handler writes the same cache.
+            let _lock = self.cache_locks.lock(uuid).await;
+            let caller = Caller::service(context.request_id());
+            let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
+            self.ports.rebind(&caller, uuid, &self.host, zone).await?;
+            let cache = network_info(instance)?;
+            let project = instance.project_id().unwrap_or_default();
+            let network = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
+            self.save_network_info(context, uuid, &network).await?;
+            network
+        };
+        let interfaces = interfaces(&network)?;
+        let wait = self.await_wiring(uuid, &network);
+        self.driver.plug_new(uuid, &interfaces).await?;
+        Ok((interfaces, wait))
+    }
+
+    /// The instance is on the shelf again; its image is untouched. One that is being deleted keeps its host: the deletion waits here,
+    /// and removes the rest.
+    pub(in crate::compute) async fn undo_unshelve(&self, context: &Context, uuid: Uuid, being_deleted: bool) {
+        if let Err(error) = self.driver.remove(uuid, End::Replaced).await {
+            warn!(%error, "cannot remove everything of the instance that was to come back; the next start tries again");
+        }
+        if being_deleted {
+            return;
+        }
+        if let Err(error) = self.unbind_network(context, uuid).await {
+            warn!(%error, "the instance's ports stay bound to this host");
+        }
+        self.tracker.release(uuid).await;
+        self.drop_allocation(context, uuid).await;
+        let away = json!({
+            "host": null, "node": null, "compute_id": null, "launched_on": null, "availability_zone": null,
+        });
+        self.set_state(context, uuid, away).await;
+    }
+
+    /// Finishes an unshelving that a restart has cut short: nobody knows how far it got, and the image has everything.
+    pub(in crate::compute) async fn fail_interrupted_unshelve(
+        &self,
+        context: &Context,
+        instance: &Instance,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
+        let _lock = self.locks.lock(uuid).await;
+        let error = Error::exception(
+            "UnshelveException",
+            "the compute service was restarted while it unshelved the instance; unshelve it again",
+            json!({"instance_id": uuid, "reason": "the compute service was restarted"}),
+        );
+        self.undo_unshelve(context, uuid, false).await;
+        self.record_fault(context, uuid, &error).await;
+        self.finish_event(context, uuid, EVENT, Some(&error)).await;
+        self.set_state(context, uuid, json!({"task_state": null})).await;
+        Ok(())
+    }
+}

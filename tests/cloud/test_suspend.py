@@ -1,0 +1,111 @@
+"""Suspend and resume: the processes rest in memory, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import Launcher
+from harness import hosts
+from harness.guest import Guest
+from harness.lab import AGENT_PROGRAM, Lab
+from harness.logs import Tail
+from harness.programs import kill_agent, setting
+from harness.servers import Json, Refused, Servers, wait_event
+from harness.waiting import eventually
+
+pytestmark = [
+    pytest.mark.agent,
+    pytest.mark.alone,
+    pytest.mark.both_doors,
+    pytest.mark.usefixtures("usable_afterwards"),
+]
+
+
+def _is_frozen(lab: Lab, server_id: str) -> bool:
+    return lab.docker("inspect", "--format", "{{.State.Paused}}", f"nova-{server_id}") == "true"
+
+
+def _suspend(servers: Servers, admin_servers: Servers, server_id: str) -> Json:
+    servers.action(server_id, "suspend")
+    server = servers.wait(server_id, "SUSPENDED")
+    assert wait_event(admin_servers, server_id, "suspend", "compute_suspend_instance").result == "Success"
+    return server
+
+
+def _resume(servers: Servers, admin_servers: Servers, server_id: str) -> None:
+    servers.action(server_id, "resume")
+    assert servers.wait(server_id, "ACTIVE")["OS-EXT-STS:power_state"] == 1
+    assert wait_event(admin_servers, server_id, "resume", "compute_resume_instance").result == "Success"
+
+
+def test_a_suspended_server_rests_until_it_is_resumed(
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+    key_name: str,
+    lab: Lab,
+) -> None:
+    server_id = launch("resting", networks=private_network, key_name=key_name)["id"]
+    inside = guest_of(server_id).wait_ssh()
+    boot = inside.ssh("cut -d' ' -f22 /proc/1/stat; echo kept > /root/file")
+    suspended = _suspend(servers, admin_servers, server_id)
+    assert (suspended["OS-EXT-STS:power_state"], suspended["OS-EXT-STS:vm_state"]) == (7, "suspended")
+    assert _is_frozen(lab, server_id)
+    for action in ("suspend", "os-start", "os-stop", "pause", "unpause"):
+        with pytest.raises(Refused) as refusal:
+            servers.action(server_id, action)
+        assert refusal.value.status == 409, action
+
+    # Neither a restart nor the comparison of power states wakes it up.
+    log = Tail(lab.log(AGENT_PROGRAM))
+    kill_agent(lab)
+    hosts.wait_usable(admin_servers)
+    if lab.door == "amqp":
+        eventually(lambda: "every instance has been looked at" in log.text(), "the agent has looked at the servers")
+    seen = servers.get(server_id)
+    assert (seen["status"], seen["OS-EXT-STS:power_state"]) == ("SUSPENDED", 7)
+    assert _is_frozen(lab, server_id)
+
+    _resume(servers, admin_servers, server_id)
+    assert inside.wait_ssh().ssh("cut -d' ' -f22 /proc/1/stat") == boot, "process 1 is another one than before"
+
+    # As after a restart of Docker or of the host: the container has ended.
+    _suspend(servers, admin_servers, server_id)
+    log = Tail(lab.log(AGENT_PROGRAM))
+    lab.docker("kill", f"nova-{server_id}")
+    eventually(lambda: servers.get(server_id)["OS-EXT-STS:power_state"] == 4, "the end seen")
+    assert servers.get(server_id)["status"] == "SUSPENDED"
+    _resume(servers, admin_servers, server_id)
+    assert inside.wait_ssh().ssh("cat /root/file") == "kept"
+    assert "starting it afresh" in log.text()
+
+    # Nova lets a hard reboot wake it up too; a deletion asks nobody.
+    _suspend(servers, admin_servers, server_id)
+    servers.action(server_id, "reboot", {"type": "HARD"})
+    servers.wait(server_id, "ACTIVE")
+    assert not _is_frozen(lab, server_id)
+    _suspend(servers, admin_servers, server_id)
+    servers.delete(server_id)
+    servers.wait_gone(server_id)
+
+
+def test_where_it_is_switched_off_a_suspension_is_refused_with_words_and_changes_nothing(
+    launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab
+) -> None:
+    server_id = launch("restless")["id"]
+    with setting(lab.state / "etc" / f"{AGENT_PROGRAM}.conf", "docker", "suspend", "refuse"):
+        try:
+            lab.supervisorctl("restart", AGENT_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            servers.action(server_id, "suspend")
+            event = wait_event(admin_servers, server_id, "suspend", "compute_suspend_instance")
+            assert event.result == "Error"
+            assert "suspend = refuse" in str(event.details)
+            assert servers.wait_idle(server_id)["status"] == "ACTIVE"
+            assert not _is_frozen(lab, server_id)
+        finally:
+            hosts.wait_usable(admin_servers)
+    lab.supervisorctl("restart", AGENT_PROGRAM)
