@@ -12,6 +12,7 @@ use super::{
     error::Error,
     instance::{
         console::GetConsoleOutput,
+        diagnostics::{GetDiagnostics, GetInstanceDiagnostics},
         power::{Pause, Reboot, Start, Stop, Unpause},
         request::BuildRequest,
         snapshot::Snapshot,
@@ -102,6 +103,8 @@ operations! {
     "unpause_instance" => Unpause,
     "snapshot_instance" => Snapshot,
     "get_console_output" => GetConsoleOutput,
+    "get_diagnostics" => GetDiagnostics,
+    "get_instance_diagnostics" => GetInstanceDiagnostics,
     "attach_interface" => AttachInterface,
     "detach_interface" => DetachInterface,
     "inject_network_info" => InjectNetworkInfo,

@@ -19,6 +19,7 @@ mod network_files;
 mod scrub;
 mod snapshot;
 mod state;
+mod usage;
 mod volumes;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use error::Error;
 pub use snapshot::Snapshot;
+pub use usage::Used;
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
 
 use engine::Engine;

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
 //! | `guests` | guests that are there: power, console, interfaces, removal |
+//! | `diagnostics` | what a guest has used |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
 
+mod diagnostics;
 mod error;
 mod guests;
 mod image;
@@ -27,6 +29,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::RwLock;
 use tracing::warn;
 
+pub use diagnostics::Diagnostics;
 pub use error::{Error, StartError};
 pub use image::check_status;
 pub use interfaces::{Port, Subnet, interfaces};

@@ -41,12 +41,13 @@
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
 //! | `guest`, `image` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
-//! | `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
+//! | `snapshot`, `console`, `diagnostics`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
 pub(in crate::compute) mod build_wait;
 pub(in crate::compute) mod console;
+pub(in crate::compute) mod diagnostics;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
 pub(in crate::compute) mod power;
