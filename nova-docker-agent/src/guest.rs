@@ -1,10 +1,12 @@
 //! What an instance is on this host: a model of its own, neither Nova's objects nor Docker's.
 
 pub mod configuration;
+mod inside;
 
 use uuid::Uuid;
 
 pub use configuration::Configuration;
+pub use inside::{InjectedFile, Inside, Password, check_files};
 
 /// One instance, as it is to run in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Guest {
     pub configuration: Configuration,
     /// Goes into root's `authorized_keys`.
     pub key: Option<PublicKey>,
+    /// What is put into the container before its first start.
+    pub inside: Inside,
     /// Identity of the compute service that creates the container (`compute_id`).
     pub created_by: String,
 }

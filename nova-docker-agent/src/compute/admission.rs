@@ -9,7 +9,7 @@ pub(super) fn admission(request: &Request) -> Admission {
     let of_instance = |pace| Admission { order: instance(&request.args), urgent: false, pace };
     match request.method.as_str() {
         "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "attach_interface"
-        | "detach_interface" => of_instance(Pace::Quick),
+        | "detach_interface" | "set_admin_password" => of_instance(Pace::Quick),
         // They wait for the guest, which may ignore them for as long as its image says.
         "stop_instance" | "reboot_instance" | "soft_delete_instance" => of_instance(Pace::Slow),
         // Ends a build under way. Whatever waits after it finds the instance gone.

@@ -13,6 +13,7 @@ use super::{
     instance::{
         console::GetConsoleOutput,
         diagnostics::{GetDiagnostics, GetInstanceDiagnostics},
+        password::SetAdminPassword,
         power::{Pause, Reboot, Start, Stop, Unpause},
         request::BuildRequest,
         snapshot::Snapshot,
@@ -105,6 +106,7 @@ operations! {
     "get_console_output" => GetConsoleOutput,
     "get_diagnostics" => GetDiagnostics,
     "get_instance_diagnostics" => GetInstanceDiagnostics,
+    "set_admin_password" => SetAdminPassword,
     "attach_interface" => AttachInterface,
     "detach_interface" => DetachInterface,
     "inject_network_info" => InjectNetworkInfo,

@@ -187,6 +187,7 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         log_max_size: reader.string("docker", "log_max_size"),
         log_max_files: reader.number("docker", "log_max_files"),
         inject_key: reader.flag("docker", "inject_key"),
+        inject_password: reader.flag("docker", "inject_password"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
     })
 }

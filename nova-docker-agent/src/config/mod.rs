@@ -135,6 +135,8 @@ pub struct DockerConfig {
     pub log_max_files: u64,
     /// Write the key pair's public key into the container's `authorized_keys`.
     pub inject_key: bool,
+    /// Whether the password that Nova makes for each launch is put into the container.
+    pub inject_password: bool,
     /// How long a named volume is kept that no container names.
     pub volume_grace: Duration,
 }

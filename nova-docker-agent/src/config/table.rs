@@ -267,6 +267,7 @@ fn docker() -> Vec<Spec> {
         spec("log_max_size", Kind::Size, "Size of one log file of a container.").or("10m"),
         spec("log_max_files", Kind::Int { min: 1, max: 100 }, "Log files of a container.").or("2"),
         spec("inject_key", Kind::Bool, "Write the key pair's public key into the container.").or("true"),
+        spec("inject_password", Kind::Bool, "Write the password of a launch into the container.").or("false"),
         spec("volume_grace_days", Kind::Int { min: 0, max: 36_500 }, "Days that an unused named volume is kept.")
             .or("7"),
     ]

@@ -215,6 +215,7 @@ mod tests {
             swap_mb: 0,
             configuration: Configuration::default(),
             key: None,
+            inside: crate::guest::Inside::default(),
             created_by: "c".to_owned(),
         }
     }

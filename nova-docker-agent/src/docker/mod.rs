@@ -16,7 +16,10 @@ mod image;
 mod labels;
 mod lifecycle;
 mod network_files;
+mod password;
+mod read_file;
 mod scrub;
+mod shadow;
 mod snapshot;
 mod state;
 mod usage;
@@ -52,6 +55,8 @@ pub struct DockerConfig {
     pub log_max_files: u32,
     /// Whether the key pair is put into the container.
     pub inject_key: bool,
+    /// Whether the password that Nova makes for each launch is put into the container.
+    pub inject_password: bool,
 }
 
 impl Default for DockerConfig {
@@ -65,6 +70,7 @@ impl Default for DockerConfig {
             log_max_size: "10m".to_owned(),
             log_max_files: 2,
             inject_key: true,
+            inject_password: false,
         }
     }
 }

@@ -16,6 +16,7 @@ fn guest(project_id: &str, volumes: &[(&str, &str)]) -> Guest {
         swap_mb: 0,
         configuration: Configuration::parse(&Sources { metadata, memory_mb: 64, ..Sources::default() }).unwrap(),
         key: None,
+        inside: crate::guest::Inside::default(),
         created_by: "c".to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Driver, End, Error};
 use crate::{
     docker,
-    guest::{Event, GuestSummary, HostResources, PowerState},
+    guest::{Event, GuestSummary, HostResources, Password, PowerState},
     limits::StopTimeout,
     network::Interface,
 };
@@ -72,6 +72,14 @@ impl Driver {
     /// There is no such guest.
     pub async fn console(&self, uuid: Uuid, lines: Option<usize>) -> Result<String, Error> {
         Ok(self.docker.console(uuid, lines).await?)
+    }
+
+    /// Sets the password of an account in a guest, running or not.
+    ///
+    /// # Errors
+    /// There is no such guest; [`docker::Error::Lacking`] when it has no such account.
+    pub async fn set_password(&self, uuid: Uuid, user: &str, password: &Password) -> Result<(), Error> {
+        Ok(self.docker.set_password(uuid, user, password).await?)
     }
 
     /// Stops a guest; it has `timeout` to end by itself.

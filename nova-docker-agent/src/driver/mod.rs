@@ -115,6 +115,7 @@ async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
         log_max_size: settings.log_max_size.clone(),
         log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
         inject_key: settings.inject_key,
+        inject_password: settings.inject_password,
         ..DockerConfig::default()
     };
     let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();

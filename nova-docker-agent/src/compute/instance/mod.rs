@@ -39,9 +39,9 @@
 //! |---|---|
 //! | `request` | the arguments of `build_and_run_instance` |
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
-//! | `guest`, `image` | from Nova's instance and image to the driver's words |
+//! | `guest`, `image`, `inside` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
-//! | `snapshot`, `console`, `diagnostics`, `terminate`, `soft_delete` | the operation of that name |
+//! | `snapshot`, `console`, `diagnostics`, `password`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
@@ -50,6 +50,8 @@ pub(in crate::compute) mod console;
 pub(in crate::compute) mod diagnostics;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
+pub(in crate::compute) mod inside;
+pub(in crate::compute) mod password;
 pub(in crate::compute) mod power;
 pub(in crate::compute) mod request;
 pub(in crate::compute) mod snapshot;

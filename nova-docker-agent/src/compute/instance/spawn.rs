@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::compute::ports::{AllocateRequest, Allocation, NetworkInfo, Networks};
 use crate::compute::{
-    Compute, error::Error, instance::guest::guest, instance::image::descriptor, instance::request::BuildRequest,
-    ports::interfaces::interfaces, ports::waiters::PlugWait,
+    Compute, error::Error, instance::guest::guest, instance::image::descriptor, instance::inside::inside,
+    instance::request::BuildRequest, ports::interfaces::interfaces, ports::waiters::PlugWait,
 };
 use crate::{
     driver::Image,
@@ -30,7 +30,8 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = request.uuid;
         let image = descriptor(&request.image)?;
-        let guest = guest(&request.instance, &request.image, self.compute_id)?;
+        let mut guest = guest(&request.instance, &request.image, self.compute_id)?;
+        guest.inside = inside(guest.inside, &request.rest)?;
         let image = Image { caller: self.caller(context), descriptor: &image };
         let network = self.plug_network(context, request);
         let wait = self.driver.spawn(&guest, image, async {}, network, cancelled).await?;

@@ -72,12 +72,6 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
             call("ConsoleTypeUnavailable", "This console")
         }
         "get_host_uptime" | "host_power_action" | "host_maintenance_mode" => call("NotImplementedError", ""),
-        "set_admin_password" => Refusal::Call(Answer {
-            class: "SetAdminPasswdNotSupported",
-            what: "Setting the password of a container",
-            event: Some("compute_set_admin_password"),
-            resets_task_state: true,
-        }),
         "reserve_block_device_name" => {
             Refusal::Call(Answer { class: "NotSupported", what: VOLUMES, event: None, resets_task_state: false })
         }
@@ -220,7 +214,6 @@ mod tests {
         "revert_resize",
         "revert_snapshot_based_resize_at_dest",
         "rollback_live_migration_at_destination",
-        "set_admin_password",
         "shelve_instance",
         "shelve_offload_instance",
         "suspend_instance",
