@@ -1,10 +1,12 @@
 //! What an instance is on this host: a model of its own, neither Nova's objects nor Docker's.
 
+mod config_drive;
 pub mod configuration;
 mod inside;
 
 use uuid::Uuid;
 
+pub use config_drive::ConfigDrive;
 pub use configuration::Configuration;
 pub use inside::{InjectedFile, Inside, Password, check_files};
 

@@ -10,7 +10,10 @@ use super::settings::Settings;
 use super::spelling::closest;
 use super::table::{self, HostDefaults};
 use super::unmet;
-use super::{Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, OvsConfig, RunningDeletedAction};
+use super::{
+    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, MetadataConfig, OvsConfig, RunningDeletedAction,
+    VendorData,
+};
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
 
@@ -76,7 +79,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         running_deleted_instance_poll_interval: period("running_deleted_instance_poll_interval"),
         running_deleted_instance_timeout: seconds("running_deleted_instance_timeout"),
         resume_guests_state_on_host_boot: reader.flag("DEFAULT", "resume_guests_state_on_host_boot"),
-        dhcp_domain: reader.string("DEFAULT", "dhcp_domain"),
+        metadata: metadata(reader),
         default_availability_zone: reader.string("DEFAULT", "default_availability_zone"),
         cloud,
         docker: docker(reader)?,
@@ -85,6 +88,24 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
         unmet: unmet::unmet(reader.settings),
     })
+}
+
+fn metadata(reader: &Reader) -> MetadataConfig {
+    let file = reader.path("api", "vendordata_jsonfile_path").filter(|path| !path.as_os_str().is_empty());
+    let is_static = reader.list("api", "vendordata_providers").iter().any(|provider| provider == "StaticJSON");
+    let vendor_data = match (is_static, file) {
+        (false, _) => VendorData::None,
+        (true, None) => VendorData::Empty,
+        (true, Some(file)) => VendorData::File(file),
+    };
+    let skipped = reader.string("api", "config_drive_skip_versions");
+    MetadataConfig {
+        force_config_drive: reader.flag("DEFAULT", "force_config_drive"),
+        // Nova's older section of it.
+        dhcp_domain: reader.text("api", "dhcp_domain").unwrap_or_else(|| reader.string("DEFAULT", "dhcp_domain")),
+        vendor_data,
+        skipped_versions: skipped.split_whitespace().map(str::to_owned).collect(),
+    }
 }
 
 fn cloud(reader: &mut Reader) -> CloudConfig {

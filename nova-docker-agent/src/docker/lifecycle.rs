@@ -122,9 +122,17 @@ impl Docker {
         unpaused.map_err(|error| self.engine().error("unpause container", &labels::container_name(uuid), error))
     }
 
-    /// Kills and removes the container with its anonymous volumes, and its link; no failure when it is absent. Docker's names of
-    /// the volumes that stay, if nobody else removes them.
+    /// Kills and removes the container with its anonymous volumes, its link, and, unless the instance has another one, its config
+    /// drive; no failure when it is absent. Docker's names of the volumes that stay, if nobody else removes them.
     pub async fn remove(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
+        let volumes = self.remove_container(uuid).await?;
+        if let Err(error) = self.remove_config_drive(uuid).await {
+            tracing::warn!(instance = %uuid, %error, "a config drive stays until the agent is started again");
+        }
+        Ok(volumes)
+    }
+
+    async fn remove_container(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
         let Some(found) = self.find(uuid).await? else { return Ok(vec![]) };
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         if let Err(error) = self.engine().patient(MARGIN * 2).remove_container(&found.id, Some(options)).await {

@@ -4,6 +4,7 @@
 //! exact name or by the label, never by a part of a name. The container is asked for `network=none`; the runtime
 //! `nova-docker-runtime` puts it into the namespace that [`network`](crate::network) has plugged.
 
+mod config_drive;
 mod console;
 mod container;
 mod create;
@@ -55,6 +56,8 @@ pub struct DockerConfig {
     pub log_max_files: u32,
     /// Whether the key pair is put into the container.
     pub inject_key: bool,
+    /// Where the config drives of instances are.
+    pub config_drive_directory: PathBuf,
     /// Whether the password that Nova makes for each launch is put into the container.
     pub inject_password: bool,
 }
@@ -70,6 +73,7 @@ impl Default for DockerConfig {
             log_max_size: "10m".to_owned(),
             log_max_files: 2,
             inject_key: true,
+            config_drive_directory: "/var/lib/nova/docker-config-drives".into(),
             inject_password: false,
         }
     }
@@ -117,6 +121,7 @@ impl Docker {
         let volumes = Volumes::of(engine.clone());
         let docker = Self { inner: Arc::new(Inner { engine, volumes, config, api_version, quota_enforced }) };
         docker.remove_stale_snapshots().await?;
+        docker.remove_stray_config_drives().await?;
         Ok(docker)
     }
 

@@ -47,7 +47,14 @@ use crate::{
 };
 
 /// What containers have of Nova's driver capabilities; those that are not named they do not have.
-pub const CAPABILITIES: &[(&str, bool)] = &[("supports_attach_interface", true), ("supports_image_type_raw", true)];
+pub const CAPABILITIES: &[(&str, bool)] = &[
+    ("supports_attach_interface", true),
+    ("supports_device_tagging", true),
+    ("supports_image_type_raw", true),
+    ("supports_tagged_attach_interface", true),
+];
+/// Name of the directory of config drives in `state_path`.
+const CONFIG_DRIVES: &str = "docker-config-drives";
 /// Tells placement that containers run here.
 pub const TRAIT: &str = "CUSTOM_HV_DOCKER";
 
@@ -116,6 +123,7 @@ async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
         log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
         inject_key: settings.inject_key,
         inject_password: settings.inject_password,
+        config_drive_directory: config.state_path.join(CONFIG_DRIVES),
         ..DockerConfig::default()
     };
     let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();

@@ -40,13 +40,16 @@
 //! | `request` | the arguments of `build_and_run_instance` |
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
 //! | `guest`, `image`, `inside` | from Nova's instance and image to the driver's words |
+//! | `config_drive`, `devices` | what an instance's metadata says |
 //! | `power` | start, stop, reboot, pause, unpause |
 //! | `snapshot`, `console`, `diagnostics`, `password`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
 pub(in crate::compute) mod build_wait;
+pub(in crate::compute) mod config_drive;
 pub(in crate::compute) mod console;
+pub(in crate::compute) mod devices;
 pub(in crate::compute) mod diagnostics;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
