@@ -9,7 +9,7 @@ from nova.compute import power_state
 from nova.conf import CONF
 
 from nova_docker.amounts import UINT32, UINT64, amount, size, text
-from nova_docker.v1 import guest_pb2
+from nova_docker.v1 import guest_pb2, inside_pb2
 
 try:
     from nova.virt import node
@@ -28,7 +28,7 @@ POWER_STATES: dict[int, int] = {
 _IMAGE = "image_"
 
 
-def guest(instance: Any) -> guest_pb2.Guest:
+def guest(instance: Any, inside: inside_pb2.Inside | None = None) -> guest_pb2.Guest:
     """What an instance shall be; raises CallError when its flavor has numbers that no container can have."""
     flavor = instance.flavor
     key = None
@@ -49,6 +49,7 @@ def guest(instance: Any) -> guest_pb2.Guest:
         owner=owner(),
         metadata={text(name): text(value) for name, value in (instance.metadata or {}).items()},
         user_data=text(instance.user_data),
+        inside=inside,
     )
 
 
