@@ -1,10 +1,14 @@
 //! What an instance is on this host: a model of its own, neither Nova's objects nor Docker's.
 
+mod config_drive;
 pub mod configuration;
+mod inside;
 
 use uuid::Uuid;
 
+pub use config_drive::ConfigDrive;
 pub use configuration::Configuration;
+pub use inside::{InjectedFile, Inside, Password, check_files};
 
 /// One instance, as it is to run in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Guest {
     pub key: Option<PublicKey>,
     /// Whether it rescues: the file system of the container that was set aside for it is at `/rescue`.
     pub rescues: bool,
+    /// What is put into the container before its first start.
+    pub inside: Inside,
     /// Identity of the compute service that creates the container (`compute_id`).
     pub created_by: String,
 }

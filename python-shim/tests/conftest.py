@@ -181,6 +181,7 @@ def driver(conf, fake_agent, monkeypatch):
     conf.set_override("address", fake_agent.address.text, group="docker_grpc")
     monkeypatch.setattr("nova_docker.guest.owner", lambda: "8f8d1d2f-2f6c-4c8b-9a7a-54a0cbb3b0a0")
     monkeypatch.setattr(glance.API, "get", lambda *arguments, **options: {"properties": {}})
+    monkeypatch.setattr(objects.VirtualInterfaceList, "get_by_instance_uuid", lambda *arguments: [])
     return DockerDriver(fake.FakeVirtAPI())
 
 
@@ -202,7 +203,7 @@ def instance(context):
         swap=64,
         extra_specs={"docker:runtime": "runsc"},
     )
-    return fake_instance.fake_instance_obj(
+    made = fake_instance.fake_instance_obj(
         context,
         uuid=INSTANCE,
         display_name="web 1",
@@ -218,6 +219,9 @@ def instance(context):
         system_metadata={"image_min_ram": "0", "image_docker:volumes": "/data"},
         expected_attrs=["metadata", "system_metadata", "flavor"],
     )
+    # Unset, it would be looked for in a database.
+    made.device_metadata = None
+    return made
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import grpc
 from google.protobuf import json_format
 from nova_docker.shim import status_pb2
 from nova_docker.v1 import driver_pb2 as api
-from nova_docker.v1 import guest_pb2
+from nova_docker.v1 import guest_pb2, inside_pb2
 
 MESSAGE_LIMIT = 12_000_000
 STREAMS = ("CreateGuest", "ReplaceGuest", "SnapshotGuest", "GetConsoleOutput", "WatchEvents")
@@ -50,6 +50,11 @@ DEFAULTS: dict[str, Any] = {
     "SnapshotGuest": [{"stage": f"SNAPSHOT_STAGE_{stage}"} for stage in ("CAPTURED", "UPLOADING", "UPLOADED")],
     "AttachInterface": {"device": "eth1"},
 }
+
+
+def _message(name: str) -> Any:
+    return getattr(api, name, None) or getattr(inside_pb2, name)
+
 
 # What a guest does after a call.
 STATES = {
@@ -134,7 +139,7 @@ class FakeAgent(grpc.GenericRpcHandler):
         request, plan = self.begin(name, data, context)
         self.hold(name, context)
         answer = plan.get("answer", DEFAULTS.get(name, {}))
-        message = json_format.ParseDict(answer, getattr(api, f"{name}Response")())
+        message = json_format.ParseDict(answer, _message(f"{name}Response")())
         with self.changed:
             if name == "GetGuest":
                 message.guest.CopyFrom(self.guests[request.guest_id])
@@ -153,7 +158,7 @@ class FakeAgent(grpc.GenericRpcHandler):
             yield from self.watch(context)
             return
         for answer in plan.get("answer", DEFAULTS[name]):
-            message = json_format.ParseDict(answer, getattr(api, f"{name}Response")())
+            message = json_format.ParseDict(answer, _message(f"{name}Response")())
             yield message.SerializeToString()
             self.hold(name, context)
         if "fail_late" in plan:
@@ -185,7 +190,7 @@ class FakeAgent(grpc.GenericRpcHandler):
 
     def begin(self, name: str, data: bytes, context: Any) -> tuple[Any, dict[str, Any]]:
         """What every call begins with: it is written down, and fails if it was told to."""
-        request = getattr(api, f"{name}Request").FromString(data)
+        request = _message(f"{name}Request").FromString(data)
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         with self.changed:
             self.running.add(context)

@@ -71,6 +71,7 @@ def test_a_launch_tells_the_agent_everything_about_the_guest(launch, fake_agent)
         "owner": "8f8d1d2f-2f6c-4c8b-9a7a-54a0cbb3b0a0",
         "metadata": {"docker:env:GREETING": "hello"},
         "user_data": "I2NvbnRhaW5lci1jb25maWcK",
+        "inside": {"admin_password": "password", "admin_user": "root"},
     }
     image = request["image"]
     assert (image["image_id"], image["name"], image["status"], image["size"]) == (IMAGE, "nginx", "active", "4096")
@@ -209,18 +210,9 @@ def test_volumes_are_refused_before_anything_is_made(launch, fake_agent, kind):
     assert fake_agent.methods() == []
 
 
-def test_files_a_swap_disk_and_a_config_drive_are_refused(launch, fake_agent, instance):
-    def reason(**arguments):
-        with pytest.raises(exception.BuildAbortException) as caught:
-            launch(**arguments)
-        return caught.value.format_message()
-
-    assert "files cannot be injected" in reason(files=[("/etc/motd", "x")])
-    assert "swap disks are not supported" in reason(
-        block_device_info={"swap": {"device_name": "/dev/vdb", "swap_size": 64}}
-    )
-    instance.config_drive = "True"
-    assert "no config drive" in reason()
+def test_a_swap_disk_is_refused(launch, fake_agent):
+    with pytest.raises(exception.BuildAbortException, match="swap disks are not supported"):
+        launch(block_device_info={"swap": {"device_name": "/dev/vdb", "swap_size": 64}})
     assert fake_agent.methods() == []
 
 

@@ -133,7 +133,6 @@ def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launch
         (409, {"port_id": port.id}),
         (409, {"net_id": port.network_id, "fixed_ips": [{"ip_address": taken}]}),
         (404, {"port_id": "00000000-0000-4000-8000-000000000000"}),
-        (400, {"net_id": port.network_id, "tag": "nic"}),
     ]
     for status, wanted in wrong:
         with pytest.raises(Refused) as refusal:

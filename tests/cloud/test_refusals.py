@@ -125,20 +125,6 @@ def test_a_graphical_or_serial_console_is_refused(server_id: str, servers: Serve
     _assert_a_sentence(refusal.value.message)
 
 
-def test_a_password_is_refused(server_id: str, servers: Servers) -> None:
-    with pytest.raises(Refused) as refusal:
-        servers.action(server_id, "changePassword", {"adminPass": "secret"})
-    assert refusal.value.status == 409
-    _assert_a_sentence(refusal.value.message)
-
-
-def test_diagnostics_are_refused(server_id: str, admin_servers: Servers) -> None:
-    for microversion in ("2.47", "2.48"):
-        with pytest.raises(Refused) as refusal:
-            admin_servers.request("GET", f"/servers/{server_id}/diagnostics", microversion=microversion)
-        assert refusal.value.status == 501
-
-
 def test_fixed_addresses_cannot_be_changed(
     launch: Launcher, admin_servers: Servers, private_network: list[Json], lab: Lab, side: Side
 ) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 
 import pytest
 from conftest import Launcher
 from harness import hosts
-from harness.guest import Guest
 from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
 from harness.logs import Tail
 from harness.servers import Json, Servers

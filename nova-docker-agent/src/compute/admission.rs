@@ -9,7 +9,9 @@ pub(super) fn admission(request: &Request) -> Admission {
     let of_instance = |pace| Admission { order: instance(&request.args), urgent: false, pace };
     match request.method.as_str() {
         "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "suspend_instance"
-        | "resume_instance" | "attach_interface" | "detach_interface" | "prep_resize" => of_instance(Pace::Quick),
+        | "resume_instance" | "attach_interface" | "detach_interface" | "set_admin_password" | "prep_resize" => {
+            of_instance(Pace::Quick)
+        }
         // They wait for the guest, which may ignore them for as long as its image says.
         "stop_instance"
         | "reboot_instance"

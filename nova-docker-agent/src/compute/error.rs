@@ -171,8 +171,11 @@ fn is_users_to_mend(error: &driver::Error) -> bool {
 
 /// The image or the request is wrong: no other host would do better, and the user can mend it.
 fn is_users_fault(error: &docker::Error) -> bool {
-    use docker::Error::{CommandNotFound, ExitedAtOnce, ImageUnacceptable, Invalid};
-    matches!(error, CommandNotFound { .. } | ExitedAtOnce { .. } | ImageUnacceptable { .. } | Invalid { .. })
+    use docker::Error::{CommandNotFound, ExitedAtOnce, ImageUnacceptable, Invalid, Lacking};
+    matches!(
+        error,
+        CommandNotFound { .. } | ExitedAtOnce { .. } | ImageUnacceptable { .. } | Invalid { .. } | Lacking { .. }
+    )
 }
 
 fn details_of_guest(error: &driver::Error) -> String {

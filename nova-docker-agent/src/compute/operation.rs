@@ -13,6 +13,8 @@ use super::{
     instance::{
         backup::Backup,
         console::GetConsoleOutput,
+        diagnostics::{GetDiagnostics, GetInstanceDiagnostics},
+        password::SetAdminPassword,
         power::{Pause, Reboot, Start, Stop, Unpause},
         rebuild::Rebuild,
         request::BuildRequest,
@@ -125,6 +127,9 @@ operations! {
     "revert_resize" => RevertResize,
     "finish_revert_resize" => FinishRevertResize,
     "get_console_output" => GetConsoleOutput,
+    "get_diagnostics" => GetDiagnostics,
+    "get_instance_diagnostics" => GetInstanceDiagnostics,
+    "set_admin_password" => SetAdminPassword,
     "attach_interface" => AttachInterface,
     "detach_interface" => DetachInterface,
     "inject_network_info" => InjectNetworkInfo,

@@ -10,8 +10,10 @@ use super::settings::Settings;
 use super::spelling::closest;
 use super::table::{self, HostDefaults};
 use super::unmet;
-use super::{Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, OvsConfig, RunningDeletedAction};
-use super::{ShelvedOffload, Suspend};
+use super::{
+    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, MetadataConfig, OvsConfig, RunningDeletedAction,
+    ShelvedOffload, Suspend, VendorData,
+};
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
 
@@ -80,7 +82,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         running_deleted_instance_poll_interval: period("running_deleted_instance_poll_interval"),
         running_deleted_instance_timeout: seconds("running_deleted_instance_timeout"),
         resume_guests_state_on_host_boot: reader.flag("DEFAULT", "resume_guests_state_on_host_boot"),
-        dhcp_domain: reader.string("DEFAULT", "dhcp_domain"),
+        metadata: metadata(reader),
         default_availability_zone: reader.string("DEFAULT", "default_availability_zone"),
         cloud,
         docker: docker(reader)?,
@@ -89,6 +91,24 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
         unmet: unmet::unmet(reader.settings),
     })
+}
+
+fn metadata(reader: &Reader) -> MetadataConfig {
+    let file = reader.path("api", "vendordata_jsonfile_path").filter(|path| !path.as_os_str().is_empty());
+    let is_static = reader.list("api", "vendordata_providers").iter().any(|provider| provider == "StaticJSON");
+    let vendor_data = match (is_static, file) {
+        (false, _) => VendorData::None,
+        (true, None) => VendorData::Empty,
+        (true, Some(file)) => VendorData::File(file),
+    };
+    let skipped = reader.string("api", "config_drive_skip_versions");
+    MetadataConfig {
+        force_config_drive: reader.flag("DEFAULT", "force_config_drive"),
+        // Nova's older section of it.
+        dhcp_domain: reader.text("api", "dhcp_domain").unwrap_or_else(|| reader.string("DEFAULT", "dhcp_domain")),
+        vendor_data,
+        skipped_versions: skipped.split_whitespace().map(str::to_owned).collect(),
+    }
 }
 
 fn cloud(reader: &mut Reader) -> CloudConfig {
@@ -192,6 +212,7 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         log_max_size: reader.string("docker", "log_max_size"),
         log_max_files: reader.number("docker", "log_max_files"),
         inject_key: reader.flag("docker", "inject_key"),
+        inject_password: reader.flag("docker", "inject_password"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
         suspend: suspend(reader),
     })

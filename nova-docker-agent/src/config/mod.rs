@@ -98,7 +98,8 @@ pub struct Config {
     pub running_deleted_instance_poll_interval: Option<Duration>,
     pub running_deleted_instance_timeout: Duration,
     pub resume_guests_state_on_host_boot: bool,
-    pub dhcp_domain: String,
+    /// What the metadata of instances says.
+    pub metadata: MetadataConfig,
     pub default_availability_zone: String,
     /// `[service_user]`, `[placement]`, `[neutron]`, `[glance]`.
     pub cloud: CloudConfig,
@@ -108,6 +109,30 @@ pub struct Config {
     pub log: LogConfig,
     /// Options of nova-compute that are set and have no effect.
     pub unmet: Vec<Unmet>,
+}
+
+/// `[api]`: options of Nova's metadata service that config drives obey too, and `force_config_drive`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetadataConfig {
+    /// Every new instance has a config drive.
+    pub force_config_drive: bool,
+    /// Comes after the instance's host name; may be empty.
+    pub dhcp_domain: String,
+    /// The file of vendor data; none without `StaticJSON` among the providers.
+    pub vendor_data: VendorData,
+    /// EC2's versions that config drives do not have.
+    pub skipped_versions: Vec<String>,
+}
+
+/// `vendordata_providers` and `vendordata_jsonfile_path`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum VendorData {
+    /// `StaticJSON` is not among the providers.
+    #[default]
+    None,
+    /// It is, and has no file.
+    Empty,
+    File(PathBuf),
 }
 
 /// What to do with guests whose instance was deleted while we were away.
@@ -159,6 +184,8 @@ pub struct DockerConfig {
     pub log_max_files: u64,
     /// Write the key pair's public key into the container's `authorized_keys`.
     pub inject_key: bool,
+    /// Whether the password that Nova makes for each launch is put into the container.
+    pub inject_password: bool,
     /// How long a named volume is kept that no container names.
     pub volume_grace: Duration,
     pub suspend: Suspend,

@@ -58,6 +58,7 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
     specs.extend(periodic());
     specs.extend(rabbit());
     specs.extend(docker());
+    specs.extend(api());
     specs.extend(docker_grpc());
     specs.push(
         Spec::new("service_user", "send_service_user_token", Kind::Bool, "Send the agent's token beside a user's.")
@@ -143,10 +144,28 @@ fn general(host: &HostDefaults) -> Vec<Spec> {
             "Start the containers that ran before the host was restarted.",
         )
         .or("false"),
-        spec("dhcp_domain", Kind::Text, "Not used.").or("novalocal"),
+        spec("dhcp_domain", Kind::Text, "The older place of [api] dhcp_domain.").or("novalocal"),
+        spec("force_config_drive", Kind::Bool, "Give every new instance a config drive.").or("false"),
         spec("default_availability_zone", Kind::Text, "Zone for ports of instances that have none.").or("nova"),
         spec("debug", Kind::Bool, "Log more.").or("false"),
         spec("use_json", Kind::Bool, "Log as JSON.").or("false"),
+    ]
+}
+
+/// Nova's options of metadata, as far as config drives obey them.
+fn api() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("api", name, kind, help);
+    vec![
+        spec("dhcp_domain", Kind::Text, "Domain of the host names in config drives; unset: [DEFAULT] dhcp_domain."),
+        spec(
+            "vendordata_providers",
+            Kind::List,
+            "Sources of vendor data; StaticJSON is the only one that has an effect.",
+        )
+        .or("StaticJSON"),
+        spec("vendordata_jsonfile_path", Kind::Text, "The file of StaticJSON."),
+        spec("config_drive_skip_versions", Kind::Text, "Versions of EC2's metadata that config drives do not have.")
+            .or("1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01"),
     ]
 }
 
@@ -288,6 +307,7 @@ fn docker() -> Vec<Spec> {
         spec("log_max_size", Kind::Size, "Size of one log file of a container.").or("10m"),
         spec("log_max_files", Kind::Int { min: 1, max: 100 }, "Log files of a container.").or("2"),
         spec("inject_key", Kind::Bool, "Write the key pair's public key into the container.").or("true"),
+        spec("inject_password", Kind::Bool, "Write the password of a launch into the container.").or("false"),
         spec("volume_grace_days", Kind::Int { min: 0, max: 36_500 }, "Days that an unused named volume is kept.")
             .or("7"),
         spec("suspend", Kind::Choice(&["freeze", "refuse"]), "What suspending a server does to its container.")

@@ -48,7 +48,6 @@ const TABLE: &[Entry] = &[
     entry("DEFAULT", "servicegroup_driver", &["db"], "the agent reports that it is alive to the database, as `db`"),
     entry("DEFAULT", "instance_usage_audit", OFF, "the agent sends no notifications; meter at Placement or Docker"),
     entry("DEFAULT", "reboot_timeout", &["0"], "the agent ends or fails each reboot itself"),
-    entry("DEFAULT", "force_config_drive", OFF, "containers have no config drive; they have the metadata service"),
     entry("DEFAULT", "reserved_huge_pages", &[], "containers get no huge pages of their own"),
     entry("DEFAULT", "compute_monitors", &[], "the agent measures nothing for the scheduler"),
     entry("DEFAULT", "log_config_append", &[], LOG),
@@ -57,6 +56,7 @@ const TABLE: &[Entry] = &[
     entry("DEFAULT", "use_journal", OFF, LOG),
     entry("DEFAULT", "use_syslog", OFF, LOG),
     entry("DEFAULT", "default_log_levels", &[], "`RUST_LOG` sets the levels"),
+    entry("api", "vendordata_providers", &["", "StaticJSON"], "config drives have vendor data from StaticJSON alone"),
     entry("compute", "cpu_dedicated_set", &[], NO_PINNING),
     entry("compute", "cpu_shared_set", &[], NO_PINNING),
     entry(

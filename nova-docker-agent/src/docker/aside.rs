@@ -1,5 +1,6 @@
 //! The container that makes room for another one of its instance: kept under a second name, to come back or to be removed.
 
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RenameContainerOptionsBuilder};
 use uuid::Uuid;
 
@@ -32,7 +33,11 @@ impl Docker {
     /// Removes the container that was set aside; no failure when there is none. Docker's names of the named volumes that stay.
     pub async fn remove_aside(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
         match self.find_aside(uuid).await? {
-            Some(aside) => self.remove_found(&aside).await,
+            Some(aside) => {
+                let volumes = self.remove_found(&aside).await?;
+                self.drop_config_drive(uuid).await;
+                Ok(volumes)
+            }
             None => Ok(vec![]),
         }
     }
@@ -44,16 +49,25 @@ impl Docker {
 
     /// The instances of which a container was set aside by the compute service `compute_id`.
     pub async fn list_aside(&self, compute_id: &str) -> Result<Vec<Uuid>, Error> {
+        let of = |(uuid, container): (Uuid, ContainerSummary)| {
+            let is_ours = container.labels.as_ref()?.get(labels::COMPUTE).is_some_and(|id| id == compute_id);
+            (is_ours && labels::has_name(&container, &labels::aside_name(uuid))).then_some(uuid)
+        };
+        Ok(self.list_all().await?.into_iter().filter_map(of).collect())
+    }
+
+    /// The instances that have any container, set aside or not.
+    pub(super) async fn list_any(&self) -> Result<Vec<Uuid>, Error> {
+        Ok(self.list_all().await?.into_iter().map(|(uuid, _)| uuid).collect())
+    }
+
+    async fn list_all(&self) -> Result<Vec<(Uuid, ContainerSummary)>, Error> {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&labels::filter()).build();
         let listed = self.engine().docker.list_containers(Some(options)).await;
         let listed = listed.map_err(|error| self.engine().error("list", "containers", error))?;
-        let of = |container: &bollard::models::ContainerSummary| {
-            let labels = container.labels.as_ref()?;
-            let uuid = Uuid::parse_str(labels.get(labels::INSTANCE)?).ok()?;
-            let is_ours = labels.get(labels::COMPUTE).is_some_and(|id| id == compute_id);
-            (is_ours && labels::has_name(container, &labels::aside_name(uuid))).then_some(uuid)
-        };
-        Ok(listed.iter().filter_map(of).collect())
+        let instance =
+            |container: &ContainerSummary| Uuid::parse_str(container.labels.as_ref()?.get(labels::INSTANCE)?).ok();
+        Ok(listed.into_iter().filter_map(|container| Some((instance(&container)?, container))).collect())
     }
 
     pub(super) async fn find_aside(&self, uuid: Uuid) -> Result<Option<Found>, Error> {

@@ -8,7 +8,7 @@ use bollard::models::{
     RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::{DockerConfig, Error, labels, volumes};
+use super::{DockerConfig, Error, config_drive, labels, volumes};
 use crate::guest::configuration::Ulimit;
 use crate::guest::{Configuration, Guest};
 use crate::limits;
@@ -93,7 +93,7 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig 
         // Files in memory count as the container's memory; Docker's own 64 MiB may be more than the flavor has, or too little.
         shm_size: Some(asked.shm_size.map_or(memory / 2, limits::signed)),
         tmpfs: (!asked.tmpfs.is_empty()).then(|| tmpfs(asked)),
-        mounts: Some(volumes::mounts(guest)),
+        mounts: Some([volumes::mounts(guest), config_drive::mounts(guest, &config.config_drive_directory)].concat()),
         storage_opt: (quota && guest.root_gb > 0)
             .then(|| HashMap::from([("size".to_owned(), format!("{}G", guest.root_gb))])),
         log_config: Some(log_config(config)),
@@ -216,6 +216,7 @@ mod tests {
             configuration: Configuration::default(),
             key: None,
             rescues: false,
+            inside: crate::guest::Inside::default(),
             created_by: "c".to_owned(),
         }
     }

@@ -67,6 +67,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The container has nothing for it to be done with.
+    #[error("{reason}")]
+    Lacking {
+        /// What it has not.
+        reason: String,
+    },
     /// Docker is down, or did not answer in time.
     #[error("Docker at {host} is unavailable: {reason}")]
     Unavailable {

@@ -1,11 +1,15 @@
 //! Files that an instance finds in its root file system when it first starts, as cloud-init leaves them in a machine:
-//! `/etc/hosts`, `/etc/resolv.conf`, root's `authorized_keys`.
+//! `/etc/hosts`, `/etc/resolv.conf`, root's `authorized_keys`; and those that its user wants to find there.
 //!
 //! They are written before the first start, and belong to the instance from then on: `network_files` brings the first two to what
 //! Neutron says, as long as the user leaves them alone. Docker's own mounts for the first
 //! two are not to be had without Docker's own network set-up, which disables IPv6 in the namespace and so flushes the
 //! addresses that the agent has put there.
+//!
+//! Docker unpacks an archive inside the container's root: a link in the image leads nowhere else, and one at a file's own place is
+//! replaced.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -14,7 +18,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::{Docker, Error};
-use crate::guest::{Configuration, Guest, PublicKey};
+use crate::guest::{Configuration, Guest, InjectedFile, PublicKey};
 use crate::network::Interface;
 
 /// Name servers that resolvers look at.
@@ -25,14 +29,50 @@ const OPTIONS: &str = "options";
 /// Bytes of a digest that tells an edited file from ours.
 const SEAL_BYTES: usize = 8;
 
-/// A file to be, owned by root.
+/// A file to be.
 #[derive(Debug, PartialEq)]
 pub(super) struct File {
     /// Directories above it, from the top, with the modes of those that have to be made.
-    directories: Vec<(&'static str, u32)>,
-    path: &'static str,
+    directories: Vec<(Cow<'static, str>, u32)>,
+    /// Without the slash at its beginning.
+    path: Cow<'static, str>,
+    owner: Owner,
     mode: u32,
-    content: String,
+    content: Vec<u8>,
+}
+
+/// Whose a file is; root's if nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) user: u64,
+    pub(super) group: u64,
+}
+
+impl File {
+    /// A file of root's in the directories above it.
+    fn new(directories: &[(&'static str, u32)], path: &'static str, mode: u32, content: String) -> Self {
+        let directories = directories.iter().map(|(path, mode)| (Cow::Borrowed(*path), *mode)).collect();
+        Self { directories, path: path.into(), owner: Owner::default(), mode, content: content.into_bytes() }
+    }
+
+    /// A file of `/etc` that takes the place of one with this owner and mode.
+    pub(super) fn replacement(path: &'static str, owner: Owner, mode: u32, content: String) -> Self {
+        Self { owner, ..Self::new(&[("/etc", 0o755)], path, mode, content) }
+    }
+
+    /// A file that the user wants: like one that root has written with an editor.
+    fn injected(file: &InjectedFile) -> Self {
+        let path = file.path().trim_start_matches('/');
+        let above = path.match_indices('/').map(|(end, _)| (format!("/{}", &path[..end]).into(), 0o755));
+        let directories = above.collect();
+        Self {
+            directories,
+            path: path.to_owned().into(),
+            owner: Owner::default(),
+            mode: 0o644,
+            content: file.content.clone(),
+        }
+    }
 }
 
 impl Docker {
@@ -48,15 +88,21 @@ impl Docker {
         let mut files = vec![hosts(hostname, interfaces, asked)];
         files.extend(resolv_conf(interfaces, asked));
         files.extend(guest.key.as_ref().filter(|_| self.inner.config.inject_key).map(authorized_keys));
-        self.upload(id, &files).await
+        self.upload(id, &files).await?;
+        // After the agent's own, so that the user has the last word on each of them.
+        let injected: Vec<File> = guest.inside.files.iter().map(File::injected).collect();
+        if !injected.is_empty() {
+            self.upload(id, &injected).await?;
+        }
+        self.put_password(id, guest).await
     }
 
     /// Puts files into a container.
     pub(super) async fn upload(&self, id: &str, files: &[File]) -> Result<(), Error> {
         let mut present = BTreeSet::new();
         for (directory, _) in files.iter().flat_map(|file| &file.directories) {
-            if !present.contains(directory) && self.path_exists(id, directory).await? {
-                present.insert(*directory);
+            if !present.contains(&**directory) && self.path_exists(id, directory).await? {
+                present.insert(&**directory);
             }
         }
         let archive = archive(files, &present)
@@ -108,7 +154,7 @@ pub(super) fn own_names(hostname: &str) -> String {
 }
 
 pub(super) fn hosts_file(content: String) -> File {
-    File { directories: vec![("/etc", 0o755)], path: "etc/hosts", mode: 0o644, content }
+    File::new(&[("/etc", 0o755)], "etc/hosts", 0o644, content)
 }
 
 /// The interfaces' name servers, and what is asked for; none where Neutron names none: the image's own file stays.
@@ -128,7 +174,7 @@ pub(super) fn asked_lines(resolv_conf: &str) -> String {
 }
 
 pub(super) fn resolv_conf_file(content: String) -> File {
-    File { directories: vec![("/etc", 0o755)], path: "etc/resolv.conf", mode: 0o644, content }
+    File::new(&[("/etc", 0o755)], "etc/resolv.conf", 0o644, content)
 }
 
 /// Lines of resolv.conf: the interfaces' name servers, each once, in order.
@@ -160,36 +206,32 @@ pub(super) fn is_sealed(text: &str) -> bool {
 /// The only authorised key, whatever the image had: whoever launches decides who may log in. Has the modes that sshd
 /// requires.
 fn authorized_keys(key: &PublicKey) -> File {
-    File {
-        directories: vec![("/root", 0o700), ("/root/.ssh", 0o700)],
-        path: "root/.ssh/authorized_keys",
-        mode: 0o600,
-        content: format!("{}\n", key.data.trim()),
-    }
+    let directories = [("/root", 0o700), ("/root/.ssh", 0o700)];
+    File::new(&directories, "root/.ssh/authorized_keys", 0o600, format!("{}\n", key.data.trim()))
 }
 
 /// A tar archive of the files, and of their directories that are not `present`: Docker would make those, open to all.
-fn archive(files: &[File], present: &BTreeSet<&'static str>) -> std::io::Result<Vec<u8>> {
+fn archive(files: &[File], present: &BTreeSet<&str>) -> std::io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mtime = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let mut append = |path: &str, kind: tar::EntryType, mode: u32, content: &[u8]| {
+    let mut append = |path: &str, kind: tar::EntryType, owner: Owner, mode: u32, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_uid(owner.user);
+        header.set_gid(owner.group);
         header.set_mtime(mtime);
         header.set_size(content.len() as u64);
         archive.append_data(&mut header, path, content)
     };
-    let mut made = present.clone();
+    let mut made: BTreeSet<&str> = present.clone();
     for file in files {
         for (directory, mode) in &file.directories {
             if made.insert(directory) {
-                append(&format!("{}/", &directory[1..]), tar::EntryType::Directory, *mode, &[])?;
+                append(&format!("{}/", &directory[1..]), tar::EntryType::Directory, Owner::default(), *mode, &[])?;
             }
         }
-        append(file.path, tar::EntryType::Regular, file.mode, file.content.as_bytes())?;
+        append(&file.path, tar::EntryType::Regular, file.owner, file.mode, &file.content)?;
     }
     archive.into_inner()
 }
@@ -207,6 +249,18 @@ mod tests {
         archive.entries().unwrap().map(entry).collect()
     }
 
+    fn text(file: File) -> String {
+        String::from_utf8(file.content).unwrap()
+    }
+
+    #[test]
+    fn a_file_of_the_users_has_its_missing_directories_and_is_roots() {
+        let file = File::injected(&InjectedFile::new("/srv/a/b.conf", b"x".to_vec()).unwrap());
+        let packed = archive(&[file], &["/srv"].into()).unwrap();
+        let expected = [("srv/a/", 0o755), ("srv/a/b.conf", 0o644)];
+        assert_eq!(entries(&packed), expected.map(|(path, mode)| (path.to_owned(), mode)));
+    }
+
     #[test]
     fn directories_are_made_once_and_only_where_they_are_missing() {
         let key = PublicKey { name: "k".to_owned(), data: "ssh-ed25519 AAAA me\n".to_owned() };
@@ -220,8 +274,7 @@ mod tests {
     #[test]
     fn an_instance_without_an_address_still_knows_its_own_name() {
         assert!(
-            hosts("web-1.example.org", &[], &Configuration::default())
-                .content
+            text(hosts("web-1.example.org", &[], &Configuration::default()))
                 .ends_with("127.0.1.1\tweb-1.example.org web-1\n")
         );
     }
@@ -240,10 +293,10 @@ mod tests {
             dns_opt: vec!["ndots:2".to_owned()],
             ..Configuration::default()
         };
-        let hosts = hosts("web", &[], &asked).content;
+        let hosts = text(hosts("web", &[], &asked));
         assert!(hosts.ends_with("127.0.1.1\tweb\n192.0.2.7\tdb\n2001:db8::7\tdb\n"), "{hosts}");
         let interface = Interface { dns: vec!["192.0.2.1".parse().unwrap()], ..crate::network::an_interface() };
-        let written = resolv_conf(&[interface], &asked).unwrap().content;
+        let written = text(resolv_conf(&[interface], &asked).unwrap());
         let lines = "search a.example b.example\noptions ndots:2\n";
         assert!(written.ends_with(&format!("nameserver 192.0.2.1\n{lines}")) && is_sealed(&written), "{written}");
         assert_eq!(asked_lines(&written), lines);

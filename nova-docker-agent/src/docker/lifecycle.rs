@@ -145,13 +145,15 @@ impl Docker {
         unpaused.map_err(|error| self.engine().error("unpause container", &labels::container_name(uuid), error))
     }
 
-    /// Kills and removes the container with its anonymous volumes, and its link; no failure when it is absent. Docker's names of
-    /// the volumes that stay, if nobody else removes them.
+    /// Kills and removes the container with its anonymous volumes, its link, and, unless the instance has another one, its config
+    /// drive; no failure when it is absent. Docker's names of the volumes that stay, if nobody else removes them.
     pub async fn remove(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
-        match self.find(uuid).await? {
-            Some(found) => self.remove_found(&found).await,
-            None => Ok(vec![]),
-        }
+        let volumes = match self.find(uuid).await? {
+            Some(found) => self.remove_found(&found).await?,
+            None => vec![],
+        };
+        self.drop_config_drive(uuid).await;
+        Ok(volumes)
     }
 
     pub(super) async fn remove_found(&self, found: &Found) -> Result<Vec<String>, Error> {

@@ -5,6 +5,7 @@
 //! `nova-docker-runtime` puts it into the namespace that [`network`](crate::network) has plugged.
 
 mod aside;
+mod config_drive;
 mod console;
 mod container;
 mod create;
@@ -19,11 +20,15 @@ mod labels;
 mod lifecycle;
 mod links;
 mod network_files;
+mod password;
+mod read_file;
 mod recreate;
 mod rescue;
 mod scrub;
+mod shadow;
 mod snapshot;
 mod state;
+mod usage;
 mod volumes;
 
 use std::path::PathBuf;
@@ -32,6 +37,7 @@ use std::time::Duration;
 
 pub use error::Error;
 pub use snapshot::Snapshot;
+pub use usage::Used;
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
 
 use engine::Engine;
@@ -55,6 +61,10 @@ pub struct DockerConfig {
     pub log_max_files: u32,
     /// Whether the key pair is put into the container.
     pub inject_key: bool,
+    /// Where the config drives of instances are.
+    pub config_drive_directory: PathBuf,
+    /// Whether the password that Nova makes for each launch is put into the container.
+    pub inject_password: bool,
 }
 
 impl Default for DockerConfig {
@@ -68,6 +78,8 @@ impl Default for DockerConfig {
             log_max_size: "10m".to_owned(),
             log_max_files: 2,
             inject_key: true,
+            config_drive_directory: "/var/lib/nova/docker-config-drives".into(),
+            inject_password: false,
         }
     }
 }
@@ -115,6 +127,7 @@ impl Docker {
         let docker = Self { inner: Arc::new(Inner { engine, volumes, config, api_version, quota_enforced }) };
         docker.remove_stale_snapshots().await?;
         docker.remove_stale_files().await?;
+        docker.remove_stray_config_drives().await?;
         Ok(docker)
     }
 

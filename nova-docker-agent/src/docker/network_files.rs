@@ -4,31 +4,23 @@
 //! What the instance's user has written stays. The agent's resolv.conf says so itself, with a digest: one without it, or with
 //! another content, is not the agent's any more. Of `/etc/hosts` only the line is changed that has the agent's form.
 
-use std::io::Read;
 use std::net::IpAddr;
 
-use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
-use futures::StreamExt;
 use uuid::Uuid;
 
 use super::files::{self, hosts_file, own_names, resolv_conf_file};
 use super::{Docker, Error};
 use crate::network::Interface;
 
-/// Nobody reads longer ones to the end.
-const MAX_FILE: usize = 64 << 10;
-/// A header and the padding of a tar archive of one file.
-const TAR_OVERHEAD: usize = 8 << 10;
-
 impl Docker {
     /// Brings the files to what the interfaces say. Those that are absent, no plain files, or the user's own stay.
     pub async fn update_network_files(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
         let found = self.get(uuid).await?;
         let mut changed = Vec::new();
-        if let Some(present) = self.read_file(&found.id, "/etc/resolv.conf").await? {
+        if let Some(present) = self.read_text(&found.id, "/etc/resolv.conf").await? {
             changed.extend(followed_resolv_conf(&present, interfaces).map(resolv_conf_file));
         }
-        if let Some(present) = self.read_file(&found.id, "/etc/hosts").await? {
+        if let Some(present) = self.read_text(&found.id, "/etc/hosts").await? {
             changed.extend(followed_hosts(&present, &found.hostname, interfaces).map(hosts_file));
         }
         if changed.is_empty() {
@@ -37,37 +29,6 @@ impl Docker {
         tracing::info!(instance = %uuid, "the network changed; writing it into the instance's files");
         self.upload(&found.id, &changed).await
     }
-
-    /// A small text file of a container; none when it is absent, no plain file, or no text of that size.
-    async fn read_file(&self, id: &str, path: &str) -> Result<Option<String>, Error> {
-        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let docker = &self.engine().docker;
-        let mut stream = std::pin::pin!(docker.download_from_container(id, Some(options)));
-        let mut archive = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            match chunk {
-                Ok(chunk) => archive.extend_from_slice(&chunk),
-                Err(error) => {
-                    return match self.engine().error("read a file of container", id, error) {
-                        Error::NotFound { .. } => Ok(None),
-                        other => Err(other),
-                    };
-                }
-            }
-            if archive.len() > MAX_FILE + TAR_OVERHEAD {
-                return Ok(None);
-            }
-        }
-        Ok(plain_text(&archive))
-    }
-}
-
-fn plain_text(archive: &[u8]) -> Option<String> {
-    let mut archive = tar::Archive::new(archive);
-    let mut entry = archive.entries().ok()?.next()?.ok()?;
-    let mut text = String::new();
-    let is_plain = entry.header().entry_type().is_file();
-    (is_plain && entry.read_to_string(&mut text).is_ok()).then_some(text)
 }
 
 /// The resolv.conf that takes the place of `present`, if that is the agent's and says something else. What the user asked for

@@ -17,6 +17,7 @@ fn guest(project_id: &str, volumes: &[(&str, &str)]) -> Guest {
         configuration: Configuration::parse(&Sources { metadata, memory_mb: 64, ..Sources::default() }).unwrap(),
         key: None,
         rescues: false,
+        inside: crate::guest::Inside::default(),
         created_by: "c".to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Driver, End, Error};
 use crate::{
     docker,
-    guest::{Event, GuestSummary, HostResources, PowerState},
+    guest::{ConfigDrive, Event, GuestSummary, HostResources, Password, PowerState},
     limits::StopTimeout,
     network::Interface,
 };
@@ -74,6 +74,22 @@ impl Driver {
     /// There is no such guest.
     pub async fn console(&self, uuid: Uuid, lines: Option<usize>) -> Result<String, Error> {
         Ok(self.docker.console(uuid, lines).await?)
+    }
+
+    /// Writes the config drive that a guest will see whose container is about to be made. It goes with the guest's last container.
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn write_config_drive(&self, uuid: Uuid, drive: ConfigDrive) -> Result<(), Error> {
+        Ok(self.docker.write_config_drive(uuid, drive).await?)
+    }
+
+    /// Sets the password of an account in a guest, running or not.
+    ///
+    /// # Errors
+    /// There is no such guest; [`docker::Error::Lacking`] when it has no such account.
+    pub async fn set_password(&self, uuid: Uuid, user: &str, password: &Password) -> Result<(), Error> {
+        Ok(self.docker.set_password(uuid, user, password).await?)
     }
 
     /// Stops a guest; it has `timeout` to end by itself.

@@ -9,11 +9,13 @@
 //! | `guests` | guests that are there: power, console, interfaces, removal |
 //! | `replace` | a guest's container makes room for another one |
 //! | `suspend` | suspend and resume |
+//! | `diagnostics` | what a guest has used |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
 
+mod diagnostics;
 mod error;
 mod guests;
 mod image;
@@ -31,6 +33,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::RwLock;
 use tracing::warn;
 
+pub use diagnostics::Diagnostics;
 pub use error::{Error, StartError};
 pub use image::check_status;
 pub use interfaces::{Port, Subnet, interfaces};
@@ -49,7 +52,14 @@ use crate::{
 };
 
 /// What containers have of Nova's driver capabilities; those that are not named they do not have.
-pub const CAPABILITIES: &[(&str, bool)] = &[("supports_attach_interface", true), ("supports_image_type_raw", true)];
+pub const CAPABILITIES: &[(&str, bool)] = &[
+    ("supports_attach_interface", true),
+    ("supports_device_tagging", true),
+    ("supports_image_type_raw", true),
+    ("supports_tagged_attach_interface", true),
+];
+/// Name of the directory of config drives in `state_path`.
+const CONFIG_DRIVES: &str = "docker-config-drives";
 /// Tells placement that containers run here.
 pub const TRAIT: &str = "CUSTOM_HV_DOCKER";
 
@@ -119,6 +129,8 @@ async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
         log_max_size: settings.log_max_size.clone(),
         log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
         inject_key: settings.inject_key,
+        inject_password: settings.inject_password,
+        config_drive_directory: config.state_path.join(CONFIG_DRIVES),
         ..DockerConfig::default()
     };
     let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();

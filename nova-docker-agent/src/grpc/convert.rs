@@ -8,7 +8,7 @@ use super::status::invalid;
 use crate::{
     driver::{self, Port, Subnet},
     guest::{
-        Configuration, Event, EventKind, Guest, GuestSummary, HostResources, PowerState, PublicKey,
+        Configuration, Event, EventKind, Guest, GuestSummary, HostResources, Inside, PowerState, PublicKey,
         configuration::Sources,
     },
     network::Interface,
@@ -49,6 +49,7 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
         configuration,
         key: guest.key.map(|key| PublicKey { name: key.name, data: key.data }),
         rescues: false,
+        inside: Inside::default(),
         created_by: guest.owner,
     })
 }

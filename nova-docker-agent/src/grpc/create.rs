@@ -9,13 +9,13 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::{
-    convert,
+    convert, inside,
     status::{failure, with_cleanup},
 };
 use crate::{
     cloud::Caller,
     driver::{Driver, End, Error, Image, check_status},
-    guest::Guest,
+    guest::{ConfigDrive, Guest},
     network::Interface,
     registry::ImageDescriptor,
 };
@@ -23,6 +23,7 @@ use crate::{
 /// A checked request.
 pub(super) struct Creation {
     pub(super) guest: Guest,
+    drive: Option<ConfigDrive>,
     image: ImageDescriptor,
     interfaces: Vec<Interface>,
     pub(super) caller: Caller,
@@ -33,13 +34,14 @@ pub(super) type Progress = mpsc::Sender<Result<v1::CreateGuestResponse, Status>>
 
 impl Creation {
     pub(super) fn new(request: v1::CreateGuestRequest, caller: Caller) -> Result<Self, Status> {
-        let guest = request.guest.ok_or_else(|| super::status::invalid("guest", "is missing"))?;
+        let mut guest = request.guest.ok_or_else(|| super::status::invalid("guest", "is missing"))?;
         let image = request.image.ok_or_else(|| super::status::invalid("image", "is missing"))?;
         let descriptor = convert::image(&image)?;
-        let guest = convert::guest(guest, &image)?;
+        let (inside, drive) = inside::inside(guest.inside.take().unwrap_or_default())?;
+        let guest = Guest { inside, ..convert::guest(guest, &image)? };
         check_status(descriptor.id, &image.status).map_err(|error| failure(&error, guest.uuid, Some(descriptor.id)))?;
         let interfaces = convert::interfaces(guest.uuid, request.interfaces)?;
-        Ok(Self { guest, image: descriptor, interfaces, caller })
+        Ok(Self { guest, drive, image: descriptor, interfaces, caller })
     }
 
     /// Creates the guest. What was made before a failure is removed again; a guest that was there before stays.
@@ -72,6 +74,9 @@ impl Creation {
     async fn create(&self, driver: &Driver, progress: Progress, stop: &CancellationToken) -> Result<(), Error> {
         let uuid = self.guest.uuid;
         let (mut pulled, mut plugged) = (progress.clone(), progress);
+        if let Some(drive) = &self.drive {
+            driver.write_config_drive(uuid, drive.clone()).await?;
+        }
         let image = Image { caller: self.caller.clone(), descriptor: &self.image };
         let network = async {
             driver.plug_new(uuid, &self.interfaces).await?;

@@ -1,11 +1,12 @@
 //! The second door: the driver core over gRPC, for a stock nova-compute with the virt driver of `python-shim/`.
 //!
 //! The contract is `proto/nova_docker/v1`. This service speaks to no message bus and to no placement: its client does.
-//! `listener` lets peers in, `service` has one method for each call, `create`, `replace` and `snapshot` are the long ones, `convert` and
-//! `status` are the two dictionaries.
+//! `listener` lets peers in, `service` has one method for each call, `create`, `replace` and `snapshot` are the long ones, `convert`,
+//! `inside` and `status` are the dictionaries.
 
 mod convert;
 mod create;
+mod inside;
 mod listener;
 mod replace;
 mod request;

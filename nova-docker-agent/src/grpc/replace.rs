@@ -9,13 +9,13 @@ use tonic::Status;
 use tracing::info;
 
 use super::{
-    convert,
+    convert, inside,
     status::{failure, invalid},
 };
 use crate::{
     cloud::Caller,
     driver::{Driver, Error, Image, Prepared, check_status},
-    guest::{Guest, PowerState},
+    guest::{ConfigDrive, Guest, PowerState},
     network::Interface,
     registry::ImageDescriptor,
 };
@@ -23,6 +23,7 @@ use crate::{
 /// A checked request.
 pub(super) struct Replacement {
     pub(super) guest: Guest,
+    drive: Option<ConfigDrive>,
     /// None: the files are those of the other container.
     image: Option<ImageDescriptor>,
     interfaces: Vec<Interface>,
@@ -46,14 +47,15 @@ impl Replacement {
             guest.metadata.clear();
             guest.user_data.clear();
         }
-        let guest = Guest { rescues: purpose == Purpose::Rescue, ..convert::guest(guest, &image)? };
+        let (inside, drive) = inside::inside(guest.inside.take().unwrap_or_default())?;
+        let guest = Guest { rescues: purpose == Purpose::Rescue, inside, ..convert::guest(guest, &image)? };
         let interfaces = convert::interfaces(guest.uuid, request.interfaces)?;
         if purpose == Purpose::Resize {
-            return Ok(Self { guest, image: None, interfaces, caller });
+            return Ok(Self { guest, drive, image: None, interfaces, caller });
         }
         let descriptor = convert::image(&image)?;
         check_status(descriptor.id, &image.status).map_err(|error| failure(&error, guest.uuid, Some(descriptor.id)))?;
-        Ok(Self { guest, image: Some(descriptor), interfaces, caller })
+        Ok(Self { guest, drive, image: Some(descriptor), interfaces, caller })
     }
 
     pub(super) async fn run(
@@ -74,6 +76,9 @@ impl Replacement {
     }
 
     async fn replace(&self, driver: &Driver, progress: Progress, stop: &CancellationToken) -> Result<(), Error> {
+        if let Some(drive) = &self.drive {
+            driver.write_config_drive(self.guest.uuid, drive.clone()).await?;
+        }
         let Some(descriptor) = &self.image else { return driver.recreate(&self.guest, &self.interfaces).await };
         let image = Image { caller: self.caller.clone(), descriptor };
         let prepared: Prepared<'_> = tokio::select! {

@@ -14,7 +14,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
-    convert, create,
+    convert, create, inside,
     replace::Replacement,
     request,
     snapshot::{self, Capture},
@@ -350,6 +350,27 @@ impl driver_service_server::DriverService for DriverService {
             })
             .collect();
         Ok(Response::new(stream::iter(chunks).boxed()))
+    }
+
+    async fn get_guest_diagnostics(
+        &self,
+        request: Request<v1::GetGuestDiagnosticsRequest>,
+    ) -> Result<Response<v1::GetGuestDiagnosticsResponse>, Status> {
+        let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
+        let found = self.driver.diagnostics(guest).await.map_err(|error| failure(&error, guest, None))?;
+        Ok(Response::new(v1::GetGuestDiagnosticsResponse { diagnostics: Some(inside::diagnostics(found)) }))
+    }
+
+    async fn set_guest_password(
+        &self,
+        request: Request<v1::SetGuestPasswordRequest>,
+    ) -> Result<Response<v1::SetGuestPasswordResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let (user, password) = inside::account(request);
+        let set = async move |h: Arc<Driver>| h.set_password(guest, &user, &password).await;
+        self.change("set_guest_password", &metadata, guest, set).await?;
+        Ok(Response::new(v1::SetGuestPasswordResponse {}))
     }
 
     async fn plug_guest(

@@ -121,6 +121,7 @@ fn docker_failure(error: &docker::Error, guest: Uuid, image: Option<Uuid>) -> St
             with(Code::Aborted, ErrorReason::ExitedAtOnce, message, metadata)
         }
         E::Invalid { .. } => status(Code::InvalidArgument, ErrorReason::InvalidArgument, message),
+        E::Lacking { .. } => status(Code::FailedPrecondition, ErrorReason::Unsupported, message),
         E::Unavailable { .. } => status(Code::Unavailable, ErrorReason::DockerUnavailable, message),
         E::NoSpace { .. } => status(Code::ResourceExhausted, ErrorReason::NoSpace, message),
         E::Docker { .. } => status(Code::Internal, ErrorReason::DockerRefused, message),

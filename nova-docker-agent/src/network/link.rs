@@ -17,7 +17,7 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBu
 use tokio::task::JoinHandle;
 
 use super::routes::Hop;
-use super::{Error, namespace};
+use super::{Counters, Error, namespace};
 
 /// A netlink socket in one namespace.
 pub(super) struct Links {
@@ -78,6 +78,20 @@ impl Links {
             .await
             .map_err(|error| Error::netlink("list links", error))?;
         Ok(found.iter().map(Link::of).collect())
+    }
+
+    /// What every link of the namespace but `lo` has counted.
+    pub(super) async fn counters(&self) -> Result<Vec<Counters>, Error> {
+        let found: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| Error::netlink("read what links have counted", error))?;
+        let is_lo = |message: &&LinkMessage| message.header.flags.contains(LinkFlags::Loopback);
+        Ok(found.iter().filter(|message| !is_lo(message)).map(Counters::of).collect())
     }
 
     /// Deletes the link of this name, and the other side with it; no failure when it is absent.

@@ -7,6 +7,7 @@
 //! plugged. Plugging again brings addresses, routes and MTU to what Neutron says now, and touches nothing that is right.
 //! Nothing here is done by forking but `ovs-vsctl` and `ethtool`, and no worker thread of the runtime ever changes its namespace.
 
+mod counters;
 mod error;
 mod guest_side;
 mod interface;
@@ -18,6 +19,7 @@ mod ovs;
 mod plumber;
 mod routes;
 
+pub use counters::{Counters, Traffic};
 pub use error::Error;
 #[cfg(test)]
 pub(crate) use interface::tests::interface as an_interface;

@@ -12,7 +12,7 @@ use super::guest_side::{self, GuestSide};
 use super::link::Links;
 use super::names::Names;
 use super::ovs::{NewPort, OpenVSwitch, Record};
-use super::{Error, Interface, NAMESPACE_DIRECTORY, namespace, offload};
+use super::{Counters, Error, Interface, NAMESPACE_DIRECTORY, namespace, offload};
 
 const NAMESPACE_PREFIX: &str = "nova-";
 
@@ -139,6 +139,17 @@ impl Plumber {
     /// Whether the instance has its namespace.
     pub fn is_plugged(&self, instance: Uuid) -> Result<bool, Error> {
         namespace::is_namespace(&Self::namespace_path(instance))
+    }
+
+    /// What the instance's interfaces have counted, in the order of their names inside; nothing without a namespace.
+    pub async fn counters(&self, instance: Uuid) -> Result<Vec<Counters>, Error> {
+        let path = Self::namespace_path(instance);
+        if !namespace::is_namespace(&path)? {
+            return Ok(Vec::new());
+        }
+        let mut counters = Links::of_namespace(&path).await?.counters().await?;
+        counters.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
+        Ok(counters)
     }
 
     /// Every instance that has a namespace or an Open vSwitch port of ours on this host.

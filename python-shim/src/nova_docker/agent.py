@@ -13,6 +13,7 @@ from oslo_context import context as oslo_context
 
 from nova_docker.rpc import Address, Call, CallError, Code
 from nova_docker.v1 import driver_pb2 as api
+from nova_docker.v1 import inside_pb2
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
 REVISION = 4
@@ -98,6 +99,12 @@ RESTORE_GUEST: Method[api.RestoreGuestRequest, api.RestoreGuestResponse] = Metho
 )
 GET_CONSOLE_OUTPUT: Method[api.GetConsoleOutputRequest, api.GetConsoleOutputResponse] = Method(
     "GetConsoleOutput", api.GetConsoleOutputResponse.FromString, operation=False
+)
+GET_GUEST_DIAGNOSTICS: Method[inside_pb2.GetGuestDiagnosticsRequest, inside_pb2.GetGuestDiagnosticsResponse] = Method(
+    "GetGuestDiagnostics", inside_pb2.GetGuestDiagnosticsResponse.FromString, operation=False
+)
+SET_GUEST_PASSWORD: Method[inside_pb2.SetGuestPasswordRequest, inside_pb2.SetGuestPasswordResponse] = Method(
+    "SetGuestPassword", inside_pb2.SetGuestPasswordResponse.FromString, operation=False
 )
 PLUG_GUEST: Method[api.PlugGuestRequest, api.PlugGuestResponse] = Method("PlugGuest", api.PlugGuestResponse.FromString)
 UNPLUG_GUEST: Method[api.UnplugGuestRequest, api.UnplugGuestResponse] = Method(

@@ -23,18 +23,19 @@ from nova.virt import hardware
 from oslo_log import log as logging
 
 from nova_docker import agent as service
-from nova_docker import amounts, config, errors, host
+from nova_docker import amounts, config, devices, diagnostics, errors, host
 from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
 from nova_docker.guest import POWER_STATES, is_suspended
+from nova_docker.inside import admin_user
 from nova_docker.interfaces import interface, interfaces
 from nova_docker.replace import Replacer, refuse_other_host
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
-from nova_docker.spawn import Builder, refuse_what_containers_lack
+from nova_docker.spawn import Builder, Wishes, refuse_what_containers_lack
 from nova_docker.traits import OwnTraits
 from nova_docker.v1 import driver_pb2 as api
-from nova_docker.v1 import host_pb2
+from nova_docker.v1 import host_pb2, inside_pb2
 from nova_docker.version import VERSION
 from nova_docker.volumes import is_deleted, removes_volumes
 from nova_docker.watch import Watcher
@@ -59,6 +60,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         self._replacer = Replacer(self._agent)
         self._watcher: Watcher | None = None
         self._hypervisor_type = ""
+        self._revision = 0
         self._traits = OwnTraits(CONF.state_path)
         self._images = snapshots.UnbegunImages()
         self._ended = threading.local()
@@ -115,6 +117,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         )
         service.check_versions(info)
         self._hypervisor_type = info.hypervisor_type
+        self._revision = info.revision
         # An object's own: the class attribute is shared with every other driver that does not define one.
         self.capabilities = {**virt_driver.ComputeDriver.capabilities, **info.capabilities}
         LOG.info("nova-docker-agent %s at %s", info.agent_version, self._agent.address.text)
@@ -200,6 +203,27 @@ class DockerDriver(virt_driver.ComputeDriver):
         with errors.translated(instance), self._agent.stream(service.GET_CONSOLE_OUTPUT, request) as answers:
             return b"".join(answer.chunk for answer in answers).removesuffix(b"\n")
 
+    def get_diagnostics(self, instance: Any, *args: Any, **kwargs: Any) -> dict[str, int]:
+        """What a guest has used, in the form before API 2.48."""
+        return diagnostics.free(self._diagnostics(instance))
+
+    def get_instance_diagnostics(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        """What a guest has used, in the form of API 2.48."""
+        return diagnostics.standard(self._diagnostics(instance), instance)
+
+    def _diagnostics(self, instance: Any) -> inside_pb2.GuestDiagnostics:
+        request = inside_pb2.GetGuestDiagnosticsRequest(guest_id=instance.uuid)
+        with errors.translated(instance):
+            return self._agent.call(service.GET_GUEST_DIAGNOSTICS, request).diagnostics
+
+    def set_admin_password(self, instance: Any, new_pass: str, *args: Any, **kwargs: Any) -> None:
+        """Sets the password of the guest's administrator."""
+        request = inside_pb2.SetGuestPasswordRequest(
+            guest_id=instance.uuid, user=admin_user(instance), password=new_pass
+        )
+        with errors.translated(instance, errors.setting_password):
+            self._agent.call(service.SET_GUEST_PASSWORD, request)
+
     # From spawn to destroy
 
     def spawn(
@@ -217,9 +241,10 @@ class DockerDriver(virt_driver.ComputeDriver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Makes a guest and starts it. Passwords are not put into containers."""
-        refuse_what_containers_lack(instance, injected_files, block_device_info)
-        self._builder.build(context, instance, image_meta, network_info, power_on)
+        """Makes a guest and starts it. Whether its password is put into it is the agent's to say."""
+        refuse_what_containers_lack(block_device_info, instance)
+        wishes = Wishes(injected_files, admin_password, self._revision)
+        self._builder.build(context, instance, image_meta, network_info, power_on, wishes)
 
     def destroy(
         self,
@@ -372,7 +397,7 @@ class DockerDriver(virt_driver.ComputeDriver):
             raise NotImplementedError
         if preserve_ephemeral:
             raise exception.PreserveEphemeralNotSupported
-        refuse_what_containers_lack(instance, injected_files, block_device_info)
+        refuse_what_containers_lack(block_device_info, instance)
         self.power_off(instance, CONF.shutdown_timeout)
         for task, before in (
             (task_states.REBUILD_BLOCK_DEVICE_MAPPING, task_states.REBUILDING),
@@ -381,7 +406,9 @@ class DockerDriver(virt_driver.ComputeDriver):
             instance.task_state = task
             instance.save(expected_task_state=[before])
         purpose = api.REPLACE_PURPOSE_REBUILD
-        self._replacer.replace(context, instance, image_meta, network_info, purpose)
+        self._replacer.replace(
+            context, instance, image_meta, network_info, purpose, files=injected_files, password=admin_password
+        )
         self._replacer.settle(instance)
 
     def rescue(
@@ -484,6 +511,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         """Plugs one more interface into a guest."""
         with errors.translated(instance, errors.attaching(instance)):
             request = api.AttachInterfaceRequest(guest_id=instance.uuid, interface=interface(vif))
+            # Before the interface is there: nothing is to be undone if the record cannot be written.
+            devices.record_tags(context, instance)
             device = self._agent.call(service.ATTACH_INTERFACE, request).device
         LOG.info("Port %s is %s", vif["id"], device, instance=instance)
 
@@ -492,3 +521,4 @@ class DockerDriver(virt_driver.ComputeDriver):
         request = api.DetachInterfaceRequest(guest_id=instance.uuid, port_id=vif["id"])
         with errors.translated(instance, errors.detaching(instance)):
             self._agent.call(service.DETACH_INTERFACE, request)
+        devices.record_tags(context, instance, gone=vif["id"])

@@ -127,6 +127,11 @@ def suspending(error: CallError, text: str) -> Exception | None:
     return None
 
 
+def setting_password(error: CallError, text: str) -> Exception | None:
+    """For set_admin_password: of this class alone the user is told the text."""
+    return _exception(exception.SetAdminPasswdNotSupported(message=text)) if error.reason == "UNSUPPORTED" else None
+
+
 def snapshotting(instance: Any, image_id: str) -> Special:
     """For snapshot: the manager removes the image silently when the guest is not there."""
 

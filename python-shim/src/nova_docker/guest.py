@@ -9,7 +9,7 @@ from nova.compute import power_state, task_states, vm_states
 from nova.conf import CONF
 
 from nova_docker.amounts import UINT32, UINT64, amount, size, text
-from nova_docker.v1 import guest_pb2
+from nova_docker.v1 import guest_pb2, inside_pb2
 
 try:
     from nova.virt import node
@@ -33,7 +33,7 @@ def is_suspended(instance: Any) -> bool:
     return instance.vm_state == vm_states.SUSPENDED or instance.task_state == task_states.SUSPENDING
 
 
-def guest(instance: Any) -> guest_pb2.Guest:
+def guest(instance: Any, inside: inside_pb2.Inside | None = None) -> guest_pb2.Guest:
     """What an instance shall be; raises CallError when its flavor has numbers that no container can have."""
     flavor = instance.flavor
     key = None
@@ -54,6 +54,7 @@ def guest(instance: Any) -> guest_pb2.Guest:
         owner=owner(),
         metadata={text(name): text(value) for name, value in (instance.metadata or {}).items()},
         user_data=text(instance.user_data),
+        inside=inside,
     )
 
 

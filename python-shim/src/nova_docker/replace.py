@@ -11,6 +11,7 @@ from nova_docker import agent as service
 from nova_docker import errors
 from nova_docker.agent import Agent
 from nova_docker.guest import guest, image
+from nova_docker.inside import inside
 from nova_docker.interfaces import interfaces
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.spawn import image_record
@@ -33,13 +34,16 @@ class Replacer:
         network_info: Any,
         purpose: api.ReplacePurpose,
         *,
+        files: Any = None,
+        password: str | None = None,
         power_on: bool = True,
     ) -> None:
         """Makes the other container and starts it. On failure the one that there was is there again, stopped."""
         plugged = interfaces(network_info)
+        found = inside(instance, files, password, network_info)
         with errors.translated(instance, errors.spawning(instance)):
             request = api.ReplaceGuestRequest(
-                guest=guest(instance),
+                guest=guest(instance, found),
                 image=image(instance, image_meta, image_record(context, image_meta)),
                 interfaces=plugged,
                 purpose=purpose,

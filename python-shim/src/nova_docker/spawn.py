@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from nova import exception
@@ -15,7 +16,9 @@ from oslo_log import log as logging
 from nova_docker import agent as service
 from nova_docker import errors
 from nova_docker.agent import Agent
+from nova_docker.devices import record_tags
 from nova_docker.guest import guest, image
+from nova_docker.inside import inside, refuse_of_old_agent
 from nova_docker.interfaces import Vif, interfaces
 from nova_docker.remains import Remains
 from nova_docker.rpc import AddressRefused, CallError
@@ -30,6 +33,15 @@ _STAGES = {
 }
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What a guest shall find inside, and the revision of the agent that puts it there."""
+
+    files: Any
+    password: str | None
+    revision: int
+
+
 class Builder:
     """Makes guests."""
 
@@ -40,12 +52,17 @@ class Builder:
         self._undone: set[str] = set()
         self.remains = Remains(agent)
 
-    def build(self, context: Any, instance: Any, image_meta: Any, network_info: Any, power_on: bool) -> None:
+    def build(
+        self, context: Any, instance: Any, image_meta: Any, network_info: Any, power_on: bool, wishes: Wishes
+    ) -> None:
         """Makes the guest and starts it; on failure nothing of it is left."""
         vifs = list(network_info or ())  # Waits until Neutron has made the ports, and raises if it could not.
+        record_tags(context, instance)
+        found = inside(instance, wishes.files, wishes.password, network_info)
+        refuse_of_old_agent(wishes.revision, found, instance)
         with errors.translated(instance, errors.spawning(instance)):
             request = api.CreateGuestRequest(
-                guest=guest(instance),
+                guest=guest(instance, found),
                 image=image(instance, image_meta, image_record(context, image_meta)),
                 interfaces=interfaces(vifs),
             )
@@ -108,9 +125,7 @@ class Builder:
                 raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=text) from None
 
 
-def refuse_what_containers_lack(
-    instance: Any, injected_files: Any, block_device_info: Mapping[str, Any] | None
-) -> None:
+def refuse_what_containers_lack(block_device_info: Mapping[str, Any] | None, instance: Any) -> None:
     """Containers have no disks but the one of the image, and nothing that is asked for is left out silently.
 
     nova-compute itself refuses trusted certificates: the driver has no capability for them.
@@ -121,10 +136,6 @@ def refuse_what_containers_lack(
         virt_driver.block_device_info_get_swap(block_device_info)
     ):
         reason = "ephemeral and swap disks are not supported for containers; choose a flavor without them"
-    elif instance.config_drive or instance.image_meta.properties.get("img_config_drive") == "mandatory":
-        reason = "containers have no config drive; launch without it, the metadata service has the same"
-    elif injected_files:
-        reason = "files cannot be injected into containers; put them into the image or into user data"
     else:
         return
     raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)

@@ -55,6 +55,7 @@ class Servers:
         flavor: str | None = None,
         user_data: str | None = None,
         group: str | None = None,
+        microversion: str = MICROVERSION,
         **fields: Any,
     ) -> Json:
         """Ask for a server. `networks` as in the API; `image`, `flavor`: names or ids; `group`: an id."""
@@ -69,7 +70,7 @@ class Servers:
         if user_data is not None:
             body["user_data"] = base64.b64encode(user_data.encode()).decode()
         hints = {"os:scheduler_hints": {"group": group}} if group else {}
-        return self.request("POST", "/servers", {"server": body, **hints})["server"]
+        return self.request("POST", "/servers", {"server": body, **hints}, microversion)["server"]
 
     def get(self, server_id: str) -> Json:
         return self.request("GET", f"/servers/{server_id}")["server"]

@@ -125,7 +125,12 @@ impl Dockerd {
 
     /// Settings of a driver for this Docker.
     pub fn driver_config(&self) -> DockerConfig {
-        DockerConfig { host_url: self.host_url(), link_directory: self.links(), ..DockerConfig::default() }
+        DockerConfig {
+            host_url: self.host_url(),
+            link_directory: self.links(),
+            config_drive_directory: self.path("config-drives"),
+            ..DockerConfig::default()
+        }
     }
 
     /// A driver for this Docker.

@@ -2,7 +2,7 @@
 
 use nova_docker_agent::docker::Docker;
 use nova_docker_agent::guest::configuration::Sources;
-use nova_docker_agent::guest::{Configuration, Guest};
+use nova_docker_agent::guest::{Configuration, Guest, Inside};
 use nova_docker_agent::network::Interface;
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ pub fn guest(command: &str) -> Guest {
         configuration: Configuration::parse(&sources).expect("a configuration"),
         key: None,
         rescues: false,
+        inside: Inside::default(),
         created_by: "compute-of-the-test".to_owned(),
     }
 }

@@ -29,6 +29,7 @@ mod driver_aside;
 mod driver_configuration;
 mod driver_failures;
 mod driver_images;
+mod driver_inside;
 mod driver_lifecycle;
 mod driver_output;
 mod driver_pull;
@@ -36,6 +37,7 @@ mod driver_volumes;
 mod grpc_door;
 mod grpc_events;
 mod grpc_failures;
+mod grpc_inside;
 mod grpc_limits;
 mod grpc_listen;
 mod grpc_network;
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         driver_configuration::tests(),
         driver_failures::tests(),
         driver_images::tests(),
+        driver_inside::tests(),
         driver_lifecycle::tests(),
         driver_output::tests(),
         driver_pull::tests(),
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         grpc_door::tests(),
         grpc_events::tests(),
         grpc_failures::tests(),
+        grpc_inside::tests(),
         grpc_limits::tests(),
         grpc_listen::tests(),
         grpc_network::tests(),

@@ -10,6 +10,7 @@ use crate::compute::{
     defect::{caught, caught_or},
     error::Error,
     instance::build_wait::NotOwned,
+    instance::config_drive::is_wanted,
     instance::request::{BuildRequest, check_supported},
     node::usage::Usage,
     now,
@@ -125,12 +126,16 @@ impl Compute {
     }
 
     async fn activate(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
-        let fields = json!({
+        let mut fields = json!({
             "power_state": PowerState::Running,
             "vm_state": VmState::Active,
             "task_state": null,
             "launched_at": now(),
         });
+        if is_wanted(&request.instance, &request.image, &self.config.metadata) {
+            // Its user may not have asked for it. The field is a text.
+            fields["config_drive"] = "True".into();
+        }
         self.save(context, &mut request.instance, fields, Expected::task(TaskState::Spawning)).await?;
         info!("active");
         if let Some(usage) = Usage::of(&request.instance) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::compute::{arguments::instance_uuid, error::Error};
 use crate::{
     driver,
-    guest::{self, Configuration, Guest, PublicKey, configuration::Sources},
+    guest::{self, Configuration, Guest, Inside, PublicKey, configuration::Sources},
     objects::{Instance, PowerState},
 };
 
@@ -60,8 +60,15 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         configuration: Configuration::parse(&sources).map_err(driver::Error::from)?,
         key: instance.key_data().map(|data| PublicKey { name: text(instance.key_name()), data: data.to_owned() }),
         rescues: false,
+        inside: Inside { admin_user: admin_user(instance), ..Inside::default() },
         created_by: compute_id.to_string(),
     })
+}
+
+/// Whose password is the instance's: image property `os_admin_user`, or root.
+pub(crate) fn admin_user(instance: &Instance) -> String {
+    let named = instance.system_metadata().remove("image_os_admin_user").filter(|name| !name.is_empty());
+    named.unwrap_or_else(|| "root".to_owned())
 }
 
 /// The image's properties that are texts, numbers or truths, as texts.

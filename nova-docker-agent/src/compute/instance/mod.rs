@@ -48,22 +48,28 @@
 //! |---|---|
 //! | `request` | the arguments of `build_and_run_instance` |
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
-//! | `guest`, `image` | from Nova's instance and image to the driver's words |
+//! | `guest`, `image`, `inside` | from Nova's instance and image to the driver's words |
+//! | `config_drive`, `devices` | what an instance's metadata says |
 //! | `power` | start, stop, reboot, pause, unpause |
 //! | `first_run` | a launch whose container ends at once is a failed one |
 //! | `backup`, `suspend`, `shelve`, `shelve_offload`, `unshelve` | the operation of that name |
 //! | `marks` | what they leave in the system metadata for a later operation |
-//! | `rebuild`, `rescue`, `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
+//! | `rebuild`, `rescue`, `snapshot`, `console`, `diagnostics`, `password`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod backup;
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
 pub(in crate::compute) mod build_wait;
+pub(in crate::compute) mod config_drive;
 pub(in crate::compute) mod console;
+pub(in crate::compute) mod devices;
+pub(in crate::compute) mod diagnostics;
 pub(in crate::compute) mod first_run;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
+pub(in crate::compute) mod inside;
 pub(in crate::compute) mod marks;
+pub(in crate::compute) mod password;
 pub(in crate::compute) mod power;
 pub(in crate::compute) mod rebuild;
 pub(in crate::compute) mod request;

@@ -16,12 +16,14 @@ use crate::compute::{
     error::Error,
     instance::guest::guest,
     instance::image::{described, descriptor},
+    instance::inside::inside,
     now,
     operation::Method,
     ports::interfaces::interfaces,
 };
 use crate::{
     driver::{self, Image},
+    guest::Guest,
     messaging::Context,
     objects::{Expected, Instance, TaskState, VmState},
 };
@@ -29,7 +31,8 @@ use crate::{
 /// Name of the rebuild's event.
 const EVENT: &str = "compute_rebuild_instance";
 /// What a rebuild reads of its instance.
-const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor", "trusted_certs"];
+const INSTANCE_ATTRS: &[&str] =
+    &["metadata", "system_metadata", "flavor", "trusted_certs", "keypairs", "device_metadata", "ec2_ids"];
 
 /// `rebuild_instance`.
 pub(in crate::compute) struct Rebuild {
@@ -59,7 +62,7 @@ impl Method for Rebuild {
             before,
             preserve_ephemeral: arguments.flag("preserve_ephemeral", false),
             evacuates: arguments.flag("recreate", false),
-            arguments: arguments.into_map(),
+            arguments: named_as_in_a_build(arguments.into_map()),
         })
     }
 
@@ -80,7 +83,7 @@ impl Compute {
         self.operate(context, uuid, duties, async {
             let done = match asks_too_much {
                 Some(error) => Err(error),
-                None => self.rebuild_locked(context, uuid).await,
+                None => self.rebuild_locked(context, uuid, &request.arguments).await,
             };
             let Err(error) = done else { return Ok(()) };
             Err(self.after_failed_rebuild(context, uuid, &request.before, error).await)
@@ -88,16 +91,16 @@ impl Compute {
         .await
     }
 
-    async fn rebuild_locked(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+    async fn rebuild_locked(&self, context: &Context, uuid: Uuid, arguments: &Map<String, Value>) -> Result<(), Error> {
         let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
         let stays_down = instance.vm_state() == Some(VmState::Stopped);
         let rebuilding = json!({"task_state": TaskState::Rebuilding, "power_state": self.power_state(uuid).await?});
         self.save(context, &mut instance, rebuilding, Expected::task(TaskState::Rebuilding)).await?;
 
         let (prepared, network) =
-            tokio::join!(self.prepare_image(context, &instance), self.network_to_start(context, uuid));
-        let (guest, prepared) = prepared?;
-        let interfaces = interfaces(&network?)?;
+            tokio::join!(self.prepare_image(context, &instance, arguments), self.network_to_start(context, uuid));
+        let ((mut guest, image, prepared), network) = (prepared?, network?);
+        let interfaces = interfaces(&network)?;
         if self.driver.power_state(uuid).await?.is_some() {
             self.driver.stop(uuid, self.stop_timeout(&instance)).await?;
         }
@@ -106,6 +109,7 @@ impl Compute {
         let spawning = json!({"task_state": TaskState::RebuildSpawning});
         self.save(context, &mut instance, spawning, Expected::before(TaskState::RebuildSpawning)).await?;
 
+        self.renew_config_drive(context, &instance, &image, &network, &mut guest).await?;
         self.driver.replace(&guest, &prepared, &interfaces).await?;
         // It is stopped again at once, so that it does not run at all.
         if !stays_down {
@@ -125,15 +129,18 @@ impl Compute {
         &self,
         context: &Context,
         instance: &Instance,
-    ) -> Result<(crate::guest::Guest, driver::Prepared<'_>), Error> {
+        arguments: &Map<String, Value>,
+    ) -> Result<(Guest, Value, driver::Prepared<'_>), Error> {
         let image = match instance.image_ref().and_then(|id| Uuid::parse_str(id).ok()) {
             Some(id) => described(&self.cloud.glance.image(&self.caller(context), id).await?),
             None => json!({}),
         };
-        let guest = guest(instance, &image, self.compute_id)?;
-        let image = descriptor(&image)?;
-        let prepared = self.driver.prepare(&guest, Image { caller: self.caller(context), descriptor: &image }).await?;
-        Ok((guest, prepared))
+        let mut guest = guest(instance, &image, self.compute_id)?;
+        guest.inside = inside(guest.inside, arguments)?;
+        let described = descriptor(&image)?;
+        let source = Image { caller: self.caller(context), descriptor: &described };
+        let prepared = self.driver.prepare(&guest, source).await?;
+        Ok((guest, image, prepared))
     }
 
     /// As nova-compute, which starts a server that was down and then stops it: its users know those states.
@@ -196,6 +203,14 @@ impl Compute {
         self.set_state(context, uuid, state).await;
         Ok(())
     }
+}
+
+/// The password has another name here than in a build.
+fn named_as_in_a_build(mut arguments: Map<String, Value>) -> Map<String, Value> {
+    if let Some(password) = arguments.remove("new_pass") {
+        arguments.insert("admin_password".to_owned(), password);
+    }
+    arguments
 }
 
 /// What a container cannot do is said before anything is touched.

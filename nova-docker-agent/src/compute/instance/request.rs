@@ -72,25 +72,13 @@ pub(in crate::compute) fn check_supported(request: &BuildRequest) -> Result<(), 
 }
 
 fn lacking(request: &BuildRequest) -> Option<String> {
-    let BuildRequest { instance, image, networks, block_devices, rest, .. } = request;
+    let BuildRequest { instance, block_devices, .. } = request;
     if block_devices.iter().any(BlockDeviceMapping::is_volume) {
         return Some("volumes cannot be attached to containers yet; launch from an image, without volumes".to_owned());
     }
     if block_devices.iter().any(BlockDeviceMapping::is_blank) {
         let problem = "ephemeral and swap disks are not supported for containers; choose a flavor without them";
         return Some(problem.to_owned());
-    }
-    if let Networks::Requested(requested) = networks
-        && let Some(tag) = requested.iter().find_map(|network| network.tag.as_deref())
-    {
-        return Some(format!("device tags are not supported for containers; remove the tag {tag:?}"));
-    }
-    if instance.wants_config_drive() || image["properties"]["img_config_drive"] == "mandatory" {
-        let problem = "containers have no config drive; launch without it, the metadata service has the same";
-        return Some(problem.to_owned());
-    }
-    if rest.get("injected_files").and_then(Value::as_array).is_some_and(|files| !files.is_empty()) {
-        return Some("files cannot be injected into containers; put them into the image or into user data".to_owned());
     }
     if instance.has_trusted_certificates() {
         return Some(
@@ -203,16 +191,8 @@ mod tests {
             "nova_object.name": "TrustedCerts", "nova_object.namespace": "nova", "nova_object.version": "1.0",
             "nova_object.data": { "ids": ["one"] },
         });
-        let mandatory = json!({ "image": { "properties": { "img_config_drive": "mandatory" } } });
-        for (word, instance, more) in [
-            ("config drive", json!({ "config_drive": "True" }), json!({})),
-            ("config drive", json!({}), mandatory),
-            ("trusted certificates", json!({ "trusted_certs": certificates }), json!({})),
-            ("files", json!({}), json!({ "injected_files": [["/etc/motd", "aGk="]] })),
-        ] {
-            let message = refused(instance, more);
-            assert!(message.contains(word), "{word}: {message:?}");
-        }
+        let message = refused(json!({ "trusted_certs": certificates }), json!({}));
+        assert!(message.contains("trusted certificates"), "{message:?}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{
 
 const RESCUE_EVENT: &str = "compute_rescue_instance";
 /// What a rescue reads of its instance.
-const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor"];
+const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor", "keypairs", "device_metadata", "ec2_ids"];
 
 /// `rescue_instance`.
 pub(in crate::compute) struct Rescue {
@@ -101,10 +101,11 @@ impl Compute {
         let uuid = instance_uuid(instance)?;
         let (prepared, network) =
             tokio::join!(self.prepare_rescue(context, instance, request.image), self.network_to_start(context, uuid));
-        let (guest, prepared) = prepared?;
+        let ((mut guest, image, prepared), network) = (prepared?, network?);
+        self.renew_config_drive(context, instance, &image, &network, &mut guest).await?;
         let timeout = if request.clean { self.stop_timeout(instance) } else { StopTimeout::KILL };
         self.driver.stop(uuid, timeout).await?;
-        self.driver.replace(&guest, &prepared, &interfaces(&network?)?).await?;
+        self.driver.replace(&guest, &prepared, &interfaces(&network)?).await?;
         // There is no time later at which it could be told that the rescue does not run.
         Ok(self.driver.start_guest(uuid, self.config.docker.build_grace).await?)
     }
@@ -116,7 +117,7 @@ impl Compute {
         context: &Context,
         instance: &Instance,
         image: Option<Uuid>,
-    ) -> Result<(Guest, Prepared<'_>), Error> {
+    ) -> Result<(Guest, Value, Prepared<'_>), Error> {
         let metadata = instance.system_metadata();
         let own = metadata.get("image_base_image_ref").filter(|id| !id.is_empty()).map(String::as_str);
         let own = own.or(instance.image_ref()).and_then(|id| Uuid::parse_str(id).ok());
@@ -128,10 +129,10 @@ impl Compute {
         plain.set("metadata", json!({}));
         plain.set("user_data", Value::Null);
         let guest = Guest { rescues: true, ..guest(&plain, &image, self.compute_id)? };
-        let image = descriptor(&image)?;
-        let image = Image { caller: self.caller(context), descriptor: &image };
-        let prepared = self.driver.prepare(&guest, image).await?;
-        Ok((guest, prepared))
+        let described = descriptor(&image)?;
+        let source = Image { caller: self.caller(context), descriptor: &described };
+        let prepared = self.driver.prepare(&guest, source).await?;
+        Ok((guest, image, prepared))
     }
 
     /// The instance's own container is back, stopped.

@@ -7,19 +7,27 @@ use uuid::Uuid;
 
 use crate::compute::ports::{AllocateRequest, Allocation, NetworkInfo, Networks};
 use crate::compute::{
-    Compute, error::Error, instance::guest::guest, instance::image::descriptor, instance::request::BuildRequest,
-    ports::interfaces::interfaces, ports::waiters::PlugWait,
+    Compute,
+    error::Error,
+    instance::config_drive::is_wanted,
+    instance::devices::{device_metadata, tagged},
+    instance::guest::guest,
+    instance::image::descriptor,
+    instance::inside::inside,
+    instance::request::BuildRequest,
+    ports::interfaces::interfaces,
+    ports::waiters::PlugWait,
 };
 use crate::{
     driver::Image,
-    guest::Guest,
+    guest::{Guest, Inside},
     messaging::Context,
     network::Interface,
     objects::{Expected, Instance, TaskState, VmState},
 };
 
 /// A root device to show; containers have no disks.
-const ROOT_DEVICE: &str = "/dev/sda";
+pub(in crate::compute) const ROOT_DEVICE: &str = "/dev/sda";
 
 impl Compute {
     /// Brings the instance up to a container that runs. Everything that it made before a failure is still there.
@@ -30,10 +38,12 @@ impl Compute {
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
         let image = descriptor(&request.image)?;
-        let guest = guest(&request.instance, &request.image, self.compute_id)?;
+        let mut guest = guest(&request.instance, &request.image, self.compute_id)?;
+        guest.inside = inside(guest.inside, &request.rest)?;
+        guest.inside.has_config_drive = is_wanted(&request.instance, &request.image, &self.config.metadata);
         let image = Image { caller: self.caller(context), descriptor: &image };
         // Boxed: without optimization the states of all of it are too much for a thread's stack.
-        let network = Box::pin(self.plug_network(context, request));
+        let network = Box::pin(self.plug_network(context, request, &guest.inside));
         Box::pin(self.bring_up(&guest, image, network, cancelled)).await
     }
 
@@ -58,6 +68,7 @@ impl Compute {
         &self,
         context: &Context,
         request: &mut BuildRequest,
+        inside: &Inside,
     ) -> Result<(Vec<Interface>, PlugWait), Error> {
         let networking = json!({"vm_state": VmState::Building, "task_state": TaskState::Networking});
         self.save(context, &mut request.instance, networking, Expected::before(TaskState::Networking)).await?;
@@ -70,6 +81,9 @@ impl Compute {
             tokio::join!(self.driver.plug_new(uuid, &interfaces), self.prepare_block_devices(context, request));
         plugged?;
         prepared?;
+        if inside.has_config_drive {
+            self.write_config_drive(context, &request.instance, &network, inside).await?;
+        }
         Ok((interfaces, wait))
     }
 
@@ -96,6 +110,11 @@ impl Compute {
         rows?;
         let network = network?;
         self.save_network_info(context, request.uuid, &network).await?;
+        let tagged = tagged(&allocation);
+        if !tagged.is_empty() {
+            let devices = json!({"device_metadata": device_metadata(&tagged)});
+            self.save(context, &mut request.instance, devices, Expected::Any).await?;
+        }
         Ok(network)
     }
 

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::compute::instance::config_drive::is_wanted;
 use crate::compute::{
     Compute,
     arguments::{Arguments, instance_uuid},
@@ -19,6 +20,7 @@ use crate::compute::{
     ports::{cache::network_info, interfaces::interfaces, waiters::PlugWait},
     reconcile::recovery::INSTANCE_ATTRS,
 };
+use crate::guest::Inside;
 use crate::{
     cloud::Caller,
     driver::{End, Image},
@@ -107,10 +109,11 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let described = descriptor(image)?;
-        let guest = guest(instance, image, self.compute_id)?;
+        let mut guest = guest(instance, image, self.compute_id)?;
+        guest.inside.has_config_drive = is_wanted(instance, image, &self.config.metadata);
         let source = Image { caller: self.caller(context), descriptor: &described };
         // Boxed, as for a build.
-        let network = Box::pin(self.rebind_network(context, instance));
+        let network = Box::pin(self.rebind_network(context, instance, &guest.inside));
         Box::pin(self.bring_up(&guest, source, network, cancelled)).await?;
         let mut state = json!({
             "power_state": PowerState::Running, "vm_state": VmState::Active, "task_state": null, "launched_at": now(),
@@ -132,6 +135,7 @@ impl Compute {
         &self,
         context: &Context,
         instance: &Instance,
+        inside: &Inside,
     ) -> Result<(Vec<Interface>, PlugWait), Error> {
         let uuid = instance_uuid(instance)?;
         let network = {
@@ -149,6 +153,9 @@ impl Compute {
         let interfaces = interfaces(&network)?;
         let wait = self.await_wiring(uuid, &network);
         self.driver.plug_new(uuid, &interfaces).await?;
+        if inside.has_config_drive {
+            self.write_config_drive(context, instance, &network, inside).await?;
+        }
         Ok((interfaces, wait))
     }
 

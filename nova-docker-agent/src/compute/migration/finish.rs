@@ -67,7 +67,9 @@ impl Compute {
         self.save(context, instance, Value::Object(fields), Expected::task(TaskState::ResizeMigrated)).await?;
 
         let network = self.network_to_start(context, uuid).await?;
-        let guest = guest(instance, &step.argument("image"), self.compute_id)?;
+        let image = step.argument("image");
+        let mut guest = guest(instance, &image, self.compute_id)?;
+        self.renew_config_drive(context, instance, &image, &network, &mut guest).await?;
         self.driver.recreate(&guest, &interfaces(&network)?).await?;
         if was_on(instance) {
             self.driver.start_guest(uuid, self.config.docker.build_grace).await?;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use tracing::warn;
+use uuid::Uuid;
 
 use crate::compute::{Compute, arguments::Arguments, error::Error, operation::Method};
 use crate::{cloud::Caller, messaging::Context};
@@ -24,7 +26,7 @@ impl Method for SetHostEnabled {
     }
 }
 
-/// `cache_images`. Pulling images ahead of a launch is not offered; Nova's word for that is `unsupported`.
+/// `cache_images`: an aggregate's hosts get images before anybody launches them.
 pub(in crate::compute) struct CacheImages {
     images: Vec<String>,
 }
@@ -36,8 +38,28 @@ impl Method for CacheImages {
         Ok(Self { images })
     }
 
-    async fn run(self, _: Arc<Compute>, _: &Context) -> Result<Value, Error> {
-        Ok(self.images.into_iter().map(|id| (id, json!("unsupported"))).collect::<Map<_, _>>().into())
+    /// Nova's words for what became of each: `cached`, `error`.
+    async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
+        let mut results = Map::new();
+        for image in self.images {
+            let result = match compute.cache_image(context, &image).await {
+                Ok(()) => "cached",
+                Err(error) => {
+                    warn!(image, %error, "cannot get an image ahead of its launch");
+                    "error"
+                }
+            };
+            results.insert(image, result.into());
+        }
+        Ok(results.into())
+    }
+}
+
+impl Compute {
+    async fn cache_image(&self, context: &Context, image: &str) -> Result<(), Error> {
+        let bad = |_| Error::exception("ImageNotFound", format!("Image {image} could not be found."), Value::Null);
+        let id = Uuid::parse_str(image).map_err(bad)?;
+        Ok(self.driver.cache_image(self.caller(context), id).await?)
     }
 }
 

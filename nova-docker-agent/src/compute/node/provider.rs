@@ -17,8 +17,10 @@ const OWNER_NOVA_SINCE: i64 = 73;
 /// Traits that are ours to set and to remove; all others on the provider belong to somebody else.
 const OWNED_TRAITS: &[&str] = &[
     "COMPUTE_NODE",
+    "COMPUTE_DEVICE_TAGGING",
     "COMPUTE_IMAGE_TYPE_RAW",
     ATTACH_INTERFACE,
+    "COMPUTE_NET_ATTACH_INTERFACE_WITH_TAG",
     "COMPUTE_STATUS_DISABLED",
     "OWNER_NOVA",
     "CUSTOM_HV_DOCKER",
@@ -72,7 +74,14 @@ impl Compute {
 
     /// Sets the traits of this host; `COMPUTE_STATUS_DISABLED` keeps the scheduler away.
     pub(in crate::compute) async fn sync_traits(&self, caller: &Caller, disabled: bool) -> Result<(), Error> {
-        let mut wanted = vec!["COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", ATTACH_INTERFACE, "CUSTOM_HV_DOCKER"];
+        let mut wanted = vec![
+            "COMPUTE_NODE",
+            "COMPUTE_DEVICE_TAGGING",
+            "COMPUTE_IMAGE_TYPE_RAW",
+            ATTACH_INTERFACE,
+            "COMPUTE_NET_ATTACH_INTERFACE_WITH_TAG",
+            "CUSTOM_HV_DOCKER",
+        ];
         if disabled {
             wanted.push("COMPUTE_STATUS_DISABLED");
         }

@@ -12,6 +12,7 @@ use crate::compute::{
     arguments::{Arguments, instance_uuid},
     duties::Duties,
     error::Error,
+    instance::devices::{TaggedInterface, device_metadata, tagged, tagged_interfaces},
     operation::Method,
     ports::interfaces::interfaces,
     ports::user_ports::{mark_user_ports, unmark_user_port, user_ports},
@@ -120,10 +121,6 @@ impl Compute {
         uuid: Uuid,
         wanted: RequestedNetwork,
     ) -> Result<Vif, Error> {
-        if wanted.tag.is_some() {
-            let message = "Device tags are not supported for containers; attach the interface without a tag.";
-            return Err(Error::exception("NetworkInterfaceTaggedAttachNotSupported", message, Value::Null));
-        }
         // As in a build, nobody else may write the cache until it holds the port.
         let _cache = self.cache_locks.lock(uuid).await;
         let cache = self.load_network_info(context, uuid).await?;
@@ -177,7 +174,29 @@ impl Compute {
             info!(port = %vif.id, name, "attached an interface");
             self.follow_network(uuid, &network).await;
         }
+        let tagged = tagged(allocation);
+        if !tagged.is_empty() {
+            self.change_tagged(context, uuid, |interfaces| interfaces.extend(tagged)).await?;
+        }
         Ok(vif)
+    }
+
+    /// Brings the tagged devices in the instance's record up to date.
+    async fn change_tagged(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        change: impl FnOnce(&mut Vec<TaggedInterface>),
+    ) -> Result<(), Error> {
+        let mut instance = self.conductor.instance(context, &uuid.to_string(), &["device_metadata"]).await?;
+        let before = tagged_interfaces(&instance);
+        let mut interfaces = before.clone();
+        change(&mut interfaces);
+        if interfaces == before {
+            return Ok(());
+        }
+        let fields = json!({"device_metadata": device_metadata(&interfaces)});
+        self.save(context, &mut instance, fields, Expected::Any).await
     }
 
     /// Undoes everything that was made for the interface.
@@ -217,6 +236,7 @@ impl Compute {
             self.ports.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
             self.save_network_info(context, uuid, &network).await?;
             self.follow_network(uuid, &network).await;
+            self.change_tagged(context, uuid, |interfaces| interfaces.retain(|other| other.mac != vif.address)).await?;
             if vif.preserve_on_delete {
                 self.forget_user_port(context, uuid, vif.id).await;
             }

@@ -5,6 +5,7 @@
 //! | `request`, `plan`, `allocate`, `binding` | ports for an instance: what is asked, what will be done, what is done |
 //! | `refresh`, `network_info`, `cache` | the network information cache: made of what Neutron says, read, written |
 //! | `deallocate`, `rebind` | ports given back, ports brought to this host or taken off it |
+//! | `groups` | the names of an instance's security groups |
 //! | `user_ports` | which ports the user brought: they outlive the instance |
 //! | `interfaces` | from the cache to what is plugged |
 //! | `attach` | `attach_interface`, `detach_interface` |
@@ -18,6 +19,7 @@ pub(in crate::compute) mod cache;
 mod deallocate;
 mod error;
 pub(in crate::compute) mod external_events;
+mod groups;
 pub(in crate::compute) mod interfaces;
 mod network_info;
 mod plan;

@@ -75,17 +75,7 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         "get_serial_console" | "get_vnc_console" | "get_spice_console" | "get_mks_console" | "get_rdp_console" => {
             call("ConsoleTypeUnavailable", "This console")
         }
-        "get_diagnostics"
-        | "get_instance_diagnostics"
-        | "get_host_uptime"
-        | "host_power_action"
-        | "host_maintenance_mode" => call("NotImplementedError", ""),
-        "set_admin_password" => Refusal::Call(Answer {
-            class: "SetAdminPasswdNotSupported",
-            what: "Setting the password of a container",
-            event: Some("compute_set_admin_password"),
-            resets_task_state: true,
-        }),
+        "get_host_uptime" | "host_power_action" | "host_maintenance_mode" => call("NotImplementedError", ""),
         "reserve_block_device_name" => {
             Refusal::Call(Answer { class: "NotSupported", what: VOLUMES, event: None, resets_task_state: false })
         }
@@ -181,9 +171,7 @@ mod tests {
         "drop_move_claim_at_destination",
         "finish_revert_snapshot_based_resize_at_source",
         "finish_snapshot_based_resize_at_dest",
-        "get_diagnostics",
         "get_host_uptime",
-        "get_instance_diagnostics",
         "get_mks_console",
         "get_serial_console",
         "get_spice_console",
@@ -203,7 +191,6 @@ mod tests {
         "reserve_block_device_name",
         "revert_snapshot_based_resize_at_dest",
         "rollback_live_migration_at_destination",
-        "set_admin_password",
         "swap_volume",
         "trigger_crash_dump",
         "unquiesce_instance",
@@ -239,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_missing_feature_of_the_host_is_a_builtin_not_implemented_error() {
-        let Some(Refusal::Call(answer)) = refusal("get_diagnostics") else { panic!("a call") };
+        let Some(Refusal::Call(answer)) = refusal("get_host_uptime") else { panic!("a call") };
         let failure = answer.error(None, None).to_failure();
         assert_eq!((failure.module.as_str(), failure.class.as_str()), ("builtins", "NotImplementedError"));
         assert!(failure.args.is_empty());
