@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Launcher
 from harness.dashboard import CHROMIUM, Dashboard, browser
 from harness.lab import Lab, Side
 from harness.servers import Servers
@@ -107,6 +108,17 @@ def test_what_the_menu_of_a_server_offers(
     dashboard.act(name, "confirm")
     servers.wait(server.id, "ACTIVE")
     assert servers.get(server.id)["flavor"]["original_name"] == "c1.small"
+
+
+@pytest.mark.agent
+@pytest.mark.both_doors
+def test_the_console_tab_is_a_terminal_in_the_server(
+    dashboard: Dashboard, launch: Launcher, servers: Servers, tenant: Tenant
+) -> None:
+    server = launch("terminal")
+    servers.wait_console(server["id"], "ready after")
+    dashboard.log_in(tenant.name, tenant.password)
+    dashboard.serial_console(server["name"], "echo [$((40 + 2))]", "[42]")
 
 
 def _actions(servers: Servers, server_id: str, action: str) -> list[str]:

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::kind::ports;
 use super::reader::Reader;
 use super::settings::Settings;
 use super::spelling::closest;
@@ -12,7 +13,7 @@ use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{
     Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, MetadataConfig, OvsConfig, RunningDeletedAction,
-    ShelvedOffload, Suspend, VendorData,
+    SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
 };
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
@@ -36,6 +37,7 @@ pub(super) fn build<'a>(settings: &'a Settings, files: &[PathBuf]) -> (Option<Co
 fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
     let cloud = cloud(reader);
     let transport = transport(reader);
+    let serial_console = serial_console(reader);
     let period = |option| period(reader.number("DEFAULT", option));
     let ratio = |option| reader.parsed::<f64>("DEFAULT", option);
     let seconds = |option| reader.seconds("DEFAULT", option);
@@ -87,6 +89,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         cloud,
         docker: docker(reader)?,
         grpc: grpc(reader)?,
+        serial_console,
         ovs: OvsConfig { ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection") },
         log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
         unmet: unmet::unmet(reader.settings),
@@ -215,6 +218,24 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         inject_password: reader.flag("docker", "inject_password"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
         suspend: suspend(reader),
+    })
+}
+
+/// An address that Nova's proxy could only look up is refused where it would be used: the agent could not tell what to listen on.
+fn serial_console(reader: &mut Reader) -> Option<SerialConsoleConfig> {
+    const SECTION: &str = "serial_console";
+    if !reader.flag(SECTION, "enabled") {
+        return None;
+    }
+    let address = reader.parsed(SECTION, "proxyclient_address");
+    if address.is_none() {
+        reader.reject(SECTION, "proxyclient_address", "an IP address of this host");
+    }
+    Some(SerialConsoleConfig {
+        base_url: reader.string(SECTION, "base_url"),
+        address: address?,
+        ports: ports(&reader.text(SECTION, "port_range")?)?,
+        token_ttl: reader.seconds("consoleauth", "token_ttl"),
     })
 }
 

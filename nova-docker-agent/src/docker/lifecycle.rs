@@ -15,8 +15,8 @@ use crate::limits::StopTimeout;
 
 /// Time that Docker may need beyond a timeout in the request.
 const MARGIN: Duration = Duration::from_secs(60);
-/// Lines of the log in the error about a container that exited at once.
-const LAST_WORDS: usize = 20;
+/// Lines of the log in the error about a container that exited at once, and what follows them.
+const LAST_WORDS: usize = 21;
 /// Bytes of them; a fault's message has little room.
 const LAST_WORDS_BYTES: usize = 2000;
 
@@ -63,7 +63,7 @@ impl Docker {
             PowerState::Stopped { exit_code } => (exit_code, false),
             _ => return None,
         };
-        let log_tail = self.last_words(&found.id).await;
+        let log_tail = self.last_words(found).await;
         Some(Error::ExitedAtOnce { exit_code, oom, log_tail })
     }
 
@@ -85,8 +85,8 @@ impl Docker {
         }
     }
 
-    async fn last_words(&self, id: &str) -> String {
-        match self.read_log(id, LAST_WORDS, LAST_WORDS_BYTES).await {
+    async fn last_words(&self, found: &Found) -> String {
+        match self.read_log(found, LAST_WORDS, LAST_WORDS_BYTES).await {
             Ok(text) => clean(&text),
             Err(error) => format!("(its log cannot be read: {error})"),
         }

@@ -13,12 +13,14 @@ mod engine;
 mod error;
 mod events;
 mod files;
+mod hijack;
 mod hopeless;
 mod host;
 mod image;
 mod labels;
 mod lifecycle;
 mod links;
+mod log_file;
 mod network_files;
 mod password;
 mod read_file;
@@ -28,6 +30,7 @@ mod scrub;
 mod shadow;
 mod snapshot;
 mod state;
+mod terminal;
 mod usage;
 mod volumes;
 
@@ -37,6 +40,7 @@ use std::time::Duration;
 
 pub use error::Error;
 pub use snapshot::Snapshot;
+pub use terminal::{Shell, Terminal};
 pub use usage::Used;
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
 

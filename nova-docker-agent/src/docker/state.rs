@@ -1,5 +1,6 @@
 //! What containers are doing.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::{
@@ -45,6 +46,14 @@ pub(super) struct Found {
     pub(super) ran_for: Option<Duration>,
     /// Its volumes, anonymous ones among them.
     pub(super) volumes: Vec<MountPoint>,
+    /// Whether its first process has a terminal.
+    pub(super) tty: bool,
+    /// See [`labels::CONSOLE_SHELL`].
+    pub(super) console_shell: String,
+    /// The newest file of its log.
+    pub(super) log_path: PathBuf,
+    /// Docker's ids of the processes beside the first one.
+    pub(super) execs: Vec<String>,
 }
 
 impl Found {
@@ -108,6 +117,10 @@ impl Docker {
             rescues: labels.get(labels::RESCUE).is_some_and(|value| value == "true"),
             compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
             base_image: labels.get(labels::BASE).filter(|id| !id.is_empty()).cloned(),
+            console_shell: labels.get(labels::CONSOLE_SHELL).cloned().unwrap_or_default(),
+            tty: config.tty.unwrap_or_default(),
+            execs: details.exec_ids.unwrap_or_default(),
+            log_path: details.log_path.unwrap_or_default().into(),
             image: details.image.unwrap_or_default(),
             hostname: config.hostname.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),

@@ -6,15 +6,17 @@
 //! | file | what |
 //! |---|---|
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
-//! | `guests` | guests that are there: power, console, interfaces, removal |
+//! | `guests` | guests that are there: power, console log, interfaces, removal |
 //! | `replace` | a guest's container makes room for another one |
 //! | `suspend` | suspend and resume |
 //! | `diagnostics` | what a guest has used |
+//! | `consoles` | guests' serial consoles |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
 
+mod consoles;
 mod diagnostics;
 mod error;
 mod guests;
@@ -46,6 +48,7 @@ pub use volumes::{End, Listed, Listing, Volumes};
 use crate::{
     cloud::Glance,
     config::{Config, Suspend},
+    console::Consoles,
     docker::{self, Docker, DockerConfig},
     network::{NetworkConfig, Plumber},
     registry::{Registry, RegistryConfig},
@@ -75,6 +78,8 @@ pub struct Driver {
     registry: Registry,
     glance: Glance,
     volumes: Volumes,
+    /// None: they are switched off.
+    consoles: Option<Consoles>,
     build_grace: Duration,
     suspend: Suspend,
     /// Read while an image is pulled and not used by a container yet; written to prune.
@@ -82,10 +87,11 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Connects to Docker, for as long as that takes, and starts the embedded registry. Images are read from `glance`.
+    /// Connects to Docker, for as long as that takes, and starts the embedded registry and the consoles. Images are read from
+    /// `glance`.
     ///
     /// # Errors
-    /// Docker does not know our runtime, or the registry's address is taken.
+    /// Docker does not know our runtime, or an address is taken.
     pub async fn start(config: &Config, glance: Glance) -> Result<Self, StartError> {
         let docker = connect_docker(config).await?;
         let registry = Registry::start(RegistryConfig {
@@ -99,6 +105,10 @@ impl Driver {
             ..NetworkConfig::default()
         });
         let volumes = Volumes::new(docker.volumes().clone(), config.docker.volume_grace, &config.state_path);
+        let consoles = match &config.serial_console {
+            Some(settings) => Some(Consoles::start(settings, docker.clone()).await?),
+            None => None,
+        };
         let build_grace = config.docker.build_grace;
         Ok(Self {
             docker,
@@ -107,14 +117,18 @@ impl Driver {
             registry,
             glance,
             volumes,
+            consoles,
             build_grace,
             suspend: config.docker.suspend,
             images: RwLock::new(()),
         })
     }
 
-    /// Ends what the registry serves.
+    /// Ends the consoles, and what the registry serves.
     pub async fn shutdown(&self) {
+        if let Some(consoles) = &self.consoles {
+            consoles.shutdown().await;
+        }
         self.registry.shutdown().await;
     }
 }

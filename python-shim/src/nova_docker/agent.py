@@ -12,8 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from oslo_context import context as oslo_context
 
 from nova_docker.rpc import Address, Call, CallError, Code
+from nova_docker.v1 import console_pb2, inside_pb2
 from nova_docker.v1 import driver_pb2 as api
-from nova_docker.v1 import inside_pb2
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
 REVISION = 4
@@ -105,6 +105,9 @@ GET_GUEST_DIAGNOSTICS: Method[inside_pb2.GetGuestDiagnosticsRequest, inside_pb2.
 )
 SET_GUEST_PASSWORD: Method[inside_pb2.SetGuestPasswordRequest, inside_pb2.SetGuestPasswordResponse] = Method(
     "SetGuestPassword", inside_pb2.SetGuestPasswordResponse.FromString, operation=False
+)
+GET_SERIAL_CONSOLE: Method[console_pb2.GetSerialConsoleRequest, console_pb2.GetSerialConsoleResponse] = Method(
+    "GetSerialConsole", console_pb2.GetSerialConsoleResponse.FromString, operation=False
 )
 PLUG_GUEST: Method[api.PlugGuestRequest, api.PlugGuestResponse] = Method("PlugGuest", api.PlugGuestResponse.FromString)
 UNPLUG_GUEST: Method[api.UnplugGuestRequest, api.UnplugGuestResponse] = Method(

@@ -54,7 +54,8 @@
 //! | `first_run` | a launch whose container ends at once is a failed one |
 //! | `backup`, `suspend`, `shelve`, `shelve_offload`, `unshelve` | the operation of that name |
 //! | `marks` | what they leave in the system metadata for a later operation |
-//! | `rebuild`, `rescue`, `snapshot`, `console`, `diagnostics`, `password`, `terminate`, `soft_delete` | the operation of that name |
+//! | `console`, `serial_console` | what the container writes; a terminal in the browser |
+//! | `rebuild`, `rescue`, `snapshot`, `diagnostics`, `password`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod backup;
 pub(in crate::compute) mod build;
@@ -74,6 +75,7 @@ pub(in crate::compute) mod power;
 pub(in crate::compute) mod rebuild;
 pub(in crate::compute) mod request;
 pub(in crate::compute) mod rescue;
+pub(in crate::compute) mod serial_console;
 pub(in crate::compute) mod shelve;
 pub(in crate::compute) mod shelve_offload;
 pub(in crate::compute) mod snapshot;

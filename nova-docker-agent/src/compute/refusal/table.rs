@@ -72,7 +72,7 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
     const MIGRATION: &str = "Migrating a container to another cell";
     const VOLUMES: &str = "Attaching volumes to a container";
     Some(match method {
-        "get_serial_console" | "get_vnc_console" | "get_spice_console" | "get_mks_console" | "get_rdp_console" => {
+        "get_vnc_console" | "get_spice_console" | "get_mks_console" | "get_rdp_console" => {
             call("ConsoleTypeUnavailable", "This console")
         }
         "get_host_uptime" | "host_power_action" | "host_maintenance_mode" => call("NotImplementedError", ""),
@@ -131,7 +131,9 @@ impl Answer {
             "ConsoleTypeUnavailable" => {
                 let console = console_type.unwrap_or("requested");
                 (
-                    format!("A {console} console is not available for containers; use the console log."),
+                    format!(
+                        "A {console} console is not available for containers; use the console log or a serial console."
+                    ),
                     json!({"console_type": console}),
                 )
             }
@@ -173,7 +175,6 @@ mod tests {
         "finish_snapshot_based_resize_at_dest",
         "get_host_uptime",
         "get_mks_console",
-        "get_serial_console",
         "get_spice_console",
         "get_vnc_console",
         "host_maintenance_mode",
