@@ -164,7 +164,7 @@ fn a_stop_asks_first_and_kills_later() {
         assert_eq!(driver.state(polite.uuid).await.unwrap(), Some(PowerState::Stopped { exit_code: 0 }));
         assert!(driver.console(polite.uuid, None).await.unwrap().contains("BYE"));
 
-        let deaf = guest("sh -c 'trap \"\" TERM; echo UP; while :; do sleep 0.1; done'");
+        let deaf = guest("sh -c 'trap : TERM; echo UP; while :; do sleep 0.1; done'");
         launch(&driver, &deaf).await;
         until_logged(&driver, deaf.uuid, "UP").await;
         let begun = Instant::now();
