@@ -52,7 +52,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def _message(name: str) -> Any:
-    return getattr(api, name, None) or getattr(inside_pb2, name)
+    return getattr(api, name, None) or getattr(inside_pb2, name, None)
 
 
 # What a guest does after a call.
@@ -92,7 +92,7 @@ class FakeAgent(grpc.GenericRpcHandler):
         name = details.method.rpartition("/")[2]
         if details.method.startswith("/test.Control/"):
             return grpc.unary_unary_rpc_method_handler(self.control)
-        if not hasattr(api, f"{name}Request"):
+        if _message(f"{name}Request") is None:
             return None
         if name in STREAMS:
             return grpc.unary_stream_rpc_method_handler(lambda request, context: self.stream(name, request, context))
