@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from conftest import IMAGE, INSTANCE, PORT
 from nova import exception, objects
 from nova.api.metadata import base as metadata
 from nova_docker import inside as insides
@@ -17,6 +18,11 @@ DIAGNOSTICS = {
     "readBytes": "4096",
     "interfaces": [{"name": "eth0", "macAddress": MAC, "received": {"bytes": "100"}, "sent": {"dropped": "1"}}],
 }
+
+
+@pytest.fixture
+def running(fake_agent):
+    fake_agent.control(guests={INSTANCE: "RUNNING"})
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def test_an_agent_that_would_leave_wishes_out_is_refused(instance):
     insides.refuse_of_old_agent(insides.SINCE - 1, inside_pb2.Inside(admin_user="root"), instance)
 
 
-def test_diagnostics_come_in_both_of_novas_forms(driver, fake_agent, instance):
+def test_diagnostics_come_in_both_of_novas_forms(driver, fake_agent, running, instance):
     fake_agent.plan("GetGuestDiagnostics", answer={"diagnostics": DIAGNOSTICS})
     free = driver.get_diagnostics(instance)
     assert (free["memory"], free["memory-rss"], free["eth0_rx"], free["eth0_tx_drop"]) == (64 << 10, 3 << 10, 100, 1)
@@ -74,31 +80,31 @@ def test_diagnostics_come_in_both_of_novas_forms(driver, fake_agent, instance):
     assert standard.num_cpus == instance.flavor.vcpus
 
 
-def test_a_password_is_set_for_the_images_administrator(driver, fake_agent, instance):
+def test_a_password_is_set_for_the_images_administrator(driver, fake_agent, running, instance):
     instance.system_metadata["image_os_admin_user"] = "ubuntu"
     driver.set_admin_password(instance, "secret")
     request = fake_agent.request("SetGuestPassword")
     assert (request["user"], request["password"]) == ("ubuntu", "secret")
 
 
-def test_what_keeps_a_password_from_being_set_is_told(driver, fake_agent, instance):
+def test_what_keeps_a_password_from_being_set_is_told(driver, fake_agent, running, instance):
     fake_agent.fail("SetGuestPassword", "FAILED_PRECONDITION", "UNSUPPORTED", "the container has no /etc/shadow")
     with pytest.raises(exception.SetAdminPasswdNotSupported, match="no /etc/shadow"):
         driver.set_admin_password(instance, "secret")
 
 
-def test_tagged_interfaces_are_written_into_the_servers_record(driver, fake_agent, context, instance, monkeypatch):
+def test_tagged_interfaces_are_written_into_the_servers_record(driver, running, context, instance, monkeypatch):
     vifs = [
-        objects.VirtualInterface(address=MAC, uuid="one", tag="lan"),
-        objects.VirtualInterface(address="fa:16:3e:00:00:02", uuid="two", tag=None),
+        objects.VirtualInterface(address=MAC, uuid=PORT, tag="lan"),
+        objects.VirtualInterface(address="fa:16:3e:00:00:02", uuid=IMAGE, tag=None),
     ]
     monkeypatch.setattr(objects.VirtualInterfaceList, "get_by_instance_uuid", lambda *arguments: vifs)
     saved = []
     monkeypatch.setattr(objects.Instance, "save", lambda self, *arguments, **options: saved.append(self))
-    driver.detach_interface(context, instance, {"id": "two"})
+    driver.detach_interface(context, instance, {"id": IMAGE})
     (device,) = saved[-1].device_metadata.devices
     assert (device.mac, device.tags) == (MAC, ["lan"])
-    driver.detach_interface(context, instance, {"id": "one"})
+    driver.detach_interface(context, instance, {"id": PORT})
     assert saved[-1].device_metadata.devices == []
 
 
