@@ -120,6 +120,22 @@ def test_a_server_that_is_deleted_on_its_way_to_the_shelf_or_on_it_leaves_nothin
 
 
 @pytest.mark.alone
+@pytest.mark.amqp  # A stock nova-compute deletes a server only when its unshelving has ended.
+def test_a_server_that_is_deleted_on_its_way_back_leaves_nothing(
+    launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json], lab: Lab
+) -> None:
+    server_id = launch("halfway", networks=private_network)["id"]
+    servers.action(server_id, "shelve")
+    _wait_shelved(servers, admin_servers, server_id)
+    # An Open vSwitch that does not answer holds the unshelving where it is.
+    with _stopped(lab.pid("ovsdb")):
+        servers.action(server_id, "unshelve")
+        eventually(lambda: _host(admin_servers, server_id) is not None, "a server of this host")
+        servers.delete(server_id)
+    servers.wait_gone(server_id)
+
+
+@pytest.mark.alone
 @pytest.mark.amqp  # A stock nova-compute counts the time by itself.
 @pytest.mark.usefixtures("usable_afterwards")
 def test_a_shelved_server_stays_on_its_host_for_as_long_as_the_operator_says(

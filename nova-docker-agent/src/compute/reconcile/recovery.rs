@@ -168,7 +168,12 @@ impl Compute {
             warn!("the instance has no container on this host");
             return Ok(());
         }
-        let interfaces = interfaces(&network_info(&instance)?)?;
+        let network = network_info(&instance)?;
+        if network.is_unbound() {
+            // Half-way to the shelf: offloading can be asked for again.
+            return Ok(());
+        }
+        let interfaces = interfaces(&network)?;
         // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
         let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
         (|| self.driver.plug(uuid, &interfaces))
