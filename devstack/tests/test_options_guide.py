@@ -45,6 +45,7 @@ _TYPES = {
     r"dockerd's address, .*": "dockerd's address",
     r"unix:///PATH of a socket, .*": "socket or address",
     r"tcp:ADDRESS:PORT or .*": "database address",
+    r"two ports, .*": "port range",
     r"a list of .*|URLs that .*": "list",
     # Beyond its type, which is a text.
     r"rabbit://.*": "text",

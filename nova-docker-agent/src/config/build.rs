@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::kind::ports;
 use super::reader::Reader;
 use super::settings::Settings;
 use super::spelling::closest;
 use super::table::{self, HostDefaults};
 use super::unmet;
-use super::{Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, OvsConfig, RunningDeletedAction};
+use super::{
+    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, OvsConfig, RunningDeletedAction,
+    SerialConsoleConfig,
+};
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
 
@@ -33,6 +37,7 @@ pub(super) fn build<'a>(settings: &'a Settings, files: &[PathBuf]) -> (Option<Co
 fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
     let cloud = cloud(reader);
     let transport = transport(reader);
+    let serial_console = serial_console(reader);
     let period = |option| period(reader.number("DEFAULT", option));
     let ratio = |option| reader.parsed::<f64>("DEFAULT", option);
     let seconds = |option| reader.seconds("DEFAULT", option);
@@ -81,6 +86,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         cloud,
         docker: docker(reader)?,
         grpc: grpc(reader)?,
+        serial_console,
         ovs: OvsConfig { ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection") },
         log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
         unmet: unmet::unmet(reader.settings),
@@ -188,6 +194,24 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         log_max_files: reader.number("docker", "log_max_files"),
         inject_key: reader.flag("docker", "inject_key"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
+    })
+}
+
+/// An address that Nova's proxy could only look up is refused where it would be used: the agent could not tell what to listen on.
+fn serial_console(reader: &mut Reader) -> Option<SerialConsoleConfig> {
+    const SECTION: &str = "serial_console";
+    if !reader.flag(SECTION, "enabled") {
+        return None;
+    }
+    let address = reader.parsed(SECTION, "proxyclient_address");
+    if address.is_none() {
+        reader.reject(SECTION, "proxyclient_address", "an IP address of this host");
+    }
+    Some(SerialConsoleConfig {
+        base_url: reader.string(SECTION, "base_url"),
+        address: address?,
+        ports: ports(&reader.text(SECTION, "port_range")?)?,
+        token_ttl: reader.seconds("consoleauth", "token_ttl"),
     })
 }
 

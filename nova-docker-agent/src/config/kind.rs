@@ -1,6 +1,7 @@
 //! Types of options, by oslo.config's rules for their text.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use url::Url;
 
@@ -33,6 +34,10 @@ pub(super) enum Kind {
     OvsdbUrl,
     /// `unix:///PATH`, `https://ADDRESS:PORT`: where the second door is.
     GrpcUrl,
+    /// ws or wss, or http or https.
+    WebSocketUrl,
+    /// `FIRST:LAST`.
+    PortRange,
 }
 
 pub(super) const TRUE: [&str; 4] = ["true", "1", "on", "yes"];
@@ -98,6 +103,14 @@ impl Kind {
                 Some(_) => Ok(()),
                 None => Err("unix:///PATH of a socket, or https://ADDRESS:PORT with an IP address".into()),
             },
+            Self::WebSocketUrl => match Url::parse(text) {
+                Ok(url) if matches!(url.scheme(), "ws" | "wss" | "http" | "https") && url.host().is_some() => Ok(()),
+                _ => Err("a URL that begins with ws:// or wss://".into()),
+            },
+            Self::PortRange => match ports(text) {
+                Some(_) => Ok(()),
+                None => Err("two ports, as FIRST:LAST, the first one the smaller".into()),
+            },
             Self::OvsdbUrl => {
                 let good = match text.split_once(':') {
                     Some(("unix", path)) => path.starts_with('/'),
@@ -122,6 +135,13 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     } else {
         None
     }
+}
+
+/// `FIRST:LAST`, both of them in the range; none when it is empty or holds port 0.
+pub(super) fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.trim().split_once(':')?;
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    (1 <= first && first <= last).then_some(first..=last)
 }
 
 /// Parts between commas, without blanks around them.
@@ -164,6 +184,9 @@ mod tests {
             (Kind::OvsdbUrl, "tcp:[::1]:6640"),
             (Kind::OvsdbUrl, "unix:/run/openvswitch/db.sock"),
             (Kind::HttpUrl, "https://keystone/identity"),
+            (Kind::WebSocketUrl, "wss://cloud.example:6083/"),
+            (Kind::PortRange, "10000:20000"),
+            (Kind::PortRange, "6100:6100"),
         ];
         for (kind, text) in good {
             assert_eq!(kind.check(text), Ok(()), "{text}");
@@ -177,6 +200,11 @@ mod tests {
             (Kind::DockerUrl, "/run/docker.sock"),
             (Kind::OvsdbUrl, "127.0.0.1:6640"),
             (Kind::HttpUrl, "keystone:5000"),
+            (Kind::WebSocketUrl, "127.0.0.1:6083"),
+            (Kind::PortRange, "20000:10000"),
+            (Kind::PortRange, "0:10"),
+            (Kind::PortRange, "10000"),
+            (Kind::PortRange, "10000:70000"),
         ];
         for (kind, text) in bad {
             assert!(kind.check(text).is_err(), "{text}");

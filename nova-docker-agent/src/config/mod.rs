@@ -22,6 +22,7 @@ mod table;
 mod unmet;
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ pub struct Config {
     pub cloud: CloudConfig,
     pub docker: DockerConfig,
     pub grpc: GrpcConfig,
+    /// None: there are no serial consoles.
+    pub serial_console: Option<SerialConsoleConfig>,
     pub ovs: OvsConfig,
     pub log: LogConfig,
     /// Options of nova-compute that are set and have no effect.
@@ -148,6 +151,19 @@ pub struct GrpcConfig {
     /// Needed for an https address: certificate chain, its key, and the authority of the clients' certificates.
     pub tls: Option<GrpcTls>,
     pub max_concurrent_requests: usize,
+}
+
+/// `[serial_console]` and `[consoleauth]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialConsoleConfig {
+    /// Where users reach nova-serialproxy.
+    pub base_url: String,
+    /// Where nova-serialproxy reaches this host: what the agent listens on.
+    pub address: IpAddr,
+    /// The agent takes the first free one.
+    pub ports: RangeInclusive<u16>,
+    /// How long a console can be opened after it was asked for.
+    pub token_ttl: Duration,
 }
 
 /// Files (PEM) of the second door's mutual TLS.

@@ -59,6 +59,7 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
     specs.extend(rabbit());
     specs.extend(docker());
     specs.extend(docker_grpc());
+    specs.extend(serial_console());
     specs.push(
         Spec::new("service_user", "send_service_user_token", Kind::Bool, "Send the agent's token beside a user's.")
             .or("false"),
@@ -251,6 +252,18 @@ fn docker_grpc() -> Vec<Spec> {
         spec("tls_client_ca", Kind::Text, "Authority (PEM) that must have signed the clients' certificates."),
         spec("max_concurrent_requests", Kind::Int { min: 1, max: 10_000 }, "Calls at the same time; more calls wait.")
             .or("64"),
+    ]
+}
+
+fn serial_console() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("serial_console", name, kind, help);
+    vec![
+        spec("enabled", Kind::Bool, "Offer serial consoles.").or("false"),
+        spec("base_url", Kind::WebSocketUrl, "Where users reach nova-serialproxy.").or("ws://127.0.0.1:6083/"),
+        spec("proxyclient_address", Kind::Text, "Address of this host that nova-serialproxy connects to.")
+            .or("127.0.0.1"),
+        spec("port_range", Kind::PortRange, "The agent listens on the first free port of it.").or("10000:20000"),
+        Spec::new("consoleauth", "token_ttl", SECONDS, "Seconds in which a console can be opened.").or("600"),
     ]
 }
 
