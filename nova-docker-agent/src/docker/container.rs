@@ -65,7 +65,8 @@ pub(super) fn body(
         stop_signal: asked.stop_signal.clone(),
         labels: Some(labels::of(guest, interfaces)),
         tty: Some(asked.tty.unwrap_or(false)),
-        open_stdin: Some(asked.stdin_open.unwrap_or(false)),
+        // Who can see a terminal wants to write to it, unless somebody says otherwise.
+        open_stdin: Some(asked.stdin_open.or(asked.tty).unwrap_or(false)),
         healthcheck: Some(health(asked)),
         host_config: Some(host_config(guest, config, quota)),
         hostname: Some(hostname.to_owned()),

@@ -15,12 +15,14 @@ pub(super) const INTERFACES: &str = "org.openstack.nova.interfaces";
 /// On volumes: the project that a volume belongs to, and its name there.
 pub(super) const VOLUME_PROJECT: &str = "org.openstack.nova.volume-project-id";
 pub(super) const VOLUME_NAME: &str = "org.openstack.nova.volume-name";
+/// The shell that a console leads to: a path, `none`, or nothing for the usual ones.
+pub(super) const CONSOLE_SHELL: &str = "org.openstack.nova.console-shell";
 const NAME: &str = "org.openstack.nova.name";
 const PROJECT: &str = "org.openstack.nova.project-id";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 6] = [INSTANCE, COMPUTE, INTERFACES, NAME, PROJECT, USER];
+pub(super) const ALL: [&str; 7] = [INSTANCE, COMPUTE, INTERFACES, CONSOLE_SHELL, NAME, PROJECT, USER];
 
 /// Name of an instance's container.
 pub(super) fn container_name(uuid: Uuid) -> String {
@@ -33,6 +35,8 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (INSTANCE, guest.uuid.to_string()),
         (COMPUTE, guest.created_by.clone()),
         (INTERFACES, interfaces.to_string()),
+        // Empty, too: the image must not bring one.
+        (CONSOLE_SHELL, guest.configuration.console_shell.clone().unwrap_or_default()),
         (NAME, guest.name.clone()),
         (PROJECT, guest.project_id.clone()),
         (USER, guest.user_id.clone()),

@@ -28,6 +28,12 @@ pub(super) struct Found {
     pub(super) environment: Vec<String>,
     /// Docker's names of its volumes, anonymous ones among them.
     pub(super) volumes: Vec<String>,
+    /// Whether its first process has a terminal.
+    pub(super) tty: bool,
+    /// See [`labels::CONSOLE_SHELL`].
+    pub(super) console_shell: String,
+    /// Docker's ids of the processes beside the first one.
+    pub(super) execs: Vec<String>,
 }
 
 impl Docker {
@@ -74,6 +80,9 @@ impl Docker {
             state: power_state(&state),
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
             compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
+            console_shell: labels.get(labels::CONSOLE_SHELL).cloned().unwrap_or_default(),
+            tty: config.tty.unwrap_or_default(),
+            execs: details.exec_ids.unwrap_or_default(),
             image: details.image.unwrap_or_default(),
             hostname: config.hostname.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),

@@ -47,6 +47,8 @@ enum Place {
 const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata, Place::UserData];
 /// Keys that loosen what holds a container: the operator's alone.
 const OPERATOR: &[Place] = &[Place::Flavor];
+/// Keys that say what others may do in a container: not its user's.
+const PROVIDERS: &[Place] = &[Place::Image, Place::Flavor];
 
 /// Where a configuration comes from.
 #[derive(Default)]
@@ -80,8 +82,10 @@ pub struct Configuration {
     pub user: Option<String>,
     /// Whether there is a terminal.
     pub tty: Option<bool>,
-    /// Whether standard input stays open.
+    /// Whether standard input stays open; without a word of it, where there is a terminal.
     pub stdin_open: Option<bool>,
+    /// Shell that a console leads to where there is no terminal: a path, or `none`.
+    pub console_shell: Option<String>,
     /// Signal that asks the command to end.
     pub stop_signal: Option<String>,
     /// Whether Docker's init runs before the command.
@@ -183,7 +187,7 @@ struct Setting<'a> {
 }
 
 /// All keys.
-const KEYS: [Key; 27] = [
+const KEYS: [Key; 28] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -201,6 +205,12 @@ const KEYS: [Key; 27] = [
         places: EVERYWHERE,
         allowed: "words as for a shell, or a JSON list of strings",
         set: |all, new| value::command(new.value).map(|words| all.command = Some(words)),
+    },
+    Key {
+        name: "console_shell",
+        places: PROVIDERS,
+        allowed: "an absolute path, or none",
+        set: |all, new| value::shell(new.value).map(|shell| all.console_shell = Some(shell)),
     },
     Key {
         name: "dns_opt",

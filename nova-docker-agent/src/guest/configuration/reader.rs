@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::compose::{self, Said};
 use super::mistakes::{Allowed, Mistake, Mistakes};
 use super::yaml::Refused;
-use super::{Configuration, KEYS, METADATA, OPERATOR, PROPERTY, Place, Setting, user_data, volume, yaml};
+use super::{Configuration, KEYS, METADATA, OPERATOR, PROPERTY, PROVIDERS, Place, Setting, user_data, volume, yaml};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
@@ -101,8 +101,11 @@ impl Reader {
             return self.mistake(shown, problem, Allowed::Keys);
         };
         if !key.places.contains(&place) {
-            let only =
-                if key.places == OPERATOR { "only a flavor can set it" } else { "only server metadata can set it" };
+            let only = match key.places {
+                OPERATOR => "only a flavor can set it",
+                PROVIDERS => "only an image and a flavor can set it",
+                _ => "only server metadata can set it",
+            };
             return self.mistake(shown, only, Allowed::Nothing);
         }
         let checked = match value {

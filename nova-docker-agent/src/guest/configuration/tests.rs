@@ -315,6 +315,7 @@ fn the_guide_has_the_same_keys_and_places() {
     let places = |key: &Key| match key.places {
         [Place::Metadata] => "metadata",
         places if places == EVERYWHERE => "anywhere",
+        places if places == PROVIDERS => "image, flavor",
         _ => "flavor",
     };
     let names = names();

@@ -222,6 +222,11 @@ pub(super) fn path(text: &str) -> Result<String> {
     }
 }
 
+/// The path of a shell, or `none`.
+pub(super) fn shell(text: &str) -> Result<String> {
+    if text == "none" { Ok(text.to_owned()) } else { path(text) }
+}
+
 /// A path that something is mounted at: plain, and neither the root nor the kernel's.
 pub(super) fn mount_point(text: &str) -> Result<String> {
     let directory = path(text)?;
