@@ -11,7 +11,8 @@
 //!   cloud       REST: keystone session, placement, neutron, glance
 //! grpc       the second door: the driver core for a stock nova-compute
 //!   driver      what both doors drive: a container with its network and its image
-//!     docker      what an instance means in Docker: create, lifecycle, events, files, snapshot, console
+//!     console     serial consoles: what nova-serialproxy connects to
+//!     docker      what an instance means in Docker: create, lifecycle, events, files, snapshot, console log, terminals
 //!     network     network namespaces, interfaces, Open vSwitch
 //!     registry    the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
 //! guest      what an instance is on this host: the model that all of them share, and how its user configures it
@@ -31,6 +32,7 @@ pub mod cloud;
 pub mod compute;
 pub mod conductor;
 pub mod config;
+pub mod console;
 pub mod docker;
 pub mod driver;
 pub mod grpc;

@@ -67,6 +67,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The instance has no serial console, now or at all.
+    #[error("the server has no serial console: {reason}")]
+    NoConsole {
+        /// Why not.
+        reason: &'static str,
+    },
     /// Docker is down, or did not answer in time.
     #[error("Docker at {host} is unavailable: {reason}")]
     Unavailable {

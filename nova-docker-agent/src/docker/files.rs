@@ -67,7 +67,7 @@ impl Docker {
         uploaded.map_err(|error| self.engine().error("put files into container", id, error))
     }
 
-    async fn path_exists(&self, id: &str, path: &str) -> Result<bool, Error> {
+    pub(super) async fn path_exists(&self, id: &str, path: &str) -> Result<bool, Error> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
         match self.engine().docker.get_container_archive_info(id, Some(options)).await {
             Ok(_) => Ok(true),

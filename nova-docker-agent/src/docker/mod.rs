@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod events;
 mod files;
+mod hijack;
 mod host;
 mod image;
 mod labels;
@@ -19,6 +20,7 @@ mod network_files;
 mod scrub;
 mod snapshot;
 mod state;
+mod terminal;
 mod volumes;
 
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 pub use error::Error;
 pub use snapshot::Snapshot;
+pub use terminal::{Shell, Terminal};
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
 
 use engine::Engine;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::{cloud, docker, guest::configuration::Mistakes, network, registry};
+use crate::{cloud, console, docker, guest::configuration::Mistakes, network, registry};
 
 /// An operation on a guest failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,9 @@ pub enum StartError {
     /// Docker will not do.
     #[error("cannot use Docker: {0}")]
     Docker(#[from] docker::Error),
+    /// The consoles cannot be reached.
+    #[error(transparent)]
+    Console(#[from] console::StartError),
     /// The embedded registry did not start.
     #[error("cannot start the image registry: {0}")]
     Registry(#[from] registry::Error),

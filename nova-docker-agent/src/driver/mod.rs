@@ -6,12 +6,14 @@
 //! | file | what |
 //! |---|---|
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
-//! | `guests` | guests that are there: power, console, interfaces, removal |
+//! | `guests` | guests that are there: power, console log, interfaces, removal |
+//! | `consoles` | guests' serial consoles |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
 
+mod consoles;
 mod error;
 mod guests;
 mod image;
@@ -38,6 +40,7 @@ pub use volumes::{End, Listed, Listing, Volumes};
 use crate::{
     cloud::Glance,
     config::Config,
+    console::Consoles,
     docker::{self, Docker, DockerConfig},
     network::{NetworkConfig, Plumber},
     registry::{Registry, RegistryConfig},
@@ -60,16 +63,19 @@ pub struct Driver {
     registry: Registry,
     glance: Glance,
     volumes: Volumes,
+    /// None: they are switched off.
+    consoles: Option<Consoles>,
     build_grace: Duration,
     /// Read while an image is pulled and not used by a container yet; written to prune.
     images: RwLock<()>,
 }
 
 impl Driver {
-    /// Connects to Docker, for as long as that takes, and starts the embedded registry. Images are read from `glance`.
+    /// Connects to Docker, for as long as that takes, and starts the embedded registry and the consoles. Images are read from
+    /// `glance`.
     ///
     /// # Errors
-    /// Docker does not know our runtime, or the registry's address is taken.
+    /// Docker does not know our runtime, or an address is taken.
     pub async fn start(config: &Config, glance: Glance) -> Result<Self, StartError> {
         let docker = connect_docker(config).await?;
         let registry = Registry::start(RegistryConfig {
@@ -83,6 +89,10 @@ impl Driver {
             ..NetworkConfig::default()
         });
         let volumes = Volumes::new(docker.volumes().clone(), config.docker.volume_grace, &config.state_path);
+        let consoles = match &config.serial_console {
+            Some(settings) => Some(Consoles::start(settings, docker.clone()).await?),
+            None => None,
+        };
         let build_grace = config.docker.build_grace;
         Ok(Self {
             docker,
@@ -91,13 +101,17 @@ impl Driver {
             registry,
             glance,
             volumes,
+            consoles,
             build_grace,
             images: RwLock::new(()),
         })
     }
 
-    /// Ends what the registry serves.
+    /// Ends the consoles, and what the registry serves.
     pub async fn shutdown(&self) {
+        if let Some(consoles) = &self.consoles {
+            consoles.shutdown().await;
+        }
         self.registry.shutdown().await;
     }
 }

@@ -18,6 +18,7 @@ use super::{
     snapshot::{self, Capture},
     status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
+use crate::console::Access;
 use crate::driver::{CAPABILITIES, Driver, End, Error, InstanceLocks};
 use crate::limits::StopTimeout;
 
@@ -294,6 +295,19 @@ impl driver_service_server::DriverService for DriverService {
             })
             .collect();
         Ok(Response::new(stream::iter(chunks).boxed()))
+    }
+
+    async fn get_serial_console(
+        &self,
+        request: Request<v1::GetSerialConsoleRequest>,
+    ) -> Result<Response<v1::GetSerialConsoleResponse>, Status> {
+        let v1::GetSerialConsoleRequest { guest_id, life } = request.into_inner();
+        let guest = convert::uuid("guest_id", &guest_id)?;
+        let life =
+            std::time::Duration::try_from(life.unwrap_or_default()).map_err(|_| invalid("life", "is negative"))?;
+        let access = self.driver.serial_console(guest, life).await;
+        let Access { host, port, internal_access_path } = access.map_err(|error| failure(&error, guest, None))?;
+        Ok(Response::new(v1::GetSerialConsoleResponse { host, port: port.into(), internal_access_path }))
     }
 
     async fn plug_guest(

@@ -120,6 +120,7 @@ fn docker_failure(error: &docker::Error, guest: Uuid, image: Option<Uuid>) -> St
             let metadata = [("exit_code", exit_code.to_string()), ("log_tail", log_tail.clone())];
             with(Code::Aborted, ErrorReason::ExitedAtOnce, message, metadata)
         }
+        E::NoConsole { .. } => status(Code::FailedPrecondition, ErrorReason::NoConsole, message),
         E::Invalid { .. } => status(Code::InvalidArgument, ErrorReason::InvalidArgument, message),
         E::Unavailable { .. } => status(Code::Unavailable, ErrorReason::DockerUnavailable, message),
         E::NoSpace { .. } => status(Code::ResourceExhausted, ErrorReason::NoSpace, message),

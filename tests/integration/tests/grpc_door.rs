@@ -46,7 +46,7 @@ fn a_client_of_another_time_is_refused_with_who_must_be_upgraded() {
             let status = client.get_server_info(asked).await.unwrap_err();
             let (code, reason, metadata) = reason(&status);
             assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "VERSION_UNSUPPORTED"));
-            assert_eq!((metadata["revision"].as_str(), metadata["oldest_revision"].as_str()), ("3", "1"));
+            assert_eq!((&metadata["revision"], &metadata["oldest_revision"]), (&REVISION.to_string(), &"1".to_owned()));
             assert!(status.message().contains(who), "{status}");
         }
         // Newer, and able to do with what there is.

@@ -32,6 +32,7 @@ mod driver_lifecycle;
 mod driver_output;
 mod driver_pull;
 mod driver_volumes;
+mod grpc_console;
 mod grpc_door;
 mod grpc_events;
 mod grpc_failures;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         driver_output::tests(),
         driver_pull::tests(),
         driver_volumes::tests(),
+        grpc_console::tests(),
         grpc_door::tests(),
         grpc_events::tests(),
         grpc_failures::tests(),

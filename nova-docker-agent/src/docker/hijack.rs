@@ -1,0 +1,77 @@
+//! Raw streams to Docker: requests after which the connection belongs to a terminal.
+//!
+//! The client library takes what a terminal writes for frames wherever a chunk begins like one, and then waits for as many bytes
+//! as it believes to be announced: up to 4 GiB, by the will of whoever writes.
+
+use std::path::Path;
+
+use bollard::errors::Error as DockerError;
+use hyper::{
+    Method, Request, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
+};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+use super::{Docker, Error};
+
+/// Bytes of a refusal that are read.
+const MOST_WORDS: usize = 64 * 1024;
+
+/// Both directions of a terminal.
+pub(super) type Stream = TokioIo<hyper::upgrade::Upgraded>;
+
+trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+impl Docker {
+    /// Posts `body` to `path` and takes the connection over. `action` and `what` are for the failure.
+    pub(super) async fn hijack(&self, path: &str, body: &Value, action: &str, what: &str) -> Result<Stream, Error> {
+        let opened = tokio::time::timeout(self.inner.config.timeout, self.open(path, body)).await;
+        let opened = opened.unwrap_or(Err(DockerError::RequestTimeoutError));
+        opened.map_err(|error| self.engine().error(action, what, error))
+    }
+
+    async fn open(&self, path: &str, body: &Value) -> Result<Stream, DockerError> {
+        let transport = connect(&self.engine().host).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(transport)).await?;
+        // It ends with the stream, or with the request where that is refused.
+        tokio::spawn(connection.with_upgrades());
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/v{}{path}", self.inner.api_version))
+            .header(HOST, "docker")
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "tcp")
+            .header(CONTENT_TYPE, "application/json")
+            .body(bollard::body_full(body.to_string().into()))?;
+        let response = sender.send_request(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(TokioIo::new(hyper::upgrade::on(response).await?));
+        }
+        let status_code = response.status().as_u16();
+        let message = words(response.into_body()).await?;
+        Err(DockerError::DockerResponseServerError { status_code, message })
+    }
+}
+
+async fn connect(host: &str) -> Result<Box<dyn Transport>, DockerError> {
+    Ok(match host.split_once("://") {
+        Some(("unix", path)) => Box::new(UnixStream::connect(Path::new(path)).await?),
+        Some((_, address)) => Box::new(TcpStream::connect(address.trim_end_matches('/')).await?),
+        None => Box::new(UnixStream::connect(Path::new(host)).await?),
+    })
+}
+
+/// Docker's reason, from its JSON or as it is.
+async fn words(body: hyper::body::Incoming) -> Result<String, DockerError> {
+    let body = axum::body::to_bytes(axum::body::Body::new(body), MOST_WORDS).await;
+    let body = body.map_err(|error| DockerError::IOError { err: std::io::Error::other(error) })?;
+    let message = serde_json::from_slice::<Value>(&body).ok();
+    let message = message.as_ref().and_then(|answer| answer.get("message")).and_then(Value::as_str);
+    Ok(message.map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), str::to_owned))
+}
