@@ -1,6 +1,6 @@
 //! What a user sees in `openstack server event list` and as a fault.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Conductor, kwargs};
 use crate::messaging::{CallError, Context};
@@ -73,12 +73,5 @@ impl Conductor {
         fault.set("details", details);
         fault.set("host", host);
         self.act(context, &mut fault, "create").await
-    }
-
-    /// Revokes the console URLs of an instance.
-    pub async fn clean_console_auths(&self, context: &Context, uuid: &str) -> Result<(), CallError> {
-        let args: Vec<Value> = vec![uuid.into()];
-        let method = "clean_console_auths_for_instance";
-        self.class_action(context, "ConsoleAuthToken", method, args, kwargs([])).await.map(drop)
     }
 }

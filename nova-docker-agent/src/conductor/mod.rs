@@ -6,6 +6,7 @@
 
 mod actions;
 mod block_devices;
+mod consoles;
 mod instances;
 mod manifests;
 mod migrations;

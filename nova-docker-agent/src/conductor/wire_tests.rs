@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::replay::{Double, Step};
 use super::{Conductor, EventFailure};
+use crate::console::Access;
 use crate::messaging::recorded::{self, Recorded};
 use crate::messaging::{CallError, Context, Failure, Target};
 use crate::objects::{ComputeNode, Expected, Instance, Migration, Object, TaskState, VmState};
@@ -77,6 +78,24 @@ async fn class_methods_are_called_as_recorded() {
     let mut step = Step::first("delete_net", "ConsoleAuthToken.clean_console_auths_for_instance");
     let (_, sent) = step.replay(async |c, context| c.clean_console_auths(&context, step.arg(0)).await).await;
     step.args["object_versions"]["ConsoleAuthToken"] = "1.1".into();
+    assert_eq!(sent, step.args);
+}
+
+#[tokio::test]
+async fn a_consoles_token_is_made_as_recorded() {
+    let mut step = Step::first("vnc_console", "ConsoleAuthToken.authorize");
+    let recorded = step.object();
+    let text = |field: &str| recorded.data[field].as_str().unwrap().to_owned();
+    let access = Access { host: text("host"), port: 6969, internal_access_path: text("internal_access_path") };
+    let (uuid, url, life) = (text("instance_uuid"), text("access_url_base"), Duration::from_secs(600));
+    let made = async |c: Conductor, context| c.authorize_console(&context, &uuid, "novnc", &access, &url, life).await;
+    let (token, mut sent) = step.replay(made).await;
+    assert_eq!(Some(token.as_str()), step.reply[1].as_str());
+    step.args["objinst"]["nova_object.version"] = "1.1".into();
+    for args in [&mut sent, &mut step.args] {
+        let changes = args["objinst"]["nova_object.changes"].as_array_mut().unwrap();
+        changes.sort_by_key(ToString::to_string);
+    }
     assert_eq!(sent, step.args);
 }
 

@@ -41,7 +41,8 @@
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
 //! | `guest`, `image` | from Nova's instance and image to the driver's words |
 //! | `power` | start, stop, reboot, pause, unpause |
-//! | `snapshot`, `console`, `terminate`, `soft_delete` | the operation of that name |
+//! | `console`, `serial_console` | what the container writes; a terminal in the browser |
+//! | `snapshot`, `terminate`, `soft_delete` | the operation of that name |
 
 pub(in crate::compute) mod build;
 pub(in crate::compute) mod build_failure;
@@ -51,6 +52,7 @@ pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
 pub(in crate::compute) mod power;
 pub(in crate::compute) mod request;
+pub(in crate::compute) mod serial_console;
 pub(in crate::compute) mod snapshot;
 pub(in crate::compute) mod soft_delete;
 pub(in crate::compute) mod spawn;

@@ -53,16 +53,3 @@ impl Method for CheckSharedStorage {
         Ok(json!(false))
     }
 }
-
-/// `validate_console_port`: containers have no console ports.
-pub(in crate::compute) struct ValidateConsolePort;
-
-impl Method for ValidateConsolePort {
-    fn parse(_: Arguments) -> Result<Self, Error> {
-        Ok(Self)
-    }
-
-    async fn run(self, _: Arc<Compute>, _: &Context) -> Result<Value, Error> {
-        Ok(json!(false))
-    }
-}

@@ -16,6 +16,8 @@ use crate::messaging::Context;
 
 /// Interval of the search for unused images and volumes.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// How often Nova removes the tokens of consoles that nobody can open any more.
+const CONSOLES_PERIOD: Duration = Duration::from_secs(300);
 /// How often Nova does what has no interval of its own.
 const NOVAS_PERIOD: Duration = Duration::from_secs(60);
 
@@ -59,6 +61,10 @@ impl Compute {
         });
         self.every(tasks, stopping, "reap_volumes", Some(PRUNE_INTERVAL), |c| async move {
             Ok(c.driver.reap_volumes().await?)
+        });
+        let consoles = config.serial_console.as_ref().map(|_| CONSOLES_PERIOD);
+        self.every(tasks, stopping, "clean_expired_console_auths", consoles, |c| async move {
+            Ok(c.conductor.clean_expired_console_auths(&Context::admin()).await?)
         });
         let checks = config.instance_build_timeout.map(|_| NOVAS_PERIOD);
         self.every(

@@ -68,7 +68,7 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
     const MIGRATION: &str = "Resizing or migrating a container";
     const VOLUMES: &str = "Attaching volumes to a container";
     Some(match method {
-        "get_serial_console" | "get_vnc_console" | "get_spice_console" | "get_mks_console" | "get_rdp_console" => {
+        "get_vnc_console" | "get_spice_console" | "get_mks_console" | "get_rdp_console" => {
             call("ConsoleTypeUnavailable", "This console")
         }
         "get_diagnostics"
@@ -154,7 +154,9 @@ impl Answer {
             "ConsoleTypeUnavailable" => {
                 let console = console_type.unwrap_or("requested");
                 (
-                    format!("A {console} console is not available for containers; use the console log."),
+                    format!(
+                        "A {console} console is not available for containers; use the console log or a serial console."
+                    ),
                     json!({"console_type": console}),
                 )
             }
@@ -202,7 +204,6 @@ mod tests {
         "get_host_uptime",
         "get_instance_diagnostics",
         "get_mks_console",
-        "get_serial_console",
         "get_spice_console",
         "get_vnc_console",
         "host_maintenance_mode",
