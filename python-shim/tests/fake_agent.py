@@ -16,8 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf import json_format
 from nova_docker.shim import status_pb2
-from nova_docker.v1 import driver_pb2 as api
-from nova_docker.v1 import guest_pb2
+from nova_docker.v1 import console_pb2, driver_pb2, guest_pb2
 
 MESSAGE_LIMIT = 12_000_000
 STREAMS = ("CreateGuest", "SnapshotGuest", "GetConsoleOutput", "WatchEvents")
@@ -48,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "CreateGuest": [{"stage": f"CREATE_STAGE_{stage}"} for stage in ("IMAGE_PULLED", "NETWORK_PLUGGED", "READY")],
     "SnapshotGuest": [{"stage": f"SNAPSHOT_STAGE_{stage}"} for stage in ("CAPTURED", "UPLOADING", "UPLOADED")],
     "AttachInterface": {"device": "eth1"},
+    "GetSerialConsole": {"host": "192.0.2.1", "port": 10000, "internalAccessPath": "/ticket"},
 }
 
 # What a guest does after a call.
@@ -60,6 +60,11 @@ STATES = {
     "PauseGuest": guest_pb2.POWER_STATE_PAUSED,
 }
 NEEDS_NO_GUEST = ("CreateGuest", "DeleteGuest", "UnplugGuest")
+
+
+def message_class(name: str) -> Any:
+    """The class of a message of the service; None: there is none."""
+    return getattr(driver_pb2, name, None) or getattr(console_pb2, name, None)
 
 
 class FakeAgent(grpc.GenericRpcHandler):
@@ -87,7 +92,7 @@ class FakeAgent(grpc.GenericRpcHandler):
         name = details.method.rpartition("/")[2]
         if details.method.startswith("/test.Control/"):
             return grpc.unary_unary_rpc_method_handler(self.control)
-        if not hasattr(api, f"{name}Request"):
+        if message_class(f"{name}Request") is None:
             return None
         if name in STREAMS:
             return grpc.unary_stream_rpc_method_handler(lambda request, context: self.stream(name, request, context))
@@ -129,7 +134,7 @@ class FakeAgent(grpc.GenericRpcHandler):
         request, plan = self.begin(name, data, context)
         self.hold(name, context)
         answer = plan.get("answer", DEFAULTS.get(name, {}))
-        message = json_format.ParseDict(answer, getattr(api, f"{name}Response")())
+        message = json_format.ParseDict(answer, message_class(f"{name}Response")())
         with self.changed:
             if name == "GetGuest":
                 message.guest.CopyFrom(self.guests[request.guest_id])
@@ -148,7 +153,7 @@ class FakeAgent(grpc.GenericRpcHandler):
             yield from self.watch(context)
             return
         for answer in plan.get("answer", DEFAULTS[name]):
-            message = json_format.ParseDict(answer, getattr(api, f"{name}Response")())
+            message = json_format.ParseDict(answer, message_class(f"{name}Response")())
             yield message.SerializeToString()
             self.hold(name, context)
         if "fail_late" in plan:
@@ -161,14 +166,14 @@ class FakeAgent(grpc.GenericRpcHandler):
         """Events that a test gives from now on; whoever has the first message misses none of them."""
         with self.changed:
             told = len(self.events)
-        yield api.WatchEventsResponse().SerializeToString()
+        yield driver_pb2.WatchEventsResponse().SerializeToString()
         while context in self.running:
             with self.changed:
                 if len(self.events) <= told and context in self.running:
                     self.changed.wait()
                 new, told = self.events[told:], len(self.events)
             for event in new:
-                yield json_format.ParseDict(event, api.WatchEventsResponse()).SerializeToString()
+                yield json_format.ParseDict(event, driver_pb2.WatchEventsResponse()).SerializeToString()
 
     def hold(self, name: str, context: Any) -> None:
         """Waits while calls of the method are held. A call whose client has gone does not go on after that."""
@@ -180,7 +185,7 @@ class FakeAgent(grpc.GenericRpcHandler):
 
     def begin(self, name: str, data: bytes, context: Any) -> tuple[Any, dict[str, Any]]:
         """What every call begins with: it is written down, and fails if it was told to."""
-        request = getattr(api, f"{name}Request").FromString(data)
+        request = message_class(f"{name}Request").FromString(data)
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         with self.changed:
             self.running.add(context)

@@ -8,6 +8,7 @@ from conftest import IMAGE, INSTANCE, PORT, TOKEN, eventually, settle
 from nova import exception
 from nova.compute import power_state, task_states
 from nova.compute.provider_tree import ProviderTree
+from nova.console import type as console_type
 from nova.image import glance
 from nova.virt import driver as virt_driver
 from nova.virt import fake
@@ -164,6 +165,7 @@ def test_a_failure_is_told_as_nova_knows_it_with_the_agents_sentence(
         lambda d, c, i, v: d.attach_interface(c, i, None, v),
         lambda d, c, i, v: d.detach_interface(c, i, v),
         lambda d, c, i, v: d.get_console_output(c, i),
+        lambda d, c, i, v: d.get_serial_console(c, i),
     ],
 )
 def test_a_guest_without_container_is_an_instance_that_is_not_found(driver, context, instance, network_info, call):
@@ -209,6 +211,31 @@ def test_the_console_is_bytes_and_all_of_it_but_the_newline_that_nova_takes_for_
 def test_a_guest_that_has_written_nothing_has_an_empty_console(driver, running, fake_agent, context, instance):
     fake_agent.plan("GetConsoleOutput", answer=[])
     assert driver.get_console_output(context, instance) == b""
+
+
+def test_a_serial_console_is_where_the_agent_says_for_as_long_as_novas_token(
+    driver, running, fake_agent, context, instance
+):
+    console = driver.get_serial_console(context, instance)
+    assert isinstance(console, console_type.ConsoleSerial)
+    assert (console.host, console.port, console.internal_access_path) == ("192.0.2.1", 10000, "/ticket")
+    assert fake_agent.request("GetSerialConsole") == {"guest_id": INSTANCE, "life": "600s"}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "words"),
+    [
+        ("FAILED_PRECONDITION", "NO_CONSOLE", "the server has no serial console: it is paused"),
+        ("UNIMPLEMENTED", "", "nova-docker-agent is too old for serial consoles; upgrade it"),
+    ],
+)
+def test_a_serial_console_that_cannot_be_had_is_refused_with_the_reason(
+    driver, running, fake_agent, context, instance, code, reason, words
+):
+    fake_agent.fail("GetSerialConsole", code, reason, "the server has no serial console: it is paused")
+    with pytest.raises(exception.ConsoleTypeUnavailable) as refused:
+        driver.get_serial_console(context, instance)
+    assert str(refused.value) == words
 
 
 class Recorder(list):

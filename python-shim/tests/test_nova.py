@@ -21,7 +21,6 @@ NOT_IMPLEMENTED = {
     "test_get_instance_disk_info",
     "test_get_mks_console",
     "test_get_rdp_console",
-    "test_get_serial_console",
     "test_get_spice_console",
     "test_get_vnc_console",
     "test_get_volume_connector",

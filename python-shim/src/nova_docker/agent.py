@@ -12,10 +12,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from oslo_context import context as oslo_context
 
 from nova_docker.rpc import Address, Call, CallError, Code
+from nova_docker.v1 import console_pb2
 from nova_docker.v1 import driver_pb2 as api
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
-REVISION = 3
+REVISION = 4
 OLDEST_REVISION = 1
 
 _SERVICE = "/nova_docker.v1.DriverService/"
@@ -83,6 +84,9 @@ SNAPSHOT_GUEST: Method[api.SnapshotGuestRequest, api.SnapshotGuestResponse] = Me
 )
 GET_CONSOLE_OUTPUT: Method[api.GetConsoleOutputRequest, api.GetConsoleOutputResponse] = Method(
     "GetConsoleOutput", api.GetConsoleOutputResponse.FromString, operation=False
+)
+GET_SERIAL_CONSOLE: Method[console_pb2.GetSerialConsoleRequest, console_pb2.GetSerialConsoleResponse] = Method(
+    "GetSerialConsole", console_pb2.GetSerialConsoleResponse.FromString, operation=False
 )
 PLUG_GUEST: Method[api.PlugGuestRequest, api.PlugGuestResponse] = Method("PlugGuest", api.PlugGuestResponse.FromString)
 UNPLUG_GUEST: Method[api.UnplugGuestRequest, api.UnplugGuestResponse] = Method(

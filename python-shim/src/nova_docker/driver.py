@@ -17,6 +17,7 @@ from nova import context as nova_context
 from nova import exception, objects
 from nova.compute import power_state
 from nova.conf import CONF
+from nova.console import type as console_type
 from nova.virt import driver as virt_driver
 from nova.virt import event as virt_event
 from nova.virt import hardware
@@ -32,8 +33,8 @@ from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
 from nova_docker.spawn import Builder, refuse_what_containers_lack
 from nova_docker.traits import OwnTraits
+from nova_docker.v1 import console_pb2, host_pb2
 from nova_docker.v1 import driver_pb2 as api
-from nova_docker.v1 import host_pb2
 from nova_docker.version import VERSION
 from nova_docker.volumes import is_deleted, removes_volumes
 from nova_docker.watch import Watcher
@@ -195,6 +196,17 @@ class DockerDriver(virt_driver.ComputeDriver):
         request = api.GetConsoleOutputRequest(guest_id=instance.uuid)
         with errors.translated(instance), self._agent.stream(service.GET_CONSOLE_OUTPUT, request) as answers:
             return b"".join(answer.chunk for answer in answers).removesuffix(b"\n")
+
+    def get_serial_console(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        """Where nova-serialproxy finds a guest's console; asked for again when it is about to connect."""
+        request = console_pb2.GetSerialConsoleRequest(
+            guest_id=instance.uuid, life={"seconds": CONF.consoleauth.token_ttl}
+        )
+        with errors.translated(instance, errors.opening_console):
+            console = self._agent.call(service.GET_SERIAL_CONSOLE, request)
+        return console_type.ConsoleSerial(
+            host=console.host, port=console.port, internal_access_path=console.internal_access_path
+        )
 
     # From spawn to destroy
 

@@ -95,6 +95,16 @@ def spawning(instance: Any) -> Special:
     return special
 
 
+def opening_console(error: CallError, text: str) -> Exception | None:
+    """For get_serial_console: of all classes, this one reaches the user with its words."""
+    if error.reason == "NO_CONSOLE":
+        return _exception(exception.ConsoleTypeUnavailable(message=text, console_type="serial"))
+    if error.code == Code.UNIMPLEMENTED:
+        text = "nova-docker-agent is too old for serial consoles; upgrade it"
+        return _exception(exception.ConsoleTypeUnavailable(message=text, console_type="serial"))
+    return None
+
+
 def plugging(error: CallError, text: str) -> Exception | None:
     """For plug_vifs: this class makes the manager mark one server, every other ends the start of nova-compute."""
     if is_away(error) or error.code == Code.UNIMPLEMENTED:
