@@ -31,12 +31,16 @@ PORTS = {
     "placement": 8778,
     "nova-api": 8774,
     "nova-metadata": 8775,
+    "nova-serialproxy": 6083,
     "neutron-api": 9696,
     "horizon": 8080,
     "agent registry": 5042,
     "registry": 5043,
 }
 """Every TCP port on 127.0.0.1 that the cloud uses, by the name of what listens there."""
+
+CONSOLE_PORTS = "6100:6199"
+"""Of these the compute service's listener for serial consoles takes the first one that is free."""
 
 AGENT_PORTS = ("agent registry", "registry")
 """Of them, those of the agent's program."""

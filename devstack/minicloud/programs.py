@@ -259,6 +259,7 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
     programs = [
         daemon("nova-conductor", "nova-conductor", CONTROL, "nova.conf"),
         daemon("nova-scheduler", "nova-scheduler", CONTROL, "nova.conf"),
+        daemon("nova-serialproxy", "nova-serialproxy", CONTROL, "nova.conf"),
         daemon("neutron-rpc", "neutron-rpc-server", CONTROL, "neutron.conf", "ml2_conf.ini"),
         daemon("neutron-periodic", "neutron-periodic-workers", CONTROL, "neutron.conf", "ml2_conf.ini"),
         daemon(

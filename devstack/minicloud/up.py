@@ -259,6 +259,7 @@ class _Up:
             self._starter("nova-conductor", "nova-scheduler"),
             ["schema of nova", "RabbitMQ", "users and catalog"],
         )
+        graph.add("nova-serialproxy", self._starter("nova-serialproxy"), ["schema of nova", "RabbitMQ"])
         graph.add("neutron workers", self._neutron_workers, ["schema of neutron", "RabbitMQ", "users and catalog"])
         for extra in self.options.services:
             graph.add(extra, self._extra(extra), [f"schema of {extra}", "RabbitMQ", "users and catalog"])

@@ -75,6 +75,8 @@ def horizon(layout: Layout, passwords: Passwords, options: Options) -> str:
         "EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend",
         "TIME_ZONE": "UTC",
         "OPENSTACK_NEUTRON_NETWORK": network,
+        # Containers have no screen.
+        "CONSOLE_TYPE": "SERIAL",
         # Compute hosts of this cloud start containers from Glance images; without Cinder there are no volumes.
         "LAUNCH_INSTANCE_DEFAULTS": {"create_volume": False, "disable_volume": "cinder" not in options.extras},
         "IMAGES_ALLOW_LOCATION": False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicloud.config import common
 from minicloud.config.ini import Ini, merge
-from minicloud.layout import ADDRESS, PORTS, REGION, Layout
+from minicloud.layout import ADDRESS, CONSOLE_PORTS, PORTS, REGION, Layout
 from minicloud.options import Options
 from minicloud.passwords import Passwords
 
@@ -36,8 +36,20 @@ def _common(layout: Layout, passwords: Passwords) -> Ini:
     )
 
 
+def _serial_console() -> dict[str, object]:
+    """What both ends of a serial console read: the proxy and the compute service."""
+    return {
+        "enabled": True,
+        "base_url": f"ws://{ADDRESS}:{PORTS['nova-serialproxy']}/",
+        "proxyclient_address": ADDRESS,
+        "port_range": CONSOLE_PORTS,
+        "serialproxy_host": ADDRESS,
+        "serialproxy_port": PORTS["nova-serialproxy"],
+    }
+
+
 def control(layout: Layout, passwords: Passwords, options: Options) -> Ini:
-    """nova-api, nova-metadata, nova-conductor and nova-scheduler."""
+    """nova-api, nova-metadata, nova-conductor, nova-scheduler and nova-serialproxy."""
     return merge(
         _common(layout, passwords),
         {
@@ -45,6 +57,7 @@ def control(layout: Layout, passwords: Passwords, options: Options) -> Ini:
             "database": common.database(passwords, "nova"),
             "api_database": common.database(passwords, "nova_api"),
             "conductor": {"workers": 1},
+            "serial_console": _serial_console(),
             # `up` maps a host that registers while it waits; this is for hosts that come later.
             "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 30},
         },
@@ -81,6 +94,7 @@ def grpc_compute(layout: Layout, passwords: Passwords, options: Options, reserve
             },
             # The default (10 s) is too short for a restart of the agent on a machine that runs a whole cloud.
             "docker_grpc": {"address": f"unix://{layout.driver_socket}", "restart_timeout": 60},
+            "serial_console": _serial_console(),
             "oslo_concurrency": {"lock_path": f"{layout.root}/agent/lock"},
         },
     )
@@ -110,4 +124,5 @@ def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memor
             "cache_directory": f"{layout.root}/agent/blobs",
         },
         "docker_grpc": {"listen": f"unix://{layout.driver_socket}"},
+        "serial_console": _serial_console(),
     }
