@@ -175,7 +175,6 @@ REFUSED_CALLS = {
     "get_vnc_console": {"console_type": "novnc"},
     "get_spice_console": {"console_type": "spice-html5"},
     "get_mks_console": {"console_type": "webmks"},
-    "get_serial_console": {"console_type": "serial"},
     "get_diagnostics": {},
     "get_instance_diagnostics": {},
     "set_admin_password": {"new_pass": "a secret that must not be logged"},
