@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Launcher
 from harness.dashboard import CHROMIUM, Dashboard, browser
 from harness.lab import Lab, Side
 from harness.servers import Servers
@@ -74,6 +75,17 @@ def test_the_life_of_a_server(
     servers.wait_gone(server.id)
     dashboard.open_instances()
     assert dashboard.row(name).count() == 0
+
+
+@pytest.mark.agent
+@pytest.mark.both_doors
+def test_the_console_tab_is_a_terminal_in_the_server(
+    dashboard: Dashboard, launch: Launcher, servers: Servers, tenant: Tenant
+) -> None:
+    server = launch("terminal")
+    servers.wait_console(server["id"], "ready after")
+    dashboard.log_in(tenant.name, tenant.password)
+    dashboard.serial_console(server["name"], "echo [$((40 + 2))]", "[42]")
 
 
 def _actions(servers: Servers, server_id: str, action: str) -> list[str]:

@@ -29,7 +29,7 @@ def server_id(shared: str, servers: Servers) -> Iterator[str]:
     server = servers.wait_idle(shared)
     assert server["status"] == "ACTIVE", f"{server['status']}: {server.get('fault')}"
     assert server["OS-EXT-STS:power_state"] == 1
-    assert servers.console(shared, 1)
+    assert servers.console(shared, 2)
 
 
 def _assert_a_sentence(text: str | None) -> None:

@@ -6,7 +6,7 @@ use bollard::query_parameters::LogsOptionsBuilder;
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use super::{Docker, Error, labels};
+use super::{Docker, Error, labels, log_file, state::Found};
 
 /// What Nova's own console logs are cut to.
 const MAX_BYTES: usize = 100 * 1024;
@@ -14,13 +14,14 @@ const MAX_BYTES: usize = 100 * 1024;
 const ENTRY_BYTES: usize = 16 * 1024;
 
 impl Docker {
-    /// The last `tail` lines of stdout and stderr, in order, at most the last 100 KiB; all of that without `tail`.
+    /// The last `tail` lines of stdout and stderr, in order, at most the last 100 KiB; all of that without `tail`. Lines are
+    /// counted as Nova does: what follows the last line end is one, even if it is nothing.
     pub async fn console(&self, uuid: Uuid, tail: Option<usize>) -> Result<String, Error> {
         let found = self.get(uuid).await?;
         match tail {
             Some(0) => Ok(String::new()),
-            Some(lines) => self.read_log(&found.id, lines, MAX_BYTES).await,
-            None => self.read_log(&found.id, MAX_BYTES, MAX_BYTES).await,
+            Some(lines) => self.read_log(&found, lines, MAX_BYTES).await,
+            None => self.read_log(&found, usize::MAX, MAX_BYTES).await,
         }
         .map_err(|error| match error {
             Error::NotFound { .. } => Error::NotFound { what: format!("container {}", labels::container_name(uuid)) },
@@ -29,18 +30,31 @@ impl Docker {
     }
 
     /// The last `lines` lines of a container's log, at most the last `bytes` bytes of them.
-    pub(super) async fn read_log(&self, id: &str, lines: usize, bytes: usize) -> Result<String, Error> {
+    pub(super) async fn read_log(&self, found: &Found, lines: usize, bytes: usize) -> Result<String, Error> {
+        let mut kept = Tail::new(bytes);
+        let path = found.log_path.clone();
+        // A byte more tells whether something is cut.
+        let read = tokio::task::spawn_blocking(move || log_file::last_bytes(&path, bytes.saturating_add(1))).await;
+        match read {
+            Ok(Ok(text)) => kept.push(&text),
+            // Docker's files are not where this process could read them, or there are none yet.
+            _ => self.ask_for_log(&found.id, lines, &mut kept).await?,
+        }
+        Ok(kept.last_lines(lines))
+    }
+
+    async fn ask_for_log(&self, id: &str, lines: usize, kept: &mut Tail) -> Result<(), Error> {
+        let bytes = kept.bound;
         // A line has one byte at least, and within the bound there are at most so many lines of several entries.
         let entries = lines.min(bytes) + bytes.div_ceil(ENTRY_BYTES) + 1;
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&entries.to_string()).build();
         let mut log = self.engine().docker.logs(id, Some(options));
-        let mut kept = Tail::new(bytes);
         while let Some(chunk) =
             log.try_next().await.map_err(|error| self.engine().error("read the log of container", id, error))?
         {
             kept.push(chunk.as_ref());
         }
-        Ok(kept.last_lines(lines))
+        Ok(())
     }
 }
 
@@ -65,17 +79,16 @@ impl Tail {
         }
     }
 
-    /// The last `count` lines; the last one may lack its end. A line that lost its beginning is dropped, unless it is the only
-    /// one.
+    /// The last `count` lines, of which the last one is what follows the last line end. A line that lost its beginning is
+    /// dropped, unless it is the only one.
     fn last_lines(mut self, count: usize) -> String {
         let bytes = self.bytes.make_contiguous();
         let mut start = match bytes.iter().position(|&byte| byte == b'\n') {
             Some(end) if self.cut && end + 1 < bytes.len() => end + 1,
             _ => 0,
         };
-        let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let ends = body.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at);
-        if let Some(end) = ends.take(count).nth(count.saturating_sub(1)) {
+        let mut ends = bytes.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at);
+        if let Some(end) = ends.nth(count.saturating_sub(1)) {
             start = start.max(end + 1);
         }
         String::from_utf8_lossy(&bytes[start..]).into_owned()
@@ -95,11 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_last_lines_are_given() {
-        assert_eq!(last("a\nb\nc\n", 100, 2), "b\nc\n");
+    fn lines_are_counted_as_nova_counts_them() {
+        assert_eq!(last("a\nb\nc\n", 100, 2), "c\n");
         assert_eq!(last("a\nb\nc", 100, 2), "b\nc");
         assert_eq!(last("a\nb\n", 100, 5), "a\nb\n");
-        assert_eq!(last("a\n\n\n", 100, 2), "\n\n");
+        assert_eq!(last("a\n\n\n", 100, 3), "\n\n");
+        assert_eq!(last("a\n", 100, 1), "");
         assert_eq!(last("", 100, 2), "");
     }
 
@@ -113,6 +127,6 @@ mod tests {
     fn bytes_that_are_no_text_are_replaced() {
         let mut tail = Tail::new(100);
         tail.push(b"a\xff\xfeb\n");
-        assert_eq!(tail.last_lines(1), "a\u{fffd}\u{fffd}b\n");
+        assert_eq!(tail.last_lines(2), "a\u{fffd}\u{fffd}b\n");
     }
 }

@@ -9,14 +9,14 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::{Docker, Error, create::wanted_wrong, labels, volumes};
+use super::{Docker, Error, create::wanted_wrong, labels, state::Found, volumes};
 use crate::guest::PowerState;
 use crate::limits::StopTimeout;
 
 /// Time that Docker may need beyond a timeout in the request.
 const MARGIN: Duration = Duration::from_secs(60);
-/// Lines of the log in the error about a container that exited at once.
-const LAST_WORDS: usize = 20;
+/// Lines of the log in the error about a container that exited at once, and what follows them.
+const LAST_WORDS: usize = 21;
 /// Bytes of them; a fault's message has little room.
 const LAST_WORDS_BYTES: usize = 2000;
 
@@ -43,7 +43,7 @@ impl Docker {
                 // Started again meanwhile, by whoever.
                 _ => return Ok(()),
             };
-            let log_tail = self.last_words(&found.id).await;
+            let log_tail = self.last_words(&found).await;
             return Err(Error::ExitedAtOnce { exit_code, oom, log_tail });
         }
         Ok(())
@@ -67,8 +67,8 @@ impl Docker {
         }
     }
 
-    async fn last_words(&self, id: &str) -> String {
-        match self.read_log(id, LAST_WORDS, LAST_WORDS_BYTES).await {
+    async fn last_words(&self, found: &Found) -> String {
+        match self.read_log(found, LAST_WORDS, LAST_WORDS_BYTES).await {
             Ok(text) => clean(&text),
             Err(error) => format!("(its log cannot be read: {error})"),
         }

@@ -16,6 +16,7 @@ mod host;
 mod image;
 mod labels;
 mod lifecycle;
+mod log_file;
 mod network_files;
 mod scrub;
 mod snapshot;

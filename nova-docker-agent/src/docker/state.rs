@@ -1,5 +1,7 @@
 //! What containers are doing.
 
+use std::path::PathBuf;
+
 use bollard::models::{ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use uuid::Uuid;
@@ -32,6 +34,8 @@ pub(super) struct Found {
     pub(super) tty: bool,
     /// See [`labels::CONSOLE_SHELL`].
     pub(super) console_shell: String,
+    /// The newest file of its log.
+    pub(super) log_path: PathBuf,
     /// Docker's ids of the processes beside the first one.
     pub(super) execs: Vec<String>,
 }
@@ -83,6 +87,7 @@ impl Docker {
             console_shell: labels.get(labels::CONSOLE_SHELL).cloned().unwrap_or_default(),
             tty: config.tty.unwrap_or_default(),
             execs: details.exec_ids.unwrap_or_default(),
+            log_path: details.log_path.unwrap_or_default().into(),
             image: details.image.unwrap_or_default(),
             hostname: config.hostname.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),

@@ -119,7 +119,7 @@ impl Docker {
         let path = format!("/containers/{}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={keys}", found.id);
         let stream = self.hijack(&path, &json!({}), "attach to container", &found.id).await?;
         let (lines, bytes) = SCROLLBACK;
-        let scrollback = self.read_log(&found.id, lines, bytes).await.unwrap_or_else(|error| {
+        let scrollback = self.read_log(found, lines, bytes).await.unwrap_or_else(|error| {
             warn!(%error, "a console begins without what was written before");
             String::new()
         });

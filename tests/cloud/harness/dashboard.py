@@ -132,6 +132,20 @@ class Dashboard:
         self.picture("log")
         return log.inner_text()
 
+    def serial_console(self, name: str, typed: str, expected: str) -> None:
+        """Type a line under the tab Console of a server, and wait for what the terminal shows then."""
+        self.open_instances()
+        self.row(name).locator("a").filter(has_text=name).click()
+        self._page.locator("a[data-target='#instance_details__console']").click()
+        terminal = self._page.frame_locator("iframe#console_embed").locator(".terminal")
+        expect(terminal).to_contain_text(re.compile(r"[#$]"))
+        self.picture("console")
+        terminal.click()
+        self._page.keyboard.type(typed)
+        self._page.keyboard.press("Enter")
+        expect(terminal).to_contain_text(expected)
+        self.picture("console-answered")
+
     def snapshot(self, name: str, snapshot: str) -> None:
         self.open_instances()
         self.row(name).locator("[id$='__action_snapshot']").first.click()

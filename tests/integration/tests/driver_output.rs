@@ -1,6 +1,7 @@
 //! The output of instances in a real Docker: console log, snapshots, events.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -66,13 +67,29 @@ fn a_line_that_docker_keeps_in_pieces_is_one_line_and_the_log_is_bounded() {
         let guest = guest(&format!("sh -c 'seq 30000; {long}; echo last'"));
         launch(&driver, &guest).await;
         until_ended(&driver, guest.uuid).await;
-        let log = driver.console(guest.uuid, Some(3)).await.unwrap();
+        let log = driver.console(guest.uuid, Some(4)).await.unwrap();
         let lengths: Vec<usize> = log.lines().map(str::len).collect();
         assert_eq!(lengths, [5, 50_000, 4]);
         let log = driver.console(guest.uuid, None).await.unwrap();
         assert!(log.len() <= 100 * 1024 && log.len() > 99 * 1024, "{}", log.len());
         assert!(log.lines().next().unwrap().parse::<u32>().unwrap() > 10_000, "it does not begin with a whole line");
         assert!(log.ends_with("\nlast\n"));
+    });
+}
+
+fn a_log_that_a_power_failure_damaged_is_read_but_for_the_damage() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let guest = guest("echo BOOTED");
+        launch(&driver, &guest).await;
+        until_ended(&driver, guest.uuid).await;
+        let path = docker.docker(&["inspect", "-f", "{{.LogPath}}", &format!("nova-{}", guest.uuid)]).await;
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(b"{\"log\":\"half of a li").and_then(|()| file.write_all(&[0; 5000])).unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        until_ended(&driver, guest.uuid).await;
+        assert_eq!(driver.console(guest.uuid, None).await.unwrap(), "BOOTED\nBOOTED\n");
     });
 }
 
@@ -233,6 +250,7 @@ fn what_happened_while_docker_was_away_is_told_when_it_is_back() {
 tests! {
     the_console_has_exactly_the_last_lines_of_both_streams_in_order,
     a_line_that_docker_keeps_in_pieces_is_one_line_and_the_log_is_bounded,
+    a_log_that_a_power_failure_damaged_is_read_but_for_the_damage,
     a_snapshot_can_be_loaded_says_nothing_of_the_instance_and_leaves_nothing,
     a_snapshot_that_is_dropped_or_cut_off_by_a_crash_leaves_nothing,
     what_happens_is_told_in_order_and_only_of_our_containers,

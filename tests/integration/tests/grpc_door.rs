@@ -104,7 +104,7 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
         assert_eq!(state(&mut client, &id).await, PowerState::Running);
         until_logged(&mut client, &id, &"BOOTED\n".repeat(3)).await;
         assert_eq!(console(&mut client, &id, None).await, "BOOTED\n".repeat(3));
-        assert_eq!(console(&mut client, &id, Some(2)).await, "BOOTED\n".repeat(2));
+        assert_eq!(console(&mut client, &id, Some(3)).await, "BOOTED\n".repeat(2));
         assert_eq!(console(&mut client, &id, Some(0)).await, "");
 
         client.delete_guest(v1::DeleteGuestRequest { guest_id: guest_id(), ..Default::default() }).await.unwrap();
