@@ -200,9 +200,7 @@ def test_interfaces_are_plugged_and_unplugged(driver, running, fake_agent, conte
     assert fake_agent.request("DetachInterface") == {"guest_id": INSTANCE, "port_id": PORT}
 
 
-def test_the_console_is_bytes_and_all_of_it(
-    driver, running, fake_agent, context, instance
-):
+def test_the_console_is_bytes_and_all_of_it(driver, running, fake_agent, context, instance):
     fake_agent.plan("GetConsoleOutput", answer=[{"chunk": "aGVsbG8g/w=="}, {"chunk": "Cg=="}])
     assert driver.get_console_output(context, instance) == b"hello \xff\n"
     assert fake_agent.request("GetConsoleOutput") == {"guest_id": INSTANCE}
