@@ -27,6 +27,7 @@ mod ticket;
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::{Arc, Mutex},
@@ -64,7 +65,7 @@ pub enum StartError {
 }
 
 /// Where an instance's console can be reached, in Nova's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Access {
     /// Address of this host.
     pub host: String,
@@ -72,6 +73,13 @@ pub struct Access {
     pub port: u16,
     /// What opens it: whoever knows it has a terminal of the instance. For no log.
     pub internal_access_path: String,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, internal_access_path: _ } = self;
+        formatter.debug_struct("Access").field("host", host).field("port", port).finish_non_exhaustive()
+    }
 }
 
 /// The consoles of one host.
@@ -158,6 +166,13 @@ fn failed(config: &SerialConsoleConfig, source: std::io::Error) -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_opens_a_console_is_in_no_log() {
+        let internal_access_path = "/s3cret".to_owned();
+        let shown = format!("{:?}", Access { host: "192.0.2.1".to_owned(), port: 7, internal_access_path });
+        assert!(shown.contains("192.0.2.1") && !shown.contains("s3cret"), "{shown}");
+    }
 
     #[tokio::test]
     async fn the_first_free_port_of_the_range_is_taken_and_a_full_range_is_said() {
