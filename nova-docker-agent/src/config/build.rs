@@ -239,24 +239,6 @@ fn serial_console(reader: &mut Reader) -> Option<SerialConsoleConfig> {
     })
 }
 
-/// An address that Nova's proxy could only look up is refused where it would be used: the agent could not tell what to listen on.
-fn serial_console(reader: &mut Reader) -> Option<SerialConsoleConfig> {
-    const SECTION: &str = "serial_console";
-    if !reader.flag(SECTION, "enabled") {
-        return None;
-    }
-    let address = reader.parsed(SECTION, "proxyclient_address");
-    if address.is_none() {
-        reader.reject(SECTION, "proxyclient_address", "an IP address of this host");
-    }
-    Some(SerialConsoleConfig {
-        base_url: reader.string(SECTION, "base_url"),
-        address: address?,
-        ports: ports(&reader.text(SECTION, "port_range")?)?,
-        token_ttl: reader.seconds("consoleauth", "token_ttl"),
-    })
-}
-
 fn grpc(reader: &mut Reader) -> Option<GrpcConfig> {
     const SECTION: &str = "docker_grpc";
     let listen = GrpcListen::parse(&reader.text(SECTION, "listen")?)?;
