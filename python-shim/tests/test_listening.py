@@ -105,7 +105,7 @@ def test_a_guest_that_crashed_is_shut_down_for_as_long_as_nova_looks_at_its_end(
 def test_the_driver_says_who_it_is(started, fake_agent):
     started(fake_agent)
     hello = fake_agent.calls("GetServerInfo")[0]["request"]
-    assert hello == {"client": f"nova-docker-shim/{VERSION}", "revision": 3, "oldest_revision": 1}
+    assert hello == {"client": f"nova-docker-shim/{VERSION}", "revision": REVISION, "oldest_revision": 1}
 
 
 def test_what_was_missed_while_the_agent_was_away_is_told_when_it_is_back(started, mortal_agent):
