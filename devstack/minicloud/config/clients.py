@@ -77,6 +77,8 @@ def horizon(layout: Layout, passwords: Passwords, options: Options) -> str:
         "OPENSTACK_NEUTRON_NETWORK": network,
         # Containers have no screen.
         "CONSOLE_TYPE": "SERIAL",
+        # The tab Console is a frame with a page of Horizon's own, which Django would forbid.
+        "X_FRAME_OPTIONS": "SAMEORIGIN",
         # Compute hosts of this cloud start containers from Glance images; without Cinder there are no volumes.
         "LAUNCH_INSTANCE_DEFAULTS": {"create_volume": False, "disable_volume": "cinder" not in options.extras},
         "IMAGES_ALLOW_LOCATION": False,
