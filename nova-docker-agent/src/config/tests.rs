@@ -128,7 +128,7 @@ fn references_to_other_options_are_followed() {
     ]);
     assert_eq!(config.state_path, PathBuf::from("/srv/compute-7"));
     assert_eq!(config.docker.cache_directory, PathBuf::from("/srv/compute-7/layers"));
-    assert_eq!(config.dhcp_domain, "costs 5$ and $5");
+    assert_eq!(config.metadata.dhcp_domain, "costs 5$ and $5");
     for auth in [config.cloud.placement.auth, config.cloud.neutron.auth] {
         let Some(Credentials::Password { password, .. }) = auth.map(|auth| auth.credentials) else {
             panic!("no password")

@@ -55,6 +55,7 @@ impl fmt::Debug for Password {
 #[derive(Clone, PartialEq, Eq)]
 pub struct InjectedFile {
     path: String,
+    asked: String,
     pub content: Vec<u8>,
 }
 
@@ -81,19 +82,24 @@ impl InjectedFile {
         if path.contains('\0') || path.len() > MAX_PATH || names.iter().any(|name| name.len() > MAX_NAME) {
             return bad("Linux has no such path");
         }
-        let path = format!("/{}", names.join("/"));
+        let (path, asked) = (format!("/{}", names.join("/")), path.to_owned());
         if HIDDEN
             .iter()
             .any(|hidden| path.strip_prefix(hidden).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
         {
             return bad("something else is mounted there");
         }
-        Ok(Self { path, content })
+        Ok(Self { path, asked, content })
     }
 
     /// Where it shall be, from the container's root.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The path as its user has written it, for the instance's metadata.
+    pub fn asked_path(&self) -> &str {
+        &self.asked
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn of(sources: &Sources<'_>, version: Version) -> Value {
     }
     let files = sources.inside.files.iter().enumerate();
     let files: Vec<Value> =
-        files.map(|(number, file)| json!({"path": file.path(), "content_path": content_path(number)})).collect();
+        files.map(|(number, file)| json!({"path": file.asked_path(), "content_path": content_path(number)})).collect();
     if !files.is_empty() {
         set("files", files.into());
     }

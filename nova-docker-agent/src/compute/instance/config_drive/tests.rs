@@ -58,7 +58,7 @@ fn read(drive: &ConfigDrive, path: &str) -> Option<Value> {
 #[test]
 fn the_newest_metadata_says_who_the_instance_is_with_its_files_and_password() {
     let inside = Inside {
-        files: vec![InjectedFile::new("/etc/motd", b"hi".to_vec()).unwrap()],
+        files: vec![InjectedFile::new("etc/motd", b"hi".to_vec()).unwrap()],
         password: Some(Password::new("secret")),
         ..Inside::default()
     };
@@ -72,7 +72,7 @@ fn the_newest_metadata_says_who_the_instance_is_with_its_files_and_password() {
         ("admin_pass", json!("secret")),
         ("public_keys", json!({"mine": "ssh-ed25519 AAAA"})),
         ("keys", json!([{"name": "mine", "type": "ssh", "data": "ssh-ed25519 AAAA"}])),
-        ("files", json!([{"path": "/etc/motd", "content_path": "/content/0000"}])),
+        ("files", json!([{"path": "etc/motd", "content_path": "/content/0000"}])),
         ("dedicated_cpus", json!([])),
     ] {
         assert_eq!(data[name], value, "{name}");
