@@ -9,8 +9,9 @@ use super::{Docker, Error};
 use crate::network::Plumber;
 
 /// What a container's files there end in; the first is the link to its network.
-const ENDINGS: [&str; 4] = ["", HOLD, ".root", RESCUE];
+const ENDINGS: [&str; 4] = ["", HOLD, ROOT, RESCUE];
 const HOLD: &str = ".hold";
+const ROOT: &str = ".root";
 const RESCUE: &str = ".rescue";
 
 impl Docker {
@@ -32,6 +33,11 @@ impl Docker {
         self.make_directory().await?;
         let file = self.file(id, HOLD);
         tokio::fs::write(&file, "").await.map_err(|source| failed("write", &file, source))
+    }
+
+    /// Whether the runtime has done that: it says where the file system is.
+    pub(super) async fn is_held(&self, id: &str) -> bool {
+        tokio::fs::try_exists(self.file(id, ROOT)).await.unwrap_or(false)
     }
 
     /// Tells the runtime that a container rescues the file system of one that is held.

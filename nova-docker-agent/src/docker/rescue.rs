@@ -21,6 +21,13 @@ impl Docker {
             self.tell_to_hold(&aside.id).await?;
             let held = self.engine().docker.start_container(&aside.id, None::<StartContainerOptions>).await;
             held.map_err(|error| self.engine().error("hold container", &aside.name, error))?;
+            if !self.is_held(&aside.id).await {
+                self.release(&aside).await?;
+                let reason = "it is older than the agent, and cannot hold the container that is to be rescued; install the one that \
+                    came with the agent"
+                    .to_owned();
+                return Err(Error::Invalid { what: "nova-docker-runtime".to_owned(), reason });
+            }
         }
         self.tell_to_rescue(rescue, &aside.id).await
     }

@@ -115,12 +115,16 @@ class Dashboard:
         ).to_be_visible(timeout=seconds * 1000)
         self.picture(f"instances-{status.lower()}")
 
-    def act(self, name: str, action: str) -> None:
-        """Choose from the menu at the end of a row, and confirm where the page asks."""
+    def press(self, name: str, action: str) -> None:
+        """Choose from the menu at the end of a row what is done at once."""
         row = self.row(name)
         row.locator("a.dropdown-toggle").click()
         row.locator(f"[id$='__action_{action}']").click()
-        self.picture(f"asked-{action}")
+        self.picture(f"pressed-{action}")
+
+    def act(self, name: str, action: str) -> None:
+        """Choose from the menu at the end of a row, and confirm."""
+        self.press(name, action)
         self._page.locator(".modal-dialog .btn-primary, .modal-dialog .btn-danger").last.click()
 
     def fill_in(self, name: str, action: str, **choices: str) -> None:
