@@ -137,7 +137,7 @@ def test_texts_of_users_reach_the_agent_as_unicode(
     instance.display_name = f"web {text}"
     instance.flavor.extra_specs = {"docker:note": text}
     record = {"properties": {"note": text, "number": 10**100, "list": [], "nothing": None}, "os_hash_value": 7}
-    monkeypatch.setattr("nova_docker.spawn._image_record", lambda *arguments: record)
+    monkeypatch.setattr("nova_docker.spawn.image_record", lambda *arguments: record)
     driver.spawn(context, instance, image_meta, [], "", {}, network_info=None)
     request = fake_agent.request("CreateGuest")
     known = text.encode("utf-8", "replace").decode()

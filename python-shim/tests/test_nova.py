@@ -79,6 +79,7 @@ def whole_instance(*arguments, **options):
     if options.get("obj"):
         instance.metadata = {}
         instance.user_data = None
+        instance.info_cache = None
     return instance
 
 

@@ -75,7 +75,7 @@ def test_a_rescue_runs_and_its_end_brings_the_guest_back(
     assert fake_agent.request("ReplaceGuest")["purpose"] == "REPLACE_PURPOSE_RESCUE"
     driver.unrescue(context, instance)
     assert fake_agent.methods()[2:] == ["RestoreGuest", "StartGuest"]
-    assert len(fake_agent.request("StartGuest")["interfaces"]) == len(network_info)
+    assert len(fake_agent.control()["calls"][-1]["request"]["interfaces"]) == len(network_info)
 
 
 @pytest.mark.parametrize(("power_on", "started"), [(True, ["StartGuest"]), (False, [])])

@@ -48,9 +48,9 @@ def test_an_absurd_shutdown_timeout_stops_neither_the_server_nor_the_agent(
 def test_an_agent_starts_beside_a_server_with_an_absurd_shutdown_timeout_that_is_to_stop(
     lab: Lab, add_image: Callable[..., str], launch: Launcher, servers: Servers, tiny: Archive
 ) -> None:
-    """The stop is begun again at the start, of a container that ignores it: the agent serves all the same."""
+    """The stop is begun again at the start, of a container that does not end by it: the agent serves all the same."""
     deaf = add_image(
-        tiny.running("sh", "-c", "trap '' TERM; while :; do sleep 1; done").tar(), os_shutdown_timeout=TIMEOUTS[0]
+        tiny.running("sh", "-c", "trap : TERM; while :; do sleep 1; done").tar(), os_shutdown_timeout=TIMEOUTS[0]
     )
     server_id = launch("deaf", image=deaf)["id"]
     log = Tail(lab.log(AGENT_PROGRAM))

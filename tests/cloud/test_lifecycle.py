@@ -147,7 +147,7 @@ def test_a_server_that_ignores_the_stop_signal_is_stopped(
     servers: Servers, launch: Launcher, add_image: Callable[..., str], tiny: object
 ) -> None:
     """os_shutdown_timeout is the image owner's; after it the container is killed."""
-    command = ("sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done")
+    command = ("sh", "-c", "trap : TERM; echo deaf; while :; do sleep 1; done")
     image = add_image(tiny.running(*command).tar(), "deaf", os_shutdown_timeout="3")  # type: ignore[attr-defined]
     server = launch("deaf", image=image)
     servers.wait_console(server["id"], "deaf")

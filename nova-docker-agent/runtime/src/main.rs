@@ -34,7 +34,7 @@ const DEFAULT_RUNTIME: &str = "runc";
 const DEFAULT_LINKS: &str = "/run/nova-docker-agent/netns";
 
 /// Options of runc, crun, youki and runsc that take the next argument as their value where it is not attached with `=`.
-const VALUE_OPTIONS: [&str; 16] = [
+const VALUE_OPTIONS: [&str; 18] = [
     "b",
     "bundle",
     "c",
@@ -47,7 +47,9 @@ const VALUE_OPTIONS: [&str; 16] = [
     "log",
     "log-format",
     "pid-file",
+    "p",
     "preserve-fds",
+    "process",
     "r",
     "root",
     "rootless",
@@ -81,6 +83,7 @@ struct Invocation {
 enum Request {
     Create { bundle: PathBuf, id: OsString },
     Start { id: OsString },
+    Exec { id: OsString },
     Other,
 }
 
@@ -117,6 +120,10 @@ impl Invocation {
                 Some(id) => Request::Start { id },
                 None => Request::Other,
             },
+            Some(b"exec") => match words.positional().map(OsStr::to_owned) {
+                Some(id) => Request::Exec { id },
+                None => Request::Other,
+            },
             _ => Request::Other,
         };
         let log = words.log;
@@ -125,11 +132,16 @@ impl Invocation {
 
     /// Brings the bundle of a container that is about to be created to what the agent says of it.
     fn prepare(&self) -> Result<Next, String> {
-        let (Request::Create { id, .. } | Request::Start { id }) = &self.request else { return Ok(Next::Run) };
+        let (Request::Create { id, .. } | Request::Start { id } | Request::Exec { id }) = &self.request else {
+            return Ok(Next::Run);
+        };
         let Some(links) = Links::of(&self.links, id) else { return Ok(Next::Run) };
         match &self.request {
             // Its process waits for the start for as long as it is held, and keeps the file system mounted.
             Request::Start { .. } if links.is_held() => Ok(Next::Nothing),
+            Request::Exec { .. } if links.is_held() => {
+                Err("nothing runs in this container: it is held for a rescue".to_owned())
+            }
             Request::Create { bundle, .. } => {
                 if links.is_held() {
                     links.record_root(&Bundle::read(bundle)?.root()?)?;
@@ -258,7 +270,7 @@ mod tests {
 
     #[test]
     fn other_commands_are_none_of_our_business() {
-        for line in ["", "--version", "--root create delete abc", "exec abc create", "features"] {
+        for line in ["", "--version", "--root create delete abc", "features"] {
             assert_eq!(parse(line).request, Request::Other, "{line}");
         }
     }
@@ -302,5 +314,7 @@ mod tests {
         assert_eq!(fs::read_to_string(links.join("abc.root")).unwrap(), "/merged");
         assert_eq!(asked("start abc"), Ok(Next::Nothing));
         assert_eq!(asked("kill abc"), Ok(Next::Run));
+        assert!(asked("exec --process /p --detach --pid-file /f abc").unwrap_err().contains("held for a rescue"));
+        assert_eq!(asked("exec --process /p other"), Ok(Next::Run));
     }
 }

@@ -98,7 +98,10 @@ pub(super) async fn run(client: TcpStream, early: &[u8], terminal: Terminal, sto
     end
 }
 
-/// Ends when the client goes. A terminal that takes nothing more is about to end by itself, after its last words.
+/// How long a terminal may leave what is typed unread.
+const UNREAD: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Ends when the client goes, or the terminal's process reads nothing for long. A terminal that takes nothing more is about to end by itself, after its last words.
 async fn type_in(client: &mut (impl AsyncRead + Unpin), terminal: &mut (impl AsyncWrite + Unpin)) {
     let mut chunk = [0; CHUNK];
     loop {
@@ -106,8 +109,15 @@ async fn type_in(client: &mut (impl AsyncRead + Unpin), terminal: &mut (impl Asy
             Ok(0) | Err(_) => return,
             Ok(count) => &chunk[..count],
         };
-        if terminal.write_all(typed).await.is_err() || terminal.flush().await.is_err() {
-            return std::future::pending().await;
+        let taken = async {
+            terminal.write_all(typed).await?;
+            terminal.flush().await
+        };
+        match tokio::time::timeout(UNREAD, taken).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return std::future::pending().await,
+            // Nobody would see that its client has gone.
+            Err(_) => return,
         }
     }
 }

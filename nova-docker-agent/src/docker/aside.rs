@@ -11,8 +11,13 @@ impl Docker {
     /// when the instance has no container.
     pub async fn set_aside(&self, uuid: Uuid) -> Result<(), Error> {
         let Some(found) = self.find(uuid).await? else { return Ok(()) };
-        // One from before belongs to an operation that failed.
         if let Some(aside) = self.find_aside(uuid).await? {
+            if found.rescues {
+                // The instance's own files are in the other one.
+                self.remove_found(&found).await?;
+                return self.release(&aside).await;
+            }
+            // It belongs to an operation that is over.
             self.remove_found(&aside).await?;
         }
         self.rename(&found, &labels::aside_name(uuid)).await
@@ -39,6 +44,18 @@ impl Docker {
                 Ok(volumes)
             }
             None => Ok(vec![]),
+        }
+    }
+
+    /// Ends what an operation has left that is over: the instance has one container, its own. Docker's names of the named volumes
+    /// that stay.
+    pub async fn tidy_aside(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
+        if self.find_aside(uuid).await?.is_none() {
+            return Ok(vec![]);
+        }
+        match self.find(uuid).await? {
+            Some(found) if !found.rescues => self.remove_aside(uuid).await,
+            _ => self.bring_back(uuid).await.map(|_| vec![]),
         }
     }
 

@@ -18,6 +18,8 @@ use crate::guest::{ConfigDrive, Guest};
 const TARGETS: [&str; 2] = ["/config-2", "/var/lib/cloud/seed/config_drive"];
 /// What the name of a drive that is being written begins with.
 const UNFINISHED: &str = ".new-";
+/// And of one that is being replaced.
+const OLD: &str = ".old-";
 
 /// The mounts of a container that has a drive.
 pub(super) fn mounts(guest: &Guest, directory: &Path) -> Vec<Mount> {
@@ -39,6 +41,11 @@ impl Docker {
     pub async fn write_config_drive(&self, uuid: Uuid, drive: ConfigDrive) -> Result<(), Error> {
         self.with_drives("write the config drive of instance", uuid, move |directory| write(directory, uuid, &drive))
             .await
+    }
+
+    /// Whether an instance has a drive.
+    pub fn has_config_drive(&self, uuid: Uuid) -> bool {
+        self.inner.config.config_drive_directory.join(uuid.to_string()).exists()
     }
 
     /// Removes the drive of an instance, unless a container of it is still there. What fails is made up for at the next start.
@@ -79,7 +86,8 @@ fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Under another name first: a crash leaves the old drive or the new one, and none that is half written.
+/// Under another name first: a crash leaves the old drive or the new one, and none that is half written. The old one too has another
+/// name until the new one is in its place; see [`strays`].
 fn write(directory: &Path, uuid: Uuid, drive: &ConfigDrive) -> io::Result<()> {
     private_directory(directory)?;
     let (unfinished, finished) = (directory.join(format!("{UNFINISHED}{uuid}")), directory.join(uuid.to_string()));
@@ -91,8 +99,14 @@ fn write(directory: &Path, uuid: Uuid, drive: &ConfigDrive) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(content)?;
     }
-    remove_tree(&finished)?;
-    fs::rename(&unfinished, &finished)
+    let old = directory.join(format!("{OLD}{uuid}"));
+    remove_tree(&old)?;
+    match fs::rename(&finished, &old) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(&unfinished, &finished)?;
+    remove_tree(&old)
 }
 
 fn remove(directory: &Path, uuid: Uuid) -> io::Result<()> {
@@ -107,9 +121,18 @@ fn strays(directory: &Path, used: &[Uuid]) -> io::Result<()> {
     let names: Vec<PathBuf> = found.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     for path in names {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let of_drive = Uuid::parse_str(name.strip_prefix(UNFINISHED).unwrap_or(name)).ok();
+        if let Some(id) = name.strip_prefix(OLD)
+            && Uuid::parse_str(id).is_ok_and(|uuid| used.contains(&uuid))
+            && !directory.join(id).exists()
+        {
+            tracing::info!(drive = id, "a config drive that was being replaced is there again");
+            fs::rename(&path, directory.join(id))?;
+            continue;
+        }
+        let marked = name.strip_prefix(UNFINISHED).or_else(|| name.strip_prefix(OLD));
+        let of_drive = Uuid::parse_str(marked.unwrap_or(name)).ok();
         // What has another name is not ours.
-        if of_drive.is_some_and(|uuid| name.starts_with(UNFINISHED) || !used.contains(&uuid)) {
+        if of_drive.is_some_and(|uuid| marked.is_some() || !used.contains(&uuid)) {
             tracing::info!(drive = name, "removing a config drive that no container has");
             remove_tree(&path)?;
         }
@@ -162,7 +185,12 @@ mod tests {
         for name in [ONE.to_string(), two.to_string(), format!("{UNFINISHED}{ONE}"), "notes".to_owned()] {
             fs::create_dir(at(&name)).unwrap();
         }
-        strays(directory.path(), &[ONE]).unwrap();
+        let three = Uuid::from_u128(3);
+        fs::create_dir(at(&format!("{OLD}{ONE}"))).unwrap();
+        fs::create_dir(at(&format!("{OLD}{three}"))).unwrap();
+        strays(directory.path(), &[ONE, three]).unwrap();
+        assert!(at(&three.to_string()).exists(), "a crash came between the two names");
+        assert!(!at(&format!("{OLD}{ONE}")).exists());
         assert!(at(&ONE.to_string()).exists() && at("notes").exists());
         assert!(!at(&two.to_string()).exists() && !at(&format!("{UNFINISHED}{ONE}")).exists());
         strays(&at("nowhere"), &[]).unwrap();

@@ -7,12 +7,20 @@ use super::{Docker, Error, container, image::image_name, labels};
 use crate::guest::Guest;
 use crate::network::Interface;
 
+/// Whose files an image holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Files {
+    OfTheImage,
+    /// They are as its user has left them: nothing is put among them.
+    OfTheInstance,
+}
+
 impl Docker {
     /// Creates the container of an instance from a local image; `image` is a reference or an ID. On failure nothing stays,
     /// and of its volumes those that were there before.
     /// The instance's network is to be plugged before the start, not necessarily before this.
     pub async fn create(&self, guest: &Guest, image: &str, interfaces: &[Interface]) -> Result<(), Error> {
-        self.create_configured(guest, image, interfaces, |_| {}).await
+        self.create_configured(guest, image, interfaces, Files::OfTheImage, |_| {}).await
     }
 
     /// As [`create`](Self::create), with what `configure` changes.
@@ -21,10 +29,11 @@ impl Docker {
         guest: &Guest,
         image: &str,
         interfaces: &[Interface],
+        files: Files,
         configure: impl FnOnce(&mut ContainerCreateBody),
     ) -> Result<(), Error> {
         let volumes = self.inner.volumes.hold(guest).await?;
-        let created = self.create_container(guest, image, interfaces, configure).await;
+        let created = self.create_container(guest, image, interfaces, files, configure).await;
         if created.is_err() {
             volumes.discard().await;
         }
@@ -36,6 +45,7 @@ impl Docker {
         guest: &Guest,
         image: &str,
         interfaces: &[Interface],
+        files: Files,
         configure: impl FnOnce(&mut ContainerCreateBody),
     ) -> Result<(), Error> {
         let name = labels::container_name(guest.uuid);
@@ -50,6 +60,9 @@ impl Docker {
         let created = self.engine().docker.create_container(Some(options), body).await;
         let created =
             created.map_err(|error| create_error(image, self.engine().error("create container", &name, error)))?;
+        if files == Files::OfTheInstance {
+            return Ok(());
+        }
         let prepared = self.put_files(&created.id, guest, &hostname, interfaces).await;
         if prepared.is_err()
             && let Err(error) = self.remove(guest.uuid).await

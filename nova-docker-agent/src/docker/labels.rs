@@ -56,6 +56,7 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (PROJECT, guest.project_id.clone()),
         (USER, guest.user_id.clone()),
         (RESCUE, guest.rescues.to_string()),
+        (BASE, String::new()),
     ];
     let asked = guest.configuration.labels.clone();
     // The later ones win.

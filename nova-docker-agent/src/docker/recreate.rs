@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use bollard::models::{ContainerCreateBody, Mount, MountType};
 use bollard::query_parameters::{CommitContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
 
+use super::create::Files;
 use super::snapshot::{COMMIT, neutral_config};
 use super::{Docker, Error, labels, state::Found};
 use crate::guest::Guest;
@@ -73,7 +74,7 @@ impl Docker {
         found: &Found,
         interfaces: &[Interface],
     ) -> Result<(), Error> {
-        self.create_configured(guest, image, interfaces, |body| {
+        self.create_configured(guest, image, interfaces, Files::OfTheInstance, |body| {
             body.labels.get_or_insert_default().insert(labels::BASE.to_owned(), found.base().to_owned());
             add_volumes(body, found, "");
         })

@@ -50,7 +50,7 @@ pub(super) fn scrubbed(
     archive: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
     base: Base,
 ) -> impl Stream<Item = Result<Bytes, Error>> + Send {
-    let scrubber = Scrubber { base, input: BytesMut::new(), state: State::Header };
+    let scrubber = Scrubber { base, input: BytesMut::new(), state: State::Header, zeros: 0 };
     stream::unfold((archive.boxed(), scrubber, false), |(mut archive, mut scrubber, ended)| async move {
         if ended {
             return None;
@@ -62,9 +62,14 @@ pub(super) fn scrubbed(
                     output => return Some((Ok(output), (archive, scrubber, false))),
                 },
                 Some(Err(error)) => return Some((Err(error), (archive, scrubber, true))),
+                None if scrubber.is_whole() => return None,
                 None => {
-                    let rest = scrubber.input.split().freeze();
-                    return (!rest.is_empty()).then_some((Ok(rest), (archive, scrubber, true)));
+                    let error = Error::Docker {
+                        action: "save the snapshot".to_owned(),
+                        status: 0,
+                        message: "the archive breaks off before its end".to_owned(),
+                    };
+                    return Some((Err(error), (archive, scrubber, true)));
                 }
             }
         }
@@ -84,9 +89,16 @@ struct Scrubber {
     base: Base,
     input: BytesMut,
     state: State,
+    /// Blocks of nothing in a row: two are an archive's end.
+    zeros: usize,
 }
 
 impl Scrubber {
+    /// Docker ends its answer as if it were whole where it fails in the middle.
+    fn is_whole(&self) -> bool {
+        matches!(self.state, State::Header) && self.input.is_empty() && self.zeros >= 2
+    }
+
     /// Takes a piece of the archive, and gives what is ready to go on.
     fn push(&mut self, chunk: &[u8]) -> Bytes {
         self.input.extend_from_slice(chunk);
@@ -106,6 +118,7 @@ impl Scrubber {
                 header.as_mut_bytes().copy_from_slice(&self.input[..BLOCK]);
                 // Zeros (the end), or something that is no header: passed on, block by block.
                 let size = header.entry_size().unwrap_or(0);
+                self.zeros = if header.as_bytes().iter().all(|byte| *byte == 0) { self.zeros + 1 } else { 0 };
                 if is_configuration(&header) && size <= MAX_JSON {
                     self.input.advance(BLOCK);
                     self.state = State::Holding(Box::new(header), size);
@@ -246,6 +259,20 @@ mod tests {
             assert_eq!(found[0], (format!("{name}/layer.tar"), layer.clone()));
             assert_eq!(found[2].1, b"[]");
         }
+    }
+
+    #[tokio::test]
+    async fn an_archive_that_breaks_off_is_no_snapshot() {
+        let whole = archive(&[("a", b"content"), ("b", &[1; 700])]);
+        for kept in [0, 100, 512, 1024, 1536, 2560, whole.len() - 512, whole.len() - 1] {
+            let piece = Bytes::copy_from_slice(&whole[..kept]);
+            let output: Result<Vec<Bytes>, Error> =
+                scrubbed(stream::iter([Ok(piece)]), Base::default()).try_collect().await;
+            assert!(output.is_err(), "{kept} of {} bytes", whole.len());
+        }
+        assert!(
+            scrubbed(stream::iter([Ok(Bytes::from(whole))]), Base::default()).try_collect::<Vec<_>>().await.is_ok()
+        );
     }
 
     #[tokio::test]

@@ -116,7 +116,7 @@ impl Docker {
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
             rescues: labels.get(labels::RESCUE).is_some_and(|value| value == "true"),
             compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
-            base_image: labels.get(labels::BASE).filter(|id| !id.is_empty()).cloned(),
+            base_image: labels.get(labels::BASE).filter(|id| is_image_id(id)).cloned(),
             console_shell: labels.get(labels::CONSOLE_SHELL).cloned().unwrap_or_default(),
             tty: config.tty.unwrap_or_default(),
             execs: details.exec_ids.unwrap_or_default(),
@@ -134,6 +134,11 @@ impl Docker {
             .await?
             .ok_or_else(|| Error::NotFound { what: format!("container {}", labels::container_name(uuid)) })
     }
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+fn is_image_id(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// From the start to the end of the last run, by Docker's clock.
@@ -195,6 +200,14 @@ mod tests {
         assert_eq!(ended(143, false), PowerState::Stopped { exit_code: 143 });
         assert_eq!(ended(137, true), PowerState::Crashed { exit_code: 137, oom: true });
         assert_eq!(ended(1, false), PowerState::Crashed { exit_code: 1, oom: false });
+    }
+
+    #[test]
+    fn only_an_id_names_the_image_that_a_container_was_made_from() {
+        assert!(is_image_id(&format!("sha256:{}", "0a".repeat(32))));
+        for other in ["", "sha256:0a", "../containers/x", &format!("sha256:{}", "z".repeat(64))] {
+            assert!(!is_image_id(other), "{other}");
+        }
     }
 
     #[test]

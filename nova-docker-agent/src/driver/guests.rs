@@ -76,6 +76,11 @@ impl Driver {
         Ok(self.docker.console(uuid, lines).await?)
     }
 
+    /// Whether a guest has a config drive.
+    pub fn has_config_drive(&self, uuid: Uuid) -> bool {
+        self.docker.has_config_drive(uuid)
+    }
+
     /// Writes the config drive that a guest will see whose container is about to be made. It goes with the guest's last container.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ impl Driver {
     pub async fn prepare(&self, guest: &Guest, image: Image<'_>) -> Result<Prepared<'_>, Error> {
         docker::check_volumes(guest)?;
         let images = self.use_images().await;
-        let lease = self.pull(image.caller, image.descriptor, guest.root_gb).await?;
+        let lease = self.pull(image.caller, image.descriptor, if image.is_bounded { guest.root_gb } else { 0 }).await?;
         Ok(Prepared { _images: images, lease })
     }
 
@@ -61,6 +61,16 @@ impl Driver {
     /// Docker's.
     pub async fn settle(&self, uuid: Uuid) -> Result<(), Error> {
         let volumes = self.docker.remove_aside(uuid).await?;
+        self.volumes.ended(&volumes, End::Replaced).await;
+        Ok(())
+    }
+
+    /// Ends what an earlier operation has left: the guest has one container, its own, which a rescue's is not.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn tidy(&self, uuid: Uuid) -> Result<(), Error> {
+        let volumes = self.docker.tidy_aside(uuid).await?;
         self.volumes.ended(&volumes, End::Replaced).await;
         Ok(())
     }

@@ -16,6 +16,8 @@ use crate::{
 pub struct Image<'a> {
     pub caller: Caller,
     pub descriptor: &'a ImageDescriptor,
+    /// Whether it must fit on the flavor's disk; what a guest has written itself has been there before.
+    pub is_bounded: bool,
 }
 
 impl Driver {
@@ -59,7 +61,7 @@ impl Driver {
     async fn pull_until(&self, guest: &Guest, image: Image<'_>, stop: &CancellationToken) -> Result<Lease, Error> {
         tokio::select! {
             () = stop.cancelled() => Err(Error::Cancelled(guest.uuid)),
-            lease = self.pull(image.caller, image.descriptor, guest.root_gb) => lease,
+            lease = self.pull(image.caller, image.descriptor, if image.is_bounded { guest.root_gb } else { 0 }) => lease,
         }
     }
 

@@ -77,7 +77,7 @@ impl Creation {
         if let Some(drive) = &self.drive {
             driver.write_config_drive(uuid, drive.clone()).await?;
         }
-        let image = Image { caller: self.caller.clone(), descriptor: &self.image };
+        let image = Image { caller: self.caller.clone(), descriptor: &self.image, is_bounded: true };
         let network = async {
             driver.plug_new(uuid, &self.interfaces).await?;
             tell(&mut plugged, v1::CreateStage::NetworkPlugged).await;

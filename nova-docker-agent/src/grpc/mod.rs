@@ -38,6 +38,8 @@ use crate::{
     guest::Event,
 };
 
+/// Bytes of a request: a config drive may have 64 MiB.
+const LARGEST_REQUEST: usize = 80 << 20;
 /// Interval of the search for unused images and volumes.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// A peer that is silent for this long is pinged. If it stays silent for as long again it counts as gone, and its
@@ -102,8 +104,10 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let service = DriverService::new(driver.clone(), tasks.clone(), stopping.clone(), given_up.clone());
-    let router =
-        server.add_service(health_service).add_service(reflection).add_service(DriverServiceServer::new(service));
+    let router = server
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(DriverServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(driver.clone(), health.clone())));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(remove_unused(driver.clone())));
 

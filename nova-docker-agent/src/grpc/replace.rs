@@ -66,10 +66,12 @@ impl Replacement {
     ) -> Result<(), Status> {
         let (uuid, image) = (self.guest.uuid, self.image.as_ref().map(|image| image.id));
         let replaced = async {
+            // A repetition begins anew: nobody knows how far the call before came.
             if driver.has_aside(uuid).await? && driver.power_state(uuid).await? == Some(PowerState::Created) {
-                info!("the guest is replaced already");
-                return Ok(());
+                info!("the guest is replaced once more");
+                driver.restore(uuid).await?;
             }
+            driver.tidy(uuid).await?;
             self.replace(&driver, progress, &stop).await
         };
         replaced.await.map_err(|error| failure(&error, uuid, image))
@@ -80,7 +82,7 @@ impl Replacement {
             driver.write_config_drive(self.guest.uuid, drive.clone()).await?;
         }
         let Some(descriptor) = &self.image else { return driver.recreate(&self.guest, &self.interfaces).await };
-        let image = Image { caller: self.caller.clone(), descriptor };
+        let image = Image { caller: self.caller.clone(), descriptor, is_bounded: true };
         let prepared: Prepared<'_> = tokio::select! {
             () = stop.cancelled() => return Err(Error::Cancelled(self.guest.uuid)),
             prepared = driver.prepare(&self.guest, image) => prepared?,

@@ -9,7 +9,7 @@ const MAX_PATH: usize = 4095;
 /// And no longer name.
 const MAX_NAME: usize = 255;
 /// Directories that something else is mounted on when the container runs: a file there would be hidden.
-const HIDDEN: [&str; 4] = ["/proc", "/sys", "/dev", "/config-2"];
+const HIDDEN: [&str; 5] = ["/proc", "/sys", "/dev", "/config-2", "/var/lib/cloud/seed/config_drive"];
 
 /// What is put into a container before its first start.
 #[derive(Clone, Debug, PartialEq, Eq)]

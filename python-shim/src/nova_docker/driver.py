@@ -7,6 +7,7 @@ add some, and give them by position.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -410,7 +411,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         if preserve_ephemeral:
             raise exception.PreserveEphemeralNotSupported
         refuse_what_containers_lack(block_device_info, instance)
-        self.power_off(instance, CONF.shutdown_timeout)
+        with contextlib.suppress(exception.InstanceNotFound):  # Nova would take it for a deletion.
+            self.power_off(instance, CONF.shutdown_timeout)
         for task, before in (
             (task_states.REBUILD_BLOCK_DEVICE_MAPPING, task_states.REBUILDING),
             (task_states.REBUILD_SPAWNING, task_states.REBUILD_BLOCK_DEVICE_MAPPING),
@@ -421,7 +423,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         self._replacer.replace(
             context, instance, image_meta, network_info, purpose, files=injected_files, password=admin_password
         )
-        self._replacer.settle(instance)
+        self._replacer.settle_later_if_need_be(instance)
 
     def rescue(
         self,

@@ -30,7 +30,7 @@ _IMAGE = "image_"
 
 def is_suspended(instance: Any) -> bool:
     """Whether an instance is suspended, or about to be: its guest is frozen for that, and not because it is paused."""
-    return instance.vm_state == vm_states.SUSPENDED or instance.task_state == task_states.SUSPENDING
+    return bool(instance.vm_state == vm_states.SUSPENDED or instance.task_state == task_states.SUSPENDING)
 
 
 def guest(instance: Any, inside: inside_pb2.Inside | None = None) -> guest_pb2.Guest:

@@ -64,6 +64,13 @@ class Replacer:
         with errors.translated(instance):
             self._agent.call(service.SETTLE_GUEST, api.SettleGuestRequest(guest_id=instance.uuid))
 
+    def settle_later_if_need_be(self, instance: Any) -> None:
+        """As settle; the next replacement does what cannot be done now."""
+        try:
+            self._agent.call(service.SETTLE_GUEST, api.SettleGuestRequest(guest_id=instance.uuid))
+        except (CallError, AddressRefused) as error:
+            LOG.warning("The container from before stays for now: %s", error, instance=instance)
+
     def restore(self, instance: Any) -> None:
         """Brings the container that made room back, stopped."""
         with errors.translated(instance):

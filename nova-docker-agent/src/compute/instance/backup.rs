@@ -52,21 +52,17 @@ impl Compute {
         let _slot = self.snapshot_slots.acquire().await;
         self.operate(context, uuid, Duties::of("compute_backup_instance"), async {
             self.take_snapshot(context, &mut instance, image, Steps::BACKUP).await?;
-            self.rotate_backups(context, &instance, &kind, rotation).await
+            self.rotate_backups(context, &instance, &kind, rotation).await;
+            Ok(())
         })
         .await
     }
 
     /// Deletes the oldest backups beyond `rotation`. One that cannot be deleted stays, and fails nothing.
-    async fn rotate_backups(
-        &self,
-        context: &Context,
-        instance: &Instance,
-        kind: &str,
-        rotation: usize,
-    ) -> Result<(), Error> {
+    async fn rotate_backups(&self, context: &Context, instance: &Instance, kind: &str, rotation: usize) {
         let caller = self.caller(context);
-        let owner = instance.project_id().unwrap_or_default();
+        // The API has made the image in the project of whoever asked.
+        let owner = context.project_id().or(instance.project_id()).unwrap_or_default();
         // The owner too: others may share images with this project, and put any property on them.
         let filters = [
             ("image_type", "backup"),
@@ -76,14 +72,20 @@ impl Compute {
             ("sort_key", "created_at"),
             ("sort_dir", "desc"),
         ];
-        let backups = self.cloud.glance.list(&caller, &filters, MOST).await?;
+        let mut backups = match self.cloud.glance.list(&caller, &filters, MOST).await {
+            Ok(backups) => backups,
+            Err(error) => {
+                warn!(%error, kind, "cannot list the backups; none is rotated out");
+                return;
+            }
+        };
+        backups.retain(|backup| backup.status == "active");
         for old in backups.iter().skip(rotation).rev() {
             match self.cloud.glance.delete(&caller, old.id).await {
                 Ok(_) => info!(image = %old.id, kind, "rotated a backup out"),
                 Err(error) => warn!(%error, image = %old.id, kind, "cannot delete a backup that is one too many"),
             }
         }
-        Ok(())
     }
 }
 

@@ -21,6 +21,11 @@ pub(in crate::compute) fn shelved_at(metadata: &BTreeMap<String, String>) -> Opt
     metadata.get(SHELVED_AT).map(|text| format!("{}Z", text.trim_end_matches('Z')))
 }
 
+/// The image that a shelved instance is in.
+pub(in crate::compute) fn shelved_image(metadata: &BTreeMap<String, String>) -> Option<Uuid> {
+    metadata.get(SHELVED_IMAGE).and_then(|id| Uuid::parse_str(id).ok())
+}
+
 impl Compute {
     async fn system_metadata(&self, context: &Context, uuid: Uuid) -> Result<BTreeMap<String, String>, Error> {
         let instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;

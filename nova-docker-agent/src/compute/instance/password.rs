@@ -48,6 +48,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_set_admin_password"), async {
+            // The request may have waited, and recovery have given the task up.
+            let updating = json!({"task_state": TaskState::UpdatingPassword});
+            self.save(context, &mut instance, updating, Expected::task(TaskState::UpdatingPassword)).await?;
             if self.power_state(uuid).await? != PowerState::Running {
                 return Err(not_set(uuid, &format!("instance {uuid} is not running")));
             }

@@ -173,6 +173,9 @@ impl Compute {
             self.save(context, &mut instance, state, Expected::before(pending)).await?;
             self.save(context, &mut instance, json!({"task_state": started}), Expected::before(started)).await?;
             let timeout = if hard { StopTimeout::KILL } else { self.stop_timeout(&instance) };
+            if instance.vm_state() == Some(VmState::Error) {
+                self.driver.tidy(uuid).await?;
+            }
             let rebooted = self.restart_guest(context, uuid, timeout).await;
             self.after_reboot(context, &mut instance, rebooted).await
         })

@@ -81,9 +81,13 @@ impl Compute {
         let asks_too_much = refused(&request);
         let duties = Duties { errors_out: asks_too_much.is_none(), ..Duties::of(EVENT) };
         self.operate(context, uuid, duties, async {
+            let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
+            // A request that came twice, or late, ends here: what there is is not its own.
+            let rebuilding = json!({"task_state": TaskState::Rebuilding, "power_state": self.power_state(uuid).await?});
+            self.save(context, &mut instance, rebuilding, Expected::task(TaskState::Rebuilding)).await?;
             let done = match asks_too_much {
                 Some(error) => Err(error),
-                None => self.rebuild_locked(context, uuid, &request.arguments).await,
+                None => self.rebuild_locked(context, &mut instance, &request.arguments).await,
             };
             let Err(error) = done else { return Ok(()) };
             Err(self.after_failed_rebuild(context, uuid, &request.before, error).await)
@@ -91,36 +95,40 @@ impl Compute {
         .await
     }
 
-    async fn rebuild_locked(&self, context: &Context, uuid: Uuid, arguments: &Map<String, Value>) -> Result<(), Error> {
-        let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
+    async fn rebuild_locked(
+        &self,
+        context: &Context,
+        instance: &mut Instance,
+        arguments: &Map<String, Value>,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
         let stays_down = instance.vm_state() == Some(VmState::Stopped);
-        let rebuilding = json!({"task_state": TaskState::Rebuilding, "power_state": self.power_state(uuid).await?});
-        self.save(context, &mut instance, rebuilding, Expected::task(TaskState::Rebuilding)).await?;
+        self.driver.tidy(uuid).await?;
 
         let (prepared, network) =
-            tokio::join!(self.prepare_image(context, &instance, arguments), self.network_to_start(context, uuid));
+            tokio::join!(self.prepare_image(context, instance, arguments), self.network_to_start(context, uuid));
         let ((mut guest, image, prepared), network) = (prepared?, network?);
         let interfaces = interfaces(&network)?;
         if self.driver.power_state(uuid).await?.is_some() {
-            self.driver.stop(uuid, self.stop_timeout(&instance)).await?;
+            self.driver.stop(uuid, self.stop_timeout(instance)).await?;
         }
         let mapping = json!({"task_state": TaskState::RebuildBlockDeviceMapping});
-        self.save(context, &mut instance, mapping, Expected::before(TaskState::RebuildBlockDeviceMapping)).await?;
+        self.save(context, instance, mapping, Expected::before(TaskState::RebuildBlockDeviceMapping)).await?;
         let spawning = json!({"task_state": TaskState::RebuildSpawning});
-        self.save(context, &mut instance, spawning, Expected::before(TaskState::RebuildSpawning)).await?;
+        self.save(context, instance, spawning, Expected::before(TaskState::RebuildSpawning)).await?;
 
-        self.renew_config_drive(context, &instance, &image, &network, &mut guest).await?;
+        self.renew_config_drive(context, instance, &image, &network, &mut guest).await?;
         self.driver.replace(&guest, &prepared, &interfaces).await?;
         // It is stopped again at once, so that it does not run at all.
         if !stays_down {
             self.start_new(uuid).await?;
         }
-        self.record_rebuild(context, &mut instance, stays_down).await?;
+        self.record_rebuild(context, instance, stays_down).await?;
         if let Err(error) = self.driver.settle(uuid).await {
             warn!(%error, "the container from before the rebuild stays until the next start of the agent");
         }
         info!("rebuilt");
-        self.tell_schedulers(&instance).await;
+        self.tell_schedulers(instance).await;
         Ok(())
     }
 
@@ -138,7 +146,7 @@ impl Compute {
         let mut guest = guest(instance, &image, self.compute_id)?;
         guest.inside = inside(guest.inside, arguments)?;
         let described = descriptor(&image)?;
-        let source = Image { caller: self.caller(context), descriptor: &described };
+        let source = Image { caller: self.caller(context), descriptor: &described, is_bounded: true };
         let prepared = self.driver.prepare(&guest, source).await?;
         Ok((guest, image, prepared))
     }
@@ -162,10 +170,6 @@ impl Compute {
 
     /// The old container is back, and so is its image in the record.
     async fn after_failed_rebuild(&self, context: &Context, uuid: Uuid, before: &Before, error: Error) -> Error {
-        if error.is_unexpected_task_state() && !error.is_gone() {
-            // A request that came twice, or late: what there is is not its own.
-            return error;
-        }
         let restored = self.driver.restore(uuid).await;
         if error.is_gone() {
             return error;

@@ -99,10 +99,11 @@ impl Compute {
 
     async fn run_rescue(&self, context: &Context, instance: &Instance, request: &Rescue) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
+        self.driver.tidy(uuid).await?;
         let (prepared, network) =
             tokio::join!(self.prepare_rescue(context, instance, request.image), self.network_to_start(context, uuid));
         let ((mut guest, image, prepared), network) = (prepared?, network?);
-        self.renew_config_drive(context, instance, &image, &network, &mut guest).await?;
+        self.keep_config_drive(instance, &image, &mut guest);
         let timeout = if request.clean { self.stop_timeout(instance) } else { StopTimeout::KILL };
         self.driver.stop(uuid, timeout).await?;
         self.driver.replace(&guest, &prepared, &interfaces(&network)?).await?;
@@ -130,7 +131,7 @@ impl Compute {
         plain.set("user_data", Value::Null);
         let guest = Guest { rescues: true, ..guest(&plain, &image, self.compute_id)? };
         let described = descriptor(&image)?;
-        let source = Image { caller: self.caller(context), descriptor: &described };
+        let source = Image { caller: self.caller(context), descriptor: &described, is_bounded: true };
         let prepared = self.driver.prepare(&guest, source).await?;
         Ok((guest, image, prepared))
     }

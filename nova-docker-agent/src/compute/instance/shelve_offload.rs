@@ -12,7 +12,7 @@ use crate::compute::{
     defect::caught,
     duties::Duties,
     error::Error,
-    instance::marks::shelved_at,
+    instance::marks::{shelved_at, shelved_image},
     operation::Method,
     reconcile::reaper::is_due,
 };
@@ -65,6 +65,9 @@ impl Compute {
     pub(in crate::compute) async fn offload(&self, context: &Context, instance: &mut Instance) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let power = self.power_state(uuid).await?;
+        if power != PowerState::NoState {
+            self.check_shelved_image(context, uuid).await?;
+        }
         self.unbind_network(context, uuid).await?;
         self.driver.remove(uuid, End::Replaced).await?;
         // Before anybody sees that there is room again.
@@ -80,6 +83,23 @@ impl Compute {
         self.forget_offloaded(context, uuid).await;
         info!("off this host");
         Ok(())
+    }
+
+    /// The image is all that there will be of the instance: without it, nothing is removed.
+    async fn check_shelved_image(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+        let instance = self.conductor.instance(context, &uuid.to_string(), &["system_metadata"]).await?;
+        let image = shelved_image(&instance.system_metadata());
+        let words = |problem: &str| {
+            let words = format!("the instance stays on its host: the image that it was shelved into {problem}");
+            Error::exception("ShelveException", words, json!({"instance_id": uuid, "reason": problem}))
+        };
+        let Some(image) = image else { return Err(words("is not known")) };
+        match self.cloud.glance.image(&Caller::service(context.request_id()), image).await {
+            Ok(found) if found.status == "active" => Ok(()),
+            Ok(found) => Err(words(&format!("({image}) is {}", found.status))),
+            Err(error) if error.is_not_found() => Err(words(&format!("({image}) is not there any more"))),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn forget_offloaded(&self, context: &Context, uuid: Uuid) {

@@ -71,6 +71,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_restore_instance"), async {
+            self.driver.tidy(uuid).await?;
             self.power_on(context, uuid).await?;
             let power = self.power_state(uuid).await?;
             let state = json!({"power_state": power, "vm_state": VmState::Active, "task_state": null});

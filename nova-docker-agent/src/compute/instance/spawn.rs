@@ -41,7 +41,7 @@ impl Compute {
         let mut guest = guest(&request.instance, &request.image, self.compute_id)?;
         guest.inside = inside(guest.inside, &request.rest)?;
         guest.inside.has_config_drive = is_wanted(&request.instance, &request.image, &self.config.metadata);
-        let image = Image { caller: self.caller(context), descriptor: &image };
+        let image = Image { caller: self.caller(context), descriptor: &image, is_bounded: true };
         // Boxed: without optimization the states of all of it are too much for a thread's stack.
         let network = Box::pin(self.plug_network(context, request, &guest.inside));
         Box::pin(self.bring_up(&guest, image, network, cancelled)).await

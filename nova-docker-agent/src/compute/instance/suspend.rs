@@ -62,7 +62,12 @@ impl Compute {
             let suspending = json!({"task_state": TaskState::Suspending});
             self.save(context, &mut instance, suspending, Expected::before(TaskState::Suspending)).await?;
             self.or_error_state(context, uuid, self.driver.suspend(uuid).await).await?;
-            self.record_suspension(context, &mut instance).await
+            let recorded = self.record_suspension(context, &mut instance).await;
+            if recorded.as_ref().is_err_and(|error| !error.is_gone()) {
+                // Nobody could thaw a server that Nova holds for running.
+                self.driver.unpause(uuid).await?;
+            }
+            recorded
         })
         .await
     }
@@ -85,6 +90,8 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_resume_instance"), async {
+            let resuming = json!({"task_state": TaskState::Resuming});
+            self.save(context, &mut instance, resuming, Expected::task(TaskState::Resuming)).await?;
             let interfaces = interfaces(&self.network_to_start(context, uuid).await?)?;
             self.or_error_state(context, uuid, self.driver.resume(uuid, &interfaces).await).await?;
             let mut state = json!({"power_state": self.power_state(uuid).await?, "task_state": null});

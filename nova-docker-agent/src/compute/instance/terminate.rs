@@ -62,7 +62,8 @@ impl Compute {
         self.save(context, &mut instance, deleted, Expected::Any).await?;
         self.tracker.release(uuid).await;
         let id = uuid.to_string();
-        let (_, tokens, _) = tokio::join!(
+        let (_, _, tokens, _) = tokio::join!(
+            self.end_migrations(context, uuid),
             self.drop_allocation(context, uuid),
             self.conductor.clean_console_auths(context, &id),
             self.forget_in_schedulers(&id),

@@ -18,9 +18,8 @@ use crate::compute::{
     now,
     operation::Method,
     ports::{cache::network_info, interfaces::interfaces, waiters::PlugWait},
-    reconcile::recovery::INSTANCE_ATTRS,
 };
-use crate::guest::Inside;
+use crate::guest::{Guest, Inside};
 use crate::{
     cloud::Caller,
     driver::{End, Image},
@@ -29,6 +28,9 @@ use crate::{
     objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
 
+/// What it reads of its instance.
+const INSTANCE_ATTRS: &[&str] =
+    &["info_cache", "metadata", "system_metadata", "flavor", "keypairs", "device_metadata", "ec2_ids"];
 /// Name of its event.
 pub(in crate::compute) const EVENT: &str = "compute_unshelve_instance";
 
@@ -109,9 +111,10 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let described = descriptor(image)?;
-        let mut guest = guest(instance, image, self.compute_id)?;
+        // The files in the image are the instance's own, and may be more than its disk holds besides the image that it began with.
+        let mut guest = Guest { key: None, ..guest(instance, image, self.compute_id)? };
         guest.inside.has_config_drive = is_wanted(instance, image, &self.config.metadata);
-        let source = Image { caller: self.caller(context), descriptor: &described };
+        let source = Image { caller: self.caller(context), descriptor: &described, is_bounded: false };
         // Boxed, as for a build.
         let network = Box::pin(self.rebind_network(context, instance, &guest.inside));
         Box::pin(self.bring_up(&guest, source, network, cancelled)).await?;
@@ -175,6 +178,7 @@ impl Compute {
         self.drop_allocation(context, uuid).await;
         let away = json!({
             "host": null, "node": null, "compute_id": null, "launched_on": null, "availability_zone": null,
+            "task_state": null,
         });
         self.set_state(context, uuid, away).await;
     }

@@ -52,7 +52,20 @@ impl Compute {
                 return Ok(());
             }
             let (mut instance, flavor) = self.read_for_resize(context, uuid).await?;
-            self.driver.settle(uuid).await?;
+            let deleting = matches!(instance.task_state(), Some(TaskState::Deleting | TaskState::SoftDeleting));
+            if instance.vm_state() != Some(VmState::Resized) || !(deleting || instance.task_state().is_none()) {
+                warn!("the instance is not resized any more: nothing is confirmed");
+                return Ok(());
+            }
+            if let Err(error) = self.driver.settle(uuid).await {
+                // A deletion removes it too. Otherwise the user is told, and nothing is held for the old flavor any more.
+                warn!(%error, "the container with the old flavor stays");
+                if !deleting {
+                    self.set_migration(context, &mut migration, "error").await?;
+                    self.forget_migration(context, uuid, &migration).await;
+                    return Err(error.into());
+                }
+            }
             self.set_migration(context, &mut migration, "confirmed").await?;
             self.forget_migration(context, uuid, &migration).await;
             let mut metadata = instance.system_metadata();
@@ -107,8 +120,14 @@ impl Compute {
             }
             instance => instance?,
         };
-        if instance.task_state().is_some() || instance.vm_state() != Some(VmState::Resized) {
-            return Ok(());
+        match (instance.vm_state(), instance.task_state()) {
+            (Some(VmState::Resized), None) => {}
+            (_, Some(TaskState::ResizeFinish | TaskState::Deleting | TaskState::SoftDeleting)) => return Ok(()),
+            (Some(VmState::Resized), Some(_)) => return Ok(()),
+            _ => {
+                self.forget_migration(context, instance_uuid(&instance)?, &migration).await;
+                return self.set_migration(context, &mut migration, "error").await;
+            }
         }
         info!(instance = uuid, "confirming a resize that nobody has confirmed (resize_confirm_window)");
         self.set_migration(context, &mut migration, "confirming").await?;

@@ -38,6 +38,7 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_finish_resize"), async {
             let (mut instance, old) = self.read_for_resize(context, uuid).await?;
+            self.begin_arrival(context, &mut instance, &old).await?;
             match self.arrive(context, &mut instance, &old, &mut step).await {
                 Ok(()) => {
                     info!("resized");
@@ -50,6 +51,17 @@ impl Compute {
         .await
     }
 
+    /// The record has the new flavor. A request that came twice, or late, ends here: the resize is another one's.
+    async fn begin_arrival(&self, context: &Context, instance: &mut Instance, old: &Flavor) -> Result<(), Error> {
+        let new = instance.new_flavor().ok_or_else(|| Error::BadRequest {
+            method: "finish_resize".to_owned(),
+            problem: "the instance has no new flavor".to_owned(),
+        })?;
+        let mut fields = flavor_fields(&new, old.to_value(), new.to_value());
+        fields.insert("task_state".to_owned(), json!(TaskState::ResizeFinish));
+        self.save(context, instance, Value::Object(fields), Expected::task(TaskState::ResizeMigrated)).await
+    }
+
     async fn arrive(
         &self,
         context: &Context,
@@ -58,18 +70,10 @@ impl Compute {
         step: &mut Step,
     ) -> Result<(), Error> {
         let uuid = step.uuid;
-        let new = instance.new_flavor().ok_or_else(|| Error::BadRequest {
-            method: "finish_resize".to_owned(),
-            problem: "the instance has no new flavor".to_owned(),
-        })?;
-        let mut fields = flavor_fields(&new, old.to_value(), new.to_value());
-        fields.insert("task_state".to_owned(), json!(TaskState::ResizeFinish));
-        self.save(context, instance, Value::Object(fields), Expected::task(TaskState::ResizeMigrated)).await?;
-
         let network = self.network_to_start(context, uuid).await?;
         let image = step.argument("image");
         let mut guest = guest(instance, &image, self.compute_id)?;
-        self.renew_config_drive(context, instance, &image, &network, &mut guest).await?;
+        self.keep_config_drive(instance, &image, &mut guest);
         self.driver.recreate(&guest, &interfaces(&network)?).await?;
         if was_on(instance) {
             self.driver.start_guest(uuid, self.config.docker.build_grace).await?;

@@ -39,8 +39,12 @@ impl Compute {
             "the compute service was restarted while it resized the instance, which is as it was before; resize it again",
             json!({}),
         );
-        let mut migrations = self.migrations_of(context, uuid, ON_THE_WAY).await?;
         let (instance, _) = self.read_for_resize(context, uuid).await?;
+        let last = instance.task_state() == Some(TaskState::ResizeFinish);
+        let statuses = [ON_THE_WAY, if last { &["finished"] } else { &[] }].concat();
+        let mut migrations = self.migrations_of(context, uuid, &statuses).await?;
+        // What fails here is tried again, with the record as it is.
+        self.driver.restore(uuid).await?;
         let mut none = Migration::empty();
         let migration = migrations.last_mut().unwrap_or(&mut none);
         let error = self.undo_resize(context, &instance, migration, error).await;
@@ -50,6 +54,23 @@ impl Compute {
         self.record_fault(context, uuid, &error).await;
         self.set_state(context, uuid, json!({"task_state": null})).await;
         Ok(())
+    }
+
+    /// Ends what an instance that is deleted has left of its resizes.
+    pub(in crate::compute) async fn end_migrations(&self, context: &Context, uuid: Uuid) {
+        let statuses = [ON_THE_WAY, &["finished", "confirming", "reverting", "reverted", "error"]].concat();
+        let ended = async {
+            for mut migration in self.migrations_of(context, uuid, &statuses).await? {
+                self.forget_migration(context, uuid, &migration).await;
+                if !matches!(migration.status(), Some("reverted" | "error")) {
+                    self.set_migration(context, &mut migration, "error").await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = ended.await {
+            warn!(%error, instance = %uuid, "cannot end the migrations of a deleted instance");
+        }
     }
 
     /// The revert goes on where it was.

@@ -63,7 +63,10 @@ pub(super) fn migration_uuid(migration: &Migration) -> Option<Uuid> {
 
 /// Whether the server was on when its resize began.
 pub(super) fn was_on(instance: &Instance) -> bool {
-    instance.system_metadata().get(OLD_VM_STATE).map(String::as_str) != Some(VmState::Stopped.as_str())
+    match instance.system_metadata().get(OLD_VM_STATE) {
+        Some(state) => state != VmState::Stopped.as_str(),
+        None => instance.vm_state() != Some(VmState::Stopped),
+    }
 }
 
 /// The fields of an instance that say which flavor it has, and which it had or is to have.
@@ -154,6 +157,8 @@ mod tests {
     fn only_a_server_that_was_stopped_is_not_started_again() {
         let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
         assert!(was_on(&instance));
+        instance.set("vm_state", "stopped");
+        assert!(!was_on(&instance), "its resize had not begun");
         instance.set("system_metadata", json!({OLD_VM_STATE: "stopped"}));
         assert!(!was_on(&instance));
         instance.set("system_metadata", json!({OLD_VM_STATE: "active"}));

@@ -69,7 +69,7 @@ impl Compute {
                 }
                 Err(error) => Err(error),
             };
-            if asked.is_err() {
+            if asked.as_ref().is_err_and(|error| error.is_gone() || !error.is_unexpected_task_state()) {
                 self.give_up_migration(context, uuid, &mut step.migration).await;
             }
             asked
@@ -88,6 +88,7 @@ impl Compute {
             return Err(Error::exception("UnableToMigrateToSelf", words, kwargs));
         }
         check(&instance, &new, &step.argument("image"), self.compute_id)?;
+        self.driver.tidy(uuid).await?;
 
         let mut metadata = instance.system_metadata();
         let on = instance.vm_state().unwrap_or(VmState::Active);
@@ -113,6 +114,9 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_resize_instance"), async {
             let (mut instance, flavor) = self.read_for_resize(context, uuid).await?;
+            // A request that came twice, or late, ends here: the resize is another one's.
+            let migrating = json!({"task_state": TaskState::ResizeMigrating});
+            self.save(context, &mut instance, migrating, Expected::task(TaskState::ResizePrep)).await?;
             let left = self.leave(context, &mut instance, &flavor, &mut step.migration, clean).await;
             let asked = match left {
                 Ok(()) => {
@@ -140,8 +144,6 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = crate::compute::arguments::instance_uuid(instance)?;
         let new = instance.get("new_flavor").cloned().unwrap_or_default();
-        let migrating = json!({"task_state": TaskState::ResizeMigrating});
-        self.save(context, instance, migrating, Expected::task(TaskState::ResizePrep)).await?;
         self.set_migration(context, migration, "migrating").await?;
         let timeout = if clean { self.stop_timeout(instance) } else { StopTimeout::KILL };
         self.driver.stop(uuid, timeout).await?;
@@ -166,10 +168,6 @@ impl Compute {
         error: Error,
     ) -> Error {
         let Ok(uuid) = crate::compute::arguments::instance_uuid(instance) else { return error };
-        if error.is_unexpected_task_state() && !error.is_gone() {
-            // A request that came twice, or late: the resize is another one's.
-            return error;
-        }
         let restored = async {
             self.driver.restore(uuid).await?;
             if was_on(instance) && !error.is_gone() {
@@ -188,9 +186,12 @@ impl Compute {
         };
         let mut fields = self.old_flavor_fields(instance);
         fields.extend(power_state.map(|state| ("power_state".to_owned(), json!(state))));
-        if cleanup.is_some() {
-            fields.insert("vm_state".to_owned(), json!(VmState::Error));
-        }
+        let vm_state = match (&cleanup, was_on(instance)) {
+            (Some(_), _) => VmState::Error,
+            (None, true) => VmState::Active,
+            (None, false) => VmState::Stopped,
+        };
+        fields.insert("vm_state".to_owned(), json!(vm_state));
         self.set_state(context, uuid, Value::Object(fields)).await;
         if let Some(usage) = self.usage_of_old_flavor(instance) {
             self.tracker.claim(uuid, usage).await;

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use backon::{ExponentialBuilder, Retryable as _};
 use serde_json::json;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use crate::compute::{
     Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
@@ -70,7 +69,8 @@ impl Compute {
         let (vm_state, task) = (instance.vm_state(), instance.task_state());
         let recovery = decide(vm_state, task, actual);
         if task.is_none() && !keeps_aside(vm_state) && self.driver.has_aside(uuid).await? {
-            self.settle_aside(uuid, actual).await?;
+            info!("ending what a recorded operation has left: one of two containers");
+            self.driver.tidy(uuid).await?;
         }
         if recovery != Recovery::Nothing && recovery != Recovery::Replug {
             info!(?vm_state, ?task, power_state = ?actual, ?recovery, "recovering");
@@ -112,15 +112,6 @@ impl Compute {
             Recovery::FailUnshelve => self.fail_interrupted_unshelve(&context, &instance).await,
             Recovery::Reboot { hard } => self.resume_reboot(&context, instance, hard).await,
         }
-    }
-
-    /// What was done had been recorded, but the container from before was still there.
-    async fn settle_aside(&self, uuid: Uuid, actual: PowerState) -> Result<(), Error> {
-        info!("removing the container that another one has replaced");
-        if actual == PowerState::NoState {
-            self.driver.restore(uuid).await?;
-        }
-        Ok(self.driver.settle(uuid).await?)
     }
 
     async fn resume_delete(&self, context: &Context, instance: Instance) -> Result<(), Error> {
@@ -191,7 +182,7 @@ impl Compute {
 
 /// Whether a container that was set aside belongs to an instance in this state.
 fn keeps_aside(vm_state: Option<VmState>) -> bool {
-    matches!(vm_state, Some(VmState::Rescued | VmState::Resized | VmState::Error))
+    matches!(vm_state, Some(VmState::Rescued | VmState::Resized | VmState::Error | VmState::SoftDelete))
 }
 
 /// The task that was found. One that we have no word for cannot be asked for.
@@ -214,6 +205,8 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
             Some(VmState::Building) => Recovery::FailBuild,
             Some(VmState::Resized) => Recovery::ConfirmAgain,
             Some(VmState::ShelvedOffloaded) => Recovery::FinishOffload,
+            // Its user could not bring it back.
+            Some(VmState::Shelved) if actual == PowerState::NoState => Recovery::FinishOffload,
             _ => Recovery::Replug,
         };
     };

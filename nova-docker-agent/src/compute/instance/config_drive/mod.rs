@@ -74,6 +74,12 @@ pub(crate) fn is_wanted(instance: &Instance, image: &Value, config: &MetadataCon
 }
 
 impl Compute {
+    /// Another container of the instance sees the config drive of the launch, where there is one.
+    pub(in crate::compute) fn keep_config_drive(&self, instance: &Instance, image: &Value, guest: &mut Guest) {
+        let is_there = self.driver.has_config_drive(guest.uuid);
+        guest.inside.has_config_drive = is_there && is_wanted(instance, image, &self.config.metadata);
+    }
+
     /// Makes the config drive of an instance that has one, for another container of it.
     pub(in crate::compute) async fn renew_config_drive(
         &self,
