@@ -182,10 +182,9 @@ fn a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it() 
     on_host(async |host| {
         let door = Door::open(&host).await;
         let mut client = door.client().await;
-        // Deaf to the stop signal: the stop takes its time, and the start after it is the second half.
+        // It does not end by the stop signal: the stop takes its time, and the start after it is the second half.
         let id =
-            launch(&mut client, door.guest("sh -c 'trap \"\" TERM; echo BOOTED; while :; do sleep 0.1; done'", &[]))
-                .await;
+            launch(&mut client, door.guest("sh -c 'trap : TERM; echo BOOTED; while :; do sleep 0.1; done'", &[])).await;
         until_logged(&mut client, &id, "BOOTED\n").await;
         let reboot = v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![], timeout: seconds(10) };
         let mut request = tonic::Request::new(reboot);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use integration_tests::certificates::Authority;
-use integration_tests::door::{Client, Door, client, launch, port, with_token};
+use integration_tests::door::{Client, Door, client, launch, port, until_logged, with_token};
 use integration_tests::patience::until;
 use integration_tests::proxy::Proxy;
 use integration_tests::{Host, on_host};
@@ -26,9 +26,10 @@ impl Busy {
     async fn open(host: &Host, limit: &str) -> Self {
         let door = Door::open_with(host, &[(("docker_grpc", "max_concurrent_requests"), limit)]).await;
         let (mut client, other) = (door.client().await, door.client().await);
-        // It does not listen to the stop signal.
-        let deaf = door.guest("sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'", &[]);
-        let guest_id = launch(&mut client, deaf).await;
+        // It is asked to stop, and does not end by that.
+        let obstinate = door.guest("sh -c 'trap : TERM; echo UP; while :; do sleep 0.1; done'", &[]);
+        let guest_id = launch(&mut client, obstinate).await;
+        until_logged(&mut client, &guest_id, "UP\n").await;
         let timeout = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
         let request = v1::StopGuestRequest { guest_id: guest_id.clone(), timeout };
         let stop = tokio::spawn(async move { client.stop_guest(request).await });
