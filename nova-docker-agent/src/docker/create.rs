@@ -11,7 +11,7 @@ use crate::network::Interface;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Files {
     OfTheImage,
-    /// They are as its user has left them: nothing is put among them.
+    /// They are as its user has left them. Of the agent's own, it needs those that Docker empties in each new container.
     OfTheInstance,
 }
 
@@ -60,10 +60,7 @@ impl Docker {
         let created = self.engine().docker.create_container(Some(options), body).await;
         let created =
             created.map_err(|error| create_error(image, self.engine().error("create container", &name, error)))?;
-        if files == Files::OfTheInstance {
-            return Ok(());
-        }
-        let prepared = self.put_files(&created.id, guest, &hostname, interfaces).await;
+        let prepared = self.put_files(&created.id, guest, &hostname, interfaces, files).await;
         if prepared.is_err()
             && let Err(error) = self.remove(guest.uuid).await
         {

@@ -17,7 +17,7 @@ use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToCont
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Docker, Error};
+use super::{Docker, Error, create::Files};
 use crate::guest::{Configuration, Guest, InjectedFile, PublicKey};
 use crate::network::Interface;
 
@@ -76,17 +76,22 @@ impl File {
 }
 
 impl Docker {
-    /// Puts the instance's files into a container that has not started.
+    /// Puts the instance's files into a container that has not started. One that holds the instance's own needs no more than
+    /// `/etc/hosts` and `/etc/resolv.conf`: Docker empties them in each new container.
     pub(super) async fn put_files(
         &self,
         id: &str,
         guest: &Guest,
         hostname: &str,
         interfaces: &[Interface],
+        image_files: Files,
     ) -> Result<(), Error> {
         let asked = &guest.configuration;
         let mut files = vec![hosts(hostname, interfaces, asked)];
         files.extend(resolv_conf(interfaces, asked));
+        if image_files == Files::OfTheInstance {
+            return self.upload(id, &files).await;
+        }
         files.extend(guest.key.as_ref().filter(|_| self.inner.config.inject_key).map(authorized_keys));
         self.upload(id, &files).await?;
         // After the agent's own, so that the user has the last word on each of them.

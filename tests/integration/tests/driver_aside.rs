@@ -116,13 +116,20 @@ fn a_container_that_is_made_anew_has_the_files_the_volumes_and_the_new_limits() 
         let uuid = first.uuid;
         launch(&driver, &first).await;
         inside(&docker, uuid, "echo mine > /root/note; rm /etc/passwd").await;
+        inside(&docker, uuid, "mkdir -p /root/.ssh; echo edited > /root/.ssh/authorized_keys").await;
         for memory_mb in [48, 64] {
             driver.stop(uuid, StopTimeout::KILL).await.unwrap();
             let larger = Guest { uuid, memory_mb, ..guest("sh -c 'echo again; exec sleep 1000'") };
             driver.recreate(&larger, &[]).await.unwrap();
             driver.start(uuid).await.unwrap();
             until_logged(&driver, uuid, "again").await;
-            assert_eq!(inside(&docker, uuid, "cat /root/note; ls /etc/passwd 2>&1 | grep -c such").await, "mine\n1");
+            assert_eq!(
+                inside(&docker, uuid, "cat /root/note /root/.ssh/authorized_keys; ls /etc/passwd 2>&1 | grep -c such")
+                    .await,
+                "mine\nedited\n1"
+            );
+            // Docker empties this one in each new container.
+            assert_eq!(inside(&docker, uuid, "grep -c ^127.0.0.1 /etc/hosts").await, "1");
             let limit =
                 docker.docker(&["inspect", "--format", "{{.HostConfig.Memory}}", &format!("nova-{uuid}")]).await;
             assert_eq!(limit, (memory_mb << 20).to_string());
@@ -135,6 +142,28 @@ fn a_container_that_is_made_anew_has_the_files_the_volumes_and_the_new_limits() 
         assert_eq!(inside(&docker, uuid, "cat /root/note").await, "mine");
         driver.remove(uuid).await.unwrap();
         assert_eq!(docker.docker(&["images", "--all", "--quiet", "--filter", "dangling=true"]).await, "", "files stay");
+    });
+}
+
+fn what_an_operation_has_left_ends_with_the_instances_own_container() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let first = set_aside(&docker, &driver).await;
+        let uuid = first.uuid;
+        launch(&driver, &Guest { uuid, rescues: true, ..guest("sleep 1000") }).await;
+        driver.tidy_aside(uuid).await.unwrap();
+        driver.start(uuid).await.unwrap();
+        assert_eq!(inside(&docker, uuid, "cat /root/note").await, "mine", "a rescue is not the instance's own");
+
+        driver.stop(uuid, StopTimeout::KILL).await.unwrap();
+        driver.set_aside(uuid).await.unwrap();
+        launch(&driver, &Guest { uuid, ..guest("sh -c 'echo second; exec sleep 1000'") }).await;
+        driver.tidy_aside(uuid).await.unwrap();
+        assert!(driver.list_aside(COMPUTE).await.unwrap().is_empty());
+        until_logged(&driver, uuid, "second").await;
+        driver.remove(uuid).await.unwrap();
+        driver.volumes().remove(&format!("nova-volume.{}.kept", first.project_id)).await.unwrap();
     });
 }
 
@@ -182,6 +211,7 @@ tests! {
     what_happens_to_a_container_that_was_set_aside_is_not_told,
     a_rescue_has_the_files_and_the_volumes_of_its_instance_and_changes_them,
     a_container_that_is_made_anew_has_the_files_the_volumes_and_the_new_limits,
+    what_an_operation_has_left_ends_with_the_instances_own_container,
     a_container_that_cannot_be_made_anew_is_there_as_it_was,
     a_stop_signal_that_the_first_process_does_not_heed_is_not_waited_for,
 }
