@@ -78,7 +78,7 @@ impl Docker {
         Ok(self.list_all().await?.into_iter().map(|(uuid, _)| uuid).collect())
     }
 
-    async fn list_all(&self) -> Result<Vec<(Uuid, ContainerSummary)>, Error> {
+    pub(super) async fn list_all(&self) -> Result<Vec<(Uuid, ContainerSummary)>, Error> {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&labels::filter()).build();
         let listed = self.engine().docker.list_containers(Some(options)).await;
         let listed = listed.map_err(|error| self.engine().error("list", "containers", error))?;

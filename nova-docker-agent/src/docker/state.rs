@@ -6,7 +6,6 @@ use std::time::Duration;
 use bollard::models::{
     ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, MountPoint,
 };
-use bollard::query_parameters::ListContainersOptionsBuilder;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -75,13 +74,10 @@ impl Docker {
         Ok(found.map(|found| GuestSummary { uuid, state: found.state, compute_id: found.compute_id }))
     }
 
-    /// Every container with our label but those that were set aside, from Docker's list alone: a container that was killed for memory shows as stopped
-    /// here, and as crashed in [`state`](Self::state).
+    /// Every container with our label but those that were set aside, from Docker's list alone: a container that was killed for
+    /// memory shows as stopped here, and as crashed in [`state`](Self::state).
     pub async fn list(&self) -> Result<Vec<GuestSummary>, Error> {
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&labels::filter()).build();
-        let listed = self.engine().docker.list_containers(Some(options)).await;
-        let listed = listed.map_err(|error| self.engine().error("list", "containers", error))?;
-        Ok(listed.iter().filter_map(summary).collect())
+        Ok(self.list_all().await?.iter().filter_map(|(uuid, container)| summary(*uuid, container)).collect())
     }
 
     /// The instance's container, by its exact name, and only with our label on it.
@@ -169,9 +165,8 @@ pub(super) fn ended(exit_code: i64, oom: bool) -> PowerState {
     }
 }
 
-fn summary(container: &ContainerSummary) -> Option<GuestSummary> {
+fn summary(uuid: Uuid, container: &ContainerSummary) -> Option<GuestSummary> {
     let labels = container.labels.as_ref()?;
-    let uuid = Uuid::parse_str(labels.get(labels::INSTANCE)?).ok()?;
     if !labels::has_name(container, &labels::container_name(uuid)) {
         return None;
     }

@@ -20,7 +20,8 @@ impl Driver {
     pub async fn prepare(&self, guest: &Guest, image: Image<'_>) -> Result<Prepared<'_>, Error> {
         docker::check_volumes(guest)?;
         let images = self.use_images().await;
-        let lease = self.pull(image.caller, image.descriptor, if image.is_bounded { guest.root_gb } else { 0 }).await?;
+        let most_gb = image.most_gb(guest);
+        let lease = self.pull(image.caller, image.descriptor, most_gb).await?;
         Ok(Prepared { _images: images, lease })
     }
 

@@ -20,6 +20,13 @@ pub struct Image<'a> {
     pub is_bounded: bool,
 }
 
+impl Image<'_> {
+    /// GiB that the image may take for this guest; 0 is unlimited.
+    pub(super) fn most_gb(&self, guest: &Guest) -> u64 {
+        if self.is_bounded { guest.root_gb } else { 0 }
+    }
+}
+
 impl Driver {
     /// Makes a guest; started it is not. Docker pulls the image while `network` makes the interfaces and plugs them with
     /// [`plug_new`](Self::plug_new). `pulled` runs as soon as the image is there. Returns what `network` has besides the
@@ -59,9 +66,10 @@ impl Driver {
     }
 
     async fn pull_until(&self, guest: &Guest, image: Image<'_>, stop: &CancellationToken) -> Result<Lease, Error> {
+        let most_gb = image.most_gb(guest);
         tokio::select! {
             () = stop.cancelled() => Err(Error::Cancelled(guest.uuid)),
-            lease = self.pull(image.caller, image.descriptor, if image.is_bounded { guest.root_gb } else { 0 }) => lease,
+            lease = self.pull(image.caller, image.descriptor, most_gb) => lease,
         }
     }
 

@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Replacement {
     pub(super) guest: Guest,
     drive: Option<ConfigDrive>,
+    /// Whether the drive of the launch stays, where there is one.
+    keeps_drive: bool,
     /// None: the files are those of the other container.
     image: Option<ImageDescriptor>,
     interfaces: Vec<Interface>,
@@ -50,12 +52,13 @@ impl Replacement {
         let (inside, drive) = inside::inside(guest.inside.take().unwrap_or_default())?;
         let guest = Guest { rescues: purpose == Purpose::Rescue, inside, ..convert::guest(guest, &image)? };
         let interfaces = convert::interfaces(guest.uuid, request.interfaces)?;
+        let keeps_drive = purpose != Purpose::Rebuild;
         if purpose == Purpose::Resize {
-            return Ok(Self { guest, drive, image: None, interfaces, caller });
+            return Ok(Self { guest, drive, keeps_drive, image: None, interfaces, caller });
         }
         let descriptor = convert::image(&image)?;
         check_status(descriptor.id, &image.status).map_err(|error| failure(&error, guest.uuid, Some(descriptor.id)))?;
-        Ok(Self { guest, drive, image: Some(descriptor), interfaces, caller })
+        Ok(Self { guest, drive, keeps_drive, image: Some(descriptor), interfaces, caller })
     }
 
     pub(super) async fn run(
@@ -78,7 +81,9 @@ impl Replacement {
     }
 
     async fn replace(&self, driver: &Driver, progress: Progress, stop: &CancellationToken) -> Result<(), Error> {
-        if let Some(drive) = &self.drive {
+        if let Some(drive) = &self.drive
+            && !(self.keeps_drive && driver.has_config_drive(self.guest.uuid))
+        {
             driver.write_config_drive(self.guest.uuid, drive.clone()).await?;
         }
         let Some(descriptor) = &self.image else { return driver.recreate(&self.guest, &self.interfaces).await };

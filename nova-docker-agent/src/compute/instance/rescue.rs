@@ -28,7 +28,7 @@ use crate::{
 
 const RESCUE_EVENT: &str = "compute_rescue_instance";
 /// What a rescue reads of its instance.
-const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor", "keypairs", "device_metadata", "ec2_ids"];
+const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor"];
 
 /// `rescue_instance`.
 pub(in crate::compute) struct Rescue {

@@ -16,8 +16,7 @@ use crate::{
 };
 
 /// What a step reads of its instance.
-pub(super) const INSTANCE_ATTRS: &[&str] =
-    &["metadata", "system_metadata", "flavor", "keypairs", "device_metadata", "ec2_ids"];
+pub(super) const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor"];
 /// Key of system_metadata: whether the server was on when its resize began.
 pub(super) const OLD_VM_STATE: &str = "old_vm_state";
 

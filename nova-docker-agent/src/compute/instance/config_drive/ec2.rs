@@ -44,6 +44,7 @@ fn of(sources: &Sources<'_>, version: &str) -> Value {
     let mut data = json!({
         "ami-id": id("ami_id"),
         "ami-launch-index": instance.int("launch_index"),
+        // Nova's own word, which its metadata service answers too.
         "ami-manifest-path": "FIXME",
         "instance-id": id("instance_id"),
         "hostname": hostname,
