@@ -14,6 +14,8 @@ phase() {
     local name=$1 begin=$SECONDS
     shift
     note "=== $name"
+    # Also at its end, what was started has to stop.
+    if [ -e "$artifacts/out-of-time" ] && [ "$name" != cloud-down ]; then set -- not_in_time; fi
     "$@" 2>&1 | tee "$artifacts/logs/$name.log"
     phase_status[$name]=${PIPESTATUS[0]}
     phase_seconds[$name]=$((SECONDS - begin))
@@ -34,6 +36,38 @@ after() {
 not_run() {
     printf 'not run, because the phase "%s" failed\n' "$1"
     return 1
+}
+
+not_in_time() {
+    printf 'not run, or not to its end: the time of this run was over\n'
+    return 1
+}
+
+# limit_run SECONDS: then what still runs is ended, so that the results are told and nothing is left.
+limit_run() {
+    (
+        sleep "$1" &
+        trap 'kill $!' TERM
+        wait $! || exit 0
+        touch "$artifacts/out-of-time"
+        note "the time is over: what runs is ended"
+        for signal in TERM KILL; do
+            for pid in $(descendants $$); do
+                [ "$pid" = "$BASHPID" ] || kill -"$signal" "$pid" 2>/dev/null
+            done
+            sleep 30
+        done
+    ) &
+    watcher=$!
+}
+
+stop_watcher() { [ -z "${watcher-}" ] || kill "$watcher" 2>/dev/null; }
+
+descendants() {
+    local child
+    for child in $(ps -o pid= --ppid "$1"); do
+        [ "$child" = "$BASHPID" ] || { printf '%s\n' "$child" && descendants "$child"; }
+    done
 }
 
 # digest_of PATH...: of the names and contents of files, and of all files below folders.

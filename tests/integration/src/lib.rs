@@ -17,5 +17,6 @@ pub mod rabbitmq;
 pub mod raw;
 pub mod record;
 pub mod rpc;
+pub mod watchdog;
 
 pub use host::{Host, end_all as end_hosts, on_host};

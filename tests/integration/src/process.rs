@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::time::timeout;
 
 use crate::patience::{PATIENCE, PAUSE};
 
@@ -80,8 +81,19 @@ impl Server {
 
     fn end(&mut self, signal: Signal) {
         let Ok(pid) = i32::try_from(self.child.id()) else { return };
-        if matches!(self.child.try_wait(), Ok(None)) && kill(Pid::from_raw(pid), signal).is_ok() {
-            self.child.wait().expect("a child");
+        let pid = Pid::from_raw(pid);
+        if !matches!(self.child.try_wait(), Ok(None)) || kill(pid, signal).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("a child").is_none() {
+            if Instant::now() > deadline {
+                eprintln!("{} did not end within {} s and is killed", self.name, PATIENCE.as_secs());
+                kill(pid, Signal::SIGKILL).expect("a child");
+                self.child.wait().expect("a child");
+                return;
+            }
+            std::thread::sleep(PAUSE / 5);
         }
     }
 }
@@ -109,12 +121,10 @@ pub async fn run(program: &str, arguments: &[&str]) -> String {
 
 /// Runs a command to its end; whether it was happy, and what it wrote.
 pub async fn attempt(program: &str, arguments: &[&str]) -> (bool, String) {
-    let output = tokio::process::Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let output =
+        tokio::process::Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = timeout(2 * PATIENCE, output).await.unwrap_or_else(|_| panic!("{program} {arguments:?} hangs"));
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     (output.status.success(), text)

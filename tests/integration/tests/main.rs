@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use integration_tests::rabbitmq::Broker;
-use integration_tests::{end_hosts, record};
+use integration_tests::{end_hosts, record, watchdog};
 use libtest_mimic::Arguments;
 
 /// The tests of a module: functions, or, after `async`, asynchronous ones that run on several threads. One that is not named
@@ -18,6 +18,7 @@ macro_rules! tests {
             let module = module_path!().rsplit("::").next().unwrap();
             let name = |name: &str| format!("{module}::{name}");
             vec![$(libtest_mimic::Trial::test(name(stringify!($name)), || {
+                let _running = integration_tests::watchdog::Running::new(concat!(module_path!(), "::", stringify!($name)));
                 $run;
                 Ok(())
             })),+]
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
     ];
     let tests = tests.into_iter().flatten().collect::<Vec<_>>();
     let count = tests.len() as u64;
+    watchdog::start();
     let conclusion = libtest_mimic::run(&arguments, tests);
     end_hosts();
     Broker::end_shared();
