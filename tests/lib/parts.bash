@@ -56,6 +56,8 @@ keep_seed() {
     mkdir -p "$seed.new/debug"
     if cp -al target/debug/{.fingerprint,build,deps} "$seed.new/debug/" 2>/dev/null &&
         cargo clean --quiet --workspace --target-dir "$seed.new"; then
+        # Or whoever links it waits for all the others.
+        find "$seed.new" -name .cargo-lock -delete
         mv "$seed.new" "$seed"
     else
         rm -rf "$seed.new"
