@@ -55,7 +55,7 @@ class Bench:
     def run(self) -> None:
         connection = self.lab.connect("demo")
         network = connection.network.find_network("private")
-        clients = {name: Servers(connection, side) for name, side in self.sides.items()}
+        clients = {name: Servers(connection, side, self.lab) for name, side in self.sides.items()}
         for client in clients.values():
             # The first launch of an image also reads it, so it does not count.
             self._one(client, "none", lambda _operation, _seconds: None, "warm")

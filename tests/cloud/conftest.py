@@ -130,15 +130,15 @@ def user(tenant: Tenant) -> Connection:
 
 
 @pytest.fixture(scope="session")
-def servers(user: Connection, side: Side) -> Servers:
+def servers(user: Connection, side: Side, lab: Lab) -> Servers:
     """The compute API as the tenant's user."""
-    return Servers(user, side)
+    return Servers(user, side, lab)
 
 
 @pytest.fixture(scope="session")
-def admin_servers(admin: Connection, side: Side) -> Servers:
+def admin_servers(admin: Connection, side: Side, lab: Lab) -> Servers:
     """The compute API as an administrator."""
-    return Servers(admin, side)
+    return Servers(admin, side, lab)
 
 
 class Known:

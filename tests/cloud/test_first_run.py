@@ -37,7 +37,7 @@ def test_a_server_whose_container_ends_within_its_grace_is_in_error_after_all(
     assert "goodbye" in servers.console(server_id)
     # Not the first run any more: its end is a stop.
     servers.action(server_id, "reboot", {"type": "HARD"})
-    eventually(lambda: servers.get(server_id)["status"] == "ACTIVE", "the server ACTIVE")
+    servers.until(server_id, lambda: servers.get(server_id)["status"] == "ACTIVE", "the server ACTIVE")
     servers.wait_idle(server_id)
     lab.docker("kill", "--signal=USR1", f"nova-{server_id}")
     servers.wait(server_id, "SHUTOFF")

@@ -31,7 +31,7 @@ def _containers(lab: Lab, server_id: str) -> list[str]:
 def _mend(servers: Servers, server_id: str, action: str, arguments: Json) -> None:
     """What brings a server in ERROR back."""
     servers.action(server_id, action, arguments)
-    eventually(lambda: servers.get(server_id)["status"] == "ACTIVE", "the server ACTIVE")
+    servers.until(server_id, lambda: servers.get(server_id)["status"] == "ACTIVE", "the server ACTIVE")
     servers.wait_idle(server_id)
 
 

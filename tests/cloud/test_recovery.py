@@ -186,7 +186,7 @@ def test_a_stopped_server_stays_stopped_over_a_restart(lab: Lab, launch: Launche
 
 def _wait_spawning(servers: Servers, server_id: str, lab: Lab) -> None:
     """The build has its network namespace and waits for its port to be wired."""
-    eventually(lambda: servers.get(server_id)["OS-EXT-STS:task_state"] == "spawning", "spawning")
+    servers.until(server_id, lambda: servers.get(server_id)["OS-EXT-STS:task_state"] == "spawning", "spawning")
     eventually(lambda: f"nova-{server_id}" in lab.run(["ip", "netns", "list"]), "the namespace")
 
 

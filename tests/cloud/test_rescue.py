@@ -74,7 +74,7 @@ def test_a_rescue_that_fails_says_why_and_the_server_is_there_to_go_on_with(
     assert "/bin/nothing-here" in servers.get(server_id)["fault"]["message"]
     assert _containers(lab, server_id) == [f"nova-{server_id}"]
     servers.action(server_id, "reboot", {"type": "HARD"})
-    eventually(lambda: servers.get(server_id)["status"] == "ACTIVE", "the server ACTIVE")
+    servers.until(server_id, lambda: servers.get(server_id)["status"] == "ACTIVE", "the server ACTIVE")
     servers.wait_idle(server_id)
 
 

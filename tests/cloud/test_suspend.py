@@ -76,7 +76,7 @@ def test_a_suspended_server_rests_until_it_is_resumed(
     _suspend(servers, admin_servers, server_id)
     log = Tail(lab.log(AGENT_PROGRAM))
     lab.docker("kill", f"nova-{server_id}")
-    eventually(lambda: servers.get(server_id)["OS-EXT-STS:power_state"] == 4, "the end seen")
+    servers.until(server_id, lambda: servers.get(server_id)["OS-EXT-STS:power_state"] == 4, "the end seen")
     assert servers.get(server_id)["status"] == "SUSPENDED"
     _resume(servers, admin_servers, server_id)
     assert inside.wait_ssh().ssh("cat /root/file") == "kept"

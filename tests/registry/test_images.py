@@ -264,7 +264,7 @@ def test_properties_that_lie_harm_their_own_image_only(
 
 @pytest.fixture
 def servers(lab: Lab, owner: Connection) -> Servers:
-    return Servers(owner, lab.side("agent"))
+    return Servers(owner, lab.side("agent"), lab)
 
 
 @pytest.fixture

@@ -7,15 +7,21 @@ import functools
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import openstack
+import pymysql
 from openstack.connection import Connection
 
 AGENT_PROGRAM = "nova-docker-agent"
 COMPUTE_PROGRAM = "nova-compute"
 FAKE_PROGRAM = "nova-compute-fake"
+
+_databases: dict[str, pymysql.Connection[pymysql.cursors.Cursor]] = {}
+"""Connections by socket: a test asks often."""
+_database_lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +107,17 @@ class Lab:
         """ovs-vsctl(8) on the cloud's own Open vSwitch."""
         return self.run(["ovs-vsctl", f"--db=unix:{self.state}/run/ovs/db.sock", *arguments])
 
-    def sql(self, statement: str) -> str:
+    def sql(self, statement: str, arguments: Mapping[str, str] | None = None) -> str:
         """Run a statement as the database's administrator; columns are separated by tabs."""
-        client = ["mariadb", "--no-defaults", "-S", str(self.state / "run/mysql/mysql.sock"), "-u", "root", "-BN"]
-        return self.run(client, stdin=statement).strip()
+        socket = str(self.state / "run/mysql/mysql.sock")
+        with _database_lock:
+            if socket not in _databases:
+                _databases[socket] = pymysql.connect(unix_socket=socket, user="root", autocommit=True)
+            database = _databases[socket]
+            database.ping(reconnect=True)
+            with database.cursor() as cursor:
+                cursor.execute(statement, arguments)
+                return "\n".join("\t".join(map(str, row)) for row in cursor.fetchall())
 
     def supervisorctl(self, *arguments: str) -> str:
         """supervisorctl's exit status tells of stopped programs too, so it is not looked at."""

@@ -1,6 +1,7 @@
 //! Ends the whole run when one test hangs, and says which: what waits in a test gives up much earlier by itself.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{sleep, spawn};
@@ -37,7 +38,8 @@ pub fn start() {
             let hung: Vec<&str> =
                 running.iter().filter(|(_, since)| since.elapsed() > LIMIT).map(|(name, _)| *name).collect();
             if !hung.is_empty() {
-                eprintln!("error: hangs for {} s: {}. The processes:", LIMIT.as_secs(), hung.join(", "));
+                eprintln!("error: hangs for {} s: {}", LIMIT.as_secs(), hung.join(", "));
+                eprintln!("The threads, and what they wait for:\n{}", threads());
                 let arguments = ["-e", "-o", "pid,ppid,stat,wchan:24,etime,args", "--forest", "ww"];
                 if let Err(error) = Command::new("ps").args(arguments).status() {
                     eprintln!("error: ps: {error}: install the package procps");
@@ -46,4 +48,10 @@ pub fn start() {
             }
         }
     });
+}
+
+fn threads() -> String {
+    let read = |path: &Path, name| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+    let directories = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|entry| entry.path());
+    directories.map(|path| format!("{} {}\n", read(&path, "comm").trim(), read(&path, "wchan"))).collect()
 }
