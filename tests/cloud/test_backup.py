@@ -41,7 +41,6 @@ def backup(
             user.image.delete_image(image)
 
 
-@pytest.mark.both_doors
 def test_the_oldest_backups_of_a_kind_make_room_for_new_ones(
     launch: Launcher, user: Connection, backup: Backup
 ) -> None:

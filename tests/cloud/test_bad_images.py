@@ -19,7 +19,7 @@ from harness.programs import agent_with
 from harness.servers import Json, Servers, wait_event
 from openstack.connection import Connection
 
-pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
+pytestmark = pytest.mark.agent
 
 AddImage = Callable[..., str]
 
@@ -71,6 +71,7 @@ def test_an_image_of_another_format(
     assert f"its container format is {container_format}, not docker" in fault_of(image)
 
 
+@pytest.mark.both_doors
 def test_a_file_that_is_no_archive(add_image: AddImage, fault_of: Callable[[str], str]) -> None:
     assert "it is not a tar archive (it has no tar header)" in fault_of(add_image(b"this is no archive\n" * 100))
 
@@ -109,6 +110,7 @@ def test_an_image_of_another_architecture(add_image: AddImage, fault_of: Callabl
     )
 
 
+@pytest.mark.both_doors
 @pytest.mark.alone
 @pytest.mark.usefixtures("usable_afterwards")
 def test_an_image_that_was_deleted_before_the_host_could_read_it(
@@ -129,6 +131,7 @@ def test_a_command_that_does_not_exist(add_image: AddImage, fault_of: Callable[[
     assert 'command "/no/such/command" cannot be run' in fault_of(add_image(tiny.running("/no/such/command").tar()))
 
 
+@pytest.mark.both_doors
 def test_an_os_command_line_that_does_not_exist(
     add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive
 ) -> None:
@@ -140,6 +143,7 @@ def test_an_image_without_a_command(add_image: AddImage, fault_of: Callable[[str
     assert "it has no command, and the instance gives none" in fault_of(add_image(tiny.running().tar()))
 
 
+@pytest.mark.both_doors
 @pytest.mark.parametrize(
     ("configuration", "words"),
     [
@@ -156,6 +160,7 @@ def test_a_configuration_that_docker_refuses_is_told_in_its_words(
     assert "Exhausted all hosts" not in message
 
 
+@pytest.mark.both_doors
 def test_a_small_archive_of_an_image_that_is_larger_than_the_flavors_disk(
     add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive
 ) -> None:
@@ -195,6 +200,7 @@ def test_a_configuration_as_other_builders_write_it_and_a_layer_that_docker_cann
     servers.wait_console(server["id"], "hello")
 
 
+@pytest.mark.both_doors
 @pytest.mark.alone
 @pytest.mark.usefixtures("patient")
 def test_a_container_that_exits_at_once_tells_why(
@@ -252,6 +258,7 @@ def test_after_all_that_a_good_image_is_launched(launch: Launcher, servers: Serv
     servers.wait_console(launch("good")["id"], "ready after")
 
 
+@pytest.mark.both_doors
 def test_a_wish_that_a_container_cannot_have(lab: Lab, launch: Launcher, admin_servers: Servers) -> None:
     wishful = launch.failing("wishful", trusted_image_certificates=["a4f1d3a8-0d3f-4a2e-9a53-1d0c51d6f9b7"])
     assert "certificates" in _message_of_the_fault(wishful, lab, admin_servers)

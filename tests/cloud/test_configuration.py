@@ -11,7 +11,7 @@ from harness.lab import Side
 from harness.servers import Servers
 from openstack.connection import Connection
 
-pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
+pytestmark = pytest.mark.agent
 
 AddImage = Callable[..., str]
 
@@ -49,6 +49,7 @@ def flavor(admin: Connection, side: Side, unique: Callable[[str], str]) -> Itera
     admin.compute.delete_flavor(made)
 
 
+@pytest.mark.both_doors
 def test_a_service_in_user_data_wins_over_metadata_and_metadata_over_the_flavor(
     launch: Launcher, servers: Servers, flavor: str
 ) -> None:
@@ -86,6 +87,7 @@ def test_what_only_a_flavor_may_say_and_what_it_limits_is_refused(launch: Launch
     assert "pids_limit: it is more than the flavor's" in message
 
 
+@pytest.mark.both_doors
 def test_wrong_keys_and_values_are_all_told_before_anything_is_made(launch: Launcher) -> None:
     metadata = {"docker:usr": "s3cret", "docker:tty": "s3cret"}
     server = launch.failing("mistaken", metadata=metadata)

@@ -32,8 +32,8 @@ def test_the_whole_log_has_the_boot_from_its_first_line(server_id: str, servers:
     assert any(READY in line for line in lines[-3:])
 
 
-@pytest.mark.parametrize("count", [1, 7, 30])
 @pytest.mark.both_doors
+@pytest.mark.parametrize("count", [1, 7, 30])
 def test_a_length_gives_exactly_the_last_lines_by_novas_count(server_id: str, servers: Servers, count: int) -> None:
     """What follows the last line end is a line, even if it is nothing."""
     whole = servers.console(server_id)
@@ -49,7 +49,6 @@ def test_a_length_of_zero_gives_nothing(server_id: str, servers: Servers) -> Non
     assert servers.console(server_id, 0) == ""
 
 
-@pytest.mark.both_doors
 def test_the_log_of_a_stopped_server_can_be_read(launch: Launcher, servers: Servers) -> None:
     server = launch("quiet")
     servers.wait_console(server["id"], READY)
@@ -76,7 +75,6 @@ BAD = "\ufffd"
 """What stands for octets that are no text."""
 
 
-@pytest.mark.both_doors
 def test_bytes_that_are_no_text_do_no_harm(
     lab: Lab, launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
 ) -> None:

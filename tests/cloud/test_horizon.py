@@ -124,7 +124,6 @@ def test_what_the_menu_of_a_server_offers(
 
 
 @pytest.mark.agent
-@pytest.mark.both_doors
 def test_the_console_tab_is_a_terminal_in_the_server(
     dashboard: Dashboard, launch: Launcher, servers: Servers, tenant: Tenant
 ) -> None:

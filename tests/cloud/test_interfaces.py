@@ -13,7 +13,7 @@ from harness.servers import Json, Refused, Servers, wait_event
 from harness.waiting import eventually
 from openstack.connection import Connection
 
-pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
+pytestmark = pytest.mark.agent
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ def remembered(lab: Lab, server_id: str) -> list[str]:
     return keys.split()
 
 
+@pytest.mark.both_doors
 def test_an_interface_comes_and_goes_while_the_server_runs(
     subnet: Any,
     launch: Launcher,
@@ -89,6 +90,7 @@ def test_an_interface_comes_and_goes_while_the_server_runs(
     eventually(lambda: fixed["ip_address"] not in servers.addresses(server_id), "the address gone")
 
 
+@pytest.mark.both_doors
 def test_the_user_s_port_outlives_its_attachment(
     port: Any, launch: Launcher, servers: Servers, user: Connection, lab: Lab
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_stopped_server_has_the_interface_when_it_starts(
     assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1")
 
 
+@pytest.mark.both_doors
 def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launcher, servers: Servers, lab: Lab) -> None:
     owner, other = launch("owner")["id"], launch("other")["id"]
     attach(servers, owner, port_id=port.id)
@@ -162,6 +165,7 @@ def test_mistakes_that_a_stock_nova_compute_takes_for_its_own_are_the_user_s(
     assert port_ids(servers, server_id) == []
 
 
+@pytest.mark.both_doors
 def test_an_interface_that_cannot_be_plugged_leaves_nothing(
     subnet: Any, port: Any, launch: Launcher, servers: Servers, user: Connection, admin_servers: Servers, lab: Lab
 ) -> None:

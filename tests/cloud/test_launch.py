@@ -80,8 +80,8 @@ def test_placement_holds_what_its_flavor_asks_for(server: Json, admin: Connectio
     ]
 
 
-@pytest.mark.agent
 @pytest.mark.both_doors
+@pytest.mark.agent
 def test_one_container_carries_its_uuid_and_nothing_else_of_nova(server: Json, lab: Lab) -> None:
     inspected = json.loads(lab.docker("inspect", f"nova-{server['id']}"))[0]
     assert inspected["State"]["Running"]
@@ -93,7 +93,6 @@ def test_one_container_carries_its_uuid_and_nothing_else_of_nova(server: Json, l
 
 
 @pytest.mark.agent
-@pytest.mark.both_doors
 def test_the_image_is_not_downloaded_twice(
     launch: Launcher, lab: Lab, add_image: Callable[..., str], tiny: Archive, unique: Callable[[str], str]
 ) -> None:
@@ -130,7 +129,6 @@ def test_a_deleted_server_is_gone(
     assert list(user.network.ports(device_id=server["id"])) == []
 
 
-@pytest.mark.both_doors
 def test_several_servers_are_launched_at_once(servers: Servers, launch: Launcher) -> None:
     ids = [launch.request(f"many{number}") for number in range(4)]
     assert [servers.wait(server_id, "ACTIVE")["OS-EXT-STS:power_state"] for server_id in ids] == [1, 1, 1, 1]

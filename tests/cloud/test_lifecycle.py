@@ -14,8 +14,6 @@ from harness.waiting import eventually
 READY = "ready after"
 FIRST_LINE = "[001] "
 
-pytestmark = pytest.mark.both_doors
-
 
 @pytest.fixture(scope="module")
 def server_id(module_launch: Launcher, private_network: list[Json], key_name: str) -> str:
@@ -38,6 +36,7 @@ def _succeeded(admin_servers: Servers, server_id: str, action: str) -> None:
     assert event.result == "Success", event
 
 
+@pytest.mark.both_doors
 def test_stop_and_start(server_id: str, servers: Servers, admin_servers: Servers) -> None:
     addresses = servers.get(server_id)["addresses"]
     servers.action(server_id, "os-stop")
@@ -62,6 +61,7 @@ def test_reboot(server_id: str, servers: Servers, admin_servers: Servers, kind: 
     _succeeded(admin_servers, server_id, "reboot")
 
 
+@pytest.mark.both_doors
 def test_pause_and_unpause(server_id: str, servers: Servers, admin_servers: Servers, side: Side) -> None:
     servers.action(server_id, "pause")
     paused = servers.wait(server_id, "PAUSED")
@@ -83,6 +83,7 @@ def test_a_server_that_is_stopped_cannot_be_stopped_again(server_id: str, server
     servers.wait(server_id, "ACTIVE")
 
 
+@pytest.mark.both_doors
 @pytest.mark.agent
 def test_files_and_network_survive_stop_and_start(server_id: str, servers: Servers, inside: Guest) -> None:
     """Regression: a predecessor lost the network on power on."""
@@ -98,6 +99,7 @@ def test_files_and_network_survive_stop_and_start(server_id: str, servers: Serve
     assert inside.ssh("ip route | grep -c '^default'") == "1"
 
 
+@pytest.mark.both_doors
 @pytest.mark.agent
 @pytest.mark.parametrize("kind", ["SOFT", "HARD"])
 def test_a_reboot_boots_and_keeps_files_and_network(server_id: str, servers: Servers, inside: Guest, kind: str) -> None:
@@ -111,6 +113,7 @@ def test_a_reboot_boots_and_keeps_files_and_network(server_id: str, servers: Ser
     assert FIRST_LINE in servers.wait_console(server_id, READY)
 
 
+@pytest.mark.both_doors
 @pytest.mark.agent
 def test_a_stop_asks_the_first_process_to_end(server_id: str, servers: Servers, inside: Guest) -> None:
     said = "asked to stop; stopping"
@@ -122,6 +125,7 @@ def test_a_stop_asks_the_first_process_to_end(server_id: str, servers: Servers, 
     servers.wait(server_id, "ACTIVE")
 
 
+@pytest.mark.both_doors
 @pytest.mark.agent
 def test_a_paused_server_answers_nobody(server_id: str, servers: Servers, inside: Guest, lab: Lab) -> None:
     servers.action(server_id, "pause")
@@ -142,6 +146,7 @@ def test_a_paused_server_can_be_deleted(servers: Servers, launch: Launcher) -> N
     servers.wait_gone(server["id"])
 
 
+@pytest.mark.both_doors
 @pytest.mark.agent
 def test_a_server_that_ignores_the_stop_signal_is_stopped(
     servers: Servers, launch: Launcher, add_image: Callable[..., str], tiny: object
@@ -155,6 +160,7 @@ def test_a_server_that_ignores_the_stop_signal_is_stopped(
     servers.wait(server["id"], "SHUTOFF", 50)
 
 
+@pytest.mark.both_doors
 @pytest.mark.agent
 def test_a_container_that_ends_is_shut_off_at_once(server_id: str, servers: Servers, inside: Guest) -> None:
     inside.ssh("kill 1", check=False)

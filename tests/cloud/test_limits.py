@@ -89,7 +89,6 @@ def test_nothing_of_the_host_is_mounted(server: Json, lab: Lab) -> None:
     assert [mount for mount in mounts if mount["Type"] == "bind" and not mount["Source"].startswith(own)] == []
 
 
-@pytest.mark.both_doors
 def test_a_server_that_takes_too_much_memory_is_ended(
     launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive, lab: Lab
 ) -> None:

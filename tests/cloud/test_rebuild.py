@@ -161,7 +161,6 @@ def test_a_rebuild_that_a_crash_cuts_short_ends_with_a_fault_and_the_old_contain
     _mend(servers, server_id, "reboot", {"type": "HARD"})
 
 
-@pytest.mark.both_doors
 def test_a_deleted_server_leaves_neither_of_its_containers(
     lab: Lab, launch: Launcher, servers: Servers, tenant: Tenant, add_image: Callable[..., str], tiny: Archive
 ) -> None:

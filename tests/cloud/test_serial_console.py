@@ -14,7 +14,7 @@ from harness.lab import Lab
 from harness.servers import Refused, Servers
 from harness.waiting import eventually
 
-pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
+pytestmark = pytest.mark.agent
 
 ANSWER = "[42]"
 
@@ -41,6 +41,7 @@ def _shells(lab: Lab, server_id: str) -> list[str]:
     ]
 
 
+@pytest.mark.both_doors
 def test_each_viewer_has_a_shell_of_its_own_that_goes_with_it(lab: Lab, servers: Servers, server_id: str) -> None:
     address = console.url(servers, server_id)
     with Console(address) as first, Console(address) as second:
@@ -78,6 +79,7 @@ def test_an_expired_token_opens_nothing_and_ends_nothing(lab: Lab, servers: Serv
         open_before.wait("STILL HERE")
 
 
+@pytest.mark.both_doors
 def test_viewers_of_a_servers_own_terminal_see_the_same_and_what_was_before(
     launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_server_that_stops_ends_its_consoles_and_has_none_until_it_runs(launch
         assert viewer.wait_end() == ""
 
 
+@pytest.mark.both_doors
 def test_a_server_without_a_shell_is_refused_with_the_reason(
     launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
 ) -> None:

@@ -15,7 +15,7 @@ from harness.servers import Json, Servers, wait_event
 from harness.waiting import eventually
 from openstack.connection import Connection
 
-pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
+pytestmark = pytest.mark.agent
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def snapshot(servers: Servers, user: Connection, unique: Callable[[str], str]) -
         user.image.delete_image(image_id, ignore_missing=True)
 
 
+@pytest.mark.both_doors
 def test_a_snapshot_boots_with_the_files_of_its_server(
     launch: Launcher,
     servers: Servers,
@@ -91,6 +92,7 @@ def test_a_snapshot_leaves_no_image_on_the_host(launch: Launcher, lab: Lab, snap
     assert set(lab.docker("images", "--all", "--quiet", "--no-trunc").split()) - before == set()
 
 
+@pytest.mark.both_doors
 def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
     launch: Launcher, servers: Servers, user: Connection, unique: Callable[[str], str]
 ) -> None:
@@ -106,6 +108,7 @@ def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
     user.image.delete_image(image_id, ignore_missing=True)
 
 
+@pytest.mark.both_doors
 @pytest.mark.alone
 def test_an_image_goes_whose_making_had_not_begun_when_its_server_was_deleted(
     launch: Launcher, servers: Servers, user: Connection, unique: Callable[[str], str], lab: Lab, side: Side

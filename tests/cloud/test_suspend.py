@@ -17,7 +17,6 @@ from harness.waiting import eventually
 pytestmark = [
     pytest.mark.agent,
     pytest.mark.alone,
-    pytest.mark.both_doors,
     pytest.mark.usefixtures("usable_afterwards"),
 ]
 
@@ -39,6 +38,7 @@ def _resume(servers: Servers, admin_servers: Servers, server_id: str) -> None:
     assert wait_event(admin_servers, server_id, "resume", "compute_resume_instance").result == "Success"
 
 
+@pytest.mark.both_doors
 def test_a_suspended_server_rests_until_it_is_resumed(
     launch: Launcher,
     servers: Servers,

@@ -11,7 +11,7 @@ from harness.servers import Json, Servers
 from harness.tenant import Tenant
 from harness.waiting import eventually
 
-pytestmark = [pytest.mark.agent, pytest.mark.both_doors]
+pytestmark = pytest.mark.agent
 
 WRITE = """sh -c 'echo "by the first" >/srv/data/file; echo "it has written"; exec sleep 9999'"""
 READ = """sh -c 'echo "it reads: $(cat /mnt/file)"; touch /mnt/x || echo "and cannot write"; exec sleep 9999'"""
@@ -28,6 +28,7 @@ def _volumes(lab: Lab, tenant: Tenant) -> list[str]:
     return [name.removeprefix(f"nova-volume.{tenant.project_id}.") for name in names]
 
 
+@pytest.mark.both_doors
 def test_servers_of_a_project_share_a_volume_that_the_delete_of_the_last_one_removes(
     lab: Lab, launch: Launcher, servers: Servers, tenant: Tenant
 ) -> None:
