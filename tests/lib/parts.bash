@@ -22,8 +22,7 @@ start_cloud() {
     local options=(--agent --door "${doors[0]}" --no-release)
     [ -z "$full" ] || options=(--agent --door "${doors[0]}" --release --fake-compute)
     [[ " ${pytest_arguments[*]-} " != *" --against fake "* ]] || options+=(--fake-compute)
-    # It waits for the network most of the time, so the build and the unit tests run beside it.
-    in_background cloud-up "$root/devstack/mini" up --state-dir "$state_dir" "${options[@]}"
+    beside cloud phase cloud-up mini up "${options[@]}"
 }
 
 stop_cloud() {
@@ -66,8 +65,8 @@ keep_seed() {
 
 # The agent first: the cloud waits for it.
 build_everything() {
-    nice cargo build --locked -p nova-docker-agent -p nova-docker-runtime &&
-        nice cargo build --locked --workspace --all-targets &&
+    cargo build --locked -p nova-docker-agent -p nova-docker-runtime &&
+        cargo build --locked --workspace --all-targets &&
         keep_seed
 }
 
@@ -104,14 +103,41 @@ run_checks() {
 # ---------------------------------------------------------------- tests
 
 # One process for all tests of a crate: to start one for each takes longer than most of them.
-unit_tests() { nice cargo test --locked --no-fail-fast --workspace --lib --bins; }
+unit_tests() { cargo test --locked --no-fail-fast --workspace --lib --bins; }
 
 # Some of them need the Python of the cloud, and all its Debian packages.
-integration_tests() { STATE_DIR=$state_dir nice cargo test --locked --workspace --test integration; }
+integration_tests() { STATE_DIR=$state_dir cargo test --locked --workspace --test integration; }
 
 run_integration() {
+    join cloud
     after build phase integration integration_tests
     after cloud-up phase devstack run_pytest devstack/tests
+}
+
+# The tests are tested by a registry of somebody else's, which needs nothing of the cloud but its Python.
+run_reference() {
+    join cloud
+    after cloud-up stamped registry-ref "$(digest_of tests/registry tests/cloud/harness)" \
+        registry_tests -n 2 --dist worksteal --target reference
+}
+
+# What needs no cloud: it has the processors while the tests of the cloud wait.
+run_on_host() {
+    if wants checks unit integration; then phase build build_everything; fi
+    if wants checks; then run_checks; fi
+    if wants unit; then after build phase unit unit_tests; fi
+    if wants shim; then
+        phase shim "$root/python-shim/tests/compat" --state-dir "$tools/shim" ${full:+--full}
+    fi
+    if wants integration; then run_integration; fi
+    if wants registry && [ ${#pytest_arguments[@]} -eq 0 ]; then run_reference; fi
+}
+
+run_on_cloud() {
+    join cloud
+    if wants cloud; then run_cloud; fi
+    if wants registry; then run_registry; fi
+    if wants bench; then run_benchmarks; fi
 }
 
 # Most of a test of the cloud is waiting. More workers than these wait for each other.
@@ -150,9 +176,6 @@ run_registry() {
     fi
     after cloud-up phase registry registry_tests "${shared[@]}" -m "${gate}not alone"
     after cloud-up phase registry-alone registry_tests -m "${gate}alone"
-    # The tests are tested by a registry of somebody else's, which needs nothing of the cloud but its Python.
-    after cloud-up stamped registry-ref "$(digest_of tests/registry tests/cloud/harness)" \
-        registry_tests "${shared[@]}" --target reference
 }
 
 benchmark() { # NAME ARGUMENT...

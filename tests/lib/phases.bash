@@ -1,32 +1,49 @@
 # Phases of tests/run: each is timed, logged under $artifacts/logs, and summed up at the end by the closing
-# lines of its own runner. Sourced; needs $artifacts, $state_dir, $here, $ci and $full.
+# lines of its own runner. Some run in a lane of their own, beside the others. Sourced; needs $artifacts, $state_dir,
+# $here, $ci and $full.
 
 started=$SECONDS
-phase_names=()
-declare -A phase_status phase_seconds background_pid
+logs=$artifacts/logs
+lane=''
+declare -A lane_pid
 
 clock() { printf '%3d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 note() { printf '[%s] %s\n' "$(clock $((SECONDS - started)))" "$*"; }
 
-# phase NAME COMMAND...: run it, show and keep its output.
+# phase NAME COMMAND...: run it and keep its output, and its status and seconds in NAME.result, which every lane can read.
+# The output is shown too; of a phase in a lane only the end.
 phase() {
-    local name=$1 begin=$SECONDS
+    local name=$1 begin=$SECONDS status
     shift
-    note "=== $name"
-    # Also at its end, what was started has to stop.
+    # What was started has to stop, also when the time is over.
     if [ -e "$artifacts/out-of-time" ] && [ "$name" != cloud-down ]; then set -- not_in_time; fi
-    "$@" 2>&1 | tee "$artifacts/logs/$name.log"
-    phase_status[$name]=${PIPESTATUS[0]}
-    phase_seconds[$name]=$((SECONDS - begin))
-    phase_names+=("$name")
+    note "=== $name${lane:+ (beside the others)}"
+    if [ -n "$lane" ]; then
+        "$@" >"$logs/$name.log" 2>&1
+        status=$?
+    else
+        "$@" 2>&1 | tee "$logs/$name.log"
+        status=${PIPESTATUS[0]}
+    fi
+    printf '%s %s\n' "$status" $((SECONDS - begin)) >"$logs/$name.result"
+    printf '%s\n' "$name" >>"$logs/phases"
+    [ -z "$lane" ] || { note "=== $name: $(word_of "$status")" && closing_lines "$name"; }
+}
+
+word_of() { if [ "$1" = 0 ]; then echo passed; else echo FAILED; fi; }
+
+status_of() {
+    local status
+    read -r status _ 2>/dev/null <"$logs/$1.result" && printf '%s' "$status"
 }
 
 # after NEEDED phase NAME COMMAND...: only if that phase passed; otherwise this one counts as failed too.
 after() {
-    local needed=$1
+    local needed=$1 status
     shift
-    if [ "${phase_status[$needed]-0}" = 0 ]; then
+    status=$(status_of "$needed")
+    if [ "${status:-0}" = 0 ]; then
         "$@"
     else
         phase "$2" not_run "$needed"
@@ -39,9 +56,26 @@ not_run() {
 }
 
 not_in_time() {
-    printf 'not run, or not to its end: the time of this run was over\n'
+    printf 'not run: the time of this run was over\n'
     return 1
 }
+
+# beside LANE COMMAND...: phases that run beside what follows, until `join LANE`. Only the first lane, which the others wait
+# for, is not nice.
+beside() {
+    local name=$1
+    shift
+    (
+        trap - INT TERM EXIT
+        lane=$name
+        [ ${#lane_pid[@]} -eq 0 ] || renice -n 10 "$BASHPID" >/dev/null
+        "$@"
+    ) &
+    lane_pid[$name]=$!
+}
+
+# From any lane: it need not be a child of who waits.
+join() { [ -z "${lane_pid[$1]-}" ] || tail -s 0.2 -f --pid="${lane_pid[$1]}" /dev/null; }
 
 # limit_run SECONDS: then what still runs is ended, so that the results are told and nothing is left.
 limit_run() {
@@ -51,22 +85,26 @@ limit_run() {
         wait $! || exit 0
         touch "$artifacts/out-of-time"
         note "the time is over: what runs is ended"
-        for signal in TERM KILL; do
-            for pid in $(descendants $$); do
-                [ "$pid" = "$BASHPID" ] || kill -"$signal" "$pid" 2>/dev/null
-            done
-            sleep 30
-        done
+        end_descendants TERM
+        sleep 20
+        end_descendants KILL
     ) &
     watcher=$!
 }
 
 stop_watcher() { [ -z "${watcher-}" ] || kill "$watcher" 2>/dev/null; }
 
+# end_descendants SIGNAL: of what this run has started; the programs of the cloud are no children of it.
+end_descendants() {
+    local pid asks=$BASHPID
+    for pid in $(descendants $$); do kill -"$1" "$pid" 2>/dev/null; done
+}
+
+# All but the process that asks, and what it has started.
 descendants() {
     local child
     for child in $(ps -o pid= --ppid "$1"); do
-        [ "$child" = "$BASHPID" ] || { printf '%s\n' "$child" && descendants "$child"; }
+        [ "$child" = "$asks" ] || { printf '%s\n' "$child" && descendants "$child"; }
     done
 }
 
@@ -83,80 +121,51 @@ stamped() {
         return
     fi
     phase "$name" "$@"
-    if [ "${phase_status[$name]}" = 0 ]; then
+    if [ "$(status_of "$name")" = 0 ]; then
         { grep -v "^$name " "$stamps" 2>/dev/null; printf '%s %s\n' "$name" "$digest"; } | sort >"$stamps.new"
         mv "$stamps.new" "$stamps"
     fi
 }
 
-# in_background NAME COMMAND...: start it; `wait_for_background NAME` shows its output and has its status.
-in_background() {
-    local name=$1
-    shift
-    note "=== $name (beside what follows)"
-    # Made here, or whoever follows the log at once finds none.
-    : >"$artifacts/logs/$name.background"
-    # A process group of its own, so that an interruption ends all of it.
-    setsid bash -c '"${@:2}" >"$1.background" 2>&1; echo $? >"$1.status"' - "$artifacts/logs/$name" "$@" &
-    background_pid[$name]=$!
-}
-
-wait_for_background() {
-    local log=$artifacts/logs/$1
-    tail -n +1 -f --pid="${background_pid[$1]}" "$log.background"
-    [ "$(cat "$log.status" 2>/dev/null)" = 0 ]
-}
-
-stop_background() {
-    local pid
-    for pid in "${background_pid[@]}"; do
-        kill -TERM -- "-$pid" 2>/dev/null || true
-    done
-}
-
 # The lines with which the runner itself closed: nextest, cargo, pytest, cargo-deny, ruff.
 closing_lines() {
-    sed 's/\x1b\[[0-9;]*m//g' "$artifacts/logs/$1.log" | grep -E \
+    sed 's/\x1b\[[0-9;]*m//g' "$logs/$1.log" | grep -E \
         -e '^ *Summary \[' -e '^test result:' -e '^ *Finished `' -e '^error: could not' \
         -e '^=+ .*(passed|failed|error|skipped|no tests).* =+$' \
         -e '(licenses|bans|sources) (ok|FAILED)' \
         -e '^All checks passed' -e '^[0-9]+ files? (already|would)' -e '^Found [0-9]+ error' \
         -e '^contract ok' -e '^clippy: ' -e '^unchanged since' -e '^Success: no issues' -e '^Found [0-9]+ errors? in' -e '^shim: FAILED' \
-        -e '^not run,' | tail -n 8
+        -e '^not run' | tail -n 8 | sed 's/^ */    /'
 }
 
 print_results() {
-    local name failed='' word
+    local name status seconds failed=()
     printf '\n'
     note "=== results"
-    for name in "${phase_names[@]}"; do
-        word=passed
-        [ "${phase_status[$name]}" = 0 ] || { word=FAILED && failed=yes; }
-        printf '%-14s %-7s %s\n' "$name" "$word" "$(clock "${phase_seconds[$name]}")"
-        closing_lines "$name" | sed 's/^ */    /'
-    done
-    if [ -z "$failed" ]; then
+    while read -r name; do
+        read -r status seconds <"$logs/$name.result"
+        [ "$status" = 0 ] || failed+=("$name")
+        printf '%-14s %-7s %s\n' "$name" "$(word_of "$status")" "$(clock "$seconds")"
+        closing_lines "$name"
+    done <"$logs/phases"
+    if [ ${#failed[@]} -eq 0 ]; then
         note "everything passed"
         exit 0
     fi
-    [ -z "$ci" ] || print_tails
-    note "FAILED; the logs are in $artifacts/logs"
+    [ -z "$ci" ] || print_tails "${failed[@]}"
+    note "FAILED; the logs are in $logs"
     exit 1
 }
 
 # The ends of the logs that explain a failure.
 print_tails() {
-    local name log
-    for name in "${phase_names[@]}"; do
-        [ "${phase_status[$name]}" != 0 ] || continue
+    local name log of_cloud=''
+    for name in "$@"; do
         printf '\n--- end of %s\n' "$name"
-        tail -n 60 "$artifacts/logs/$name.log"
+        tail -n 60 "$logs/$name.log"
+        [[ $name != cloud-* && $name != door-* && $name != registry* ]] || of_cloud=yes
     done
-    local of_cloud=''
-    for name in "${phase_names[@]}"; do
-        [[ $name != cloud-* && $name != door-* && $name != registry* ]] || of_cloud+=${phase_status[$name]}
-    done
-    [[ $of_cloud == *[1-9]* ]] || return 0
+    [ -n "$of_cloud" ] || return 0
     for log in "$state_dir"/log/*{agent,registry,nova-compute,nova-conductor,dockerd,rabbit}*; do
         [ -f "$log" ] || continue
         printf '\n--- end of %s\n' "$log"

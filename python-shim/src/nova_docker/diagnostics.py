@@ -46,7 +46,8 @@ def standard(found: inside_pb2.GuestDiagnostics, instance: Any) -> Any:
         uptime=found.uptime.seconds if found.HasField("uptime") else None,
         config_drive=bool(configdrive.required_by(instance)),
     )
-    told.memory_details = objects.MemoryDiagnostics(maximum=found.memory_limit // _MIB, used=found.memory_used // _MIB)
+    used = -(-found.memory_used // _MIB)
+    told.memory_details = objects.MemoryDiagnostics(maximum=found.memory_limit // _MIB, used=used)
     told.add_cpu(id=0, time=found.cpu_time_ns)
     told.num_cpus = instance.flavor.vcpus
     told.add_disk(**{field: getattr(found, field) if found.HasField(field) else None for field in _DISK.values()})

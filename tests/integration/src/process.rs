@@ -121,8 +121,7 @@ pub async fn run(program: &str, arguments: &[&str]) -> String {
 
 /// Runs a command to its end; whether it was happy, and what it wrote.
 pub async fn attempt(program: &str, arguments: &[&str]) -> (bool, String) {
-    let output =
-        tokio::process::Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::process::Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(2 * PATIENCE, output).await.unwrap_or_else(|_| panic!("{program} {arguments:?} hangs"));
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -130,7 +130,7 @@ fn free(found: &Diagnostics) -> Value {
 /// one, and so its disks.
 fn standard(found: &Diagnostics, instance: &Instance) -> Value {
     let used = &found.used;
-    let memory = json!({"maximum": used.memory_limit / MIB, "used": used.memory / MIB});
+    let memory = json!({"maximum": used.memory_limit / MIB, "used": used.memory.div_ceil(MIB)});
     let cpu = json!({"id": 0, "time": used.cpu_time, "utilisation": null});
     let disk = json!({
         "read_bytes": used.read_bytes, "read_requests": used.read_requests,
@@ -196,7 +196,7 @@ mod tests {
             used: Used {
                 uptime: Some(9),
                 cpu_time: 5,
-                memory: 3 * MIB,
+                memory: 2 * MIB + 1,
                 memory_limit: 64 * MIB,
                 read_bytes: Some(4096),
                 write_bytes: Some(0),
@@ -217,7 +217,7 @@ mod tests {
         for (name, value) in [
             ("cpu0_time", 5),
             ("memory", 64 * 1024),
-            ("memory-rss", 3 * 1024),
+            ("memory-rss", 2 * 1024),
             ("disk_read", 4096),
             ("eth0_rx", 100),
             ("eth0_tx", 200),
