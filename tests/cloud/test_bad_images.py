@@ -55,7 +55,14 @@ def _message_of_the_fault(server: Json, lab: Lab, admin_servers: Servers) -> str
     return message
 
 
-@pytest.mark.parametrize(("container_format", "disk_format"), [("bare", "raw"), ("bare", "qcow2"), ("ovf", "raw")])
+@pytest.mark.parametrize(
+    ("container_format", "disk_format"),
+    [
+        ("bare", "qcow2"),
+        pytest.param("bare", "raw", marks=pytest.mark.full),
+        pytest.param("ovf", "raw", marks=pytest.mark.full),
+    ],
+)
 def test_an_image_of_another_format(
     add_image: AddImage,
     fault_of: Callable[[str], str],
@@ -80,7 +87,7 @@ def test_an_empty_file(add_image: AddImage, fault_of: Callable[[str], str]) -> N
     assert "it is not a tar archive (it begins with zeros)" in fault_of(add_image(b"\0" * 10240))
 
 
-@pytest.mark.parametrize("kept", [0.5, 0.99])
+@pytest.mark.parametrize("kept", [pytest.param(0.5, marks=pytest.mark.full), 0.99])
 def test_a_truncated_archive(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive, kept: float) -> None:
     whole = tiny.with_file("marker", b"truncated").tar().rstrip(b"\0")
     assert "it is truncated: it ends at byte" in fault_of(add_image(whole[: int(len(whole) * kept)]))
@@ -210,6 +217,7 @@ def test_a_container_that_exits_at_once_tells_why(
     assert "the container exited at once with code 7; its last words: goodbye" in message
 
 
+@pytest.mark.full
 @pytest.mark.alone
 @pytest.mark.usefixtures("patient")
 def test_a_container_that_ends_well_but_at_once_is_a_failed_launch_too(

@@ -78,7 +78,7 @@ def wait_network_agent(lab: Lab, admin_servers: Servers, since: float) -> None:
 # ------------------------------------------------------------ the agent
 
 
-@pytest.mark.parametrize("how", ["kill", "terminate"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("terminate", marks=pytest.mark.full)])
 @pytest.mark.both_doors
 def test_a_restart_of_the_agent_leaves_running_servers_alone(
     lab: Lab,
@@ -318,7 +318,7 @@ def test_without_docker_requests_fail_clearly_and_all_is_well_when_it_is_back(
 
 
 @pytest.mark.amqp  # A stock nova-compute hears of a Docker that comes back, and starts nothing.
-@pytest.mark.parametrize("how", ["restart", "kill"])
+@pytest.mark.parametrize("how", ["restart", pytest.param("kill", marks=pytest.mark.full)])
 def test_where_guests_are_resumed_a_restart_of_docker_starts_again_what_was_running(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, how: str
 ) -> None:

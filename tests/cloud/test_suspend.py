@@ -92,6 +92,7 @@ def test_a_suspended_server_rests_until_it_is_resumed(
     servers.wait_gone(server_id)
 
 
+@pytest.mark.full
 def test_where_it_is_switched_off_a_suspension_is_refused_with_words_and_changes_nothing(
     launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab
 ) -> None:
