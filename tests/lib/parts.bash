@@ -72,7 +72,7 @@ build_everything() {
 
 # cargo repeats the warnings of what it did not have to compile again.
 clippy_check() {
-    if grep -B 1 -A 12 '^warning' "$artifacts/logs/build.log"; then
+    if grep -B 1 -A 12 '^warning' "$logs/build.log"; then
         return 1
     fi
     echo "clippy: no warnings"

@@ -1,11 +1,10 @@
 # Phases of tests/run: each is timed, logged under $artifacts/logs, and summed up at the end by the closing
-# lines of its own runner. Some run in a lane of their own, beside the others. Sourced; needs $artifacts, $state_dir,
+# lines of its own runner. Some run in a lane of their own, beside the others. Sourced; needs $artifacts, $logs, $state_dir,
 # $here, $ci and $full.
 
 started=$SECONDS
-logs=$artifacts/logs
 lane=''
-declare -A lane_pid
+declare -A lane_pid=()
 
 clock() { printf '%3d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
@@ -55,6 +54,11 @@ not_run() {
     return 1
 }
 
+not_to_its_end() {
+    printf 'not run to its end; what it said is above\n'
+    return 1
+}
+
 not_in_time() {
     printf 'not run: the time of this run was over\n'
     return 1
@@ -66,27 +70,31 @@ beside() {
     local name=$1
     shift
     (
-        trap - INT TERM EXIT
+        trap - INT EXIT
+        # Its phase is ended by the signal too, and is told of; those after it do not begin.
+        trap : TERM
         lane=$name
         [ ${#lane_pid[@]} -eq 0 ] || renice -n 10 "$BASHPID" >/dev/null
         "$@"
+        : >"$logs/$name.lane"
     ) &
     lane_pid[$name]=$!
 }
 
 # From any lane: it need not be a child of who waits.
-join() { [ -z "${lane_pid[$1]-}" ] || tail -s 0.2 -f --pid="${lane_pid[$1]}" /dev/null; }
+join() {
+    local pid=${lane_pid[$1]-}
+    while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do tail -s 0.2 -f --pid="$pid" /dev/null; done
+}
 
 # limit_run SECONDS: then what still runs is ended, so that the results are told and nothing is left.
 limit_run() {
     (
-        sleep "$1" &
-        trap 'kill $!' TERM
-        wait $! || exit 0
-        touch "$artifacts/out-of-time"
+        trap 'kill $! 2>/dev/null' TERM
+        sleep "$1" & wait $! || exit 0
         note "the time is over: what runs is ended"
         end_descendants TERM
-        sleep 20
+        sleep 20 & wait $! || exit 0
         end_descendants KILL
     ) &
     watcher=$!
@@ -97,6 +105,7 @@ stop_watcher() { [ -z "${watcher-}" ] || kill "$watcher" 2>/dev/null; }
 # end_descendants SIGNAL: of what this run has started; the programs of the cloud are no children of it.
 end_descendants() {
     local pid asks=$BASHPID
+    touch "$artifacts/out-of-time"
     for pid in $(descendants $$); do kill -"$1" "$pid" 2>/dev/null; done
 }
 
@@ -140,6 +149,10 @@ closing_lines() {
 
 print_results() {
     local name status seconds failed=()
+    # A lane that broke off has phases that nobody knows of.
+    for name in "${!lane_pid[@]}"; do
+        [ -e "$logs/$name.lane" ] || phase "$name" not_to_its_end
+    done
     printf '\n'
     note "=== results"
     while read -r name; do
