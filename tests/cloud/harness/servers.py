@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,15 +20,26 @@ MICROVERSION = "2.96"
 
 Json = dict[str, Any]
 
-_STATES = "SELECT vm_state, task_state, power_state, deleted, updated_at FROM {}.instances WHERE uuid = %(id)s"
+Rows = list[list[str]]
+"""Of `_RECORD`."""
+
+_STATES = "SELECT vm_state, task_state, power_state, deleted FROM {}.instances WHERE uuid = %(id)s"
 _RECORD = " UNION ALL ".join(
     [
         _STATES.format("nova"),
         _STATES.format("nova_cell0"),
-        "SELECT 'asked for', NULL, NULL, NULL, NULL FROM nova_api.build_requests WHERE instance_uuid = %(id)s",
+        "SELECT 'building', 'scheduling', 0, 0 FROM nova_api.build_requests WHERE instance_uuid = %(id)s",
     ]
 )
 """SQL: what Nova has of a server, wherever it has it."""
+
+
+def _is_idle(rows: Rows) -> bool:
+    return all(task == "None" for _, task, _, _ in rows)
+
+
+def _is_gone(rows: Rows) -> bool:
+    return all(deleted != "0" for _, _, _, deleted in rows)
 
 
 class Refused(Exception):
@@ -113,25 +123,34 @@ class Servers:
             if refusal.status != 404:
                 raise
 
-    def until(self, server_id: str, probe: Callable[[], T | None], what: str, seconds: float = 300) -> T:
+    def until(
+        self,
+        server_id: str,
+        probe: Callable[[], T | None],
+        what: str,
+        seconds: float = 300,
+        when: Callable[[Rows], bool] = lambda _: True,
+    ) -> T:
         """Call `probe`, which asks the API, until its result is true, and return that.
 
-        It is called when Nova's record of the server has changed, and now and then: the API's answer costs Nova and
-        Neutron a tenth of a second of the processor.
+        It is called when Nova's record of the server has changed and is as `when` says, and now and then: the API's
+        answer costs Nova and Neutron a tenth of a second of the processor.
         """
-        seen, asked, result = "", -math.inf, None
+        seen: str | None = None
+        asked, result = time.monotonic(), None
 
         def look() -> T | None:
             nonlocal seen, asked, result
             record, now = self._lab.sql(_RECORD, {"id": server_id}), time.monotonic()
-            if record != seen or now - asked > 5:
+            is_new = record != seen and when([row.split("\t") for row in record.splitlines()])
+            if is_new or now - asked > 10:
                 seen, asked, result = record, now, probe()
             return result
 
         return eventually(look, what, seconds, interval=0.1)
 
     def wait_gone(self, server_id: str, seconds: float = 300) -> None:
-        self.until(server_id, lambda: not self.exists(server_id), f"server {server_id} deleted", seconds)
+        self.until(server_id, lambda: not self.exists(server_id), f"server {server_id} deleted", seconds, _is_gone)
 
     def wait(self, server_id: str, status: str, seconds: float = 300) -> Json:
         """Wait until the server has `status` and no task. An ERROR that was not asked for fails at once."""
@@ -143,7 +162,7 @@ class Servers:
             return server if server["status"] == status and server["OS-EXT-STS:task_state"] is None else None
 
         try:
-            return self.until(server_id, reached, f"server {server_id} {status} without a task", seconds)
+            return self.until(server_id, reached, f"server {server_id} {status} without a task", seconds, _is_idle)
         except AssertionError as error:
             server = self.get(server_id)
             seen = {key: server.get(key) for key in ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state")}
@@ -156,6 +175,7 @@ class Servers:
             lambda: next((s for s in [self.get(server_id)] if s["OS-EXT-STS:task_state"] is None), None),
             f"server {server_id} without a task",
             seconds,
+            _is_idle,
         )
 
     def console(self, server_id: str, lines: int | None = None) -> str:
