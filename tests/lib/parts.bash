@@ -37,7 +37,12 @@ stop_cloud() {
 
 # A clone without a target directory begins with the dependencies that an earlier run compiled. Links, not copies: nobody
 # writes into a compiled dependency. What the workspace itself makes is not kept.
-seed_of_build() { printf '%s/build-%s' "$tools" "$({ cat Cargo.lock Cargo.toml && rustc -vV; } | sha256sum | cut -c 1-16)"; }
+# What the workspace's own crates depend on changes nothing of that.
+seed_of_build() {
+    local of
+    of=$({ grep -E '^(name|version|source|checksum) =' Cargo.lock && cat Cargo.toml && rustc -vV; } | sha256sum | cut -c 1-16)
+    printf '%s/build-%s' "$tools" "$of"
+}
 
 take_seed() {
     local seed
