@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
@@ -85,16 +86,16 @@ impl Server {
         if !matches!(self.child.try_wait(), Ok(None)) || kill(pid, signal).is_err() {
             return;
         }
-        let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait().expect("a child").is_none() {
-            if Instant::now() > deadline {
-                eprintln!("{} did not end within {} s and is killed", self.name, PATIENCE.as_secs());
+        let (ended, has_ended) = mpsc::channel::<()>();
+        let name = self.name.clone();
+        std::thread::spawn(move || {
+            if has_ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{name} did not end within {} s and is killed", PATIENCE.as_secs());
                 kill(pid, Signal::SIGKILL).expect("a child");
-                self.child.wait().expect("a child");
-                return;
             }
-            std::thread::sleep(PAUSE / 5);
-        }
+        });
+        self.child.wait().expect("a child");
+        drop(ended);
     }
 }
 
