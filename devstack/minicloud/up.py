@@ -122,7 +122,7 @@ class _Up:
         graph.add("Debian packages", lambda: packages.install_debian(layout, self.options.extras))
         graph.add("Python packages", lambda: packages.make_venv(layout), ["Debian packages"])
         graph.add("configuration", self._configure, ["Debian packages"])
-        graph.add("image tiny (file)", lambda: tiny.build(layout), ["Debian packages"])
+        graph.add("image tiny (file)", lambda: tiny.build(layout.cache), ["Debian packages"])
         if "debian" in self.options.extras:
             graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
         needed = ["Python packages", "configuration"]

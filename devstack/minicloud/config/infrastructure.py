@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from minicloud import docker_config
 from minicloud.config.ini import Ini
 from minicloud.layout import ADDRESS, PORTS, Layout
 from minicloud.passwords import Passwords
@@ -65,7 +66,7 @@ def rabbitmq(passwords: Passwords) -> str:
 
 
 def dockerd(layout: Layout) -> str:
-    """daemon.json. No bridge and no iptables: the agent plugs every interface, and the host's rules stay its own."""
+    """daemon.json of this cloud's own Docker."""
     return (
         json.dumps(
             {
@@ -76,12 +77,8 @@ def dockerd(layout: Layout) -> str:
                 # Without this dockerd 20.10 joins a containerd that runs on the host, in the same namespace
                 # as the host's own Docker.
                 "containerd": f"{layout.run}/containerd/containerd.sock",
-                "bridge": "none",
-                "iptables": False,
-                "ip-forward": False,
-                "ip-masq": False,
-                "userland-proxy": False,
-                "runtimes": {"nova": {"path": f"{layout.bin}/nova-docker-runtime", "runtimeArgs": []}},
+                **docker_config.NETWORK,
+                "runtimes": docker_config.runtimes(layout.bin / "nova-docker-runtime"),
             },
             indent=1,
         )

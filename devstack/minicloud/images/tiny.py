@@ -11,7 +11,6 @@ from minicloud import process
 from minicloud.files import Marker, write_file
 from minicloud.images import packages
 from minicloud.images.tarball import ImageConfig, write_image, write_layer
-from minicloud.layout import Layout
 
 # busybox' own ping needs a raw socket, which containers do not get; that of iputils needs none.
 _PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "util-linux", "iputils-ping")
@@ -45,15 +44,15 @@ _ETC = {
 _INIT = Path(__file__).with_name("tiny-init")
 
 
-def build(layout: Layout) -> str | None:
-    """Write cache/tiny.tar unless it is there."""
-    target = layout.cache / "tiny.tar"
-    marker = Marker(layout.cache, "tiny.made-from")
+def build(cache: Path) -> str | None:
+    """Write tiny.tar into the directory `cache` unless it is there. The DevStack plugin uses the same image."""
+    target = cache / "tiny.tar"
+    marker = Marker(cache, "tiny.made-from")
     sources = [Path(__file__), _INIT, *Path(__file__).parent.glob("*.py")]
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     if target.exists() and marker.value() == wanted:
         return None
-    work = layout.cache / "tiny.work"
+    work = cache / "tiny.work"
     packages.unpack((*_PROGRAM_PACKAGES, *_LIBRARY_PACKAGES), work)
     system, boot = work / "system", work / "boot"
     _make_system(work / "root", system)
