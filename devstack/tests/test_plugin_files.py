@@ -1,0 +1,86 @@
+"""The files of the DevStack plugin beside its behaviour: style, Zuul's jobs, the samples, the collection of logs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEVSTACK = ROOT / "devstack"
+HARNESS = DEVSTACK / "tests" / "plugin"
+PLUGIN = (
+    DEVSTACK / "override-defaults",
+    DEVSTACK / "settings",
+    DEVSTACK / "plugin.sh",
+    DEVSTACK / "collect-logs",
+    *(path for path in (DEVSTACK / "lib").rglob("*") if path.is_file()),
+)
+HARNESS_SCRIPTS = (*HARNESS.glob("*.bash"), *(HARNESS / "bin").iterdir())
+
+
+def test_shellcheck_finds_nothing() -> None:
+    # SC1090, SC1091: what is sourced depends on variables. SC2034, SC2154: DevStack reads ours, and we read its own.
+    command = ["shellcheck", "--shell=bash", "--exclude=SC1090,SC1091,SC2034,SC2154", *PLUGIN, *HARNESS_SCRIPTS]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_bashate_finds_nothing_in_the_plugin() -> None:
+    # E005: DevStack sources these files, whose names it gives; nothing runs them.
+    command = ["bashate", "--ignore=E005", "--max-line-length=120", *PLUGIN]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_zuul_has_a_job_for_each_door() -> None:
+    jobs = {entry["job"]["name"]: entry["job"] for entry in _yaml(".zuul.yaml") if "job" in entry}
+    doors = {name: job["vars"]["devstack_localrc"]["NDA_DOOR"] for name, job in jobs.items() if not job.get("abstract")}
+    assert doors == {"nova-docker-agent-tempest-amqp": "amqp", "nova-docker-agent-tempest-grpc": "grpc"}
+    project = next(entry["project"] for entry in _yaml(".zuul.yaml") if "project" in entry)
+    assert {*project["check"]["jobs"], *project["gate"]["jobs"]} == set(doors)
+    base = jobs["nova-docker-agent-tempest-base"]
+    assert {job["parent"] for job in jobs.values()} == {"devstack-tempest", base["name"]}
+    assert (ROOT / base["post-run"]).is_file()
+    collects = _yaml(base["post-run"])[0]["tasks"][0]["command"].split()[-2].partition("nova-docker-agent/")[2]
+    assert os.access(ROOT / collects, os.X_OK)
+
+
+def test_the_samples_and_zuul_s_jobs_choose_the_driver_and_a_network_that_the_agent_knows() -> None:
+    job = next(entry["job"] for entry in _yaml(".zuul.yaml") if entry["job"].get("abstract"))
+    wanted = {"VIRT_DRIVER": "nova-docker", "Q_AGENT": "openvswitch"}
+    assert wanted.items() <= job["vars"]["devstack_localrc"].items()
+    for sample in ("local.conf.sample", "local.conf.subnode.sample"):
+        text = (DEVSTACK / sample).read_text()
+        assert wanted.items() <= dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)).items()
+        assert re.search("^enable_plugin nova-docker-agent ", text, re.MULTILINE)
+
+
+def test_every_variable_of_the_plugin_is_in_its_readme() -> None:
+    settings = (DEVSTACK / "settings").read_text()
+    variables = set(re.findall(r"^(NDA_\w+)=\$\{", settings, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(NDA_\w+)`", (DEVSTACK / "PLUGIN.md").read_text(), re.MULTILINE))
+    assert documented == variables
+
+
+def test_the_logs_of_every_container_are_collected_even_where_a_command_fails(tmp_path: Path) -> None:
+    for directory in ("docker/containers", "docker/volumes", "netns"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "docker/running").touch()
+    (tmp_path / "docker/images").write_text("debian@sha256:11\n")
+    (tmp_path / "docker/containers/c0ffee").write_text("instance")
+    environment = {"PATH": f"{HARNESS}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SANDBOX": str(tmp_path)}
+    logs = tmp_path / "logs"
+    subprocess.run([DEVSTACK / "collect-logs", logs], env=environment, check=True)
+    assert (logs / "docker-images.txt").read_text() == "debian@sha256:11\n"
+    assert (logs / "docker-containers.txt").read_text() == "c0ffee\n"
+    # The harness's Docker and Open vSwitch know neither of these.
+    for name in ("container-c0ffee.log", "open-vswitch.txt"):
+        assert "status 64" in (logs / name).read_text()
+
+
+def _yaml(path: str) -> list[dict]:  # type: ignore[type-arg]
+    return yaml.safe_load((ROOT / path).read_text())
