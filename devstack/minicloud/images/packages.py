@@ -14,6 +14,15 @@ class MissingLibrary(Exception):
     """A program in an image would not start."""
 
 
+def library_packages(programs: Iterable[str]) -> list[str]:
+    """The packages of libraries that packages of programs need. apt knows: their names differ between releases."""
+    without = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    command = ["apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in without), *programs]
+    # A line that is not indented is a package, or a virtual one in angle brackets.
+    names = (line for line in process.run(command).splitlines() if line.startswith(("lib", "zlib")))
+    return sorted({name for name in names if not name.endswith(("-bin", "-perl", ":i386"))})
+
+
 def unpack(names: Iterable[str], directory: Path) -> None:
     """Download packages through the machine's apt configuration and unpack them to `directory`/root."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -38,10 +47,13 @@ def libraries(root: Path, programs: Sequence[str]) -> set[Path]:
     for program in programs:
         listing = process.run([loader, "--library-path", search, "--list", root / program])
         for line in listing.splitlines():
-            if "not found" in line:
-                raise MissingLibrary(f"{program} needs {line.strip()}; add its package to the image's list")
-            if "=>" in line:
-                found.add(Path(line.split("=>")[1].split()[0]).relative_to(root))
+            name, arrow, place = line.strip().partition(" => ")
+            if arrow:
+                path = Path(place.split()[0])
+                # The loader takes this machine's, too.
+                if not path.is_relative_to(root):
+                    raise MissingLibrary(f"{program} needs {name}; its package is none of those that were unpacked")
+                found.add(path.relative_to(root))
     return found
 
 

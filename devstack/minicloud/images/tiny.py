@@ -1,4 +1,7 @@
-"""The image `tiny`: busybox, a boot log, ssh, a web page. About 5 MB."""
+"""The image `tiny`: busybox, a boot log, ssh, a web page, and what Tempest's scenario tests ask of an image.
+
+They log in as root and say `sudo`, `curl`, `ping`, `ip`, `date`, `set -o pipefail`. Scripts are what busybox lacks.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,6 @@ from minicloud.images.tarball import ImageConfig, write_image, write_layer
 
 # busybox' own ping needs a raw socket, which containers do not get; that of iputils needs none.
 _PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "util-linux", "iputils-ping")
-_LIBRARY_PACKAGES = (
-    "libc6",
-    "libcrypt1",
-    "libtomcrypt1",
-    "libtommath1",
-    "libgmp10",
-    "zlib1g",
-    "libblkid1",
-    "libmount1",
-    "libsmartcols1",
-    "libudev1",
-    "libselinux1",
-    "libpcre2-8-0",
-    "libtinfo6",
-    "libcap2",
-    "libidn2-0",
-    "libunistring2",
-)
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "bin/lsblk", "bin/ping")
 _ETC = {
     "etc/passwd": "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/false\n",
@@ -41,19 +26,24 @@ _ETC = {
     # busybox' shell prefers its own applets to programs of the same name.
     "etc/profile": "alias ping=/bin/ping ping6=/bin/ping lsblk=/bin/lsblk\n",
 }
-_INIT = Path(__file__).with_name("tiny-init")
+# Scripts, by their place in the image.
+_SCRIPTS = {
+    "init": Path(__file__).with_name("tiny-init"),
+    "usr/bin/curl": Path(__file__).with_name("tiny-curl"),
+    "usr/bin/sudo": Path(__file__).with_name("tiny-sudo"),
+}
 
 
 def build(cache: Path) -> str | None:
     """Write tiny.tar into the directory `cache` unless it is there. The DevStack plugin uses the same image."""
     target = cache / "tiny.tar"
     marker = Marker(cache, "tiny.made-from")
-    sources = [Path(__file__), _INIT, *Path(__file__).parent.glob("*.py")]
+    sources = [*_SCRIPTS.values(), *Path(__file__).parent.glob("*.py")]
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     if target.exists() and marker.value() == wanted:
         return None
     work = cache / "tiny.work"
-    packages.unpack((*_PROGRAM_PACKAGES, *_LIBRARY_PACKAGES), work)
+    packages.unpack((*_PROGRAM_PACKAGES, *packages.library_packages(_PROGRAM_PACKAGES)), work)
     system, boot = work / "system", work / "boot"
     _make_system(work / "root", system)
     _make_boot(boot)
@@ -100,4 +90,5 @@ def _make_boot(target: Path) -> None:
         (target / name).chmod(mode)
     for name, text in _ETC.items():
         write_file(target / name, text)
-    write_file(target / "init", _INIT.read_text(), mode=0o755)
+    for name, script in _SCRIPTS.items():
+        write_file(target / name, script.read_text(), mode=0o755)
