@@ -17,6 +17,7 @@ PLUGIN = (
     DEVSTACK / "settings",
     DEVSTACK / "plugin.sh",
     DEVSTACK / "collect-logs",
+    DEVSTACK / "tempest",
     *(path for path in (DEVSTACK / "lib").rglob("*") if path.is_file()),
 )
 HARNESS_SCRIPTS = (*HARNESS.glob("*.bash"), *(HARNESS / "bin").iterdir())
@@ -31,7 +32,7 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_bashate_finds_nothing_in_the_plugin() -> None:
     # E005: DevStack sources these files, whose names it gives; nothing runs them.
-    command = ["bashate", "--ignore=E005", "--max-line-length=120", *PLUGIN]
+    command = ["bashate", "--ignore=E005", "--error=E006", "--max-line-length=120", *PLUGIN]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
 
@@ -80,6 +81,14 @@ def test_the_logs_of_every_container_are_collected_even_where_a_command_fails(tm
     # The harness's Docker and Open vSwitch know neither of these.
     for name in ("container-c0ffee.log", "open-vswitch.txt"):
         assert "status 64" in (logs / name).read_text()
+
+
+def test_zuul_and_the_command_for_mini_leave_out_the_same_tests() -> None:
+    job = next(entry["job"] for entry in _yaml(".zuul.yaml") if entry["job"].get("abstract"))
+    listed = job["vars"]["tempest_test_exclude_list"].partition("}}/{{")[2].partition("}}/")[2]
+    assert f'$here/{listed.removeprefix("devstack/")}"' in (DEVSTACK / "tempest").read_text()
+    lines = (ROOT / listed).read_text().splitlines()
+    assert all(re.compile(line).pattern.startswith(r"^tempest\.") for line in lines if line and line[0] != "#")
 
 
 def _yaml(path: str) -> list[dict]:  # type: ignore[type-arg]
