@@ -1,0 +1,79 @@
+"""What all commands share: their options, the project, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cliff import command
+
+from nova_docker_compose.errors import ComposeError, NoFile
+from nova_docker_compose.loader import Request, load, name_without_files
+from nova_docker_compose.project import Project
+
+
+class ComposeCommand(command.Command):
+    """A command on a project. Subclasses have `compose`, whose result is the exit code or what is listed."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The options that say which project. -f is a file, as Compose has it, not the format of a list."""
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        group = parser.add_argument_group("project")
+        group.add_argument("-f", "--file", metavar="<file>", action="append", default=[], help="Compose file; repeat")
+        group.add_argument("-p", "--project-name", metavar="<name>", help="Name of the project")
+        group.add_argument("--project-directory", metavar="<directory>", help="Where relative paths begin")
+        group.add_argument(
+            "--env-file", metavar="<file>", action="append", default=[], help="File of variables; repeat"
+        )
+        group.add_argument("--profile", metavar="<name>", action="append", default=[], help="Profile to enable; repeat")
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Ends with Compose's exit codes, and with its mistakes line by line."""
+        try:
+            code: int = super().run(parsed_args)
+            return code
+        except ComposeError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            # All that is begun can be gone on with.
+            print("interrupted; run the command again to go on", file=sys.stderr)
+            return 130
+
+
+def request_of(parsed_args: argparse.Namespace, services: Sequence[str] = ()) -> Request:
+    """What the options ask for."""
+    return Request(
+        files=parsed_args.file,
+        project_name=parsed_args.project_name,
+        directory=parsed_args.project_directory,
+        env_files=parsed_args.env_file,
+        profiles=parsed_args.profile,
+        services=services,
+    )
+
+
+def project_of(parsed_args: argparse.Namespace, services: Sequence[str] = ()) -> Project:
+    """The project of the files; tells its warnings."""
+    try:
+        project = load(request_of(parsed_args, services))
+    except NoFile:
+        raise
+    except ComposeError as error:
+        error.exit_code = 15
+        raise
+    warn(project.warnings)
+    return project
+
+
+def name_of(parsed_args: argparse.Namespace) -> str:
+    """The project's name, for commands whose knowledge is all in the cloud."""
+    return name_without_files(request_of(parsed_args))
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Tells warnings, each once."""
+    for warning in dict.fromkeys(warnings):
+        print(f"warning: {warning}", file=sys.stderr)
