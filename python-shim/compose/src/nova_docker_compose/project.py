@@ -119,6 +119,11 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
+def as_plain_yaml(value: Any) -> str:
+    """Any value as YAML without anchors and aliases."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=True, width=120, allow_unicode=True))
+
+
 def _escaped(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _escaped(item) for key, item in value.items()}

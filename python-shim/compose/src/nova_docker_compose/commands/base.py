@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cliff import command
 
+from nova_docker_compose.cloud import Api, Server
 from nova_docker_compose.errors import ComposeError, NoFile
 from nova_docker_compose.loader import Request, load, name_without_files
 from nova_docker_compose.project import Project
+from nova_docker_compose.servers import Servers
 
 
 class ComposeCommand(command.Command):
@@ -31,16 +33,20 @@ class ComposeCommand(command.Command):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Ends with Compose's exit codes, and with its mistakes line by line."""
-        try:
-            code: int = super().run(parsed_args)
-            return code
-        except ComposeError as error:
-            print(error, file=sys.stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
-            # All that is begun can be gone on with.
-            print("interrupted; run the command again to go on", file=sys.stderr)
-            return 130
+        return ended(lambda: super(ComposeCommand, self).run(parsed_args))
+
+
+def ended(do: Callable[[], int]) -> int:
+    """The exit code of what is done; mistakes are told."""
+    try:
+        return do()
+    except ComposeError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        # All that is begun can be gone on with.
+        print("interrupted; run the command again to go on", file=sys.stderr)
+        return 130
 
 
 def request_of(parsed_args: argparse.Namespace, services: Sequence[str] = ()) -> Request:
@@ -77,3 +83,32 @@ def warn(warnings: Sequence[str]) -> None:
     """Tells warnings, each once."""
     for warning in dict.fromkeys(warnings):
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def tell(line: str) -> None:
+    """What goes on, beside what is printed."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class CloudCommand(ComposeCommand):
+    """A command on what a project has in the cloud. It needs no file."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Adds the services."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("service", metavar="<service>", nargs="*", help="Only these services")
+        return parser
+
+    def api(self) -> Api:
+        """The cloud, as the user who has logged in."""
+        return Api(self.app.client_manager.sdk_connection)
+
+    def servers_of(self, parsed_args: argparse.Namespace) -> tuple[Servers, list[Server]]:
+        """The servers of the project, or of the services that are named. Raises ComposeError if one has none."""
+        servers = Servers(self.api(), name_of(parsed_args), tell)
+        there = servers.listed()
+        chosen = [each for each in there if not parsed_args.service or each.service in parsed_args.service]
+        for name in parsed_args.service:
+            if name not in {each.service for each in there}:
+                raise ComposeError(f"no such service: {name} has no server")
+        return servers, chosen

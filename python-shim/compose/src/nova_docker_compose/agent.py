@@ -1,0 +1,92 @@
+"""What the agent takes of a service, in user data that begins with `#container-config`."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.project import Service, as_plain_yaml
+
+TAKES = (
+    "cap_drop",
+    "command",
+    "dns_opt",
+    "dns_search",
+    "entrypoint",
+    "environment",
+    "extra_hosts",
+    "group_add",
+    "healthcheck",
+    "init",
+    "labels",
+    "oom_score_adj",
+    "pids_limit",
+    "shm_size",
+    "stdin_open",
+    "stop_signal",
+    "sysctls",
+    "tmpfs",
+    "tty",
+    "ulimits",
+    "user",
+    "volumes",
+    "working_dir",
+)
+"""The keys of a service that the agent takes. A release that takes more gets a line here, and loses it below."""
+
+LACKS = {
+    "configs": True,
+    "dns": False,
+    "domainname": False,
+    "read_only": True,
+    "restart": False,
+    "secrets": True,
+    "stop_grace_period": False,
+}
+"""Keys that it does not take yet, and whether a service that has them is refused; else the user is warned."""
+
+_MOST_BYTES = 65535
+"""Of user data in base64, in Nova's API."""
+_CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
+
+
+def lacks(service: Service) -> list[tuple[str, bool]]:
+    """The keys of a service that the agent does not take, and whether each is refused."""
+    # What says the same as leaving it out is no loss.
+    return [(key, fatal) for key, fatal in LACKS.items() if service.get(key) not in (None, False, "no", [], {})]
+
+
+def configuration(service: Service, volumes: list[str], hosts: dict[str, list[str]]) -> dict[str, Any]:
+    """The service as the agent reads it. `volumes` are NAME:PATH[:ro], `hosts` more names for /etc/hosts."""
+    made = {key: service[key] for key in TAKES if key in service and key not in ("volumes", "tmpfs", "extra_hosts")}
+    if "environment" in made:
+        made["environment"] = {name: value for name, value in made["environment"].items() if value is not None}
+    if "healthcheck" in made:
+        made["healthcheck"] = {key: value for key, value in made["healthcheck"].items() if key in _CHECK}
+    pids = service.get("deploy", {}).get("resources", {}).get("limits", {}).get("pids")
+    if pids is not None:
+        made["pids_limit"] = pids
+    made["tmpfs"] = [*service.get("tmpfs", []), *_directories_in_memory(service)]
+    made["volumes"] = volumes
+    made["extra_hosts"] = {**hosts, **service.get("extra_hosts", {})}
+    return {key: value for key, value in made.items() if value not in ([], {}) or key in ("command", "entrypoint")}
+
+
+def _directories_in_memory(service: Service) -> list[str]:
+    found = []
+    for volume in service.get("volumes", []):
+        if volume["type"] == "tmpfs":
+            size = volume.get("tmpfs", {}).get("size")
+            found.append(volume["target"] + (f":size={size}" if size else ""))
+    return found
+
+
+def user_data(configuration: dict[str, Any]) -> str | None:
+    """The same for Nova's API; None where there is nothing to say. Raises ComposeError if it is too long."""
+    if not configuration:
+        return None
+    made = base64.b64encode(b"#container-config\n" + as_plain_yaml(configuration).encode()).decode()
+    if len(made) > _MOST_BYTES:
+        raise ComposeError(f"its configuration has {len(made)} bytes in base64; user data has at most {_MOST_BYTES}")
+    return made

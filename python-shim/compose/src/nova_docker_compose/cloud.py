@@ -1,0 +1,135 @@
+"""The cloud's APIs, and what a project has there. Nothing of a project's state is anywhere else."""
+
+from __future__ import annotations
+
+import email.utils
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nova_docker_compose.errors import ComposeError
+
+COMPUTE = "2.90"
+"""Nova 24: host names at the launch. Rebuilds with user data came with 2.57, tags at the launch with 2.52."""
+MARK = "compose:"
+
+Json = dict[str, Any]
+
+
+class CloudError(ComposeError):
+    """A request that the cloud refused."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """Requests with JSON in and out."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.now = datetime.now(UTC)
+        """The cloud's clock at the last answer."""
+
+    def request(self, service: str, method: str, path: str, body: Any = None, **more: Any) -> Json:
+        """The answer's content. Raises CloudError."""
+        adapter = getattr(self._connection, service)
+        if service == "compute":
+            more["microversion"] = COMPUTE
+        if body is not None:
+            more["json"] = body
+        response = adapter.request(path, method, raise_exc=False, **more)
+        date = response.headers.get("Date")
+        if date:
+            self.now = email.utils.parsedate_to_datetime(date)
+        if response.status_code >= 400:
+            raise CloudError(response.status_code, f"{method} {path}: {_reason(response)}")
+        return response.json() if response.content else {}
+
+    def listed(self, service: str, path: str, key: str, **params: Any) -> list[Json]:
+        """A whole list, page by page."""
+        found: list[Json] = []
+        while True:
+            page = self.request(service, "GET", path, params=params)[key]
+            found += page
+            # Neutron gives all at once unless it is asked for pages.
+            if not page or service == "network":
+                return found
+            params["marker"] = page[-1]["id"]
+
+    def project_id(self) -> str:
+        """The user's project."""
+        return str(self._connection.current_project_id)
+
+
+def _reason(response: Any) -> str:
+    try:
+        content = response.json()
+    except ValueError:
+        return f"{response.status_code} {str(response.text)[:200]}"
+    inner = next((each for each in content.values() if isinstance(each, dict)), content)
+    return str(inner.get("message") or inner.get("detail") or content)
+
+
+@dataclass
+class Server:
+    """A server of the project."""
+
+    id: str
+    name: str
+    service: str
+    number: int
+    digest: str
+    status: str
+    task: str | None
+    fault: str
+    addresses: list[str]
+    floating: list[str]
+    image: str
+    created: str
+    metadata: dict[str, str]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing goes on with it."""
+        return self.task is None and self.status not in ("BUILD", "REBUILD", "RESIZE", "REBOOT", "HARD_REBOOT")
+
+
+def servers(api: Api, project: str, service: str | None = None) -> list[Server]:
+    """The servers of a project by service and number; twins by age."""
+    found = []
+    for each in api.listed("compute", "/servers/detail", "servers", tags=MARK + project):
+        metadata = each["metadata"]
+        number = metadata.get("compose:number", "")
+        if metadata.get("compose:project") == project and number.isdigit() and each["status"] != "DELETED":
+            made = _server(each, metadata)
+            if service in (None, made.service):
+                found.append(made)
+    return sorted(found, key=lambda each: (each.service, each.number, each.created, each.id))
+
+
+def _server(each: Json, metadata: dict[str, str]) -> Server:
+    addresses = [address for network in each.get("addresses", {}).values() for address in network]
+    return Server(
+        id=each["id"],
+        name=each["name"],
+        service=metadata.get("compose:service", ""),
+        number=int(metadata["compose:number"]),
+        digest=metadata.get("compose:hash", ""),
+        status=each["status"],
+        task=each.get("OS-EXT-STS:task_state"),
+        fault=each.get("fault", {}).get("message", ""),
+        addresses=[each["addr"] for each in addresses if each.get("OS-EXT-IPS:type") != "floating"],
+        floating=[each["addr"] for each in addresses if each.get("OS-EXT-IPS:type") == "floating"],
+        image=metadata.get("compose:image", ""),
+        created=each.get("created", ""),
+        metadata=metadata,
+    )
+
+
+def of_project(api: Api, project: str, kind: str) -> list[Json]:
+    """What a project has in Neutron: networks, subnets, ports, routers, security-groups or floatingips."""
+    key = kind.replace("-", "_")
+    found = api.listed("network", f"/{kind}", key, description=MARK + project, project_id=api.project_id())
+    return sorted(found, key=lambda each: (each.get("created_at", ""), each["id"]))

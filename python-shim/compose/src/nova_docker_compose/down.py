@@ -1,0 +1,81 @@
+"""Takes away what a project has in the cloud. It needs no file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nova_docker_compose import slots
+from nova_docker_compose.cloud import Api, CloudError, Json, of_project
+from nova_docker_compose.servers import Servers
+
+_POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
+
+
+def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None]) -> bool:
+    """Removes servers, addresses, networks and groups; with `volumes` the named volumes too. Whether there were any."""
+    servers = Servers(api, project, tell)
+    going = servers.listed()
+    if volumes:
+        for server in going:
+            servers.set_metadata(server, {"docker:remove_volumes": "true"})
+    servers.delete(going)
+    found = bool(going)
+    remove = _Remover(api, project, tell)
+    found |= remove.all("floatingips")
+    slots.remove(api, project)
+    for router in of_project(api, project, "routers"):
+        _detach(api, router)
+    for kind in ("routers", "subnets", "networks", "security-groups"):
+        found |= remove.all(kind)
+    _server_groups(api, project)
+    return found
+
+
+class _Remover:
+    def __init__(self, api: Api, project: str, tell: Callable[[str], None]) -> None:
+        self._api = api
+        self._project = project
+        self._tell = tell
+
+    def all(self, kind: str) -> bool:
+        """Removes all of a kind; whether there were any."""
+        found = of_project(self._api, self._project, kind)
+        for each in found:
+            if kind != "subnets":
+                name = each.get("name") or each.get("floating_ip_address")
+                self._tell(f"{kind.removesuffix('s').replace('-', ' ')} {name}: removing")
+            _gone(self._api, "DELETE", f"/{kind}/{each['id']}")
+        return bool(found)
+
+
+def _detach(api: Api, router: Json) -> None:
+    for port in api.listed("network", "/ports", "ports", device_id=router["id"]):
+        if port["device_owner"] == "network:router_gateway":
+            continue
+        for address in port["fixed_ips"]:
+            path = f"/routers/{router['id']}/remove_router_interface"
+            _gone(api, "PUT", path, {"subnet_id": address["subnet_id"]})
+
+
+def _server_groups(api: Api, project: str) -> None:
+    for group in api.request("compute", "GET", "/os-server-groups")["server_groups"]:
+        names = [f"{project}_{policy}" for policy in _POLICIES]
+        mine = group["name"] in names or any(group["name"].startswith(f"{name}_") for name in names)
+        if mine and not group["members"]:
+            _gone_compute(api, group["id"])
+
+
+def _gone(api: Api, method: str, path: str, body: Json | None = None) -> None:
+    try:
+        api.request("network", method, path, body)
+    except CloudError as error:
+        if error.status != 404:
+            raise
+
+
+def _gone_compute(api: Api, group_id: str) -> None:
+    try:
+        api.request("compute", "DELETE", f"/os-server-groups/{group_id}")
+    except CloudError as error:
+        if error.status != 404:
+            raise

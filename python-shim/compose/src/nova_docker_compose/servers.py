@@ -1,0 +1,208 @@
+"""Servers: what each is made of, and how it comes and goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nova_docker_compose import agent, cloud
+from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server
+from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.slots import Place, slot_name
+from nova_docker_compose.translation import Wanted
+
+_POLL = 1.0
+_PATIENCE = 1800.0
+"""Seconds for one step of all servers of a service; Nova gives up much earlier."""
+
+Hosts = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the servers of a service are made of."""
+
+    wanted: Wanted
+    image: Json
+    flavor: Json
+    networks: list[str]
+    """Ids."""
+    group: str | None = None
+    """The server group's id."""
+
+    def user_data(self, hosts: Hosts) -> str | None:
+        """What the agent reads; `hosts` are the project's other servers."""
+        configuration = agent.configuration(self.wanted.service, self.wanted.volumes, hosts)
+        try:
+            return agent.user_data(configuration)
+        except ComposeError as error:
+            raise ComposeError(f"services.{self.wanted.name}: {error}") from error
+
+    def digest(self) -> str:
+        """Tells whether a server is as the file says: one part for what a rebuild changes, one for the rest.
+
+        Where the other servers are is in neither, so that they can come and go.
+        """
+        service, extra = self.wanted.service, self.wanted.extra
+        rebuilt = [self.image["id"], self.user_data({}), extra.get("metadata"), extra.get("key_name")]
+        kept = [self.flavor["id"], self.networks, [said for _, said in self.wanted.networks], self.group]
+        kept += [service.get("hostname"), service.get("container_name")]
+        return f"{_digest(rebuilt)}-{_digest(kept)}"
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Servers:
+    """The servers of one project."""
+
+    def __init__(self, api: Api, project: str, tell: Callable[[str], None]) -> None:
+        self._api = api
+        self._project = project
+        self.tell = tell
+
+    def listed(self, service: str | None = None) -> list[Server]:
+        """Those of a service, or all."""
+        return cloud.servers(self._api, self._project, service)
+
+    def create(self, recipe: Recipe, place: Place, hosts: Hosts) -> None:
+        """Asks for a server in a place that is claimed."""
+        service, extra = recipe.wanted.service, recipe.wanted.extra
+        slot = slot_name(self._project, place.service, place.number)
+        server: Json = {
+            "name": service.get("container_name", slot),
+            "hostname": _host_name(service.get("hostname", slot)),
+            "imageRef": recipe.image["id"],
+            "flavorRef": recipe.flavor["id"],
+            "networks": [{"port": port["id"]} for port in place.ports],
+            "metadata": self._metadata(recipe, place.number),
+            "tags": [MARK + self._project],
+        }
+        user_data = recipe.user_data(hosts)
+        if user_data is not None:
+            server["user_data"] = user_data
+        if "key_name" in extra:
+            server["key_name"] = extra["key_name"]
+        body: Json = {"server": server}
+        if recipe.group is not None:
+            body["os:scheduler_hints"] = {"group": recipe.group}
+        self._api.request("compute", "POST", "/servers", body)
+        self.tell(f"{server['name']}: creating")
+
+    def rebuild(self, server: Server, recipe: Recipe, hosts: Hosts) -> None:
+        """Makes a server anew in its place; ports, addresses and volumes stay."""
+        body: Json = {
+            "imageRef": recipe.image["id"],
+            "metadata": self._metadata(recipe, server.number),
+            "user_data": recipe.user_data(hosts),
+        }
+        if "key_name" in recipe.wanted.extra:
+            body["key_name"] = recipe.wanted.extra["key_name"]
+        self._action(server, {"rebuild": body})
+        self.tell(f"{server.name}: rebuilding")
+
+    def _metadata(self, recipe: Recipe, number: int) -> dict[str, str]:
+        wanted = recipe.wanted
+        extra = {key: value or "" for key, value in wanted.extra.get("metadata", {}).items()}
+        return {
+            **extra,
+            "compose:project": self._project,
+            "compose:service": wanted.name,
+            "compose:number": str(number),
+            "compose:hash": recipe.digest(),
+            "compose:image": wanted.image[:255],
+        }
+
+    def start(self, server: Server) -> None:
+        """Starts a server that is stopped."""
+        self._action(server, {"os-start": None})
+        self.tell(f"{server.name}: starting")
+
+    def stop(self, server: Server) -> None:
+        """Stops a server that runs."""
+        self._action(server, {"os-stop": None})
+        self.tell(f"{server.name}: stopping")
+
+    def restart(self, server: Server) -> None:
+        """Restarts a server, whatever it does."""
+        self._action(server, {"reboot": {"type": "HARD" if server.status != "ACTIVE" else "SOFT"}})
+        self.tell(f"{server.name}: restarting")
+
+    def log(self, server: Server, lines: int | None) -> str:
+        """What a server has printed."""
+        arguments = {} if lines is None else {"length": lines}
+        return str(self._action(server, {"os-getConsoleOutput": arguments}).get("output", ""))
+
+    def set_metadata(self, server: Server, metadata: dict[str, str]) -> None:
+        """Adds to a server's metadata."""
+        self._api.request("compute", "POST", f"/servers/{server.id}/metadata", {"metadata": metadata})
+
+    def delete(self, servers: Iterable[Server]) -> None:
+        """Deletes servers and waits until they are gone. Those that run are stopped first, with their stop signal."""
+        going = list(servers)
+        running = [server for server in going if server.status == "ACTIVE" and server.task is None]
+        for server in running:
+            self._tolerant(lambda server=server: self.stop(server), 404, 409)  # type: ignore[misc]
+        self.wait([server.id for server in running], ("SHUTOFF", "ERROR"), gone_is_well=True)
+        for server in going:
+            self.tell(f"{server.name}: removing")
+            self._tolerant(lambda server=server: self._api.request("compute", "DELETE", f"/servers/{server.id}"), 404)  # type: ignore[misc]
+        self._wait_gone({server.id for server in going})
+
+    def wait(self, ids: Iterable[str], statuses: tuple[str, ...], gone_is_well: bool = False) -> None:
+        """Waits until servers have come to one of the states. Raises ComposeError for those that failed."""
+        waiting, end = set(ids), time.monotonic() + _PATIENCE
+        failures = []
+        while waiting:
+            there = {server.id: server for server in self.listed()}
+            for server_id in list(waiting):
+                server = there.get(server_id)
+                if server is None:
+                    waiting.remove(server_id)
+                    failures += [] if gone_is_well else [f"server {server_id} is gone: somebody has deleted it"]
+                elif server.settled and server.status in statuses:
+                    waiting.remove(server_id)
+                    self.tell(f"{server.name}: {_WORDS.get(server.status, server.status)}")
+                elif server.settled and server.status == "ERROR":
+                    waiting.remove(server_id)
+                    failures.append(f"{server.name}: {server.fault or 'it is in ERROR, and Nova does not say why'}")
+            if waiting:
+                if time.monotonic() > end:
+                    failures += [f"{there[each].name}: still {there[each].status}" for each in waiting if each in there]
+                    break
+                time.sleep(_POLL)
+        if failures:
+            raise ComposeError("\n".join(failures))
+
+    def _wait_gone(self, ids: set[str]) -> None:
+        end = time.monotonic() + _PATIENCE
+        while ids & {server.id for server in self.listed()}:
+            if time.monotonic() > end:
+                raise ComposeError(f"servers are still being deleted: {', '.join(sorted(ids))}")
+            time.sleep(_POLL)
+
+    def _action(self, server: Server, body: Json) -> Json:
+        try:
+            return self._api.request("compute", "POST", f"/servers/{server.id}/action", body)
+        except CloudError as error:
+            raise CloudError(error.status, f"{server.name}: {error}") from error
+
+    def _tolerant(self, do: Callable[[], Any], *allowed: int) -> None:
+        try:
+            do()
+        except CloudError as error:
+            if error.status not in allowed:
+                raise
+
+
+_WORDS = {"ACTIVE": "running", "SHUTOFF": "stopped"}
+
+
+def _host_name(name: str) -> str:
+    return re.sub("[^a-zA-Z0-9.-]", "-", name).strip("-.")[:63] or "server"

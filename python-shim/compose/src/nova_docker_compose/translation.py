@@ -1,0 +1,223 @@
+"""What each service becomes on Nova; what cannot be had is told before anything is made."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from nova_docker_compose import agent
+from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.keys import DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
+from nova_docker_compose.project import Project, Service, replicas
+
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+_SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}")
+
+
+@dataclass
+class Wanted:
+    """A service in the words of Nova, before flavor and image are chosen."""
+
+    name: str
+    service: Service
+    replicas: int
+    image: str
+    vcpus: int
+    memory: int
+    """MiB."""
+    capabilities: list[str]
+    volumes: list[str]
+    ports: list[dict[str, Any]]
+    networks: list[tuple[str, dict[str, Any]]]
+    """Keys of the project's networks, in order, and what the service says of each."""
+    floating: bool
+    extra: dict[str, Any] = field(default_factory=dict)
+    """`x-openstack`."""
+
+
+@dataclass
+class Translation:
+    """All services that are wanted, in the order of their starts."""
+
+    wanted: dict[str, Wanted]
+    warnings: list[str]
+
+
+def translate(project: Project, scale: dict[str, int] | None = None) -> Translation:
+    """What a project becomes; `scale` wins over the file's numbers. Raises ComposeError with every refusal."""
+    refused: list[str] = []
+    warnings: list[str] = []
+    for section, table in SECTIONS.items():
+        for key, part in getattr(project, section).items():
+            _judge(f"{section}.{key}", part, table, refused, warnings)
+    wanted = {}
+    for name in project.order():
+        service = project.services[name]
+        place = f"services.{name}"
+        _judge(place, service, SERVICE, refused, warnings)
+        _judge_deploy(f"{place}.deploy", service.get("deploy", {}), refused, warnings)
+        _judge_agent(place, service, refused, warnings)
+        count = (scale or {}).get(name, replicas(service))
+        refused += [f"{place}.{problem}" for problem in _problems(name, service, count)]
+        warnings += [f"{place}.{doubt}" for doubt in _doubts(service)]
+        wanted[name] = _wanted(project, name, service, count)
+    warnings += _shared_volumes(wanted)
+    if refused:
+        raise ComposeError("\n".join(refused))
+    return Translation(wanted, warnings)
+
+
+def _judge(place: str, part: dict[str, Any], table: dict[str, Key], refused: list[str], warnings: list[str]) -> None:
+    for key, value in part.items():
+        known = table.get(key)
+        if known is None or value in (None, False, [], {}):
+            continue
+        if known.fate is Fate.REFUSED and not (table is not SERVICE and key == "driver" and value == "local"):
+            refused.append(f"{place}.{key}: it cannot be had: {_plain(known.note)}")
+        elif known.fate is Fate.WARNED:
+            warnings.append(f"{place}.{key}: it is left out: {_plain(known.note)}")
+        elif key == "external" and table is not NETWORK and table is not SECTIONS["volumes"]:
+            refused.append(f"{place}.{key}: it cannot be had: {_plain(known.note)}")
+
+
+def _plain(note: str) -> str:
+    return note.replace("`", "")
+
+
+def _judge_deploy(place: str, deploy: dict[str, Any], refused: list[str], warnings: list[str]) -> None:
+    for key, value in deploy.items():
+        if key in DEPLOY and DEPLOY[key][0] is Fate.WARNED and value not in ({}, "dnsrr"):
+            warnings.append(f"{place}.{key}: it is left out: {_plain(DEPLOY[key][1])}")
+    if deploy.get("mode", "replicated") != "replicated":
+        refused.append(f"{place}.mode: it cannot be had: only replicated can")
+    for key in ("devices", "generic_resources"):
+        if deploy.get("resources", {}).get("reservations", {}).get(key):
+            refused.append(f"{place}.resources.reservations.{key}: it cannot be had: there are none")
+
+
+def _judge_agent(place: str, service: Service, refused: list[str], warnings: list[str]) -> None:
+    for key, fatal in agent.lacks(service):
+        if fatal:
+            refused.append(f"{place}.{key}: it cannot be had: the agent does not take it yet")
+        else:
+            warnings.append(f"{place}.{key}: it is left out: the agent does not take it yet")
+
+
+def _problems(name: str, service: Service, count: int) -> list[str]:
+    """What cannot be had for reasons that a table does not hold."""
+    found = []
+    if not _SERVICE_NAME.fullmatch(name):
+        found.append("name: on Nova a service's name has at most 41 characters and begins with a letter or a digit")
+    if not service.get("image"):
+        found.append("build: it cannot be had: an image is not built; push it, and name it with image")
+    mode = service.get("network_mode", "bridge")
+    if mode != "bridge":
+        found.append(f"network_mode: {mode} cannot be had: a server has networks of its own")
+    for other, condition in service.get("depends_on", {}).items():
+        if condition["condition"] == "service_completed_successfully":
+            found.append(f"depends_on.{other}: it cannot be had: Nova does not tell how a container ended")
+    for volume in service.get("volumes", []):
+        if volume["type"] == "bind":
+            found.append(f"volumes: {volume.get('source')} cannot be had: a server sees no directory of yours")
+        elif volume["type"] not in ("volume", "tmpfs"):
+            found.append(f"volumes: the type {volume['type']} cannot be had")
+        elif volume["type"] == "volume" and not volume.get("source"):
+            found.append(f"volumes: {volume['target']} needs the name of a volume")
+        elif volume.get("volume", {}).get("subpath"):
+            found.append(f"volumes: a part of a volume ({volume['target']}) cannot be had")
+    several = count > 1
+    one_only = [key for key in ("container_name", "hostname", "mac_address") if service.get(key) and several]
+    found += [f"{key}: {count} replicas cannot have one" for key in one_only]
+    for network, said in (service.get("networks") or {}).items():
+        if several and said and {"ipv4_address", "ipv6_address", "mac_address"} & set(said):
+            found.append(f"networks.{network}: {count} replicas cannot have one address")
+    return found + _problems_of_ports(service, several)
+
+
+def _problems_of_ports(service: Service, several: bool) -> list[str]:
+    found = []
+    each = service.get("x-openstack", {}).get("floating_ip")
+    for port in service.get("ports", []):
+        published = port.get("published")
+        if published is None or each == "none":
+            continue
+        first, _, last = published.partition("-")
+        if not int(first) <= port["target"] <= int(last or first):
+            found.append(
+                f"ports: {published}:{port['target']} cannot be had: a floating IP has the container's own ports;"
+                f" write {port['target']}:{port['target']}"
+            )
+        if several and each != "each":
+            found.append(
+                f"ports: {published} cannot be had for several replicas: write x-openstack.floating_ip: each, for an"
+                " address for each of them, or only the container's port"
+            )
+    return found
+
+
+def _doubts(service: Service) -> list[str]:
+    found = []
+    for other, condition in service.get("depends_on", {}).items():
+        if condition["condition"] == "service_healthy":
+            found.append(
+                f"depends_on.{other}: it waits until the server is ACTIVE: Nova does not tell a container's health"
+            )
+    if any(set(port.get("host_ip", "")) - set("0.:") for port in service.get("ports", [])):
+        found.append("ports: the host's address is left out: a port is open to all that reach the floating IP")
+    if service.get("build") and service.get("image"):
+        found.append("build: it is left out: the image is taken from Glance")
+    return found
+
+
+def _wanted(project: Project, name: str, service: Service, count: int) -> Wanted:
+    extra = service.get("x-openstack", {})
+    limits = service.get("deploy", {}).get("resources", {})
+    cpus = [service.get("cpus"), service.get("cpu_count"), *(limits.get(half, {}).get("cpus") for half in _HALVES)]
+    if int(service.get("cpu_quota", 0)) > 0:
+        cpus.append(service["cpu_quota"] / (service.get("cpu_period") or 100000))
+    memory = [service.get("mem_limit"), *(limits.get(half, {}).get("memory") for half in _HALVES)]
+    networks = service.get("networks") or {"default": None}
+    ranked = sorted(networks, key=lambda key: -((networks[key] or {}).get("priority", 0)))
+    return Wanted(
+        name=name,
+        service=service,
+        replicas=count,
+        image=service.get("image", ""),
+        vcpus=max(1, *(math.ceil(float(each)) for each in cpus if each), 1),
+        memory=max(0, *(math.ceil(int(each) / 1048576) for each in memory if each), 0),
+        capabilities=[each.upper().removeprefix("CAP_") for each in service.get("cap_add", [])],
+        volumes=[
+            _volume(project, each) for each in service.get("volumes", []) if each.get("source") in project.volumes
+        ],
+        ports=service.get("ports", []),
+        networks=[(key, networks[key] or {}) for key in ranked],
+        floating=bool(service.get("ports")) and extra.get("floating_ip") != "none",
+        extra=extra,
+    )
+
+
+_HALVES = ("limits", "reservations")
+
+
+def _volume(project: Project, volume: dict[str, Any]) -> str:
+    name = project.volumes[volume["source"]]["name"]
+    if not _VOLUME_NAME.fullmatch(name):
+        raise ComposeError(f"volumes.{volume['source']}: {name!r} is no name of a volume")
+    return f"{name}:{volume['target']}" + (":ro" if volume.get("read_only") else "")
+
+
+def _shared_volumes(wanted: dict[str, Wanted]) -> list[str]:
+    """Volumes are of a host, so servers that share one belong on one host."""
+    users: dict[str, list[Wanted]] = {}
+    for each in wanted.values():
+        for volume in each.volumes:
+            users.setdefault(volume.partition(":")[0], []).append(each)
+    return [
+        f"volumes.{volume}: {', '.join(each.name for each in those)} have it only on one host together; write"
+        " x-openstack.host_group: affinity in each"
+        for volume, those in users.items()
+        if sum(each.replicas for each in those) > 1
+        and any(each.extra.get("host_group") != "affinity" for each in those)
+    ]

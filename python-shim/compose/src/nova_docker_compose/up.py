@@ -1,0 +1,254 @@
+"""Brings a project's servers to what its files say, from whatever is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from nova_docker_compose import slots
+from nova_docker_compose.choosing import Choices
+from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server, of_project
+from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.network import Networks, outside_network
+from nova_docker_compose.project import Project
+from nova_docker_compose.servers import Hosts, Recipe, Servers
+from nova_docker_compose.slots import Place, Places
+from nova_docker_compose.translation import Translation, Wanted, translate
+
+
+@dataclass
+class Options:
+    """What a user says beside the files."""
+
+    services: Sequence[str] = ()
+    """Those to bring up, in order, with what they need; none: all."""
+    scale: dict[str, int] = field(default_factory=dict)
+    force_recreate: bool = False
+    no_recreate: bool = False
+    remove_orphans: bool = False
+
+
+class Up:
+    """One `up`. It can be interrupted anywhere, and run again or beside another."""
+
+    def __init__(self, api: Api, project: Project, options: Options, tell: Callable[[str], None]) -> None:
+        self._api = api
+        self._project = project
+        self._options = options
+        self._tell = tell
+        self._servers = Servers(api, project.name, tell)
+        self._places: dict[tuple[str, int], Place] = {}
+        self._recipes: dict[str, Recipe] = {}
+
+    def run(self) -> None:
+        """Does it all. Raises ComposeError; what is there stays, and running it again goes on."""
+        translation = translate(self._project, self._options.scale)
+        for warning in translation.warnings:
+            self._tell(f"warning: {warning}")
+        chosen = [translation.wanted[name] for name in self._options.services or translation.wanted]
+        self._prepare(chosen)
+        for wanted in chosen:
+            self._converge(wanted)
+        self._orphans(translation)
+
+    def _prepare(self, chosen: list[Wanted]) -> None:
+        """Chooses images and flavors for all before anything is made, then makes networks, groups and places."""
+        picked = _choose(Choices(self._api), chosen)
+        networks = Networks(self._api, self._project, self._tell)
+        networks.make(chosen)
+        groups = networks.groups(chosen)
+        places = Places(self._api, self._project.name, networks.ids, groups)
+        for wanted in chosen:
+            image, flavor = picked[wanted.name]
+            ids = [networks.ids[key] for key, _ in wanted.networks] if wanted.replicas else []
+            group = self._server_group(wanted) if wanted.replicas else None
+            self._recipes[wanted.name] = Recipe(wanted, image, flavor, ids, group)
+            self._recipes[wanted.name].user_data({})
+            more = [self._group_id(name) for name in wanted.extra.get("security_groups", [])]
+            for number in range(1, wanted.replicas + 1):
+                self._places[wanted.name, number] = places.make(wanted, number, more)
+
+    def _group_id(self, name: str) -> str:
+        found = self._api.listed(
+            "network", "/security-groups", "security_groups", name=name, project_id=self._api.project_id()
+        )
+        if not found:
+            raise ComposeError(f"x-openstack.security_groups: there is no security group {name}")
+        return str(found[0]["id"])
+
+    def _server_group(self, wanted: Wanted) -> str | None:
+        """The group of servers that belong on one host, which all services share, or of a service's that do not."""
+        policy = wanted.extra.get("host_group")
+        if policy is None:
+            return None
+        name = f"{self._project.name}_{policy}" + (f"_{wanted.name}" if "anti" in policy else "")
+
+        def there() -> list[Json]:
+            found = self._api.request("compute", "GET", "/os-server-groups")["server_groups"]
+            return sorted((each for each in found if each["name"] == name), key=lambda each: str(each["id"]))
+
+        if not there():
+            self._api.request(
+                "compute", "POST", "/os-server-groups", {"server_group": {"name": name, "policy": policy}}
+            )
+        return str(there()[0]["id"])
+
+    def _converge(self, wanted: Wanted) -> None:
+        """Brings the servers of one service to what is wanted."""
+        recipe = self._recipes[wanted.name]
+        there = self._without_twins(wanted.name)
+        superfluous = [server for server in there.values() if server.number > wanted.replicas]
+        for number in range(1, wanted.replicas + 1):
+            server = there.get(number)
+            if server is not None and server.status == "ERROR" and server.settled:
+                self._tell(f"{server.name}: it is in ERROR ({server.fault}); another takes its place")
+                self._servers.delete([server])
+                server = None
+            if server is None:
+                self._create(recipe, number)
+            else:
+                self._refresh(recipe, server)
+        self._servers.wait([server.id for server in self._of(wanted) if server.number <= wanted.replicas], ("ACTIVE",))
+        self._addresses(wanted)
+        self.remove(superfluous)
+        # Of servers that an earlier command took away before it was stopped.
+        slots.remove(
+            self._api, self._project.name, slots.beyond(self._api, self._project.name, wanted.name, wanted.replicas)
+        )
+
+    def _of(self, wanted: Wanted) -> list[Server]:
+        return self._servers.listed(wanted.name)
+
+    def _without_twins(self, service: str) -> dict[int, Server]:
+        """The servers by their numbers. Of two with one number the older stays."""
+        found: dict[int, Server] = {}
+        twins = []
+        for server in self._servers.listed(service):
+            if server.number in found:
+                twins.append(server)
+            else:
+                found[server.number] = server
+        self._servers.delete(twins)
+        return found
+
+    def _create(self, recipe: Recipe, number: int) -> None:
+        place = self._places[recipe.wanted.name, number]
+        if not slots.claim(self._api, place):
+            return
+        # What was listed before the claim may be old.
+        if any(server.number == number for server in self._servers.listed(recipe.wanted.name)):
+            return
+        try:
+            self._servers.create(recipe, place, self._hosts(recipe.wanted))
+        except CloudError as error:
+            slots.give_back(self._api, place)
+            raise CloudError(error.status, f"services.{recipe.wanted.name}: {error}") from error
+
+    def _refresh(self, recipe: Recipe, server: Server) -> None:
+        """Makes a server what the file says: rebuilt, made anew, or started."""
+        name = recipe.wanted.name
+        if not server.settled:
+            # Another `up` is at it, or an earlier one was.
+            self._servers.wait([server.id], ("ACTIVE", "SHUTOFF", "ERROR"))
+            server = next(each for each in self._servers.listed(name) if each.id == server.id)
+        now, then = recipe.digest().split("-"), server.digest.split("-")
+        changed = (now != then or self._options.force_recreate) and not self._options.no_recreate
+        if changed and now[1:] == then[1:]:
+            self._servers.rebuild(server, recipe, self._hosts(recipe.wanted))
+            # One after the other, so that a service is never away as a whole.
+            self._servers.wait([server.id], ("ACTIVE", "SHUTOFF"))
+            server = next(each for each in self._servers.listed(name) if each.id == server.id)
+        elif changed:
+            self._servers.delete([server])
+            self._create(recipe, server.number)
+            new = [each.id for each in self._servers.listed(name) if each.number == server.number]
+            self._servers.wait(new, ("ACTIVE",))
+            return
+        if server.status == "SHUTOFF":
+            self._servers.start(server)
+        elif server.status == "PAUSED":
+            raise ComposeError(f"{server.name}: it is paused; unpause it first")
+
+    def _hosts(self, wanted: Wanted) -> Hosts:
+        """Names and addresses of the services that share a network with this one."""
+        made: Hosts = {}
+        mine = {network: self._recipes[wanted.name].networks[at] for at, (network, _) in enumerate(wanted.networks)}
+        for (name, _), place in self._places.items():
+            if name == wanted.name:
+                continue
+            other = self._recipes[name].wanted
+            for network, said in other.networks:
+                if network in mine:
+                    for alias in _names(other, said, wanted):
+                        known = made.setdefault(alias, [])
+                        known += [each for each in place.addresses(mine[network]) if each not in known]
+        return made
+
+    def _addresses(self, wanted: Wanted) -> None:
+        """Gives floating IPs to the servers of a service that has ports, and takes others away."""
+        there = of_project(self._api, self._project.name, "floatingips")
+        for number in range(1, wanted.replicas + 1):
+            place = self._places[wanted.name, number]
+            port_id = place.ports[0]["id"]
+            mine = [each for each in there if each["port_id"] == port_id]
+            if wanted.floating and not mine:
+                self._floating_ip(wanted, number, port_id)
+            elif not wanted.floating:
+                for each in mine:
+                    self._api.request("network", "DELETE", f"/floatingips/{each['id']}")
+
+    def _floating_ip(self, wanted: Wanted, number: int, port_id: str) -> None:
+        outside = outside_network(self._api)
+        if outside is None:
+            raise ComposeError(f"services.{wanted.name}.ports: the cloud has no network outside")
+        description = MARK + self._project.name
+        body = {"floating_network_id": outside, "port_id": port_id, "description": description}
+        try:
+            made = self._api.request("network", "POST", "/floatingips", {"floatingip": body})["floatingip"]
+        except CloudError as error:
+            if error.status != 409:
+                raise
+            # Another `up` has given one.
+            return
+        name = slots.slot_name(self._project.name, wanted.name, number)
+        self._tell(f"{name}: reached at {made['floating_ip_address']}")
+
+    def remove(self, servers: list[Server]) -> None:
+        """Takes servers away with their places and floating IPs, the highest number first."""
+        for server in sorted(servers, key=lambda each: -each.number):
+            self._servers.delete([server])
+            slot = slots.slot_name(self._project.name, server.service, server.number)
+            slots.remove(self._api, self._project.name, {slot})
+
+    def _orphans(self, translation: Translation) -> None:
+        orphans = [each for each in self._servers.listed() if each.service not in translation.wanted]
+        known = {server.service for server in orphans} - set(self._project.services)
+        orphans = [each for each in orphans if each.service in known]
+        if orphans and self._options.remove_orphans:
+            self.remove(orphans)
+        elif orphans:
+            names = ", ".join(each.name for each in orphans)
+            self._tell(f"warning: no service of the files has {names}; --remove-orphans removes them")
+
+
+def _choose(choices: Choices, chosen: list[Wanted]) -> dict[str, tuple[Json, Json]]:
+    """Image and flavor of each service. Raises ComposeError for all that lack one."""
+    picked: dict[str, tuple[Json, Json]] = {}
+    problems = []
+    for wanted in chosen:
+        try:
+            image = choices.image(wanted.image)
+            picked[wanted.name] = image, choices.flavor(wanted, image)
+        except ComposeError as error:
+            problems.append(f"services.{wanted.name}: {error}")
+    if problems:
+        raise ComposeError("\n".join(problems))
+    return picked
+
+
+def _names(other: Wanted, said: Json, wanted: Wanted) -> list[str]:
+    """The names by which one service knows another."""
+    links = [link.partition(":") for link in wanted.service.get("links", [])]
+    aliases = [alias or service for service, _, alias in links if service == other.name]
+    more = [other.service[key] for key in ("container_name", "hostname") if key in other.service]
+    return list(dict.fromkeys([other.name, *said.get("aliases", []), *more, *aliases]))
