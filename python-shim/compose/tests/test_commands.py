@@ -1,0 +1,174 @@
+"""The commands as a user types them, against a cloud in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from cliff.app import App
+from cliff.commandmanager import CommandManager
+from fake_cloud import FakeCloud
+
+Run = Callable[..., tuple[int, str, str]]
+
+FILE = """
+services:
+  web: {image: 'web:v1', depends_on: [db], ports: [80], scale: 2}
+  db: {image: db, volumes: ['data:/d']}
+volumes: {data: }
+"""
+
+
+@pytest.fixture
+def run(cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `container compose` with these words; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "p")
+    (tmp_path / "compose.yaml").write_text(FILE)
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    manager = CommandManager("none")
+    for name, place in project["entry-points"]["openstack.extension"].items():
+        manager.add_command(name.replace("_", " "), EntryPoint(name, place, "openstack.extension").load())
+
+    def run_words(*words: str) -> tuple[int, str, str]:
+        output = io.StringIO()
+        app = App("test", "1", manager, stdout=output, stderr=output)
+        app.client_manager = SimpleNamespace(sdk_connection=cloud)
+        app.command_options = ["container", "compose", *words]
+        code = app.run(["container", "compose", *words])
+        return code, output.getvalue(), capsys.readouterr().err
+
+    return run_words
+
+
+def names(cloud: FakeCloud) -> list[str]:
+    return sorted(each["name"] for each in cloud.servers.values())
+
+
+def test_up_and_down_as_a_user_types_them(run: Run, cloud: FakeCloud) -> None:
+    code, output, told = run("up", "-d")
+    assert (code, output) == (0, "")
+    assert "p-web-2: running" in told.splitlines()
+    assert names(cloud) == ["p-db-1", "p-web-1", "p-web-2"]
+    code, _, told = run("down")
+    assert (code, cloud.left()) == (0, [])
+    assert "network p_default: removing" in told.splitlines()
+    assert run("down")[0] == 0
+
+
+def test_up_of_one_service_brings_what_it_needs_unless_told_otherwise(run: Run, cloud: FakeCloud) -> None:
+    assert run("up", "--no-deps", "--scale", "web=1", "web")[0] == 0
+    assert names(cloud) == ["p-web-1"]
+    assert run("up", "web")[0] == 0
+    assert names(cloud) == ["p-db-1", "p-web-1", "p-web-2"]
+
+
+@pytest.mark.parametrize("words", [("web=3",), ("web==3",), ("db=1", "web=3")])
+def test_scale_takes_compose_s_and_fig_s_sign(run: Run, cloud: FakeCloud, words: tuple[str, ...]) -> None:
+    assert run("up")[0] == 0
+    assert run("scale", *words)[0] == 0
+    assert names(cloud) == ["p-db-1", "p-web-1", "p-web-2", "p-web-3"]
+
+
+@pytest.mark.parametrize("words", [("scale",), ("scale", "web"), ("scale", "nope=1"), ("up", "nope"), ("stop", "nope")])
+def test_what_makes_no_sense_is_exit_code_1_and_changes_nothing(
+    run: Run, cloud: FakeCloud, words: tuple[str, ...]
+) -> None:
+    code, _, told = run(*words)
+    assert code == 1
+    assert told.strip()
+    assert cloud.left() == []
+
+
+def test_ps_lists_what_runs_and_with_all_what_is_stopped(run: Run) -> None:
+    run("up")
+    run("stop", "db")
+    listed = json.loads(run("ps", "--format", "json")[1])
+    assert [(each["Name"], each["Status"], each["Image"]) for each in listed] == [
+        ("p-web-1", "ACTIVE", "web:v1"),
+        ("p-web-2", "ACTIVE", "web:v1"),
+    ]
+    assert listed[0]["Floating IPs"].startswith("172.24.4.")
+    assert [each["Service"] for each in json.loads(run("ps", "-a", "--format", "json")[1])] == ["db", "web", "web"]
+    assert json.loads(run("ps", "-f", "compose.yaml", "--format", "json", "web")[1])[0]["Service"] == "web"
+    code, _, told = run("ps", "nope")
+    assert (code, told) == (1, "no such service: nope has no server\n")
+
+
+def test_servers_are_stopped_started_restarted_and_removed(run: Run, cloud: FakeCloud) -> None:
+    run("up")
+    assert run("stop")[0] == 0
+    assert {each["status"] for each in cloud.servers.values()} == {"SHUTOFF"}
+    assert run("start", "web")[0] == 0
+    assert sorted(each["status"] for each in cloud.servers.values()) == ["ACTIVE", "ACTIVE", "SHUTOFF"]
+    assert run("restart")[0] == 0
+    assert {each["status"] for each in cloud.servers.values()} == {"ACTIVE"}
+    assert "no stopped servers" in run("rm")[2]
+    run("stop", "web")
+    assert run("rm")[0] == 0
+    assert names(cloud) == ["p-db-1"]
+    assert run("rm", "--stop", "db")[0] == 0
+    assert names(cloud) == []
+    assert not cloud.things["floatingips"]
+
+
+def test_what_needs_no_file_works_without_one(run: Run, cloud: FakeCloud, tmp_path: Path) -> None:
+    run("up")
+    (tmp_path / "compose.yaml").unlink()
+    for words in (("ps",), ("stop",), ("start",), ("logs",), ("port", "web", "80"), ("down", "-p", "p")):
+        assert run(*words)[0] == 0, words
+    assert cloud.left() == []
+    assert run("up")[0] == 14
+
+
+@pytest.mark.parametrize("option", ["-v", "--volumes"])
+def test_down_with_volumes_tells_the_agent_to_remove_them(run: Run, cloud: FakeCloud, option: str) -> None:
+    run("up")
+    seen: set[str] = set()
+    cloud.after = lambda number: seen.update(
+        each["metadata"].get("docker:remove_volumes", "") for each in cloud.servers.values()
+    )
+    run("down", option)
+    assert "true" in seen
+
+
+def test_port_prints_where_a_port_is_reached(run: Run) -> None:
+    run("up")
+    code, output, _ = run("port", "--index", "2", "web", "80")
+    assert code == 0
+    assert output.startswith("172.24.4.")
+    assert output.endswith(":80\n")
+    assert run("port", "web", "81")[0] == 1
+    assert run("port", "db", "80")[0] == 1
+    assert run("port", "web")[0] == 1
+
+
+def test_logs_prints_the_console_logs_with_names(run: Run) -> None:
+    run("up")
+    assert run("logs", "db")[1] == "p-db-1  | one\np-db-1  | two\np-db-1  | three\n"
+    assert run("logs", "--tail", "1", "--no-log-prefix")[1] == "three\nthree\nthree\n"
+    assert run("logs", "--tail", "x")[0] == 1
+
+
+def test_pull_tells_the_images_and_what_is_missing(run: Run, tmp_path: Path) -> None:
+    assert run("pull", "db")[1] == "db: db:latest (00000003-0000-0000-0000-000000000000)\n"
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: tinny}, b: {image: tiny}}")
+    code, output, told = run("pull")
+    assert (code, told) == (1, "services.a: there is no image tinny in Glance; there is tiny\n")
+    assert "b: tiny" in output
+
+
+def test_a_command_that_is_interrupted_says_how_to_go_on(run: Run, cloud: FakeCloud) -> None:
+    def stop(number: int) -> None:
+        raise KeyboardInterrupt
+
+    cloud.after = stop
+    code, _, told = run("up")
+    assert code == 130
+    assert "run the command again" in told
