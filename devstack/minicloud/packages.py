@@ -67,6 +67,7 @@ _UNITS = {
 """The units that would start these packages' services at the next boot."""
 
 _VIRT_DRIVER = "virt-driver"
+_COMPOSE = "compose"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.nova-docker-mini-saved")
 _POLICY_TEXT = "#!/bin/sh\n# Made by nova-docker-agent's devstack/mini while it installs packages.\nexit 101\n"
@@ -157,7 +158,8 @@ def make_venv(layout: Layout) -> str | None:
     # Always from nothing: an interrupted installation looks like a finished one, and with uv's cache this takes
     # seconds.
     marker.clear()
-    Marker(layout.markers, _VIRT_DRIVER).clear()
+    for own in (_VIRT_DRIVER, _COMPOSE):
+        Marker(layout.markers, own).clear()
     shutil.rmtree(layout.venv, ignore_errors=True)
     process.run(["/usr/bin/python3", "-m", "venv", layout.venv], log=log, env=environment)
     pip: list[str | Path] = [layout.python, "-m", "pip", "--disable-pip-version-check"]
@@ -183,21 +185,31 @@ def _uv_install(layout: Layout, log: Path, *arguments: str | Path) -> None:
 
 def install_virt_driver(layout: Layout) -> str | None:
     """Build Nova's virt driver for the agent from this source, into the virtual environment."""
+    source = SOURCE / "python-shim"
+    parts = [path for path in source.iterdir() if path.name not in ("compose", "tests")]
+    return _install_own(layout, _VIRT_DRIVER, source, [*parts, SOURCE / "proto" / "nova_docker"])
+
+
+def install_compose(layout: Layout) -> str | None:
+    """Build the plugin `openstack container compose` from this source, into the virtual environment."""
+    source = SOURCE / "python-shim" / "compose"
+    return _install_own(layout, _COMPOSE, source, [source / "src", source / "pyproject.toml"])
+
+
+def _install_own(layout: Layout, name: str, source: Path, parts: Iterable[Path]) -> str | None:
+    """Install a package of this repository, if one of its parts has changed since."""
     digest = hashlib.sha256()
-    folders = (SOURCE / "python-shim", SOURCE / "proto" / "nova_docker")
-    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if "tests" not in path.parts]
     kinds = (".py", ".pth", ".start", ".toml", ".proto")
+    paths = {path for part in parts for path in (part.rglob("*") if part.is_dir() else [part]) if path.suffix in kinds}
     # The version is that of the workspace.
-    for path in (*(path for path in paths if path.suffix in kinds), SOURCE / "Cargo.toml"):
+    for path in sorted({*paths, SOURCE / "Cargo.toml"}):
         digest.update(str(path.relative_to(SOURCE)).encode() + b"\0" + path.read_bytes())
-    marker = Marker(layout.markers, _VIRT_DRIVER)
+    marker = Marker(layout.markers, name)
     wanted = digest.hexdigest()
     if marker.value() == wanted:
         return None
     marker.clear()
     # The lock file has what it requires.
-    source = SOURCE / "python-shim"
-    log = layout.log / "virt-driver.log"
-    _uv_install(layout, log, "--no-deps", "--reinstall", source)
+    _uv_install(layout, layout.log / f"{name}.log", "--no-deps", "--reinstall", source)
     marker.set(wanted)
     return "built and installed"

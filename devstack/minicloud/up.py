@@ -125,13 +125,14 @@ class _Up:
         graph.add("image tiny (file)", lambda: tiny.build(layout.cache), ["Debian packages"])
         if "debian" in self.options.extras:
             graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
+        graph.add("compose plugin", lambda: packages.install_compose(layout), ["Python packages"])
         needed = ["Python packages", "configuration"]
         graph.add("supervisor", self._supervise, needed)
         if self.options.agent:
             # Only the agent waits for it: its program is configured again when the binary exists.
             graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
             if self.options.door == "grpc":
-                graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["Python packages"])
+                graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["compose plugin"])
         graph.add("Horizon (static files)", self._horizon_files, needed)
 
     def _configure(self) -> str:
