@@ -117,6 +117,8 @@ run_integration() {
     join cloud
     after build phase integration integration_tests
     after cloud-up phase devstack run_pytest devstack/tests
+    # Of the plugin as `mini` has built and installed it.
+    after cloud-up phase compose run_pytest python-shim/compose/tests -n 2
 }
 
 # The tests are tested by a registry of somebody else's, which needs nothing of the cloud but its Python.
