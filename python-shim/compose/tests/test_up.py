@@ -157,10 +157,23 @@ def test_scaling_down_removes_the_highest_number_first_with_its_port_and_address
     assert sorted(states(cloud)) == ["p-db-1"]
 
 
+def test_a_server_that_is_made_later_knows_the_services_that_are_there(cloud: FakeCloud, project_of: Read) -> None:
+    up(cloud, project_of(TWO))
+    up(cloud, project_of(TWO), services=["web"], scale={"web": 3}, no_recreate=True)
+    assert configuration(cloud, "p-web-3")["extra_hosts"] == configuration(cloud, "p-web-1")["extra_hosts"]
+
+
+def test_a_server_in_a_state_that_compose_does_not_make_is_left_to_its_user(cloud: FakeCloud, project_of: Read) -> None:
+    up(cloud, project_of(TWO))
+    next(each for each in cloud.servers.values() if each["name"] == "p-db-1")["status"] = "SUSPENDED"
+    with pytest.raises(ComposeError, match="p-db-1: it is SUSPENDED; bring it to ACTIVE first"):
+        up(cloud, project_of(TWO))
+
+
 def test_what_failed_stopped_or_was_deleted_is_repaired(cloud: FakeCloud, project_of: Read) -> None:
     project = project_of(TWO)
     cloud.faults["p-web-2"] = "no such command"
-    with pytest.raises(ComposeError, match="p-web-2: no such command"):
+    with pytest.raises(ComposeError, match="p-web-2: it is ERROR: no such command"):
         up(cloud, project)
     assert states(cloud) == {"p-db-1": "ACTIVE", "p-web-1": "ACTIVE", "p-web-2": "ERROR"}
     cloud.faults.clear()
@@ -175,7 +188,7 @@ def test_what_failed_stopped_or_was_deleted_is_repaired(cloud: FakeCloud, projec
 
 def test_a_dependent_of_a_failed_service_is_not_made(cloud: FakeCloud, project_of: Read) -> None:
     cloud.faults["p-db-1"] = "it ended"
-    with pytest.raises(ComposeError, match="p-db-1: it ended"):
+    with pytest.raises(ComposeError, match="p-db-1: it is ERROR: it ended"):
         up(cloud, project_of(TWO))
     assert list(states(cloud)) == ["p-db-1"]
 

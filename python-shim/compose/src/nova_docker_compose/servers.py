@@ -169,9 +169,12 @@ class Servers:
                 elif server.settled and server.status in statuses:
                     waiting.remove(server_id)
                     self.tell(f"{server.name}: {_WORDS.get(server.status, server.status)}")
-                elif server.settled and server.status == "ERROR":
+                elif server.settled:
+                    # Nova notes what it is asked for before it answers, so this is what came of it.
                     waiting.remove(server_id)
-                    failures.append(f"{server.name}: {server.fault or 'it is in ERROR, and Nova does not say why'}")
+                    failures.append(
+                        f"{server.name}: it is {server.status}" + (f": {server.fault}" if server.fault else "")
+                    )
             if waiting:
                 if time.monotonic() > end:
                     failures += [f"{there[each].name}: still {there[each].status}" for each in waiting if each in there]

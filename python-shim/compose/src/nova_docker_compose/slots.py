@@ -62,6 +62,15 @@ class Places:
             ports.append(port)
         return Place(wanted.name, number, ports)
 
+    def there(self, wanted: Wanted) -> list[Place]:
+        """The places that a service has already."""
+        found: dict[int, list[Json]] = {}
+        for (slot, _), port in self._there.items():
+            number = _number(self._project, wanted.name, slot)
+            if number is not None:
+                found.setdefault(number, []).append(port)
+        return [Place(wanted.name, number, ports) for number, ports in sorted(found.items())]
+
     def _make(self, wanted: Wanted, number: int, network: str, said: Json, groups: list[str]) -> Json:
         slot = slot_name(self._project, wanted.name, number)
         body: Json = {
@@ -113,6 +122,11 @@ def slot_name(project: str, service: str, number: int) -> str:
     return f"{project}-{service}-{number}"
 
 
+def _number(project: str, service: str, slot: str) -> int | None:
+    number = slot.removeprefix(slot_name(project, service, 0)[:-1])
+    return int(number) if number.isdigit() else None
+
+
 def mac_address(project_id: str, slot: str, network: str) -> str:
     """The address of a place's port: of the kind that nobody's hardware has."""
     digest = hashlib.sha256(f"{project_id} {slot} {network}".encode()).digest()
@@ -161,8 +175,8 @@ def beyond(api: Api, project: str, service: str, replicas: int) -> set[str]:
     """The places of a service with higher numbers, with or without a server."""
     found = set()
     for port in of_project(api, project, "ports"):
-        number = _slot(port).removeprefix(slot_name(project, service, 0)[:-1])
-        if number.isdigit() and int(number) > replicas:
+        number = _number(project, service, _slot(port))
+        if number is not None and number > replicas:
             found.add(_slot(port))
     return found
 

@@ -39,6 +39,8 @@ class Up:
         self._servers = Servers(api, project.name, tell)
         self._places: dict[tuple[str, int], Place] = {}
         self._recipes: dict[str, Recipe] = {}
+        self._neighbours: list[tuple[Wanted, Place]] = []
+        """All that servers know by name: places of the services that are brought up, and of those that are there."""
 
     def run(self) -> None:
         """Does it all. Raises ComposeError; what is there stays, and running it again goes on."""
@@ -46,12 +48,12 @@ class Up:
         for warning in translation.warnings:
             self._tell(f"warning: {warning}")
         chosen = [translation.wanted[name] for name in self._options.services or translation.wanted]
-        self._prepare(chosen)
+        self._prepare(chosen, [each for each in translation.wanted.values() if each not in chosen])
         for wanted in chosen:
             self._converge(wanted)
         self._orphans(translation)
 
-    def _prepare(self, chosen: list[Wanted]) -> None:
+    def _prepare(self, chosen: list[Wanted], others: list[Wanted]) -> None:
         """Chooses images and flavors for all before anything is made, then makes networks, groups and places."""
         picked = _choose(Choices(self._api), chosen)
         networks = Networks(self._api, self._project, self._tell)
@@ -67,6 +69,8 @@ class Up:
             more = [self._group_id(name) for name in wanted.extra.get("security_groups", [])]
             for number in range(1, wanted.replicas + 1):
                 self._places[wanted.name, number] = places.make(wanted, number, more)
+                self._neighbours.append((wanted, self._places[wanted.name, number]))
+        self._neighbours += [(wanted, place) for wanted in others for place in places.there(wanted)]
 
     def _group_id(self, name: str) -> str:
         found = self._api.listed(
@@ -151,6 +155,8 @@ class Up:
             # Another `up` is at it, or an earlier one was.
             self._servers.wait([server.id], ("ACTIVE", "SHUTOFF", "ERROR"))
             server = next(each for each in self._servers.listed(name) if each.id == server.id)
+        if server.status not in ("ACTIVE", "SHUTOFF"):
+            raise ComposeError(f"{server.name}: it is {server.status}; bring it to ACTIVE first, or delete it")
         now, then = recipe.digest().split("-"), server.digest.split("-")
         changed = (now != then or self._options.force_recreate) and not self._options.no_recreate
         if changed and now[1:] == then[1:]:
@@ -166,17 +172,14 @@ class Up:
             return
         if server.status == "SHUTOFF":
             self._servers.start(server)
-        elif server.status == "PAUSED":
-            raise ComposeError(f"{server.name}: it is paused; unpause it first")
 
     def _hosts(self, wanted: Wanted) -> Hosts:
         """Names and addresses of the services that share a network with this one."""
         made: Hosts = {}
         mine = {network: self._recipes[wanted.name].networks[at] for at, (network, _) in enumerate(wanted.networks)}
-        for (name, _), place in self._places.items():
-            if name == wanted.name:
+        for other, place in self._neighbours:
+            if other.name == wanted.name:
                 continue
-            other = self._recipes[name].wanted
             for network, said in other.networks:
                 if network in mine:
                     for alias in _names(other, said, wanted):
