@@ -50,14 +50,14 @@ def _without_nothing(model: Any) -> Any:
 NOTHING = [("command", None), ("entrypoint", None), ("ipam", {})]
 
 
-@pytest.mark.parametrize("folder", ["keys", "merged", "included"])
+@pytest.mark.parametrize("folder", ["keys", "merged", "included", "more"])
 def test_config_is_what_docker_compose_makes_of_the_same_files(folder: str) -> None:
     project = load(Request(environment={"HOME": "/nowhere"}, here=FILES / folder))
     expected = json.loads((FILES / folder / "expected.json").read_text().replace("@HERE@", str(FILES / folder)))
     assert _without_nothing(json.loads(project.as_json())) == _without_nothing(expected)
 
 
-@pytest.mark.parametrize("folder", ["keys", "merged", "included"])
+@pytest.mark.parametrize("folder", ["keys", "merged", "included", "more"])
 def test_what_config_prints_is_read_again_as_the_same(folder: str, tmp_path: Path) -> None:
     project = load(Request(environment={}, here=FILES / folder))
     printed = tmp_path / "printed.yaml"

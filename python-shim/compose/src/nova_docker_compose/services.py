@@ -253,7 +253,7 @@ _devices = items(
     record(
         {
             "capabilities": texts,
-            "count": text,
+            "count": lambda value, where: "all" if value == "all" else whole(value, where),
             "device_ids": texts,
             "driver": text,
             "options": forms.pairs,
