@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from nova_docker_compose import agent
 from nova_docker_compose.choosing import Choices
 from nova_docker_compose.cloud import Api
 from nova_docker_compose.errors import ComposeError
-from nova_docker_compose.keys import SERVICE, Fate
+from nova_docker_compose.keys import CONTAINERS, SERVICE, Fate
 from nova_docker_compose.project import Project
 from nova_docker_compose.translation import translate
 
@@ -73,10 +74,16 @@ def test_a_key_that_cannot_be_had_is_refused_or_warned_about_by_name(project_of:
         assert [each for each in warnings if each.startswith(f"services.a.{key}: it is left out: ")] == warnings
 
 
-@pytest.mark.parametrize("key", sorted(agent.LACKS))
-def test_no_key_is_both_taken_by_the_agent_and_lacking(key: str) -> None:
-    assert key not in agent.TAKES
-    assert SERVICE[key].fate is Fate.TAKEN
+def test_a_key_that_the_agent_does_not_take_is_refused(project_of: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = project_of("services: {a: {image: x, read_only: true, restart: always}}")
+    translate(project)
+    monkeypatch.setattr(agent, "TAKES", tuple(key for key in agent.TAKES if key != "read_only"))
+    with pytest.raises(ComposeError, match=r"^services\.a\.read_only: it cannot be had: the agent does not take it$"):
+        translate(project)
+
+
+def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
+    assert set(agent.TAKES) - {"volumes"} == set(CONTAINERS)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,7 @@ def test_no_key_is_both_taken_by_the_agent_and_lacking(key: str) -> None:
         ("image: x, ports: ['80:80'], scale: 2", "write x-openstack.floating_ip: each"),
         ("image: x, hostname: h, scale: 2", "services.a.hostname: 2 replicas cannot have one"),
         ("image: x, deploy: {mode: global}", "services.a.deploy.mode: it cannot be had"),
-        ("image: x, read_only: true", "services.a.read_only: it cannot be had: the agent does not take it yet"),
+        ("image: x, volumes: ['./nothing:/d']", "services.a.volumes: "),
         (
             "image: x, depends_on: {b: {condition: service_completed_successfully}}",
             "services.a.depends_on.b: it cannot be had: Nova does not tell how a container ended",
@@ -139,7 +146,7 @@ def test_the_configuration_is_what_the_agent_reads(project_of: Read) -> None:
         "volumes: {v: }"
     )
     wanted = translate(project).wanted["a"]
-    encoded = agent.user_data(agent.configuration(wanted.service, wanted.volumes, {"db": ["10.0.0.5"]}))
+    encoded = agent.user_data(agent.configuration(wanted.service, wanted.volumes, wanted.given, {"db": ["10.0.0.5"]}))
     assert encoded is not None
     text = base64.b64decode(encoded).decode()
     assert text.startswith("#container-config\n")
@@ -149,12 +156,62 @@ def test_the_configuration_is_what_the_agent_reads(project_of: Read) -> None:
         "extra_hosts": {"db": ["10.0.0.5"], "h": ["1.2.3.4"]},
         "healthcheck": {"interval": "5s", "test": ["CMD-SHELL", "x"]},
         "pids_limit": 5,
+        "restart": "always",
         "tmpfs": ["/run", "/t:size=1048576"],
         "volumes": ["p_v:/v:ro"],
     }
     assert agent.user_data({}) is None
     with pytest.raises(ComposeError, match="user data has at most 65535"):
         agent.user_data({"environment": {"A": "x" * 60000}})
+
+
+def test_configs_secrets_and_files_are_given_with_their_contents(project_of: Read, tmp_path: Path) -> None:
+    (tmp_path / "c.conf").write_text("from a file")
+    (tmp_path / "run.sh").write_text("#!/bin/sh")
+    (tmp_path / "run.sh").chmod(0o755)
+    project = project_of(
+        "services: {a: {image: x, configs: [c, {source: c, target: /etc/c, mode: 0440, uid: '5'}, i],"
+        " secrets: [s, {source: t, target: /t}], volumes: ['./run.sh:/run.sh', './c.conf:/x/c:ro']}}\n"
+        "configs: {c: {file: c.conf}, i: {content: inline}}\nsecrets: {s: {file: c.conf}, t: {environment: TOKEN}}"
+    )
+    project.variables = {"TOKEN": "token"}
+    translation = translate(project)
+    assert translation.wanted["a"].given == {
+        "configs": {
+            "c": {"content": "from a file"},
+            "c.2": {"content": "from a file", "target": "/etc/c", "mode": "0440", "uid": "5"},
+            "i": {"content": "inline"},
+            "run.sh": {"content": "#!/bin/sh", "target": "/run.sh", "mode": "0555"},
+            "x-c": {"content": "from a file", "target": "/x/c", "mode": "0444"},
+        },
+        "secrets": {
+            "s": {"content": "from a file", "target": "/run/secrets/s"},
+            "t": {"content": "token", "target": "/t"},
+        },
+    }
+    assert translation.warnings == [
+        "services.a.volumes: /run.sh is a copy of your file, which the container cannot write"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "there is no such file"),
+        (b"\xff", "it is no text in UTF-8"),
+        (b"x" * 50000, "more than 49152 bytes do not fit into user data"),
+    ],
+)
+def test_a_file_that_cannot_be_given_is_told(
+    project_of: Read, tmp_path: Path, content: bytes | None, problem: str
+) -> None:
+    if content is not None:
+        (tmp_path / "f").write_bytes(content)
+    project = project_of("services: {a: {image: x, secrets: [s, t]}}\nsecrets: {s: {file: f}, t: {environment: NOPE}}")
+    with pytest.raises(ComposeError) as caught:
+        translate(project)
+    assert problem in str(caught.value)
+    assert "services.a.secrets.t: the variable NOPE is not set" in str(caught.value)
 
 
 @pytest.mark.parametrize(

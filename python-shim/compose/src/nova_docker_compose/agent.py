@@ -11,8 +11,11 @@ from nova_docker_compose.project import Service, as_plain_yaml
 TAKES = (
     "cap_drop",
     "command",
+    "configs",
+    "dns",
     "dns_opt",
     "dns_search",
+    "domainname",
     "entrypoint",
     "environment",
     "extra_hosts",
@@ -22,8 +25,12 @@ TAKES = (
     "labels",
     "oom_score_adj",
     "pids_limit",
+    "read_only",
+    "restart",
+    "secrets",
     "shm_size",
     "stdin_open",
+    "stop_grace_period",
     "stop_signal",
     "sysctls",
     "tmpfs",
@@ -33,33 +40,22 @@ TAKES = (
     "volumes",
     "working_dir",
 )
-"""The keys of a service that the agent takes. A release that takes more gets a line here, and loses it below."""
-
-LACKS = {
-    "configs": True,
-    "dns": False,
-    "domainname": False,
-    "read_only": True,
-    "restart": False,
-    "secrets": True,
-    "stop_grace_period": False,
-}
-"""Keys that it does not take yet, and whether a service that has them is refused; else the user is warned."""
+"""The keys of a service that the agent takes in user data: the one place that says so."""
 
 _MOST_BYTES = 65535
 """Of user data in base64, in Nova's API."""
+_MADE = ("volumes", "tmpfs", "extra_hosts", "configs", "secrets")
 _CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
 
 
-def lacks(service: Service) -> list[tuple[str, bool]]:
-    """The keys of a service that the agent does not take, and whether each is refused."""
-    # What says the same as leaving it out is no loss.
-    return [(key, fatal) for key, fatal in LACKS.items() if service.get(key) not in (None, False, "no", [], {})]
+def configuration(
+    service: Service, volumes: list[str], given: dict[str, Any], hosts: dict[str, list[str]]
+) -> dict[str, Any]:
+    """The service as the agent reads it.
 
-
-def configuration(service: Service, volumes: list[str], hosts: dict[str, list[str]]) -> dict[str, Any]:
-    """The service as the agent reads it. `volumes` are NAME:PATH[:ro], `hosts` more names for /etc/hosts."""
-    made = {key: service[key] for key in TAKES if key in service and key not in ("volumes", "tmpfs", "extra_hosts")}
+    `volumes` are NAME:PATH[:ro], `given` configs and secrets with their contents, `hosts` more names for /etc/hosts.
+    """
+    made = {key: service[key] for key in TAKES if key in service and key not in _MADE}
     if "environment" in made:
         made["environment"] = {name: value for name, value in made["environment"].items() if value is not None}
     if "healthcheck" in made:
@@ -69,8 +65,10 @@ def configuration(service: Service, volumes: list[str], hosts: dict[str, list[st
         made["pids_limit"] = pids
     made["tmpfs"] = [*service.get("tmpfs", []), *_directories_in_memory(service)]
     made["volumes"] = volumes
+    made.update(given)
     made["extra_hosts"] = {**hosts, **service.get("extra_hosts", {})}
-    return {key: value for key, value in made.items() if value not in ([], {}) or key in ("command", "entrypoint")}
+    empty = {key for key, value in made.items() if value in ([], {}) and key not in ("command", "entrypoint")}
+    return {key: value for key, value in made.items() if key not in empty}
 
 
 def _directories_in_memory(service: Service) -> list[str]:

@@ -68,7 +68,7 @@ SERVICE: dict[str, Key] = {
     "cgroup": _warned(text, _HOST),
     "cgroup_parent": _warned(text, _HOST),
     "command": _taken(forms.command, _CONFIG),
-    "configs": _taken(items(services.file_reference("")), f"{_CONFIG}, where the agent takes files"),
+    "configs": _taken(items(services.file_reference("")), f"{_CONFIG}: a file, whose content is in user data"),
     "container_name": _taken(text, "the server's name; one replica only"),
     "cpu_count": _taken(whole, _FLAVOR),
     "cpu_percent": _warned(number, _SHARES),
@@ -88,10 +88,10 @@ SERVICE: dict[str, Key] = {
     "develop": _ignored(anything, "nothing watches files"),
     "device_cgroup_rules": _refused(texts, _OPERATOR),
     "devices": _refused(items(services.device), _OPERATOR),
-    "dns": _taken(forms.one_or_more, f"{_CONFIG}, where the agent takes it; else a warning"),
+    "dns": _taken(forms.one_or_more, _CONFIG),
     "dns_opt": _taken(texts, _CONFIG),
     "dns_search": _taken(forms.one_or_more, _CONFIG),
-    "domainname": _taken(text, f"{_CONFIG}, where the agent takes it; else a warning"),
+    "domainname": _taken(text, _CONFIG),
     "entrypoint": _taken(forms.command, _CONFIG),
     "env_file": _taken(services.env_file, "read, below `environment`"),
     "environment": _taken(forms.pairs, f"{_CONFIG}; a variable without a value that is not set here is left out"),
@@ -140,15 +140,17 @@ SERVICE: dict[str, Key] = {
     "provider": _refused(anything, "nothing provides one"),
     "pull_policy": _ignored(text, "a host fetches what it lacks from Glance"),
     "pull_refresh_after": _ignored(text, "a host fetches what it lacks from Glance"),
-    "read_only": _taken(truth, f"{_CONFIG}, where the agent takes it; else refused"),
-    "restart": _taken(services.restart, f"{_CONFIG}, where the agent takes it; else a warning"),
+    "read_only": _taken(truth, _CONFIG),
+    "restart": _taken(services.restart, _CONFIG),
     "runtime": _refused(text, _OPERATOR),
     "scale": _taken(whole, "servers"),
-    "secrets": _taken(items(services.file_reference("/run/secrets")), f"{_CONFIG}, where the agent takes files"),
+    "secrets": _taken(
+        items(services.file_reference("/run/secrets")), f"{_CONFIG}: a file, whose content is in user data"
+    ),
     "security_opt": _refused(texts, _OPERATOR),
     "shm_size": _taken(forms.size, _CONFIG),
     "stdin_open": _taken(truth, _CONFIG),
-    "stop_grace_period": _taken(forms.duration, f"{_CONFIG}, where the agent takes it; else a warning"),
+    "stop_grace_period": _taken(forms.duration, _CONFIG),
     "stop_signal": _taken(text, _CONFIG),
     "storage_opt": _refused(anything, "a flavor's disk is the limit"),
     "sysctls": _taken(forms.pairs, _CONFIG),
@@ -161,11 +163,14 @@ SERVICE: dict[str, Key] = {
     "uts": _refused(text, _HOST),
     "volumes": _taken(
         items(services.volume),
-        "named: a volume of the project on the server's host; `tmpfs`; others are refused",
+        "named: a volume of the project on the server's host; `tmpfs`; a text file: a copy; others are refused",
     ),
     "volumes_from": _refused(texts, "name the volume in both services"),
     "working_dir": _taken(text, _CONFIG),
 }
+
+CONTAINERS = [name for name, key in SERVICE.items() if key.fate is Fate.TAKEN and key.note.startswith(_CONFIG)]
+"""The keys that are the agent's."""
 
 DEPLOY: dict[str, tuple[Fate, str]] = {
     "mode": (Fate.TAKEN, "`replicated`; others are refused"),

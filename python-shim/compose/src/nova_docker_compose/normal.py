@@ -45,6 +45,7 @@ def normalize(
         volumes=_named(_used(model, "volumes", chosen), name),
         secrets=_named(_used(model, "secrets", chosen), name),
         configs=_named(_used(model, "configs", chosen), name),
+        variables=variables,
         extensions={key: value for key, value in model.items() if key.startswith("x-")},
     )
     mistakes += [f"services.{service_name}: {problem}" for service_name, problem in _contents(project, variables)]

@@ -9,7 +9,8 @@ from typing import Any
 
 from nova_docker_compose import agent
 from nova_docker_compose.errors import ComposeError
-from nova_docker_compose.keys import DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
+from nova_docker_compose.given import Given, given
+from nova_docker_compose.keys import CONTAINERS, DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
 from nova_docker_compose.project import Project, Service, replicas
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
@@ -29,6 +30,7 @@ class Wanted:
     """MiB."""
     capabilities: list[str]
     volumes: list[str]
+    given: Given
     ports: list[dict[str, Any]]
     networks: list[tuple[str, dict[str, Any]]]
     """Keys of the project's networks, in order, and what the service says of each."""
@@ -58,11 +60,16 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
         place = f"services.{name}"
         _judge(place, service, SERVICE, refused, warnings)
         _judge_deploy(f"{place}.deploy", service.get("deploy", {}), refused, warnings)
-        _judge_agent(place, service, refused, warnings)
+        _judge_agent(place, service, refused)
         count = (scale or {}).get(name, replicas(service))
         refused += [f"{place}.{problem}" for problem in _problems(name, service, count)]
         warnings += [f"{place}.{doubt}" for doubt in _doubts(service)]
-        wanted[name] = _wanted(project, name, service, count)
+        problems: list[str] = []
+        doubts: list[str] = []
+        files = given(project, service, problems, doubts)
+        refused += [f"{place}.{problem}" for problem in problems]
+        warnings += [f"{place}.{doubt}" for doubt in doubts]
+        wanted[name] = _wanted(project, name, service, count, files)
     warnings += _shared_volumes(wanted)
     if refused:
         raise ComposeError("\n".join(refused))
@@ -97,12 +104,10 @@ def _judge_deploy(place: str, deploy: dict[str, Any], refused: list[str], warnin
             refused.append(f"{place}.resources.reservations.{key}: it cannot be had: there are none")
 
 
-def _judge_agent(place: str, service: Service, refused: list[str], warnings: list[str]) -> None:
-    for key, fatal in agent.lacks(service):
-        if fatal:
-            refused.append(f"{place}.{key}: it cannot be had: the agent does not take it yet")
-        else:
-            warnings.append(f"{place}.{key}: it is left out: the agent does not take it yet")
+def _judge_agent(place: str, service: Service, refused: list[str]) -> None:
+    for key in CONTAINERS:
+        if key not in agent.TAKES and service.get(key) not in (None, False, [], {}):
+            refused.append(f"{place}.{key}: it cannot be had: the agent does not take it")
 
 
 def _problems(name: str, service: Service, count: int) -> list[str]:
@@ -119,9 +124,7 @@ def _problems(name: str, service: Service, count: int) -> list[str]:
         if condition["condition"] == "service_completed_successfully":
             found.append(f"depends_on.{other}: it cannot be had: Nova does not tell how a container ended")
     for volume in service.get("volumes", []):
-        if volume["type"] == "bind":
-            found.append(f"volumes: {volume.get('source')} cannot be had: a server sees no directory of yours")
-        elif volume["type"] not in ("volume", "tmpfs"):
+        if volume["type"] not in ("volume", "tmpfs", "bind"):
             found.append(f"volumes: the type {volume['type']} cannot be had")
         elif volume["type"] == "volume" and not volume.get("source"):
             found.append(f"volumes: {volume['target']} needs the name of a volume")
@@ -171,7 +174,7 @@ def _doubts(service: Service) -> list[str]:
     return found
 
 
-def _wanted(project: Project, name: str, service: Service, count: int) -> Wanted:
+def _wanted(project: Project, name: str, service: Service, count: int, files: Given) -> Wanted:
     extra = service.get("x-openstack", {})
     limits = service.get("deploy", {}).get("resources", {})
     cpus = [service.get("cpus"), service.get("cpu_count"), *(limits.get(half, {}).get("cpus") for half in _HALVES)]
@@ -191,6 +194,7 @@ def _wanted(project: Project, name: str, service: Service, count: int) -> Wanted
         volumes=[
             _volume(project, each) for each in service.get("volumes", []) if each.get("source") in project.volumes
         ],
+        given=files,
         ports=service.get("ports", []),
         networks=[(key, networks[key] or {}) for key in ranked],
         floating=bool(service.get("ports")) and extra.get("floating_ip") != "none",
