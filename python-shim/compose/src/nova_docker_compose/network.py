@@ -139,12 +139,21 @@ class Networks:
         name = self._project.name
         body = {"external_gateway_info": {"network_id": outside}}
         router = self._unique("routers", {name: body})[name]
-        ports = self._api.listed("network", "/ports", "ports", device_id=router["id"])
-        attached = {address["subnet_id"] for port in ports for address in port["fixed_ips"]}
+        attached = self._attached(router)
         for subnet in subnets:
             if subnet["id"] not in attached:
-                path = f"/routers/{router['id']}/add_router_interface"
-                self._tolerant("PUT", path, {"subnet_id": subnet["id"]}, 400, _BUSY)
+                try:
+                    path = f"/routers/{router['id']}/add_router_interface"
+                    self._api.request("network", "PUT", path, {"subnet_id": subnet["id"]})
+                except CloudError:
+                    # Another `up` may have done it meanwhile.
+                    if subnet["id"] not in self._attached(router):
+                        raise
+
+    def _attached(self, router: Json) -> set[str]:
+        """The ids of the subnets that a router is in."""
+        ports = self._api.listed("network", "/ports", "ports", device_id=router["id"])
+        return {address["subnet_id"] for port in ports for address in port["fixed_ips"]}
 
     def _tolerant(self, method: str, path: str, body: Any, *allowed: int) -> None:
         """A request that another has made already: its refusal is no failure."""
