@@ -1,7 +1,7 @@
 """A cloud in memory that answers as Nova, Neutron and Glance do to the requests that the commands make.
 
-It knows what matters to them: which names are unique, whose MAC addresses are taken, revisions, what a server's port
-says, and that time goes by.
+It knows what matters to them: that names are not unique and MAC addresses are, what a server's port says, and that time
+goes by. Two servers can ask for one port: Nova looks before it plugs, and so lets both begin.
 """
 
 from __future__ import annotations
@@ -145,17 +145,12 @@ class FakeCloud:
         if method == "DELETE":
             return self._remove(kind, thing)
         assert body is not None
-        match = more.get("headers", {}).get("If-Match")
-        if match is not None and match != f"revision_number={thing['revision_number']}":
-            raise Refusal(412, "revision")
         thing.update(body[single])
-        thing.update({"revision_number": thing["revision_number"] + 1, "updated_at": self._now()})
         return {single: thing}
 
     def _add(self, kind: str, body: Json) -> Json:
         identity = f"{next(self._ids) * 7919 % 10007:05d}-{kind}"
-        thing = {"id": identity, "project_id": PROJECT, "created_at": self._now(), "updated_at": self._now(), **body}
-        thing["revision_number"] = 1
+        thing = {"id": identity, "project_id": PROJECT, "created_at": self._now(), **body}
         if kind == "ports":
             self._new_port(thing)
         elif kind == "subnets":
@@ -174,9 +169,9 @@ class FakeCloud:
         return thing
 
     def _new_port(self, port: Json) -> None:
-        if "mac_address" in port and not self.may_choose_address:
+        if port.get("mac_address") and not self.may_choose_address:
             raise Refusal(403, "disallowed by policy")
-        port.setdefault("mac_address", f"fa:16:3e:00:00:{next(self._ids) % 256:02x}")
+        port["mac_address"] = port.get("mac_address") or f"fa:16:3e:00:00:{next(self._ids) % 256:02x}"
         port.setdefault("device_owner", "")
         port.setdefault("device_id", "")
         same = [
@@ -260,6 +255,8 @@ class FakeCloud:
             return None
         assert body is not None
         if parts[2] == "metadata":
+            if server["status"] in ("BUILD", "ERROR"):
+                raise Refusal(409, "Cannot 'update_server_metadata' instance while it is in vm_state")
             server["metadata"].update(body["metadata"])
             return body
         return self._act(server, body)
@@ -284,8 +281,7 @@ class FakeCloud:
             server["steps"] -= 1
             if server["status"] == "BUILD" and not self.faults.get(server["name"]):
                 for port in self._ports(server):
-                    port.update({"device_id": server["id"], "updated_at": self._now()})
-                    port["revision_number"] += 1
+                    port["device_id"] = server["id"]
             if not server["steps"]:
                 fault = self.faults.get(server["name"])
                 server.update({"status": server.pop("next", "ACTIVE"), "OS-EXT-STS:task_state": None})

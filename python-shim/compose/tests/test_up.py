@@ -15,6 +15,7 @@ from nova_docker_compose.cloud import Api
 from nova_docker_compose.down import down
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.project import Project
+from nova_docker_compose.slots import mac_address
 from nova_docker_compose.up import Options, Up
 
 Read = Callable[[str], Project]
@@ -242,6 +243,16 @@ def test_down_leaves_nothing_and_tells_the_agent_of_volumes(cloud: FakeCloud, pr
     assert not down(Api(cloud), "p", False, lambda line: None)
 
 
+def test_down_with_volumes_also_takes_servers_that_failed(cloud: FakeCloud, project_of: Read) -> None:
+    cloud.faults["p-db-1"] = "it ended"
+    with pytest.raises(ComposeError):
+        up(cloud, project_of(TWO))
+    told: list[str] = []
+    down(Api(cloud), "p", True, told.append)
+    assert left(cloud) == []
+    assert any("p-db-1 is ERROR: a volume of its own stays" in line for line in told)
+
+
 def test_down_leaves_other_projects_alone(cloud: FakeCloud, project_of: Read) -> None:
     up(cloud, project_of(TWO))
     other = project_of(TWO)
@@ -285,13 +296,9 @@ def test_an_up_that_is_stopped_after_any_request_can_be_run_again(
         assert set(states(fresh).values()) == {"ACTIVE"}
 
 
-@pytest.mark.parametrize("may_choose_address", [True, False])
-@pytest.mark.parametrize("seed", range(6))
-def test_two_ups_at_once_make_everything_once(
-    cloud: FakeCloud, project_of: Read, seed: int, may_choose_address: bool
-) -> None:
-    cloud.may_choose_address = may_choose_address
-    project, errors = project_of(TWO), []
+def two_at_once(cloud: FakeCloud, project: Project, seed: int) -> None:
+    """Runs two, whose requests come as they like."""
+    errors: list[BaseException] = []
     choice = random.Random(seed)  # noqa: S311
     cloud.after = lambda number: threading.Event().wait(choice.choice((0, 0, 0.001, 0.003)))  # type: ignore[assignment]
 
@@ -307,4 +314,38 @@ def test_two_ups_at_once_make_everything_once(
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+@pytest.mark.parametrize("may_choose_address", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_two_ups_at_once_make_everything_once(
+    cloud: FakeCloud, project_of: Read, seed: int, may_choose_address: bool
+) -> None:
+    cloud.may_choose_address = may_choose_address
+    two_at_once(cloud, project_of(TWO), seed)
     assert left(cloud) == ALL_OF_TWO
+    assert sum(each == "POST /servers" for each in cloud.requests) == 3
+
+
+@pytest.mark.parametrize("change", ["serve --fast", "serve, mem_limit: 100m"])
+@pytest.mark.parametrize("seed", range(3))
+def test_two_ups_at_once_change_everything(cloud: FakeCloud, project_of: Read, seed: int, change: str) -> None:
+    up(cloud, project_of(TWO))
+    two_at_once(cloud, project_of(TWO.replace("serve", change)), seed)
+    assert left(cloud) == ALL_OF_TWO
+    assert set(states(cloud).values()) == {"ACTIVE"}
+    assert all("command" in configuration(cloud, name) for name in ("p-web-1", "p-web-2"))
+
+
+def test_the_claim_of_a_command_that_has_died_ends(cloud: FakeCloud, project_of: Read) -> None:
+    up(cloud, project_of(TWO))
+    for server in list(cloud.servers.values()):
+        cloud.answer("compute", "DELETE", f"/servers/{server['id']}", {"microversion": "2.90"})
+    claim = {"name": "p-web-1 claim", "description": "compose:p", "security_groups": [], "fixed_ips": []}
+    place = next(each for each in cloud.things["ports"].values() if each["name"] == "p-web-1")
+    address = mac_address(cloud.current_project_id, "p-web-1 claim", place["network_id"])
+    cloud._add("ports", {**claim, "network_id": place["network_id"], "mac_address": address})
+    begun = cloud.time
+    up(cloud, project_of(TWO))
+    assert left(cloud) == ALL_OF_TWO
+    assert 60 <= (cloud.time - begun).total_seconds() < 120

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nova_docker_compose import slots
-from nova_docker_compose.cloud import Api, CloudError, Json, of_project
+from nova_docker_compose.cloud import Api, CloudError, Json, Server, of_project
 from nova_docker_compose.servers import Servers
 
 _POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
@@ -17,7 +17,7 @@ def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None]) -> 
     going = servers.listed()
     if volumes:
         for server in going:
-            servers.set_metadata(server, {"docker:remove_volumes": "true"})
+            _mark(servers, server, tell)
     servers.delete(going)
     found = bool(going)
     remove = _Remover(api, project, tell)
@@ -29,6 +29,17 @@ def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None]) -> 
         found |= remove.all(kind)
     _server_groups(api, project)
     return found
+
+
+def _mark(servers: Servers, server: Server, tell: Callable[[str], None]) -> None:
+    """Tells the agent to remove the volumes with the server."""
+    try:
+        servers.set_metadata(server, {"docker:remove_volumes": "true"})
+    except CloudError as error:
+        # Nova changes no metadata of a server that is being made or has failed.
+        if error.status != 409:
+            raise
+        tell(f"warning: {server.name} is {server.status}: a volume of its own stays for the agent's days of grace")
 
 
 class _Remover:

@@ -1,14 +1,17 @@
-"""The places of a service's servers: ports that are made before them, of which there can only be one.
+"""The places of a service's servers, and whose turn it is to launch one.
 
 Nova gives two servers one name. Neutron gives no two ports of a network one MAC address, so a port whose address is
-made of project, service and number is the place of that server, whoever makes it.
+made of project, service and number is the place of that server, whoever makes it. In the same way another port, which
+has no IP address and is there for seconds only, is the claim of whoever launches the server. A port's revision
+(`If-Match`) is no claim: Neutron lets two win that come at the same time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,9 +19,11 @@ from nova_docker_compose.cloud import MARK, Api, CloudError, Json, of_project
 from nova_docker_compose.network import wait_out
 from nova_docker_compose.translation import Wanted
 
+_CLAIM = "claim"
 _CLAIM_SECONDS = 60
-"""So long a claim is left to another `up`; then that one has died between its claim and its launch."""
+"""An older claim is of a command that has died with it."""
 _POLL = 1.0
+_TRIES = 10
 
 
 @dataclass
@@ -44,7 +49,8 @@ class Places:
         self._networks = networks
         self._groups = groups
         self._there: dict[tuple[str, str], Json] = {}
-        for port in reversed(of_project(api, project, "ports")):
+        ports = [port for port in of_project(api, project, "ports") if _CLAIM not in port["name"].split()]
+        for port in reversed(ports):
             self._there[_slot(port), port["network_id"]] = port
 
     def make(self, wanted: Wanted, number: int, more_groups: list[str]) -> Place:
@@ -83,38 +89,40 @@ class Places:
         fixed = [said[key] for key in ("ipv4_address", "ipv6_address") if key in said]
         if fixed:
             body["fixed_ips"] = [{"ip_address": address} for address in fixed]
+        port, _ = _exclusive(self._api, body, can_do_without="mac_address" not in said)
+        return port
+
+
+def _exclusive(api: Api, body: Json, can_do_without: bool = True) -> tuple[Json, bool]:
+    """The one port of this name and address, and whether it is we who have made it."""
+    for _ in range(_TRIES):
         try:
-            return dict(self._api.request("network", "POST", "/ports", {"port": body})["port"])
+            return api.request("network", "POST", "/ports", {"port": body})["port"], True
         except CloudError as error:
-            if error.status == 409:
-                return self._of_another(network, body, error)
-            # Not everybody may choose an address on a network of another's.
-            if error.status != 403 or "mac_address" in said:
-                raise
-        return self._without_address(network, body)
+            refusal = error
+        if refusal.status != 409:
+            break
+        params = {"network_id": body["network_id"], "mac_address": body["mac_address"]}
+        same = [each for each in api.listed("network", "/ports", "ports", **params) if _is_same(each, body)]
+        if same:
+            return same[0], False
+        # It has gone meanwhile.
+    # On a network of another project not everybody may choose an address: the oldest port of the name counts.
+    if refusal.status != 403 or not can_do_without:
+        raise refusal
+    without = {key: value for key, value in body.items() if key != "mac_address"}
+    made = api.request("network", "POST", "/ports", {"port": without})["port"]
+    wait_out(api, made["created_at"])
+    project = body["description"].removeprefix(MARK)
+    same = [each for each in of_project(api, project, "ports") if _is_same(each, body)]
+    if not same or same[0]["id"] == made["id"]:
+        return made, True
+    _delete(api, f"/ports/{made['id']}")
+    return same[0], False
 
-    def _of_another(self, network: str, body: Json, error: CloudError) -> Json:
-        """The port that another `up` has made meanwhile."""
-        params = {"network_id": network, "mac_address": body["mac_address"]}
-        for port in self._api.listed("network", "/ports", "ports", **params):
-            if _slot(port) == body["name"] and port.get("description") == body["description"]:
-                return port
-        raise error
 
-    def _without_address(self, network: str, body: Json) -> Json:
-        """On a network of another project: the oldest of the ports with this name is the place."""
-        del body["mac_address"]
-        made = self._api.request("network", "POST", "/ports", {"port": body})["port"]
-        wait_out(self._api, made["created_at"])
-        same = [
-            port
-            for port in of_project(self._api, self._project, "ports")
-            if _slot(port) == body["name"] and port["network_id"] == network
-        ]
-        if same and same[0]["id"] != made["id"]:
-            self._api.request("network", "DELETE", f"/ports/{made['id']}")
-            return same[0]
-        return dict(made)
+def _is_same(port: Json, body: Json) -> bool:
+    return all(port.get(key) == body[key] for key in ("name", "description", "network_id"))
 
 
 def slot_name(project: str, service: str, number: int) -> str:
@@ -133,31 +141,26 @@ def mac_address(project_id: str, slot: str, network: str) -> str:
     return ":".join(["02", *(f"{byte:02x}" for byte in digest[:5])])
 
 
-def claim(api: Api, place: Place) -> bool:
-    """Whether the server of this place is ours to make. False: another `up` has made it."""
-    port_id = place.ports[0]["id"]
+@contextmanager
+def claimed(api: Api, project: str, place: Place) -> Iterator[None]:
+    """Only one has this at a time. Who has it looks again for the server, and launches it if it is not there."""
+    network = place.ports[0]["network_id"]
+    name = f"{_slot(place.ports[0])} {_CLAIM}"
+    body: Json = {"name": name, "description": MARK + project, "network_id": network, "fixed_ips": []}
+    body["mac_address"] = mac_address(api.project_id(), name, network)
     while True:
-        port = api.request("network", "GET", f"/ports/{port_id}")["port"]
-        if port["device_id"]:
-            return False
-        if _claimed_by(port) and _age(api, port) < _CLAIM_SECONDS:
+        port, mine = _exclusive(api, body)
+        if mine:
+            break
+        if _age(api, port) > _CLAIM_SECONDS:
+            _delete(api, f"/ports/{port['id']}")
+        else:
             # Neutron has nothing to wait on.
             time.sleep(_POLL)
-            continue
-        body = {"port": {"name": f"{_slot(port)} {secrets.token_hex(4)}"}}
-        match = {"If-Match": f"revision_number={port['revision_number']}"}
-        try:
-            api.request("network", "PUT", f"/ports/{port_id}", body, headers=match)
-            return True
-        except CloudError as error:
-            if error.status != 412:
-                raise
-
-
-def give_back(api: Api, place: Place) -> None:
-    """Ends a claim whose launch was refused, so that nobody waits for it."""
-    body = {"port": {"name": _slot(place.ports[0])}}
-    api.request("network", "PUT", f"/ports/{place.ports[0]['id']}", body)
+    try:
+        yield
+    finally:
+        _delete(api, f"/ports/{port['id']}")
 
 
 def remove(api: Api, project: str, slots: set[str] | None = None) -> None:
@@ -193,10 +196,6 @@ def _slot(port: Json) -> str:
     return str(port["name"]).partition(" ")[0]
 
 
-def _claimed_by(port: Json) -> str:
-    return str(port["name"]).partition(" ")[2]
-
-
 def _age(api: Api, port: Json) -> float:
-    updated = datetime.fromisoformat(port["updated_at"].replace("Z", "+00:00"))
-    return (api.now - updated).total_seconds()
+    created = datetime.fromisoformat(port["created_at"].replace("Z", "+00:00"))
+    return (api.now - created).total_seconds()

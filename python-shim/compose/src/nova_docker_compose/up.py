@@ -137,41 +137,46 @@ class Up:
 
     def _create(self, recipe: Recipe, number: int) -> None:
         place = self._places[recipe.wanted.name, number]
-        if not slots.claim(self._api, place):
-            return
-        # What was listed before the claim may be old.
-        if any(server.number == number for server in self._servers.listed(recipe.wanted.name)):
-            return
-        try:
-            self._servers.create(recipe, place, self._hosts(recipe.wanted))
-        except CloudError as error:
-            slots.give_back(self._api, place)
-            raise CloudError(error.status, f"services.{recipe.wanted.name}: {error}") from error
+        with slots.claimed(self._api, self._project.name, place):
+            # What was listed before the claim is old.
+            if any(server.number == number for server in self._servers.listed(recipe.wanted.name)):
+                return
+            try:
+                self._servers.create(recipe, place, self._hosts(recipe.wanted))
+            except CloudError as error:
+                raise CloudError(error.status, f"services.{recipe.wanted.name}: {error}") from error
 
     def _refresh(self, recipe: Recipe, server: Server) -> None:
         """Makes a server what the file says: rebuilt, made anew, or started."""
-        name = recipe.wanted.name
         if not server.settled:
             # Another `up` is at it, or an earlier one was.
-            self._servers.wait([server.id], ("ACTIVE", "SHUTOFF", "ERROR"))
-            server = next(each for each in self._servers.listed(name) if each.id == server.id)
+            server = self._settled(server)
         if server.status not in ("ACTIVE", "SHUTOFF"):
             raise ComposeError(f"{server.name}: it is {server.status}; bring it to ACTIVE first, or delete it")
         now, then = recipe.digest().split("-"), server.digest.split("-")
         changed = (now != then or self._options.force_recreate) and not self._options.no_recreate
-        if changed and now[1:] == then[1:]:
-            self._servers.rebuild(server, recipe, self._hosts(recipe.wanted))
-            # One after the other, so that a service is never away as a whole.
-            self._servers.wait([server.id], ("ACTIVE", "SHUTOFF"))
-            server = next(each for each in self._servers.listed(name) if each.id == server.id)
-        elif changed:
-            self._servers.delete([server])
-            self._create(recipe, server.number)
-            new = [each.id for each in self._servers.listed(name) if each.number == server.number]
-            self._servers.wait(new, ("ACTIVE",))
-            return
-        if server.status == "SHUTOFF":
-            self._servers.start(server)
+        try:
+            if changed and now[1:] == then[1:]:
+                self._servers.rebuild(server, recipe, self._hosts(recipe.wanted))
+                # One after the other, so that a service is never away as a whole.
+                server = self._settled(server)
+            elif changed:
+                self._servers.delete([server])
+                self._create(recipe, server.number)
+                new = [each.id for each in self._of(recipe.wanted) if each.number == server.number]
+                self._servers.wait(new, ("ACTIVE",))
+                return
+            if server.status == "SHUTOFF":
+                self._servers.start(server)
+        except CloudError as error:
+            # Another `up` has begun the same: what counts is what comes of it.
+            if error.status != 409 or self._settled(server).digest != recipe.digest():
+                raise
+
+    def _settled(self, server: Server) -> Server:
+        """The server when nothing goes on with it any more."""
+        self._servers.wait([server.id], ("ACTIVE", "SHUTOFF"))
+        return next(each for each in self._servers.listed(server.service) if each.id == server.id)
 
     def _hosts(self, wanted: Wanted) -> Hosts:
         """Names and addresses of the services that share a network with this one."""
