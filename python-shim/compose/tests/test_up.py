@@ -328,7 +328,7 @@ def test_two_ups_at_once_make_everything_once(
 
 
 @pytest.mark.parametrize("change", ["serve --fast", "serve, mem_limit: 100m"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 def test_two_ups_at_once_change_everything(cloud: FakeCloud, project_of: Read, seed: int, change: str) -> None:
     up(cloud, project_of(TWO))
     two_at_once(cloud, project_of(TWO.replace("serve", change)), seed)

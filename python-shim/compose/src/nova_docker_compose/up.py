@@ -148,35 +148,35 @@ class Up:
 
     def _refresh(self, recipe: Recipe, server: Server) -> None:
         """Makes a server what the file says: rebuilt, made anew, or started."""
-        if not server.settled:
-            # Another `up` is at it, or an earlier one was.
-            server = self._settled(server)
-        if server.status not in ("ACTIVE", "SHUTOFF"):
-            raise ComposeError(f"{server.name}: it is {server.status}; bring it to ACTIVE first, or delete it")
-        now, then = recipe.digest().split("-"), server.digest.split("-")
-        changed = (now != then or self._options.force_recreate) and not self._options.no_recreate
+        # Where something goes on with it, another `up` is at it, or an earlier one was.
+        now = server if server.settled else self._settled(server)
+        if now is not None and now.status not in ("ACTIVE", "SHUTOFF"):
+            raise ComposeError(f"{now.name}: it is {now.status}; bring it to ACTIVE first, or delete it")
+        wanted, there = recipe.digest().split("-"), (now or server).digest.split("-")
+        changed = (wanted != there or self._options.force_recreate) and not self._options.no_recreate
+        if now is None or (changed and wanted[1:] != there[1:]):
+            self._servers.delete([now] if now else [])
+            self._create(recipe, server.number)
+            new = [each.id for each in self._of(recipe.wanted) if each.number == server.number]
+            self._servers.wait(new, ("ACTIVE",))
+            return
         try:
-            if changed and now[1:] == then[1:]:
-                self._servers.rebuild(server, recipe, self._hosts(recipe.wanted))
+            if changed:
+                self._servers.rebuild(now, recipe, self._hosts(recipe.wanted))
                 # One after the other, so that a service is never away as a whole.
-                server = self._settled(server)
-            elif changed:
-                self._servers.delete([server])
-                self._create(recipe, server.number)
-                new = [each.id for each in self._of(recipe.wanted) if each.number == server.number]
-                self._servers.wait(new, ("ACTIVE",))
-                return
-            if server.status == "SHUTOFF":
-                self._servers.start(server)
+                now = self._settled(now)
+            if now is not None and now.status == "SHUTOFF":
+                self._servers.start(now)
         except CloudError as error:
             # Another `up` has begun the same: what counts is what comes of it.
-            if error.status != 409 or self._settled(server).digest != recipe.digest():
+            other = self._settled(server) if error.status == 409 else None
+            if other is None or other.digest != recipe.digest():
                 raise
 
-    def _settled(self, server: Server) -> Server:
-        """The server when nothing goes on with it any more."""
-        self._servers.wait([server.id], ("ACTIVE", "SHUTOFF"))
-        return next(each for each in self._servers.listed(server.service) if each.id == server.id)
+    def _settled(self, server: Server) -> Server | None:
+        """The server when nothing goes on with it any more; None when it has gone."""
+        self._servers.wait([server.id], ("ACTIVE", "SHUTOFF"), gone_is_well=True)
+        return next((each for each in self._servers.listed(server.service) if each.id == server.id), None)
 
     def _hosts(self, wanted: Wanted) -> Hosts:
         """Names and addresses of the services that share a network with this one."""
