@@ -116,10 +116,11 @@ class FakeCloud:
         if len(parts) == 2:
             return dict(_one({each["id"]: each for each in self.images}, parts[1]))
         params = more.get("params", {})
-        if "marker" in params:
-            return {"images": []}
         name = params.get("name", "").removeprefix("eq:")
-        return {"images": [each for each in self.images if not name or each["name"] == name]}
+        found = [each for each in self.images if not name or each["name"] == name]
+        # Pages of two.
+        at = next((number + 1 for number, each in enumerate(found) if each["id"] == params.get("marker")), 0)
+        return {"images": found[at : at + 2], **({"next": "/v2/images?more"} if len(found) > at + 2 else {})}
 
     # ------------------------------------------------------------ Neutron
 
@@ -235,12 +236,10 @@ class FakeCloud:
         assert more["microversion"] == "2.90"
         params = more.get("params", {})
         if parts == ["flavors", "detail"]:
-            return {"flavors": [] if "marker" in params else self.flavors}
+            return {"flavors": self.flavors}
         if parts[0] == "os-server-groups":
             return self._server_group(method, parts, body)
         if parts == ["servers", "detail"]:
-            if "marker" in params:
-                return {"servers": []}
             return {
                 "servers": [self._shown(each) for each in list(self.servers.values()) if params["tags"] in each["tags"]]
             }

@@ -51,12 +51,12 @@ class Api:
         """A whole list, page by page."""
         found: list[Json] = []
         while True:
-            page = self.request(service, "GET", path, params=params)[key]
-            found += page
-            # Neutron gives all at once unless it is asked for pages.
-            if not page or service == "network":
+            answer = self.request(service, "GET", path, params=params)
+            found += answer[key]
+            # Glance has a word for it, Nova a list of links. Neutron gives all at once unless it is asked for pages.
+            if not answer[key] or not (answer.get("next") or answer.get(f"{key}_links")):
                 return found
-            params["marker"] = page[-1]["id"]
+            params["marker"] = answer[key][-1]["id"]
 
     def project_id(self) -> str:
         """The user's project."""
