@@ -248,7 +248,7 @@ BOMB = "x-a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (BOMB + "services: {a: {image: x}}", "more than 100000 parts"),
+        (BOMB + "services: {a: {image: x}}", "more than 50000 parts"),
         ("a: " * 3 + "&x [*x]", "mapping values"),
         ("x-a: &x [*x]\nservices: {a: {image: x}}", "an alias stands within what it stands for"),
         ("x-a: " + "[" * 5000, "more than 64 levels"),
@@ -262,6 +262,7 @@ BOMB = "x-a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("- a", "it is a list, and must be a map with services"),
         ("", "it is nothing"),
         ("services: {}", "there are no services"),
+        ("services: {" + ", ".join(f"s{number}: {{image: x}}" for number in range(1001)) + "}", "more than 1000"),
         ("services: {a/b: {image: x}}", "services.a/b: a name has 1 to 63 letters"),
         ("services: {a: {image: x, ports: ['1-60000:1-60000']}}", "more than 1000 ports"),
         ("services: {a: {image: x, cpus: " + "9" * 5000 + "}}", "services.a.cpus: it is a text, and must be a number"),
@@ -269,6 +270,12 @@ BOMB = "x-a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 def test_hostile_files_are_refused(loaded: Loaded, text: str | bytes, problem: str) -> None:
     assert problem in refusal(loaded, text)
+
+
+def test_a_long_chain_of_services_is_put_in_order(loaded: Loaded) -> None:
+    chain = [f"s{number}: {{image: x, depends_on: [s{number + 1}]}}" for number in range(999)]
+    project = loaded("services: {" + ", ".join([*chain, "s999: {image: x}"]) + "}")
+    assert project.order() == [f"s{number}" for number in range(999, -1, -1)]
 
 
 def test_a_thousand_mistakes_are_told_in_bounds(loaded: Loaded) -> None:

@@ -17,6 +17,8 @@ from nova_docker_compose.reader import MOST_BYTES, Override, Reset, read
 
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,63}")
 _MOST_FILES = 100
+_MOST_ENTRIES = 1000
+"""Services of a file, networks and so on."""
 
 Model = dict[str, Any]
 
@@ -147,6 +149,8 @@ def _check_section(section: str, value: Any, where: Where, form: Any, made: dict
         return
     if not isinstance(value, dict):
         raise where.wrong(f"it is {kind_of(value)}, and must be a map")
+    if len(value) > _MOST_ENTRIES:
+        raise where.wrong(f"more than {_MOST_ENTRIES}")
     for name, part in value.items():
         at = where.at(name)
         if name.startswith("x-") and section != "services":

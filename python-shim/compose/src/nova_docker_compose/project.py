@@ -73,7 +73,7 @@ class Project:
             for name, service in self.services.items()
         }
         while waiting:
-            ready = [name for name, others in waiting.items() if all(other in done for other in others)]
+            ready = [name for name, others in waiting.items() if not any(other in waiting for other in others)]
             if not ready:
                 raise ComposeError(f"services need each other in a circle: {', '.join(sorted(waiting))}")
             done += ready
