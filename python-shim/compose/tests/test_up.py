@@ -210,6 +210,13 @@ def test_servers_of_services_that_are_gone_are_named_and_removed_when_asked(clou
     assert list(states(cloud)) == ["p-db-1"]
 
 
+def test_servers_of_a_service_whose_profile_is_off_are_left_alone(cloud: FakeCloud, project_of: Read) -> None:
+    up(cloud, project_of("services: {a: {image: tiny}, b: {image: tiny}}"))
+    told = up(cloud, project_of("services: {a: {image: tiny}, b: {image: tiny, profiles: [x]}}"), remove_orphans=True)
+    assert sorted(states(cloud)) == ["p-a-1", "p-b-1"]
+    assert not any("orphans" in line for line in told)
+
+
 def test_networks_are_made_with_their_ranges_and_external_ones_are_used(cloud: FakeCloud, project_of: Read) -> None:
     own = cloud._add("networks", {"name": "shared", "description": ""})
     up(

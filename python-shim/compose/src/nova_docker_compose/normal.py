@@ -45,6 +45,7 @@ def normalize(
         volumes=_named(_used(model, "volumes", chosen), name),
         secrets=_named(_used(model, "secrets", chosen), name),
         configs=_named(_used(model, "configs", chosen), name),
+        disabled=[each for each in everything if each not in chosen],
         variables=variables,
         extensions={key: value for key, value in model.items() if key.startswith("x-")},
     )

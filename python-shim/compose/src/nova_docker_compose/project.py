@@ -29,6 +29,8 @@ class Project:
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     extensions: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    disabled: list[str] = field(default_factory=list)
+    """Services that no active profile has."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """What configs and secrets of the environment are read from."""
 

@@ -13,7 +13,7 @@ from nova_docker_compose.network import Networks, outside_network
 from nova_docker_compose.project import Project
 from nova_docker_compose.servers import Hosts, Recipe, Servers
 from nova_docker_compose.slots import Place, Places
-from nova_docker_compose.translation import Translation, Wanted, translate
+from nova_docker_compose.translation import Wanted, translate
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Up:
         self._prepare(chosen, [each for each in translation.wanted.values() if each not in chosen])
         for wanted in chosen:
             self._converge(wanted)
-        self._orphans(translation)
+        self._orphans()
 
     def _prepare(self, chosen: list[Wanted], others: list[Wanted]) -> None:
         """Chooses images and flavors for all before anything is made, then makes networks, groups and places."""
@@ -228,10 +228,9 @@ class Up:
             slot = slots.slot_name(self._project.name, server.service, server.number)
             slots.remove(self._api, self._project.name, {slot})
 
-    def _orphans(self, translation: Translation) -> None:
-        orphans = [each for each in self._servers.listed() if each.service not in translation.wanted]
-        known = {server.service for server in orphans} - set(self._project.services)
-        orphans = [each for each in orphans if each.service in known]
+    def _orphans(self) -> None:
+        known = {*self._project.services, *self._project.disabled}
+        orphans = [each for each in self._servers.listed() if each.service not in known]
         if orphans and self._options.remove_orphans:
             self.remove(orphans)
         elif orphans:
