@@ -30,7 +30,7 @@ install_packages() {
     wants checks && needed+=(python3-venv)
     # What layers are compressed with.
     wants unit integration cloud registry && needed+=(bzip2 xz-utils zstd)
-    wants integration && needed+=(busybox-static curl openssl)
+    wants integration && needed+=(busybox-static curl openssl procps shellcheck python3-bashate)
     wants cloud && needed+=(chromium openssh-client)
     wants registry bench && needed+=(busybox-static docker-registry skopeo podman buildah runc)
     command -v cc >/dev/null || needed+=(gcc libc6-dev)
