@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::fetch::{Piece, Place};
 use super::{Blob, Fetcher, Stored, count};
-use crate::registry::{Digest, Error};
+use crate::registry::{Digest, Error, Hasher};
 
 /// How much is read from the disk at once.
 const CHUNK: u64 = 256 * 1024;
@@ -51,7 +51,8 @@ impl BlobRequest {
 
     /// The bytes `range` of the blob.
     pub fn stream(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-        let reading = Reading { request: self, position: range.start, end: range.end, place: None, failed: vec![] };
+        let (position, end) = (range.start, range.end);
+        let reading = Reading { request: self, position, end, place: None, check: None, failed: vec![] };
         futures::stream::try_unfold(reading, |mut reading| async move {
             let chunk = reading.next().await.inspect_err(|error| reading.request.readers.failed(error))?;
             Ok(chunk.map(|chunk| (chunk, reading)))
@@ -64,6 +65,8 @@ struct Reading {
     position: u64,
     end: u64,
     place: Option<Place>,
+    /// Of a blob that is here, and whose content is looked at while all of it is read.
+    check: Option<Hasher>,
     /// The leases for which a read failed, one for each attempt, and how.
     failed: Vec<(Option<u64>, Error)>,
 }
@@ -78,6 +81,7 @@ impl Reading {
             let (fetch, found) = match &self.place {
                 None => {
                     self.place = Some(self.locate()?);
+                    self.check = self.begin_check();
                     continue;
                 }
                 Some(Place::Cached(blob)) => return self.read(&blob.clone(), blob.size).await,
@@ -110,8 +114,34 @@ impl Reading {
 
     async fn read(&mut self, blob: &Blob, until: u64) -> Result<Option<Bytes>, Error> {
         let end = until.min(self.end).min(self.position + CHUNK);
-        let bytes = blob.read(self.position..end).await?;
-        Ok(Some(self.pass(bytes)))
+        let bytes = self.pass(blob.read(self.position..end).await?);
+        if let Some(hasher) = &mut self.check {
+            hasher.update(&bytes);
+        }
+        self.end_check()?;
+        Ok(Some(bytes))
+    }
+
+    /// What is on the disk was right when it was written; disks forget.
+    fn begin_check(&self) -> Option<Hasher> {
+        let digest = &self.request.digest;
+        let is_whole = matches!(&self.place, Some(Place::Cached(blob)) if self.position == 0 && self.end == blob.size);
+        (is_whole && self.request.fetcher.cache.is_due(digest)).then(|| digest.algorithm().hasher())
+    }
+
+    /// Withholds the end of a blob that is damaged: the client tries again, and has it from its image.
+    fn end_check(&mut self) -> Result<(), Error> {
+        if self.position < self.end {
+            return Ok(());
+        }
+        let Some(found) = self.check.take().map(Hasher::finish) else { return Ok(()) };
+        let expected = self.request.digest;
+        self.request.fetcher.cache.check(&expected, found == expected);
+        if found == expected {
+            return Ok(());
+        }
+        let problem = std::io::Error::other(format!("it has the digest {found}"));
+        Err(Error::cache("read", expected.path(), problem))
     }
 
     /// The bytes at the position, or those of them that were asked for.
@@ -122,3 +152,6 @@ impl Reading {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ impl Cache {
             }
             Err(cause) => return Err(Error::cache("rename to", &target, cause)),
         }
-        self.state().remember(digest, Kept { size, used });
+        self.state().remember(digest, Kept::new(size, used));
         while self.available()? < MARGIN && self.evict_one() {}
         Ok(true)
     }

@@ -110,7 +110,7 @@ impl Partial {
         let target = self.cache.path(&digest);
         let renamed = fs::rename(self.path.as_ref(), &target);
         renamed.map_err(|cause| Error::cache("rename to", &target, cause))?;
-        self.cache.state().remember(digest, Kept { size: self.written, used });
+        self.cache.state().remember(digest, Kept::new(self.written, used));
         self.cache.trim(0);
         Ok(())
     }

@@ -12,14 +12,14 @@
 
 mod file;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
@@ -32,6 +32,10 @@ pub use file::{Blob, Partial};
 
 /// What is left free on the file system for everything else.
 const MARGIN: u64 = 64 * 1024 * 1024;
+/// Blobs that are kept, whatever their size: each is in memory, and in a directory.
+const MAX_BLOBS: usize = 1 << 17;
+/// How long it is believed that what is on the disk is what was written there.
+const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// The layers on this host.
 pub struct Cache {
@@ -48,7 +52,11 @@ pub struct Cache {
 
 #[derive(Default)]
 struct State {
+    /// A blob that is larger than this goes first.
+    limit: u64,
     blobs: HashMap<Digest, Kept>,
+    /// The same blobs, in the order in which they go.
+    order: BTreeSet<Rank>,
     pins: HashMap<Digest, usize>,
     /// Bytes of `blobs`.
     total: u64,
@@ -58,10 +66,16 @@ struct State {
     look_after: Option<Instant>,
 }
 
+#[derive(Clone, Copy)]
 struct Kept {
     size: u64,
     used: SystemTime,
+    /// When this process saw that its content is right.
+    checked: Option<Instant>,
 }
+
+/// Whether it fits into the cache, and when it was used last.
+type Rank = (bool, SystemTime, Digest);
 
 impl Cache {
     /// Opens the cache in `directory`, which is made if it does not exist, and removes what was left half-written.
@@ -79,7 +93,7 @@ impl Cache {
         fs::create_dir(&partial).map_err(|cause| Error::cache("create", &partial, cause))?;
         let alive = lock(&partial.join("lock"), FlockArg::LockExclusive)?;
         drop(starting);
-        let (state, (unpinned, _)) = (Mutex::default(), watch::channel(()));
+        let (state, (unpinned, _)) = (Mutex::new(State { limit, ..State::default() }), watch::channel(()));
         let cache = Self { blobs, partial, limit, state, unpinned, evictions: AtomicU64::new(0), _alive: alive };
         cache.look()?;
         Ok(Arc::new(cache))
@@ -100,18 +114,39 @@ impl Cache {
                 return None;
             }
         };
-        if state.blobs.get(digest).is_some_and(|kept| kept.size != size) {
+        let known = state.blobs.get(digest).copied();
+        if known.is_some_and(|kept| kept.size != size) {
             tracing::warn!("layer cache: {} was altered: it is read again from its image", path.display());
             state.forget(digest);
             return None;
         }
-        state.remember(*digest, Kept { size, used: touch(&file, &path) });
+        let checked = known.and_then(|kept| kept.checked);
+        state.remember(*digest, Kept { size, used: touch(&file, &path), checked });
         Some(Blob { file: Arc::new(file), size, path: Arc::new(path) })
     }
 
     /// Whether the blob of this digest was there a moment ago.
     pub fn has(&self, digest: &Digest) -> bool {
         self.state().blobs.contains_key(digest)
+    }
+
+    /// Whether the content of a blob has not been looked at for long.
+    pub fn is_due(&self, digest: &Digest) -> bool {
+        let checked = self.state().blobs.get(digest).and_then(|kept| kept.checked);
+        checked.is_none_or(|checked| checked.elapsed() > BELIEVED_FOR)
+    }
+
+    /// Is told whether the content of a blob is right. It goes if not, and is read again from its image.
+    pub fn check(&self, digest: &Digest, is_right: bool) {
+        let mut state = self.state();
+        if is_right {
+            if let Some(kept) = state.blobs.get_mut(digest) {
+                kept.checked = Some(Instant::now());
+            }
+            return;
+        }
+        tracing::error!("layer cache: {} is damaged: it is read again from its image", self.path(digest).display());
+        self.remove(&mut state, digest);
     }
 
     /// Where it is.
@@ -183,7 +218,7 @@ impl Cache {
     /// Bytes of blobs that nothing pins.
     fn evictable(&self) -> u64 {
         let state = self.state();
-        state.blobs.iter().filter(|(digest, _)| !state.pins.contains_key(*digest)).map(|(_, kept)| kept.size).sum()
+        state.total - state.pins.keys().filter_map(|digest| state.blobs.get(digest)).map(|kept| kept.size).sum::<u64>()
     }
 
     /// Finds what other processes have stored and removed. Where there are very many blobs, that takes a while: no more than
@@ -202,11 +237,15 @@ impl Cache {
     fn take(&self, mut found: HashMap<Digest, Kept>) {
         let mut state = self.state();
         for (digest, kept) in std::mem::take(&mut state.blobs) {
-            if !found.contains_key(&digest) && self.path(&digest).exists() {
-                found.insert(digest, kept);
+            match found.get_mut(&digest) {
+                Some(found) => found.checked = kept.checked,
+                None if self.path(&digest).exists() => drop(found.insert(digest, kept)),
+                None => {}
             }
         }
         state.total = found.values().map(|kept| kept.size).sum();
+        let limit = state.limit;
+        state.order = found.iter().map(|(digest, kept)| kept.rank(digest, limit)).collect();
         state.blobs = found;
     }
 
@@ -218,30 +257,39 @@ impl Cache {
 
     /// Evicts until `coming` more bytes fit into the bound, or nothing more can be evicted.
     fn trim(&self, coming: u64) {
-        while self.total().saturating_add(coming) > self.limit && self.evict_one() {}
+        while self.is_over(coming) && self.evict_one() {}
+    }
+
+    fn is_over(&self, coming: u64) -> bool {
+        let state = self.state();
+        state.total.saturating_add(coming) > self.limit || state.blobs.len() > MAX_BLOBS
     }
 
     /// Removes a blob that nothing pins; whether there was one. One that is larger than the bound goes first, then the one that
     /// was not used for longest.
     pub fn evict_one(&self) -> bool {
         let mut state = self.state();
-        let unpinned = state.blobs.iter().filter(|(digest, _)| !state.pins.contains_key(*digest));
-        let Some(digest) =
-            unpinned.min_by_key(|(_, kept)| (kept.size <= self.limit, kept.used)).map(|(digest, _)| *digest)
+        let Some((.., digest)) = state.order.iter().find(|(.., digest)| !state.pins.contains_key(digest)).copied()
         else {
             return false;
         };
-        state.forget(&digest);
         // Under the lock, so that the file cannot be opened, and pinned, in between.
-        let path = self.path(&digest);
+        if self.remove(&mut state, &digest) {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Whether there was such a file.
+    fn remove(&self, state: &mut State, digest: &Digest) -> bool {
+        state.forget(digest);
+        let path = self.path(digest);
         match fs::remove_file(&path) {
-            Ok(()) => {
-                self.evictions.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(()) => return true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("layer cache: cannot remove {}: {error}", path.display()),
         }
-        true
+        false
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -255,16 +303,28 @@ impl Cache {
 
 impl State {
     fn remember(&mut self, digest: Digest, kept: Kept) {
+        self.forget(&digest);
         self.total += kept.size;
-        if let Some(before) = self.blobs.insert(digest, kept) {
-            self.total -= before.size;
-        }
+        self.order.insert(kept.rank(&digest, self.limit));
+        self.blobs.insert(digest, kept);
     }
 
     fn forget(&mut self, digest: &Digest) {
         if let Some(kept) = self.blobs.remove(digest) {
             self.total -= kept.size;
+            self.order.remove(&kept.rank(digest, self.limit));
         }
+    }
+}
+
+impl Kept {
+    /// One that was just written.
+    fn new(size: u64, used: SystemTime) -> Self {
+        Self { size, used, checked: Some(Instant::now()) }
+    }
+
+    fn rank(&self, digest: &Digest, limit: u64) -> Rank {
+        (self.size <= limit, self.used, *digest)
     }
 }
 
@@ -314,7 +374,8 @@ fn scan(blobs: &Path) -> Result<HashMap<Digest, Kept>, Error> {
             let digest = name.to_str().and_then(|name| format!("{}:{name}", algorithm.name()).parse::<Digest>().ok());
             match digest {
                 Some(digest) if metadata.is_file() => {
-                    found.insert(digest, Kept { size: metadata.len(), used: metadata.modified().map_err(failed)? });
+                    let used = metadata.modified().map_err(failed)?;
+                    found.insert(digest, Kept { size: metadata.len(), used, checked: None });
                 }
                 _ => tracing::debug!("layer cache: {} does not belong there and is left alone", entry.path().display()),
             }
