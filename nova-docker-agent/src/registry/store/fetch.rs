@@ -370,7 +370,8 @@ async fn copy_some(
         let chunk = stream.next().await.unwrap_or_else(|| Err(reader::ended(*position)))?;
         let chunk = cut(chunk, end - *position);
         let length = chunk.len() as u64;
-        if !sink.take(chunk).await {
+        // The turn ends with the registry.
+        if !turn.wait(sink.take(chunk)).await.unwrap_or(false) {
             return Ok(false);
         }
         *position += length;

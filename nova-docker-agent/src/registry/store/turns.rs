@@ -3,10 +3,13 @@
 //! Nobody keeps a turn for long while others wait: a layer may be as large as a tenant likes.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::registry::Error;
 
@@ -14,6 +17,8 @@ use crate::registry::Error;
 const MAX_REMEMBERED: usize = 1024;
 /// Bytes after which a waiting project gets the turn: a second's work, or less.
 const SLICE: u64 = 64 * 1024 * 1024;
+/// How long a turn waits for a client.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Hands out the turns.
 pub struct Turns {
@@ -71,6 +76,18 @@ impl Turns {
 }
 
 impl Turn {
+    /// Waits for a client. One that takes long is waited for without the turn: others have it meanwhile.
+    pub async fn wait<T>(&mut self, client: impl Future<Output = T>) -> Result<T, Error> {
+        let mut client = pin!(client);
+        if let Ok(done) = timeout(PATIENCE, &mut client).await {
+            return Ok(done);
+        }
+        self.permits = None;
+        let done = client.await;
+        self.permits = Some(self.turns.permits(self.whom.as_deref()).await?);
+        Ok(done)
+    }
+
     /// Counts processed bytes. After a slice, if others wait, gives up the turn and waits for a new one.
     pub async fn step(&mut self, bytes: u64) -> Result<(), Error> {
         self.done += bytes;

@@ -35,3 +35,15 @@ async fn who_has_worked_for_long_waits_for_those_who_wait() {
     long.step(SLICE - 1).now_or_never().unwrap().unwrap();
     assert!(futures::poll!(&mut third).is_pending());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_client_leaves_the_turn_to_others() {
+    let turns = Turns::new(1, 1);
+    let mut slow = turns.take(Some("slow")).await.unwrap();
+    let (client, taken) = tokio::sync::oneshot::channel();
+    let waiting = tokio::spawn(async move { slow.wait(taken).await.unwrap() });
+    let other = turns.take(Some("other")).await.unwrap();
+    client.send(()).unwrap();
+    drop(other);
+    waiting.await.unwrap().unwrap();
+}
