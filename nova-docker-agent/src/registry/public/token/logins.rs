@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use moka::Entry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use ring::hmac;
@@ -34,6 +33,8 @@ pub struct Logins {
     /// Random, of this process: credentials are remembered as a hash under this key.
     secret: hmac::Key,
     known: Cache<[u8; 32], Known>,
+    /// What keystone is being asked. Wrong passwords come no further, and push nobody out of those that are known.
+    asking: Cache<[u8; 32], Known>,
     kept: Duration,
 }
 
@@ -73,8 +74,9 @@ impl Place {
 impl Logins {
     pub fn new(keystone: Keystone, domain: Named) -> Self {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        let known = Cache::builder().max_capacity(MAX_LOGINS).eviction_policy(EvictionPolicy::lru()).build();
-        Self { keystone, domain, secret, known, kept: KEPT }
+        let [known, asking] =
+            [(); 2].map(|()| Cache::builder().max_capacity(MAX_LOGINS).eviction_policy(EvictionPolicy::lru()).build());
+        Self { keystone, domain, secret, known, asking, kept: KEPT }
     }
 
     /// The login for a user name and password, as the user types them: `USER`, `DOMAIN/USER`, or the id of an application
@@ -83,23 +85,42 @@ impl Logins {
     /// # Errors
     /// [`Code::Unauthorized`], or [`Code::Unavailable`] when keystone cannot say.
     pub async fn log_in(&self, username: &str, password: &str, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        let known = self.known(&["password", username, password]);
-        let ask = async || match &known.before {
-            Some(before) => match self.renew(before, request_id).await {
+        let ask = async |before: Option<Arc<Login>>| match before {
+            Some(before) => match self.renew(&before, request_id).await {
                 Err(error) if !error.is_unavailable() => self.ask(username, password, request_id).await,
                 renewed => renewed,
             },
             None => self.ask(username, password, request_id).await,
         };
-        let login = known.login.get_or_try_init(ask).await;
-        login.cloned().map_err(|error| refusal(&error))
+        self.once(&["password", username, password], ask).await
     }
 
     /// The login behind a keystone token that this registry, or another process of it, has put into a token of its own.
     pub async fn of_token(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        let known = self.known(&["token", user.token.expose_secret()]);
-        let login = known.login.get_or_try_init(|| self.open(user.clone(), request_id)).await;
-        login.cloned().map_err(|error| refusal(&error))
+        self.once(&["token", user.token.expose_secret()], async |_| self.open(user.clone(), request_id).await).await
+    }
+
+    /// The login that is known for these secrets, or what keystone gives for them; all who have the same wait for one answer.
+    async fn once<F: Future<Output = Result<Arc<Login>, cloud::Error>>>(
+        &self,
+        secrets: &[&str],
+        ask: impl FnOnce(Option<Arc<Login>>) -> F,
+    ) -> Result<Arc<Login>, ApiError> {
+        let key = self.fingerprint(secrets);
+        let known = self.known(key);
+        let mut was_asked = false;
+        let asking = async || {
+            was_asked = true;
+            ask(known.before.clone()).await
+        };
+        let login = known.login.get_or_try_init(asking).await.cloned();
+        if was_asked {
+            self.asking.invalidate(&key);
+        }
+        if was_asked && login.is_ok() {
+            self.known.insert(key, known.clone());
+        }
+        login.map_err(|error| refusal(&error))
     }
 
     /// Forgets the logins of a user whose token was refused, so that the next one is asked of keystone.
@@ -190,19 +211,16 @@ impl Logins {
         Credentials::Password { user: Named::Name(user.to_owned()), user_domain: Some(domain), password }
     }
 
-    fn known(&self, secrets: &[&str]) -> Known {
+    fn known(&self, key: [u8; 32]) -> Known {
         let now = Instant::now();
-        let entry = self.known.entry(self.fingerprint(secrets)).and_upsert_with(|found| {
-            let found = found.map(Entry::into_value);
-            match found {
-                Some(fresh) if fresh.is_fresh(now, self.kept) => fresh,
-                old => {
-                    let before = old.and_then(|old| old.renewable(now, self.kept));
-                    Known { since: now, login: Arc::default(), before }
-                }
-            }
-        });
-        entry.into_value()
+        let old = match self.known.get(&key) {
+            Some(fresh) if fresh.is_fresh(now, self.kept) => return fresh,
+            old => old,
+        };
+        let before = || old.and_then(|old| old.renewable(now, self.kept));
+        let new = || Known { since: now, login: Arc::default(), before: before() };
+        let is_old = |asking: &Known| !asking.is_fresh(now, self.kept);
+        self.asking.entry(key).or_insert_with_if(new, is_old).into_value()
     }
 
     fn fingerprint(&self, secrets: &[&str]) -> [u8; 32] {

@@ -45,3 +45,14 @@ async fn a_password_is_asked_about_again_after_a_while() {
     assert!(known[0].renewable(proven - KEPT, Duration::ZERO).is_some());
     assert!(known[0].renewable(proven, Duration::ZERO).is_none());
 }
+
+#[tokio::test]
+async fn wrong_passwords_take_no_room_from_logins_that_are_known() {
+    let (mut logins, cloud, _server) = logins().await;
+    logins.kept = KEPT;
+    for password in [PASSWORD, "wrong", "worse", PASSWORD] {
+        assert_eq!(logins.log_in("cat", password, "req").await.is_ok(), password == PASSWORD);
+    }
+    assert_eq!((logins.known.iter().count(), logins.asking.iter().count()), (1, 0));
+    assert_eq!(cloud.asked("POST /v3/auth/tokens"), 3);
+}
