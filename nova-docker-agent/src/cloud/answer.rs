@@ -11,6 +11,8 @@ use super::tls::reason;
 /// How much of an error page is read, and how much of its text is kept.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 const MAX_MESSAGE: usize = 1000;
+/// Of an answer: users write into many of them, as properties of images.
+const MAX_BODY: usize = 64 * 1024 * 1024;
 
 /// What was asked of whom; becomes part of every error.
 #[derive(Clone, Debug)]
@@ -30,12 +32,19 @@ impl Asked {
     }
 }
 
-/// The body as JSON.
+/// The body as JSON, of at most [`MAX_BODY`] bytes.
 pub(super) async fn json<T: DeserializeOwned>(response: Response, asked: Asked) -> Result<T, Error> {
-    let body = match response.bytes().await {
-        Ok(body) => body,
-        Err(error) => return Err(asked.unreachable(reason(&error.without_url()))),
-    };
+    let mut body = vec![];
+    let mut stream = response.bytes_stream();
+    while let Some(chunk) = stream.next().await {
+        match chunk {
+            Ok(chunk) if body.len() + chunk.len() > MAX_BODY => {
+                return Err(asked.unexpected(format!("more than {MAX_BODY} bytes")));
+            }
+            Ok(chunk) => body.extend_from_slice(&chunk),
+            Err(error) => return Err(asked.unreachable(reason(&error.without_url()))),
+        }
+    }
     serde_json::from_slice(&body).map_err(|error| asked.unexpected(error.to_string()))
 }
 
