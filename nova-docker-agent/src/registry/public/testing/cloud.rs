@@ -54,6 +54,11 @@ pub(super) struct State {
 #[derive(Clone, Default)]
 pub struct Double(Arc<Mutex<State>>);
 
+    /// The first byte of an upload is stored as another one.
+    pub alters: bool,
+    /// After so many changes, one is never answered; whether it is made.
+    hangs: Option<(usize, bool)>,
+    has_hung: bool,
 impl Double {
     /// It, at an address of its own.
     pub async fn start() -> (Self, MockServer) {
@@ -129,6 +134,23 @@ impl Double {
     }
 
     /// Forgets the requests so far, and returns them, in an order that does not depend on which of several at a time came first.
+    /// The change number `step` from now on is never answered; it is made or not.
+    pub fn hang_at(&self, step: usize, is_made: bool) {
+        self.state().hangs = Some((step, is_made));
+    }
+
+    /// Waits until that one was asked for.
+    pub async fn hung(&self) {
+        while !self.state().has_hung {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stores every upload with another first byte.
+    pub fn alter(&self) {
+        self.state().alters = true;
+    }
+
     pub fn take_asked(&self) -> Vec<String> {
         let mut asked = std::mem::take(&mut self.state().asked);
         asked.sort();

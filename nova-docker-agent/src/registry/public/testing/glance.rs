@@ -8,7 +8,7 @@ use uuid::Uuid;
 use wiremock::{Request, ResponseTemplate};
 
 use super::cloud::{Asked, State, ok, token_of};
-use crate::registry::Digest;
+use crate::registry::Algorithm;
 
 /// An image.
 pub struct Stored {
@@ -65,10 +65,13 @@ impl State {
         let Stored { record, content } = &mut self.images[at];
         match asked {
             Asked::Upload => {
-                *content = request.body[..request.body.len() - self.loses].to_vec().into();
+                let mut stored = request.body[..request.body.len() - self.loses].to_vec();
+                stored.iter_mut().take(usize::from(self.alters)).for_each(|byte| *byte ^= 1);
+                *content = stored.into();
                 record.insert("status".into(), "active".into());
                 record.insert("size".into(), content.len().into());
-                record.insert("os_hash_value".into(), Digest::of(content).hex().into());
+                record.insert("os_hash_algo".into(), "sha512".into());
+                record.insert("os_hash_value".into(), Algorithm::Sha512.digest(content).hex().into());
                 ResponseTemplate::new(204).set_delay(self.upload_takes)
             }
             Asked::Read => read(content, self.no_ranges, request).set_delay(self.read_takes),

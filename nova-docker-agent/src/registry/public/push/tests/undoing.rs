@@ -71,13 +71,17 @@ async fn a_glance_that_is_away_is_worth_another_try() {
 }
 
 #[tokio::test]
-async fn an_image_that_was_not_stored_whole_is_deleted() {
+async fn an_image_that_was_not_stored_as_it_was_sent_is_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
-    cloud.lose(1);
-    assert_eq!(put(&push, WEB, "v1", &manifest).await.error(), (503, "UNAVAILABLE".into()));
-    assert_eq!((cloud.images(), unfinished(&directory)), (vec![], 0));
+    let spoils: [fn(&Cloud); 2] = [|cloud| cloud.lose(1), |cloud| cloud.alter()];
+    for spoil in spoils {
+        spoil(&cloud);
+        assert_eq!(put(&push, WEB, "v1", &manifest).await.error(), (503, "UNAVAILABLE".into()));
+        assert_eq!((cloud.images(), unfinished(&directory)), (vec![], 0));
+        cloud.lose(0);
+    }
 }
 
 #[tokio::test]
