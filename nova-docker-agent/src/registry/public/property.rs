@@ -4,9 +4,6 @@
 
 use crate::cloud::glance::ImageMeta;
 
-/// How all their names begin.
-pub const PREFIX: &str = "oci_";
-
 /// The repository, without its project. Its tags are the image's name and Glance tags of the form `REPOSITORY:TAG`.
 pub const REPOSITORY: &str = "oci_repository";
 /// Digest of the manifest, or index, that the image was pushed as.
@@ -23,6 +20,18 @@ pub const ARTIFACT_TYPE: &str = "oci_artifact_type";
 pub const BLOBS: &str = "oci_blobs";
 /// While an image is being filled: the push that does it, so that one that was cut off is recognised.
 pub const PUSH: &str = "oci_push";
+
+/// Nova's, of an image that it made of a server.
+pub const IMAGE_TYPE: &str = "image_type";
+
+/// Those that say where to look; listings have no others.
+pub const TOLD: [&str; 7] = [REPOSITORY, DIGEST, MEDIA_TYPE, SUBJECT, ARTIFACT_TYPE, BLOBS, IMAGE_TYPE];
+
+/// Whether the registry has made the image, or its user has marked it so: by [`REPOSITORY`]. Then its name and whether it is
+/// hidden are the registry's to change. A snapshot has the mark of the image that its server was made of.
+pub fn is_own(record: &ImageMeta) -> bool {
+    text(record, REPOSITORY).is_some() && text(record, IMAGE_TYPE) != Some("snapshot")
+}
 
 /// What an image's property says.
 pub fn text<'a>(record: &'a ImageMeta, key: &str) -> Option<&'a str> {

@@ -21,9 +21,14 @@ use crate::registry::{ApiError, Code, Digest};
 const MAX_IMAGES: usize = 10_000;
 /// Images that are asked for at once.
 const PAGE: usize = 250;
-/// About how many bytes of memory all listings that are kept take, and what each counts for at least.
-const MAX_SIZE: u64 = 24 * 1024 * 1024;
+/// About how many bytes of memory all listings that are kept take, what one has at most, and what each counts for at least.
+const MAX_SIZE: u64 = 48 * 1024 * 1024;
+const MAX_LISTING: usize = 24 * 1024 * 1024;
 const MIN_WEIGHT: usize = 96 * 1024;
+/// A property that has more bytes is a long one, and so much of these is kept in one listing: an image without them is opened to
+/// tell. Users write properties too.
+const LONG: usize = 1024;
+const MAX_LONG: usize = 8 * 1024 * 1024;
 
 /// Whether images are meant that are hidden from listings, as artifacts are, or the others: Glance lists the ones or the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,10 +149,11 @@ impl Records {
     }
 
     async fn ask(&self, grant: &Grant, of: &Of) -> Result<Listed, cloud::Error> {
+        let mut room = MAX_LONG;
         let mut images = match of {
             Of::Owner(owner, hidden) => self.all(grant, owner, *hidden).await?,
             Of::Id(id) => match self.glance.image(&grant.caller(), *id).await {
-                Ok(image) if is_of(&image, None) => vec![Arc::new(essential(image))],
+                Ok(image) if is_of(&image, None) => vec![Arc::new(essential(image, &mut room))],
                 Ok(_) => vec![],
                 Err(error) if error.status() == Some(404) => vec![],
                 Err(error) => return Err(error),
@@ -161,14 +167,20 @@ impl Records {
     /// Those of a project: of each page only what is needed is kept.
     async fn all(&self, grant: &Grant, owner: &str, hidden: Hidden) -> Result<Vec<Arc<ImageMeta>>, cloud::Error> {
         let (mut images, mut after) = (vec![], None);
+        let (mut room, mut size) = (MAX_LONG, 0);
         loop {
             let (page, next) = self.page(grant, Some(owner), hidden, after).await?;
-            images.extend(page.into_iter().map(|image| Arc::new(essential(image))));
+            for image in page {
+                let image = essential(image, &mut room);
+                size += weight(&image);
+                images.push(Arc::new(image));
+            }
             if next.is_none() {
                 return Ok(images);
             }
-            if images.len() > MAX_IMAGES {
-                tracing::warn!(project = owner, "only the newest {MAX_IMAGES} images of a project are looked through");
+            if images.len() > MAX_IMAGES || size > MAX_LISTING {
+                let most = images.len();
+                tracing::warn!(project = owner, "only the newest {most} images of a project are looked through");
                 return Ok(images);
             }
             after = next;
@@ -214,9 +226,18 @@ fn is_of(image: &ImageMeta, owner: Option<&str>) -> bool {
         && owner.is_none_or(|owner| image.owner.as_deref() == Some(owner))
 }
 
-/// Without properties that nobody here reads: a project may have many images, and an image many properties.
-fn essential(mut image: ImageMeta) -> ImageMeta {
-    image.properties.retain(|name, _| name.starts_with(property::PREFIX));
+/// Without properties that nobody here reads, and without long ones that there is no `room` for: a project may have many images,
+/// and an image many properties.
+fn essential(mut image: ImageMeta, room: &mut usize) -> ImageMeta {
+    image.properties.retain(|name, value| {
+        let Some(length) = value.as_str().map(str::len) else { return false };
+        if !property::TOLD.contains(&name.as_str()) {
+            return false;
+        }
+        let left = if length > LONG { room.checked_sub(length) } else { Some(*room) };
+        *room = left.unwrap_or(*room);
+        left.is_some()
+    });
     image
 }
 

@@ -44,3 +44,20 @@ fn listings_are_kept_as_far_as_they_fit_the_newest_first_and_those_under_way() {
     come("forgotten", &forgotten, 1);
     assert!(!all.contains_key(&key("forgotten")));
 }
+
+#[test]
+fn of_properties_that_users_write_no_more_is_kept_than_there_is_room_for() {
+    let image = |blobs: usize| -> ImageMeta {
+        let (blobs, mine) = ("b".repeat(blobs), "m".repeat(60_000));
+        let record = serde_json::json!({
+            "id": Uuid::new_v4(), "status": "active", "oci_digest": "d", "oci_blobs": blobs, "oci_mine": mine, "oci_subject": 5,
+        });
+        serde_json::from_value(record).unwrap()
+    };
+    let mut room = 100_000;
+    let kept: Vec<ImageMeta> = [60_000, 1000, 60_000, 30_000].map(|blobs| essential(image(blobs), &mut room)).into();
+    let lengths: Vec<_> = kept.iter().map(|image| property::text(image, property::BLOBS).map(str::len)).collect();
+    assert_eq!((lengths, room), (vec![Some(60_000), Some(1000), None, Some(30_000)], 10_000));
+    assert!(kept.iter().all(|image| property::text(image, property::DIGEST) == Some("d")));
+    assert!(kept.iter().all(|image| !image.properties.contains_key("oci_mine")));
+}
