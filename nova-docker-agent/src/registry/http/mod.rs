@@ -4,13 +4,12 @@
 //! listener     connections: how many, TLS, how long each may stand still (stall), the end of all
 //! endpoint     the path of a request
 //! auth         HTTP Basic
-//! content      manifests and blobs as answers (range: a part of one; accept: in which form)
+//! content      manifests and blobs as answers (range: a part of one)
 //! error        refusals
 //! access_log   one line for each request
 //! unread_body  what a refused client still sends
 //! ```
 
-pub mod accept;
 pub mod access_log;
 pub mod auth;
 pub mod content;

@@ -4,7 +4,7 @@
 //! server       the process: what it opens, where it listens (tls: under which certificate)
 //!   api          one request: what it is about (http::endpoint) -> who asks (token) -> whoever answers it
 //!     token        keystone logins, and the short-lived tokens that stand for them
-//!     pull         manifests, in the form that the client accepts, and blobs
+//!     pull         manifests and blobs
 //!     discovery    tags, catalog, referrers
 //!     push         what is being uploaded, and how it becomes one Glance image
 //!       images       what Glance has: repositories, tags, manifests and blobs, as the caller sees them

@@ -5,12 +5,10 @@
 //! search    which of it holds a manifest, or a blob
 //! opened    images whose files were read, and who may read them
 //!   open      one image's file -> its manifests, and where its blobs are
-//! convert   a manifest in the other of the two forms that clients know
 //! blob      a blob's bytes
 //! ```
 
 mod blob;
-mod convert;
 mod open;
 mod opened;
 mod records;
@@ -34,8 +32,6 @@ use crate::cloud::glance::ImageMeta;
 use crate::registry::store::{Cache, Fetcher, Sharing, Stored};
 use crate::registry::{ApiError, Code, Counters, Digest, Error, GlanceSource, SourceError};
 use blob::StoredBlob;
-pub use convert::Converted;
-
 use open::Opened;
 use opened::OpenedImages;
 use records::{Hidden, Records};
@@ -141,33 +137,6 @@ impl Images {
     /// Forgets what is remembered of the project's images: they were changed.
     pub fn changed(&self, grant: &Grant) {
         self.records.forget(&grant.owner);
-    }
-
-    /// The other form of a plain image's manifest, if it has one.
-    pub fn convert(&self, content: &Content, digest: &Digest) -> Option<Converted> {
-        let (media_type, bytes) = content.manifests.get(digest)?;
-        convert::other_form(media_type, bytes)
-    }
-
-    /// The converted manifest with this digest, of an image in the repository: clients ask for what a tag gave them.
-    pub async fn find_converted(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<Option<Converted>, ApiError> {
-        // Conversions are made of what is open; that they were given a moment ago means that it is.
-        for (record, _) in self.repository(grant, name, Place::All, Age::Seconds).await? {
-            if !self.opened.has(&record) {
-                continue;
-            }
-            let Some(content) = self.readable(grant, &record).await? else { continue };
-            let converted = content.manifests.values().filter_map(|(kind, bytes)| convert::other_form(kind, bytes));
-            if let Some(found) = converted.into_iter().find(|converted| converted.digest == *digest) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
     }
 
     /// Gives `take` every image that Glance lists for the caller of `grant`, of any project.
