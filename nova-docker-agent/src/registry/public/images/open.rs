@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::cloud::glance::ImageMeta;
 use crate::registry::archive::{Archive, layout};
 use crate::registry::manifest::{
-    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS,
+    self, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS,
     OCI_INDEX, OCI_MANIFEST,
 };
 use crate::registry::public::property;
@@ -113,7 +113,7 @@ async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, 
     }
     let blobs: HashMap<Digest, Range<u64>> = archive.blobs().collect();
     let bytes = archive.read("index.json", MAX_MANIFEST).await?.unwrap_or_default();
-    let index: Index = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+    let index: Index = manifest::parse(&bytes).map_err(|error| bad(&error.to_string()))?;
     let mut seen = HashSet::new();
     let named: Vec<(Digest, Descriptor)> = index
         .manifests
@@ -196,7 +196,7 @@ async fn walk(
         if found != digest {
             return Err(bad(&format!("a manifest has digest {found} and is named {digest}")).into());
         }
-        let document: Document = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+        let document: Document = manifest::parse(&bytes).map_err(|error| bad(&error.to_string()))?;
         for child in document.manifests.iter().flatten().filter(|child| child.is_index() || child.is_manifest()) {
             if let Ok(digest) = child.digest.parse() {
                 waiting.push((digest, child.media_type.clone(), depth + 1));

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::registry::http::{content_length, header};
-use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, or_default};
+use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, or_default, parse};
 use crate::registry::{Algorithm, ApiError, Code, Digest};
 
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -65,8 +65,7 @@ impl Document {
     /// # Errors
     /// [`Code::ManifestInvalid`], with what is wrong with it.
     pub fn parse(bytes: Bytes, content_type: Option<&str>, algorithm: Algorithm) -> Result<Self, ApiError> {
-        let raw: Raw =
-            serde_json::from_slice(&bytes).map_err(|error| invalid(format!("it is not readable: {error}")))?;
+        let raw: Raw = parse(&bytes).map_err(|error| invalid(format!("it is not readable: {error}")))?;
         raw.check_schema()?;
         let media_type = raw.media_type(content_type)?;
         let refers = raw.refers(&media_type)?;

@@ -144,3 +144,17 @@ async fn a_manifest_above_the_limit_is_not_read_to_its_end() {
         assert_eq!((error.code, error.status), (Code::ManifestInvalid, StatusCode::PAYLOAD_TOO_LARGE));
     }
 }
+
+#[test]
+fn keys_that_go_reads_as_others_are_refused_but_not_those_of_annotations() {
+    for key in ["LAYERS", "Layers", "layer\u{17f}", "Schemaversion"] {
+        let refused = parse_as(&with(key, json!([])), None).unwrap_err();
+        assert_eq!(refused.code, Code::ManifestInvalid, "{key}");
+        assert!(refused.message.contains("case"), "{}", refused.message);
+    }
+    let mut config = pointer(OCI_CONFIG, "c");
+    config["Digest"] = config["digest"].clone();
+    assert!(parse_as(&with("config", config), None).unwrap_err().message.contains("case"));
+    let annotations = json!({"Layers": "a", "layers": "b", "SIZE": "c"});
+    assert!(parse_as(&with("annotations", annotations), None).is_ok());
+}
