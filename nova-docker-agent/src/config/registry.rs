@@ -1,10 +1,11 @@
 //! The configuration of the registry for users, by the same rules as nova.conf: `[registry]`, `[keystone]`, `[glance]`, and the
 //! options of `[DEFAULT]` about logs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::build::unknown_options;
@@ -14,6 +15,7 @@ use super::table::Spec;
 use super::{ConfigError, Listing, LogConfig, Settings};
 use crate::cloud::{KeystoneConfig, Named};
 use crate::registry::Limits;
+use crate::registry::{Limits, Pace};
 use crate::registry::public::{Config, PushConfig, TlsFiles, TokenConfig};
 
 /// The default path of its configuration.
@@ -60,14 +62,23 @@ fn specs() -> Vec<Spec> {
             "200",
         ),
         number("upload_expiry_hours", 8760, "Hours after which an abandoned upload is removed.", "24"),
-        number("max_connections", 65_536, "Connections at the same time; more connections wait.", "256"),
+        spec(
+            "untagged_retention_days",
+            Kind::Int { min: 0, max: 3650 },
+            "Days after which the next push to its repository deletes a pushed image without a tag; 0: never.",
+        )
+        .or("0"),
+        number("max_connections", 65_536, "Connections at the same time; more are refused (503).", "4096"),
+        number("max_connections_per_address", 65_536, "Those of one address, or of one /64 of IPv6.", "512"),
+        spec("shared_addresses", Kind::List, "Proxies and NATs, without a bound of their own: addresses or networks."),
         number(
             "request_header_timeout_seconds",
             600,
             "Seconds that a client may take to send a request's headers.",
             "10",
         ),
-        number("idle_timeout_seconds", 3600, "Seconds that a transfer may stand still.", "60"),
+        number("idle_timeout_seconds", 3600, "Seconds that a transfer may stand still, or a manifest take.", "60"),
+        number("min_kb_per_second", 1_048_576, "KiB a second that a transfer must make in the long run.", "4"),
         keystone("auth_url", Kind::HttpUrl, "Keystone, where users are logged in.").required(),
         keystone("cafile", Kind::Text, "PEM file of authorities that replace the system's."),
         keystone("insecure", Kind::Bool, "Accept any server certificate."),
@@ -125,6 +136,9 @@ fn build(reader: &mut Reader) -> Option<Options> {
     let seconds = |option| reader.seconds(SECTION, option);
     let number = |option| reader.number::<u64>(SECTION, option);
     let state_directory = reader.path(SECTION, "state_directory")?;
+    let shared_addresses = networks(reader, "shared_addresses");
+    let idle = reader.seconds(SECTION, "idle_timeout_seconds");
+    let state_directory = reader.path(SECTION, "state_directory")?;
     let registry = Config {
         listen: listen?,
         tls,
@@ -132,7 +146,9 @@ fn build(reader: &mut Reader) -> Option<Options> {
         limits: Limits {
             connections: reader.number(SECTION, "max_connections"),
             header: seconds("request_header_timeout_seconds"),
-            idle: seconds("idle_timeout_seconds"),
+            connections_of_address: Some(reader.number(SECTION, "max_connections_per_address")),
+            shared_addresses,
+            pace: Pace { patience: idle, rate: number("min_kb_per_second") << 10 },
         },
         tokens: TokenConfig {
             public_url: public_url?,
@@ -145,6 +161,7 @@ fn build(reader: &mut Reader) -> Option<Options> {
             max_manifest: reader.number::<usize>(SECTION, "max_manifest_kb") << 10,
             max_blobs: reader.number(SECTION, "max_blobs"),
             max_blob: number("max_blob_gb") << 30,
+            manifest_patience: idle,
             max_staged: number("max_staged_gb_per_project") << 30,
             upload_expiry: Duration::from_secs(number("upload_expiry_hours") * 3600),
         },
@@ -183,11 +200,25 @@ fn public_url(reader: &mut Reader, listen: Option<SocketAddr>, tls: bool) -> Opt
             reader.reject(SECTION, "public_url", "a URL of scheme, host and port only: clients take /v2/ of that host");
         }
         return Some(url);
+/// Addresses and networks.
+fn networks(reader: &mut Reader, option: &str) -> Vec<IpNet> {
+    let texts = reader.list(SECTION, option);
+    let network = |text: &String| text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+    let networks: Option<Vec<IpNet>> = texts.iter().map(network).collect();
+    if networks.is_none() {
+        reader.reject(SECTION, option, "a list of IP addresses and networks, such as 192.0.2.1, 198.51.100.0/24");
+    }
+    networks.unwrap_or_default()
+}
+
     }
     let listen = listen?;
     if listen.ip().is_unspecified() || listen.port() == 0 {
         reader.missing(SECTION, "public_url", "where clients reach it, since listen does not say that");
         return None;
+        if tls && url.scheme() != "https" {
+            reader.reject(SECTION, "public_url", "a URL that begins with https://, since there is a certificate");
+        }
     }
     format!("{}://{listen}", if tls { "https" } else { "http" }).parse().ok()
 }
@@ -234,6 +265,9 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_at_once() {
+        let mut plain = tls;
+        plain[3].1 = "http://registry.example";
+        assert!(load(&plain).unwrap_err().join("\n").contains("https://"));
         let errors = from_settings(&Settings::from_map([
             (("registry", "listen"), "localhost"),
             (("registry", "cache_size"), "20"),
@@ -245,6 +279,7 @@ mod tests {
         .unwrap();
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let text = text.join("\n");
+            (("registry", "shared_addresses"), "192.0.2.1, proxy"),
         for expected in [
             "listen",
             "no option cache_size; did you mean cache_size_gb?",
@@ -256,5 +291,6 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
+            "shared_addresses",
     }
 }

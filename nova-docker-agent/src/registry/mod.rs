@@ -18,7 +18,7 @@
 //! What holds against a hostile tenant, and where:
 //! - Everything a tenant sends has a bound: tar headers and names (`archive::walker`), reads and time for an index
 //!   (`archive`), manifests (`archive::layout`, `public::images::open`, `public::push::manifest`), uploads
-//!   (`public::push::staging`), connections, heads and stalls (`http::listener`, `http::stall`).
+//!   (`public::push::staging`), connections, heads and slow clients (`http::listener`, `http::seats`, `http::pace`).
 //! - Memory has a bound: moka's in `store::indexes`, `store::proofs`, `public::images` and `public::token::logins`, each
 //!   with a number or a weight; streams hold a queue of fixed size (`store::spool`, `store::passthrough`).
 //! - A digest is no proof: content is verified before its last bytes are sent (`store::fetch`), and a cached blob is given
@@ -44,5 +44,6 @@ pub use error::{Error, Problem};
 pub use host::{Lease, PullReference, Registry, RegistryConfig};
 use http::error::{ApiError, Code};
 pub use http::listener::Limits;
+pub use http::pace::Pace;
 use platform::Platform;
 pub use store::{Counters, GlanceSource, ImageDescriptor, Source, SourceBody, SourceError};

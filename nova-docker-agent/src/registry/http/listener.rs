@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::IntoResponse;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -16,28 +18,43 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::stall::Impatient;
+use super::pace::{Pace, Paced};
+use super::seats::Seats;
+use crate::registry::{ApiError, Code};
 
 /// How long requests under way are waited for at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a request's head, in bytes. Tokens are the longest part of it.
 const MAX_HEAD: usize = 64 * 1024;
+/// Connections at one time that are told that there are too many. Beyond that, they are closed without a word.
+const MAX_REFUSED: usize = 64;
 
 /// What one client can cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at one time; more of them wait.
+    /// Connections at one time; more of them are refused.
     pub connections: usize,
+    /// Those of one address; None where there is no bound.
+    pub connections_of_address: Option<usize>,
+    /// Addresses that speak for many clients, to which that bound does not apply.
+    pub shared_addresses: Vec<IpNet>,
     /// How long a connection may take to say what it wants: TLS, and then the head of each request, the pause before it included.
     pub header: Duration,
-    /// How long a client may take nothing of an answer.
-    pub idle: Duration,
+    /// How slowly a client may send a body, and take an answer.
+    pub pace: Pace,
 }
 
 impl Default for Limits {
-    /// Limits on loopback, where any user of the host can connect before the secret is checked.
+    /// Limits on loopback, where any user of the host can connect before the secret is checked. dockerd may stop taking a layer
+    /// while it has too much to do.
     fn default() -> Self {
-        Self { connections: 256, header: Duration::from_secs(10), idle: Duration::from_secs(600) }
+        Self {
+            connections: 1024,
+            connections_of_address: None,
+            shared_addresses: vec![],
+            header: Duration::from_secs(10),
+            pace: Pace { patience: Duration::from_secs(600), rate: 1024 },
+        }
     }
 }
 
@@ -50,18 +67,16 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves until `stop` is cancelled, then waits for the requests under way.
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, router: Router, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(limits.connections));
+    let seats = Seats::new(&limits);
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSED));
+    let refusing = Router::new().fallback(async || too_many().into_response());
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD);
     loop {
-        let accepted = async {
-            let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((accept(&listener).await?, permit))
-        };
-        let (stream, permit) = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accepted => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Most likely there are no file descriptors left; they come back when connections end.
@@ -71,18 +86,28 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, rout
                 }
             }
         };
+        let mut server = server.clone();
+        let (seat, refusal, router) = match seats.take(address.ip()) {
+            Some(seat) => (Some(seat), None, &router),
+            None => match refusals.clone().try_acquire_owned() {
+                Ok(refusal) => (None, Some(refusal), &refusing),
+                Err(_) => continue,
+            },
+        };
+        server.keep_alive(seat.is_some());
         let service = TowerToHyperService::new(router.clone());
-        let (tls, server, watcher) = (tls.as_ref().map(|tls| tls()), server.clone(), graceful.watcher());
+        let (tls, watcher, header, pace) =
+            (tls.as_ref().map(|tls| tls()), graceful.watcher(), limits.header, limits.pace);
         tokio::spawn(async move {
             let served = async {
-                let stream = Impatient::new(secure(stream, tls, limits.header).await?, limits.idle);
+                let stream = Paced::new(secure(stream, tls, header).await?, pace);
                 let connection = watcher.watch(server.serve_connection(TokioIo::new(stream), service));
                 connection.await.map_err(io::Error::other)
             };
             if let Err(error) = served.await {
                 tracing::debug!("image registry: a connection broke: {error}");
             }
-            drop(permit);
+            drop((seat, refusal));
         });
     }
     // Refuse new connections at once: nobody would answer them.
@@ -92,15 +117,14 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, rout
     }
 }
 
-async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let (stream, _) = listener.accept().await?;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!("image registry: a connection has ended already: {error}");
-    }
-    Ok(stream)
+fn too_many() -> ApiError {
+    ApiError::new(Code::Unavailable, "too many connections; try again")
 }
 
 async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>, patience: Duration) -> io::Result<Box<dyn Stream>> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("image registry: a connection has ended already: {error}");
+    }
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
     let stream = timeout(patience, tls.accept(stream)).await??;
     Ok(Box::new(stream))

@@ -1,7 +1,7 @@
 //! What the registries of a host and of a cloud have in common of HTTP.
 //!
 //! ```text
-//! listener     connections: how many, TLS, how long each may stand still (stall), the end of all
+//! listener     connections: how many (seats), TLS, how slow each may be (pace), the end of all
 //! endpoint     the path of a request
 //! auth         HTTP Basic
 //! content      manifests and blobs as answers (range: a part of one)
@@ -16,8 +16,9 @@ pub mod content;
 pub mod endpoint;
 pub mod error;
 pub mod listener;
+pub mod pace;
 mod range;
-mod stall;
+mod seats;
 pub mod unread_body;
 
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};

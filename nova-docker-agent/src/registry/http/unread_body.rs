@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::content_length;
+use super::pace::{Clock, Pace};
 
 /// Limits of that: bytes, and time.
 const MOST: u64 = 32 * 1024 * 1024;
@@ -27,13 +28,16 @@ pub struct UnreadBody {
 }
 
 /// None after the end, or after an error.
-struct Shared(Mutex<Option<BodyDataStream>>);
+struct Shared(Mutex<Option<(BodyDataStream, Clock)>>);
 
 impl Shared {
     fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, axum::Error>>> {
         let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(stream) = body.as_mut() else { return Poll::Ready(None) };
-        let piece = ready!(stream.poll_next_unpin(context));
+        let Some((stream, clock)) = body.as_mut() else { return Poll::Ready(None) };
+        let piece = stream.poll_next_unpin(context);
+        let length = |piece: &Option<Result<Bytes, _>>| piece.iter().flatten().map(Bytes::len).sum::<usize>();
+        let piece =
+            ready!(clock.judge(context, piece, length)).unwrap_or_else(|slow| Some(Err(axum::Error::new(slow))));
         if !matches!(piece, Some(Ok(_))) {
             *body = None;
         }
@@ -41,12 +45,12 @@ impl Shared {
     }
 }
 
-/// Keeps hold of a request's body.
-pub fn share(request: Request<Body>) -> (Request<Body>, UnreadBody) {
+/// Keeps hold of a request's body. It ends with an error when its client is slower than `pace`.
+pub fn share(request: Request<Body>, pace: Pace) -> (Request<Body>, UnreadBody) {
     let announced = content_length(request.headers());
     let not_worth = request.headers().contains_key(EXPECT) || announced.is_some_and(|length| length > MOST);
     let (head, body) = request.into_parts();
-    let body = Arc::new(Shared(Mutex::new(Some(body.into_data_stream()))));
+    let body = Arc::new(Shared(Mutex::new(Some((body.into_data_stream(), Clock::new(pace))))));
     let shared = body.clone();
     let pieces = futures::stream::poll_fn(move |context| shared.poll(context));
     (Request::from_parts(head, Body::from_stream(pieces)), UnreadBody { body, not_worth })

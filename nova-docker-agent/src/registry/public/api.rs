@@ -1,7 +1,6 @@
 //! One request: who sends it, what it is about, and who answers it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -9,7 +8,6 @@ use axum::extract::State;
 use axum::http::header::{ALLOW, CONTENT_ENCODING, HeaderName, WWW_AUTHENTICATE};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tower_http::timeout::RequestBodyTimeoutLayer;
 use uuid::Uuid;
 
 use super::images::Images;
@@ -19,6 +17,7 @@ use super::token::{Refused, Tokens, Visitor};
 use super::{Action, Name, Reference};
 use crate::registry::http::access_log::Entry;
 use crate::registry::http::endpoint::{Endpoint, Part};
+use crate::registry::http::listener::Limits;
 use crate::registry::http::{API_VERSION, is_read, json, unread_body};
 use crate::registry::{ApiError, Code};
 
@@ -30,19 +29,21 @@ pub struct Api {
     pub tokens: Tokens,
     pub images: Arc<Images>,
     pub push: Arc<Push>,
+    pub limits: Limits,
 }
 
-/// The end-points. A request whose body stands still for as long as `idle` ends with an error.
-pub fn router(api: Arc<Api>, idle: Duration) -> Router {
-    Router::new().fallback(handle).with_state(api).layer(RequestBodyTimeoutLayer::new(idle))
+/// The end-points.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new().fallback(handle).with_state(api)
 }
 
 async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let request_id = format!("req-{}", Uuid::new_v4());
     let mut entry = Entry::new(request.method(), request.uri().path(), &request_id);
-    let (request, unread) = unread_body::share(request);
+    let (request, unread) = unread_body::share(request, api.limits.pace);
     let answered = api.answer(request, &request_id, &mut entry.user).await;
-    if answered.is_err() {
+    // Of a client that takes too long to send its request, the rest is not waited for.
+    if answered.as_ref().is_err_and(|error| error.status != StatusCode::REQUEST_TIMEOUT) {
         unread.discard(unread_body::LONGEST).await;
     }
     if let Err(error) = &answered
@@ -63,7 +64,7 @@ impl Api {
         let path = request.uri().path().to_owned();
         let endpoint = Endpoint::of(&path);
         match endpoint {
-            Endpoint::Token => return self.tokens.answer(request, request_id, user).await,
+            Endpoint::Token => return self.tokens.answer(request, self.limits.header, request_id, user).await,
             Endpoint::Health => return Ok("OK\n".into_response()),
             _ => {}
         }

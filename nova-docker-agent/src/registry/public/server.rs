@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -99,8 +100,8 @@ impl Server {
         let failed = |cause| StartError::Listen { address, cause };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        let api = Arc::new(Api { tokens, images: images.clone(), push: push.clone() });
-        let router = api::router(api, config.limits.idle);
+        let api = Arc::new(Api { tokens, images: images.clone(), push: push.clone(), limits: config.limits.clone() });
+        let router = api::router(api);
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(expire(push.clone())));
         let is_tls = tls.is_some();
@@ -132,10 +133,19 @@ impl Server {
 
 /// Runs the registry until `shutdown`.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    allow_open_files();
     let server = Server::start(config).await?;
     shutdown.await;
     server.stop().await;
     Ok(())
+}
+
+/// Each connection is an open file, and a process begins with room for 1024 of them where nobody says otherwise.
+pub(super) fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!("the registry may open only {:?} files: {error}", limit.current);
+    }
 }
 
 /// Removes abandoned uploads from time to time.

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 
 async fn refuse(request: Request<Body>) -> StatusCode {
-    let (request, unread) = share(request);
+    let (request, unread) = share(request, Pace { patience: Duration::from_secs(3600), rate: 1 });
     let mut body = request.into_body().into_data_stream();
     assert!(body.next().await.is_some());
     drop(body);

@@ -4,6 +4,7 @@
 //! Schema 2".
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -12,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tokio::time::timeout;
 
 use crate::registry::http::{content_length, header};
 use crate::registry::manifest::{DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, or_default, parse};
@@ -181,11 +183,16 @@ impl RawPointer {
     }
 }
 
-/// A manifest's bytes, at most `limit` of them.
+/// A manifest's bytes, at most `limit` of them, which have to come within `patience`.
 ///
 /// # Errors
-/// 413 for more of them; [`Code::ManifestInvalid`] when they do not come to an end.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// 413 for more of them, 408 for late ones; [`Code::ManifestInvalid`] when they do not come to an end.
+pub async fn read(headers: &HeaderMap, body: Body, limit: usize, patience: Duration) -> Result<Bytes, ApiError> {
+    let late = |_| invalid("it did not come in time").with_status(StatusCode::REQUEST_TIMEOUT);
+    timeout(patience, read_all(headers, body, limit)).await.map_err(late)?
+}
+
+async fn read_all(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         invalid(format!("it has more than {limit} bytes, which is the limit"))
             .with_status(StatusCode::PAYLOAD_TOO_LARGE)

@@ -66,6 +66,8 @@ pub struct PushConfig {
     pub max_manifest: usize,
     /// Blobs of one manifest.
     pub max_blobs: usize,
+    /// How long it may take to come.
+    pub manifest_patience: Duration,
     /// Of one blob, in bytes.
     pub max_blob: u64,
     /// Of what one project has uploaded and not yet pushed a manifest for, in bytes.

@@ -75,7 +75,7 @@ impl Push {
             let message = "a repository that is named by an id is one image, and cannot be pushed to";
             return Err(ApiError::new(Code::Denied, message));
         }
-        let bytes = manifest::read(headers, body, self.config.max_manifest).await?;
+        let bytes = manifest::read(headers, body, self.config.max_manifest, self.config.manifest_patience).await?;
         let algorithm = match reference {
             Reference::Digest(digest) => digest.algorithm(),
             Reference::Tag(_) => Algorithm::Sha256,

@@ -67,6 +67,7 @@ pub fn config(directory: &Path) -> PushConfig {
     PushConfig {
         state_directory: directory.into(),
         max_manifest: 4 * MIB,
+        manifest_patience: LONG,
         max_blobs: 1000,
         max_blob: 1 << 30,
         max_staged: 1 << 30,

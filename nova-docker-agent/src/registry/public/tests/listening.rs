@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::registry::Digest;
 use crate::registry::http::listener;
+use crate::registry::public::server::allow_open_files;
 use crate::registry::public::testing::{DEMO, LONG, Registry};
 use crate::registry::testing as archives;
 
@@ -54,13 +55,70 @@ async fn a_body_that_stands_still_ends_its_request() {
 }
 
 #[tokio::test]
-async fn more_clients_than_there_may_be_wait_for_their_turn() {
-    let options = [(("registry", "max_connections"), "2"), (("registry", "request_header_timeout_seconds"), "1")];
+async fn a_body_that_trickles_ends_its_request() {
+    let registry = Registry::with(&[(("registry", "idle_timeout_seconds"), "1")]).await;
+    let token = registry.token("ann", &["repository:demo/web:pull,push"]).await;
+    let mut stream = TcpStream::connect(registry.address()).await.unwrap();
+    let head = format!(
+        "POST /v2/demo/web/blobs/uploads/?digest={} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-length: 1000000\r\n\r\n",
+        Digest::of(b"")
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let trickle = async {
+        while stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(LONG, trickle).await.expect("it goes on for ever");
+}
+
+#[tokio::test]
+async fn a_form_that_does_not_come_to_its_end_is_not_waited_for() {
+    let registry = Registry::with(&[(("registry", "request_header_timeout_seconds"), "1")]).await;
+    let answer = until_closed(&registry, "POST /token HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\ngrant").await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+const GET: &str = "GET /healthcheck HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn more_clients_than_there_may_be_are_told_to_come_back() {
+    for option in ["max_connections", "max_connections_per_address"] {
+        let registry = Registry::with(&[(("registry", option), "2")]).await;
+        let idle = [TcpStream::connect(registry.address()).await, TcpStream::connect(registry.address()).await];
+        let answer = until_closed(&registry, GET).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 5"), "{option}: {answer}");
+        drop(idle);
+        while !until_closed(&registry, GET).await.starts_with("HTTP/1.1 200") {}
+    }
+}
+
+#[tokio::test]
+async fn the_connections_of_a_proxy_are_not_one_clients() {
+    let options = [
+        (("registry", "max_connections_per_address"), "1"),
+        (("registry", "shared_addresses"), "192.0.2.1, 127.0.0.0/8"),
+    ];
     let registry = Registry::with(&options).await;
-    let idle = [TcpStream::connect(registry.address()).await, TcpStream::connect(registry.address()).await];
-    let answer = until_closed(&registry, "GET /healthcheck HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    drop(idle);
+    let _idle = [TcpStream::connect(registry.address()).await, TcpStream::connect(registry.address()).await];
+    assert!(until_closed(&registry, GET).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_hundred_nodes_of_four_connections_are_served() {
+    allow_open_files();
+    let registry = Registry::start().await;
+    let mut connections = vec![];
+    for _ in 0..400 {
+        connections.push(TcpStream::connect(registry.address()).await.unwrap());
+    }
+    for connection in &mut connections {
+        connection.write_all(b"GET /healthcheck HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 15];
+        tokio::time::timeout(LONG, connection.read_exact(&mut answer)).await.expect("it waits").unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    }
 }
 
 #[tokio::test]

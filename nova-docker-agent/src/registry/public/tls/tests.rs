@@ -50,7 +50,7 @@ impl Service {
         let stop = CancellationToken::new();
         let current = certificate.clone();
         let tls: listener::Tls = Arc::new(move || current.acceptor());
-        let limits = Limits { connections: 1, header: patience, idle: LONG };
+        let limits = Limits { header: patience, ..Limits::default() };
         let router = Router::new().route("/", get(async || "served"));
         tokio::spawn(listener::serve(listener, Some(tls), limits, router, stop.clone()));
         Self { address, certificate, files, stop, _directory: directory }

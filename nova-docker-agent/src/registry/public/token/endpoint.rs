@@ -1,10 +1,13 @@
 //! `GET /token`, which dockerd and nearly everybody use, and `POST /token`, OAuth 2 with a password (RFC 6749, 4.3).
 
+use std::time::Duration;
+
 use axum::body::{Body, to_bytes};
 use axum::http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::{Scope, Tokens};
@@ -23,19 +26,23 @@ struct Asked {
 }
 
 impl Tokens {
-    /// Answers `/token`, and says who asked.
+    /// Answers `/token`, and says who asked. A form has to come within `patience`: nobody has logged in yet.
     ///
     /// # Errors
     /// Wrong credentials, or keystone is down.
     pub async fn answer(
         &self,
         request: Request<Body>,
+        patience: Duration,
         request_id: &str,
         user: &mut Option<String>,
     ) -> Result<Response, ApiError> {
         let asked = match *request.method() {
             Method::GET => from_query(request.headers(), request.uri().query().unwrap_or_default())?,
-            Method::POST => from_form(request).await?,
+            Method::POST => {
+                let late = |_| bad("the form did not come in time").with_status(StatusCode::REQUEST_TIMEOUT);
+                timeout(patience, from_form(request)).await.map_err(late)??
+            }
             _ => return Err(ApiError::new(Code::Unsupported, "tokens are had by GET or POST")),
         };
         if asked.service.as_ref().is_some_and(|service| *service != self.service) {
@@ -67,7 +74,6 @@ fn from_query(headers: &HeaderMap, query: &str) -> Result<Asked, ApiError> {
 }
 
 async fn from_form(request: Request<Body>) -> Result<Asked, ApiError> {
-    let bad = |message: &str| ApiError::new(Code::Unsupported, message).with_status(StatusCode::BAD_REQUEST);
     let form = to_bytes(request.into_body(), MAX_FORM).await.map_err(|_| bad("the form is too long, or broke off"))?;
     let (mut grant_type, mut username, mut password) = (None, None, None);
     let (mut service, mut scopes) = (None, vec![]);
@@ -89,6 +95,10 @@ async fn from_form(request: Request<Body>) -> Result<Asked, ApiError> {
         (Some(username), Some(password)) => Ok(Asked { username, password, service, scopes }),
         _ => Err(bad("username and password are needed")),
     }
+}
+
+fn bad(message: &str) -> ApiError {
+    ApiError::new(Code::Unsupported, message).with_status(StatusCode::BAD_REQUEST)
 }
 
 fn with_basic_challenge(error: ApiError) -> ApiError {

@@ -140,7 +140,7 @@ async fn a_manifest_above_the_limit_is_not_read_to_its_end() {
     let mut announced = HeaderMap::new();
     announced.insert("content-length", "5000000".parse().unwrap());
     for headers in [HeaderMap::new(), announced] {
-        let error = read(&headers, endless(), 4096).await.unwrap_err();
+        let error = read(&headers, endless(), 4096, Duration::MAX).await.unwrap_err();
         assert_eq!((error.code, error.status), (Code::ManifestInvalid, StatusCode::PAYLOAD_TOO_LARGE));
     }
 }
