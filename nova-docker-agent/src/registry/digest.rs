@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// The digest of a blob.
@@ -61,6 +62,33 @@ impl Hasher {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
             Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// Where it is, in hexadecimal digits: another process can go on from there.
+    pub fn state(&self) -> String {
+        match self {
+            Self::Sha256(hasher) => hex::encode(hasher.serialize()),
+            Self::Sha512(hasher) => hex::encode(hasher.serialize()),
+        }
+    }
+
+    /// One that is where this state says. None for what is no state of the algorithm.
+    pub fn resume(algorithm: Algorithm, state: &str) -> Option<Self> {
+        fn read<H: SerializableState>(state: &str) -> Option<H> {
+            let bytes = hex::decode(state).ok()?;
+            H::deserialize(&SerializedState::<H>::try_from(bytes.as_slice()).ok()?).ok()
+        }
+        match algorithm {
+            Algorithm::Sha256 => read(state).map(Self::Sha256),
+            Algorithm::Sha512 => read(state).map(|hasher| Self::Sha512(Box::new(hasher))),
         }
     }
 

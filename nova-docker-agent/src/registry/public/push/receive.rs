@@ -4,6 +4,7 @@ use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::staging::{Session, StagingError, blocking};
 
@@ -16,7 +17,7 @@ const BATCH: usize = 1024 * 1024;
 pub enum Ending {
     /// As the client wanted it.
     Whole,
-    /// The connection broke off.
+    /// The connection broke off, or the registry shuts down.
     Broken,
 }
 
@@ -24,16 +25,20 @@ pub enum Ending {
 ///
 /// # Errors
 /// The disk, or a bound; the upload is then as it was before.
-pub async fn receive(session: Session, body: Body) -> (Option<Session>, Result<(u64, Ending), StagingError>) {
+pub async fn receive(
+    session: Session,
+    body: Body,
+    stop: &CancellationToken,
+) -> (Option<Session>, Result<(u64, Ending), StagingError>) {
     let before = session.offset();
-    let (session, result) = append(session, body).await;
+    let (session, result) = append(session, body, stop).await;
     match (session, result) {
         (Some(session), Ok(ending)) => {
             let received = session.offset() - before;
             (Some(session), Ok((received, ending)))
         }
         (Some(mut session), Err(error)) => {
-            let rolled_back = blocking(move || session.roll_back(before).map(|()| session)).await;
+            let rolled_back = blocking(move || session.roll_back().map(|()| session)).await;
             (rolled_back.ok(), Err(error))
         }
         (None, result) => (None, Err(result.err().unwrap_or(StagingError::ShuttingDown))),
@@ -59,11 +64,15 @@ impl Place {
 }
 
 /// The next batch comes while the last one is written.
-async fn append(session: Session, body: Body) -> (Option<Session>, Result<Ending, StagingError>) {
+async fn append(
+    session: Session,
+    body: Body,
+    stop: &CancellationToken,
+) -> (Option<Session>, Result<Ending, StagingError>) {
     let mut stream = body.into_data_stream();
     let mut place = Place::Here(session);
     loop {
-        let (batch, ending) = gather(&mut stream).await;
+        let (batch, ending) = gather(&mut stream, stop).await;
         let mut session = match place.settle().await {
             (Some(session), Ok(())) => session,
             (session, result) => return (session, Err(result.err().unwrap_or(StagingError::ShuttingDown))),
@@ -79,20 +88,21 @@ async fn append(session: Session, body: Body) -> (Option<Session>, Result<Ending
     }
 }
 
-async fn gather(stream: &mut BodyDataStream) -> (Vec<Bytes>, Option<Ending>) {
+async fn gather(stream: &mut BodyDataStream, stop: &CancellationToken) -> (Vec<Bytes>, Option<Ending>) {
     let mut batch = vec![];
     let mut size = 0;
     while size < BATCH {
-        match stream.next().await {
-            Some(Ok(piece)) => {
+        match stop.run_until_cancelled(stream.next()).await {
+            Some(Some(Ok(piece))) => {
                 size += piece.len();
                 batch.push(piece);
             }
-            Some(Err(error)) => {
+            Some(Some(Err(error))) => {
                 tracing::debug!("an upload broke off: {error}");
                 return (batch, Some(Ending::Broken));
             }
-            None => return (batch, Some(Ending::Whole)),
+            Some(None) => return (batch, Some(Ending::Whole)),
+            None => return (batch, Some(Ending::Broken)),
         }
     }
     (batch, None)

@@ -21,9 +21,21 @@ pub fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow
     pairs.filter(move |(key, _)| key == name).map(|(_, value)| value)
 }
 
-/// The `digest` parameters; several may name the same content.
+/// The `digest` parameters, each once. Several may name the same content, by an algorithm each.
 pub fn digests(query: &str) -> Result<Vec<Digest>, ApiError> {
-    parameters(query, "digest").map(|text| Ok(text.parse()?)).collect()
+    let mut found: Vec<Digest> = vec![];
+    for text in parameters(query, "digest") {
+        let digest: Digest = text.parse()?;
+        match found.iter().find(|known| known.algorithm() == digest.algorithm()) {
+            None => found.push(digest),
+            Some(known) if *known == digest => {}
+            Some(known) => {
+                let message = format!("no content has both {known} and {digest}");
+                return Err(ApiError::new(Code::DigestInvalid, message));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// By what the client is going to name the digest (1.2, `digest-algorithm`).

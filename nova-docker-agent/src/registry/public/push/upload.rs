@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::receive::{Ending, receive};
@@ -46,14 +47,14 @@ impl Push {
             let session = blocking(move || staging.begin(&uploader, algorithm)).await?;
             return Ok(progress(StatusCode::ACCEPTED, name, session.id, 0));
         };
-        let (name, length) = (name.clone(), content_length(headers));
+        let (name, length, stop) = (name.clone(), content_length(headers), self.stop.clone());
         self.run(async move {
             let session = blocking(move || {
                 let mut session = staging.begin(&uploader, digest.algorithm())?;
                 session.forget_when_dropped();
                 Ok(session)
             });
-            let session = Chunk { name: &name, range: None, length, body }.append(session.await?).await?;
+            let session = Chunk { name: &name, range: None, length, body, stop: &stop }.append(session.await?).await?;
             complete(session, &digests).await?;
             Ok(created(&name, "blobs", &digest))
         })
@@ -73,10 +74,10 @@ impl Push {
         body: Body,
     ) -> Result<Response, ApiError> {
         let uploader = uploader(writer(bearer, name, Action::Push)?, name);
-        let (staging, name, headers) = (self.staging.clone(), name.clone(), headers.clone());
+        let (staging, stop, name, headers) = (self.staging.clone(), self.stop.clone(), name.clone(), headers.clone());
         self.run(async move {
             let session = resume(&staging, &uploader, id).await?;
-            let session = Chunk::of(&name, &headers, body, &session)?.append(session).await?;
+            let session = Chunk::of(&name, &headers, body, &stop, &session)?.append(session).await?;
             let offset = session.offset();
             blocking(move || session.sync()).await?;
             Ok(progress(StatusCode::ACCEPTED, &name, id, offset))
@@ -101,10 +102,10 @@ impl Push {
         let digests = digests(query)?;
         let missing = || ApiError::new(Code::DigestInvalid, "the digest is missing: PUT .../UPLOAD?digest=sha256:...");
         let digest = digests.first().copied().ok_or_else(missing)?;
-        let (staging, name, headers) = (self.staging.clone(), name.clone(), headers.clone());
+        let (staging, stop, name, headers) = (self.staging.clone(), self.stop.clone(), name.clone(), headers.clone());
         self.run(async move {
             let session = resume(&staging, &uploader, id).await?;
-            let session = Chunk::of(&name, &headers, body, &session)?.append(session).await?;
+            let session = Chunk::of(&name, &headers, body, &stop, &session)?.append(session).await?;
             complete(session, &digests).await?;
             Ok(created(&name, "blobs", &digest))
         })
@@ -153,13 +154,20 @@ struct Chunk<'a> {
     /// How many bytes it says to bring.
     length: Option<u64>,
     body: Body,
+    stop: &'a CancellationToken,
 }
 
 impl<'a> Chunk<'a> {
     /// What is to be appended to `session`.
-    fn of(name: &'a Name, headers: &HeaderMap, body: Body, session: &Session) -> Result<Self, ApiError> {
+    fn of(
+        name: &'a Name,
+        headers: &HeaderMap,
+        body: Body,
+        stop: &'a CancellationToken,
+        session: &Session,
+    ) -> Result<Self, ApiError> {
         let range = content_range(headers).map_err(|()| out_of_order(name, session.id, session.offset()))?;
-        Ok(Self { name, range, length: content_length(headers), body })
+        Ok(Self { name, range, length: content_length(headers), body, stop })
     }
 
     /// Appends the chunk to its upload. Of one that breaks off, what has come is kept; of one that is refused, nothing.
@@ -176,13 +184,13 @@ impl<'a> Chunk<'a> {
         }
         let announced = ranged.or(self.length);
         let session = blocking(move || session.admit(announced.unwrap_or(0)).map(|()| session)).await?;
-        let (session, received) = receive(session, self.body).await;
+        let (session, received) = receive(session, self.body, self.stop).await;
         let (received, ending) = received?;
         let mut session = session.ok_or(StagingError::ShuttingDown)?;
         match (ending, announced) {
             // HTTP's own length was not reached: not the client's word against its deed, but a connection that ended.
             (Ending::Whole, Some(announced)) if received != announced && self.length != Some(announced) => {
-                blocking(move || session.roll_back(before)).await?;
+                blocking(move || session.roll_back()).await?;
                 Err(wrong_size(announced, received))
             }
             (Ending::Whole, announced) if announced.is_none_or(|announced| announced == received) => Ok(session),

@@ -18,3 +18,12 @@ fn what_is_no_range_of_a_chunk_is_not_ignored() {
         assert_eq!(range(text), Err(()), "{text}");
     }
 }
+
+#[test]
+fn content_is_named_by_one_digest_of_each_algorithm() {
+    let names = [Digest::of(b"a"), crate::registry::Algorithm::Sha512.digest(b"a")];
+    let query: String = (0..100).map(|_| format!("digest={}&digest={}&", names[0], names[1])).collect();
+    assert_eq!(digests(&query).unwrap(), names);
+    let contradiction = format!("digest={}&digest={}", names[0], Digest::of(b"b"));
+    assert_eq!(digests(&contradiction).unwrap_err().code, Code::DigestInvalid);
+}

@@ -3,6 +3,7 @@
 //! ```text
 //! STAGING/PROJECT/sessions/UPLOAD/about.json    whose upload it is, and of what
 //! STAGING/PROJECT/sessions/UPLOAD/content       what has come so far; locked (flock) while a request works on it
+//! STAGING/PROJECT/sessions/UPLOAD/digested.json the digest of that so far, for the next request, wherever it comes to
 //! STAGING/PROJECT/blobs/ALGORITHM/HEX           complete: a file gets here by renaming, verified and synced
 //! STAGING/PROJECT/mounts/ALGORITHM/HEX          to be read from an image of another repository: JSON, of which
 //! ```
@@ -16,7 +17,6 @@ mod blobs;
 mod error;
 mod session;
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -32,7 +32,7 @@ pub use session::{Session, Uploader, is_at};
 
 use super::PushConfig;
 use crate::registry::store::Cache;
-use crate::registry::{Algorithm, Digest, Hasher};
+use crate::registry::{Algorithm, Digest};
 
 /// What is left free on the file system for everything else, in bytes.
 const FREE: u64 = 256 * 1024 * 1024;
@@ -66,8 +66,8 @@ pub struct Staging {
     limits: PushConfig,
     /// What makes room on the same file system when it is full.
     cache: Option<Arc<Cache>>,
-    /// How many bytes of an upload were digested, and the digest so far. What is not here is read from the disk again.
-    rolling: Mutex<HashMap<Uuid, (u64, Hasher)>>,
+    /// Bytes that all projects have, and until when that is good enough.
+    pub(super) used: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Staging {
@@ -78,7 +78,7 @@ impl Staging {
             fs::metadata(path).map(|metadata| metadata.dev()).map_err(|cause| StagingError::io("look at", path, cause))
         };
         let cache = if device(&root)? == device(cache.directory())? { Some(cache.clone()) } else { None };
-        Ok(Arc::new(Self { root, limits, cache, rolling: Mutex::default() }))
+        Ok(Arc::new(Self { root, limits, cache, used: Mutex::default() }))
     }
 
     /// The blob with this digest, for whoever may use what the project has uploaded. It is kept for a while from now
@@ -180,7 +180,6 @@ impl Staging {
                 let touched = [session.join("content"), session.clone()].into_iter().find(|path| path.exists());
                 if touched.map_or(Ok(false), |path| is_older(&path, self.limits.upload_expiry))? {
                     session::discard_idle(&session)?;
-                    self.forget(&session);
                 }
             }
             for place in ["blobs", "mounts"] {
@@ -194,9 +193,15 @@ impl Staging {
         Ok(())
     }
 
-    fn forget(&self, session: &Path) {
-        if let Some(id) = session.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()) {
-            self.rolling().remove(&id);
+    /// Bytes that all projects have here. Where they have very many files it takes a while to tell: no more than a tenth of the
+    /// time is spent on it.
+    fn used_in_all(&self) -> Result<u64, StagingError> {
+        let mut known = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        if let Some((until, used)) = *known
+            && begun < until
+        {
+            return Ok(used);
         }
     }
 
@@ -214,10 +219,6 @@ impl Staging {
 
     fn blob_path(&self, project: &str, place: &str, digest: &Digest) -> Result<PathBuf, StagingError> {
         Ok(self.project(project)?.join(place).join(digest.path()))
-    }
-
-    fn rolling(&self) -> MutexGuard<'_, HashMap<Uuid, (u64, Hasher)>> {
-        self.rolling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::registry::{Algorithm, Digest, Hasher};
 
 /// How much is read at once to digest what is on the disk.
 const PIECE: usize = 1024 * 1024;
+const DIGESTED: &str = "digested.json";
 
 /// Whose upload it is; to everybody else, and for other repositories, it does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,13 @@ struct About {
     algorithm: String,
 }
 
+/// How many bytes of an upload were digested, and where the digest is then.
+#[derive(Serialize, Deserialize)]
+struct Digested {
+    length: u64,
+    state: String,
+}
+
 /// An upload that this request works on, and nobody else.
 pub struct Session {
     pub id: Uuid,
@@ -45,6 +54,8 @@ pub struct Session {
     file: Flock<File>,
     offset: u64,
     hasher: Hasher,
+    /// The same two, when the request began.
+    begun: Box<(u64, Hasher)>,
     /// Bytes since the bounds were looked at.
     unchecked: u64,
     keep: bool,
@@ -109,13 +120,15 @@ impl Staging {
         algorithm: Algorithm,
     ) -> Result<Session, StagingError> {
         let offset = file.metadata().map_err(|cause| StagingError::io("look at", &directory, cause))?.len();
-        let known = self.rolling().remove(&id).filter(|(digested, _)| *digested == offset);
-        let hasher = match known {
-            Some((_, hasher)) => hasher,
-            None => rehash(&file, offset, algorithm).map_err(|cause| StagingError::io("read", &directory, cause))?,
-        };
-        let (staging, project) = (self.clone(), uploader.project.clone());
-        Ok(Session { id, staging, project, directory, file, offset, hasher, unchecked: 0, keep: true })
+        let digested: Option<Digested> = read_json(&directory.join(DIGESTED))?;
+        let known = digested.filter(|digested| digested.length <= offset);
+        let known = known.and_then(|known| Some((known.length, Hasher::resume(algorithm, &known.state)?)));
+        // Beyond that came what a process was given that was killed.
+        let (start, hasher) = known.unwrap_or_else(|| (0, algorithm.hasher()));
+        let hasher =
+            digest(&file, start..offset, hasher).map_err(|cause| StagingError::io("read", &directory, cause))?;
+        let (staging, project, begun) = (self.clone(), uploader.project.clone(), Box::new((offset, hasher.clone())));
+        Ok(Session { id, staging, project, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
     }
 }
 
@@ -158,14 +171,10 @@ impl Session {
         Ok(())
     }
 
-    /// Takes back what came after the first `offset` bytes.
-    pub fn roll_back(&mut self, offset: u64) -> Result<(), StagingError> {
-        if offset < self.offset {
-            self.cut(offset)?;
-            let algorithm = self.algorithm();
-            self.hasher = rehash(&self.file, offset, algorithm).map_err(|cause| self.failed("read", cause))?;
-            self.offset = offset;
-        }
+    /// Takes back what came with this request.
+    pub fn roll_back(&mut self) -> Result<(), StagingError> {
+        self.cut(self.begun.0)?;
+        (self.offset, self.hasher) = *self.begun.clone();
         Ok(())
     }
 
@@ -197,11 +206,11 @@ impl Session {
 
     /// The digest of what has come.
     fn digest(&self, algorithm: Algorithm) -> Result<Digest, StagingError> {
-        if algorithm == self.algorithm() {
+        if algorithm == self.hasher.algorithm() {
             return Ok(self.hasher.clone().finish());
         }
-        let hasher = rehash(&self.file, self.offset, algorithm).map_err(|cause| self.failed("read", cause))?;
-        Ok(hasher.finish())
+        let hasher = digest(&self.file, 0..self.offset, algorithm.hasher());
+        hasher.map(Hasher::finish).map_err(|cause| self.failed("read", cause))
     }
 
     /// Cancels the upload.
@@ -209,11 +218,14 @@ impl Session {
         self.keep = false;
     }
 
-    fn algorithm(&self) -> Algorithm {
-        match self.hasher {
-            Hasher::Sha256(_) => Algorithm::Sha256,
-            Hasher::Sha512(_) => Algorithm::Sha512,
+    /// Lets the next request go on without reading what is here. What is digested has to be on the disk first: it is never
+    /// looked at again.
+    fn leave(&self) -> Result<(), StagingError> {
+        if self.offset == 0 {
+            return Ok(());
         }
+        self.sync()?;
+        write_json(&self.directory.join(DIGESTED), &Digested { length: self.offset, state: self.hasher.state() })
     }
 
     fn check_size(&self, coming: u64) -> Result<(), StagingError> {
@@ -233,7 +245,9 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.keep {
-            self.staging.rolling().insert(self.id, (self.offset, self.hasher.clone()));
+            if let Err(error) = self.leave() {
+                tracing::warn!("staged uploads: {error}; the upload is read again when it goes on");
+            }
         } else if let Err(error) = discard(&self.directory) {
             tracing::warn!("staged uploads: {error}; it is tried again when the upload expires");
         }
@@ -276,16 +290,14 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     matches!((open, named), (Ok(open), Ok(named)) if open == named)
 }
 
-/// The digest of the first `length` bytes of a file.
-fn rehash(file: &File, length: u64, algorithm: Algorithm) -> io::Result<Hasher> {
-    let mut hasher = algorithm.hasher();
+/// Feeds a part of a file to a digest.
+fn digest(file: &File, mut range: Range<u64>, mut hasher: Hasher) -> io::Result<Hasher> {
     let mut piece = vec![0; PIECE];
-    let mut offset = 0;
-    while offset < length {
-        let wanted = usize::try_from(length - offset).unwrap_or(PIECE).min(PIECE);
-        file.read_exact_at(&mut piece[..wanted], offset)?;
+    while !range.is_empty() {
+        let wanted = usize::try_from(range.end - range.start).unwrap_or(PIECE).min(PIECE);
+        file.read_exact_at(&mut piece[..wanted], range.start)?;
         hasher.update(&piece[..wanted]);
-        offset += wanted as u64;
+        range.start += wanted as u64;
     }
     Ok(hasher)
 }

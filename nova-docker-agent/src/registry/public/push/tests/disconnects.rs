@@ -91,6 +91,21 @@ async fn the_bytes_that_came_before_a_connection_was_closed_are_kept() {
 }
 
 #[tokio::test]
+async fn an_upload_that_does_not_come_to_its_end_does_not_keep_the_registry_from_stopping() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_cloud, push) = on_cloud(&directory).await;
+    let address = serve(&push).await;
+    let begun = push.begin(&alice(), &name(WEB), "", &Default::default(), axum::body::Body::empty()).await;
+    let id = Answer::of(begun).await.upload();
+    let _client = send(address, &format!("PATCH /{id} HTTP/1.1\r\ncontent-length: 5000"), &content(1, 3000)).await;
+    while is_idle(&push, id) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::timeout(LONG, push.shutdown()).await.expect("it waits for the client");
+    assert!(is_idle(&push, id));
+}
+
+#[tokio::test]
 async fn a_client_that_closes_its_connection_while_glance_is_filled_leaves_nothing_there() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;

@@ -293,6 +293,34 @@ async fn chunks_may_come_to_different_processes_that_share_the_directory() {
     assert_eq!(status(&one, id).await.error(), unknown());
 }
 
+/// Content that was digested is changed behind the registry's back: whoever reads it again sees that.
+#[tokio::test]
+async fn what_was_digested_is_not_read_again_for_the_next_chunk_nor_when_one_is_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (open(config(directory.path())).await, open(config(directory.path())).await);
+    let id = begin(&one).await;
+    assert_eq!(patch(&one, id, Some("0-9"), vec![1; 10]).await.status, 202);
+    let file = uploaded(&directory).into_iter().find(|path| path.ends_with("content")).unwrap();
+    std::fs::write(file, [7; 10]).unwrap();
+    assert_eq!(patch(&other, id, Some("10-19"), vec![2; 11]).await.status, 400);
+    assert_eq!(patch(&other, id, Some("10-19"), vec![2; 10]).await.status, 202);
+    let digest = Digest::of(&[[1; 10], [2; 10]].concat());
+    assert_eq!(finish(&one, id, &digest, Body::empty()).await.status, 201);
+}
+
+#[tokio::test]
+async fn an_upload_whose_process_was_killed_goes_on_with_what_is_on_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let push = open(config(directory.path())).await;
+    let id = begin(&push).await;
+    assert_eq!(patch(&push, id, None, vec![1; 10]).await.status, 202);
+    let file = uploaded(&directory).into_iter().find(|path| path.ends_with("content")).unwrap();
+    std::fs::write(file, [[1; 10], [2; 10]].concat()).unwrap();
+    assert_eq!(patch(&push, id, Some("20-29"), vec![3; 10]).await.status, 202);
+    let digest = Digest::of(&[[1; 10], [2; 10], [3; 10]].concat());
+    assert_eq!(finish(&push, id, &digest, Body::empty()).await.status, 201);
+}
+
 #[tokio::test]
 async fn of_two_requests_for_one_upload_the_second_waits_and_may_be_refused() {
     let directory = tempfile::tempdir().unwrap();
