@@ -58,6 +58,8 @@ pub struct UserLogin {
     pub user_domain_id: String,
     /// What the token is scoped to.
     pub project: Option<Project>,
+    /// The names of the user's roles there, those that others imply among them.
+    pub roles: Vec<String>,
     /// When the token ends, by our own clock.
     pub end: Instant,
 }
@@ -170,6 +172,13 @@ struct Body {
     user: User,
     #[serde(default)]
     project: Option<ScopedProject>,
+    #[serde(default)]
+    roles: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -209,6 +218,7 @@ async fn read(response: Response, asked: &Asked, started: Instant) -> Result<Use
         user_name: body.user.name,
         user_domain_id: id(body.user.domain),
         project,
+        roles: body.roles.into_iter().map(|role| role.name).collect(),
         end: started + life,
     })
 }

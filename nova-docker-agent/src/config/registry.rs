@@ -51,6 +51,8 @@ fn specs() -> Vec<Spec> {
             Kind::Text,
             "Key of the tokens, shared by all processes of one public_url; made if missing.",
         )
+        spec("push_roles", Kind::List, "Who may push and delete: a role of these in the project, or * for any.")
+            .or("member, admin"),
         .or("$state_directory/token.key"),
         number("max_manifest_kb", 65_536, "KiB of one manifest.", "4096"),
         number("max_blobs", 2000, "Blobs of one manifest.", "1000"),
@@ -60,6 +62,7 @@ fn specs() -> Vec<Spec> {
             1_000_000,
             "GiB that a project may have uploaded without a manifest.",
             "200",
+        number("max_staged_gb", 1_000_000, "GiB that all projects together may have uploaded so.", "400"),
         ),
         number("upload_expiry_hours", 8760, "Hours after which an abandoned upload is removed.", "24"),
         spec(
@@ -153,6 +156,7 @@ fn build(reader: &mut Reader) -> Option<Options> {
         tokens: TokenConfig {
             public_url: public_url?,
             lifetime: seconds("token_lifetime_seconds"),
+            push_roles: reader.list(SECTION, "push_roles").iter().map(|role| role.to_lowercase()).collect(),
             domain: by_id.or(by_name).unwrap_or_else(|| Named::Id("default".into())),
             key_file: reader.path(SECTION, "token_key_file")?,
         },
@@ -161,6 +165,7 @@ fn build(reader: &mut Reader) -> Option<Options> {
             max_manifest: reader.number::<usize>(SECTION, "max_manifest_kb") << 10,
             max_blobs: reader.number(SECTION, "max_blobs"),
             max_blob: number("max_blob_gb") << 30,
+            max_staged_in_all: number("max_staged_gb") << 30,
             manifest_patience: idle,
             max_staged: number("max_staged_gb_per_project") << 30,
             upload_expiry: Duration::from_secs(number("upload_expiry_hours") * 3600),

@@ -28,18 +28,19 @@ impl Api {
         Ok(document(headers, digest, media_type, bytes.clone()))
     }
 
-    /// `GET` and `HEAD /v2/NAME/blobs/DIGEST`.
+    /// `GET` and `HEAD /v2/NAME/blobs/DIGEST`. What was uploaded and is in no image is for those who may push.
     pub async fn blob(
         &self,
-        grant: &Grant,
+        bearer: &Bearer,
         name: &Name,
         digest: &Digest,
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
-        let blob = match self.images.blob(grant, name, digest).await? {
-            Some(blob) => Some(blob),
-            None => self.push.staged(grant, digest).await?,
+        let grant = bearer.grant(name, Action::Pull)?;
+        let blob = match (self.images.blob(grant, name, digest).await?, bearer.grant(name, Action::Push)) {
+            (None, Ok(grant)) => self.push.staged(grant, digest).await?,
+            (found, _) => found,
         };
         let blob = blob.ok_or_else(|| {
             ApiError::new(Code::BlobUnknown, format!("{name} has no blob {digest}, or you may not see it"))

@@ -74,6 +74,8 @@ pub struct PushConfig {
     pub max_staged: u64,
     /// Age at which abandoned uploads are removed.
     pub upload_expiry: Duration,
+    /// The same of all projects together.
+    pub max_staged_in_all: u64,
 }
 
 /// The write side of the registry.

@@ -20,7 +20,12 @@ impl Push {
         from: Option<&str>,
         digest: &Digest,
     ) -> Result<bool, ApiError> {
-        if self.images.blob(grant, name, digest).await?.is_some() || self.staged(grant, digest).await?.is_some() {
+        if self.images.blob(grant, name, digest).await?.is_some() {
+            return Ok(true);
+        }
+        if self.staged(grant, digest).await?.is_some() {
+            let (staging, project, digest) = (self.staging.clone(), grant.owner.clone(), *digest);
+            blocking(move || staging.renew(&project, &digest)).await?;
             return Ok(true);
         }
         let Some(from) = from.and_then(|from| from.parse::<Name>().ok()) else { return Ok(false) };

@@ -71,6 +71,7 @@ pub fn config(directory: &Path) -> PushConfig {
         max_blobs: 1000,
         max_blob: 1 << 30,
         max_staged: 1 << 30,
+        max_staged_in_all: 1 << 30,
         upload_expiry: Duration::from_secs(3600),
     }
 }

@@ -1,4 +1,5 @@
-//! Keystone in a test: ann has a role in the project `demo`, bob in `other`, cat in many, and dan in none.
+//! Keystone in a test: ann has a role in the project `demo`, bob in `other`, cat in many, and dan in none. Rea may only read, in
+//! `demo`.
 
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
@@ -24,7 +25,7 @@ fn project(id: &str) -> Value {
 
 fn ids(user: &str) -> Vec<String> {
     match user {
-        "ann" => vec![DEMO.to_owned()],
+        "ann" | "rea" => vec![DEMO.to_owned()],
         "bob" => vec![OTHER.to_owned()],
         "dan" => vec![],
         _ => [DEMO, OTHER].map(str::to_owned).into_iter().chain((2..MANY).map(id_of)).collect(),
@@ -51,7 +52,7 @@ pub fn log_in(body: &Value, number: usize, revoked: usize) -> ResponseTemplate {
             let user = &identity["password"]["user"];
             let right = user["password"] == PASSWORD
                 && (user["domain"] == json!({"id": "default"}) || user["domain"] == json!({"name": "Default"}));
-            user["name"].as_str().filter(|name| right && ["ann", "bob", "cat", "dan"].contains(name))
+            user["name"].as_str().filter(|name| right && ["ann", "bob", "cat", "dan", "rea"].contains(name))
         }
         "application_credential" => {
             let credential = &identity["application_credential"];
@@ -79,6 +80,8 @@ pub fn log_in(body: &Value, number: usize, revoked: usize) -> ResponseTemplate {
         let mut project = project(scope);
         project["domain"] = json!({"id": "default", "name": "Default"});
         token["project"] = project;
+        let roles: &[&str] = if user == "rea" { &["reader"] } else { &["Member", "reader"] };
+        token["roles"] = roles.iter().map(|name| json!({"id": "f00", "name": name})).collect();
     }
     let subject = format!("{user}/{}/{number}", scope.unwrap_or_default());
     ResponseTemplate::new(201).insert_header("x-subject-token", subject).set_body_json(json!({"token": token}))

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::registry::Digest;
 use crate::registry::public::testing::{CREDENTIAL, DEMO, OTHER, PASSWORD, Registry, basic};
 use crate::registry::testing as archives;
 
@@ -96,6 +97,49 @@ async fn a_user_may_push_only_where_the_user_has_a_role() {
         let answer = registry.send("POST", &format!("/v2/{name}/blobs/uploads/"), &headers).await;
         assert_eq!(answer.status != 401, may_push, "{name}: {}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn whoever_has_no_role_that_may_push_pulls_and_uploads_nothing() {
+    let registry = Registry::start().await;
+    let layer = archives::layer(1, 100);
+    registry.cloud.image(DEMO, "web:v1", &archives::oci(std::slice::from_ref(&layer)), json!({}));
+    let bearer = format!("Bearer {}", registry.token("rea", &["repository:demo/web:*"]).await);
+    let headers = [("authorization", bearer.as_str())];
+    assert_eq!(registry.send("GET", "/v2/demo/web/manifests/v1", &headers).await.status, 200);
+    let path = format!("/v2/demo/web/blobs/{}", Digest::of(&layer));
+    assert!(registry.send("GET", &path, &headers).await.body == layer);
+    for (method, path) in [
+        ("POST", "/v2/demo/web/blobs/uploads/"),
+        ("PUT", "/v2/demo/web/manifests/v2"),
+        ("DELETE", "/v2/demo/web/manifests/v1"),
+        ("DELETE", path.as_str()),
+    ] {
+        let answer = registry.send(method, path, &headers).await;
+        assert_eq!(answer.error(), (401, "DENIED".into()), "{method} {path}");
+    }
+    // A cloud with another policy says so.
+    for (roles, may_push) in [("reader", true), ("*", true), ("uploader, admin", false)] {
+        let registry = Registry::with(&[(("registry", "push_roles"), roles)]).await;
+        let bearer = format!("Bearer {}", registry.token("rea", &["repository:demo/web:*"]).await);
+        let headers = [("authorization", bearer.as_str())];
+        let answer = registry.send("POST", "/v2/demo/web/blobs/uploads/", &headers).await;
+        assert_eq!(answer.status, if may_push { 202 } else { 401 }, "{roles}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_uploaded_and_is_in_no_image_is_for_those_who_may_push() {
+    let registry = Registry::start().await;
+    let token = registry.token("ann", &["repository:demo/web:pull,push"]).await;
+    let empty = Digest::of(b"");
+    let path = format!("/v2/demo/web/blobs/uploads/?digest={empty}");
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    assert_eq!(registry.send("POST", &path, &headers).await.status, 201);
+    let path = format!("/v2/demo/web/blobs/{empty}");
+    assert_eq!(registry.send("HEAD", &path, &headers).await.status, 200);
+    assert_eq!(registry.get("rea", &path).await.error(), (404, "BLOB_UNKNOWN".into()));
 }
 
 #[tokio::test]

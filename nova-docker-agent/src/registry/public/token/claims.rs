@@ -110,6 +110,7 @@ impl Claims {
                 user_name: self.user_name.clone(),
                 user_domain_id: catalog.domain.clone(),
                 project: catalog.project.clone(),
+                roles: vec![],
                 end: Instant::now() + Duration::from_secs(self.end.saturating_sub(now)),
             })
         });

@@ -51,7 +51,12 @@ pub struct TokenConfig {
     pub domain: Named,
     /// Shared by all processes of one public URL; made if missing.
     pub key_file: PathBuf,
+    /// Who may push and delete: users with one of these roles in the project, in lower case.
+    pub push_roles: Vec<String>,
 }
+
+/// Among `push_roles`: whoever has any role.
+const ANY_ROLE: &str = "*";
 
 /// Gives tokens, and checks them.
 pub struct Tokens {
@@ -59,6 +64,7 @@ pub struct Tokens {
     service: String,
     realm: String,
     lifetime: Duration,
+    push_roles: Vec<String>,
     logins: Logins,
     sealer: Sealer,
 }
@@ -87,7 +93,8 @@ impl Tokens {
         let service = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let realm = format!("{}/token", url.as_str().trim_end_matches('/'));
         let logins = Logins::new(keystone, config.domain.clone());
-        Self { service, realm, lifetime: config.lifetime, logins, sealer: Sealer::new(key) }
+        let push_roles = config.push_roles.clone();
+        Self { service, realm, lifetime: config.lifetime, push_roles, logins, sealer: Sealer::new(key) }
     }
 
     /// Who sends a request with these headers.
@@ -167,8 +174,8 @@ impl Tokens {
         }))
     }
 
-    /// A token for what a user asks for, as far as the user may have it. What Glance's policy says is found out when the token
-    /// is used.
+    /// A token for what a user asks for, as far as the user may have it. What Glance's policy says of an image is found out when
+    /// the token is used; but whoever may make none has nothing to upload either.
     async fn issue(&self, login: &Login, scopes: &[Scope], request_id: &str) -> Result<Issued, ApiError> {
         let (now_here, now) = (Instant::now(), now());
         let mut life = self.lifetime.min(login.user.end.saturating_duration_since(now_here));
@@ -179,7 +186,7 @@ impl Tokens {
                     let place = self.logins.place(login, name, request_id).await?;
                     life = life.min(place.login.end.saturating_duration_since(now_here));
                     let mut actions = actions.clone();
-                    if !place.is_member() {
+                    if !place.is_member() || !self.may_push(&place.login) {
                         actions.retain(|action| *action == Action::Pull);
                     }
                     claims.grant(name, &actions, &place.owner, &place.login);
@@ -191,6 +198,12 @@ impl Tokens {
         let sealed = serde_json::to_vec(&claims).ok().and_then(|claims| self.sealer.seal(&self.purpose(), &claims));
         let token = sealed.ok_or_else(|| ApiError::new(Code::Unavailable, "no token could be made"))?;
         Ok(Issued { token, life })
+    }
+
+    /// As Glance's policy compares roles: whatever their case.
+    fn may_push(&self, login: &UserLogin) -> bool {
+        let has = |wanted: &String| wanted == ANY_ROLE || login.roles.iter().any(|role| role.to_lowercase() == *wanted);
+        self.push_roles.iter().any(has)
     }
 
     /// Another registry's tokens, even with the same key, are not for this one.

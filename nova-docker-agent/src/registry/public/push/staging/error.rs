@@ -22,6 +22,10 @@ pub enum StagingError {
         "what the project has uploaded and not yet pushed a manifest for has {used} bytes, and may have {limit}: push the manifests, or cancel uploads"
     )]
     Quota { used: u64, limit: u64 },
+    #[error(
+        "what has been uploaded to this registry and has no manifest yet has reached its bound of {limit} bytes; try again later"
+    )]
+    AllFull { limit: u64 },
     #[error("the project has {limit} uploads open, and more are not possible: complete or cancel some")]
     TooManyUploads { limit: usize },
     #[error("the registry has no room on its disk")]
@@ -58,7 +62,10 @@ impl From<StagingError> for ApiError {
             StagingError::Quota { .. } | StagingError::BadProject => Self::new(Code::Denied, message),
             StagingError::TooManyUploads { .. } => Self::new(Code::TooManyRequests, message),
             StagingError::Mismatch { .. } => Self::new(Code::DigestInvalid, message),
-            StagingError::DiskFull | StagingError::Source(_) | StagingError::ShuttingDown => {
+            StagingError::DiskFull
+            | StagingError::AllFull { .. }
+            | StagingError::Source(_)
+            | StagingError::ShuttingDown => {
                 tracing::warn!("an upload was refused: {message}");
                 Self::new(Code::Unavailable, message)
             }

@@ -21,8 +21,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -81,15 +81,23 @@ impl Staging {
         Ok(Arc::new(Self { root, limits, cache, used: Mutex::default() }))
     }
 
-    /// The blob with this digest, for whoever may use what the project has uploaded. It is kept for a while from now
-    /// on.
+    /// The blob with this digest, for whoever may use what the project has uploaded.
     pub fn find(&self, project: &str, digest: &Digest) -> Result<Option<Staged>, StagingError> {
         let file = self.blob_path(project, "blobs", digest)?;
-        if let Some(size) = touch(&file)? {
+        if let Some((size, _)) = measure(&file)? {
             return Ok(Some(Staged::Blob { file, size }));
         }
         let mount = self.blob_path(project, "mounts", digest)?;
         Ok(read_json(&mount)?.map(Staged::Mount))
+    }
+
+    /// Keeps a blob for a while from now on: a push counts on it.
+    pub fn renew(&self, project: &str, digest: &Digest) -> Result<(), StagingError> {
+        let file = self.blob_path(project, "blobs", digest)?;
+        match File::open(&file).and_then(|file| file.set_modified(SystemTime::now())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StagingError::io("touch", &file, error)),
+            _ => Ok(()),
+        }
     }
 
     /// Remembers that a blob can be read from an image elsewhere.
@@ -108,11 +116,14 @@ impl Staging {
         Ok(())
     }
 
-    /// Lets another project have a blob of this one, without a copy.
+    /// Lets another project have a blob of this one, without a copy. It counts for both.
     pub fn share(&self, from: &str, to: &str, digest: &Digest) -> Result<bool, StagingError> {
+        let source = self.blob_path(from, "blobs", digest)?;
+        let Some((size, _)) = measure(&source)? else { return Ok(false) };
+        self.admit(to, size)?;
         let target = self.blob_path(to, "blobs", digest)?;
         make_parent(&target)?;
-        match fs::hard_link(self.blob_path(from, "blobs", digest)?, &target) {
+        match fs::hard_link(&source, &target) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -153,11 +164,15 @@ impl Staging {
     /// Makes room for `coming` more bytes of a project: what can be read from Glance again has to go for them.
     ///
     /// # Errors
-    /// The project's bound, or the disk's, does not allow them.
+    /// The project's bound, that of all projects, or the disk's, does not allow them.
     pub fn admit(&self, project: &str, coming: u64) -> Result<(), StagingError> {
         let (used, limit) = (used(&self.project(project)?)?, self.limits.max_staged);
         if used.saturating_add(coming) > limit {
             return Err(StagingError::Quota { used, limit });
+        }
+        let limit = self.limits.max_staged_in_all;
+        if self.used_in_all()?.saturating_add(coming) > limit {
+            return Err(StagingError::AllFull { limit });
         }
         let evictable = self.cache.as_ref().map_or(0, |cache| cache.total());
         if self.available()?.saturating_add(evictable) < coming.saturating_add(FREE) {
@@ -203,6 +218,10 @@ impl Staging {
         {
             return Ok(used);
         }
+        let each = entries(&self.root)?.into_iter().map(|project| used(&project));
+        let all = each.sum::<Result<u64, StagingError>>()?;
+        *known = Some((Instant::now() + 10 * begun.elapsed(), all));
+        Ok(all)
     }
 
     fn available(&self) -> Result<u64, StagingError> {
@@ -278,19 +297,6 @@ fn used(project: &Path) -> Result<u64, StagingError> {
         total += measure(&path)?.map_or(0, |(size, _)| size);
     }
     Ok(total)
-}
-
-/// Marks a file as used now; its size, if there is one.
-fn touch(path: &Path) -> Result<Option<u64>, StagingError> {
-    let touched = File::open(path).and_then(|file| {
-        file.set_modified(SystemTime::now())?;
-        Ok(file.metadata()?.len())
-    });
-    match touched {
-        Ok(size) => Ok(Some(size)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(StagingError::io("touch", path, cause)),
-    }
 }
 
 /// Whether there was a file.

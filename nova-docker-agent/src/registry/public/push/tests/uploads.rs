@@ -362,7 +362,8 @@ async fn a_blob_above_the_bound_is_refused_before_it_comes_or_while_it_does() {
 #[tokio::test]
 async fn an_upload_that_the_disk_has_no_room_for_is_refused_and_does_not_empty_the_cache() {
     let directory = tempfile::tempdir().unwrap();
-    let huge = PushConfig { max_blob: u64::MAX, max_staged: u64::MAX, ..config(directory.path()) };
+    let (max_blob, max_staged, max_staged_in_all) = (u64::MAX, u64::MAX, u64::MAX);
+    let huge = PushConfig { max_blob, max_staged, max_staged_in_all, ..config(directory.path()) };
     let cloud = Cloud::start().await;
     let push = open_on(huge, &cloud).await;
     let manifest = upload_image(&push, WEB, 1).await;
@@ -389,6 +390,39 @@ async fn a_project_above_its_bound_is_told_so() {
     assert!(answer.message().contains("900 bytes, and may have 1000"), "{}", answer.message());
     let neighbour = bearer_of("b0b", "0ther", &["other/web"]);
     upload(&push, &neighbour, "other/web", &content(2, 900)).await;
+}
+
+#[tokio::test]
+async fn all_projects_together_have_a_bound_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let push = open(PushConfig { max_staged_in_all: 1000, ..config(directory.path()) }).await;
+    upload(&push, &alice(), WEB, &content(1, 900)).await;
+    // As after ten times as long as it took to look.
+    *push.staging.used.lock().unwrap() = None;
+    let neighbour = bearer_of("b0b", "0ther", &["other/web"]);
+    let announced = headers(&[("content-length", "200")]);
+    let query = format!("digest={}", Digest::of(b""));
+    let answer = push.begin(&neighbour, &name("other/web"), &query, &announced, vec![1; 200].into()).await;
+    assert_eq!(Answer::of(answer).await.error(), (503, "UNAVAILABLE".into()));
+}
+
+#[tokio::test]
+async fn that_a_blob_is_looked_at_does_not_keep_it_and_that_a_push_counts_on_it_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let hour = Duration::from_secs(3600);
+    let push = open(PushConfig { upload_expiry: hour, ..config(directory.path()) }).await;
+    for (is_pushed, is_kept) in [(false, false), (true, true)] {
+        let digest = upload(&push, &alice(), WEB, b"content").await;
+        for file in uploaded(&directory) {
+            File::open(file).unwrap().set_modified(SystemTime::now() - 2 * hour).unwrap();
+        }
+        if is_pushed {
+            push.staging.renew(DEMO, &digest).unwrap();
+        }
+        assert!(staged(&push, &alice(), WEB, &digest).await.is_some());
+        push.expire().await.unwrap();
+        assert_eq!(staged(&push, &alice(), WEB, &digest).await.is_some(), is_kept);
+    }
 }
 
 #[tokio::test]
