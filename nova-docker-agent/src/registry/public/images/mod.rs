@@ -96,8 +96,8 @@ impl Images {
         }))
     }
 
-    /// The image that a tag or digest stands for in a repository, if the caller sees one. Of several with the same tag, the newest;
-    /// but those that are hidden from listings go behind.
+    /// The image that a tag or digest stands for in a repository, if the caller sees one. Of several with the same tag, the newest
+    /// that is the registry's own; those that are hidden from listings go behind.
     ///
     /// # Errors
     /// Glance's; and for a tag, what is wrong with the image.
@@ -118,8 +118,10 @@ impl Images {
             }
             Reference::Tag(tag) => tag,
         };
-        let with_tag =
-            |images: Vec<(Arc<ImageMeta>, Vec<Tag>)>| images.into_iter().find(|(_, tags)| tags.contains(tag));
+        let with_tag = |images: Vec<(Arc<ImageMeta>, Vec<Tag>)>| {
+            let images = images.into_iter().filter(|(_, tags)| tags.contains(tag));
+            images.min_by_key(|(record, _)| !property::is_own(record))
+        };
         let places = Place::EACH.map(|place| (place, Age::Seconds)).into_iter().chain([(Place::All, Age::Then(begun))]);
         for (place, age) in places {
             if let Some((record, _)) = with_tag(self.repository(grant, name, place, age).await?) {

@@ -11,8 +11,8 @@ use super::staging::blocking;
 use super::{Push, What, writer};
 use crate::cloud::glance::ImageMeta;
 use crate::registry::public::images::Content;
-use crate::registry::public::name::tags_of;
-use crate::registry::public::{Action, Bearer, Grant, Name, Reference, Tag};
+use crate::registry::public::name::{of_glance, tags_of};
+use crate::registry::public::{Action, Bearer, Grant, Name, Reference, Tag, property};
 use crate::registry::{ApiError, Code, Digest};
 
 /// Images with the same digest that one request deletes.
@@ -103,6 +103,11 @@ impl Push {
     /// An image goes with its last tag.
     async fn delete_tagged(&self, grant: &Grant, name: &Name, record: &ImageMeta, tag: &Tag) -> Result<(), ApiError> {
         if tags_of(record, name.repository()).iter().any(|other| other != tag) {
+            if !property::is_own(record) && record.name.as_deref().and_then(of_glance).is_some_and(|(_, of)| of == *tag)
+            {
+                let message = "the tag is the name of an image that was not pushed: rename it in the image service";
+                return Err(ApiError::new(Code::Denied, message));
+            }
             return self.untag(grant, name, record, std::slice::from_ref(tag)).await;
         }
         self.delete_image(grant, record.id).await

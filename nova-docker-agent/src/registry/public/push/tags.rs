@@ -84,7 +84,8 @@ impl Push {
         Ok(tags.iter().all(|tag| all.iter().any(|(_, tags)| tags.contains(tag))))
     }
 
-    /// Takes tags from one image. One that has lost its last tag stays, without a name that clients could ask for.
+    /// Takes tags from one image. One that has lost its last tag stays, without a name that clients could ask for. The name of an
+    /// image that is not the registry's own is its user's, and stays.
     pub(super) async fn untag(
         &self,
         grant: &Grant,
@@ -100,7 +101,7 @@ impl Push {
         let is_lost =
             |text: &str| of_glance(text).is_some_and(|(of, tag)| of == name.repository() && lost.contains(&tag));
         let mut patch = vec![];
-        if record.name.as_deref().is_some_and(is_lost) {
+        if property::is_own(record) && record.name.as_deref().is_some_and(is_lost) {
             match left.first() {
                 Some(tag) => patch.push(Patch::set("name", name.glance_name(tag))),
                 None => patch.extend(self.without_name(grant, name, record).await),
@@ -127,6 +128,9 @@ impl Push {
             None => self.opened_digest(grant, name, record).await,
         };
         let untagged = match digest {
+        if patch.is_empty() {
+            return Ok(());
+        }
             Some(digest) => untagged_name(name, &digest),
             None => format!("{}@{}", name.repository(), record.id),
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::registry::manifest::OCI_INDEX;
+use crate::registry::public::property;
 use crate::registry::public::push::Push;
 use crate::registry::public::push::testing::{
     Answer, Asked, DEMO, alice, bearer_of, content, name, on_cloud, put, reference_of, staged, upload, upload_image,
@@ -54,12 +55,29 @@ async fn a_digest_goes_with_all_its_tags() {
 async fn older_images_that_had_the_same_tag_do_not_come_back_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
-    cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), json!({"created_at": "2020-01-01T00:00:00Z"}));
-    cloud.image(DEMO, "web:v1", &testing::oci(&[content(9, 100)]), json!({}));
+    let old = json!({"created_at": "2020-01-01T00:00:00Z", property::REPOSITORY: "web"});
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), old);
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(9, 100)]), json!({property::REPOSITORY: "web"}));
     assert_eq!(delete(&push, "v1").await.status, 202);
     let names = cloud.names();
     assert!(names.len() == 1 && names[0].0.starts_with("web@sha256:"), "{names:?}");
     assert_eq!(delete(&push, "v1").await.error(), unknown());
+}
+
+#[tokio::test]
+async fn an_image_that_was_not_pushed_keeps_its_name_when_another_one_is_deleted_or_it_has_more_tags() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let tags = json!({"tags": ["web:v2"]});
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), tags);
+    cloud.image(DEMO, "web:v1", &testing::oci(&[content(9, 100)]), json!({property::REPOSITORY: "web"}));
+    assert_eq!(delete(&push, "v1").await.status, 202);
+    assert_eq!(cloud.names(), [("web:v1".to_owned(), vec!["web:v2".to_owned()], false)]);
+    assert_eq!(delete(&push, "v1").await.error(), (403, "DENIED".into()));
+    assert_eq!(delete(&push, "v2").await.status, 202);
+    assert_eq!(cloud.names(), [("web:v1".to_owned(), vec![], false)]);
+    assert_eq!(delete(&push, "v1").await.status, 202);
+    assert_eq!(cloud.images(), vec![]);
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::registry::public::push::testing::{Asked, DEMO, content, on_cloud, put, upload_image};
+use crate::registry::public::push::testing::{Asked, DEMO, alice, content, name, on_cloud, put, upload_image};
+use crate::registry::public::{Action, Reference, Tag, property};
 use crate::registry::{Digest, testing};
 
 const WEB: &str = "demo/web";
@@ -117,11 +118,33 @@ async fn tags_of_other_repositories_and_words_of_users_are_left_alone() {
 }
 
 #[tokio::test]
-async fn an_image_that_was_uploaded_to_glance_gives_its_tag_up_as_well() {
+async fn an_image_or_snapshot_that_was_not_pushed_keeps_its_name_and_is_not_what_is_pulled() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    // A snapshot has what was written into the image of its server.
+    let snapshot = json!({"image_type": "snapshot", property::REPOSITORY: "web"});
+    for properties in [json!({}), snapshot] {
+        cloud.image(DEMO, "web", &testing::oci(&[content(9, 100)]), properties);
+    }
+    assert_eq!(put(&push, WEB, "latest", &manifest).await.status, 201);
+    let newer = json!({"created_at": "2030-01-01T00:00:00Z"});
+    cloud.image(DEMO, "web", &testing::oci(&[content(8, 100)]), newer);
+    let unchanged = || named("web", &[], false);
+    assert_eq!(cloud.names(), [unchanged(), unchanged(), named("web:latest", &[], false), unchanged()]);
+    let (bearer, to) = (alice(), name(WEB));
+    let grant = bearer.grant(&to, Action::Pull).unwrap();
+    push.images.changed(grant);
+    let found = push.images.find(grant, &to, &Reference::Tag(Tag::latest())).await.unwrap().unwrap();
+    assert_eq!(found.root, Digest::of(&manifest));
+}
+
+#[tokio::test]
+async fn an_image_that_was_marked_for_the_registry_gives_its_tag_up_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
     let layers = [content(9, 100)];
-    cloud.image(DEMO, "web", &testing::oci(&layers), json!({}));
+    cloud.image(DEMO, "web", &testing::oci(&layers), json!({property::REPOSITORY: "web"}));
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "latest", &manifest).await.status, 201);
     let config = serde_json::to_vec(&testing::config(&layers)).unwrap();
