@@ -1,7 +1,7 @@
 //! What has to be undone when this process is killed in the middle of a push.
 //!
-//! `JOURNAL/IMAGE.json` is there from before an image is made in Glance until it is complete; it is locked (flock) by
-//! the process that makes the image, so that what is not locked was left behind.
+//! `JOURNAL/IMAGE.json` is there from before an image is made in Glance, or given tags, until it is complete and has them alone;
+//! it is locked (flock) by the process that does so, so that what is not locked was left behind.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -16,8 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::staging::StagingError;
+use super::staging::{StagingError, is_at};
 use crate::registry::public::token::seal::Sealer;
+use crate::registry::public::{Name, Tag};
 
 /// Writing an entry takes less.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -33,6 +34,11 @@ pub struct Entry {
     pub owner: String,
     /// What it is to be called, for messages.
     pub name: String,
+    /// The tags that it is given, and in which repository (`PROJECT/REPOSITORY`).
+    #[serde(default)]
+    pub repository: String,
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// The user's token, sealed, in base64.
     token: String,
 }
@@ -42,7 +48,14 @@ impl Entry {
         // None only if it is longer than any memory; what is empty does not open.
         let sealed = sealer.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
         let token = STANDARD.encode(sealed);
-        Self { image, owner: owner.to_owned(), name, token }
+        Self { image, owner: owner.to_owned(), name, repository: String::new(), tags: vec![], token }
+    }
+
+    /// The same for an image that is given tags.
+    pub fn with_tags(mut self, repository: &Name, tags: &[Tag]) -> Self {
+        self.repository = repository.to_string();
+        self.tags = tags.iter().map(Tag::to_string).collect();
+        self
     }
 
     /// The token of the user who pushed it.
@@ -61,7 +74,7 @@ pub struct Journal {
 pub struct Open {
     pub entry: Entry,
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Journal {
@@ -83,7 +96,7 @@ impl Journal {
         lock.write_all(&bytes).and_then(|()| lock.sync_all()).map_err(failed)?;
         fs::rename(&partial, &path).map_err(failed)?;
         File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
-        Ok(Open { entry, path, _lock: lock })
+        Ok(Open { entry, path, lock })
     }
 
     /// What was left behind, in the project `owner` or in all. Entries that cannot be read are passed over, with a
@@ -122,12 +135,16 @@ fn open(path: &Path) -> io::Result<Option<Open>> {
         read => read?,
     };
     let entry = serde_json::from_slice(&bytes)?;
-    Ok(Some(Open { entry, path: path.to_owned(), _lock: lock }))
+    Ok(Some(Open { entry, path: path.to_owned(), lock }))
 }
 
 impl Open {
     /// Nothing is left to be undone.
     pub fn close(self) {
+        // A later request has begun another entry for the image.
+        if !is_at(&self.lock, &self.path) {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("unfinished pushes: cannot remove {}: {error}", self.path.display());
         }

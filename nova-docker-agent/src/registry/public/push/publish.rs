@@ -2,7 +2,7 @@
 //!
 //! While Glance is being filled, its image is `queued` or `saving`, has the property [`property::PUSH`] and an entry in
 //! the journal. When that fails, when the client goes away, and when the registry shuts down, it is deleted; once
-//! Glance says that it is `active`, it stays. Proxies in front of the registry must wait for as long as Glance takes to
+//! Glance says that it is `active`, it stays. The entry stays until it has its tags, and no other image has them. Proxies in front of the registry must wait for as long as Glance takes to
 //! store an image.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::archive::Archive;
 use super::gather::Parts;
-use super::journal::Entry;
+use super::journal::{Entry, Open};
 use super::manifest::{self, Document, invalid};
 use super::recover::close;
 use super::refused::refused;
@@ -131,18 +131,26 @@ impl Push {
         self.images.changed(grant);
         self.release(grant, name, parts.clone()).await;
         self.delete_child_images(grant, name, document, &parts).await;
+        if let Some(age) = self.config.untagged_retention {
+            let (push, grant, name) = (self.clone(), grant.clone(), name.clone());
+            self.tasks.spawn(async move { push.retire(&grant, &name, age).await });
+        }
         Ok(())
     }
 
     /// The image is there already: only its tags change.
-    async fn tag_known(&self, publication: &Publication, content: &Content) -> Result<(), ApiError> {
-        let Publication { grant, name, document, tags, .. } = publication;
+    async fn tag_known(self: &Arc<Self>, publication: &Publication, content: &Content) -> Result<(), ApiError> {
+        let Publication { document, tags, .. } = publication;
+        if tags.is_empty() {
+            return Ok(());
+        }
         let runnable = document.is_runnable()
             || content.manifests.iter().any(|(digest, (media_type, bytes))| {
                 Document::parse(bytes.clone(), Some(media_type), digest.algorithm())
                     .is_ok_and(|document| document.is_runnable())
             });
-        self.move_tags(grant, name, content.record.id, tags, runnable).await
+        let open = self.begin_entry(publication, content.record.id, tags[0].to_string()).await?;
+        self.end(publication, open, Ok(()), runnable).await
     }
 
     /// Gives tags to an image, and takes them from all others. Of several pushes of the same tag, the last one has it.
@@ -175,10 +183,7 @@ impl Push {
         let digests = all.iter().map(|part| part.digest).collect();
         let archive = Archive::new(document, name, tags, all).map_err(|error| invalid(error.to_string()))?;
         let record = record(publication, &archive, tags.is_empty() || !runnable, &subjects);
-        let id = self.make(publication, archive, record).await?;
-        if !tags.is_empty() {
-            self.move_tags(grant, name, id, tags, runnable).await?;
-        }
+        self.make(publication, archive, record, runnable).await?;
         Ok(digests)
     }
 
@@ -198,36 +203,61 @@ impl Push {
         }
     }
 
-    /// Makes an image in Glance, or leaves nothing there.
+    /// Makes an image in Glance that has its tags, or leaves nothing there.
     async fn make(
         self: &Arc<Self>,
         publication: &Publication,
         archive: Archive,
         record: Map<String, Value>,
-    ) -> Result<Uuid, ApiError> {
-        let caller = publication.grant.caller();
-        let id = Uuid::new_v4();
+        runnable: bool,
+    ) -> Result<(), ApiError> {
+        let (caller, id) = (publication.grant.caller(), Uuid::new_v4());
         let name = record["name"].as_str().unwrap_or_default().to_owned();
-        let entry = Entry::new(id, &publication.grant.owner, name.clone(), &publication.grant.token, &self.sealer);
-        let journal = self.journal.clone();
-        let open = blocking(move || journal.begin(entry)).await?;
-        let filled = self.fill(&caller, id, record, archive, &publication.stop).await;
-        let settled = match &filled {
-            Ok(()) => self.glance_finish(&caller, id).await,
-            Err(_) => self.glance.delete(&caller, id).await.map(|_| ()),
-        };
-        match settled {
-            Ok(()) => close(open).await,
-            Err(error) => {
-                tracing::warn!(image = %id, name, %error, "a push is to be cleaned up later");
-                let push = self.clone();
-                self.tasks.spawn(async move { push.clean_up_soon(&caller, open).await });
+        let open = self.begin_entry(publication, id, name.clone()).await?;
+        if let Err(refused) = self.fill(&caller, id, record, archive, &publication.stop).await {
+            match self.glance.delete(&caller, id).await {
+                Ok(_) => close(open).await,
+                Err(error) => self.end_later(publication, open, &error.to_string()),
             }
+            return Err(refused);
         }
-        if filled.is_ok() {
-            tracing::info!(image = %id, name, project = publication.grant.owner, "an image was pushed");
+        tracing::info!(image = %id, name, project = publication.grant.owner, "an image was pushed");
+        let finished = self.glance_finish(&caller, id).await.map_err(|error| error.to_string());
+        self.end(publication, open, finished, runnable).await
+    }
+
+    async fn begin_entry(&self, publication: &Publication, id: Uuid, label: String) -> Result<Open, ApiError> {
+        let Publication { grant, name, tags, .. } = publication;
+        let entry = Entry::new(id, &grant.owner, label, &grant.token, &self.sealer).with_tags(name, tags);
+        let journal = self.journal.clone();
+        Ok(blocking(move || journal.begin(entry)).await?)
+    }
+
+    /// Gives an image that is there its tags, and ends its entry when there is nothing left to do.
+    async fn end(
+        self: &Arc<Self>,
+        publication: &Publication,
+        open: Open,
+        finished: Result<(), String>,
+        runnable: bool,
+    ) -> Result<(), ApiError> {
+        let Publication { grant, name, tags, .. } = publication;
+        let moved = match tags.is_empty() {
+            true => Ok(()),
+            false => self.move_tags(grant, name, open.entry.image, tags, runnable).await,
+        };
+        match (&finished, &moved) {
+            (Ok(()), Ok(())) => close(open).await,
+            (Err(reason), _) => self.end_later(publication, open, reason),
+            (_, Err(error)) => self.end_later(publication, open, &error.message),
         }
-        filled.map(|()| id)
+        moved
+    }
+
+    fn end_later(self: &Arc<Self>, publication: &Publication, open: Open, reason: &str) {
+        tracing::warn!(image = %open.entry.image, name = open.entry.name, "a push is to be ended later: {reason}");
+        let (push, grant) = (self.clone(), publication.grant.clone());
+        self.tasks.spawn(async move { push.clean_up_soon(&grant, open).await });
     }
 
     /// Returns when the image is complete.

@@ -1,13 +1,13 @@
-//! Pushes that were cut off: what is half-made in Glance goes; what had become whole stays.
+//! Pushes that were cut off: what is half-made in Glance goes; what had become whole stays, and has its tags or none.
 
 use std::time::Duration;
 
 use super::Push;
-use super::journal::Open;
+use super::journal::{Entry, Open};
 use super::staging::{StagingError, blocking};
-use crate::cloud::glance::Patch;
+use crate::cloud::glance::{ImageMeta, Patch};
 use crate::cloud::{Caller, Error};
-use crate::registry::public::{Grant, property};
+use crate::registry::public::{Grant, Name, Tag, property};
 
 /// The pauses between attempts to undo a push that has just failed; after them it is left to the periodic clean-up.
 const PAUSES: [u64; 8] = [1, 2, 5, 10, 20, 30, 60, 120];
@@ -22,7 +22,11 @@ impl Push {
         let journal = self.journal.clone();
         for open in blocking(move || journal.left(None)).await? {
             match open.entry.token(&self.sealer) {
-                Some(token) => drop(self.clean_up(&Caller::user(token, Caller::own().request_id), open).await),
+                Some(token) => {
+                    let (owner, request_id) = (open.entry.owner.clone(), Caller::own().request_id);
+                    let grant = Grant { project: owner.clone(), owner, user: String::new(), token, request_id };
+                    drop(self.clean_up(&grant, open).await);
+                }
                 None => drop(give_up_if_old(open, "its token cannot be read").await),
             }
         }
@@ -34,19 +38,19 @@ impl Push {
     pub(super) async fn recover_project(&self, grant: &Grant) -> Result<(), StagingError> {
         let (journal, owner) = (self.journal.clone(), grant.owner.clone());
         for open in blocking(move || journal.left(Some(&owner))).await? {
-            drop(self.clean_up(&grant.caller(), open).await);
+            drop(self.clean_up(grant, open).await);
         }
         Ok(())
     }
 
     /// Undoes a push that has just failed, as soon as Glance can be asked again.
-    pub(super) async fn clean_up_soon(&self, caller: &Caller, mut open: Open) {
+    pub(super) async fn clean_up_soon(&self, grant: &Grant, mut open: Open) {
         for pause in PAUSES {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(Duration::from_secs(pause)) => {}
             }
-            match self.clean_up(caller, open).await {
+            match self.clean_up(grant, open).await {
                 Some(left) => open = left,
                 None => return,
             }
@@ -54,14 +58,15 @@ impl Push {
     }
 
     /// Removes one image, if it is not complete. Returns the entry if it is to be tried again.
-    async fn clean_up(&self, caller: &Caller, open: Open) -> Option<Open> {
-        let id = open.entry.image;
-        let result = match self.glance.image(caller, id).await {
-            Err(error) if error.is_not_found() && open.age() < STILL_COMING => Err(error),
+    async fn clean_up(&self, grant: &Grant, open: Open) -> Option<Open> {
+        let (id, caller) = (open.entry.image, grant.caller());
+        let told = |error: Error| error.to_string();
+        let result = match self.glance.image(&caller, id).await {
+            Err(error) if error.is_not_found() && open.age() < STILL_COMING => Err(told(error)),
             Err(error) if error.is_not_found() => Ok("was not made"),
-            Err(error) => Err(error),
-            Ok(record) if record.status == "active" => self.glance_finish(caller, id).await.map(|()| "is complete"),
-            Ok(_) => self.glance.delete(caller, id).await.map(|_| "was removed"),
+            Err(error) => Err(told(error)),
+            Ok(record) if record.status == "active" => self.complete(grant, &record, &open.entry).await,
+            Ok(_) => self.glance.delete(&caller, id).await.map(|_| "was removed").map_err(told),
         };
         match result {
             Ok(what) => {
@@ -69,8 +74,19 @@ impl Push {
                 close(open).await;
                 None
             }
-            Err(error) => give_up_if_old(open, &error.to_string()).await,
+            Err(error) => give_up_if_old(open, &error).await,
         }
+    }
+
+    async fn complete(&self, grant: &Grant, record: &ImageMeta, entry: &Entry) -> Result<&'static str, String> {
+        if property::text(record, property::PUSH).is_some() {
+            self.glance_finish(&grant.caller(), record.id).await.map_err(|error| error.to_string())?;
+        }
+        let tags: Vec<Tag> = entry.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+        if let Ok(name) = entry.repository.parse::<Name>() {
+            self.settle_tags(grant, &name, &tags).await.map_err(|error| error.message)?;
+        }
+        Ok("is complete")
     }
 
     /// Takes the mark of an image in the making away.

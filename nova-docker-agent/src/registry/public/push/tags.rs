@@ -5,6 +5,7 @@
 //! newer image counts: whenever this is cut off, the tag stands for one of the two.
 
 use super::Push;
+use super::{Push, What};
 use super::refused::refused;
 use crate::cloud::glance::{ImageMeta, Patch};
 use crate::registry::public::name::{of_glance, tags_of};
@@ -65,6 +66,22 @@ impl Push {
         }
         Ok(())
     }
+    /// Leaves each of the tags to one image, where a move of them was cut off: to the one that clients get.
+    pub(super) async fn settle_tags(&self, grant: &Grant, name: &Name, tags: &[Tag]) -> Result<(), ApiError> {
+        let _alone = self.lock(grant, name, What::Tags).await?;
+        self.images.changed(grant);
+        let mut records = self.images.of_repository(grant, name).await?;
+        records.sort_by_key(|(record, _)| !property::is_own(record));
+        let mut given: Vec<Tag> = vec![];
+        for (record, own) in records {
+            let lost: Vec<Tag> = own.iter().filter(|tag| given.contains(tag)).cloned().collect();
+            self.untag(grant, name, &record, &lost).await?;
+            given.extend(own.into_iter().filter(|tag| tags.contains(tag)));
+        }
+        self.images.changed(grant);
+        Ok(())
+    }
+
 
     /// Whether each of the tags is the image's, or another one's that has taken it.
     pub(super) async fn are_given(

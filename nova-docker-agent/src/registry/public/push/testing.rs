@@ -110,7 +110,7 @@ pub async fn open(config: PushConfig) -> Arc<Push> {
     open_at(config, "http://127.0.0.1:1", 0).await
 }
 
-async fn open_at(config: PushConfig, url: &str, cache: u64) -> Arc<Push> {
+pub async fn open_at(config: PushConfig, url: &str, cache: u64) -> Arc<Push> {
     let glance = glance(url);
     let images = Images::open(glance.clone(), &config.state_directory.join("cache"), cache, FRESH).unwrap();
     Push::open(config, glance, images, sealer()).await.unwrap()
@@ -135,6 +135,10 @@ impl Cloud {
         Self { double, services }
     }
 }
+
+    pub fn url(&self) -> String {
+        self.services.uri()
+    }
 
 impl Deref for Cloud {
     type Target = Double;

@@ -24,6 +24,12 @@ pub enum Asked {
     Delete,
 }
 
+impl Asked {
+    fn is_change(self) -> bool {
+        !matches!(self, Self::Read | Self::Show)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct State {
     pub images: Vec<Stored>,
@@ -48,17 +54,17 @@ pub(super) struct State {
     pub read_takes: Duration,
     /// Bytes of an upload that are lost.
     pub loses: usize,
+    /// The first byte of an upload is stored as another one.
+    pub alters: bool,
+    /// After so many changes, one is never answered; whether it is made.
+    hangs: Option<(usize, bool)>,
+    has_hung: bool,
 }
 
 /// Keystone and Glance.
 #[derive(Clone, Default)]
 pub struct Double(Arc<Mutex<State>>);
 
-    /// The first byte of an upload is stored as another one.
-    pub alters: bool,
-    /// After so many changes, one is never answered; whether it is made.
-    hangs: Option<(usize, bool)>,
-    has_hung: bool,
 impl Double {
     /// It, at an address of its own.
     pub async fn start() -> (Self, MockServer) {
@@ -128,12 +134,6 @@ impl Double {
         self.state().loses = bytes;
     }
 
-    /// How many requests began so.
-    pub fn asked(&self, start: &str) -> usize {
-        self.state().asked.iter().filter(|asked| asked.starts_with(start)).count()
-    }
-
-    /// Forgets the requests so far, and returns them, in an order that does not depend on which of several at a time came first.
     /// The change number `step` from now on is never answered; it is made or not.
     pub fn hang_at(&self, step: usize, is_made: bool) {
         self.state().hangs = Some((step, is_made));
@@ -151,6 +151,12 @@ impl Double {
         self.state().alters = true;
     }
 
+    /// How many requests began so.
+    pub fn asked(&self, start: &str) -> usize {
+        self.state().asked.iter().filter(|asked| asked.starts_with(start)).count()
+    }
+
+    /// Forgets the requests so far, and returns them, in an order that does not depend on which of several at a time came first.
     pub fn take_asked(&self) -> Vec<String> {
         let mut asked = std::mem::take(&mut self.state().asked);
         asked.sort();
@@ -171,8 +177,7 @@ impl Double {
 
     /// What was changed, or tried to be, and of which image.
     pub fn changes(&self) -> Vec<(Asked, Uuid)> {
-        let is_change = |(asked, _): &&(Asked, Uuid)| !matches!(asked, Asked::Read | Asked::Show);
-        self.state().of_images.iter().filter(is_change).copied().collect()
+        self.state().of_images.iter().filter(|(asked, _)| asked.is_change()).copied().collect()
     }
 
     /// The token of the last request for one image.
@@ -248,10 +253,22 @@ impl State {
         };
         self.of_images.push((asked, id));
         self.last_token = request.headers.get("x-auth-token").and_then(|token| Some(token.to_str().ok()?.to_owned()));
+        if asked.is_change() && self.is_to_hang() {
+            let is_made = self.hangs.take().is_some_and(|(_, is_made)| is_made);
+            self.has_hung = true;
+            let answer = if is_made { self.answer(asked, id, request) } else { ResponseTemplate::new(500) };
+            return answer.set_delay(Duration::from_secs(3600));
+        }
         match self.refusals.iter().find(|(refused, ..)| *refused == asked) {
             Some((_, status, words)) => ResponseTemplate::new(*status).set_body_json(json!({"message": words})),
             None => self.answer(asked, id, request),
         }
+    }
+
+    fn is_to_hang(&mut self) -> bool {
+        let Some((left, _)) = &mut self.hangs else { return false };
+        *left -= 1;
+        *left == 0
     }
 }
 

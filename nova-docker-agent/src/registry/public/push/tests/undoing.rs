@@ -12,8 +12,8 @@ use crate::registry::Digest;
 use crate::registry::public::property;
 use crate::registry::public::push::journal::{Entry, Journal};
 use crate::registry::public::push::testing::{
-    Asked, Cloud, DEMO, alice, bearer_of, config, content, files, name, on_cloud, open_on, put, put_as, reference_of,
-    sealer, staged, token, upload_image,
+    Asked, Cloud, DEMO, LONG, alice, bearer_of, config, content, files, name, on_cloud, open_at, open_on, put, put_as,
+    reference_of, sealer, staged, token, upload_image,
 };
 
 const WEB: &str = "demo/web";
@@ -139,6 +139,66 @@ async fn an_image_that_was_complete_when_its_push_was_cut_off_stays() {
     push.shutdown().await;
     let images = cloud.images();
     assert_eq!((images.len(), images[0].get(property::PUSH), unfinished(&directory)), (1, None, 0));
+}
+
+/// What is killed, with two images of which the first has the tag `v1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    PushNew,
+    TagOther,
+    Delete,
+}
+
+/// Does it in a runtime of its own, which ends as soon as Glance does not answer any more; whether it was done by then.
+async fn is_done_when_killed(act: Act, directory: &tempfile::TempDir, cloud: &Cloud, manifest: Vec<u8>) -> bool {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (url, config) = (cloud.url(), config(directory.path()));
+    let acting = runtime.spawn(async move {
+        let push = open_at(config, &url, 1 << 30).await;
+        match act {
+            Act::Delete => push.delete_manifest(&alice(), &name(WEB), &reference_of("v1")).await.is_ok(),
+            _ => put(&push, WEB, "v1", &manifest).await.status == 201,
+        }
+    });
+    let is_done = tokio::select! {
+        done = acting => done.unwrap(),
+        () = cloud.hung() => false,
+    };
+    tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LONG)).await.unwrap();
+    is_done
+}
+
+#[tokio::test]
+async fn whatever_is_killed_at_whatever_step_at_most_one_image_has_the_tag_and_none_is_half_made() {
+    for (act, is_made) in
+        [Act::PushNew, Act::TagOther, Act::Delete].into_iter().flat_map(|act| [(act, true), (act, false)])
+    {
+        for step in 1.. {
+            let directory = tempfile::tempdir().unwrap();
+            let (cloud, push) = on_cloud(&directory).await;
+            let manifests = [upload_image(&push, WEB, 1).await, upload_image(&push, WEB, 5).await];
+            assert_eq!(put(&push, WEB, "v1", &manifests[0]).await.status, 201);
+            if act == Act::TagOther {
+                assert_eq!(put(&push, WEB, "v2", &manifests[1]).await.status, 201);
+            }
+            push.shutdown().await;
+            cloud.hang_at(step, is_made);
+            let is_done = is_done_when_killed(act, &directory, &cloud, manifests[1].clone()).await;
+            let push = open_on(config(directory.path()), &cloud).await;
+            push.tasks.close();
+            push.tasks.wait().await;
+            let images = cloud.images();
+            assert!(images.iter().all(|image| image["status"] == "active"), "{act:?} {step} {is_made}: {images:?}");
+            let has_tag =
+                |image: &&serde_json::Map<_, _>| image["name"] == "web:v1" || image["tags"] == json!(["web:v1"]);
+            let with_tag: Vec<_> = images.iter().filter(has_tag).collect();
+            let expected = if act == Act::Delete { with_tag.len().min(1) } else { 1 };
+            assert_eq!(with_tag.len(), expected, "{act:?} {step} {is_made}: {images:?}");
+            if is_done {
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test]
