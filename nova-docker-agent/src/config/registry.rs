@@ -14,9 +14,8 @@ use super::reader::Reader;
 use super::table::Spec;
 use super::{ConfigError, Listing, LogConfig, Settings};
 use crate::cloud::{KeystoneConfig, Named};
-use crate::registry::Limits;
-use crate::registry::{Limits, Pace};
 use crate::registry::public::{Config, PushConfig, TlsFiles, TokenConfig};
+use crate::registry::{Limits, Pace};
 
 /// The default path of its configuration.
 pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
@@ -51,9 +50,9 @@ fn specs() -> Vec<Spec> {
             Kind::Text,
             "Key of the tokens, shared by all processes of one public_url; made if missing.",
         )
+        .or("$state_directory/token.key"),
         spec("push_roles", Kind::List, "Who may push and delete: a role of these in the project, or * for any.")
             .or("member, admin"),
-        .or("$state_directory/token.key"),
         number("max_manifest_kb", 65_536, "KiB of one manifest.", "4096"),
         number("max_blobs", 2000, "Blobs of one manifest.", "1000"),
         number("max_blob_gb", 1_000_000, "GiB of one blob.", "100"),
@@ -62,8 +61,8 @@ fn specs() -> Vec<Spec> {
             1_000_000,
             "GiB that a project may have uploaded without a manifest.",
             "200",
-        number("max_staged_gb", 1_000_000, "GiB that all projects together may have uploaded so.", "400"),
         ),
+        number("max_staged_gb", 1_000_000, "GiB that all projects together may have uploaded so.", "400"),
         number("upload_expiry_hours", 8760, "Hours after which an abandoned upload is removed.", "24"),
         spec(
             "untagged_retention_days",
@@ -77,7 +76,7 @@ fn specs() -> Vec<Spec> {
         number(
             "request_header_timeout_seconds",
             600,
-            "Seconds that a client may take to send a request's headers.",
+            "Seconds that a client may take to send a request's headers, or the form of a login.",
             "10",
         ),
         number("idle_timeout_seconds", 3600, "Seconds that a transfer may stand still, or a manifest take.", "60"),
@@ -136,39 +135,41 @@ fn build(reader: &mut Reader) -> Option<Options> {
     }
     let by_name = reader.text(KEYSTONE, "default_domain_name").map(Named::Name);
     let by_id = reader.text(KEYSTONE, "default_domain_id").map(Named::Id);
-    let seconds = |option| reader.seconds(SECTION, option);
-    let number = |option| reader.number::<u64>(SECTION, option);
     let state_directory = reader.path(SECTION, "state_directory")?;
     let shared_addresses = networks(reader, "shared_addresses");
     let idle = reader.seconds(SECTION, "idle_timeout_seconds");
-    let state_directory = reader.path(SECTION, "state_directory")?;
+    let seconds = |option| reader.seconds(SECTION, option);
+    let number = |option| reader.number::<u64>(SECTION, option);
     let registry = Config {
         listen: listen?,
         tls,
         cache_size: number("cache_size_gb") << 30,
         limits: Limits {
             connections: reader.number(SECTION, "max_connections"),
-            header: seconds("request_header_timeout_seconds"),
             connections_of_address: Some(reader.number(SECTION, "max_connections_per_address")),
             shared_addresses,
+            header: seconds("request_header_timeout_seconds"),
             pace: Pace { patience: idle, rate: number("min_kb_per_second") << 10 },
         },
         tokens: TokenConfig {
             public_url: public_url?,
             lifetime: seconds("token_lifetime_seconds"),
-            push_roles: reader.list(SECTION, "push_roles").iter().map(|role| role.to_lowercase()).collect(),
             domain: by_id.or(by_name).unwrap_or_else(|| Named::Id("default".into())),
             key_file: reader.path(SECTION, "token_key_file")?,
+            push_roles: reader.list(SECTION, "push_roles").iter().map(|role| role.to_lowercase()).collect(),
         },
         push: PushConfig {
             state_directory: state_directory.clone(),
             max_manifest: reader.number::<usize>(SECTION, "max_manifest_kb") << 10,
+            manifest_patience: idle,
             max_blobs: reader.number(SECTION, "max_blobs"),
             max_blob: number("max_blob_gb") << 30,
-            max_staged_in_all: number("max_staged_gb") << 30,
-            manifest_patience: idle,
             max_staged: number("max_staged_gb_per_project") << 30,
+            max_staged_in_all: number("max_staged_gb") << 30,
             upload_expiry: Duration::from_secs(number("upload_expiry_hours") * 3600),
+            untagged_retention: Some(number("untagged_retention_days"))
+                .filter(|days| *days > 0)
+                .map(|days| Duration::from_secs(days * 24 * 3600)),
         },
         state_directory,
         keystone: KeystoneConfig {
@@ -199,12 +200,6 @@ fn tls(reader: &mut Reader, listen: Option<SocketAddr>) -> Option<TlsFiles> {
     Some(TlsFiles { certificate: certificate?, key: key? })
 }
 
-fn public_url(reader: &mut Reader, listen: Option<SocketAddr>, tls: bool) -> Option<Url> {
-    if let Some(url) = reader.parsed::<Url>(SECTION, "public_url") {
-        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
-            reader.reject(SECTION, "public_url", "a URL of scheme, host and port only: clients take /v2/ of that host");
-        }
-        return Some(url);
 /// Addresses and networks.
 fn networks(reader: &mut Reader, option: &str) -> Vec<IpNet> {
     let texts = reader.list(SECTION, option);
@@ -216,14 +211,20 @@ fn networks(reader: &mut Reader, option: &str) -> Vec<IpNet> {
     networks.unwrap_or_default()
 }
 
+fn public_url(reader: &mut Reader, listen: Option<SocketAddr>, tls: bool) -> Option<Url> {
+    if let Some(url) = reader.parsed::<Url>(SECTION, "public_url") {
+        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
+            reader.reject(SECTION, "public_url", "a URL of scheme, host and port only: clients take /v2/ of that host");
+        }
+        if tls && url.scheme() != "https" {
+            reader.reject(SECTION, "public_url", "a URL that begins with https://, since there is a certificate");
+        }
+        return Some(url);
     }
     let listen = listen?;
     if listen.ip().is_unspecified() || listen.port() == 0 {
         reader.missing(SECTION, "public_url", "where clients reach it, since listen does not say that");
         return None;
-        if tls && url.scheme() != "https" {
-            reader.reject(SECTION, "public_url", "a URL that begins with https://, since there is a certificate");
-        }
     }
     format!("{}://{listen}", if tls { "https" } else { "http" }).parse().ok()
 }
@@ -264,38 +265,38 @@ mod tests {
             (("registry", "tls_key_file"), "/k"),
             (("registry", "public_url"), "https://registry.example"),
         ];
+        let mut plain = tls;
+        plain[3].1 = "http://registry.example";
+        assert!(load(&plain).unwrap_err().join("\n").contains("https://"));
         let config = load(&tls).unwrap();
         assert_eq!(config.tls, Some(TlsFiles { certificate: "/c".into(), key: "/k".into() }));
     }
 
     #[test]
     fn every_mistake_is_reported_at_once() {
-        let mut plain = tls;
-        plain[3].1 = "http://registry.example";
-        assert!(load(&plain).unwrap_err().join("\n").contains("https://"));
         let errors = from_settings(&Settings::from_map([
             (("registry", "listen"), "localhost"),
             (("registry", "cache_size"), "20"),
             (("registry", "public_url"), "https://registry.example/prefix"),
             (("registry", "max_connections"), "0"),
+            (("registry", "shared_addresses"), "192.0.2.1, proxy"),
             (("keystone", "password"), "secret"),
         ]))
         .err()
         .unwrap();
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let text = text.join("\n");
-            (("registry", "shared_addresses"), "192.0.2.1, proxy"),
         for expected in [
             "listen",
             "no option cache_size; did you mean cache_size_gb?",
             "public_url",
             "max_connections",
+            "shared_addresses",
             "[keystone] auth_url is not set",
             "[glance] endpoint_override is not set",
             "[keystone] has no option password",
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
-            "shared_addresses",
     }
 }

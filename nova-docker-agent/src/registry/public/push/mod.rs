@@ -15,6 +15,7 @@
 //!   locks       what is done once at a time
 //!   journal     what to undo after a crash, and recover, which does
 //! delete      tags, images and staged blobs
+//! retire      images that have lost their tags
 //! ```
 
 mod archive;
@@ -30,6 +31,7 @@ mod receive;
 mod recover;
 mod refused;
 mod request;
+mod retire;
 mod staging;
 mod tags;
 #[cfg(test)]
@@ -64,18 +66,20 @@ pub struct PushConfig {
     pub state_directory: PathBuf,
     /// Of a manifest, in bytes.
     pub max_manifest: usize,
-    /// Blobs of one manifest.
-    pub max_blobs: usize,
     /// How long it may take to come.
     pub manifest_patience: Duration,
+    /// Blobs of one manifest.
+    pub max_blobs: usize,
     /// Of one blob, in bytes.
     pub max_blob: u64,
     /// Of what one project has uploaded and not yet pushed a manifest for, in bytes.
     pub max_staged: u64,
-    /// Age at which abandoned uploads are removed.
-    pub upload_expiry: Duration,
     /// The same of all projects together.
     pub max_staged_in_all: u64,
+    /// Age at which abandoned uploads are removed.
+    pub upload_expiry: Duration,
+    /// Age at which images without a tag are deleted; None where they stay.
+    pub untagged_retention: Option<Duration>,
 }
 
 /// The write side of the registry.

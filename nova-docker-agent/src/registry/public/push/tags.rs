@@ -4,9 +4,8 @@
 //! A tag that moves is first given to the new image and then taken from the old one. In between both have it, and the
 //! newer image counts: whenever this is cut off, the tag stands for one of the two.
 
-use super::Push;
-use super::{Push, What};
 use super::refused::refused;
+use super::{Push, What};
 use crate::cloud::glance::{ImageMeta, Patch};
 use crate::registry::public::name::{of_glance, tags_of};
 use crate::registry::public::{Grant, Name, Reference, Tag, property};
@@ -66,6 +65,7 @@ impl Push {
         }
         Ok(())
     }
+
     /// Leaves each of the tags to one image, where a move of them was cut off: to the one that clients get.
     pub(super) async fn settle_tags(&self, grant: &Grant, name: &Name, tags: &[Tag]) -> Result<(), ApiError> {
         let _alone = self.lock(grant, name, What::Tags).await?;
@@ -81,7 +81,6 @@ impl Push {
         self.images.changed(grant);
         Ok(())
     }
-
 
     /// Whether each of the tags is the image's, or another one's that has taken it.
     pub(super) async fn are_given(
@@ -129,6 +128,9 @@ impl Push {
         if kept.len() < record.tags.len() {
             patch.push(set_tags(kept));
         }
+        if patch.is_empty() {
+            return Ok(());
+        }
         match self.glance.update(&grant.caller(), record.id, &patch).await {
             // Deleted meanwhile.
             Err(error) if error.is_not_found() => Ok(()),
@@ -145,9 +147,6 @@ impl Push {
             None => self.opened_digest(grant, name, record).await,
         };
         let untagged = match digest {
-        if patch.is_empty() {
-            return Ok(());
-        }
             Some(digest) => untagged_name(name, &digest),
             None => format!("{}@{}", name.repository(), record.id),
         };

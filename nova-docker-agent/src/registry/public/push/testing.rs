@@ -73,6 +73,7 @@ pub fn config(directory: &Path) -> PushConfig {
         max_staged: 1 << 30,
         max_staged_in_all: 1 << 30,
         upload_expiry: Duration::from_secs(3600),
+        untagged_retention: None,
     }
 }
 
@@ -134,11 +135,11 @@ impl Cloud {
         let (double, services) = Double::start().await;
         Self { double, services }
     }
-}
 
     pub fn url(&self) -> String {
         self.services.uri()
     }
+}
 
 impl Deref for Cloud {
     type Target = Double;

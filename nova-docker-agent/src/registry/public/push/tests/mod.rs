@@ -4,6 +4,7 @@ mod disconnects;
 mod indexes;
 mod mounts;
 mod publishing;
+mod retiring;
 mod tags;
 mod undoing;
 mod uploads;
