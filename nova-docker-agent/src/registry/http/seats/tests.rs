@@ -19,7 +19,8 @@ fn one_address_has_its_part_of_the_connections_and_a_shared_one_as_many_as_there
     taken.clear();
     taken.extend([(); 4].map(|()| take(&seats, "10.0.0.7").unwrap()));
     taken.clear();
-    assert!(take(&seats, "192.0.2.1").is_some() && seats.taken().each.is_empty());
+    drop(take(&seats, "192.0.2.1").unwrap());
+    assert!(seats.taken().each.is_empty());
 }
 
 #[test]
