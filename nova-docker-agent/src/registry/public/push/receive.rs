@@ -47,14 +47,14 @@ pub async fn receive(
 
 /// An upload, or the thread that writes to it just now.
 enum Place {
-    Here(Session),
+    Here(Box<Session>),
     Writing(JoinHandle<(Session, Result<(), StagingError>)>),
 }
 
 impl Place {
     async fn settle(self) -> (Option<Session>, Result<(), StagingError>) {
         match self {
-            Self::Here(session) => (Some(session), Ok(())),
+            Self::Here(session) => (Some(*session), Ok(())),
             Self::Writing(thread) => match thread.await {
                 Ok((session, result)) => (Some(session), result),
                 Err(_) => (None, Err(StagingError::ShuttingDown)),
@@ -70,7 +70,7 @@ async fn append(
     stop: &CancellationToken,
 ) -> (Option<Session>, Result<Ending, StagingError>) {
     let mut stream = body.into_data_stream();
-    let mut place = Place::Here(session);
+    let mut place = Place::Here(Box::new(session));
     loop {
         let (batch, ending) = gather(&mut stream, stop).await;
         let mut session = match place.settle().await {

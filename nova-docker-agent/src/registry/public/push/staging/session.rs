@@ -55,7 +55,7 @@ pub struct Session {
     offset: u64,
     hasher: Hasher,
     /// The same two, when the request began.
-    begun: Box<(u64, Hasher)>,
+    begun: (u64, Hasher),
     /// Bytes since the bounds were looked at.
     unchecked: u64,
     keep: bool,
@@ -127,7 +127,7 @@ impl Staging {
         let (start, hasher) = known.unwrap_or_else(|| (0, algorithm.hasher()));
         let hasher =
             digest(&file, start..offset, hasher).map_err(|cause| StagingError::io("read", &directory, cause))?;
-        let (staging, project, begun) = (self.clone(), uploader.project.clone(), Box::new((offset, hasher.clone())));
+        let (staging, project, begun) = (self.clone(), uploader.project.clone(), (offset, hasher.clone()));
         Ok(Session { id, staging, project, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
     }
 }
@@ -174,7 +174,7 @@ impl Session {
     /// Takes back what came with this request.
     pub fn roll_back(&mut self) -> Result<(), StagingError> {
         self.cut(self.begun.0)?;
-        (self.offset, self.hasher) = *self.begun.clone();
+        (self.offset, self.hasher) = self.begun.clone();
         Ok(())
     }
 
