@@ -1,4 +1,4 @@
-//! A service of a Compose file, as settings of [`KEYS`](super::KEYS): Compose's forms become the texts that the one validator reads.
+//! A service of a Compose file, as settings of [`KEYS`](super::keys::KEYS): Compose's forms become the texts that the one validator reads.
 
 use super::yaml::{Node, Refused};
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::compose::{self, Said};
+use super::keys::{KEYS, OPERATOR, PROVIDERS, Setting};
 use super::mistakes::{Allowed, Mistake, Mistakes};
 use super::yaml::Refused;
-use super::{Configuration, KEYS, METADATA, OPERATOR, PROPERTY, PROVIDERS, Place, Setting, user_data, volume, yaml};
+use super::{Configuration, METADATA, PROPERTY, Place, user_data, volume, yaml};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";

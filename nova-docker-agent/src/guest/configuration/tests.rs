@@ -2,6 +2,7 @@ mod hostile;
 mod service;
 mod volumes;
 
+use super::keys::{EVERYWHERE, KEYS, Key, PROVIDERS};
 use super::*;
 use crate::limits::extremes::TEXTS;
 

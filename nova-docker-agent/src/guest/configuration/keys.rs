@@ -1,0 +1,239 @@
+//! The one table of keys: where each may be set, and what its value may be.
+
+use super::value::{self, Tmpfs};
+use super::{Configuration, Place, volume};
+
+/// Keys for all.
+pub(super) const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata, Place::UserData];
+/// Keys that loosen what holds a container: the operator's alone.
+pub(super) const OPERATOR: &[Place] = &[Place::Flavor];
+/// Keys that say what others may do in a container: not its user's.
+pub(super) const PROVIDERS: &[Place] = &[Place::Image, Place::Flavor];
+
+/// A key, without its prefix.
+pub(super) struct Key {
+    /// With a colon at its end it goes on with a name.
+    pub(super) name: &'static str,
+    /// Who may set it.
+    pub(super) places: &'static [Place],
+    /// What a mistake is told with.
+    pub(super) allowed: &'static str,
+    pub(super) set: fn(&mut Configuration, Setting<'_>) -> Result<(), &'static str>,
+}
+
+/// What a key is set to.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub(super) place: Place,
+    /// What follows the key's colon.
+    pub(super) name: &'a str,
+    pub(super) value: &'a str,
+    /// The flavor's memory in bytes.
+    pub(super) memory: u64,
+}
+
+/// All keys.
+pub(super) const KEYS: [Key; 28] = [
+    Key {
+        name: "cap_add",
+        places: OPERATOR,
+        allowed: "names of capabilities, with commas or spaces between, or ALL",
+        set: |all, new| value::capabilities(new.value).map(|names| all.cap_add = names),
+    },
+    Key {
+        name: "cap_drop",
+        places: EVERYWHERE,
+        allowed: "names of capabilities, with commas or spaces between, or ALL",
+        set: |all, new| value::capabilities(new.value).map(|names| all.cap_drop = names),
+    },
+    Key {
+        name: "command",
+        places: EVERYWHERE,
+        allowed: "words as for a shell, or a JSON list of strings",
+        set: |all, new| value::command(new.value).map(|words| all.command = Some(words)),
+    },
+    Key {
+        name: "console_shell",
+        places: PROVIDERS,
+        allowed: "an absolute path, or none",
+        set: |all, new| value::shell(new.value).map(|shell| all.console_shell = Some(shell)),
+    },
+    Key {
+        name: "dns_opt",
+        places: EVERYWHERE,
+        allowed: "options of resolv.conf, with spaces between",
+        set: |all, new| value::resolver_options(new.value).map(|words| all.dns_opt = words),
+    },
+    Key {
+        name: "dns_search",
+        places: EVERYWHERE,
+        allowed: "domains, with spaces between",
+        set: |all, new| value::domains(new.value).map(|names| all.dns_search = names),
+    },
+    Key {
+        name: "entrypoint",
+        places: EVERYWHERE,
+        allowed: "words as for a shell, a JSON list of strings, or nothing",
+        set: |all, new| value::entrypoint(new.value).map(|words| all.entrypoint = Some(words)),
+    },
+    Key {
+        name: "env:",
+        places: EVERYWHERE,
+        allowed: "a name without '=' and control characters, and any text without a zero byte",
+        set: |all, new| {
+            value::variable_name(new.name)?;
+            all.environment.0.insert(new.name.to_owned(), new.value.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        name: "group_add",
+        places: EVERYWHERE,
+        allowed: "groups, by names or numbers, with commas or spaces between",
+        set: |all, new| value::groups(new.value).map(|names| all.group_add = names),
+    },
+    Key {
+        name: "healthcheck",
+        places: EVERYWHERE,
+        allowed: "a JSON object of test, interval, timeout, retries, start_period and disable; times from 1s, as 1m30s",
+        set: |all, new| value::healthcheck(new.value).map(|check| all.health = check),
+    },
+    Key {
+        name: "host:",
+        places: EVERYWHERE,
+        allowed: "a host name, and IP addresses with spaces between",
+        set: |all, new| {
+            value::host_name(new.name)?;
+            all.hosts.insert(new.name.to_owned(), value::addresses(new.value)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "init",
+        places: EVERYWHERE,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.init = Some(flag)),
+    },
+    Key {
+        name: "label:",
+        places: EVERYWHERE,
+        allowed: "a name of at most 255 bytes outside org.openstack.nova and Docker's own, and any text without a zero byte",
+        set: |all, new| {
+            value::label_name(new.name)?;
+            all.labels.insert(new.name.to_owned(), new.value.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        name: "no_new_privileges",
+        places: OPERATOR,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.no_new_privileges = Some(flag)),
+    },
+    Key {
+        name: "oom_score_adj",
+        places: EVERYWHERE,
+        allowed: "a number from 0 to 1000",
+        set: |all, new| value::oom_score(new.value).map(|score| all.oom_score_adj = Some(score)),
+    },
+    Key {
+        name: "pids_limit",
+        places: EVERYWHERE,
+        allowed: "a number of at least 1; at most the flavor's",
+        set: |all, new| {
+            let limit = Some(value::processes(new.value)?);
+            *(if new.place == Place::Flavor { &mut all.most_processes } else { &mut all.pids_limit }) = limit;
+            Ok(())
+        },
+    },
+    Key {
+        name: "remove_volumes",
+        places: &[Place::Metadata],
+        allowed: "true or false",
+        // It is read when the server is deleted.
+        set: |_, new| value::flag(new.value).map(drop),
+    },
+    Key {
+        name: "shm_size",
+        places: EVERYWHERE,
+        allowed: "bytes, or a number with k, m or g; at most the flavor's memory",
+        set: |all, new| value::size(new.value, new.memory).map(|size| all.shm_size = Some(size)),
+    },
+    Key {
+        name: "stdin_open",
+        places: EVERYWHERE,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.stdin_open = Some(flag)),
+    },
+    Key {
+        name: "stop_signal",
+        places: EVERYWHERE,
+        allowed: "a signal's name or a number from 1 to 64",
+        set: |all, new| value::signal(new.value).map(|signal| all.stop_signal = Some(signal)),
+    },
+    Key {
+        name: "sysctl:",
+        places: EVERYWHERE,
+        allowed: "settings below net. and fs.mqueue., kernel.sem, kernel.msg* and kernel.shm*",
+        set: |all, new| {
+            value::sysctl_name(new.name)?;
+            all.sysctls.insert(new.name.to_owned(), value::sysctl(new.value)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "tmpfs",
+        places: EVERYWHERE,
+        allowed: "absolute paths, or PATH:SIZE, with spaces between; a size is at most the flavor's memory",
+        set: |all, new| value::tmpfs(new.value, new.memory).map(|Tmpfs(all_of_them)| all.tmpfs = all_of_them),
+    },
+    Key {
+        name: "tty",
+        places: EVERYWHERE,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.tty = Some(flag)),
+    },
+    Key {
+        name: "ulimit:",
+        places: EVERYWHERE,
+        allowed: "SOFT:HARD or one number, -1 for none; of core, cpu, data, fsize, locks, memlock, nofile, nproc, stack and so on",
+        set: |all, new| {
+            let is_flavor = new.place == Place::Flavor;
+            let most = if is_flavor { Some(-1) } else { all.most_ulimits.get(new.name).copied() };
+            let limit = value::ulimit(new.name, new.value, most)?;
+            if is_flavor {
+                all.most_ulimits.insert(new.name.to_owned(), limit.hard);
+            }
+            all.ulimits.insert(new.name.to_owned(), limit);
+            Ok(())
+        },
+    },
+    Key {
+        name: "user",
+        places: EVERYWHERE,
+        allowed: "USER or USER:GROUP, by names or numbers",
+        set: |all, new| value::user(new.value).map(|user| all.user = Some(user)),
+    },
+    Key {
+        name: "volume:",
+        places: EVERYWHERE,
+        allowed: volume::ALLOWED,
+        set: |all, new| {
+            volume::name(new.name)?;
+            all.volumes.insert(new.name.to_owned(), volume::place(new.value)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "volumes",
+        places: OPERATOR,
+        allowed: "true, false, or the greatest number of volumes",
+        set: |all, new| volume::most(new.value).map(|most| all.most_volumes = most),
+    },
+    Key {
+        name: "working_dir",
+        places: EVERYWHERE,
+        allowed: "an absolute path",
+        set: |all, new| value::path(new.value).map(|path| all.working_dir = Some(path)),
+    },
+];
