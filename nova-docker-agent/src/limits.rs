@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// The longest clean stop that a tenant can ask for. A stop keeps its instance locked, and the host from a graceful end.
-const LONGEST_STOP: Duration = Duration::from_secs(3600);
+pub const LONGEST_STOP: Duration = Duration::from_secs(3600);
 /// Docker takes seconds as a 32-bit number.
 const LONGEST_STOP_IN_DOCKER: Duration = Duration::from_secs(i32::MAX as u64);
 /// The kernel's own bounds of an interface's MTU: IPv4's least, and what 16 bits hold.
@@ -42,6 +42,11 @@ impl StopTimeout {
         // Digits that do not fit are a number all the same.
         let seconds = digits.parse().unwrap_or(u64::MAX);
         Some(Self(Duration::from_secs(seconds).min(LONGEST_STOP)))
+    }
+
+    /// What a container's user asks for, or its flavor.
+    pub fn of_container(timeout: Duration) -> Self {
+        Self(timeout.min(LONGEST_STOP))
     }
 
     /// What a peer asks for. Absent and negative durations are no time.

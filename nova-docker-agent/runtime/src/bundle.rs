@@ -55,6 +55,13 @@ impl Bundle {
         Ok(())
     }
 
+    /// Makes the root file system read-only to the container's processes.
+    pub fn set_read_only(&mut self) -> Result<(), String> {
+        let root = object(&mut self.config, "root")?;
+        root["readonly"] = true.into();
+        Ok(())
+    }
+
     /// Mounts the file system of another container, before what else is mounted into it. Its device files and its programs of
     /// other users have no power there.
     pub fn mount_rescued(&mut self, root: &Path) -> Result<(), String> {
@@ -114,6 +121,13 @@ mod tests {
             bundle.config["mounts"].as_array().unwrap().iter().map(|mount| &mount["destination"]).collect();
         assert_eq!(destinations, ["/proc", "/rescue", "/rescue/data"]);
         assert_eq!(bundle.config["mounts"][1]["source"], "/merged");
+    }
+
+    #[test]
+    fn a_root_is_made_read_only_where_it_is() {
+        let mut bundle = bundle(json!({"root": {"path": "/merged", "readonly": false}}));
+        bundle.set_read_only().unwrap();
+        assert_eq!(bundle.config["root"], json!({"path": "/merged", "readonly": true}));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `ID` | symbolic link to the network namespace of its instance |
 //! | `ID.hold` | the container is only held: its file system is mounted, and nothing of it runs |
 //! | `ID.root` | where the file system of a held container is; written by this program |
+//! | `ID.readonly` | the container's processes are to find their root file system read-only |
 //! | `ID.rescue` | symbolic link to the id of a held container, whose file system is to be at `/rescue` |
 
 use std::ffi::{OsStr, OsString};
@@ -46,6 +47,11 @@ impl<'a> Links<'a> {
     /// Whether the container is only held.
     pub fn is_held(&self) -> bool {
         self.file(self.id, ".hold").exists()
+    }
+
+    /// Whether the container's processes are to find their root file system read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.file(self.id, ".readonly").exists()
     }
 
     /// Takes down where the file system of a held container is.

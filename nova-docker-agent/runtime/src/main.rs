@@ -148,12 +148,15 @@ impl Invocation {
                     return Ok(Next::Run);
                 }
                 let (namespace, rescued) = (links.namespace()?, links.rescued_root()?);
-                if namespace.is_none() && rescued.is_none() {
+                if namespace.is_none() && rescued.is_none() && !links.is_read_only() {
                     return Ok(Next::Run);
                 }
                 let mut bundle = Bundle::read(bundle)?;
                 if let Some(namespace) = namespace {
                     bundle.set_network_namespace(&namespace)?;
+                }
+                if links.is_read_only() {
+                    bundle.set_read_only()?;
                 }
                 if let Some(root) = rescued {
                     bundle.mount_rescued(&root)?;

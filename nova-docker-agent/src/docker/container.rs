@@ -70,6 +70,7 @@ pub(super) fn body(
         healthcheck: Some(health(asked)),
         host_config: Some(host_config(guest, config, quota)),
         hostname: Some(hostname.to_owned()),
+        domainname: asked.domainname.clone(),
         // Docker must leave the namespace alone: it would disable IPv6 in it, and flush the addresses, before each start.
         network_disabled: Some(true),
         ..Default::default()

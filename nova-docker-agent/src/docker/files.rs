@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
 use bytes::Bytes;
@@ -26,6 +27,8 @@ const MAX_DNS: usize = 3;
 /// Keys of lines in resolv.conf.
 const SEARCH: &str = "search";
 const OPTIONS: &str = "options";
+/// Begins the line that tells the name servers which the user asked for from Neutron's.
+const ASKED: &str = "# asked for:";
 /// Bytes of a digest that tells an edited file from ours.
 const SEAL_BYTES: usize = 8;
 
@@ -136,7 +139,7 @@ fn hosts(hostname: &str, interfaces: &[Interface], asked: &Configuration) -> Fil
         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
         .to_owned();
     // Writing to a string cannot fail.
-    writeln!(content, "{}\t{}", own_address(interfaces), own_names(hostname)).ok();
+    writeln!(content, "{}\t{}", own_address(interfaces), own_names(hostname, asked.domainname.as_deref())).ok();
     for (name, address) in asked.hosts.iter().flat_map(|(name, all)| all.iter().map(move |address| (name, address))) {
         writeln!(content, "{address}\t{name}").ok();
     }
@@ -150,21 +153,26 @@ pub(super) fn own_address(interfaces: &[Interface]) -> String {
     first.map_or("127.0.1.1".to_owned(), |address| address.addr().to_string())
 }
 
-/// The instance's own names as `/etc/hosts` has them.
-pub(super) fn own_names(hostname: &str) -> String {
-    match hostname.split_once('.') {
-        Some((short, _)) => format!("{hostname} {short}"),
-        None => hostname.to_owned(),
+/// The instance's own names as `/etc/hosts` has them: the first one is the whole one.
+pub(super) fn own_names(hostname: &str, domainname: Option<&str>) -> String {
+    let short = hostname.split_once('.').map_or(hostname, |(short, _)| short);
+    let whole = domainname.map_or(hostname.to_owned(), |domain| format!("{short}.{domain}"));
+    let mut names = vec![whole.as_str()];
+    for name in [hostname, short] {
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
+    names.join(" ")
 }
 
 pub(super) fn hosts_file(content: String) -> File {
     File::new(&[("/etc", 0o755)], "etc/hosts", 0o644, content)
 }
 
-/// The interfaces' name servers, and what is asked for; none where Neutron names none: the image's own file stays.
+/// The name servers, and what is asked for besides; none where there is no name server: the image's own file stays.
 fn resolv_conf(interfaces: &[Interface], asked: &Configuration) -> Option<File> {
-    let servers = name_servers(interfaces);
+    let servers = name_servers(&asked.dns, interfaces);
     let line = |key: &str, words: &[String]| {
         if words.is_empty() { String::new() } else { format!("{key} {}\n", words.join(" ")) }
     };
@@ -182,16 +190,30 @@ pub(super) fn resolv_conf_file(content: String) -> File {
     File::new(&[("/etc", 0o755)], "etc/resolv.conf", 0o644, content)
 }
 
-/// Lines of resolv.conf: the interfaces' name servers, each once, in order.
-pub(super) fn name_servers(interfaces: &[Interface]) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for server in interfaces.iter().flat_map(|interface| &interface.dns) {
-        let line = format!("nameserver {server}\n");
-        if !lines.contains(&line) && lines.len() < MAX_DNS {
-            lines.push(line);
+/// Lines of resolv.conf: the name servers that are asked for, then the interfaces', each once, in order.
+pub(super) fn name_servers(asked: &[IpAddr], interfaces: &[Interface]) -> String {
+    let of_neutron = interfaces.iter().flat_map(|interface| &interface.dns);
+    let mut servers: Vec<&IpAddr> = Vec::new();
+    for server in asked.iter().chain(of_neutron) {
+        if !servers.contains(&server) && servers.len() < MAX_DNS {
+            servers.push(server);
         }
     }
-    lines.concat()
+    let mut lines = String::new();
+    if !asked.is_empty() {
+        let words: Vec<String> = asked.iter().map(IpAddr::to_string).collect();
+        writeln!(lines, "{ASKED} {}", words.join(" ")).ok();
+    }
+    for server in servers {
+        writeln!(lines, "nameserver {server}").ok();
+    }
+    lines
+}
+
+/// The name servers of a resolv.conf that are not Neutron's.
+pub(super) fn asked_servers(resolv_conf: &str) -> Vec<IpAddr> {
+    let asked = resolv_conf.lines().find_map(|line| line.strip_prefix(ASKED)).unwrap_or_default();
+    asked.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// The lines below one that lets the agent see later whether anybody else has changed them.
@@ -282,6 +304,26 @@ mod tests {
             text(hosts("web-1.example.org", &[], &Configuration::default()))
                 .ends_with("127.0.1.1\tweb-1.example.org web-1\n")
         );
+    }
+
+    #[test]
+    fn a_domain_makes_the_whole_name_whatever_the_host_name_has_of_its_own() {
+        assert_eq!(own_names("web", Some("example.org")), "web.example.org web");
+        assert_eq!(own_names("web.example.org", Some("example.org")), "web.example.org web");
+        assert_eq!(own_names("web.a.org", Some("example.org")), "web.example.org web.a.org web");
+        assert_eq!((own_names("web", None), own_names("web.a.org", None)), ("web".into(), "web.a.org web".into()));
+    }
+
+    #[test]
+    fn name_servers_that_are_asked_for_come_first_and_do_without_neutrons() {
+        let asked = Configuration { dns: vec!["192.0.2.9".parse().unwrap()], ..Configuration::default() };
+        let alone = text(resolv_conf(&[], &asked).unwrap());
+        assert!(alone.ends_with("\nnameserver 192.0.2.9\n") && is_sealed(&alone), "{alone}");
+        let servers = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|server| server.parse().unwrap());
+        let interface = Interface { dns: servers.to_vec(), ..crate::network::an_interface() };
+        let three = text(resolv_conf(&[interface], &asked).unwrap());
+        assert!(three.ends_with("192.0.2.9\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n"), "{three}");
+        assert_eq!(asked_servers(&three), asked.dns);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Names and labels that tie a container to its instance.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::ContainerSummary;
 use uuid::Uuid;
@@ -22,12 +23,17 @@ pub(super) const VOLUME_PROJECT: &str = "org.openstack.nova.volume-project-id";
 pub(super) const VOLUME_NAME: &str = "org.openstack.nova.volume-name";
 /// The shell that a console leads to: a path, `none`, or nothing for the usual ones.
 pub(super) const CONSOLE_SHELL: &str = "org.openstack.nova.console-shell";
+/// Seconds that the container has to end by itself; nothing where whoever stops it says so.
+pub(super) const GRACE: &str = "org.openstack.nova.stop-grace-seconds";
+/// Whether the container's processes find their root file system read-only. Docker itself is not told, or nobody could put files there.
+pub(super) const READ_ONLY: &str = "org.openstack.nova.read-only";
 const NAME: &str = "org.openstack.nova.name";
 const PROJECT: &str = "org.openstack.nova.project-id";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 9] = [INSTANCE, COMPUTE, INTERFACES, CONSOLE_SHELL, NAME, PROJECT, USER, RESCUE, BASE];
+pub(super) const ALL: [&str; 11] =
+    [INSTANCE, COMPUTE, INTERFACES, CONSOLE_SHELL, GRACE, READ_ONLY, NAME, PROJECT, USER, RESCUE, BASE];
 
 /// Name of an instance's container.
 pub(super) fn container_name(uuid: Uuid) -> String {
@@ -52,6 +58,8 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (INTERFACES, interfaces.to_string()),
         // Empty, too: the image must not bring one.
         (CONSOLE_SHELL, guest.configuration.console_shell.clone().unwrap_or_default()),
+        (GRACE, guest.configuration.grace().map(whole_seconds).unwrap_or_default()),
+        (READ_ONLY, guest.configuration.read_only.unwrap_or(false).to_string()),
         (NAME, guest.name.clone()),
         (PROJECT, guest.project_id.clone()),
         (USER, guest.user_id.clone()),
@@ -61,6 +69,11 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
     let asked = guest.configuration.labels.clone();
     // The later ones win.
     asked.into_iter().chain(ours.map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// Rounded up.
+fn whole_seconds(time: Duration) -> String {
+    time.as_millis().div_ceil(1000).to_string()
 }
 
 /// Docker's filter for containers (and events of containers) that carry our label.

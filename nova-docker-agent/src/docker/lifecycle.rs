@@ -32,6 +32,9 @@ impl Docker {
             self.hold_aside(uuid, &found.id).await?;
         }
         self.link_network(uuid, &found.id, found.interfaces).await?;
+        if found.read_only {
+            self.tell_read_only(&found.id).await?;
+        }
         let started = self.engine().docker.start_container(&found.id, None::<StartContainerOptions>).await;
         let name = labels::container_name(uuid);
         started.map_err(|error| start_error(self.engine().error("start container", &name, error)))?;
@@ -94,9 +97,13 @@ impl Docker {
 
     /// Stops with the image's stop signal, and kills after `timeout`; zero kills at once. No failure when it is not running.
     /// A paused container is thawed, since a frozen process takes no signal. One that does not heed its stop signal is killed at
-    /// once.
+    /// once. One with a grace period of its own has that instead of a timeout.
     pub async fn stop(&self, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         let found = self.get(uuid).await?;
+        let timeout = match found.stop_grace {
+            Some(grace) if timeout != StopTimeout::KILL => StopTimeout::of_container(grace),
+            _ => timeout,
+        };
         if timeout == StopTimeout::KILL {
             return self.kill(&found.id).await;
         }

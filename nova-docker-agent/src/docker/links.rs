@@ -9,10 +9,11 @@ use super::{Docker, Error};
 use crate::network::Plumber;
 
 /// What a container's files there end in; the first is the link to its network.
-const ENDINGS: [&str; 4] = ["", HOLD, ROOT, RESCUE];
+const ENDINGS: [&str; 5] = ["", HOLD, ROOT, RESCUE, READ_ONLY];
 const HOLD: &str = ".hold";
 const ROOT: &str = ".root";
 const RESCUE: &str = ".rescue";
+const READ_ONLY: &str = ".readonly";
 
 impl Docker {
     /// Links the container to its instance's network namespace, for the runtime to find. Written before every start: the
@@ -30,9 +31,12 @@ impl Docker {
 
     /// Tells the runtime to hold the container when it is started next: its file system is mounted, and nothing of it runs.
     pub(super) async fn tell_to_hold(&self, id: &str) -> Result<(), Error> {
-        self.make_directory().await?;
-        let file = self.file(id, HOLD);
-        tokio::fs::write(&file, "").await.map_err(|source| failed("write", &file, source))
+        self.mark(id, HOLD).await
+    }
+
+    /// Tells the runtime that the container's processes are to find their root file system read-only.
+    pub(super) async fn tell_read_only(&self, id: &str) -> Result<(), Error> {
+        self.mark(id, READ_ONLY).await
     }
 
     /// Whether the runtime has done that: it says where the file system is.
@@ -55,6 +59,12 @@ impl Docker {
             }
         }
         Ok(())
+    }
+
+    async fn mark(&self, id: &str, ending: &str) -> Result<(), Error> {
+        self.make_directory().await?;
+        let file = self.file(id, ending);
+        tokio::fs::write(&file, "").await.map_err(|source| failed("write", &file, source))
     }
 
     async fn link(&self, id: &str, ending: &str, target: &Path) -> Result<(), Error> {

@@ -16,12 +16,13 @@ impl Docker {
     /// Brings the files to what the interfaces say. Those that are absent, no plain files, or the user's own stay.
     pub async fn update_network_files(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
         let found = self.get(uuid).await?;
+        let own = own_names(&found.hostname, found.domainname.as_deref());
         let mut changed = Vec::new();
         if let Some(present) = self.read_text(&found.id, "/etc/resolv.conf").await? {
             changed.extend(followed_resolv_conf(&present, interfaces).map(resolv_conf_file));
         }
         if let Some(present) = self.read_text(&found.id, "/etc/hosts").await? {
-            changed.extend(followed_hosts(&present, &found.hostname, interfaces).map(hosts_file));
+            changed.extend(followed_hosts(&present, &own, interfaces).map(hosts_file));
         }
         if changed.is_empty() {
             return Ok(());
@@ -34,13 +35,13 @@ impl Docker {
 /// The resolv.conf that takes the place of `present`, if that is the agent's and says something else. What the user asked for
 /// besides the name servers stays.
 fn followed_resolv_conf(present: &str, interfaces: &[Interface]) -> Option<String> {
-    let wanted = files::sealed(&(files::name_servers(interfaces) + &files::asked_lines(present)));
+    let servers = files::name_servers(&files::asked_servers(present), interfaces);
+    let wanted = files::sealed(&(servers + &files::asked_lines(present)));
     (files::is_sealed(present) && wanted != present).then_some(wanted)
 }
 
 /// `/etc/hosts` with the instance's address of now in the line that the agent wrote.
-fn followed_hosts(present: &str, hostname: &str, interfaces: &[Interface]) -> Option<String> {
-    let names = own_names(hostname);
+fn followed_hosts(present: &str, names: &str, interfaces: &[Interface]) -> Option<String> {
     let is_own = |line: &str| {
         let line = line.strip_suffix('\n').unwrap_or(line);
         line.split_once('\t').is_some_and(|(address, rest)| rest == names && address.parse::<IpAddr>().is_ok())
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn new_name_servers_take_the_place_of_the_old_ones() {
-        let written = files::sealed(&files::name_servers(&[interface("10.0.0.5/24", &["192.0.2.1"])]));
+        let written = files::sealed(&files::name_servers(&[], &[interface("10.0.0.5/24", &["192.0.2.1"])]));
         assert_eq!(followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.1"])]), None);
         let now = followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.2"])]).unwrap();
         assert!(now.contains("nameserver 192.0.2.2\n") && !now.contains("192.0.2.1"), "{now}");
@@ -79,6 +80,17 @@ mod tests {
         assert_eq!(followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.1"])]), None);
         let now = followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.2"])]).unwrap();
         assert!(now.ends_with("nameserver 192.0.2.2\nsearch a.example\noptions ndots:2\n"), "{now}");
+    }
+
+    #[test]
+    fn the_users_own_name_servers_stay_before_those_that_change() {
+        let asked = ["198.51.100.1".parse().unwrap()];
+        let of = |servers| files::sealed(&files::name_servers(&asked, &[interface("10.0.0.5/24", servers)]));
+        let written = of(&["192.0.2.1"]);
+        let now = followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.2", "198.51.100.1"])]).unwrap();
+        assert!(now.ends_with("\nnameserver 198.51.100.1\nnameserver 192.0.2.2\n"), "{now}");
+        assert_eq!(followed_resolv_conf(&now, &[interface("10.0.0.5/24", &["192.0.2.2"])]), None);
+        assert_eq!(followed_resolv_conf(&now, &[interface("10.0.0.5/24", &[])]), Some(of(&[])));
     }
 
     #[test]
@@ -99,9 +111,9 @@ mod tests {
     fn the_instances_own_line_has_its_address_of_now_and_other_lines_stay() {
         let present =
             "127.0.0.1\tlocalhost\n10.0.0.5\tweb.example.org web\n10.0.0.5\tother\n10.0.0.5 web.example.org web\n";
-        let now = followed_hosts(present, "web.example.org", &[interface("10.0.0.77/24", &[])]).unwrap();
+        let now = followed_hosts(present, "web.example.org web", &[interface("10.0.0.77/24", &[])]).unwrap();
         assert_eq!(now, present.replace("10.0.0.5\tweb", "10.0.0.77\tweb"));
-        assert_eq!(followed_hosts(&now, "web.example.org", &[interface("10.0.0.77/24", &[])]), None);
+        assert_eq!(followed_hosts(&now, "web.example.org web", &[interface("10.0.0.77/24", &[])]), None);
         assert_eq!(followed_hosts("127.0.0.1\tlocalhost\n", "web", &[interface("10.0.0.77/24", &[])]), None);
     }
 }

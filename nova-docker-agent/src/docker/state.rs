@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub(super) rescues: bool,
     /// Its own name.
     pub(super) hostname: String,
+    /// Its domain, if it was given one.
+    pub(super) domainname: Option<String>,
     /// Identity of the compute service that created it.
     compute_id: String,
     /// ID of its image.
@@ -41,6 +43,10 @@ pub(super) struct Found {
     pub(super) pid: Option<u32>,
     /// What a stop sends; SIGTERM when none.
     pub(super) stop_signal: Option<String>,
+    /// How long it has to end by itself; none where whoever stops it says so.
+    pub(super) stop_grace: Option<Duration>,
+    /// Whether its processes find their root file system read-only.
+    pub(super) read_only: bool,
     /// How long its last run took; none while it runs, or when it never ran.
     pub(super) ran_for: Option<Duration>,
     /// Its volumes, anonymous ones among them.
@@ -108,6 +114,8 @@ impl Docker {
             state: power_state(&state),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0),
             stop_signal: config.stop_signal,
+            stop_grace: labels.get(labels::GRACE).and_then(|time| time.parse().ok()).map(Duration::from_secs),
+            read_only: labels.get(labels::READ_ONLY).is_some_and(|value| value == "true"),
             ran_for: run_time(&state),
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
             rescues: labels.get(labels::RESCUE).is_some_and(|value| value == "true"),
@@ -119,6 +127,7 @@ impl Docker {
             log_path: details.log_path.unwrap_or_default().into(),
             image: details.image.unwrap_or_default(),
             hostname: config.hostname.unwrap_or_default(),
+            domainname: config.domainname.filter(|name| !name.is_empty()),
             environment: config.env.unwrap_or_default(),
             volumes: details.mounts.into_iter().flatten().filter(|mount| mount.name.is_some()).collect(),
         }))

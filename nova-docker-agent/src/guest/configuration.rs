@@ -81,12 +81,18 @@ pub struct Configuration {
     pub console_shell: Option<String>,
     /// Signal that asks the command to end.
     pub stop_signal: Option<String>,
+    /// How long it may take to end before it is killed; bounded by `most_grace`.
+    pub stop_grace_period: Option<Duration>,
+    /// The flavor's limit of that, which holds where nothing else is said.
+    pub most_grace: Option<Duration>,
     /// Whether Docker's init runs before the command.
     pub init: Option<bool>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
     /// Directories in memory, with their sizes in bytes.
     pub tmpfs: BTreeMap<String, u64>,
+    /// Whether its processes find their root file system read-only.
+    pub read_only: Option<bool>,
     /// Labels on top of the image's and of ours.
     pub labels: BTreeMap<String, String>,
     /// Capabilities on top of the usual ones, without `CAP_`; `ALL` is all.
@@ -111,6 +117,10 @@ pub struct Configuration {
     pub oom_score_adj: Option<i64>,
     /// Names in `/etc/hosts`.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// Its domain.
+    pub domainname: Option<String>,
+    /// Name servers, before Neutron's.
+    pub dns: Vec<IpAddr>,
     /// Domains in which a resolver looks for names.
     pub dns_search: Vec<String>,
     /// Options of a resolver.
@@ -164,6 +174,12 @@ impl Configuration {
     /// Everything that is wrong in any of them, also where another source would win.
     pub fn parse(sources: &Sources) -> Result<Self, Mistakes> {
         Self::read(sources).map(|(made, _)| made)
+    }
+
+    /// How long the container has to end by itself, where anybody says so.
+    pub fn grace(&self) -> Option<Duration> {
+        let most = self.most_grace;
+        self.stop_grace_period.map_or(most, |time| Some(most.map_or(time, |most| time.min(most))))
     }
 
     /// Beside the configuration, where each part of it comes from.

@@ -1,13 +1,14 @@
 //! What is asked of a container's surroundings, as its processes see it in a real Docker.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use integration_tests::docker::{Dockerd, IMAGE};
-use integration_tests::instance::{guest, interface};
+use integration_tests::instance::{guest, interface, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::until;
 use nova_docker_agent::guest::configuration::Sources;
-use nova_docker_agent::guest::{Configuration, Guest};
+use nova_docker_agent::guest::{Configuration, Guest, PowerState};
 use nova_docker_agent::limits::StopTimeout;
 
 fn configured<const N: usize>(metadata: [(&str, &str); N]) -> Guest {
@@ -82,6 +83,39 @@ fn names_and_search_domains_are_in_the_files_and_health_is_asked_for() {
     });
 }
 
+fn a_read_only_root_has_the_agents_files_and_names_of_a_domain_are_the_containers() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let guest = configured([
+            ("command", r#"sh -c 'trap "exit 7" TERM; echo UP; while :; do sleep 0.1; done'"#),
+            ("read_only", "true"),
+            ("tmpfs", "/scratch:1m"),
+            ("domainname", "shop.example"),
+            ("dns", "192.0.2.9"),
+            ("stop_grace_period", "10m"),
+        ]);
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        for _ in 0..2 {
+            driver.start(guest.uuid).await.unwrap();
+            let writes = "touch /srv-new; touch /etc/hosts; echo >/bin/new; touch /scratch/here && echo done; id -u";
+            assert_eq!(inside(&docker, &guest, &format!("({writes}) 2>/dev/null")).await, "done\n0");
+            let names = inside(&docker, &guest, "hostname; cat /proc/sys/kernel/domainname; hostname -f").await;
+            assert_eq!(names, "test-host\nshop.example\ntest-host.shop.example");
+            assert!(inside(&docker, &guest, "cat /etc/resolv.conf").await.ends_with("nameserver 192.0.2.9"));
+            driver.update_network_files(guest.uuid, &[interface(0, 5)]).await.unwrap();
+            let hosts = inside(&docker, &guest, "cat /etc/hosts").await;
+            assert!(hosts.contains("10.9.0.5\ttest-host.shop.example test-host"), "{hosts}");
+            until_logged(&driver, guest.uuid, "UP").await;
+            // Its own time counts, not the one of whoever stops it.
+            driver.stop(guest.uuid, StopTimeout::of_container(Duration::from_millis(1))).await.unwrap();
+            let ended = driver.state(guest.uuid).await.unwrap();
+            assert_eq!(ended, Some(PowerState::Crashed { exit_code: 7, oom: false }));
+            driver.update_network_files(guest.uuid, &[]).await.unwrap();
+        }
+    });
+}
+
 fn the_kernel_says_which_setting_it_does_not_have() {
     on_host(async |host| {
         let docker = host.docker().await;
@@ -96,5 +130,6 @@ fn the_kernel_says_which_setting_it_does_not_have() {
 tests! {
     what_is_asked_of_the_kernel_holds_in_the_instances_own_network_after_each_start,
     names_and_search_domains_are_in_the_files_and_health_is_asked_for,
+    a_read_only_root_has_the_agents_files_and_names_of_a_domain_are_the_containers,
     the_kernel_says_which_setting_it_does_not_have,
 }

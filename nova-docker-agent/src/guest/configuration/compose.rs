@@ -36,11 +36,13 @@ enum Form {
 }
 
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 25] = [
+const FORMS: [(&str, &str, Form); 29] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
+    ("dns", "dns", Form::Words),
     ("dns_opt", "dns_opt", Form::Words),
     ("dns_search", "dns_search", Form::Words),
+    ("domainname", "domainname", Form::Scalar),
     ("entrypoint", "entrypoint", Form::Command),
     ("environment", "env:", Form::Pairs(true)),
     ("extra_hosts", "host:", Form::Hosts),
@@ -50,8 +52,10 @@ const FORMS: [(&str, &str, Form); 25] = [
     ("labels", "label:", Form::Pairs(false)),
     ("oom_score_adj", "oom_score_adj", Form::Scalar),
     ("pids_limit", "pids_limit", Form::Scalar),
+    ("read_only", "read_only", Form::Scalar),
     ("shm_size", "shm_size", Form::Scalar),
     ("stdin_open", "stdin_open", Form::Scalar),
+    ("stop_grace_period", "stop_grace_period", Form::Scalar),
     ("stop_signal", "stop_signal", Form::Scalar),
     ("sysctls", "sysctl:", Form::Pairs(true)),
     ("tmpfs", "tmpfs", Form::Tmpfs),
@@ -66,7 +70,7 @@ const FORMS: [(&str, &str, Form); 25] = [
 ];
 
 /// Keys of Compose that another part of the cloud has, or that containers of Nova do not have.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("container_name", "the server's name says it"),
     ("env_file", "write its lines below environment"),
     ("expose", "Neutron's security groups say it"),
@@ -76,8 +80,6 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("network_mode", "the server's ports say it"),
     ("networks", "the server's ports say it"),
     ("ports", "Neutron's security groups and floating IPs say it"),
-    ("read_only", "it is not supported: the files that Nova gives could not be written"),
-    ("stop_grace_period", "the image property os_shutdown_timeout says it"),
     ("deploy", "the server's flavor says it"),
 ];
 

@@ -33,7 +33,7 @@ pub(super) struct Setting<'a> {
 }
 
 /// All keys.
-pub(super) const KEYS: [Key; 28] = [
+pub(super) const KEYS: [Key; 32] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -59,6 +59,12 @@ pub(super) const KEYS: [Key; 28] = [
         set: |all, new| value::shell(new.value).map(|shell| all.console_shell = Some(shell)),
     },
     Key {
+        name: "dns",
+        places: EVERYWHERE,
+        allowed: "one to three IP addresses, with spaces between",
+        set: |all, new| value::name_servers(new.value).map(|servers| all.dns = servers),
+    },
+    Key {
         name: "dns_opt",
         places: EVERYWHERE,
         allowed: "options of resolv.conf, with spaces between",
@@ -69,6 +75,12 @@ pub(super) const KEYS: [Key; 28] = [
         places: EVERYWHERE,
         allowed: "domains, with spaces between",
         set: |all, new| value::domains(new.value).map(|names| all.dns_search = names),
+    },
+    Key {
+        name: "domainname",
+        places: EVERYWHERE,
+        allowed: "a domain of at most 64 bytes",
+        set: |all, new| value::domain(new.value).map(|name| all.domainname = Some(name)),
     },
     Key {
         name: "entrypoint",
@@ -147,6 +159,12 @@ pub(super) const KEYS: [Key; 28] = [
         },
     },
     Key {
+        name: "read_only",
+        places: EVERYWHERE,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.read_only = Some(flag)),
+    },
+    Key {
         name: "remove_volumes",
         places: &[Place::Metadata],
         allowed: "true or false",
@@ -164,6 +182,16 @@ pub(super) const KEYS: [Key; 28] = [
         places: EVERYWHERE,
         allowed: "true or false",
         set: |all, new| value::flag(new.value).map(|flag| all.stdin_open = Some(flag)),
+    },
+    Key {
+        name: "stop_grace_period",
+        places: EVERYWHERE,
+        allowed: "seconds, or a time as 1m30s, of at most an hour; at most the flavor's",
+        set: |all, new| {
+            let time = Some(value::grace(new.value)?);
+            *(if new.place == Place::Flavor { &mut all.most_grace } else { &mut all.stop_grace_period }) = time;
+            Ok(())
+        },
     },
     Key {
         name: "stop_signal",

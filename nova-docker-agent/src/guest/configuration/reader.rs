@@ -146,6 +146,11 @@ impl Reader {
         {
             self.mistake("docker:pids_limit", "it is more than the flavor's", Allowed::Nothing);
         }
+        if let (Some(time), Some(most)) = (self.made.stop_grace_period, self.made.most_grace)
+            && time > most
+        {
+            self.mistake("docker:stop_grace_period", "it is more than the flavor's", Allowed::Nothing);
+        }
         self.volumes();
         if self.mistakes.is_empty() { Ok((self.made, self.won)) } else { Err(Mistakes(self.mistakes)) }
     }

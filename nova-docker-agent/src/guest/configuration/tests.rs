@@ -55,12 +55,16 @@ fn a_user_sets_what_the_guide_says() {
         ("docker:label:role", "web"),
         ("docker:pids_limit", "100"),
         ("docker:cap_drop", "net_raw CAP_CHOWN"),
+        ("docker:dns", "192.0.2.53 2001:db8::53"),
         ("docker:dns_opt", "ndots:2 rotate"),
         ("docker:dns_search", "a.example b.example."),
+        ("docker:domainname", "shop.example."),
         ("docker:group_add", "audio, 44"),
         ("docker:healthcheck", r#"{"test": ["CMD", "true"], "interval": "1m30s", "retries": 5}"#),
         ("docker:host:db", "192.0.2.7 2001:db8::7"),
         ("docker:oom_score_adj", "500"),
+        ("docker:read_only", "true"),
+        ("docker:stop_grace_period", "1m30s"),
         ("docker:sysctl:net.core.somaxconn", "1024"),
         ("docker:ulimit:nofile", "1024:2048"),
         ("docker:ulimit:core", "0"),
@@ -85,8 +89,12 @@ fn a_user_sets_what_the_guide_says() {
         labels: texts([("role", "web")]),
         pids_limit: Some(100),
         cap_drop: strings(&["NET_RAW", "CHOWN"]),
+        dns: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
         dns_opt: strings(&["ndots:2", "rotate"]),
         dns_search: strings(&["a.example", "b.example"]),
+        domainname: Some("shop.example".to_owned()),
+        read_only: Some(true),
+        stop_grace_period: Some(Duration::from_secs(90)),
         group_add: strings(&["audio", "44"]),
         health: Some(Health {
             test: strings(&["CMD", "true"]),
@@ -222,6 +230,25 @@ fn a_user_has_no_more_processes_than_the_flavor() {
     for text in TEXTS {
         let limit = of_user([("docker:pids_limit", text)]).ok().and_then(|made| made.pids_limit);
         assert!(limit.is_none_or(|limit| (1..=4_194_304).contains(&limit)), "{text:?}: {limit:?}");
+    }
+}
+
+#[test]
+fn a_container_may_take_as_long_to_end_as_its_flavor_allows() {
+    let grace = |flavor: Option<&str>, user: Option<&str>| {
+        let of = |text: Option<&str>| {
+            text.map(|text| ("docker:stop_grace_period".to_owned(), text.to_owned())).into_iter().collect()
+        };
+        let sources = Sources { extra_specs: of(flavor), metadata: of(user), ..Sources::default() };
+        Configuration::parse(&sources).map(|made| made.grace().map(|time| time.as_secs()))
+    };
+    assert_eq!((grace(None, None), grace(None, Some("7"))), (Ok(None), Ok(Some(7))));
+    assert_eq!((grace(Some("20s"), None), grace(Some("20s"), Some("0"))), (Ok(Some(20)), Ok(Some(0))));
+    assert_eq!(grace(Some("1h"), Some("1h")), Ok(Some(3600)));
+    let error = grace(Some("20s"), Some("21s")).unwrap_err().to_string();
+    assert!(error.starts_with("docker:stop_grace_period: it is more than the flavor's"), "{error}");
+    for text in TEXTS {
+        assert!(grace(None, Some(text)).is_ok_and(|time| time <= Some(3600)) || grace(None, Some(text)).is_err());
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod health;
 mod kernel;
+mod time;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub(super) use health::healthcheck;
 pub(super) use kernel::{capabilities, oom_score, processes, sysctl, sysctl_name, ulimit};
+pub(super) use time::grace;
 
 /// Linux takes no longer path, with the zero byte at its end.
 const LONGEST_PATH: usize = 4095;
@@ -17,6 +19,10 @@ const LONGEST_NAME: usize = 255;
 const GREATEST_ID: u64 = i32::MAX as u64;
 /// Bytes of a name in DNS.
 const LONGEST_HOST: usize = 253;
+/// Bytes of a domain that Linux takes.
+const LONGEST_DOMAIN: usize = 64;
+/// Name servers that resolvers look at.
+const MOST_SERVERS: usize = 3;
 /// Words of one line of a resolv.conf.
 const MOST_WORDS: usize = 32;
 const SIGNALS: std::ops::RangeInclusive<u32> = 1..=64;
@@ -192,6 +198,24 @@ pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>> {
     let all = text.split_whitespace().map(|word| word.parse().map_err(|_| "it is no IP address"));
     let all: Vec<IpAddr> = all.collect::<Result<_>>()?;
     if all.is_empty() { Err("there is no IP address") } else { Ok(all) }
+}
+
+/// Addresses of name servers with spaces between.
+pub(super) fn name_servers(text: &str) -> Result<Vec<IpAddr>> {
+    let servers = addresses(text)?;
+    if servers.len() > MOST_SERVERS { Err("there are more than 3") } else { Ok(servers) }
+}
+
+/// One domain; a dot at its end is left out.
+pub(super) fn domain(text: &str) -> Result<String> {
+    let name = text.trim();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    host_name(name)?;
+    match name {
+        _ if name.len() > LONGEST_DOMAIN => Err("the name is longer than 64 bytes"),
+        _ if name.split('.').any(str::is_empty) => Err("the name is no host name"),
+        _ => Ok(name.to_owned()),
+    }
 }
 
 /// Domains with spaces between; a dot at the end of one is left out.

@@ -7,6 +7,7 @@ use crate::limits::extremes::UNSIGNED;
 fn hostile_values_are_refused_and_never_repeated() {
     let long_path = format!("/{}", "secret".repeat(800));
     let long = "secret".repeat(20_000);
+    let long_domain = "secret.example.".repeat(5);
     let hostile = [
         ("docker:command", "secret 'open"),
         ("docker:command", " "),
@@ -52,6 +53,27 @@ fn hostile_values_are_refused_and_never_repeated() {
         ("docker:tmpfs", "/dev"),
         ("docker:tmpfs", "/secret /secret"),
         ("docker:cap_drop", "secret"),
+        ("docker:dns", ""),
+        ("docker:dns", "secret.example"),
+        ("docker:dns", "192.0.2.1\n192.0.2.2 search secret"),
+        ("docker:dns", "192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4"),
+        ("docker:dns", "fe80::1%eth0"),
+        ("docker:domainname", ""),
+        ("docker:domainname", "secret domain"),
+        ("docker:domainname", "secret\nroot"),
+        ("docker:domainname", "secret..x"),
+        ("docker:domainname", ".secret"),
+        ("docker:domainname", "é.secret"),
+        ("docker:domainname", &long_domain),
+        ("docker:read_only", "secret"),
+        ("docker:stop_grace_period", ""),
+        ("docker:stop_grace_period", "secret"),
+        ("docker:stop_grace_period", "-1"),
+        ("docker:stop_grace_period", "1.5s"),
+        ("docker:stop_grace_period", "3601"),
+        ("docker:stop_grace_period", "60m1ms"),
+        ("docker:stop_grace_period", "99999999999999999999"),
+        ("docker:stop_grace_period", "99999999999999999999h"),
         ("docker:dns_opt", "ndots:2;secret"),
         ("docker:dns_search", "secret/x"),
         ("docker:dns_search", "-secret"),

@@ -20,8 +20,10 @@ fn mistakes(service: &str) -> String {
 const WHOLE: &str = r#"
 cap_drop: [NET_RAW]
 command: sh -c 'a b'
+dns: [192.0.2.53]
 dns_opt: [ndots:2]
 dns_search: a.example
+domainname: shop.example
 entrypoint: ["/bin/e", "two words"]
 environment: {TZ: Europe/Berlin, COUNT: 1.10, EMPTY: ""}
 extra_hosts: ["db:192.0.2.7", "six=2001:db8::7"]
@@ -31,8 +33,10 @@ init: true
 labels: [role=web, bare]
 oom_score_adj: 500
 pids_limit: 100
+read_only: true
 shm_size: 16mb
 stdin_open: true
+stop_grace_period: 1m30s
 stop_signal: SIGINT
 sysctls: {net.core.somaxconn: 1024}
 tmpfs: ["/run:size=1m", "/var/tmp"]
@@ -49,8 +53,10 @@ fn a_service_says_the_same_as_metadata() {
     let expected = of_user([
         ("docker:cap_drop", "NET_RAW"),
         ("docker:command", "sh -c 'a b'"),
+        ("docker:dns", "192.0.2.53"),
         ("docker:dns_opt", "ndots:2"),
         ("docker:dns_search", "a.example"),
+        ("docker:domainname", "shop.example"),
         ("docker:entrypoint", r#"["/bin/e", "two words"]"#),
         ("docker:env:TZ", "Europe/Berlin"),
         ("docker:env:COUNT", "1.10"),
@@ -64,8 +70,10 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:label:bare", ""),
         ("docker:oom_score_adj", "500"),
         ("docker:pids_limit", "100"),
+        ("docker:read_only", "true"),
         ("docker:shm_size", "16m"),
         ("docker:stdin_open", "true"),
+        ("docker:stop_grace_period", "90"),
         ("docker:stop_signal", "SIGINT"),
         ("docker:sysctl:net.core.somaxconn", "1024"),
         ("docker:tmpfs", "/run:1m /var/tmp"),
@@ -139,7 +147,7 @@ fn a_service_wins_over_all_other_sources() {
 fn all_mistakes_of_a_service_are_told_with_their_places_and_without_values() {
     let error = mistakes(
         "tyt: secret\ntty: secret\nports: [secret]\ncap_add: [ALL]\nenvironment: [SECRET_NAME]\nlabels: secret\n\
-         ulimits: {nofile: {soft: 1}}\nuser: {a: secret}\nworking_dir: [/secret]\nread_only: true\nhealthcheck: [secret]\n\
+         ulimits: {nofile: {soft: 1}}\nuser: {a: secret}\nworking_dir: [/secret]\nimage: secret\nhealthcheck: [secret]\n\
          volumes: [/etc:/secret, /secret, {type: bind}]\n",
     );
     for part in [
@@ -152,7 +160,7 @@ fn all_mistakes_of_a_service_are_told_with_their_places_and_without_values() {
         "user_data ulimits.nofile: it is neither a number nor a map of soft and hard",
         "user_data user: it is no text",
         "user_data working_dir: it is no text",
-        "user_data read_only: it is not supported",
+        "user_data image: the server's image says it",
         "user_data volumes.1: it has no value",
         "user_data volumes./etc: the name has characters",
         "user_data volumes.2: it is no text",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Result;
+use super::{Result, time};
 use crate::guest::configuration::Health;
 
 /// A check is a process in the container, and work for Docker.
@@ -63,32 +63,8 @@ fn test(test: Value) -> Result<Option<Vec<String>>> {
 
 fn duration(text: Option<String>, least: Duration, usual: Duration) -> Result<Duration> {
     let Some(text) = text else { return Ok(usual) };
-    let time = parse(&text).ok_or("a time of it is not as 1m30s")?;
+    let time = time::parse(&text).ok_or("a time of it is not as 1m30s")?;
     if time < least || time > LONGEST { Err("a time of it is less than 1s or more than 24h") } else { Ok(time) }
-}
-
-/// `1h2m3s`, `500ms`: whole numbers with units.
-fn parse(text: &str) -> Option<Duration> {
-    let (mut rest, mut all) = (text.trim(), Duration::ZERO);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let (digits, more) = rest.split_at(rest.find(|character: char| !character.is_ascii_digit())?);
-        let number: u64 = digits.parse().ok()?;
-        let end = more.find(|character: char| character.is_ascii_digit()).unwrap_or(more.len());
-        let (unit, more) = more.split_at(end);
-        let part = match unit {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "h" => Duration::from_secs(number.checked_mul(3600)?),
-            _ => return None,
-        };
-        all = all.checked_add(part)?;
-        rest = more;
-    }
-    Some(all)
 }
 
 fn retries(value: Option<Value>) -> Result<i64> {
