@@ -3,6 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | `ID` | symbolic link to the network namespace of its instance |
+//! | `ID.alone` | its instance has no network |
 //! | `ID.hold` | the container is only held: its file system is mounted, and nothing of it runs |
 //! | `ID.root` | where the file system of a held container is; written by this program |
 //! | `ID.readonly` | the container's processes are to find their root file system read-only |
@@ -42,6 +43,11 @@ impl<'a> Links<'a> {
             Ok(target) => Ok(Some(target)),
             Err(_) => Err(format!("{} leads to a path that is not UTF-8", link.display())),
         }
+    }
+
+    /// Whether the container's instance has no network.
+    pub fn is_alone(&self) -> bool {
+        self.file(self.id, ".alone").exists()
     }
 
     /// Whether the container is only held.
@@ -106,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_a_link_passes_untouched_and_a_dangling_link_is_refused() {
+    fn a_container_without_a_link_has_no_namespace_and_a_dangling_link_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(links(directory.path()).namespace(), Ok(None));
         symlink(directory.path().join("gone"), directory.path().join("abc")).unwrap();

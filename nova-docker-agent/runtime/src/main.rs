@@ -10,8 +10,8 @@
 //! On `create` and `run` it looks for a symbolic link named after the container's id, which the agent has put into
 //! `--nova-links=DIR` (default `/run/nova-docker-agent/netns`), and writes the link's target into the bundle's
 //! `config.json` as the path of the network namespace; [`links`] says what else it finds there. Only root can write there;
-//! environment, labels and annotations of the container, which a tenant may influence, are never looked at. A container without a link passes untouched: it is not
-//! one of ours, or its instance has no network, and then Docker has made an empty namespace for it.
+//! environment, labels and annotations of the container, which a tenant may influence, are never looked at. A container of which the
+//! agent has said nothing is refused: after a restart of the host, Docker may start it before the agent has made its network.
 
 mod bundle;
 mod links;
@@ -148,8 +148,10 @@ impl Invocation {
                     return Ok(Next::Run);
                 }
                 let (namespace, rescued) = (links.namespace()?, links.rescued_root()?);
-                if namespace.is_none() && rescued.is_none() && !links.is_read_only() {
-                    return Ok(Next::Run);
+                if namespace.is_none() && !links.is_alone() {
+                    return Err(
+                        "nova-docker-agent has not said what this container is, and starts it itself".to_owned()
+                    );
                 }
                 let mut bundle = Bundle::read(bundle)?;
                 if let Some(namespace) = namespace {
@@ -298,6 +300,20 @@ mod tests {
         let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
         assert_eq!(config["linux"]["namespaces"][0]["path"], "/proc/self/ns/net");
         assert_eq!(fs::read_dir(&bundle).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_container_that_docker_starts_before_the_agent_has_spoken_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("config.json"), r#"{"root":{}}"#).unwrap();
+        let path = directory.path().display();
+        let asked = || parse(&format!("--nova-links={path} create --bundle {path} abc")).prepare();
+        assert!(asked().unwrap_err().contains("nova-docker-agent has not said"));
+        fs::write(directory.path().join("abc.alone"), "").unwrap();
+        fs::write(directory.path().join("abc.readonly"), "").unwrap();
+        assert_eq!(asked(), Ok(Next::Run));
+        let config: Value = serde_json::from_slice(&fs::read(directory.path().join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["root"]["readonly"], true);
     }
 
     #[test]

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::{DockerConfig, Error, config_drive, labels, volumes};
+use super::{DockerConfig, Error, config_drive, labels, restart, volumes};
 use crate::guest::configuration::Ulimit;
 use crate::guest::{Configuration, Guest};
 use crate::limits;
@@ -99,8 +98,8 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig 
         storage_opt: (quota && guest.root_gb > 0)
             .then(|| HashMap::from([("size".to_owned(), format!("{}G", guest.root_gb))])),
         log_config: Some(log_config(config)),
-        // Nova owns the power state; two masters would fight over it.
-        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+        // Nova owns the power state: what it has not started, Docker does not start again.
+        restart_policy: Some(restart::never()),
 
         // The image's own entrypoint is PID 1, as an init or a single service expects: it gets the stop signal, and it reaps
         // what it orphans. Docker's init can be put before it for images that leave zombies.

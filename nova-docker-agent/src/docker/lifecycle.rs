@@ -35,9 +35,13 @@ impl Docker {
         if found.read_only {
             self.tell_read_only(&found.id).await?;
         }
+        self.let_restart(&found).await?;
         let started = self.engine().docker.start_container(&found.id, None::<StartContainerOptions>).await;
         let name = labels::container_name(uuid);
-        started.map_err(|error| start_error(self.engine().error("start container", &name, error)))?;
+        if let Err(error) = started {
+            self.give_restart_up(&found).await;
+            return Err(start_error(self.engine().error("start container", &name, error)));
+        }
         Ok(found.state == PowerState::Created)
     }
 
@@ -100,6 +104,11 @@ impl Docker {
     /// once. One with a grace period of its own has that instead of a timeout.
     pub async fn stop(&self, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         let found = self.get(uuid).await?;
+        self.forbid_restart(&found).await?;
+        if found.is_restarting {
+            // Nothing of it runs that a signal could end, and Docker waits until it has given the restart up.
+            return self.ask_to_stop(&found, StopTimeout::of_container(Duration::from_secs(1))).await;
+        }
         let timeout = match found.stop_grace {
             Some(grace) if timeout != StopTimeout::KILL => StopTimeout::of_container(grace),
             _ => timeout,
@@ -114,9 +123,13 @@ impl Docker {
         if found.state == PowerState::Paused {
             self.unpause(uuid).await?;
         }
+        self.ask_to_stop(&found, timeout).await
+    }
+
+    async fn ask_to_stop(&self, found: &Found, timeout: StopTimeout) -> Result<(), Error> {
         let options = StopContainerOptionsBuilder::default().t(timeout.seconds()).build();
         let stopped = self.engine().patient(timeout.get() + MARGIN).stop_container(&found.id, Some(options)).await;
-        stopped.map_err(|error| self.engine().error("stop container", &labels::container_name(uuid), error))
+        stopped.map_err(|error| self.engine().error("stop container", &found.name, error))
     }
 
     /// Docker thaws a paused container after the signal, so that nothing of it runs in between.

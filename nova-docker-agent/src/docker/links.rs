@@ -9,7 +9,8 @@ use super::{Docker, Error};
 use crate::network::Plumber;
 
 /// What a container's files there end in; the first is the link to its network.
-const ENDINGS: [&str; 5] = ["", HOLD, ROOT, RESCUE, READ_ONLY];
+const ENDINGS: [&str; 6] = ["", ALONE, HOLD, ROOT, RESCUE, READ_ONLY];
+const ALONE: &str = ".alone";
 const HOLD: &str = ".hold";
 const ROOT: &str = ".root";
 const RESCUE: &str = ".rescue";
@@ -22,7 +23,7 @@ impl Docker {
         let namespace = Plumber::namespace_path(uuid);
         if !tokio::fs::try_exists(&namespace).await.unwrap_or(false) {
             if interfaces == 0 {
-                return Ok(());
+                return self.mark(id, ALONE).await;
             }
             return Err(Error::NetworkMissing { uuid, namespace });
         }

@@ -26,6 +26,7 @@ mod password;
 mod read_file;
 mod recreate;
 mod rescue;
+mod restart;
 mod scrub;
 mod shadow;
 mod snapshot;

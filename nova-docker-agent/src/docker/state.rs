@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, MountPoint,
+    ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, MountPoint, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Docker, Error, labels};
+use crate::guest::configuration::Restart;
 use crate::guest::{GuestSummary, PowerState};
 
 /// 128 + SIGKILL and 128 + SIGTERM: how processes end that a stop has ended.
@@ -47,6 +49,14 @@ pub(super) struct Found {
     pub(super) stop_grace: Option<Duration>,
     /// Whether its processes find their root file system read-only.
     pub(super) read_only: bool,
+    /// When it starts again by itself.
+    pub(super) restart: Option<Restart>,
+    /// Whether Docker knows that.
+    pub(super) restarts: bool,
+    /// How often Docker has started it again since it was last started.
+    pub(super) restart_count: i64,
+    /// Whether it has ended, and is about to be started again.
+    pub(super) is_restarting: bool,
     /// How long its last run took; none while it runs, or when it never ran.
     pub(super) ran_for: Option<Duration>,
     /// Its volumes, anonymous ones among them.
@@ -116,6 +126,10 @@ impl Docker {
             stop_signal: config.stop_signal,
             stop_grace: labels.get(labels::GRACE).and_then(|time| time.parse().ok()).map(Duration::from_secs),
             read_only: labels.get(labels::READ_ONLY).is_some_and(|value| value == "true"),
+            restart: labels.get(labels::RESTART).and_then(|text| Restart::parse(text).ok()).flatten(),
+            restarts: details.host_config.and_then(|host| host.restart_policy).is_some_and(|policy| is_on(&policy)),
+            restart_count: details.restart_count.unwrap_or_default(),
+            is_restarting: state.restarting.unwrap_or_default(),
             ran_for: run_time(&state),
             interfaces: labels.get(labels::INTERFACES).and_then(|count| count.parse().ok()).unwrap_or_default(),
             rescues: labels.get(labels::RESCUE).is_some_and(|value| value == "true"),
@@ -139,6 +153,10 @@ impl Docker {
             .await?
             .ok_or_else(|| Error::NotFound { what: format!("container {}", labels::container_name(uuid)) })
     }
+}
+
+fn is_on(policy: &RestartPolicy) -> bool {
+    !matches!(policy.name, None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO))
 }
 
 /// `sha256:` and 64 hexadecimal digits.

@@ -11,6 +11,7 @@ mod explain;
 mod keys;
 mod mistakes;
 mod reader;
+mod restart;
 mod user_data;
 mod value;
 mod volume;
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use explain::explain;
 pub use mistakes::Mistakes;
 use reader::{Reader, Won};
+pub use restart::Restart;
 pub use volume::{Volume, are_removed as volumes_are_removed};
 
 /// What image properties begin with.
@@ -85,6 +87,8 @@ pub struct Configuration {
     pub stop_grace_period: Option<Duration>,
     /// The flavor's limit of that, which holds where nothing else is said.
     pub most_grace: Option<Duration>,
+    /// Whether it starts again when it has ended.
+    pub restart: Option<Restart>,
     /// Whether Docker's init runs before the command.
     pub init: Option<bool>,
     /// Size of `/dev/shm` in bytes.

@@ -32,6 +32,13 @@ pub fn guest(command: &str) -> Guest {
     }
 }
 
+/// An instance with server metadata, without `docker:` before its keys.
+pub fn configured<const N: usize>(metadata: [(&str, &str); N]) -> Guest {
+    let metadata = metadata.map(|(key, value)| (format!("docker:{key}"), value.to_owned())).into();
+    let sources = Sources { metadata, memory_mb: 64, ..Sources::default() };
+    Guest { configuration: Configuration::parse(&sources).expect("a configuration"), ..guest("sleep 1000") }
+}
+
 /// An instance for [`dies_for_want_of_memory`].
 pub fn greedy() -> Guest {
     let command = "sh -c 'trap \"tail /dev/zero\" USR1; trap \"exit 137\" USR2; echo UP; while :; do sleep 0.1; done'";

@@ -1,21 +1,13 @@
 //! What is asked of a container's surroundings, as its processes see it in a real Docker.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use integration_tests::docker::{Dockerd, IMAGE};
-use integration_tests::instance::{guest, interface, until_logged};
+use integration_tests::instance::{configured, interface, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::until;
-use nova_docker_agent::guest::configuration::Sources;
-use nova_docker_agent::guest::{Configuration, Guest, PowerState};
+use nova_docker_agent::guest::{Guest, PowerState};
 use nova_docker_agent::limits::StopTimeout;
-
-fn configured<const N: usize>(metadata: [(&str, &str); N]) -> Guest {
-    let metadata: BTreeMap<_, _> = metadata.map(|(key, value)| (format!("docker:{key}"), value.to_owned())).into();
-    let configuration = Configuration::parse(&Sources { metadata, memory_mb: 64, ..Sources::default() }).unwrap();
-    Guest { configuration, ..guest("sleep 1000") }
-}
 
 async fn inside(docker: &Dockerd, guest: &Guest, command: &str) -> String {
     docker.docker(&["exec", &format!("nova-{}", guest.uuid), "sh", "-c", command]).await

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bollard::query_parameters::StartContainerOptions;
 use integration_tests::docker::IMAGE;
 use integration_tests::instance::{dies_for_want_of_memory, greedy, guest, until_logged};
 use integration_tests::on_host;
@@ -155,12 +156,12 @@ fn an_instance_whose_link_leads_nowhere_does_not_start_and_docker_says_why() {
     });
 }
 
-fn a_container_that_is_none_of_ours_passes_through_the_runtime() {
+fn a_container_of_which_the_agent_has_said_nothing_does_not_run() {
     on_host(async |host| {
         let docker = host.docker().await;
-        let links =
-            docker.docker(&["run", "--rm", "--runtime=nova", "--network=none", IMAGE, "ip", "-o", "link"]).await;
-        assert!(links.contains("lo:") && links.lines().count() == 1, "{links}");
+        docker.docker(&["create", "--name", "foreign", "--runtime=nova", "--network=none", IMAGE, "true"]).await;
+        let error = docker.client().start_container("foreign", None::<StartContainerOptions>).await.unwrap_err();
+        assert!(error.to_string().contains("nova-docker-agent has not said what this container is"), "{error}");
     });
 }
 
@@ -174,5 +175,5 @@ tests! {
     everything_says_that_docker_is_down,
     a_docker_without_our_runtime_is_refused_with_what_to_do,
     an_instance_whose_link_leads_nowhere_does_not_start_and_docker_says_why,
-    a_container_that_is_none_of_ours_passes_through_the_runtime,
+    a_container_of_which_the_agent_has_said_nothing_does_not_run,
 }

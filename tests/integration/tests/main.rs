@@ -34,6 +34,7 @@ mod driver_inside;
 mod driver_lifecycle;
 mod driver_output;
 mod driver_pull;
+mod driver_restart;
 mod driver_volumes;
 mod grpc_console;
 mod grpc_door;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         driver_lifecycle::tests(),
         driver_output::tests(),
         driver_pull::tests(),
+        driver_restart::tests(),
         driver_volumes::tests(),
         grpc_console::tests(),
         grpc_door::tests(),

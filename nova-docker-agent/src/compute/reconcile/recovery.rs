@@ -172,7 +172,10 @@ impl Compute {
             .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
             .await?;
         let was_running = instance.power_state() == Some(PowerState::Running);
-        if was_running && actual != PowerState::Running && self.config.resume_guests_state_on_host_boot {
+        if !was_running || actual == PowerState::Running {
+            return Ok(());
+        }
+        if self.config.resume_guests_state_on_host_boot || self.driver.is_to_restart(uuid).await? {
             info!("starting the instance that was running before the host was restarted");
             self.power_on(context, uuid).await?;
         }

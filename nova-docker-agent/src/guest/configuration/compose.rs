@@ -36,7 +36,7 @@ enum Form {
 }
 
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 29] = [
+const FORMS: [(&str, &str, Form); 30] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
     ("dns", "dns", Form::Words),
@@ -53,6 +53,7 @@ const FORMS: [(&str, &str, Form); 29] = [
     ("oom_score_adj", "oom_score_adj", Form::Scalar),
     ("pids_limit", "pids_limit", Form::Scalar),
     ("read_only", "read_only", Form::Scalar),
+    ("restart", "restart", Form::Scalar),
     ("shm_size", "shm_size", Form::Scalar),
     ("stdin_open", "stdin_open", Form::Scalar),
     ("stop_grace_period", "stop_grace_period", Form::Scalar),

@@ -1,7 +1,7 @@
 //! The one table of keys: where each may be set, and what its value may be.
 
 use super::value::{self, Tmpfs};
-use super::{Configuration, Place, volume};
+use super::{Configuration, Place, Restart, volume};
 
 /// Keys for all.
 pub(super) const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata, Place::UserData];
@@ -33,7 +33,7 @@ pub(super) struct Setting<'a> {
 }
 
 /// All keys.
-pub(super) const KEYS: [Key; 32] = [
+pub(super) const KEYS: [Key; 33] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -170,6 +170,12 @@ pub(super) const KEYS: [Key; 32] = [
         allowed: "true or false",
         // It is read when the server is deleted.
         set: |_, new| value::flag(new.value).map(drop),
+    },
+    Key {
+        name: "restart",
+        places: EVERYWHERE,
+        allowed: "no, always, unless-stopped, on-failure or on-failure:NUMBER",
+        set: |all, new| Restart::parse(new.value).map(|restart| all.restart = restart),
     },
     Key {
         name: "shm_size",

@@ -64,6 +64,7 @@ fn a_user_sets_what_the_guide_says() {
         ("docker:host:db", "192.0.2.7 2001:db8::7"),
         ("docker:oom_score_adj", "500"),
         ("docker:read_only", "true"),
+        ("docker:restart", "on-failure:3"),
         ("docker:stop_grace_period", "1m30s"),
         ("docker:sysctl:net.core.somaxconn", "1024"),
         ("docker:ulimit:nofile", "1024:2048"),
@@ -94,6 +95,7 @@ fn a_user_sets_what_the_guide_says() {
         dns_search: strings(&["a.example", "b.example"]),
         domainname: Some("shop.example".to_owned()),
         read_only: Some(true),
+        restart: Some(Restart::OnFailure(Some(3))),
         stop_grace_period: Some(Duration::from_secs(90)),
         group_add: strings(&["audio", "44"]),
         health: Some(Health {

@@ -34,6 +34,7 @@ labels: [role=web, bare]
 oom_score_adj: 500
 pids_limit: 100
 read_only: true
+restart: unless-stopped
 shm_size: 16mb
 stdin_open: true
 stop_grace_period: 1m30s
@@ -71,6 +72,7 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:oom_score_adj", "500"),
         ("docker:pids_limit", "100"),
         ("docker:read_only", "true"),
+        ("docker:restart", "always"),
         ("docker:shm_size", "16m"),
         ("docker:stdin_open", "true"),
         ("docker:stop_grace_period", "90"),
@@ -120,6 +122,7 @@ fn compose_writes_the_same_in_several_forms() {
         ("command: a 'b c'", "command: [a, b c]"),
         ("command: '[ -f x ]'", "command: ['[', -f, x, ']']"),
         ("ulimits: {nofile: 7}", "ulimits: {nofile: {soft: 7, hard: 7}}"),
+        ("restart: no", "restart: false"),
         ("healthcheck: {disable: true}", "healthcheck: {test: [NONE]}"),
         ("healthcheck: {test: a b}", "healthcheck: {test: [CMD-SHELL, a b]}"),
         ("# nothing", "x-anything: [1]"),
