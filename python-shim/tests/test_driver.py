@@ -94,6 +94,7 @@ def test_a_soft_reboot_takes_as_long_as_a_stop_and_a_hard_one_no_time(
     request = fake_agent.request("RebootGuest")
     assert request["timeout"] == seconds
     assert request["interfaces"][0]["port_id"] == PORT
+    assert request["user_data"] == instance.user_data
 
 
 @pytest.mark.parametrize("arguments", [(None,), ([], None)], ids=["before 30", "since 30"])
@@ -102,6 +103,8 @@ def test_a_guest_is_started_after_the_host_was_in_whichever_order_nova_asks(
 ):
     driver.resume_state_on_host_boot(context, instance, network_info, *arguments)
     assert fake_agent.methods() == ["StartGuest"]
+    # Its configs and secrets went with the host's memory.
+    assert fake_agent.request("StartGuest")["user_data"] == instance.user_data
 
 
 def test_destroy_removes_the_guest_and_may_be_repeated(driver, running, fake_agent, context, instance):

@@ -15,17 +15,25 @@ pytestmark = pytest.mark.agent
 
 AddImage = Callable[..., str]
 
-SAY = """sh -c 'echo "$GREETING/$COLOUR in $(pwd) as $(id -u):$(id -g)"; exec sleep 9999'"""
+SAY = """sh -c '
+echo "$GREETING/$COLOUR in $(pwd) as $(id -u):$(id -g)"
+grep -q "^[^ ]* / [^ ]* ro" /proc/mounts && echo "a sealed root"
+exec sleep 9999'"""
 
 SERVICE = """#container-config
 entrypoint:
   - sh
   - -c
   - |
+    [ -e /began ] || { touch /began; echo "a bad end"; exit 3; }
     echo "$GREETING from $PLACE in $COLOUR"
     echo "open files $(ulimit -Sn) of $(ulimit -Hn)"
     echo "queue $(cat /proc/sys/net/core/somaxconn), score $(cat /proc/self/oom_score_adj)"
     grep "no-such-name" /etc/hosts
+    grep -o "[^ ]*.shop.example" /etc/hosts
+    grep nameserver /etc/resolv.conf | head -n 1
+    echo "secret of $(wc -c </run/secrets/password) bytes, $(ls -n /run/secrets/password | cut -c 1-10)"
+    cat /etc/app.conf
     ping -c 1 127.0.0.1 | grep loss
     exec sleep 9999
 environment: {GREETING: good day}
@@ -33,6 +41,12 @@ ulimits: {nofile: {soft: 100, hard: 200}}
 sysctls: [net.core.somaxconn=77]
 extra_hosts: ["no-such-name:192.0.2.7"]
 oom_score_adj: 321
+restart: on-failure
+stop_grace_period: 1s
+domainname: shop.example
+dns: [192.0.2.53]
+secrets: {password: s3cret}
+configs: {app: {content: "configured = yes", target: /etc/app.conf}}
 """
 
 
@@ -56,13 +70,18 @@ def test_a_service_in_user_data_wins_over_metadata_and_metadata_over_the_flavor(
     metadata = {"docker:env:COLOUR": "green", "docker:env:GREETING": "nothing"}
     server = launch("composed", flavor=flavor, metadata=metadata, user_data=SERVICE)
     for said in [
+        "a bad end",
         "good day from the flavor in green",
         "open files 100 of 200",
         "queue 77, score 321",
         "192.0.2.7\tno-such-name",
+        ".shop.example\nnameserver 192.0.2.53",
+        "secret of 6 bytes, -r--------",
+        "configured = yes",
         ", 0% packet loss",
     ]:
         servers.wait_console(server["id"], said)
+    assert servers.get(server["id"])["status"] == "ACTIVE"
 
 
 def test_metadata_configures_a_server_and_wins_over_the_images_properties(
@@ -75,9 +94,11 @@ def test_metadata_configures_a_server_and_wins_over_the_images_properties(
         "docker:command": SAY,
         "docker:working_dir": "/srv/made",
         "docker:user": "1000:1001",
+        "docker:read_only": "true",
     }
     server = launch("configured", image=image, metadata=metadata)
     servers.wait_console(server["id"], "good day/green in /srv/made as 1000:1001")
+    servers.wait_console(server["id"], "a sealed root")
 
 
 def test_what_only_a_flavor_may_say_and_what_it_limits_is_refused(launch: Launcher, flavor: str) -> None:

@@ -62,6 +62,24 @@ impl Bundle {
         Ok(())
     }
 
+    /// User and group that the container's process runs as.
+    pub fn owner(&self) -> (u32, u32) {
+        let id = |name: &str| {
+            let id = self.config.pointer(&format!("/process/user/{name}")).and_then(Value::as_u64);
+            id.and_then(|id| u32::try_from(id).ok()).unwrap_or_default()
+        };
+        (id("uid"), id("gid"))
+    }
+
+    /// Mounts a file of the host, read-only, over all that is mounted otherwise.
+    pub fn mount_file(&mut self, source: &Path, destination: &str) -> Result<(), String> {
+        let source = source.to_str().ok_or_else(|| format!("{} is not UTF-8", source.display()))?;
+        let options = ["bind", "ro", "nosuid", "nodev", "noexec", "rprivate"];
+        let mount = json!({"destination": destination, "type": "bind", "source": source, "options": options});
+        array(&mut self.config, "mounts")?.push(mount);
+        Ok(())
+    }
+
     /// Mounts the file system of another container, before what else is mounted into it. Its device files and its programs of
     /// other users have no power there.
     pub fn mount_rescued(&mut self, root: &Path) -> Result<(), String> {

@@ -7,6 +7,8 @@
 //! | `ID.hold` | the container is only held: its file system is mounted, and nothing of it runs |
 //! | `ID.root` | where the file system of a held container is; written by this program |
 //! | `ID.readonly` | the container's processes are to find their root file system read-only |
+//! | `../files/ID/list.json` | files that the container is given: a list of `path`, `mode`, `user`, `group` |
+//! | `../files/ID/N` | content of the Nth of them, from 0 on |
 //! | `ID.rescue` | symbolic link to the id of a held container, whose file system is to be at `/rescue` |
 
 use std::ffi::{OsStr, OsString};
@@ -15,11 +17,24 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 /// Where the agent writes, and what it wrote of one container.
 #[derive(Debug)]
 pub struct Links<'a> {
     directory: &'a Path,
     id: &'a OsStr,
+}
+
+/// A file of the host that the container finds at `path`.
+#[derive(Debug, PartialEq)]
+pub struct Given {
+    pub source: PathBuf,
+    pub path: String,
+    pub mode: u32,
+    /// Without it, the user's that the container's process runs as.
+    pub user: Option<u32>,
+    pub group: Option<u32>,
 }
 
 impl<'a> Links<'a> {
@@ -58,6 +73,30 @@ impl<'a> Links<'a> {
     /// Whether the container's processes are to find their root file system read-only.
     pub fn is_read_only(&self) -> bool {
         self.file(self.id, ".readonly").exists()
+    }
+
+    /// The files that the container is given.
+    pub fn given(&self) -> Result<Vec<Given>, String> {
+        let directory = self.directory.with_file_name("files").join(self.id);
+        let list = directory.join("list.json");
+        let failed = |verb: &str, error: &dyn std::fmt::Display| format!("cannot {verb} {}: {error}", list.display());
+        let text = match fs::read(&list) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
+            text => text.map_err(|error| failed("read", &error))?,
+        };
+        let entries: Vec<Value> = serde_json::from_slice(&text).map_err(|error| failed("parse", &error))?;
+        let given = |(number, entry): (usize, &Value)| {
+            let id = |name: &str| entry[name].as_u64().and_then(|id| u32::try_from(id).ok());
+            Some(Given {
+                source: directory.join(number.to_string()),
+                path: entry["path"].as_str()?.to_owned(),
+                mode: id("mode")?,
+                user: id("user"),
+                group: id("group"),
+            })
+        };
+        let all: Option<Vec<Given>> = entries.iter().enumerate().map(given).collect();
+        all.ok_or_else(|| failed("use", &"an entry of it is not whole"))
     }
 
     /// Takes down where the file system of a held container is.
@@ -127,6 +166,23 @@ mod tests {
         }
         symlink("../../etc", directory.path().join("abc.rescue")).unwrap();
         assert!(links(directory.path()).rescued_root().unwrap_err().contains("does not lead to a container"));
+    }
+
+    #[test]
+    fn files_are_found_in_the_order_of_their_list_and_a_broken_list_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let netns = directory.path().join("netns");
+        assert_eq!(links(&netns).given(), Ok(vec![]));
+        let files = directory.path().join("files/abc");
+        fs::create_dir_all(&files).unwrap();
+        fs::write(files.join("list.json"), r#"[{"path":"/a","mode":256,"user":null,"group":7}]"#).unwrap();
+        let expected =
+            Given { source: files.join("0"), path: "/a".to_owned(), mode: 0o400, user: None, group: Some(7) };
+        assert_eq!(links(&netns).given(), Ok(vec![expected]));
+        for broken in ["", "{}", r#"[{"path":"/a"}]"#, r#"[{"mode":256}]"#] {
+            fs::write(files.join("list.json"), broken).unwrap();
+            assert!(links(&netns).given().is_err(), "{broken}");
+        }
     }
 
     #[test]

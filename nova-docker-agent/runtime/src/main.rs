@@ -20,6 +20,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -27,7 +28,7 @@ use std::process::{Command, ExitCode};
 use serde_json::json;
 
 use bundle::Bundle;
-use links::Links;
+use links::{Given, Links};
 
 const DEFAULT_RUNTIME: &str = "runc";
 /// The same as `network::LINK_DIRECTORY` of the agent; the agent stays out of this program, which every container starts.
@@ -163,6 +164,11 @@ impl Invocation {
                 if let Some(root) = rescued {
                     bundle.mount_rescued(&root)?;
                 }
+                let owner = bundle.owner();
+                for file in links.given()? {
+                    hand_over(&file, owner)?;
+                    bundle.mount_file(&file.source, &file.path)?;
+                }
                 bundle.write().map(|()| Next::Run)
             }
             _ => Ok(Next::Run),
@@ -185,6 +191,13 @@ impl Invocation {
         }
         ExitCode::FAILURE
     }
+}
+
+/// Makes the file its owner's. Its directory keeps others on the host away.
+fn hand_over(file: &Given, (user, group): (u32, u32)) -> Result<(), String> {
+    let done = chown(&file.source, Some(file.user.unwrap_or(user)), Some(file.group.unwrap_or(group)))
+        .and_then(|()| fs::set_permissions(&file.source, fs::Permissions::from_mode(file.mode)));
+    done.map_err(|error| format!("cannot give {}: {error}", file.path))
 }
 
 /// Walks over a runtime's command line: `[OPTION...] SUBCOMMAND [OPTION...] ID`.
@@ -245,6 +258,7 @@ fn strip_prefix<'a>(argument: &'a OsStr, prefix: &str) -> Option<&'a OsStr> {
 mod tests {
     use serde_json::Value;
 
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
     use super::*;
@@ -314,6 +328,28 @@ mod tests {
         assert_eq!(asked(), Ok(Next::Run));
         let config: Value = serde_json::from_slice(&fs::read(directory.path().join("config.json")).unwrap()).unwrap();
         assert_eq!(config["root"]["readonly"], true);
+    }
+
+    #[test]
+    fn files_become_the_processs_own_and_are_mounted_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display();
+        let (netns, files) = (directory.path().join("netns"), directory.path().join("files/abc"));
+        fs::create_dir(&netns).unwrap();
+        fs::create_dir_all(&files).unwrap();
+        fs::write(files.join("list.json"), r#"[{"path":"/run/secrets/a","mode":256}]"#).unwrap();
+        fs::write(files.join("0"), "s3cret").unwrap();
+        fs::write(netns.join("abc.alone"), "").unwrap();
+        let owner = fs::metadata(files.join("0")).unwrap();
+        let config =
+            json!({"mounts": [{"destination": "/run"}], "process": {"user": {"uid": owner.uid(), "gid": owner.gid()}}});
+        fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+        parse(&format!("--nova-links={path}/netns create --bundle {path} abc")).prepare().unwrap();
+        let config: Value = serde_json::from_slice(&fs::read(directory.path().join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["mounts"][1]["destination"], "/run/secrets/a");
+        assert_eq!(config["mounts"][1]["source"], files.join("0").to_str().unwrap());
+        assert_eq!(fs::metadata(files.join("0")).unwrap().mode() & 0o777, 0o400);
+        assert!(!config.to_string().contains("s3cret"));
     }
 
     #[test]

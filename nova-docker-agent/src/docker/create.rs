@@ -60,7 +60,11 @@ impl Docker {
         let created = self.engine().docker.create_container(Some(options), body).await;
         let created =
             created.map_err(|error| create_error(image, self.engine().error("create container", &name, error)))?;
-        let prepared = self.put_files(&created.id, guest, &hostname, interfaces, files).await;
+        let prepared = async {
+            self.put_given(&created.id, &guest.configuration.given).await?;
+            self.put_files(&created.id, guest, &hostname, interfaces, files).await
+        };
+        let prepared = prepared.await;
         if prepared.is_err()
             && let Err(error) = self.remove(guest.uuid).await
         {

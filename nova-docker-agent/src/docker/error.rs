@@ -41,6 +41,14 @@ pub enum Error {
         /// Where its namespace should be.
         namespace: std::path::PathBuf,
     },
+    /// The instance was given configs and secrets, and the host's memory has lost them.
+    #[error(
+        "the configs and secrets of instance {uuid} went with the host's memory, and whoever starts it does not give them again"
+    )]
+    GivenMissing {
+        /// The instance.
+        uuid: uuid::Uuid,
+    },
     /// The image's command is not in the image, or cannot be executed.
     #[error("command {command:?} cannot be run: {reason}")]
     CommandNotFound {

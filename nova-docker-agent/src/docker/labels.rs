@@ -27,6 +27,8 @@ pub(super) const CONSOLE_SHELL: &str = "org.openstack.nova.console-shell";
 pub(super) const GRACE: &str = "org.openstack.nova.stop-grace-seconds";
 /// Whether the container's processes find their root file system read-only. Docker itself is not told, or nobody could put files there.
 pub(super) const READ_ONLY: &str = "org.openstack.nova.read-only";
+/// How many configs and secrets it was given. Their contents are in memory alone.
+pub(super) const GIVEN: &str = "org.openstack.nova.given-files";
 /// When the container starts again by itself; nothing where it does not. Docker is told while it is to run, and no longer.
 pub(super) const RESTART: &str = "org.openstack.nova.restart";
 const NAME: &str = "org.openstack.nova.name";
@@ -34,8 +36,8 @@ const PROJECT: &str = "org.openstack.nova.project-id";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 12] =
-    [INSTANCE, COMPUTE, INTERFACES, CONSOLE_SHELL, GRACE, READ_ONLY, RESTART, NAME, PROJECT, USER, RESCUE, BASE];
+pub(super) const ALL: [&str; 13] =
+    [INSTANCE, COMPUTE, INTERFACES, CONSOLE_SHELL, GRACE, READ_ONLY, RESTART, GIVEN, NAME, PROJECT, USER, RESCUE, BASE];
 
 /// Name of an instance's container.
 pub(super) fn container_name(uuid: Uuid) -> String {
@@ -63,6 +65,7 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (GRACE, guest.configuration.grace().map(whole_seconds).unwrap_or_default()),
         (READ_ONLY, guest.configuration.read_only.unwrap_or(false).to_string()),
         (RESTART, guest.configuration.restart.map(|restart| restart.to_string()).unwrap_or_default()),
+        (GIVEN, guest.configuration.given.len().to_string()),
         (NAME, guest.name.clone()),
         (PROJECT, guest.project_id.clone()),
         (USER, guest.user_id.clone()),

@@ -31,6 +31,9 @@ impl Docker {
         if found.rescues {
             self.hold_aside(uuid, &found.id).await?;
         }
+        if found.has_given && !self.has_given(&found.id) {
+            return Err(Error::GivenMissing { uuid });
+        }
         self.link_network(uuid, &found.id, found.interfaces).await?;
         if found.read_only {
             self.tell_read_only(&found.id).await?;
@@ -187,6 +190,7 @@ impl Docker {
             }
         }
         self.unlink(&found.id).await?;
+        self.forget_given(&found.id).await?;
         if found.base_image.is_some() {
             self.remove_files(&found.image).await?;
         }

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod events;
 mod files;
+mod given;
 mod hijack;
 mod hopeless;
 mod host;
@@ -133,6 +134,7 @@ impl Docker {
         docker.remove_stale_snapshots().await?;
         docker.remove_stale_files().await?;
         docker.remove_stray_config_drives().await?;
+        docker.remove_stray_given().await?;
         Ok(docker)
     }
 

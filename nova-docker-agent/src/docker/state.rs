@@ -49,6 +49,8 @@ pub(super) struct Found {
     pub(super) stop_grace: Option<Duration>,
     /// Whether its processes find their root file system read-only.
     pub(super) read_only: bool,
+    /// Whether it was given configs and secrets.
+    pub(super) has_given: bool,
     /// When it starts again by itself.
     pub(super) restart: Option<Restart>,
     /// Whether Docker knows that.
@@ -126,6 +128,7 @@ impl Docker {
             stop_signal: config.stop_signal,
             stop_grace: labels.get(labels::GRACE).and_then(|time| time.parse().ok()).map(Duration::from_secs),
             read_only: labels.get(labels::READ_ONLY).is_some_and(|value| value == "true"),
+            has_given: labels.get(labels::GIVEN).is_some_and(|count| !matches!(count.as_str(), "" | "0")),
             restart: labels.get(labels::RESTART).and_then(|text| Restart::parse(text).ok()).flatten(),
             restarts: details.host_config.and_then(|host| host.restart_policy).is_some_and(|policy| is_on(&policy)),
             restart_count: details.restart_count.unwrap_or_default(),

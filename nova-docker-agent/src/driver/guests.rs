@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Driver, End, Error};
 use crate::{
     docker,
-    guest::{ConfigDrive, Event, GuestSummary, HostResources, Password, PowerState},
+    guest::{ConfigDrive, Configuration, Event, GuestSummary, HostResources, Password, PowerState},
     limits::StopTimeout,
     network::Interface,
 };
@@ -66,6 +66,25 @@ impl Driver {
     /// Docker's.
     pub async fn power_state(&self, uuid: Uuid) -> Result<Option<PowerState>, Error> {
         Ok(self.docker.state(uuid).await?)
+    }
+
+    /// Whether a guest was given configs and secrets that are not on this host any more.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn lacks_given(&self, uuid: Uuid) -> Result<bool, Error> {
+        Ok(self.docker.lacks_given(uuid).await?)
+    }
+
+    /// Gives a guest the configs and secrets that its user data has, if it lacks them.
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn give_again(&self, uuid: Uuid, user_data: &str) -> Result<(), Error> {
+        if !self.lacks_given(uuid).await? {
+            return Ok(());
+        }
+        Ok(self.docker.give_again(uuid, &Configuration::given_by(user_data)).await?)
     }
 
     /// Whether a guest is down that Docker would have started again, had it not been stopped itself.

@@ -207,7 +207,12 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
-        self.change("start_guest", &metadata, guest, async move |h| h.power_on(guest, &interfaces).await).await?;
+        let user_data = request.user_data.unwrap_or_default();
+        let start = async move |h: Arc<Driver>| {
+            h.give_again(guest, &user_data).await?;
+            h.power_on(guest, &interfaces).await
+        };
+        self.change("start_guest", &metadata, guest, start).await?;
         Ok(Response::new(v1::StartGuestResponse {}))
     }
 
@@ -230,7 +235,11 @@ impl driver_service_server::DriverService for DriverService {
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
         let timeout = StopTimeout::of_peer(request.timeout);
-        let reboot = async move |h: Arc<Driver>| h.reboot(guest, timeout, &interfaces).await;
+        let user_data = request.user_data.unwrap_or_default();
+        let reboot = async move |h: Arc<Driver>| {
+            h.give_again(guest, &user_data).await?;
+            h.reboot(guest, timeout, &interfaces).await
+        };
         self.change("reboot_guest", &metadata, guest, reboot).await?;
         Ok(Response::new(v1::RebootGuestResponse {}))
     }
@@ -271,7 +280,12 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
-        self.change("resume_guest", &metadata, guest, async move |h| h.resume(guest, &interfaces).await).await?;
+        let user_data = request.user_data.unwrap_or_default();
+        let resume = async move |h: Arc<Driver>| {
+            h.give_again(guest, &user_data).await?;
+            h.resume(guest, &interfaces).await
+        };
+        self.change("resume_guest", &metadata, guest, resume).await?;
         Ok(Response::new(v1::ResumeGuestResponse {}))
     }
 

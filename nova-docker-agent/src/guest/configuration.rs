@@ -8,6 +8,7 @@
 
 mod compose;
 mod explain;
+mod given;
 mod keys;
 mod mistakes;
 mod reader;
@@ -26,6 +27,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use explain::explain;
+pub use given::{Given, GivenFile};
 pub use mistakes::Mistakes;
 use reader::{Reader, Won};
 pub use restart::Restart;
@@ -133,7 +135,9 @@ pub struct Configuration {
     pub health: Option<Health>,
     /// Volumes of the project, by their names.
     pub volumes: BTreeMap<String, Volume>,
-    /// The flavor's limit of them.
+    /// Configs and secrets.
+    pub given: Given,
+    /// The flavor's limit of volumes.
     pub most_volumes: Option<usize>,
 }
 
@@ -178,6 +182,13 @@ impl Configuration {
     /// Everything that is wrong in any of them, also where another source would win.
     pub fn parse(sources: &Sources) -> Result<Self, Mistakes> {
         Self::read(sources).map(|(made, _)| made)
+    }
+
+    /// The configs and secrets of a service in user data, whatever else is wrong there: it was read before.
+    pub fn given_by(user_data: &str) -> Given {
+        let mut reader = Reader::new(u64::MAX);
+        reader.user_data(user_data);
+        reader.given()
     }
 
     /// How long the container has to end by itself, where anybody says so.

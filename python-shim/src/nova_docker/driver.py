@@ -314,7 +314,11 @@ class DockerDriver(virt_driver.ComputeDriver):
     def power_on(self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Starts a guest."""
         with errors.translated(instance, errors.powering_on):
-            request = api.StartGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
+            request = api.StartGuestRequest(
+                guest_id=instance.uuid,
+                interfaces=interfaces(network_info),
+                user_data=amounts.text(instance.user_data) or None,
+            )
             self._agent.call(service.START_GUEST, request)
 
     def power_off(self, instance: Any, timeout: Any = 0, retry_interval: int = 0, *args: Any, **kwargs: Any) -> None:
@@ -342,7 +346,10 @@ class DockerDriver(virt_driver.ComputeDriver):
         seconds = amounts.shutdown_timeout(wanted, instance) if reboot_type == "SOFT" else 0
         with errors.translated(instance, errors.rebooting):
             request = api.RebootGuestRequest(
-                guest_id=instance.uuid, interfaces=interfaces(network_info), timeout={"seconds": seconds}
+                guest_id=instance.uuid,
+                interfaces=interfaces(network_info),
+                timeout={"seconds": seconds},
+                user_data=amounts.text(instance.user_data) or None,
             )
             self._agent.call(service.REBOOT_GUEST, request, longer=seconds)
 
@@ -370,7 +377,11 @@ class DockerDriver(virt_driver.ComputeDriver):
     def resume(self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Lets a suspended guest go on; one that ended meanwhile is plugged and started."""
         with errors.translated(instance, errors.suspending):
-            request = api.ResumeGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
+            request = api.ResumeGuestRequest(
+                guest_id=instance.uuid,
+                interfaces=interfaces(network_info),
+                user_data=amounts.text(instance.user_data) or None,
+            )
             self._agent.call(service.RESUME_GUEST, request)
 
     def snapshot(

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bollard::query_parameters::{CreateImageOptionsBuilder, EventsOptionsBuilder};
 use futures::{StreamExt, TryStreamExt};
 use nova_docker_agent::docker::{Docker, DockerConfig};
+use nova_docker_agent::network::LINK_DIRECTORY;
 use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -58,11 +59,11 @@ impl Dockerd {
             "data-root": own("data"), "exec-root": own("exec"), "pidfile": own("docker.pid"),
             "group": "root", "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false,
             "shutdown-timeout": 1, "live-restore": false,
-            "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", own("links").display())]}},
+            "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", dockerd.links().display())]}},
         });
         std::fs::write(own("daemon.json"), configuration.to_string()).expect("a configuration file");
         for directory in [dockerd.links(), own(TEST)] {
-            std::fs::create_dir(directory).expect("a directory");
+            std::fs::create_dir_all(directory).expect("a directory");
         }
         dockerd.start_server().await;
         dockerd
@@ -83,9 +84,14 @@ impl Dockerd {
         std::fs::remove_dir_all(&directory).and_then(|()| std::fs::create_dir(&directory)).expect("a directory");
     }
 
-    /// Where containers are linked to their networks.
+    /// Where containers are linked to their networks: in memory, and this host's own.
     pub fn links(&self) -> PathBuf {
-        self.own("links")
+        LINK_DIRECTORY.into()
+    }
+
+    /// Where the configs and secrets of containers are.
+    pub fn given(&self) -> PathBuf {
+        self.links().with_file_name("files")
     }
 
     /// Its socket.

@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nova_docker_agent::network::LINK_DIRECTORY;
 use tokio::runtime::Runtime;
 
 use crate::docker::Dockerd;
@@ -28,9 +27,6 @@ pub struct Host {
 impl Host {
     async fn start() -> Self {
         let (docker, ovs) = tokio::join!(Dockerd::start(), OpenVSwitch::start());
-        std::fs::create_dir_all(LINK_DIRECTORY).expect("a directory");
-        let nothing = None::<&str>;
-        mount(Some(&docker.links()), LINK_DIRECTORY, nothing, MsFlags::MS_BIND, nothing).expect("links of our own");
         Self { docker, ovs }
     }
 

@@ -1,5 +1,6 @@
 //! Instances and interfaces for tests.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use nova_docker_agent::docker::Docker;
 use nova_docker_agent::guest::configuration::Sources;
 use nova_docker_agent::guest::{Configuration, Guest, Inside};
@@ -37,6 +38,14 @@ pub fn configured<const N: usize>(metadata: [(&str, &str); N]) -> Guest {
     let metadata = metadata.map(|(key, value)| (format!("docker:{key}"), value.to_owned())).into();
     let sources = Sources { metadata, memory_mb: 64, ..Sources::default() };
     Guest { configuration: Configuration::parse(&sources).expect("a configuration"), ..guest("sleep 1000") }
+}
+
+/// An instance with a service in its user data, of which there is no first line here; and that user data.
+pub fn composed(service: &str) -> (Guest, String) {
+    let user_data = STANDARD.encode(format!("#container-config\n{service}"));
+    let sources = Sources { user_data: user_data.clone(), memory_mb: 64, ..Sources::default() };
+    let configuration = Configuration::parse(&sources).expect("a configuration");
+    (Guest { configuration, ..guest("sleep 1000") }, user_data)
 }
 
 /// An instance for [`dies_for_want_of_memory`].

@@ -1,7 +1,7 @@
 //! What a host holds, and how it is emptied.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bollard::errors::Error;
 use bollard::query_parameters::{
@@ -36,6 +36,7 @@ pub async fn inventory(docker: &Dockerd, ovs: &OpenVSwitch) -> BTreeSet<String> 
     all.extend(links.map(|link| format!("network device {link}")));
     all.extend(names(Path::new(NAMESPACES)).map(|name| format!("network namespace {name}")));
     all.extend(names(&docker.links()).map(|name| format!("link {name}")));
+    all.extend(given(docker).map(|path| format!("configs and secrets {}", path.display())));
     all.extend(mounts().into_iter().map(|path| format!("mount {path}")));
     all.extend(processes().into_iter().map(|name| format!("process {name}")));
     all
@@ -69,7 +70,15 @@ pub async fn clean(docker: &Dockerd, ovs: &OpenVSwitch) {
     for name in names(&docker.links()) {
         std::fs::remove_file(docker.links().join(name)).expect("a link that can be removed");
     }
+    for path in given(docker) {
+        std::fs::remove_dir_all(path).expect("files that can be removed");
+    }
     docker.empty_directory();
+}
+
+/// Directories of configs and secrets, each of a container.
+fn given(docker: &Dockerd) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(docker.given()).into_iter().flatten().map(|entry| entry.expect("an entry").path())
 }
 
 fn names(directory: &Path) -> impl Iterator<Item = String> {

@@ -29,6 +29,7 @@ macro_rules! tests {
 mod driver_aside;
 mod driver_configuration;
 mod driver_failures;
+mod driver_given;
 mod driver_images;
 mod driver_inside;
 mod driver_lifecycle;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         driver_aside::tests(),
         driver_configuration::tests(),
         driver_failures::tests(),
+        driver_given::tests(),
         driver_images::tests(),
         driver_inside::tests(),
         driver_lifecycle::tests(),

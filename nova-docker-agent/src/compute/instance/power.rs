@@ -185,6 +185,7 @@ impl Compute {
     async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         self.end_first_run(uuid);
         let network = self.network_to_start(context, uuid).await?;
+        self.give_again(context, uuid).await?;
         Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
 
@@ -240,7 +241,17 @@ impl Compute {
     pub(in crate::compute) async fn power_on(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
         self.end_first_run(uuid);
         let network = self.network_to_start(context, uuid).await?;
+        self.give_again(context, uuid).await?;
         Ok(self.driver.power_on(uuid, &interfaces(&network)?).await?)
+    }
+
+    /// Reads the instance's configs and secrets from Nova, where a restart of the host has taken them.
+    pub(in crate::compute) async fn give_again(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+        if !self.driver.lacks_given(uuid).await? {
+            return Ok(());
+        }
+        let instance = self.conductor.instance(context, &uuid.to_string(), &[]).await?;
+        Ok(self.driver.give_again(uuid, instance.user_data().unwrap_or_default()).await?)
     }
 
     /// Nova's power state of the container.

@@ -92,6 +92,7 @@ impl Compute {
         self.operate(context, uuid, Duties::of("compute_resume_instance"), async {
             let resuming = json!({"task_state": TaskState::Resuming});
             self.save(context, &mut instance, resuming, Expected::task(TaskState::Resuming)).await?;
+            self.give_again(context, uuid).await?;
             let interfaces = interfaces(&self.network_to_start(context, uuid).await?)?;
             self.or_error_state(context, uuid, self.driver.resume(uuid, &interfaces).await).await?;
             let mut state = json!({"power_state": self.power_state(uuid).await?, "task_state": null});

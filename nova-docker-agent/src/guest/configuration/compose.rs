@@ -31,14 +31,17 @@ enum Form {
     Tmpfs,
     /// A list of `NAME:PATH` and `NAME:PATH:ro`.
     Volumes,
+    /// A map of texts, or of maps with `content`.
+    Files,
     /// A map, as JSON.
     Object,
 }
 
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 30] = [
+const FORMS: [(&str, &str, Form); 32] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
+    ("configs", "config:", Form::Files),
     ("dns", "dns", Form::Words),
     ("dns_opt", "dns_opt", Form::Words),
     ("dns_search", "dns_search", Form::Words),
@@ -54,6 +57,7 @@ const FORMS: [(&str, &str, Form); 30] = [
     ("pids_limit", "pids_limit", Form::Scalar),
     ("read_only", "read_only", Form::Scalar),
     ("restart", "restart", Form::Scalar),
+    ("secrets", "secret:", Form::Files),
     ("shm_size", "shm_size", Form::Scalar),
     ("stdin_open", "stdin_open", Form::Scalar),
     ("stop_grace_period", "stop_grace_period", Form::Scalar),
@@ -116,7 +120,8 @@ impl Settings {
             Form::Hosts => self.pairs(ours, key, node, &['=', ':'], true),
             Form::Volumes if matches!(node, Node::Map(_)) => self.refuse(key, "it is no list"),
             Form::Volumes => self.pairs(ours, key, node, &[':'], true),
-            Form::Limits => self.limits(ours, key, node),
+            Form::Limits => self.each(ours, key, node, limit),
+            Form::Files => self.each(ours, key, node, file),
             form => match text(*form, node) {
                 Ok(value) => self.say(ours, "", key.to_owned(), value),
                 Err(problem) => self.refuse(key, problem),
@@ -156,11 +161,12 @@ impl Settings {
         }
     }
 
-    fn limits(&mut self, ours: &'static str, key: &str, node: Node) {
+    /// A map whose values have a form of their own.
+    fn each(&mut self, ours: &'static str, key: &str, node: Node, text: fn(Node) -> Result<String, &'static str>) {
         let Node::Map(entries) = node else { return self.refuse(key, "it is no map") };
         for (name, node) in entries {
             let place = format!("{key}.{name}");
-            match limit(node) {
+            match text(node) {
                 Ok(value) => self.say(ours, &name, place, value),
                 Err(problem) => self.refuse(&place, problem),
             }
@@ -232,6 +238,14 @@ fn limit(node: Node) -> Result<String, &'static str> {
         }
     }
     Ok(format!("{}:{}", soft.ok_or(FORM)?, hard.ok_or(FORM)?))
+}
+
+/// A text is the content alone.
+fn file(node: Node) -> Result<String, &'static str> {
+    match node {
+        Node::Map(_) => object(node),
+        node => scalar(node).map(|content| serde_json::json!({ "content": content }).to_string()),
+    }
 }
 
 fn tmpfs(node: Node) -> Result<String, &'static str> {

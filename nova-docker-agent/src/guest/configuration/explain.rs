@@ -6,8 +6,10 @@ use super::reader::Won;
 use super::{Configuration, Mistakes, Place, Sources};
 
 const HIDDEN: &str = "(hidden)";
+/// What keys begin with whose values are hidden.
+const HIDES: [&str; 3] = ["config:", "env:", "secret:"];
 
-/// A line for each key that is set: the key, its value and where it comes from. Values of variables are hidden, unless
+/// A line for each key that is set: the key, its value and where it comes from. Values of variables and files are hidden, unless
 /// `with_values`.
 ///
 /// # Errors
@@ -16,7 +18,7 @@ pub fn explain(sources: &Sources, with_values: bool) -> Result<String, Mistakes>
     let (_, won) = Configuration::read(sources)?;
     let mut lines = String::new();
     for (key, Won { place, value }) in &won {
-        let hidden = key.starts_with("env:") && !with_values;
+        let hidden = HIDES.iter().any(|kind| key.starts_with(kind)) && !with_values;
         let value = if hidden { HIDDEN.to_owned() } else { value.escape_debug().to_string() };
         // Writing to a string cannot fail.
         writeln!(lines, "{} = {value}    ({})", key.escape_debug(), named(*place)).ok();

@@ -1,7 +1,7 @@
 //! The one table of keys: where each may be set, and what its value may be.
 
 use super::value::{self, Tmpfs};
-use super::{Configuration, Place, Restart, volume};
+use super::{Configuration, Place, Restart, given, volume};
 
 /// Keys for all.
 pub(super) const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata, Place::UserData];
@@ -32,8 +32,11 @@ pub(super) struct Setting<'a> {
     pub(super) memory: u64,
 }
 
+/// Keys whose values are longer than metadata may be, and nobody else's business.
+pub(super) const SERVICE: &[Place] = &[Place::UserData];
+
 /// All keys.
-pub(super) const KEYS: [Key; 33] = [
+pub(super) const KEYS: [Key; 35] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -51,6 +54,12 @@ pub(super) const KEYS: [Key; 33] = [
         places: EVERYWHERE,
         allowed: "words as for a shell, or a JSON list of strings",
         set: |all, new| value::command(new.value).map(|words| all.command = Some(words)),
+    },
+    Key {
+        name: "config:",
+        places: SERVICE,
+        allowed: given::ALLOWED,
+        set: |all, new| given::give(all, given::Kind::Config, new.name, new.value),
     },
     Key {
         name: "console_shell",
@@ -176,6 +185,12 @@ pub(super) const KEYS: [Key; 33] = [
         places: EVERYWHERE,
         allowed: "no, always, unless-stopped, on-failure or on-failure:NUMBER",
         set: |all, new| Restart::parse(new.value).map(|restart| all.restart = restart),
+    },
+    Key {
+        name: "secret:",
+        places: SERVICE,
+        allowed: given::ALLOWED,
+        set: |all, new| given::give(all, given::Kind::Secret, new.name, new.value),
     },
     Key {
         name: "shm_size",

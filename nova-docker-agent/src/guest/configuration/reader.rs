@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::compose::{self, Said};
-use super::keys::{KEYS, OPERATOR, PROVIDERS, Setting};
+use super::keys::{KEYS, OPERATOR, PROVIDERS, SERVICE, Setting};
 use super::mistakes::{Allowed, Mistake, Mistakes};
 use super::yaml::Refused;
-use super::{Configuration, METADATA, PROPERTY, Place, user_data, volume, yaml};
+use super::{Configuration, Given, METADATA, PROPERTY, Place, given, user_data, volume, yaml};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
@@ -104,6 +104,7 @@ impl Reader {
         if !key.places.contains(&place) {
             let only = match key.places {
                 OPERATOR => "only a flavor can set it",
+                SERVICE => "only a service in user data can set it",
                 PROVIDERS => "only an image and a flavor can set it",
                 _ => "only server metadata can set it",
             };
@@ -120,6 +121,11 @@ impl Reader {
         }
     }
 
+    /// The configs and secrets so far.
+    pub(super) fn given(self) -> Given {
+        self.made.given
+    }
+
     fn mistake(&mut self, key: &str, problem: &'static str, allowed: Allowed) {
         self.mistakes.push(Mistake { key: key.to_owned(), problem, allowed });
     }
@@ -130,6 +136,11 @@ impl Reader {
         for name in clashing {
             let problem = "another volume or tmpfs has its path";
             self.mistake(&format!("docker:volume:{name}"), problem, Allowed::Values(volume::ALLOWED));
+        }
+        let clashing: Vec<String> = given::without_own_path(&self.made).into_iter().cloned().collect();
+        for key in clashing {
+            let problem = "another file, volume or tmpfs has its path";
+            self.mistake(&format!("docker:{key}"), problem, Allowed::Values(given::ALLOWED));
         }
         if self.made.most_volumes.is_some_and(|most| self.made.volumes.len() > most) {
             self.mistake("docker:volume:*", "there are more volumes than the flavor allows", Allowed::Nothing);

@@ -1,8 +1,9 @@
+mod given;
 mod hostile;
 mod service;
 mod volumes;
 
-use super::keys::{EVERYWHERE, KEYS, Key, PROVIDERS};
+use super::keys::{EVERYWHERE, KEYS, Key, PROVIDERS, SERVICE};
 use super::*;
 use crate::limits::extremes::TEXTS;
 
@@ -346,6 +347,7 @@ fn the_guide_has_the_same_keys_and_places() {
         [Place::Metadata] => "metadata",
         places if places == EVERYWHERE => "anywhere",
         places if places == PROVIDERS => "image, flavor",
+        places if places == SERVICE => "user data",
         _ => "flavor",
     };
     let names = names();

@@ -4,22 +4,23 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::*;
 
-fn sources(service: &str) -> Sources {
+pub(super) fn sources(service: &str) -> Sources {
     let user_data = STANDARD.encode(format!("#container-config\n{service}"));
     Sources { user_data, memory_mb: 64, ..Sources::default() }
 }
 
-fn of_service(service: &str) -> Result<Configuration, Mistakes> {
+pub(super) fn of_service(service: &str) -> Result<Configuration, Mistakes> {
     Configuration::parse(&sources(service))
 }
 
-fn mistakes(service: &str) -> String {
+pub(super) fn mistakes(service: &str) -> String {
     of_service(service).expect_err(service).to_string()
 }
 
 const WHOLE: &str = r#"
 cap_drop: [NET_RAW]
 command: sh -c 'a b'
+configs: {app.conf: "a = b", other: {content: x, target: /etc/other, mode: 0440}}
 dns: [192.0.2.53]
 dns_opt: [ndots:2]
 dns_search: a.example
@@ -35,6 +36,7 @@ oom_score_adj: 500
 pids_limit: 100
 read_only: true
 restart: unless-stopped
+secrets: {password: s3cret}
 shm_size: 16mb
 stdin_open: true
 stop_grace_period: 1m30s
@@ -51,7 +53,7 @@ x-note: for others
 
 #[test]
 fn a_service_says_the_same_as_metadata() {
-    let expected = of_user([
+    let mut expected = of_user([
         ("docker:cap_drop", "NET_RAW"),
         ("docker:command", "sh -c 'a b'"),
         ("docker:dns", "192.0.2.53"),
@@ -86,8 +88,11 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:volume:data", "/data"),
         ("docker:volume:shared", "/srv/shared:ro"),
         ("docker:working_dir", "/srv/app"),
-    ]);
-    assert_eq!(of_service(WHOLE), expected);
+    ])
+    .unwrap();
+    expected.given = Configuration::given_by(&sources(WHOLE).user_data);
+    assert_eq!(expected.given.len(), 3);
+    assert_eq!(of_service(WHOLE), Ok(expected));
 }
 
 #[test]
@@ -96,9 +101,11 @@ fn a_service_can_say_whatever_a_user_may_set() {
     for key in KEYS.iter().filter(|key| key.places.contains(&Place::UserData)) {
         let name = key.name.strip_suffix(':').unwrap_or(key.name);
         let spelled = match name {
+            "config" => "configs",
             "env" => "environment",
             "host" => "extra_hosts",
             "label" => "labels",
+            "secret" => "secrets",
             "sysctl" => "sysctls",
             "ulimit" => "ulimits",
             "volume" => "volumes",
