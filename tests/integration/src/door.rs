@@ -256,7 +256,7 @@ pub async fn launch(client: &mut Client, request: v1::CreateGuestRequest) -> Str
     let id = request.guest.as_ref().expect("a guest").guest_id.clone();
     let interfaces = request.interfaces.clone();
     create(client, request).await.expect("a guest");
-    let start = v1::StartGuestRequest { guest_id: id.clone(), interfaces };
+    let start = v1::StartGuestRequest { guest_id: id.clone(), interfaces, user_data: None };
     client.start_guest(start).await.expect("a guest that runs");
     id
 }

@@ -159,7 +159,10 @@ fn a_terminal_ends_with_its_guest() {
         viewer.until_seen(b"42").await;
         client.stop_guest(v1::StopGuestRequest { guest_id: shell.clone(), timeout: None }).await.unwrap();
         viewer.until_ended().await;
-        client.start_guest(v1::StartGuestRequest { guest_id: shell.clone(), interfaces: vec![] }).await.unwrap();
+        client
+            .start_guest(v1::StartGuestRequest { guest_id: shell.clone(), interfaces: vec![], user_data: None })
+            .await
+            .unwrap();
         let at = access(&mut client, &shell).await.unwrap();
         let viewer = Viewer::at(&at).await;
         let delete = v1::DeleteGuestRequest { guest_id: shell.clone(), ..v1::DeleteGuestRequest::default() };
@@ -213,7 +216,10 @@ fn a_guest_that_cannot_have_a_console_is_refused_with_the_reason() {
         let id = request.guest.as_ref().unwrap().guest_id.clone();
         create(&mut client, request).await.unwrap();
         refused(&mut client, &id, "it is not running").await;
-        client.start_guest(v1::StartGuestRequest { guest_id: id.clone(), interfaces: vec![] }).await.unwrap();
+        client
+            .start_guest(v1::StartGuestRequest { guest_id: id.clone(), interfaces: vec![], user_data: None })
+            .await
+            .unwrap();
         access(&mut client, &id).await.unwrap();
         client.pause_guest(v1::PauseGuestRequest { guest_id: id.clone() }).await.unwrap();
         refused(&mut client, &id, "it is paused").await;

@@ -78,7 +78,7 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
         };
         assert_eq!(listed, [made]);
 
-        let start = || v1::StartGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec() };
+        let start = || v1::StartGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec(), user_data: None };
         client.start_guest(start()).await.unwrap();
         assert_eq!(state(&mut client, &id).await, PowerState::Running);
         client.start_guest(start()).await.unwrap();
@@ -93,7 +93,8 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
             client.suspend_guest(v1::SuspendGuestRequest { guest_id: guest_id() }).await.unwrap();
         }
         assert_eq!(state(&mut client, &id).await, PowerState::Paused);
-        let resume = || v1::ResumeGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec() };
+        let resume =
+            || v1::ResumeGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec(), user_data: None };
         client.resume_guest(resume()).await.unwrap();
         until("the guest runs", async || state(&mut client, &id).await == PowerState::Running).await;
 
@@ -108,7 +109,12 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
         // As after a restart of the host.
         client.resume_guest(resume()).await.unwrap();
         until_logged(&mut client, &id, &"BOOTED\n".repeat(2)).await;
-        let reboot = v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec(), timeout: None };
+        let reboot = v1::RebootGuestRequest {
+            guest_id: guest_id(),
+            interfaces: interfaces.to_vec(),
+            timeout: None,
+            user_data: None,
+        };
         client.reboot_guest(reboot).await.unwrap();
         assert_eq!(state(&mut client, &id).await, PowerState::Running);
         until_logged(&mut client, &id, &"BOOTED\n".repeat(3)).await;
@@ -186,13 +192,14 @@ fn a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it() 
         let id =
             launch(&mut client, door.guest("sh -c 'trap : TERM; echo BOOTED; while :; do sleep 0.1; done'", &[])).await;
         until_logged(&mut client, &id, "BOOTED\n").await;
-        let reboot = v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![], timeout: seconds(10) };
+        let reboot =
+            v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![], timeout: seconds(10), user_data: None };
         let mut request = tonic::Request::new(reboot);
         request.set_timeout(std::time::Duration::from_secs(5));
         let status = client.reboot_guest(request).await.unwrap_err();
         assert!(matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded), "{status}");
         // The next change waits for this one.
-        let start = v1::StartGuestRequest { guest_id: id.clone(), interfaces: vec![] };
+        let start = v1::StartGuestRequest { guest_id: id.clone(), interfaces: vec![], user_data: None };
         client.start_guest(start).await.unwrap();
         until_logged(&mut client, &id, &"BOOTED\n".repeat(2)).await;
         assert_eq!(console(&mut client, &id, None).await, "BOOTED\n".repeat(2));

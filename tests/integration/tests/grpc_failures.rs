@@ -23,8 +23,9 @@ fn kind(status: &Status) -> (Code, String) {
 async fn every_call(client: &mut Client, id: &str) -> Vec<(&'static str, Status)> {
     let guest_id = || id.to_owned();
     let (interfaces, interface) = (vec![port(0, 5)], Some(port(1, 5)));
-    let start = v1::StartGuestRequest { guest_id: guest_id(), interfaces: interfaces.clone() };
-    let reboot = v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.clone(), timeout: None };
+    let start = v1::StartGuestRequest { guest_id: guest_id(), interfaces: interfaces.clone(), user_data: None };
+    let reboot =
+        v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.clone(), timeout: None, user_data: None };
     let console = v1::GetConsoleOutputRequest { guest_id: guest_id(), tail_lines: None };
     let snapshot =
         v1::SnapshotGuestRequest { guest_id: guest_id(), image_id: guest_id(), project_id: "project".to_owned() };
@@ -42,7 +43,10 @@ async fn every_call(client: &mut Client, id: &str) -> Vec<(&'static str, Status)
         ("suspend", client.suspend_guest(v1::SuspendGuestRequest { guest_id: guest_id() }).await.unwrap_err()),
         (
             "resume",
-            client.resume_guest(v1::ResumeGuestRequest { guest_id: guest_id(), interfaces: vec![] }).await.unwrap_err(),
+            client
+                .resume_guest(v1::ResumeGuestRequest { guest_id: guest_id(), interfaces: vec![], user_data: None })
+                .await
+                .unwrap_err(),
         ),
         ("console", client.get_console_output(console).await.unwrap_err()),
         ("plug", client.plug_guest(v1::PlugGuestRequest { guest_id: guest_id(), interfaces }).await.unwrap_err()),
@@ -100,7 +104,7 @@ fn a_guest_that_ends_at_once_tells_its_exit_code_and_its_last_words_and_stays() 
         let request = door.guest("sh -c 'echo no database >&2; exit 3'", &[]);
         let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
         create(&mut client, request).await.unwrap();
-        let start = v1::StartGuestRequest { guest_id: guest_id.clone(), interfaces: vec![] };
+        let start = v1::StartGuestRequest { guest_id: guest_id.clone(), interfaces: vec![], user_data: None };
         let status = client.start_guest(start).await.unwrap_err();
         let (code, reason, metadata) = reason(&status);
         assert_eq!((code, reason.as_str()), (Code::Aborted, "EXITED_AT_ONCE"));
@@ -117,7 +121,7 @@ fn a_command_that_is_not_in_the_image_is_told_at_the_start() {
         let request = door.guest("/bin/nothing --at all", &[]);
         let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
         create(&mut client, request).await.unwrap();
-        let start = v1::StartGuestRequest { guest_id, interfaces: vec![] };
+        let start = v1::StartGuestRequest { guest_id, interfaces: vec![], user_data: None };
         let status = client.start_guest(start).await.unwrap_err();
         assert_eq!(kind(&status), (Code::FailedPrecondition, "COMMAND_NOT_FOUND".to_owned()));
         assert!(status.message().contains("/bin/nothing"), "{status}");
@@ -209,7 +213,7 @@ fn a_file_of_the_host_that_cannot_be_written_is_named() {
         // In the place of the link to the guest's network.
         let obstacle = Path::new(LINK_DIRECTORY).join(&container);
         std::fs::create_dir(&obstacle).unwrap();
-        let start = v1::StartGuestRequest { guest_id, interfaces: vec![] };
+        let start = v1::StartGuestRequest { guest_id, interfaces: vec![], user_data: None };
         let status = client.start_guest(start.clone()).await.unwrap_err();
         assert_eq!(kind(&status), (Code::Internal, "HOST_FAILED".to_owned()), "{status}");
         assert!(status.message().contains(&container), "{status}");
@@ -289,7 +293,7 @@ fn a_failure_with_many_words_fits_into_the_headers_that_clients_take() {
         );
         let guest_id = request.guest.as_ref().unwrap().guest_id.clone();
         create(&mut client, request).await.unwrap();
-        let start = v1::StartGuestRequest { guest_id, interfaces: vec![] };
+        let start = v1::StartGuestRequest { guest_id, interfaces: vec![], user_data: None };
         let status = client.start_guest(start).await.unwrap_err();
         let (_, _, metadata) = reason(&status);
         assert!(metadata["log_tail"].ends_with("äöü") && status.message().contains("code 0"), "{status}");

@@ -25,7 +25,8 @@ fn a_guest_has_its_files_and_its_drive_and_tells_what_it_uses() {
             ..v1::Inside::default()
         });
         create(&mut client, request).await.unwrap();
-        let start = v1::StartGuestRequest { guest_id: guest_id.clone(), interfaces: interfaces.to_vec() };
+        let start =
+            v1::StartGuestRequest { guest_id: guest_id.clone(), interfaces: interfaces.to_vec(), user_data: None };
         client.start_guest(start).await.unwrap();
         let name = format!("nova-{guest_id}");
         let inside = async |command: &str| door.docker.docker(&["exec", &name, "sh", "-c", command]).await;
