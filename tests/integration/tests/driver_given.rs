@@ -17,7 +17,7 @@ command:
     cat /run/secrets/password /etc/app/app.conf | wc -c
     stat -c "%a %u:%g" /run/secrets/password /etc/app/app.conf /free
     cat /free 2>/dev/null || echo "not ours"
-    echo x >>/etc/app/app.conf || echo "read-only"
+    (echo x >>/etc/app/app.conf) 2>/dev/null || echo "read-only"
     exec sleep 1000
 user: 1000:7
 read_only: true
@@ -66,7 +66,8 @@ fn files_that_the_hosts_memory_has_lost_are_given_again_before_the_container_sta
     on_host(async |host| {
         let docker = host.docker().await;
         let driver = docker.driver().await;
-        let (guest, user_data) = composed("secrets: {a: s3cret}\ncommand: sh -c 'cat /run/secrets/a; exec sleep 1000'");
+        let (guest, user_data) =
+            composed("secrets: {a: s3cret}\ncommand: sh -c 'cat /run/secrets/a; echo; exec sleep 1000'");
         driver.create(&guest, IMAGE, &[]).await.unwrap();
         assert!(!driver.lacks_given(guest.uuid).await.unwrap());
         for entry in std::fs::read_dir(docker.given()).unwrap() {
