@@ -45,6 +45,7 @@ mod grpc_inside;
 mod grpc_limits;
 mod grpc_listen;
 mod grpc_network;
+mod grpc_replace;
 mod harness;
 mod messaging_dropped;
 mod messaging_faults;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         grpc_limits::tests(),
         grpc_listen::tests(),
         grpc_network::tests(),
+        grpc_replace::tests(),
         harness::tests(),
         messaging_dropped::tests(),
         messaging_faults::tests(),

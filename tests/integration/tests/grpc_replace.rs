@@ -1,0 +1,105 @@
+//! Another container in the place of the one that a guest has, through the second door.
+
+use integration_tests::door::{Client, Door, launch, until_logged, with_token};
+use integration_tests::on_host;
+use nova_docker_proto::v1::{self, CreateStage, ReplacePurpose};
+use tonic::{Code, Status};
+
+/// Replaces the guest's container; the stages that were told, or the failure.
+async fn replace(
+    client: &mut Client,
+    request: &v1::CreateGuestRequest,
+    purpose: ReplacePurpose,
+) -> Result<Vec<CreateStage>, Status> {
+    let v1::CreateGuestRequest { guest, image, interfaces } = request.clone();
+    let request = v1::ReplaceGuestRequest { guest, image, interfaces, purpose: purpose.into() };
+    let mut stream = client.replace_guest(with_token(request)).await?.into_inner();
+    let mut stages = vec![];
+    while let Some(answer) = stream.message().await? {
+        stages.push(answer.stage());
+    }
+    Ok(stages)
+}
+
+async fn stop(client: &mut Client, guest_id: &str) {
+    let now = v1::StopGuestRequest { guest_id: guest_id.to_owned(), timeout: Some(prost_types::Duration::default()) };
+    client.stop_guest(now).await.unwrap();
+}
+
+async fn start(client: &mut Client, guest_id: &str) {
+    let start = v1::StartGuestRequest { guest_id: guest_id.to_owned(), interfaces: vec![], user_data: None };
+    client.start_guest(start).await.unwrap();
+}
+
+async fn restore(client: &mut Client, guest_id: &str) {
+    client.restore_guest(v1::RestoreGuestRequest { guest_id: guest_id.to_owned() }).await.unwrap();
+}
+
+async fn settle(client: &mut Client, guest_id: &str) {
+    client.settle_guest(v1::SettleGuestRequest { guest_id: guest_id.to_owned() }).await.unwrap();
+}
+
+fn a_rebuild_begins_anew_and_can_be_undone() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let first = door.guest("sh -c 'echo ONE; sleep 1000'", &[]);
+        let id = launch(&mut client, first.clone()).await;
+        let name = format!("nova-{id}");
+        let inside = async |command: &str| door.docker.docker(&["exec", &name, "sh", "-c", command]).await;
+        inside("echo kept > /mark").await;
+        stop(&mut client, &id).await;
+
+        let mut second = door.guest("sh -c 'echo TWO; sleep 1000'", &[]);
+        second.guest.clone_from(&first.guest);
+        let refused = replace(&mut client, &second, ReplacePurpose::Unspecified).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        let stages = replace(&mut client, &second, ReplacePurpose::Rebuild).await.unwrap();
+        assert_eq!(stages, [CreateStage::ImagePulled, CreateStage::Ready]);
+        start(&mut client, &id).await;
+        until_logged(&mut client, &id, "TWO").await;
+        assert_eq!(inside("ls -d /mark 2>/dev/null || echo none").await, "none");
+
+        stop(&mut client, &id).await;
+        restore(&mut client, &id).await;
+        start(&mut client, &id).await;
+        assert_eq!(inside("cat /mark").await, "kept");
+        // There is nothing left that could come back, or go.
+        restore(&mut client, &id).await;
+        settle(&mut client, &id).await;
+        assert_eq!(inside("cat /mark").await, "kept");
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
+fn a_resize_keeps_the_files_within_other_limits_and_is_settled() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let mut request = door.guest("sleep 1000", &[]);
+        let id = launch(&mut client, request.clone()).await;
+        let name = format!("nova-{id}");
+        door.docker.docker(&["exec", &name, "sh", "-c", "echo kept > /mark"]).await;
+        stop(&mut client, &id).await;
+
+        request.guest.as_mut().unwrap().memory_mib = 128;
+        let stages = replace(&mut client, &request, ReplacePurpose::Resize).await.unwrap();
+        assert_eq!(stages, [CreateStage::Ready]);
+        start(&mut client, &id).await;
+        assert_eq!(door.docker.docker(&["exec", &name, "cat", "/mark"]).await, "kept");
+        let memory = door.docker.docker(&["inspect", "--format", "{{.HostConfig.Memory}}", &name]).await;
+        assert_eq!(memory, (128 << 20).to_string());
+        let containers = async || door.docker.docker(&["ps", "-a", "--format", "{{.Names}}"]).await;
+        assert_eq!(containers().await.lines().count(), 2, "the old container is set aside");
+        settle(&mut client, &id).await;
+        settle(&mut client, &id).await;
+        assert_eq!(containers().await, name);
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
+tests!(a_rebuild_begins_anew_and_can_be_undone, a_resize_keeps_the_files_within_other_limits_and_is_settled,);
