@@ -19,7 +19,8 @@ phase() {
     if [ -e "$artifacts/out-of-time" ] && [ "$name" != cloud-down ]; then set -- not_in_time; fi
     note "=== $name${lane:+ (beside the others)}"
     if [ -n "$lane" ]; then
-        "$@" >"$logs/$name.log" 2>&1
+        # Where a command goes to is its own affair.
+        ("$@") >"$logs/$name.log" 2>&1
         status=$?
     else
         "$@" 2>&1 | tee "$logs/$name.log"
