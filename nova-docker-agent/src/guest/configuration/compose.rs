@@ -74,13 +74,17 @@ const FORMS: [(&str, &str, Form); 32] = [
     ("no_new_privileges", "no_new_privileges", Form::Scalar),
 ];
 
+const LINKS: &str = "write names and addresses below extra_hosts, as `openstack container compose` does by itself";
+
 /// Keys of Compose that another part of the cloud has, or that containers of Nova do not have.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     ("container_name", "the server's name says it"),
     ("env_file", "write its lines below environment"),
     ("expose", "Neutron's security groups say it"),
+    ("external_links", LINKS),
     ("hostname", "the server's host name says it"),
     ("image", "the server's image says it"),
+    ("links", LINKS),
     ("mac_address", "the server's ports say it"),
     ("network_mode", "the server's ports say it"),
     ("networks", "the server's ports say it"),
