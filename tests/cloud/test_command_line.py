@@ -14,6 +14,8 @@ MINI = Path(__file__).resolve().parents[2] / "devstack" / "mini"
 
 OpenStack = Callable[[str], str]
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def openstack(lab: Lab) -> OpenStack:

@@ -18,7 +18,7 @@ from harness.tenant import Tenant
 from harness.waiting import eventually
 from openstack.connection import Connection
 
-pytestmark = pytest.mark.agent
+pytestmark = [pytest.mark.agent, pytest.mark.long]
 
 FILE = """
 services:

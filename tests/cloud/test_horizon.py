@@ -17,6 +17,8 @@ from openstack.connection import Connection
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts" / "horizon"
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def dashboard(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Dashboard]:

@@ -27,8 +27,8 @@ GROUPS_FILE = "cloud_groups"
 
 
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put tests that must be alone last, and tell the leader the groups."""
-    items.sort(key=_must_be_alone)
+    """Put tests that take long first and those that must be alone last, and tell the leader the groups."""
+    items.sort(key=_turn)
     if not hasattr(config, "workerinput"):
         return
     groups = {item.nodeid: group for item in items if (group := _group(item))}
@@ -37,6 +37,12 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
     fresh.write_text(json.dumps(groups))
     # All workers write the same.
     os.replace(fresh, path)
+
+
+def _turn(item: pytest.Item) -> int:
+    if _must_be_alone(item):
+        return 2
+    return 0 if item.get_closest_marker("long") else 1
 
 
 def _must_be_alone(item: pytest.Item) -> bool:
