@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -91,5 +92,6 @@ def test_zuul_and_the_command_for_mini_leave_out_the_same_tests() -> None:
     assert all(re.compile(line).pattern.startswith(r"^tempest\.") for line in lines if line and line[0] != "#")
 
 
-def _yaml(path: str) -> list[dict]:  # type: ignore[type-arg]
-    return yaml.safe_load((ROOT / path).read_text())
+def _yaml(path: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = yaml.safe_load((ROOT / path).read_text())
+    return entries
