@@ -16,11 +16,6 @@ impl Docker {
         Ok(self.find(uuid).await?.is_some_and(|found| found.restarts && is_wanted(&found)))
     }
 
-    /// Whether the container starts again by itself, if it is to run.
-    pub async fn restarts(&self, uuid: Uuid) -> Result<bool, Error> {
-        Ok(self.find(uuid).await?.is_some_and(|found| found.restarts))
-    }
-
     /// Has Docker start the container again when it ends, where that is asked for.
     pub(super) async fn let_restart(&self, found: &Found) -> Result<(), Error> {
         match found.restart {

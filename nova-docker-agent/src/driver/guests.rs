@@ -95,14 +95,6 @@ impl Driver {
         Ok(self.docker.is_to_restart(uuid).await?)
     }
 
-    /// Whether Docker starts a guest again when it ends.
-    ///
-    /// # Errors
-    /// Docker's.
-    pub async fn restarts(&self, uuid: Uuid) -> Result<bool, Error> {
-        Ok(self.docker.restarts(uuid).await?)
-    }
-
     /// The last `lines` lines that a guest has written; all that is kept when none.
     ///
     /// # Errors

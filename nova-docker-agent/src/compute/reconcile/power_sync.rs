@@ -135,19 +135,18 @@ impl Compute {
         let actual = self.power_state_of(&instance).await?;
         let recorded = instance.power_state().unwrap_or(PowerState::NoState);
         let is_lost = actual.is_down() && instance.vm_state() == Some(VmState::Active);
-        let resumes = self.config.resume_guests_state_on_host_boot || (is_lost && self.driver.restarts(uuid).await?);
-        if resumes && is_lost {
+        let resumes =
+            is_lost && (self.config.resume_guests_state_on_host_boot || self.driver.is_to_restart(uuid).await?);
+        if resumes {
             // A Docker that is told to end takes no new connections, then ends its containers, and serves the old
             // connections meanwhile.
             self.driver.takes_connections().await?;
         }
         let after_outage = self.take_outage(uuid);
-        let resumes = after_outage
-            && (self.config.resume_guests_state_on_host_boot || (is_lost && self.driver.is_to_restart(uuid).await?));
         if is_lost && self.fail_short_first_run(&context, &mut instance, uuid).await? {
             return Ok(());
         }
-        match decide(instance.vm_state(), recorded, actual, resumes) {
+        match decide(instance.vm_state(), recorded, actual, resumes && after_outage) {
             Decision::Nothing => Ok(()),
             Decision::Record => {
                 self.save(&context, &mut instance, json!({"power_state": actual}), Expected::no_task()).await
