@@ -49,6 +49,8 @@ impl Compute {
             info_span!("operation", name = duties.event, instance = %instance, request_id = context.request_id());
         async {
             info!("started");
+            // Whatever ends the container from now on is not the launch's fault.
+            self.end_first_run(instance);
             self.start_event(context, instance, duties.event).await;
             let result = caught(work).await;
             if let Err(error) = &result {

@@ -37,7 +37,8 @@ impl Compute {
         Ok(())
     }
 
-    /// What runs from now on is not the first run.
+    /// What runs from now on is not the first run: its user has asked for something (every operation says so as it begins), or
+    /// the agent starts it again.
     pub(in crate::compute) fn end_first_run(&self, uuid: Uuid) -> bool {
         self.first_runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid).is_some()
     }
