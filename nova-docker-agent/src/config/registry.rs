@@ -14,7 +14,7 @@ use super::reader::Reader;
 use super::table::Spec;
 use super::{ConfigError, Listing, LogConfig, Settings};
 use crate::cloud::{KeystoneConfig, Named};
-use crate::registry::public::{Config, PushConfig, TlsFiles, TokenConfig};
+use crate::registry::public::{Anonymous, Config, PushConfig, TlsFiles, TokenConfig};
 use crate::registry::{Limits, Pace};
 
 /// The default path of its configuration.
@@ -53,6 +53,8 @@ fn specs() -> Vec<Spec> {
         .or("$state_directory/token.key"),
         spec("push_roles", Kind::List, "Who may push and delete: a role of these in the project, or * for any.")
             .or("member, admin"),
+        spec("anonymous_user", Kind::Text, "As whom public images are pulled without a login; not set: by nobody."),
+        spec("anonymous_password", Kind::Text, "Its password, or the secret of its application credential.").secret(),
         number("max_manifest_kb", 65_536, "KiB of one manifest.", "4096"),
         number("max_blobs", 2000, "Blobs of one manifest.", "1000"),
         number("max_blob_gb", 1_000_000, "GiB of one blob.", "100"),
@@ -137,6 +139,7 @@ fn build(reader: &mut Reader) -> Option<Options> {
     let by_id = reader.text(KEYSTONE, "default_domain_id").map(Named::Id);
     let state_directory = reader.path(SECTION, "state_directory")?;
     let shared_addresses = networks(reader, "shared_addresses");
+    let anonymous = anonymous(reader);
     let idle = reader.seconds(SECTION, "idle_timeout_seconds");
     let seconds = |option| reader.seconds(SECTION, option);
     let number = |option| reader.number::<u64>(SECTION, option);
@@ -147,7 +150,7 @@ fn build(reader: &mut Reader) -> Option<Options> {
         limits: Limits {
             connections: reader.number(SECTION, "max_connections"),
             connections_of_address: Some(reader.number(SECTION, "max_connections_per_address")),
-            shared_addresses,
+            shared_addresses: shared_addresses.clone(),
             header: seconds("request_header_timeout_seconds"),
             pace: Pace { patience: idle, rate: number("min_kb_per_second") << 10 },
         },
@@ -157,6 +160,8 @@ fn build(reader: &mut Reader) -> Option<Options> {
             domain: by_id.or(by_name).unwrap_or_else(|| Named::Id("default".into())),
             key_file: reader.path(SECTION, "token_key_file")?,
             push_roles: reader.list(SECTION, "push_roles").iter().map(|role| role.to_lowercase()).collect(),
+            anonymous,
+            shared_addresses,
         },
         push: PushConfig {
             state_directory: state_directory.clone(),
@@ -198,6 +203,23 @@ fn tls(reader: &mut Reader, listen: Option<SocketAddr>) -> Option<TlsFiles> {
         }
     }
     Some(TlsFiles { certificate: certificate?, key: key? })
+}
+
+/// The identity of those who have none.
+fn anonymous(reader: &mut Reader) -> Option<Anonymous> {
+    let (user, password) = (reader.text(SECTION, "anonymous_user"), reader.secret(SECTION, "anonymous_password"));
+    match (user, password) {
+        (Some(user), Some(password)) => Some(Anonymous { user, password }),
+        (Some(_), None) => {
+            reader.missing(SECTION, "anonymous_password", "the password of anonymous_user");
+            None
+        }
+        (None, Some(_)) => {
+            reader.missing(SECTION, "anonymous_user", "USER, DOMAIN/USER or the id of an application credential");
+            None
+        }
+        (None, None) => None,
+    }
 }
 
 /// Addresses and networks.
@@ -279,6 +301,7 @@ mod tests {
             (("registry", "cache_size"), "20"),
             (("registry", "public_url"), "https://registry.example/prefix"),
             (("registry", "max_connections"), "0"),
+            (("registry", "anonymous_password"), "secret"),
             (("registry", "shared_addresses"), "192.0.2.1, proxy"),
             (("keystone", "password"), "secret"),
         ]))
@@ -291,6 +314,7 @@ mod tests {
             "no option cache_size; did you mean cache_size_gb?",
             "public_url",
             "max_connections",
+            "[registry] anonymous_user is not set",
             "shared_addresses",
             "[keystone] auth_url is not set",
             "[glance] endpoint_override is not set",

@@ -1,11 +1,12 @@
 //! Accepts connections, and ends them.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::response::IntoResponse;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -61,6 +62,10 @@ impl Default for Limits {
 /// What new connections are secured with, as it is when they are made.
 pub type Tls = Arc<dyn Fn() -> TlsAcceptor + Send + Sync>;
 
+/// Among the extensions of each request: who sends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(pub IpAddr);
+
 /// A connection of either kind.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -95,7 +100,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, rout
             },
         };
         server.keep_alive(seat.is_some());
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Client(address.ip()))));
         let (tls, watcher, header, pace) =
             (tls.as_ref().map(|tls| tls()), graceful.watcher(), limits.header, limits.pace);
         tokio::spawn(async move {

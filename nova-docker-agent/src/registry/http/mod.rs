@@ -21,6 +21,8 @@ mod range;
 mod seats;
 pub mod unread_body;
 
+pub use seats::client;
+
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};

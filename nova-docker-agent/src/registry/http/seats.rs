@@ -72,7 +72,7 @@ impl Drop for Seat {
 }
 
 /// With IPv6, one client has a whole /64.
-fn client(address: IpAddr) -> IpAddr {
+pub fn client(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

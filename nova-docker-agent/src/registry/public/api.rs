@@ -76,7 +76,7 @@ impl Api {
             Endpoint::Base if is_read => Ok(json("{}")),
             Endpoint::Catalog if is_read => {
                 let user = visitor.catalog.as_ref();
-                let user = user.ok_or_else(|| self.tokens.catalog_challenge(Refused::InsufficientScope))?;
+                let user = user.ok_or_else(|| self.tokens.catalog_challenge(visitor.lacks()))?;
                 let listed = self.catalog(user, request_id, &query).await;
                 let challenge = || self.tokens.catalog_challenge(Refused::InvalidToken);
                 listed.map_err(|error| self.log_in_again(error, &visitor.user_id, challenge))
@@ -86,7 +86,7 @@ impl Api {
                 let name: Name = name.parse().map_err(|error| unnamed(name, error))?;
                 let action = needed(part, request.method());
                 if visitor.bearer.grant(&name, action).is_err() {
-                    return Err(self.tokens.challenge(Refused::InsufficientScope, &[(&name, actions(action))]));
+                    return Err(self.tokens.challenge(visitor.lacks(), &[(&name, actions(action))]));
                 }
                 let answered = self.repository(request, &visitor, &name, part, &query).await;
                 let challenge = || self.tokens.challenge(Refused::InvalidToken, &[(&name, actions(action))]);

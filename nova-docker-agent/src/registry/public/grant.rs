@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use super::Name;
 use crate::cloud::Caller;
+use crate::cloud::glance::ImageMeta;
 use crate::registry::{ApiError, Code};
 
 /// What a token's scope lists after the repository.
@@ -29,9 +30,16 @@ pub struct Grant {
     pub token: SecretString,
     /// `req-<uuid>`, of the client's request.
     pub request_id: String,
+    /// Nobody has logged in: of what the token can see, only public images are shown.
+    pub is_anonymous: bool,
 }
 
 impl Grant {
+    /// Whether an image that Glance shows to the token is for whoever sends the request.
+    pub fn may_see(&self, image: &ImageMeta) -> bool {
+        !self.is_anonymous || image.visibility.as_deref() == Some("public")
+    }
+
     /// The user, to Glance.
     pub fn caller(&self) -> Caller {
         Caller::user(self.token.clone(), self.request_id.clone())

@@ -34,4 +34,4 @@ pub use name::{Name, Reference, Tag};
 pub use push::PushConfig;
 pub use server::{Config, Server, StartError, run};
 pub use tls::TlsFiles;
-pub use token::TokenConfig;
+pub use token::{Anonymous, TokenConfig};

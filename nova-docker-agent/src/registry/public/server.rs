@@ -90,7 +90,7 @@ impl Server {
         let opened = tokio::task::spawn_blocking(move || {
             make(&directory)?;
             let key = Key::load(&key_file)?;
-            Ok::<_, StartError>((key, Images::open(for_images, &directory.join("cache"), size, fresh)?))
+            Ok::<_, StartError>((key, Images::open(for_images, &directory, size, fresh)?))
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
         let sealer = Sealer::new(key.clone());

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! records   what Glance lists, for a few seconds
+//!   changes   what other processes have changed
 //! search    which of it holds a manifest, or a blob
 //! opened    images whose files were read, and who may read them
 //!   open      one image's file -> its manifests, and where its blobs are
@@ -9,6 +10,7 @@
 //! ```
 
 mod blob;
+mod changes;
 mod open;
 mod opened;
 mod records;
@@ -32,6 +34,7 @@ use crate::cloud::glance::ImageMeta;
 use crate::registry::store::{Cache, Fetcher, Sharing, Stored};
 use crate::registry::{ApiError, Code, Counters, Digest, Error, GlanceSource, SourceError};
 use blob::StoredBlob;
+use changes::Changes;
 use open::Opened;
 use opened::OpenedImages;
 use records::{Hidden, Records};
@@ -84,11 +87,14 @@ pub struct Images {
 }
 
 impl Images {
-    /// Opens the cache of blobs in `directory`, bounded to `size` bytes. Listings are kept for as long as `fresh`. Blocks.
+    /// Opens the cache of blobs below `directory`, bounded to `size` bytes, and what processes tell each other there. Listings are
+    /// kept for as long as `fresh`. Blocks.
     pub fn open(glance: Glance, directory: &Path, size: u64, fresh: Duration) -> Result<Arc<Self>, Error> {
-        let fetcher = Fetcher::new(Cache::open(directory, size)?);
+        let fetcher = Fetcher::new(Cache::open(&directory.join("cache"), size)?);
+        let told = directory.join("changes");
+        let changes = Changes::open(&told).map_err(|cause| Error::cache("make the directory", told, cause))?;
         Ok(Arc::new(Self {
-            records: Records::new(glance.clone(), fresh),
+            records: Records::new(glance.clone(), changes, fresh),
             opened: OpenedImages::new(glance.clone(), fetcher.clone()),
             glance,
             fetcher,
@@ -177,7 +183,7 @@ impl Images {
         let of_repository = |record: &Arc<ImageMeta>| {
             let tags = tags_of(record, name.repository());
             let belongs = !tags.is_empty() || is_untagged_in(record, name.repository());
-            let belongs = belongs && record.owner.as_deref() == Some(grant.owner.as_str());
+            let belongs = belongs && record.owner.as_deref() == Some(grant.owner.as_str()) && grant.may_see(record);
             belongs.then(|| (record.clone(), tags))
         };
         let records = match (place, name.image_id()) {

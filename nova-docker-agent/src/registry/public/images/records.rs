@@ -10,6 +10,7 @@ use moka::sync::Cache;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::changes::Changes;
 use super::fingerprint;
 use super::search::Age;
 use crate::cloud::glance::ImageMeta;
@@ -42,6 +43,7 @@ pub struct Records {
     glance: Glance,
     /// How old a listing may be.
     fresh: Duration,
+    changes: Changes,
     kept: Cache<Key, Kept>,
 }
 
@@ -60,6 +62,8 @@ enum Of {
 #[derive(Clone)]
 struct Kept {
     since: Instant,
+    /// Changes that had been made before it was asked for.
+    changes: u64,
     listed: Arc<OnceCell<Listed>>,
 }
 
@@ -72,9 +76,10 @@ struct Listed {
 }
 
 impl Kept {
-    /// `fresh`: how old it may be where it need not have what has come since.
-    fn is_fresh(&self, age: Age, now: Instant, fresh: Duration) -> bool {
+    /// `fresh`: how old it may be where it need not have what has come since. `changes`: how many there were until now.
+    fn is_fresh(&self, age: Age, now: Instant, fresh: Duration, changes: u64) -> bool {
         match age {
+            _ if self.changes != changes => false,
             // One that is being asked for is as fresh.
             Age::Seconds => self.listed.get().is_none_or(|listed| now.saturating_duration_since(listed.until) < fresh),
             // What another process has made since a listing under way was begun may not be in it.
@@ -84,8 +89,8 @@ impl Kept {
 }
 
 impl Records {
-    pub fn new(glance: Glance, fresh: Duration) -> Self {
-        Self { glance, fresh, kept: bounded(MAX_SIZE) }
+    pub fn new(glance: Glance, changes: Changes, fresh: Duration) -> Self {
+        Self { glance, fresh, changes, kept: bounded(MAX_SIZE) }
     }
 
     /// Those images of the grant's project that its user sees; the newest first.
@@ -114,8 +119,9 @@ impl Records {
         Ok(())
     }
 
-    /// Forgets all listings that may have images of this project.
+    /// Forgets all listings that may have images of this project; other processes do too.
     pub fn forget(&self, owner: &str) {
+        self.changes.add(owner);
         for (key, _) in &self.kept {
             if !matches!(&key.1, Of::Owner(of, _) if of != owner) {
                 self.kept.invalidate(&*key);
@@ -143,8 +149,12 @@ impl Records {
 
     fn entry(&self, key: &Key, age: Age) -> Kept {
         let now = Instant::now();
-        let new = || Kept { since: now, listed: Arc::default() };
-        let is_old = |kept: &Kept| !kept.is_fresh(age, now, self.fresh);
+        let changes = match &key.1 {
+            Of::Owner(owner, _) => self.changes.count(Some(owner)),
+            Of::Id(_) => self.changes.count(None),
+        };
+        let new = || Kept { since: now, changes, listed: Arc::default() };
+        let is_old = |kept: &Kept| !kept.is_fresh(age, now, self.fresh, changes);
         self.kept.entry_by_ref(key).or_insert_with_if(new, is_old).into_value()
     }
 

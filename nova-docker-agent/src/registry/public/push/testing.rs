@@ -49,6 +49,7 @@ pub fn bearer_of(user: &str, project: &str, names: &[&str]) -> Bearer {
         user: user.into(),
         token: token(user, project),
         request_id: "req-1".into(),
+        is_anonymous: false,
     };
     let all = vec![Action::Pull, Action::Push, Action::Delete];
     Bearer { access: names.iter().map(|text| (name(text), all.clone(), grant.clone())).collect() }
@@ -113,7 +114,7 @@ pub async fn open(config: PushConfig) -> Arc<Push> {
 
 pub async fn open_at(config: PushConfig, url: &str, cache: u64) -> Arc<Push> {
     let glance = glance(url);
-    let images = Images::open(glance.clone(), &config.state_directory.join("cache"), cache, FRESH).unwrap();
+    let images = Images::open(glance.clone(), &config.state_directory, cache, FRESH).unwrap();
     Push::open(config, glance, images, sealer()).await.unwrap()
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::Refused;
 use super::scope::{self, Scope};
 use crate::cloud::{Project, UserLogin};
 use crate::registry::public::{Action, Bearer, Grant, Name};
@@ -22,6 +23,8 @@ pub struct Claims {
     tokens: Vec<(String, String)>,
     access: Vec<Access>,
     catalog: Option<Catalog>,
+    /// The user is the registry's own identity, for those who have not logged in.
+    is_anonymous: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,14 +55,22 @@ pub struct Visitor {
     /// Keystone's id of the user.
     pub user_id: String,
     pub bearer: Bearer,
+    pub is_anonymous: bool,
     /// As whom the catalog is listed, if the token is for that.
     pub catalog: Option<UserLogin>,
 }
 
+impl Visitor {
+    /// What is wrong with a request that the token is not for: whoever has not logged in can do so.
+    pub fn lacks(&self) -> Refused {
+        if self.is_anonymous { Refused::NoToken } else { Refused::InsufficientScope }
+    }
+}
+
 impl Claims {
-    pub fn new(user: &UserLogin, end: u64) -> Self {
+    pub fn new(user: &UserLogin, is_anonymous: bool) -> Self {
         let (user, user_name) = (user.user_id.clone(), user.user_name.clone());
-        Self { end, user, user_name, tokens: vec![], access: vec![], catalog: None }
+        Self { end: 0, user, user_name, tokens: vec![], access: vec![], catalog: None, is_anonymous }
     }
 
     /// Grants actions in a repository of the project `owner`, done with the token of `login`.
@@ -94,6 +105,7 @@ impl Claims {
                 user: self.user.clone(),
                 token: SecretString::from(token.as_str()),
                 request_id: request_id.to_owned(),
+                is_anonymous: self.is_anonymous,
             })
         };
         let access = self.access.iter().filter_map(|access| {
@@ -114,6 +126,6 @@ impl Claims {
                 end: Instant::now() + Duration::from_secs(self.end.saturating_sub(now)),
             })
         });
-        Visitor { user: self.user_name, user_id: self.user, bearer, catalog }
+        Visitor { user: self.user_name, user_id: self.user, bearer, is_anonymous: self.is_anonymous, catalog }
     }
 }

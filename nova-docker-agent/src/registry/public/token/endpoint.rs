@@ -1,16 +1,19 @@
 //! `GET /token`, which dockerd and nearly everybody use, and `POST /token`, OAuth 2 with a password (RFC 6749, 4.3).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::timeout;
 use url::form_urlencoded;
 
-use super::{Scope, Tokens};
+use super::{Login, Scope, Tokens};
+use crate::registry::http::listener::Client;
 use crate::registry::http::{self, auth};
 use crate::registry::{ApiError, Code};
 
@@ -19,8 +22,8 @@ const MAX_FORM: usize = 16 * 1024;
 
 /// What a client asks for.
 struct Asked {
-    username: String,
-    password: String,
+    /// User name and password; none of a client that has not logged in.
+    user: Option<(String, String)>,
     service: Option<String>,
     scopes: Vec<String>,
 }
@@ -37,6 +40,7 @@ impl Tokens {
         request_id: &str,
         user: &mut Option<String>,
     ) -> Result<Response, ApiError> {
+        let address = request.extensions().get::<Client>().map(|client| client.0);
         let asked = match *request.method() {
             Method::GET => from_query(request.headers(), request.uri().query().unwrap_or_default())?,
             Method::POST => {
@@ -49,11 +53,15 @@ impl Tokens {
             let message = format!("this registry is {}", self.service);
             return Err(ApiError::new(Code::Denied, message).with_status(StatusCode::BAD_REQUEST));
         }
-        let login = self.logins.log_in(&asked.username, &asked.password, request_id).await;
+        let is_anonymous = asked.user.is_none();
+        let login = match asked.user {
+            Some((username, password)) => self.logins.log_in(&username, &password, address, request_id).await,
+            None => self.anonymous(request_id).await,
+        };
         let login = login.map_err(with_basic_challenge)?;
         *user = Some(login.user.user_name.clone());
         let scopes = Scope::all(asked.scopes.iter().map(String::as_str));
-        let issued = self.issue(&login, &scopes, request_id).await?;
+        let issued = self.issue(&login, is_anonymous, &scopes, request_id).await?;
         let body = json!({
             "token": issued.token,
             "access_token": issued.token,
@@ -62,15 +70,36 @@ impl Tokens {
         });
         Ok(([(CACHE_CONTROL, "no-store")], http::json(body)).into_response())
     }
+
+    /// The login of those who have none.
+    async fn anonymous(&self, request_id: &str) -> Result<Arc<Login>, ApiError> {
+        let anonymous = self.anonymous.as_ref().ok_or_else(log_in_first)?;
+        let login = self.logins.log_in(&anonymous.user, anonymous.password.expose_secret(), None, request_id).await;
+        login.map_err(|error| match error.code {
+            Code::Unauthorized => {
+                tracing::error!(
+                    "nobody can pull without a login: keystone does not take anonymous_user and its password"
+                );
+                log_in_first()
+            }
+            _ => error,
+        })
+    }
+}
+
+fn log_in_first() -> ApiError {
+    ApiError::new(Code::Unauthorized, "log in first: docker login")
 }
 
 fn from_query(headers: &HeaderMap, query: &str) -> Result<Asked, ApiError> {
-    let login_first = || ApiError::new(Code::Unauthorized, "log in first: docker login");
-    let (username, password) = auth::credentials(headers).ok_or_else(login_first).map_err(with_basic_challenge)?;
+    let user = auth::credentials(headers);
+    if user.is_none() && headers.contains_key(AUTHORIZATION) {
+        return Err(with_basic_challenge(log_in_first()));
+    }
     let pairs = || form_urlencoded::parse(query.as_bytes());
     let service = pairs().find(|(key, _)| key == "service").map(|(_, value)| value.into_owned());
     let scopes = pairs().filter(|(key, _)| key == "scope").map(|(_, value)| value.into_owned()).collect();
-    Ok(Asked { username, password, service, scopes })
+    Ok(Asked { user, service, scopes })
 }
 
 async fn from_form(request: Request<Body>) -> Result<Asked, ApiError> {
@@ -92,7 +121,7 @@ async fn from_form(request: Request<Body>) -> Result<Asked, ApiError> {
         return Err(bad("the only grant_type here is password"));
     }
     match (username, password) {
-        (Some(username), Some(password)) => Ok(Asked { username, password, service, scopes }),
+        (Some(username), Some(password)) => Ok(Asked { user: Some((username, password)), service, scopes }),
         _ => Err(bad("username and password are needed")),
     }
 }

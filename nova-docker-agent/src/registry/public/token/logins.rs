@@ -2,15 +2,19 @@
 //! with passwords.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::header::RETRY_AFTER;
+use ipnet::IpNet;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 
+use super::guesses::{Guesses, WINDOW};
 use crate::cloud::{self, Credentials, Keystone, Named, Project, UserLogin};
 use crate::registry::public::Name;
 use crate::registry::{ApiError, Code};
@@ -36,6 +40,19 @@ pub struct Logins {
     /// What keystone is being asked. Wrong passwords come no further, and push nobody out of those that are known.
     asking: Cache<[u8; 32], Known>,
     kept: Duration,
+    guesses: Guesses,
+}
+
+/// Why there is no login.
+enum Failed {
+    Cloud(cloud::Error),
+    TooManyGuesses,
+}
+
+impl From<cloud::Error> for Failed {
+    fn from(error: cloud::Error) -> Self {
+        Self::Cloud(error)
+    }
 }
 
 #[derive(Clone)]
@@ -72,36 +89,53 @@ impl Place {
 }
 
 impl Logins {
-    pub fn new(keystone: Keystone, domain: Named) -> Self {
+    /// `shared`: addresses that speak for many clients.
+    pub fn new(keystone: Keystone, domain: Named, shared: Vec<IpNet>) -> Self {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
         let [known, asking] =
             [(); 2].map(|()| Cache::builder().max_capacity(MAX_LOGINS).eviction_policy(EvictionPolicy::lru()).build());
-        Self { keystone, domain, secret, known, asking, kept: KEPT }
+        Self { keystone, domain, secret, known, asking, kept: KEPT, guesses: Guesses::new(shared) }
     }
 
     /// The login for a user name and password, as the user types them: `USER`, `DOMAIN/USER`, or the id of an application
-    /// credential and its secret.
+    /// credential and its secret. `address`: whose guess it is, where it may be one.
     ///
     /// # Errors
-    /// [`Code::Unauthorized`], or [`Code::Unavailable`] when keystone cannot say.
-    pub async fn log_in(&self, username: &str, password: &str, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        let ask = async |before: Option<Arc<Login>>| match before {
-            Some(before) => match self.renew(&before, request_id).await {
-                Err(error) if !error.is_unavailable() => self.ask(username, password, request_id).await,
-                renewed => renewed,
-            },
-            None => self.ask(username, password, request_id).await,
+    /// [`Code::Unauthorized`], [`Code::TooManyRequests`] after too many wrong passwords, or [`Code::Unavailable`] when keystone
+    /// cannot say.
+    pub async fn log_in(
+        &self,
+        username: &str,
+        password: &str,
+        address: Option<IpAddr>,
+        request_id: &str,
+    ) -> Result<Arc<Login>, ApiError> {
+        let ask = async |before: Option<Arc<Login>>| {
+            if let Some(before) = before {
+                match self.renew(&before, request_id).await {
+                    Err(error) if !error.is_unavailable() => {}
+                    renewed => return Ok(renewed?),
+                }
+            }
+            let user = self.fingerprint(&["user", username]);
+            let guess = self.guesses.begin(address, user).ok_or(Failed::TooManyGuesses)?;
+            let login = self.ask(username, password, request_id).await;
+            if login.as_ref().is_err_and(is_refusal) {
+                guess.was_wrong();
+            }
+            Ok(login?)
         };
         self.once(&["password", username, password], ask).await
     }
 
     /// The login behind a keystone token that this registry, or another process of it, has put into a token of its own.
     pub async fn of_token(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        self.once(&["token", user.token.expose_secret()], async |_| self.open(user.clone(), request_id).await).await
+        let ask = async |_| Ok(self.open(user.clone(), request_id).await?);
+        self.once(&["token", user.token.expose_secret()], ask).await
     }
 
     /// The login that is known for these secrets, or what keystone gives for them; all who have the same wait for one answer.
-    async fn once<F: Future<Output = Result<Arc<Login>, cloud::Error>>>(
+    async fn once<F: Future<Output = Result<Arc<Login>, Failed>>>(
         &self,
         secrets: &[&str],
         ask: impl FnOnce(Option<Arc<Login>>) -> F,
@@ -120,7 +154,10 @@ impl Logins {
         if was_asked && login.is_ok() {
             self.known.insert(key, known.clone());
         }
-        login.map_err(|error| refusal(&error))
+        login.map_err(|failed| match failed {
+            Failed::Cloud(error) => refusal(&error),
+            Failed::TooManyGuesses => too_many_guesses(),
+        })
     }
 
     /// Forgets the logins of a user whose token was refused, so that the next one is asked of keystone.
@@ -278,16 +315,24 @@ fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
+/// Whether keystone does not take the credentials. An unknown application credential is sometimes told as not found, a user name
+/// with odd characters as a bad request.
+fn is_refusal(error: &cloud::Error) -> bool {
+    matches!(error.status(), Some(400 | 401 | 403 | 404))
+}
+
 /// What keystone's answer means for the user.
 fn refusal(error: &cloud::Error) -> ApiError {
-    match error.status() {
-        // An unknown application credential is sometimes told as not found, a user name with odd characters as a bad request.
-        Some(400 | 401 | 403 | 404) => ApiError::new(Code::Unauthorized, "incorrect user name or password"),
-        _ => {
-            tracing::warn!(%error, "keystone cannot log a user in");
-            ApiError::new(Code::Unavailable, "the identity service does not answer; try again")
-        }
+    if is_refusal(error) {
+        return ApiError::new(Code::Unauthorized, "incorrect user name or password");
     }
+    tracing::warn!(%error, "keystone cannot log a user in");
+    ApiError::new(Code::Unavailable, "the identity service does not answer; try again")
+}
+
+fn too_many_guesses() -> ApiError {
+    let message = "too many wrong passwords came from your address; try again in a minute";
+    ApiError::new(Code::TooManyRequests, message).with_header(RETRY_AFTER, WINDOW.as_secs().to_string())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! endpoint   GET and POST /token
+//!   guesses    how many wrong passwords an address may send
 //!   logins     user names and passwords -> keystone tokens
 //!   scope      what a token is asked for
 //!   claims     what it says
@@ -14,6 +15,7 @@
 
 mod claims;
 mod endpoint;
+mod guesses;
 pub mod key;
 mod logins;
 pub mod scope;
@@ -25,6 +27,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
+use ipnet::IpNet;
+use secrecy::SecretString;
 use url::Url;
 
 pub use claims::Visitor;
@@ -40,6 +44,15 @@ use logins::Logins;
 use scope::Scope;
 use seal::Sealer;
 
+/// The identity with which images are pulled by those who have not logged in. It sees more than they do: they get public images.
+#[derive(Clone, Debug)]
+pub struct Anonymous {
+    /// As a client writes it: `USER`, `DOMAIN/USER`, or the id of an application credential.
+    pub user: String,
+    /// Its password, or the credential's secret.
+    pub password: SecretString,
+}
+
 /// How to make [`Tokens`].
 #[derive(Clone, Debug)]
 pub struct TokenConfig {
@@ -53,6 +66,10 @@ pub struct TokenConfig {
     pub key_file: PathBuf,
     /// Who may push and delete: users with one of these roles in the project, in lower case.
     pub push_roles: Vec<String>,
+    /// None: everybody has to log in.
+    pub anonymous: Option<Anonymous>,
+    /// Addresses that speak for many clients.
+    pub shared_addresses: Vec<IpNet>,
 }
 
 /// Among `push_roles`: whoever has any role.
@@ -65,6 +82,7 @@ pub struct Tokens {
     realm: String,
     lifetime: Duration,
     push_roles: Vec<String>,
+    anonymous: Option<Anonymous>,
     logins: Logins,
     sealer: Sealer,
 }
@@ -92,9 +110,16 @@ impl Tokens {
         let host = url.host_str().unwrap_or_default();
         let service = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let realm = format!("{}/token", url.as_str().trim_end_matches('/'));
-        let logins = Logins::new(keystone, config.domain.clone());
-        let push_roles = config.push_roles.clone();
-        Self { service, realm, lifetime: config.lifetime, push_roles, logins, sealer: Sealer::new(key) }
+        let logins = Logins::new(keystone, config.domain.clone(), config.shared_addresses.clone());
+        Self {
+            service,
+            realm,
+            lifetime: config.lifetime,
+            push_roles: config.push_roles.clone(),
+            anonymous: config.anonymous.clone(),
+            logins,
+            sealer: Sealer::new(key),
+        }
     }
 
     /// Who sends a request with these headers.
@@ -171,26 +196,35 @@ impl Tokens {
             user: scoped.user_id,
             token: scoped.token,
             request_id: request_id.to_owned(),
+            is_anonymous: false,
         }))
     }
 
     /// A token for what a user asks for, as far as the user may have it. What Glance's policy says of an image is found out when
     /// the token is used; but whoever may make none has nothing to upload either.
-    async fn issue(&self, login: &Login, scopes: &[Scope], request_id: &str) -> Result<Issued, ApiError> {
+    async fn issue(
+        &self,
+        login: &Login,
+        is_anonymous: bool,
+        scopes: &[Scope],
+        request_id: &str,
+    ) -> Result<Issued, ApiError> {
         let (now_here, now) = (Instant::now(), now());
         let mut life = self.lifetime.min(login.user.end.saturating_duration_since(now_here));
-        let mut claims = Claims::new(&login.user, 0);
+        let mut claims = Claims::new(&login.user, is_anonymous);
         for scope in scopes {
             match scope {
                 Scope::Repository(name, actions) => {
                     let place = self.logins.place(login, name, request_id).await?;
                     life = life.min(place.login.end.saturating_duration_since(now_here));
                     let mut actions = actions.clone();
-                    if !place.is_member() || !self.may_push(&place.login) {
+                    if is_anonymous || !place.is_member() || !self.may_push(&place.login) {
                         actions.retain(|action| *action == Action::Pull);
                     }
                     claims.grant(name, &actions, &place.owner, &place.login);
                 }
+                // The identity's projects are nobody else's business.
+                Scope::Catalog if is_anonymous => {}
                 Scope::Catalog => claims.list(&login.user),
             }
         }

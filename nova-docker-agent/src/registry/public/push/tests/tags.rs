@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::registry::public::push::testing::{Asked, DEMO, alice, content, name, on_cloud, put, upload_image};
+use crate::registry::public::push::testing::{
+    Asked, DEMO, alice, config, content, name, on_cloud, open_on, put, upload_image,
+};
 use crate::registry::public::{Action, Reference, Tag, property};
 use crate::registry::{Digest, testing};
 
@@ -36,6 +38,21 @@ async fn a_tag_moves_to_the_new_image_and_the_old_one_stays_without() {
     assert_eq!(put(&push, WEB, "v1", &new).await.status, 201);
     let untagged = format!("web@{}", Digest::of(&old));
     assert_eq!(cloud.names(), [named(&untagged, &[], true), named("web:v1", &[], false)]);
+}
+
+#[tokio::test]
+async fn a_moved_tag_is_seen_at_once_by_another_process_of_the_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let other = open_on(config(directory.path()), &cloud).await;
+    let (grant, tag) =
+        (alice().grant(&name(WEB), Action::Pull).unwrap().clone(), Reference::Tag("v1".parse().unwrap()));
+    for seed in [1, 5] {
+        let manifest = upload_image(&push, WEB, seed).await;
+        assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+        let found = other.images.find(&grant, &name(WEB), &tag).await.unwrap();
+        assert_eq!(found.map(|content| content.root), Some(Digest::of(&manifest)));
+    }
 }
 
 #[tokio::test]

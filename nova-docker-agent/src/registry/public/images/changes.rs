@@ -1,0 +1,77 @@
+//! Which projects' images have changed, for all processes that share a state directory: what one of them lists, another may have
+//! changed a moment ago.
+//!
+//! Each project has a file that a change makes longer by one byte. So its size tells whether something has changed since.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Of the changes to the images of any project.
+const ALL: &str = "all";
+
+/// The changes so far.
+pub struct Changes {
+    directory: PathBuf,
+}
+
+impl Changes {
+    /// Those that are written in `directory`. Blocks.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// How many there were to the images of this project; None: of any project.
+    pub fn count(&self, project: Option<&str>) -> u64 {
+        std::fs::metadata(self.file(project)).map_or(0, |file| file.len())
+    }
+
+    /// Writes one down.
+    pub fn add(&self, project: &str) {
+        for project in [Some(project), None] {
+            let path = self.file(project);
+            let add = || -> io::Result<()> {
+                let mut file: File = OpenOptions::new().append(true).create(true).open(&path)?;
+                file.write_all(b".")
+            };
+            if let Err(error) = add() {
+                let path = path.display();
+                tracing::warn!(
+                    "other processes see a change of images some seconds later: cannot write {path}: {error}"
+                );
+            }
+        }
+    }
+
+    /// An owner that Glance tells is no path.
+    fn file(&self, project: Option<&str>) -> PathBuf {
+        let is_name = |project: &&str| project.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        self.directory.join(project.filter(is_name).filter(|project| !project.is_empty()).unwrap_or(ALL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen_by_every_process_and_is_of_its_project_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let [ours, theirs] = [(); 2].map(|()| Changes::open(&directory.path().join("changes")).unwrap());
+        assert_eq!((ours.count(Some("one")), ours.count(None)), (0, 0));
+        theirs.add("one");
+        theirs.add("two");
+        assert_eq!((ours.count(Some("one")), ours.count(Some("two")), ours.count(None)), (1, 1, 2));
+    }
+
+    #[test]
+    fn a_strange_owner_writes_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let changes = Changes::open(&directory.path().join("changes")).unwrap();
+        changes.add("../../etc/passwd");
+        let names: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((names, changes.count(Some("../../etc/passwd"))), (vec!["changes".into()], 2));
+    }
+}
