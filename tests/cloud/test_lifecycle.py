@@ -91,9 +91,12 @@ def test_files_and_network_survive_stop_and_start(server_id: str, servers: Serve
     mac = inside.ssh("cat /sys/class/net/eth0/address")
     servers.action(server_id, "os-stop")
     servers.wait(server_id, "SHUTOFF")
+    # Its address does not answer for a process that is not there.
+    assert not inside.answers_ping()
     servers.action(server_id, "os-start")
     servers.wait(server_id, "ACTIVE")
     inside.wait_ssh()
+    assert inside.answers_ping()
     assert inside.ssh("cat /root/file") == "kept"
     assert inside.ssh("cat /sys/class/net/eth0/address") == mac
     assert inside.ssh("ip route | grep -c '^default'") == "1"
@@ -131,10 +134,13 @@ def test_a_paused_server_answers_nobody(server_id: str, servers: Servers, inside
     servers.action(server_id, "pause")
     servers.wait(server_id, "PAUSED")
     assert lab.docker("inspect", "--format", "{{.State.Paused}}", f"nova-{server_id}") == "true"
+    # Nor does the kernel in its place.
+    assert not inside.answers_ping()
     assert "<h1>" not in inside.http(seconds=5)
     servers.action(server_id, "unpause")
     servers.wait(server_id, "ACTIVE")
     eventually(lambda: "<h1>" in inside.http(), "its page")
+    assert inside.answers_ping()
 
 
 @pytest.mark.agent

@@ -15,6 +15,7 @@
 
 mod bundle;
 mod links;
+mod ports;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -29,10 +30,13 @@ use serde_json::json;
 
 use bundle::Bundle;
 use links::{Given, Links};
+use ports::Ports;
 
 const DEFAULT_RUNTIME: &str = "runc";
 /// The same as `network::LINK_DIRECTORY` of the agent; the agent stays out of this program, which every container starts.
 const DEFAULT_LINKS: &str = "/run/nova-docker-agent/netns";
+/// The same as `network::PORTS_DIRECTORY` of the agent.
+const DEFAULT_PORTS: &str = "/run/nova-docker-agent/ports";
 
 /// Options of runc, crun, youki and runsc that take the next argument as their value where it is not attached with `=`.
 const VALUE_OPTIONS: [&str; 18] = [
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
 struct Invocation {
     runtime: PathBuf,
     links: PathBuf,
+    ports: PathBuf,
     /// Everything that the real runtime gets.
     arguments: Vec<OsString>,
     /// Where the runtime's log goes; Docker shows its last error to the user.
@@ -85,6 +90,9 @@ enum Request {
     Create { bundle: PathBuf, id: OsString },
     Start { id: OsString },
     Exec { id: OsString },
+    Pause { id: OsString },
+    Resume { id: OsString },
+    Delete { id: OsString },
     Other,
 }
 
@@ -100,6 +108,7 @@ impl Invocation {
     fn parse(arguments: impl Iterator<Item = OsString>) -> Self {
         let mut runtime = PathBuf::from(DEFAULT_RUNTIME);
         let mut links = PathBuf::from(DEFAULT_LINKS);
+        let mut ports = PathBuf::from(DEFAULT_PORTS);
         let mut passed = Vec::new();
         for argument in arguments {
             // Ours come before the subcommand, where the tenant has no say: what follows is the container's id at most.
@@ -107,33 +116,39 @@ impl Invocation {
                 runtime = value.into();
             } else if let Some(value) = strip_prefix(&argument, "--nova-links=") {
                 links = value.into();
+            } else if let Some(value) = strip_prefix(&argument, "--nova-ports=") {
+                ports = value.into();
             } else {
                 passed.push(argument);
             }
         }
         let mut words = Words { arguments: &passed, next: 0, log: None, bundle: None };
-        let request = match words.positional().map(OsStr::as_bytes) {
-            Some(b"create" | b"run") => match words.positional().map(OsStr::to_owned) {
-                Some(id) => Request::Create { id, bundle: words.finish().unwrap_or_else(|| ".".into()) },
-                None => Request::Other,
-            },
-            Some(b"start") => match words.positional().map(OsStr::to_owned) {
-                Some(id) => Request::Start { id },
-                None => Request::Other,
-            },
-            Some(b"exec") => match words.positional().map(OsStr::to_owned) {
-                Some(id) => Request::Exec { id },
-                None => Request::Other,
-            },
+        let (command, id) = (words.positional().map(OsStr::as_bytes), words.positional().map(OsStr::to_owned));
+        let request = match (command, id) {
+            (Some(b"create" | b"run"), Some(id)) => {
+                Request::Create { id, bundle: words.finish().unwrap_or_else(|| ".".into()) }
+            }
+            (Some(b"start"), Some(id)) => Request::Start { id },
+            (Some(b"exec"), Some(id)) => Request::Exec { id },
+            (Some(b"pause"), Some(id)) => Request::Pause { id },
+            (Some(b"resume"), Some(id)) => Request::Resume { id },
+            (Some(b"delete"), Some(id)) => Request::Delete { id },
             _ => Request::Other,
         };
         let log = words.log;
-        Self { runtime, links, arguments: passed, log, request }
+        Self { runtime, links, ports, arguments: passed, log, request }
     }
 
-    /// Brings the bundle of a container that is about to be created to what the agent says of it.
+    /// Brings the bundle of a container that is about to be created to what the agent says of it, and its instance's interfaces up
+    /// or down.
     fn prepare(&self) -> Result<Next, String> {
-        let (Request::Create { id, .. } | Request::Start { id } | Request::Exec { id }) = &self.request else {
+        let (Request::Create { id, .. }
+        | Request::Start { id }
+        | Request::Exec { id }
+        | Request::Pause { id }
+        | Request::Resume { id }
+        | Request::Delete { id }) = &self.request
+        else {
             return Ok(Next::Run);
         };
         let Some(links) = Links::of(&self.links, id) else { return Ok(Next::Run) };
@@ -171,8 +186,27 @@ impl Invocation {
                 }
                 bundle.write().map(|()| Next::Run)
             }
-            _ => Ok(Next::Run),
+            Request::Start { .. } | Request::Resume { .. } => {
+                if let Some(ports) = self.ports(&links, id)? {
+                    ports.open()?;
+                }
+                Ok(Next::Run)
+            }
+            Request::Pause { .. } | Request::Delete { .. } => {
+                // A container must end, or stop, all the same.
+                if let Err(error) = self.ports(&links, id).and_then(|ports| ports.map_or(Ok(()), |ports| ports.shut()))
+                {
+                    eprintln!("nova-docker-runtime: {error}");
+                }
+                Ok(Next::Run)
+            }
+            Request::Exec { .. } | Request::Other => Ok(Next::Run),
         }
+    }
+
+    fn ports<'a>(&self, links: &Links<'_>, id: &'a OsStr) -> Result<Option<Ports<'a>>, String> {
+        let namespace = links.namespace()?;
+        Ok(namespace.and_then(|namespace| Ports::of(&self.ports, &namespace, id)))
     }
 
     /// Reports the failure where Docker looks for it: as an entry of the runtime's log, and on stderr.
@@ -289,7 +323,7 @@ mod tests {
 
     #[test]
     fn other_commands_are_none_of_our_business() {
-        for line in ["", "--version", "--root create delete abc", "features"] {
+        for line in ["", "--version", "--root create state abc", "features"] {
             assert_eq!(parse(line).request, Request::Other, "{line}");
         }
     }
@@ -350,6 +384,27 @@ mod tests {
         assert_eq!(config["mounts"][1]["source"], files.join("0").to_str().unwrap());
         assert_eq!(fs::metadata(files.join("0")).unwrap().mode() & 0o777, 0o400);
         assert!(!config.to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn a_containers_interfaces_are_up_while_its_process_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display();
+        let record = || fs::read_to_string(directory.path().join("net.up")).unwrap();
+        let ask = |line: &str| parse(&format!("--nova-links={path} --nova-ports={path} --root /r {line}")).prepare();
+        assert_eq!(ask("start abc"), Ok(Next::Run), "not a container of the agent's");
+        std::os::unix::fs::symlink("/proc/self/ns/net", directory.path().join("abc")).unwrap();
+        for (line, who) in [
+            ("start abc", "abc"),
+            ("pause abc", ""),
+            ("resume abc", "abc"),
+            ("kill --all abc 15", "abc"),
+            ("exec --process /p abc", "abc"),
+            ("delete --force abc", ""),
+        ] {
+            assert_eq!(ask(line), Ok(Next::Run));
+            assert_eq!(record(), who, "{line}");
+        }
     }
 
     #[test]

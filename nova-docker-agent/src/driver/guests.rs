@@ -227,10 +227,20 @@ impl Driver {
     }
 
     async fn plug_locked(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
+        self.declare(uuid).await?;
         self.plumber.plug(uuid, interfaces).await?;
         // The network is right, and that is what counts.
         if let Err(error) = self.docker.update_network_files(uuid, interfaces).await {
             warn!(instance = %uuid, %error, "cannot bring resolv.conf and hosts to what the network is now");
+        }
+        Ok(())
+    }
+
+    /// Says whether a container runs that was started before anybody wrote that down.
+    async fn declare(&self, uuid: Uuid) -> Result<(), Error> {
+        if !self.plumber.is_declared(uuid).await? {
+            let runs = self.docker.state(uuid).await? == Some(PowerState::Running);
+            self.plumber.declare(uuid, runs).await?;
         }
         Ok(())
     }
@@ -249,6 +259,7 @@ impl Driver {
     pub async fn attach(&self, uuid: Uuid, interface: Interface) -> Result<String, Error> {
         let _lock = self.plugging.lock(uuid).await;
         self.check_container(uuid).await?;
+        self.declare(uuid).await?;
         let plugged = self.plumber.plug(uuid, &[interface]).await?;
         Ok(plugged.into_iter().map(|interface| interface.name).collect())
     }

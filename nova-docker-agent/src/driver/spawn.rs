@@ -79,6 +79,7 @@ impl Driver {
     /// An interface cannot be plugged.
     pub async fn plug_new(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
         let _lock = self.plugging.lock(uuid).await;
+        self.plumber.declare(uuid, false).await?;
         self.plumber.plug(uuid, interfaces).await?;
         Ok(())
     }

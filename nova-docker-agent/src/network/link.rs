@@ -150,6 +150,17 @@ impl Links {
         changed.map_err(|error| Error::netlink(format!("bring up link {}", link.name), error))
     }
 
+    /// Takes the link down, and gives it the MTU.
+    pub(super) async fn take_down(&self, link: &Link, mtu: Option<u32>) -> Result<(), Error> {
+        let mtu = mtu.filter(|mtu| link.mtu != Some(*mtu));
+        let mut change = LinkUnspec::new_with_index(link.index).down();
+        if let Some(mtu) = mtu {
+            change = change.mtu(mtu);
+        }
+        let changed = self.handle.link().change(change.build()).execute().await;
+        changed.map_err(|error| Error::netlink(format!("take down link {}", link.name), error))
+    }
+
     /// The link's addresses, but those that the kernel makes itself for the link alone.
     pub(super) async fn addresses(&self, link: &Link) -> Result<Vec<IpNet>, Error> {
         let found = self.address_messages(link).await?;

@@ -3,7 +3,8 @@
 //! Each instance has a named namespace, `nova-<uuid>`, that `ip netns` shows too. It is made and plugged before the
 //! container exists and outlives its process, so that stop, start and a crash leave the network alone. For each
 //! [`Interface`] there is a veth pair: the host side (`tap` + the first 11 characters of the port's id) is a port of the
-//! integration bridge, the guest side is `eth0`, `eth1`, ... in the namespace. A name belongs to its port for as long as that is
+//! integration bridge, the guest side is `eth0`, `eth1`, ... in the namespace. The host side is up only while a process of the instance
+//! runs, so that nobody answers for one that does not. A name belongs to its port for as long as that is
 //! plugged. Plugging again brings addresses, routes and MTU to what Neutron says now, and touches nothing that is right.
 //! Nothing here is done by forking but `ovs-vsctl` and `ethtool`, and no worker thread of the runtime ever changes its namespace.
 
@@ -18,6 +19,7 @@ mod offload;
 mod ovs;
 mod plumber;
 mod routes;
+mod up;
 
 pub use counters::{Counters, Traffic};
 pub use error::Error;
@@ -31,3 +33,6 @@ pub const NAMESPACE_DIRECTORY: &str = "/run/netns";
 
 /// Where `nova-docker-runtime` looks for the namespace of a container: a symbolic link named after the container's id.
 pub const LINK_DIRECTORY: &str = "/run/nova-docker-agent/netns";
+
+/// Where `nova-docker-runtime` looks for the host sides of an instance's interfaces.
+pub const PORTS_DIRECTORY: &str = "/run/nova-docker-agent/ports";

@@ -9,9 +9,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::guest_side::{self, GuestSide};
-use super::link::Links;
+use super::link::{Link, Links};
 use super::names::Names;
 use super::ovs::{NewPort, OpenVSwitch, Record};
+use super::up::Up;
 use super::{Counters, Error, Interface, NAMESPACE_DIRECTORY, namespace, offload};
 
 const NAMESPACE_PREFIX: &str = "nova-";
@@ -72,15 +73,20 @@ impl Plumber {
         let interfaces = names(&host, &guest, interfaces, recorded).await?.assign(interfaces);
         let mut ports = Vec::with_capacity(interfaces.len());
         let mut sides = Vec::with_capacity(interfaces.len());
+        let mut outer = Vec::with_capacity(interfaces.len());
         for interface in &interfaces {
             let side = GuestSide::of(interface)?;
-            let stale = ensure_pair(&host, &guest, &file, interface, &side).await?;
+            let (link, stale) = ensure_pair(&host, &guest, &file, interface, &side).await?;
+            outer.push((link, interface.mtu));
             if userspace.contains(interface.bridge.as_str()) {
                 offload::disable(&path, interface).await?;
             }
             sides.push((side.configure(&guest).await?, interface));
             ports.push(NewPort { interface, stale });
         }
+        let up = Up::of(instance);
+        up.add(interfaces.iter().map(|interface| interface.devname.as_str())).await?;
+        up.settle(&host, &outer).await?;
         guest_side::settle_routes(&guest, &sides).await?;
         self.ovs.add_ports(instance, &ports).await?;
         tracing::debug!(%instance, interfaces = interfaces.len(), "network is plugged");
@@ -108,6 +114,7 @@ impl Plumber {
             Err(error) => failures.push(error),
         }
         failures.extend(namespace::remove(&Self::namespace_path(instance)).await.err());
+        failures.extend(Up::of(instance).forget().await.err());
         if failures.is_empty() { Ok(()) } else { Err(Error::Incomplete { instance, failures }) }
     }
 
@@ -118,6 +125,7 @@ impl Plumber {
         for devname in self.ovs.devices_of(instance, port).await? {
             self.ovs.delete_ports(std::slice::from_ref(&devname)).await?;
             host.delete(&devname).await?;
+            Up::of(instance).remove(&devname).await?;
         }
         let path = Self::namespace_path(instance);
         if !namespace::is_namespace(&path)? {
@@ -134,6 +142,17 @@ impl Plumber {
         }
         links.sort_by_key(|(link, _)| link.index);
         guest_side::restore_ways_out(&guest, &links).await
+    }
+
+    /// Says whether a process of the instance runs, where that is not known: until its interfaces are plugged for the first time,
+    /// and where they were before there was a record of it.
+    pub async fn declare(&self, instance: Uuid, runs: bool) -> Result<(), Error> {
+        Up::of(instance).declare(runs).await
+    }
+
+    /// Whether it is known whether a process of the instance runs.
+    pub async fn is_declared(&self, instance: Uuid) -> Result<bool, Error> {
+        Ok(Up::of(instance).is_up().await?.is_some())
     }
 
     /// Whether the instance has its namespace.
@@ -173,15 +192,15 @@ impl Plumber {
     }
 }
 
-/// Makes the veth pair, unless it is there with both sides in their places, and brings the host side up. Returns whether
-/// it was made: then an Open vSwitch record of the same name is stale.
+/// Makes the veth pair, unless it is there with both sides in their places. Returns the host side, and whether it was made: then
+/// an Open vSwitch record of the same name is stale.
 async fn ensure_pair(
     host: &Links,
     guest: &Links,
     namespace: &File,
     interface: &Interface,
     side: &GuestSide<'_>,
-) -> Result<bool, Error> {
+) -> Result<(Link, bool), Error> {
     let Interface { devname, name, mtu, .. } = interface;
     let outer = host.find(devname).await?;
     let inner = guest.find(name).await?;
@@ -194,8 +213,7 @@ async fn ensure_pair(
     let Some(outer) = host.find(devname).await? else {
         return Err(Error::system(format!("find link {devname}"), nix::errno::Errno::ENODEV));
     };
-    host.bring_up(&outer, None, *mtu).await?;
-    Ok(!whole)
+    Ok((outer, !whole))
 }
 
 /// What is known of the names of an instance's interfaces.

@@ -47,6 +47,11 @@ class Guest:
         eventually(lambda: self.ssh("echo ready", check=False) == "ready", f"ssh to {self.address}", seconds)
         return self
 
+    def answers_ping(self) -> bool:
+        """Whether the server's address answers a ping within 5 seconds."""
+        ping = ["ping", "-c", "1", "-W", "5", self.address]
+        return " 0% packet loss" in self.lab.run([*self._from(), *ping], check=False)
+
     def pings(self, target: str) -> bool:
         """Whether `target` answers this server's pings, every one."""
         return ", 0% packet loss" in self._ping(target)

@@ -10,7 +10,7 @@ use integration_tests::process::run;
 use nova_docker_agent::docker::{Docker, Error};
 use nova_docker_agent::guest::{Guest, PowerState, PublicKey};
 use nova_docker_agent::limits::StopTimeout;
-use nova_docker_agent::network::{NetworkConfig, Plumber};
+use nova_docker_agent::network::{Interface, NetworkConfig, PORTS_DIRECTORY, Plumber};
 use uuid::Uuid;
 
 const GRACE: Duration = Duration::from_secs(1);
@@ -59,6 +59,59 @@ fn the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process() {
         );
         assert_eq!(std::fs::read_dir(docker.links()).unwrap().count(), 0, "a link stays");
         plumber.unplug(guest.uuid, &[]).await.unwrap();
+    });
+}
+
+/// Whether the host side of an interface is up.
+async fn is_up(interface: &Interface) -> bool {
+    run("ip", &["-o", "link", "show", &interface.devname]).await.contains(",UP")
+}
+
+fn the_interfaces_are_up_only_while_the_process_runs() {
+    on_host(async |host| {
+        let (docker, ovs) = (host.docker().await, host.ovs());
+        let (driver, plumber) = (docker.driver().await, ovs.plumber());
+        let guest = guest("sh -c 'trap \"exit 3\" USR1; while :; do sleep 0.1; done'");
+        let uuid = guest.uuid;
+        let [first, second] = [interface(0, 5), interface(1, 5)];
+        let both = [first.clone(), second.clone()];
+        plumber.declare(uuid, false).await.unwrap();
+        plumber.plug(uuid, std::slice::from_ref(&first)).await.unwrap();
+        driver.create(&guest, IMAGE, std::slice::from_ref(&first)).await.unwrap();
+        assert!(!is_up(&first).await, "nothing runs");
+        driver.start(uuid).await.unwrap();
+        assert!(is_up(&first).await);
+
+        driver.pause(uuid).await.unwrap();
+        plumber.plug(uuid, &both).await.unwrap();
+        assert!(!is_up(&first).await && !is_up(&second).await, "its process is frozen");
+        driver.unpause(uuid).await.unwrap();
+        assert!(is_up(&first).await && is_up(&second).await);
+        plumber.unplug_port(uuid, second.port_id).await.unwrap();
+        plumber.plug(uuid, &both).await.unwrap();
+        assert!(is_up(&second).await, "one that comes while the process runs");
+
+        docker.signal(uuid, "USR1").await;
+        let down = async || !is_up(&first).await && !is_up(&second).await;
+        until("the interfaces of a process that has ended by itself are down", down).await;
+        driver.start(uuid).await.unwrap();
+        assert!(is_up(&first).await && is_up(&second).await);
+        driver.stop(uuid, StopTimeout::KILL).await.unwrap();
+        plumber.plug(uuid, &both).await.unwrap();
+        assert!(down().await, "plugging again changes nothing");
+
+        // One that was started before anybody wrote that down.
+        driver.start(uuid).await.unwrap();
+        let record = std::path::Path::new(PORTS_DIRECTORY).join(format!("nova-{uuid}.up"));
+        std::fs::remove_file(&record).unwrap();
+        plumber.declare(uuid, true).await.unwrap();
+        plumber.plug(uuid, &both).await.unwrap();
+        assert!(is_up(&first).await);
+        driver.stop(uuid, StopTimeout::KILL).await.unwrap();
+        assert!(down().await);
+        driver.remove(uuid).await.unwrap();
+        plumber.unplug(uuid, &[]).await.unwrap();
+        assert!(!record.exists(), "a record stays");
     });
 }
 
@@ -257,6 +310,7 @@ fn the_host_is_described() {
 
 tests! {
     the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process,
+    the_interfaces_are_up_only_while_the_process_runs,
     an_instance_does_not_start_without_its_network,
     the_flavors_limits_are_in_the_control_groups,
     an_instance_has_few_privileges_and_yet_those_of_a_small_machine,
