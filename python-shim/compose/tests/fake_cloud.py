@@ -136,6 +136,8 @@ class FakeCloud:
         if len(parts) == 1:
             params = more.get("params", {})
             found = [each for each in things.values() if all(each.get(key) == value for key, value in params.items())]
+            if kind == "floatingips":
+                return {kind: [self._reached(each) for each in found]}
             return {kind.replace("-", "_"): found}
         thing = _one(things, parts[1])
         if len(parts) == 3:
@@ -166,8 +168,17 @@ class FakeCloud:
             if any(each["port_id"] == body["port_id"] for each in self.things[kind].values()):
                 raise Refusal(409, "already associated")
             thing["floating_ip_address"] = f"172.24.4.{next(self._ids) % 250}"
+            thing |= {"status": "DOWN", "looks": 3}
         self.things[kind][identity] = thing
         return thing
+
+    def _reached(self, address: Json) -> Json:
+        """A router learns of a floating IP in its own time."""
+        if address["looks"]:
+            address["looks"] -= 1
+        elif address["status"] == "DOWN":
+            address["status"] = "ACTIVE"
+        return dict(address)
 
     def _new_port(self, port: Json) -> None:
         if port.get("mac_address") and not self.may_choose_address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,19 @@ def test_up_makes_everything_in_order_and_says_so(cloud: FakeCloud, project_of: 
     assert set(states(cloud).values()) == {"ACTIVE"}
     assert told.index("p-db-1: running") < told.index("p-web-1: creating")
     assert any(line.startswith("p-web-1: reached at 172.24.4.") for line in told)
+
+
+def test_up_returns_when_the_floating_ips_can_be_reached(cloud: FakeCloud, project_of: Read) -> None:
+    up(cloud, project_of(TWO))
+    assert [each["status"] for each in cloud.things["floatingips"].values()] == ["ACTIVE", "ACTIVE"]
+
+
+def test_a_floating_ip_that_neutron_does_not_vouch_for_is_a_warning(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud, "_reached", dict)
+    monkeypatch.setattr(time, "monotonic", lambda: cloud.time.timestamp())
+    assert any(line.startswith("warning: Neutron does not say yet that 172.24.4.") for line in up(cloud, project_of(TWO)))
 
 
 def test_a_server_knows_the_others_of_its_network_by_their_names(cloud: FakeCloud, project_of: Read) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from nova_docker_compose.project import Project
 from nova_docker_compose.servers import Hosts, Recipe, Servers
 from nova_docker_compose.slots import Place, Places
 from nova_docker_compose.translation import Wanted, translate
+
+_POLL = 0.5
+_REACHED_SECONDS = 60
 
 
 @dataclass
@@ -204,6 +208,23 @@ class Up:
             elif not wanted.floating:
                 for each in mine:
                     self._api.request("network", "DELETE", f"/floatingips/{each['id']}")
+        if wanted.floating:
+            ports = {self._places[wanted.name, number].ports[0]["id"] for number in range(1, wanted.replicas + 1)}
+            self._wait_reached(ports)
+
+    def _wait_reached(self, ports: set[str]) -> None:
+        """Waits until the floating IPs of ports lead there: a router learns of them after Neutron has answered."""
+        end = time.monotonic() + _REACHED_SECONDS
+        while True:
+            there = of_project(self._api, self._project.name, "floatingips")
+            missing = [each for each in there if each["port_id"] in ports and each.get("status") != "ACTIVE"]
+            if not missing:
+                return
+            if time.monotonic() > end:
+                names = ", ".join(each["floating_ip_address"] for each in missing)
+                self._tell(f"warning: Neutron does not say yet that {names} can be reached")
+                return
+            time.sleep(_POLL)
 
     def _floating_ip(self, wanted: Wanted, number: int, port_id: str) -> None:
         outside = outside_network(self._api)
