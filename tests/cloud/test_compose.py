@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.compose import Compose, page
 from harness.lab import Lab, Side
 from harness.servers import Servers
 from harness.tenant import Tenant
@@ -41,64 +37,12 @@ volumes: {data: }
 """
 
 
-class Compose:
-    """The command in a directory with a compose.yaml, with nothing but a login."""
-
-    def __init__(self, lab: Lab, tenant: Tenant, admin: Connection, directory: Path, project: str) -> None:
-        self._program = lab.state / "venv" / "bin" / "openstack"
-        self._directory = directory
-        self.project = project
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "COMPOSE_"))}
-        self._environment |= {
-            "OS_AUTH_URL": admin.auth["auth_url"],
-            "OS_USERNAME": tenant.name,
-            "OS_PASSWORD": tenant.password,
-            "OS_PROJECT_ID": tenant.project_id,
-            "OS_USER_DOMAIN_ID": "default",
-            "OS_IDENTITY_API_VERSION": "3",
-            "OS_REGION_NAME": admin.config.region_name,
-            "COMPOSE_PROJECT_NAME": project,
-        }
-
-    def begin(self, *words: str) -> subprocess.Popen[str]:
-        """The command, running."""
-        command = [str(self._program), "container", "compose", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, cwd=self._directory, env=self._environment, stdout=pipe, stderr=pipe, text=True
-        )
-
-    def end(self, running: subprocess.Popen[str]) -> str:
-        """What it has printed, when it has ended well."""
-        output, errors = running.communicate(timeout=600)
-        assert running.returncode == 0, f"{running.args} ended with {running.returncode}:\n{output}{errors}"
-        return output
-
-    def __call__(self, *words: str) -> str:
-        return self.end(self.begin(*words))
-
-    def ps(self) -> dict[str, dict[str, Any]]:
-        """The servers by their names, without the project's."""
-        listed = json.loads(self("ps", "--all", "--format", "json"))
-        return {server["Name"].removeprefix(f"{self.project}-"): server for server in listed}
-
-    def write(self, text: str) -> None:
-        (self._directory / "compose.yaml").write_text(text)
-
-
 @pytest.fixture
 def compose(lab: Lab, tenant: Tenant, admin: Connection, tmp_path: Path, unique: Any) -> Iterator[Compose]:
     """The command for a project of its own, of which nothing is left."""
     command = Compose(lab, tenant, admin, tmp_path, unique("app").lower())
     yield command
     command("down", "--volumes")
-
-
-def _page(address: str) -> str:
-    """What a web server says; nothing as long as it does not."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
-        return str(answer.read().decode())
-    return ""
 
 
 def test_an_application_is_brought_up_scaled_changed_and_taken_down(
@@ -114,9 +58,9 @@ def test_an_application_is_brought_up_scaled_changed_and_taken_down(
     assert {name: server["Status"] for name, server in first.items()} == {"db-1": "ACTIVE", "web-1": "ACTIVE"}
 
     address = first["web-1"]["Floating IPs"]
-    page = eventually(lambda: _page(address), "the page at the floating IP")
-    assert page.split()[0] == first["db-1"]["Addresses"], "it knows the other service by its link"
-    assert "good morning" in page
+    shown = eventually(lambda: page(address), "the page at the floating IP")
+    assert shown.split()[0] == first["db-1"]["Addresses"], "it knows the other service by its link"
+    assert "good morning" in shown
     assert compose("port", "web", "80").strip() == f"{address}:80"
     assert "web-1  | ready" in compose("logs", "web")
 
@@ -134,6 +78,6 @@ def test_an_application_is_brought_up_scaled_changed_and_taken_down(
         name: each["ID"] for name, each in first.items()
     }
     assert changed["web-1"]["Floating IPs"] == address
-    eventually(lambda: "good night" in _page(address), "the changed page")
+    eventually(lambda: "good night" in page(address), "the changed page")
     actions = servers.request("GET", f"/servers/{first['db-1']['ID']}/os-instance-actions")["instanceActions"]
     assert [action["action"] for action in actions] == ["create"], "what has not changed is left alone"

@@ -95,7 +95,9 @@ def test_a_floating_ip_that_neutron_does_not_vouch_for_is_a_warning(
 ) -> None:
     monkeypatch.setattr(cloud, "_reached", dict)
     monkeypatch.setattr(time, "monotonic", lambda: cloud.time.timestamp())
-    assert any(line.startswith("warning: Neutron does not say yet that 172.24.4.") for line in up(cloud, project_of(TWO)))
+    assert any(
+        line.startswith("warning: Neutron does not say yet that 172.24.4.") for line in up(cloud, project_of(TWO))
+    )
 
 
 def test_a_server_knows_the_others_of_its_network_by_their_names(cloud: FakeCloud, project_of: Read) -> None:

@@ -1,0 +1,67 @@
+"""`openstack container compose`, as a user types it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from harness.lab import Lab
+from harness.tenant import Tenant
+from openstack.connection import Connection
+
+
+class Compose:
+    """The command in a directory with a compose.yaml, with nothing but a login."""
+
+    def __init__(self, lab: Lab, tenant: Tenant, admin: Connection, directory: Path, project: str) -> None:
+        self._program = lab.state / "venv" / "bin" / "openstack"
+        self._directory = directory
+        self.project = project
+        self._environment = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "COMPOSE_"))}
+        self._environment |= {
+            "OS_AUTH_URL": admin.auth["auth_url"],
+            "OS_USERNAME": tenant.name,
+            "OS_PASSWORD": tenant.password,
+            "OS_PROJECT_ID": tenant.project_id,
+            "OS_USER_DOMAIN_ID": "default",
+            "OS_IDENTITY_API_VERSION": "3",
+            "OS_REGION_NAME": admin.config.region_name,
+            "COMPOSE_PROJECT_NAME": project,
+        }
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """The command, running."""
+        command = [str(self._program), "container", "compose", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=self._directory, env=self._environment, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def end(self, running: subprocess.Popen[str]) -> str:
+        """What it has printed, when it has ended well."""
+        output, errors = running.communicate(timeout=600)
+        assert running.returncode == 0, f"{running.args} ended with {running.returncode}:\n{output}{errors}"
+        return output
+
+    def __call__(self, *words: str) -> str:
+        return self.end(self.begin(*words))
+
+    def ps(self) -> dict[str, dict[str, Any]]:
+        """The servers by their names, without the project's."""
+        listed = json.loads(self("ps", "--all", "--format", "json"))
+        return {server["Name"].removeprefix(f"{self.project}-"): server for server in listed}
+
+    def write(self, text: str) -> None:
+        (self._directory / "compose.yaml").write_text(text)
+
+
+def page(address: str) -> str:
+    """What a web server says; nothing as long as it does not."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
+        return str(answer.read().decode())
+    return ""
