@@ -10,9 +10,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from openstack.connection import Connection
+
 from harness.lab import Lab
 from harness.tenant import Tenant
-from openstack.connection import Connection
 
 
 class Compose:
