@@ -17,7 +17,7 @@ from harness.tenant import Tenant
 
 
 class Compose:
-    """The command in a directory with a compose.yaml, with nothing but a login."""
+    """The command in a directory with a compose file, with nothing but a login."""
 
     def __init__(self, lab: Lab, tenant: Tenant, admin: Connection, directory: Path, project: str) -> None:
         self._program = lab.state / "venv" / "bin" / "openstack"
@@ -34,6 +34,24 @@ class Compose:
             "OS_REGION_NAME": admin.config.region_name,
             "COMPOSE_PROJECT_NAME": project,
         }
+
+    def set(self, **variables: str) -> None:
+        """Sets variables that the files ask for."""
+        self._environment |= variables
+
+    def run(self, *command: str, seconds: float) -> str:
+        """Another command as the same user, who finds `openstack` where the cloud has it."""
+        path = f"{self._program.parent}:{self._environment['PATH']}"
+        done = subprocess.run(
+            command,
+            env={**self._environment, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """The command, running."""
@@ -63,6 +81,6 @@ class Compose:
 
 def page(address: str) -> str:
     """What a web server says; nothing as long as it does not."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}", timeout=30) as answer:
         return str(answer.read().decode())
     return ""
