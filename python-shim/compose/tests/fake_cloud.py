@@ -60,6 +60,8 @@ class FakeCloud:
         """Called after each request with its number; what it raises is as if the user had stopped the command."""
         self.faults: dict[str, str] = {}
         """Servers that are to fail, by name."""
+        self.told: dict[str, list[str]] = {}
+        """Tags that the agent writes, by the name of the server: another with every look, once it runs."""
         self.may_choose_address = True
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
@@ -297,6 +299,7 @@ class FakeCloud:
                 server.update({"status": server.pop("next", "ACTIVE"), "OS-EXT-STS:task_state": None})
                 if fault:
                     server.update({"status": "ERROR", "fault": {"message": fault}})
+        tags = server["tags"] + self._told(server)
         fixed = [
             {"addr": each["ip_address"], "OS-EXT-IPS:type": "fixed"}
             for port in self._ports(server)
@@ -308,7 +311,17 @@ class FakeCloud:
             for each in self.things["floatingips"].values()
             if each["port_id"] in ports
         ]
-        return json.loads(json.dumps({**server, "addresses": {"net": fixed + floating}}))
+        return json.loads(json.dumps({**server, "tags": tags, "addresses": {"net": fixed + floating}}))
+
+    def _told(self, server: Json) -> list[str]:
+        tags = self.told.get(server["name"], [])
+        if server["steps"] or not tags:
+            return []
+        if len(tags) > 1:
+            return [tags.pop(0)]
+        if tags[0].startswith("exit:"):
+            server["status"] = "SHUTOFF"
+        return [tags[0]]
 
     def _act(self, server: Json, body: Json) -> Json | None:
         action, arguments = next(iter(body.items()))

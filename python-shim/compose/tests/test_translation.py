@@ -100,8 +100,8 @@ def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
         ("image: x, deploy: {mode: global}", "services.a.deploy.mode: it cannot be had"),
         ("image: x, volumes: ['./nothing:/d']", "services.a.volumes: "),
         (
-            "image: x, depends_on: {b: {condition: service_completed_successfully}}",
-            "services.a.depends_on.b: it cannot be had: Nova does not tell how a container ended",
+            "image: x, depends_on: {b: {condition: service_healthy}}",
+            "services.a.depends_on.b: b has no healthcheck, so it is never healthy",
         ),
         (
             "image: x, deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}",

@@ -49,11 +49,12 @@ _CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
 
 
 def configuration(
-    service: Service, volumes: list[str], given: dict[str, Any], hosts: dict[str, list[str]]
+    service: Service, volumes: list[str], given: dict[str, Any], hosts: dict[str, list[str]], oneshot: bool = False
 ) -> dict[str, Any]:
     """The service as the agent reads it.
 
     `volumes` are NAME:PATH[:ro], `given` configs and secrets with their contents, `hosts` more names for /etc/hosts.
+    `oneshot`: it is to end by itself, which then is no failed launch.
     """
     made = {key: service[key] for key in TAKES if key in service and key not in _MADE}
     if "environment" in made:
@@ -66,6 +67,8 @@ def configuration(
     made["tmpfs"] = [*service.get("tmpfs", []), *_directories_in_memory(service)]
     made["volumes"] = volumes
     made.update(given)
+    if oneshot:
+        made["oneshot"] = True
     made["extra_hosts"] = {**hosts, **service.get("extra_hosts", {})}
     empty = {key for key, value in made.items() if value in ([], {}) and key not in ("command", "entrypoint")}
     return {key: value for key, value in made.items() if key not in empty}

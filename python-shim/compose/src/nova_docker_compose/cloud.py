@@ -89,6 +89,21 @@ class Server:
     image: str
     created: str
     metadata: dict[str, str]
+    tags: list[str]
+
+    @property
+    def health(self) -> str | None:
+        """What its health check says: starting, healthy or unhealthy; None where the agent says nothing."""
+        return self._told("health:")
+
+    @property
+    def exit_code(self) -> int | None:
+        """With what its container has ended; None where it has not, or the agent says nothing."""
+        told = self._told("exit:")
+        return int(told) if told is not None and told.isdigit() else None
+
+    def _told(self, kind: str) -> str | None:
+        return next((tag.removeprefix(kind) for tag in self.tags if tag.startswith(kind)), None)
 
     @property
     def settled(self) -> bool:
@@ -125,6 +140,7 @@ def _server(each: Json, metadata: dict[str, str]) -> Server:
         image=metadata.get("compose:image", ""),
         created=each.get("created", ""),
         metadata=metadata,
+        tags=each.get("tags", []),
     )
 
 

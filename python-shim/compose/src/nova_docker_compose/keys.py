@@ -82,7 +82,8 @@ SERVICE: dict[str, Key] = {
     "credential_spec": _refused(anything, "it is of Windows"),
     "depends_on": _taken(
         services.depends_on,
-        "order; `service_healthy` waits for ACTIVE, with a warning; `service_completed_successfully` is refused",
+        "order; `service_healthy` waits for the other's health check, `service_completed_successfully` for its end with"
+        " exit code 0",
     ),
     "deploy": _taken(services.deploy, "[see below](#deploy)"),
     "develop": _ignored(anything, "nothing watches files"),

@@ -14,6 +14,9 @@ import yaml
 from nova_docker_compose.errors import ComposeError
 
 Service = dict[str, Any]
+HEALTHY = "service_healthy"
+COMPLETED = "service_completed_successfully"
+"""Conditions of `depends_on`, beside `service_started`."""
 
 
 @dataclass
@@ -81,6 +84,12 @@ class Project:
             done += ready
             waiting = {name: others for name, others in waiting.items() if name not in ready}
         return done
+
+
+def has_check(service: Service) -> bool:
+    """Whether somebody asks its containers how they are."""
+    check = service.get("healthcheck", {})
+    return bool(check.get("test")) and check["test"][:1] != ["NONE"] and not check.get("disable")
 
 
 def needed_by(service: Service) -> list[str]:

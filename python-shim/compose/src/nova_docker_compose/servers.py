@@ -37,7 +37,9 @@ class Recipe:
 
     def user_data(self, hosts: Hosts) -> str | None:
         """What the agent reads; `hosts` are the project's other servers."""
-        configuration = agent.configuration(self.wanted.service, self.wanted.volumes, self.wanted.given, hosts)
+        configuration = agent.configuration(
+            self.wanted.service, self.wanted.volumes, self.wanted.given, hosts, self.wanted.oneshot
+        )
         try:
             return agent.user_data(configuration)
         except ComposeError as error:

@@ -11,7 +11,7 @@ from nova_docker_compose import agent
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.given import Given, given
 from nova_docker_compose.keys import CONTAINERS, DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
-from nova_docker_compose.project import Project, Service, replicas
+from nova_docker_compose.project import COMPLETED, HEALTHY, Project, Service, has_check, replicas
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}")
@@ -35,6 +35,8 @@ class Wanted:
     networks: list[tuple[str, dict[str, Any]]]
     """Keys of the project's networks, in order, and what the service says of each."""
     floating: bool
+    oneshot: bool = False
+    """Whether another service waits for its end."""
     extra: dict[str, Any] = field(default_factory=dict)
     """`x-openstack`."""
 
@@ -55,6 +57,7 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
         for key, part in getattr(project, section).items():
             _judge(f"{section}.{key}", part, table, refused, warnings)
     wanted = {}
+    oneshot = _oneshot(project)
     for name in project.order():
         service = project.services[name]
         place = f"services.{name}"
@@ -63,6 +66,7 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
         _judge_agent(place, service, refused)
         count = (scale or {}).get(name, replicas(service))
         refused += [f"{place}.{problem}" for problem in _problems(name, service, count)]
+        refused += [f"{place}.{problem}" for problem in _unmet(project, service)]
         warnings += [f"{place}.{doubt}" for doubt in _doubts(service)]
         problems: list[str] = []
         doubts: list[str] = []
@@ -70,6 +74,7 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
         refused += [f"{place}.{problem}" for problem in problems]
         warnings += [f"{place}.{doubt}" for doubt in doubts]
         wanted[name] = _wanted(project, name, service, count, files)
+        wanted[name].oneshot = name in oneshot
     warnings += _shared_volumes(wanted)
     if refused:
         raise ComposeError("\n".join(refused))
@@ -120,9 +125,6 @@ def _problems(name: str, service: Service, count: int) -> list[str]:
     mode = service.get("network_mode", "bridge")
     if mode != "bridge":
         found.append(f"network_mode: {mode} cannot be had: a server has networks of its own")
-    for other, condition in service.get("depends_on", {}).items():
-        if condition["condition"] == "service_completed_successfully":
-            found.append(f"depends_on.{other}: it cannot be had: Nova does not tell how a container ended")
     for volume in service.get("volumes", []):
         if volume["type"] not in ("volume", "tmpfs", "bind"):
             found.append(f"volumes: the type {volume['type']} cannot be had")
@@ -160,13 +162,30 @@ def _problems_of_ports(service: Service, several: bool) -> list[str]:
     return found
 
 
+def _oneshot(project: Project) -> set[str]:
+    """The services for whose end others wait."""
+    return {
+        other
+        for service in project.services.values()
+        for other, said in service.get("depends_on", {}).items()
+        if said["condition"] == COMPLETED
+    }
+
+
+def _unmet(project: Project, service: Service) -> list[str]:
+    """Conditions that can never be met."""
+    found = []
+    for other, said in service.get("depends_on", {}).items():
+        its = project.services.get(other, {})
+        if said["condition"] == HEALTHY and not has_check(its):
+            found.append(f"depends_on.{other}: {other} has no healthcheck, so it is never healthy")
+        if said["condition"] == COMPLETED and str(its.get("restart", "no")) in ("always", "unless-stopped"):
+            found.append(f"depends_on.{other}: {other} has restart: {its['restart']}, so it never ends")
+    return found
+
+
 def _doubts(service: Service) -> list[str]:
     found = []
-    for other, condition in service.get("depends_on", {}).items():
-        if condition["condition"] == "service_healthy":
-            found.append(
-                f"depends_on.{other}: it waits until the server is ACTIVE: Nova does not tell a container's health"
-            )
     if any(set(port.get("host_ip", "")) - set("0.:") for port in service.get("ports", [])):
         found.append("ports: the host's address is left out: a port is open to all that reach the floating IP")
     if service.get("build") and service.get("image"):

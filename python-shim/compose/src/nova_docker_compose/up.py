@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nova_docker_compose import slots
+from nova_docker_compose import conditions, slots
 from nova_docker_compose.choosing import Choices
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server, of_project
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.network import Networks, outside_network
-from nova_docker_compose.project import Project
+from nova_docker_compose.project import COMPLETED, HEALTHY, Project, has_check
 from nova_docker_compose.servers import Hosts, Recipe, Servers
 from nova_docker_compose.slots import Place, Places
 from nova_docker_compose.translation import Wanted, translate
@@ -30,6 +30,8 @@ class Options:
     force_recreate: bool = False
     no_recreate: bool = False
     remove_orphans: bool = False
+    wait: bool = False
+    """Until what has a health check is healthy."""
 
 
 class Up:
@@ -54,7 +56,11 @@ class Up:
         chosen = [translation.wanted[name] for name in self._options.services or translation.wanted]
         self._prepare(chosen, [each for each in translation.wanted.values() if each not in chosen])
         for wanted in chosen:
+            self._conditions(wanted)
             self._converge(wanted)
+        for wanted in chosen:
+            if self._options.wait and has_check(wanted.service):
+                self._wait_for(wanted, HEALTHY)
         self._orphans()
 
     def _prepare(self, chosen: list[Wanted], others: list[Wanted]) -> None:
@@ -101,6 +107,17 @@ class Up:
             )
         return str(there()[0]["id"])
 
+    def _conditions(self, wanted: Wanted) -> None:
+        """Waits for what a service wants of those before it, as far as they are brought up too."""
+        for other, said in wanted.service.get("depends_on", {}).items():
+            if said["condition"] in (HEALTHY, COMPLETED) and other in self._recipes:
+                self._wait_for(self._recipes[other].wanted, said["condition"])
+
+    def _wait_for(self, wanted: Wanted, condition: str) -> None:
+        words = {HEALTHY: "healthy", COMPLETED: "completed"}
+        conditions.wait(self._servers, wanted.name, condition, range(1, wanted.replicas + 1))
+        self._tell(f"{self._project.name}-{wanted.name}: {words[condition]}")
+
     def _converge(self, wanted: Wanted) -> None:
         """Brings the servers of one service to what is wanted."""
         recipe = self._recipes[wanted.name]
@@ -116,7 +133,8 @@ class Up:
                 self._create(recipe, number)
             else:
                 self._refresh(recipe, server)
-        self._servers.wait([server.id for server in self._of(wanted) if server.number <= wanted.replicas], ("ACTIVE",))
+        mine = [server.id for server in self._of(wanted) if server.number <= wanted.replicas]
+        self._servers.wait(mine, _running(wanted))
         self._addresses(wanted)
         self.remove(superfluous)
         # Of servers that an earlier command took away before it was stopped.
@@ -162,14 +180,17 @@ class Up:
             self._servers.delete([now] if now else [])
             self._create(recipe, server.number)
             new = [each.id for each in self._of(recipe.wanted) if each.number == server.number]
-            self._servers.wait(new, ("ACTIVE",))
+            self._servers.wait(new, _running(recipe.wanted))
             return
+        was_stopped = now.status == "SHUTOFF"
         try:
             if changed:
                 self._servers.rebuild(now, recipe, self._hosts(recipe.wanted))
                 # One after the other, so that a service is never away as a whole.
                 now = self._settled(now)
-            if now is not None and now.status == "SHUTOFF":
+            # A server that is rebuilt when it is stopped stays so, whatever it did before.
+            ended = recipe.wanted.oneshot and now is not None and now.exit_code == 0 and not (changed and was_stopped)
+            if now is not None and now.status == "SHUTOFF" and not ended:
                 self._servers.start(now)
         except CloudError as error:
             # Another `up` has begun the same: what counts is what comes of it.
@@ -272,6 +293,11 @@ def _choose(choices: Choices, chosen: list[Wanted]) -> dict[str, tuple[Json, Jso
     if problems:
         raise ComposeError("\n".join(problems))
     return picked
+
+
+def _running(wanted: Wanted) -> tuple[str, ...]:
+    """The states of a server that has come up. One whose end others wait for may have ended."""
+    return ("ACTIVE", "SHUTOFF") if wanted.oneshot else ("ACTIVE",)
 
 
 def _names(other: Wanted, said: Json, wanted: Wanted) -> list[str]:

@@ -37,6 +37,7 @@ class UpCommand(CloudCommand):
         )
         parser.add_argument("--no-deps", action="store_true", help="Leave the services alone that these need")
         parser.add_argument("--remove-orphans", action="store_true", help="Remove servers of services that are gone")
+        parser.add_argument("--wait", action="store_true", help="Wait until what has a health check is healthy")
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--force-recreate", action="store_true", help="Rebuild servers that have not changed, too")
         how.add_argument("--no-recreate", action="store_true", help="Leave servers as they are that have changed")
@@ -54,6 +55,7 @@ class UpCommand(CloudCommand):
             force_recreate=parsed_args.force_recreate,
             no_recreate=parsed_args.no_recreate,
             remove_orphans=parsed_args.remove_orphans,
+            wait=parsed_args.wait,
         )
         Up(self.api(), project, options, tell).run()
         return 0
