@@ -69,6 +69,21 @@ class Choices:
         )
 
 
+def choose(choices: Choices, chosen: list[Wanted]) -> dict[str, tuple[Json, Json]]:
+    """Image and flavor of each service. Raises ComposeError for all that lack one."""
+    picked: dict[str, tuple[Json, Json]] = {}
+    problems = []
+    for wanted in chosen:
+        try:
+            image = choices.image(wanted.image)
+            picked[wanted.name] = image, choices.flavor(wanted, image)
+        except ComposeError as error:
+            problems.append(f"services.{wanted.name}: {error}")
+    if problems:
+        raise ComposeError("\n".join(problems))
+    return picked
+
+
 def _names(reference: str) -> list[str]:
     """How an image of this reference may be called in Glance: as it is, and as the registry names it."""
     # A registry's address has a dot, a colon or is localhost; the registry's names begin with a project.

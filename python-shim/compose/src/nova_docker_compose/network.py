@@ -115,7 +115,7 @@ class Networks:
         said = [each for each in part.get("ipam", {}).get("config", []) if each.get("subnet")]
         bodies = [_subnet(each) for each in said]
         if not said and not there:
-            bodies = [{"cidr": _free_range(network["id"], others), "ip_version": 4}]
+            bodies = [{"cidr": free_range(network["id"], others), "ip_version": 4}]
         made = []
         for body in bodies:
             if body["cidr"] in {each["cidr"] for each in there}:
@@ -195,7 +195,7 @@ def _subnet(said: Json) -> Json:
     return body
 
 
-def _free_range(network_id: str, others: list[Json]) -> str:
+def free_range(network_id: str, others: list[Json]) -> str:
     """A range of 254 addresses that the project has not yet; each `up` finds the same for a network."""
     taken = [ipaddress.ip_network(each["cidr"]) for each in others]
     size = 1 << (24 - _POOL.prefixlen)

@@ -244,3 +244,11 @@ def _shared_volumes(wanted: dict[str, Wanted]) -> list[str]:
         if sum(each.replicas for each in those) > 1
         and any(each.extra.get("host_group") != "affinity" for each in those)
     ]
+
+
+def known_as(other: Wanted, said: dict[str, Any], wanted: Wanted) -> list[str]:
+    """The names by which one service knows another."""
+    links = [link.partition(":") for link in wanted.service.get("links", [])]
+    aliases = [alias or service for service, _, alias in links if service == other.name]
+    more = [other.service[key] for key in ("container_name", "hostname") if key in other.service]
+    return list(dict.fromkeys([other.name, *said.get("aliases", []), *more, *aliases]))

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nova_docker_compose import conditions, slots
-from nova_docker_compose.choosing import Choices
+from nova_docker_compose.choosing import Choices, choose
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server, of_project
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.network import Networks, outside_network
 from nova_docker_compose.project import COMPLETED, HEALTHY, Project, has_check
 from nova_docker_compose.servers import Hosts, Recipe, Servers
 from nova_docker_compose.slots import Place, Places
-from nova_docker_compose.translation import Wanted, translate
+from nova_docker_compose.translation import Wanted, known_as, translate
 
 _POLL = 0.5
 _REACHED_SECONDS = 60
@@ -65,7 +65,7 @@ class Up:
 
     def _prepare(self, chosen: list[Wanted], others: list[Wanted]) -> None:
         """Chooses images and flavors for all before anything is made, then makes networks, groups and places."""
-        picked = _choose(Choices(self._api), chosen)
+        picked = choose(Choices(self._api), chosen)
         networks = Networks(self._api, self._project, self._tell)
         networks.make(chosen)
         groups = networks.groups(chosen)
@@ -212,7 +212,7 @@ class Up:
                 continue
             for network, said in other.networks:
                 if network in mine:
-                    for alias in _names(other, said, wanted):
+                    for alias in known_as(other, said, wanted):
                         known = made.setdefault(alias, [])
                         known += [each for each in place.addresses(mine[network]) if each not in known]
         return made
@@ -280,29 +280,6 @@ class Up:
             self._tell(f"warning: no service of the files has {names}; --remove-orphans removes them")
 
 
-def _choose(choices: Choices, chosen: list[Wanted]) -> dict[str, tuple[Json, Json]]:
-    """Image and flavor of each service. Raises ComposeError for all that lack one."""
-    picked: dict[str, tuple[Json, Json]] = {}
-    problems = []
-    for wanted in chosen:
-        try:
-            image = choices.image(wanted.image)
-            picked[wanted.name] = image, choices.flavor(wanted, image)
-        except ComposeError as error:
-            problems.append(f"services.{wanted.name}: {error}")
-    if problems:
-        raise ComposeError("\n".join(problems))
-    return picked
-
-
 def _running(wanted: Wanted) -> tuple[str, ...]:
     """The states of a server that has come up. One whose end others wait for may have ended."""
     return ("ACTIVE", "SHUTOFF") if wanted.oneshot else ("ACTIVE",)
-
-
-def _names(other: Wanted, said: Json, wanted: Wanted) -> list[str]:
-    """The names by which one service knows another."""
-    links = [link.partition(":") for link in wanted.service.get("links", [])]
-    aliases = [alias or service for service, _, alias in links if service == other.name]
-    more = [other.service[key] for key in ("container_name", "hostname") if key in other.service]
-    return list(dict.fromkeys([other.name, *said.get("aliases", []), *more, *aliases]))
