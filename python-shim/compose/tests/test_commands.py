@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from cliff.app import App
 from cliff.commandmanager import CommandManager
 from fake_cloud import FakeCloud
@@ -172,3 +173,11 @@ def test_a_command_that_is_interrupted_says_how_to_go_on(run: Run, cloud: FakeCl
     code, _, told = run("up")
     assert code == 130
     assert "run the command again" in told
+
+
+def test_convert_prints_a_template_of_heat_and_makes_nothing(run: Run, cloud: FakeCloud) -> None:
+    code, output, _ = run("convert", "--format", "heat")
+    template = yaml.safe_load(output)
+    assert (code, template["heat_template_version"], cloud.left()) == (0, "2018-08-31", [])
+    assert template["outputs"]["web-2"]["value"] == {"get_attr": ["address-web-2", "floating_ip_address"]}
+    assert run("convert", "--format", "heat", "web")[0] == 1

@@ -8,6 +8,7 @@ from typing import Any
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.project import Service, as_plain_yaml
 
+BEGINNING = "#container-config\n"
 TAKES = (
     "cap_drop",
     "command",
@@ -87,7 +88,7 @@ def user_data(configuration: dict[str, Any]) -> str | None:
     """The same for Nova's API; None where there is nothing to say. Raises ComposeError if it is too long."""
     if not configuration:
         return None
-    made = base64.b64encode(b"#container-config\n" + as_plain_yaml(configuration).encode()).decode()
+    made = base64.b64encode((BEGINNING + as_plain_yaml(configuration)).encode()).decode()
     if len(made) > _MOST_BYTES:
         raise ComposeError(f"its configuration has {len(made)} bytes in base64; user data has at most {_MOST_BYTES}")
     return made
