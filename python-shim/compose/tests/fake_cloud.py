@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 Json = dict[str, Any]
@@ -63,6 +64,10 @@ class FakeCloud:
         self.told: dict[str, list[str]] = {}
         """Tags that the agent writes, by the name of the server: another with every look, once it runs."""
         self.may_choose_address = True
+        self.full = False
+        """Whether Glance takes no image any more."""
+        self.login = {"username": "demo", "password": "secret", "user_domain_name": "Default"}
+        self.config = SimpleNamespace(get_auth_args=lambda: self.login)
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
         self.servers: dict[str, Json] = {}
@@ -114,7 +119,9 @@ class FakeCloud:
 
     # ------------------------------------------------------------ Glance
 
-    def _image(self, method: str, parts: list[str], body: Json | None, more: Json) -> Json:
+    def _image(self, method: str, parts: list[str], body: Json | None, more: Json) -> Json | None:
+        if method != "GET":
+            return self._image_change(method, parts, body, more)
         if len(parts) == 2:
             return dict(_one({each["id"]: each for each in self.images}, parts[1]))
         params = more.get("params", {})
@@ -123,6 +130,21 @@ class FakeCloud:
         # Pages of two.
         at = next((number + 1 for number, each in enumerate(found) if each["id"] == params.get("marker")), 0)
         return {"images": found[at : at + 2], **({"next": "/v2/images?more"} if len(found) > at + 2 else {})}
+
+    def _image_change(self, method: str, parts: list[str], body: Json | None, more: Json) -> Json | None:
+        if method == "POST":
+            assert body is not None
+            made = {"id": f"image-{next(self._ids)}", "status": "queued", "owner": PROJECT, "created_at": self._now()}
+            self.images.append({**made, "min_ram": 0, "min_disk": 0, **body})
+            return self.images[-1]
+        image = _one({each["id"]: each for each in self.images}, parts[1])
+        if method == "DELETE":
+            self.images.remove(image)
+        elif self.full:
+            raise Refusal(413, "the quota is exceeded")
+        else:
+            image.update({"status": "active", "content": more["data"].read().decode()})
+        return None
 
     # ------------------------------------------------------------ Neutron
 

@@ -181,3 +181,18 @@ def test_convert_prints_a_template_of_heat_and_makes_nothing(run: Run, cloud: Fa
     assert (code, template["heat_template_version"], cloud.left()) == (0, "2018-08-31", [])
     assert template["outputs"]["web-2"]["value"] == {"get_attr": ["address-web-2", "floating_ip_address"]}
     assert run("convert", "--format", "heat", "web")[0] == 1
+
+
+def test_build_and_push_bring_an_image_into_glance_from_where_up_takes_it(
+    run: Run, cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text('#!/bin/sh\necho id\n[ "$1" != save ] || echo archive >"${2#--output=}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "compose.yaml").write_text("services: {a: {build: .}, b: {image: tiny}}")
+    assert run("up")[0] == 1, "there is no image yet"
+    assert [run(command)[0] for command in ("build", "push", "up")] == [0, 0, 0]
+    assert names(cloud) == ["p-a-1", "p-b-1"]
+    (tmp_path / "compose.yaml").write_text("services: {b: {image: tiny}}")
+    assert run("build")[2].splitlines()[-1] == "no service says how to build its image"

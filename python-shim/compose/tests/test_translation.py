@@ -89,7 +89,6 @@ def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
 @pytest.mark.parametrize(
     ("service", "problem"),
     [
-        ("build: .", "services.a.build: it cannot be had: an image is not built"),
         ("image: x, network_mode: host", "services.a.network_mode: host cannot be had"),
         ("image: x, network_mode: none", "services.a.network_mode: none cannot be had"),
         ("image: x, volumes: ['./d:/d']", "services.a.volumes: "),

@@ -86,17 +86,23 @@ def choose(choices: Choices, chosen: list[Wanted]) -> dict[str, tuple[Json, Json
 
 def _names(reference: str) -> list[str]:
     """How an image of this reference may be called in Glance: as it is, and as the registry names it."""
-    # A registry's address has a dot, a colon or is localhost; the registry's names begin with a project.
-    host, slash, rest = reference.partition("/")
     names = [reference]
-    if slash and (set(host) & set(".:") or host == "localhost"):
-        names.append(rest)
-        reference = rest
+    if registry_of(reference):
+        reference = reference.partition("/")[2]
+        names.append(reference)
+    # The registry's names begin with a project.
     if "/" in reference:
         names.append(reference.partition("/")[2])
     tagged = [name if ":" in name else f"{name}:latest" for name in names]
     bare = [name.removesuffix(":latest") for name in names]
     return list(dict.fromkeys([*names, *tagged, *bare]))
+
+
+def registry_of(reference: str) -> str | None:
+    """The registry's address that an image's name begins with."""
+    # It has a dot, a colon or is localhost.
+    host, slash, _ = reference.partition("/")
+    return host if slash and (set(host) & set(".:") or host == "localhost") else None
 
 
 def _near(name: str, known: list[str]) -> str:

@@ -58,6 +58,16 @@ class Api:
                 return found
             params["marker"] = answer[key][-1]["id"]
 
+    def login(self) -> tuple[str, str] | None:
+        """User name and password as the registry takes them; None where the user has only a token."""
+        said = self._connection.config.get_auth_args()
+        if said.get("application_credential_id"):
+            return said["application_credential_id"], said["application_credential_secret"]
+        if not said.get("username") or not said.get("password"):
+            return None
+        domain = said.get("user_domain_name") or said.get("user_domain_id") or "default"
+        return (said["username"] if domain.lower() == "default" else f"{domain}/{said['username']}"), said["password"]
+
     def project_id(self) -> str:
         """The user's project."""
         return str(self._connection.current_project_id)

@@ -62,7 +62,7 @@ SERVICE: dict[str, Key] = {
     "annotations": _warned(forms.labels, "Docker's own; write labels"),
     "attach": _ignored(truth, "`logs` shows what a service prints"),
     "blkio_config": _warned(anything, "a flavor's limits are processors, memory and disk"),
-    "build": _ignored(services.build, "the service needs an `image` too, which must be in Glance"),
+    "build": _taken(services.build, "`build` and `push` make the image; `up` takes it from Glance"),
     "cap_add": _taken(texts, "a flavor whose `docker:cap_add` has them; without one: refused"),
     "cap_drop": _taken(texts, _CONFIG),
     "cgroup": _warned(text, _HOST),

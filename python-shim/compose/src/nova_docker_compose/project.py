@@ -86,6 +86,11 @@ class Project:
         return done
 
 
+def image_of(project: Project, name: str) -> str:
+    """The name of a service's image; one that is only built gets Compose's."""
+    return str(project.services[name].get("image") or f"{project.name}-{name}")
+
+
 def has_check(service: Service) -> bool:
     """Whether somebody asks its containers how they are."""
     check = service.get("healthcheck", {})

@@ -11,7 +11,7 @@ from nova_docker_compose import agent
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.given import Given, given
 from nova_docker_compose.keys import CONTAINERS, DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
-from nova_docker_compose.project import COMPLETED, HEALTHY, Project, Service, has_check, replicas
+from nova_docker_compose.project import COMPLETED, HEALTHY, Project, Service, has_check, image_of, replicas
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}")
@@ -120,8 +120,6 @@ def _problems(name: str, service: Service, count: int) -> list[str]:
     found = []
     if not _SERVICE_NAME.fullmatch(name):
         found.append("name: on Nova a service's name has at most 41 characters and begins with a letter or a digit")
-    if not service.get("image"):
-        found.append("build: it cannot be had: an image is not built; push it, and name it with image")
     mode = service.get("network_mode", "bridge")
     if mode != "bridge":
         found.append(f"network_mode: {mode} cannot be had: a server has networks of its own")
@@ -188,8 +186,6 @@ def _doubts(service: Service) -> list[str]:
     found = []
     if any(set(port.get("host_ip", "")) - set("0.:") for port in service.get("ports", [])):
         found.append("ports: the host's address is left out: a port is open to all that reach the floating IP")
-    if service.get("build") and service.get("image"):
-        found.append("build: it is left out: the image is taken from Glance")
     return found
 
 
@@ -206,7 +202,7 @@ def _wanted(project: Project, name: str, service: Service, count: int, files: Gi
         name=name,
         service=service,
         replicas=count,
-        image=service.get("image", ""),
+        image=image_of(project, name),
         vcpus=max(1, *(math.ceil(float(each)) for each in cpus if each), 1),
         memory=max(0, *(math.ceil(int(each) / 1048576) for each in memory if each), 0),
         capabilities=[each.upper().removeprefix("CAP_") for each in service.get("cap_add", [])],

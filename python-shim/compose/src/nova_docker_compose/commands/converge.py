@@ -10,6 +10,7 @@ from nova_docker_compose.choosing import Choices
 from nova_docker_compose.commands.base import CloudCommand, name_of, project_of, tell
 from nova_docker_compose.down import down
 from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.project import image_of
 from nova_docker_compose.up import Options, Up
 
 _SCALE = re.compile(r"([^=]+)==?([0-9]{1,4})")
@@ -107,7 +108,7 @@ class Pull(CloudCommand):
         choices, problems = Choices(self.api()), []
         for name in project.named(parsed_args.service):
             try:
-                image = choices.image(project.services[name].get("image", ""))
+                image = choices.image(image_of(project, name))
             except ComposeError as error:
                 problems.append(f"services.{name}: {error}")
             else:
