@@ -78,11 +78,11 @@ def test_an_image_of_another_format(
     assert f"its container format is {container_format}, not docker" in fault_of(image)
 
 
-@pytest.mark.both_doors
 def test_a_file_that_is_no_archive(add_image: AddImage, fault_of: Callable[[str], str]) -> None:
     assert "it is not a tar archive (it has no tar header)" in fault_of(add_image(b"this is no archive\n" * 100))
 
 
+@pytest.mark.full
 def test_an_empty_file(add_image: AddImage, fault_of: Callable[[str], str]) -> None:
     assert "it is not a tar archive (it begins with zeros)" in fault_of(add_image(b"\0" * 10240))
 
@@ -93,11 +93,13 @@ def test_a_truncated_archive(add_image: AddImage, fault_of: Callable[[str], str]
     assert "it is truncated: it ends at byte" in fault_of(add_image(whole[: int(len(whole) * kept)]))
 
 
+@pytest.mark.full
 def test_an_archive_that_was_compressed(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
     """`docker save | gzip`: an easy mistake, which Docker itself would have accepted."""
     assert "it is compressed with gzip, and must not be" in fault_of(add_image(gzip.compress(tiny.tar(), 1)))
 
 
+@pytest.mark.full
 def test_a_layer_whose_digest_is_wrong(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
     unique_layer = tiny.with_file("wrong", b"digest")
     assert "of it has digest sha256:" in fault_of(add_image(unique_layer.with_wrong_digest().tar()))
@@ -109,6 +111,7 @@ def test_a_layer_that_is_missing(add_image: AddImage, fault_of: Callable[[str], 
     assert "/layer.tar, which its manifest names, is missing" in message
 
 
+@pytest.mark.full
 def test_an_image_of_another_architecture(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
     other = tiny.with_file("other", b"s390x")
     other.config["architecture"] = "s390x"
@@ -134,11 +137,11 @@ def test_an_image_that_was_deleted_before_the_host_could_read_it(
     assert image in server["fault"]["message"]
 
 
+@pytest.mark.full
 def test_a_command_that_does_not_exist(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
     assert 'command "/no/such/command" cannot be run' in fault_of(add_image(tiny.running("/no/such/command").tar()))
 
 
-@pytest.mark.both_doors
 def test_an_os_command_line_that_does_not_exist(
     add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive
 ) -> None:

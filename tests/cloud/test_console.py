@@ -24,7 +24,6 @@ def server_id(module_launch: Launcher, servers: Servers) -> str:
     return str(server["id"])
 
 
-@pytest.mark.both_doors
 def test_the_whole_log_has_the_boot_from_its_first_line(server_id: str, servers: Servers) -> None:
     lines = servers.console(server_id).splitlines()
     assert lines[0].startswith("[001] tiny: starting as process 1 on ")

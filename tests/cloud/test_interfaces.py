@@ -90,7 +90,6 @@ def test_an_interface_comes_and_goes_while_the_server_runs(
     eventually(lambda: fixed["ip_address"] not in servers.addresses(server_id), "the address gone")
 
 
-@pytest.mark.both_doors
 def test_the_user_s_port_outlives_its_attachment(
     port: Any, launch: Launcher, servers: Servers, user: Connection, lab: Lab
 ) -> None:
@@ -127,7 +126,6 @@ def test_a_stopped_server_has_the_interface_when_it_starts(
     assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1")
 
 
-@pytest.mark.both_doors
 def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launcher, servers: Servers, lab: Lab) -> None:
     owner, other = launch("owner")["id"], launch("other")["id"]
     attach(servers, owner, port_id=port.id)

@@ -179,7 +179,6 @@ def port(
     user.network.delete_port(made, ignore_missing=True)
 
 
-@pytest.mark.both_doors
 def test_a_users_own_port_survives_the_server(
     port: Any, launch: Launcher, servers: Servers, user: Connection, admin: Connection
 ) -> None:
