@@ -32,6 +32,8 @@ install_packages() {
     wants unit integration cloud registry && needed+=(bzip2 xz-utils zstd)
     wants integration && needed+=(busybox-static curl openssl procps shellcheck python3-bashate)
     wants cloud && needed+=(chromium openssh-client)
+    # The images of devstack/examples.
+    [ -z "$full" ] || ! wants cloud || needed+=(buildah debootstrap)
     wants registry bench && needed+=(busybox-static docker-registry skopeo podman buildah runc)
     command -v cc >/dev/null || needed+=(gcc libc6-dev)
     for package in ${needed[@]+"${needed[@]}"}; do
