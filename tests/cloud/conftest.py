@@ -49,7 +49,7 @@ def _unfit_markers(config: pytest.Config) -> list[str]:
     return [
         *(["grpc" if lab.door == "amqp" else "amqp"] if options.exists() else []),
         *(["agent"] if config.getoption("--against") == "fake" else []),
-        *(["cinder"] if "cinder" not in extras else []),  # type: ignore[operator]
+        *(name for name in ("cinder", "heat") if name not in extras),  # type: ignore[operator]
         *([] if tenants.has_ipv6() else ["ipv6"]),
     ]
 
