@@ -20,14 +20,15 @@ Read = Callable[[str], Project]
 PROGRAM = """#!/bin/sh
 echo "$(basename $0) $*" >>NOTES
 case "$*" in
-    version) exit DOCKER ;;
+    version) exit ANSWERS ;;
     *inspect*missing*) exit 1 ;;
+    *context*) echo unix:///of/the/context ;;
     *inspect*) echo sha256:abc ;;
     *bud*broken* | *build*broken*) exit 3 ;;
     *Dockerfile*) sed 's/^/in the file: /' "$(echo "$*" | sed 's/.*--file=\\([^ ]*\\).*/\\1/')" >>NOTES ;;
     save*) echo archive >"$(echo "$*" | sed 's/.*--output=\\([^ ]*\\).*/\\1/')" ;;
     *docker-archive:*) echo archive >"$(echo "$*" | sed 's/.*docker-archive:\\([^:]*\\):.*/\\1/')" ;;
-    push*) cat "${REGISTRY_AUTH_FILE:-/dev/null}" >>NOTES ;;
+    push*) echo "at $DOCKER_HOST" >>NOTES; cat "${REGISTRY_AUTH_FILE:-/dev/null}" >>NOTES ;;
 esac
 """
 FILE = """
@@ -52,7 +53,7 @@ def builder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     programs = tmp_path / "bin"
     programs.mkdir()
     text = PROGRAM.replace("NOTES", str(tmp_path / "notes")).replace(
-        "DOCKER", "0" if request.param == "docker" else "1"
+        "ANSWERS", "0" if request.param == "docker" else "1"
     )
     for name in ("docker", "buildah"):
         (programs / name).write_text(text)
@@ -60,6 +61,7 @@ def builder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "Dockerfile").write_text("FROM base\n")
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
     return str(request.param)
 
 
@@ -148,7 +150,8 @@ def test_an_image_of_a_registry_is_pushed_with_the_user_s_openstack_login(
     name = "registry.example:5000/demo/web:v1"
     Pusher(Api(cloud), Builder(lambda _: None), lambda _: None).push(name)
     more = "" if builder == "docker" else f" docker://{name}"
-    assert notes()[1] == f"{builder} push --quiet {name}{more}"
+    push = notes().index(f"{builder} push --quiet {name}{more}")
+    assert notes()[push + 1] == ("at unix:///of/the/context" if builder == "docker" and word else "at ")
     auths = {"registry.example:5000": {"auth": base64.b64encode(word).decode()}} if word else None
     # Without a password the builder has its own login.
-    assert [json.loads(line)["auths"] for line in notes()[2:]] == ([auths] if auths else [])
+    assert [json.loads(line)["auths"] for line in notes()[push + 2 :]] == ([auths] if auths else [])

@@ -71,8 +71,18 @@ class Builder:
             command = ["docker", "push", "--quiet", reference]
             if self.program == "buildah":
                 command = ["buildah", "push", "--quiet", reference, f"docker://{reference}"]
-            more = {"DOCKER_CONFIG": directory, "REGISTRY_AUTH_FILE": f"{directory}/config.json"} if directory else {}
+            more = {}
+            if directory is not None:
+                more = {"DOCKER_CONFIG": directory, "REGISTRY_AUTH_FILE": f"{directory}/config.json", **self._daemon()}
             _run(reference, command, environment=more)
+
+    def _daemon(self) -> dict[str, str]:
+        """Where Docker's daemon is: with another configuration the user's contexts are not there."""
+        if self.program != "docker" or os.environ.get("DOCKER_HOST"):
+            return {}
+        command = ["docker", "context", "inspect", "--format={{.Endpoints.docker.Host}}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return {"DOCKER_HOST": done.stdout.strip()} if done.returncode == 0 and done.stdout.strip() else {}
 
 
 class Pusher:
