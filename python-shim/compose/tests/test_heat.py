@@ -198,8 +198,9 @@ def test_heat_s_own_library_takes_the_template(
     stack = checked(templates.Template(template))
     assert set(stack.dependencies) == set(stack.resources.values()), "they need each other in no circle"
     groups = [each for each in stack.resources.values() if each.type() == "OS::Heat::ResourceGroup"]
-    names = [checked(group.child_template())["1"].properties["name"] for group in groups]
-    assert names == ["p-web-1"]
+    members = [checked(group.child_template()).resources for group in groups]
+    names = [{key: each.properties["name"] for key, each in found.items()} for found in members]
+    assert names == [{"1": "p-web-1", "2": "p-web-2", "3": "p-web-3"}], "Heat would count from 0"
     template["resources"]["server-lb-1"]["properties"]["flavour"] = "x"
     with pytest.raises(StackValidationFailed, match="flavour"):
         checked(templates.Template(template))
