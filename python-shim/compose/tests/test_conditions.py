@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_cloud import FakeCloud
-from nova_docker_compose.cloud import Api
+from nova_docker_compose.cloud import Api, servers
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.project import Project
 from nova_docker_compose.up import Options, Up
@@ -131,6 +131,18 @@ def test_a_container_that_ended_without_a_word_of_its_exit_code_is_told(cloud: F
     cloud.after = stop
     with pytest.raises(ComposeError, match="p-job-1: it has no tag exit:0"):
         up(cloud, project_of(COMPLETED))
+
+
+def test_tags_of_users_that_begin_alike_say_nothing(cloud: FakeCloud) -> None:
+    def told(*tags: str) -> tuple[str | None, int | None]:
+        cloud.servers["s"] = {"id": "s", "name": "n", "networks": [], "steps": 0, "status": "ACTIVE"}
+        cloud.servers["s"] |= {"tags": ["compose:p", *tags]}
+        cloud.servers["s"]["metadata"] = {"compose:project": "p", "compose:number": "1"}
+        server = servers(Api(cloud), "p")[0]
+        return server.health, server.exit_code
+
+    assert told("exit:strategy", "health:food", "health:") == (None, None)
+    assert told("exit:strategy", "exit:-1", "health:food", "health:starting") == ("starting", -1)
 
 
 def test_a_service_that_starts_again_by_itself_never_ends(cloud: FakeCloud, project_of: Read) -> None:

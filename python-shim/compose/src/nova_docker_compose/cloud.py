@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,9 @@ from nova_docker_compose.errors import ComposeError
 COMPUTE = "2.90"
 """Nova 24: host names at the launch. Rebuilds with user data came with 2.57, tags at the launch with 2.52."""
 MARK = "compose:"
+_HEALTH = re.compile("health:(starting|healthy|unhealthy)")
+_EXIT = re.compile("exit:(-?[0-9]+)")
+"""Tags that the agent writes; others that begin alike are their users'."""
 
 Json = dict[str, Any]
 
@@ -104,16 +108,16 @@ class Server:
     @property
     def health(self) -> str | None:
         """What its health check says: starting, healthy or unhealthy; None where the agent says nothing."""
-        return self._told("health:")
+        return self._told(_HEALTH)
 
     @property
     def exit_code(self) -> int | None:
         """With what its container has ended; None where it has not, or the agent says nothing."""
-        told = self._told("exit:")
-        return int(told) if told is not None and told.isdigit() else None
+        told = self._told(_EXIT)
+        return None if told is None else int(told)
 
-    def _told(self, kind: str) -> str | None:
-        return next((tag.removeprefix(kind) for tag in self.tags if tag.startswith(kind)), None)
+    def _told(self, kind: re.Pattern[str]) -> str | None:
+        return next((match[1] for tag in self.tags if (match := kind.fullmatch(tag))), None)
 
     @property
     def settled(self) -> bool:

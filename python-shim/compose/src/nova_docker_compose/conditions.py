@@ -60,7 +60,7 @@ def _hopeless(server: Server, condition: str, since: float) -> str | None:
     if missing and since > _TAG_SECONDS:
         return (
             f"{server.name}: it has no tag {what}, nor another of its kind: the agent of its host writes none;"
-            " nova-docker-agent must be newer there"
+            " it must be newer, with [docker] state_tags, and the server must have room for a tag"
         )
     if since > _PATIENCE:
         return f"{server.name}: still no {what} after {since:.0f} seconds"
