@@ -110,6 +110,10 @@ impl Watcher {
     async fn try_follow(&mut self, since: &mut Option<String>, delay: &mut Duration) -> Result<(), Broken> {
         // Taken before the comparison: a change during it is reported by one of the two, and once (see `tell`).
         let start = since.clone().unwrap_or_else(now);
+        if since.is_none() {
+            // It may have been upgraded.
+            self.docker.engine().agree().await?;
+        }
         self.compare(since.is_some()).await?;
         *since = None;
         *delay = FIRST_RETRY;
@@ -165,7 +169,7 @@ impl Watcher {
 
     /// A connection that merely ended is made anew at once, and nothing was lost.
     async fn tell_lost(&mut self) -> Result<(), Closed> {
-        if self.lost || self.docker.ping().await.is_ok() {
+        if self.lost || self.docker.engine().agree().await.is_ok() {
             return Ok(());
         }
         self.lost = true;

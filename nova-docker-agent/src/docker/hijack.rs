@@ -43,7 +43,7 @@ impl Docker {
         tokio::spawn(connection.with_upgrades());
         let request = Request::builder()
             .method(Method::POST)
-            .uri(format!("/v{}{path}", self.inner.api_version))
+            .uri(format!("/v{}{path}", self.engine().api_version()))
             .header(HOST, "docker")
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "tcp")

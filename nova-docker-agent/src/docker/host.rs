@@ -33,7 +33,7 @@ impl Docker {
             disk_gb: disk / GIB,
             disk_used_gb: disk_used / GIB,
             docker_version: version.version.unwrap_or_default(),
-            api_version: self.inner.api_version.clone(),
+            api_version: self.engine().api_version(),
             quota_enforced: self.inner.quota_enforced,
             storage_driver: info.driver.unwrap_or_default(),
             arch: info.architecture.unwrap_or_default(),

@@ -101,7 +101,6 @@ struct Inner {
     engine: Engine,
     volumes: Volumes,
     config: DockerConfig,
-    api_version: String,
     quota_enforced: bool,
 }
 
@@ -128,23 +127,13 @@ impl Docker {
                 "Docker does not enforce the size of root disks here: root_gb is counted, not limited"
             );
         }
-        let api_version = engine.docker.client_version().to_string();
         let volumes = Volumes::of(engine.clone());
-        let docker = Self { inner: Arc::new(Inner { engine, volumes, config, api_version, quota_enforced }) };
+        let docker = Self { inner: Arc::new(Inner { engine, volumes, config, quota_enforced }) };
         docker.remove_stale_snapshots().await?;
         docker.remove_stale_files().await?;
         docker.remove_stray_config_drives().await?;
         docker.remove_stray_given().await?;
         Ok(docker)
-    }
-
-    /// Asks Docker for a sign of life.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn ping(&self) -> Result<(), Error> {
-        let engine = self.engine();
-        engine.docker.ping().await.map(drop).map_err(|error| engine.error("answer", "a ping", error))
     }
 
     /// Whether Docker takes new connections: one that is about to end answers on the old ones only.

@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod rabbitmq;
 pub mod raw;
 pub mod record;
+pub mod release;
 pub mod rpc;
 pub mod watchdog;
 

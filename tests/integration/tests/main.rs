@@ -36,6 +36,7 @@ mod driver_lifecycle;
 mod driver_output;
 mod driver_pull;
 mod driver_restart;
+mod driver_upgrade;
 mod driver_volumes;
 mod grpc_console;
 mod grpc_door;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         driver_output::tests(),
         driver_pull::tests(),
         driver_restart::tests(),
+        driver_upgrade::tests(),
         driver_volumes::tests(),
         grpc_console::tests(),
         grpc_door::tests(),
