@@ -59,6 +59,8 @@ pub struct TransportConfig {
     /// `use_queue_manager`: the name of the reply queue, which stays the same over restarts. None = a new one each time,
     /// deleted at the end.
     pub reply_queue: Option<String>,
+    /// Only to look: what this process declares is its own and goes with its connection.
+    pub observer: bool,
     /// The name of this process, for the broker's list of connections.
     pub process: String,
 }
@@ -112,6 +114,7 @@ impl TransportConfig {
             missing_consumer_timeout: Duration::from_secs(60),
             publish_timeout: Duration::from_secs(60),
             reply_queue: None,
+            observer: false,
             process: "nova-docker-agent".to_owned(),
         }
     }

@@ -55,24 +55,10 @@ impl Link {
     /// Begins to connect, and goes on in the background until [`Self::close`]. `purpose` is for logs and for the broker's
     /// list of connections.
     pub(super) async fn start(config: &TransportConfig, purpose: &'static str) -> Result<Self, Error> {
-        let connector = match config.tls.enabled {
-            true => Some(Arc::new(tls::connector(&config.tls, config.url.hosts.len() == 1).await?)),
-            false => None,
-        };
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
         let (closing, done) = (CancellationToken::new(), CancellationToken::new());
-        let mut hosts = config.url.hosts.clone();
-        hosts.shuffle(&mut rand::rng());
-        let mut supervisor = Supervisor {
-            config: config.clone(),
-            purpose,
-            connector,
-            hosts,
-            next: 0,
-            pauses: Backoff::new(config.retry_interval, config.retry_interval_max),
-            state: sender,
-            closing: closing.clone(),
-        };
+        let mut supervisor = Supervisor::new(config, purpose, sender, closing.clone()).await?;
+        supervisor.hosts.shuffle(&mut rand::rng());
         let finished = done.clone().drop_guard();
         tokio::spawn(async move {
             supervisor.run().await;
@@ -168,7 +154,41 @@ struct Supervisor {
     closing: CancellationToken,
 }
 
+/// Connects once to each broker and hangs up; why it could not.
+pub(super) async fn try_each(
+    config: &TransportConfig,
+    purpose: &'static str,
+) -> Result<Vec<(HostAddress, Result<(), String>)>, Error> {
+    let (state, _) = watch::channel(State::Down(String::new()));
+    let supervisor = Supervisor::new(config, purpose, state, CancellationToken::new()).await?;
+    let attempts = supervisor.hosts.iter().map(async |host| {
+        let tried = supervisor.attempt(host).await;
+        if let Ok((connection, _)) = &tried
+            && let Err(error) = connection.close(200, "seen".into()).await
+        {
+            tracing::debug!(%host, %error, "the message broker was faster to hang up");
+        }
+        (host.clone(), tried.map(drop))
+    });
+    Ok(futures::future::join_all(attempts).await)
+}
+
 impl Supervisor {
+    async fn new(
+        config: &TransportConfig,
+        purpose: &'static str,
+        state: watch::Sender<State>,
+        closing: CancellationToken,
+    ) -> Result<Self, Error> {
+        let connector = match config.tls.enabled {
+            true => Some(Arc::new(tls::connector(&config.tls, config.url.hosts.len() == 1).await?)),
+            false => None,
+        };
+        let pauses = Backoff::new(config.retry_interval, config.retry_interval_max);
+        let (config, hosts) = (config.clone(), config.url.hosts.clone());
+        Ok(Self { config, purpose, connector, hosts, next: 0, pauses, state, closing })
+    }
+
     async fn run(&mut self) {
         let closing = self.closing.clone();
         loop {
@@ -213,19 +233,14 @@ impl Supervisor {
         let mut failures = 0;
         loop {
             let host = self.hosts[self.next % self.hosts.len()].clone();
-            let socket = Socket::default();
-            let attempt = timeout(CONNECT_TIMEOUT, self.connect_to(&host, socket.clone())).await;
-            let reason = match attempt {
-                Ok(Ok(connection)) => {
+            let reason = match self.attempt(&host).await {
+                Ok((connection, socket)) => {
                     tracing::info!(connection = self.purpose, %host, "connected to the message broker");
                     let (blocked, lost) = (watch::Sender::new(()), CancellationToken::new());
                     return Session { connection, socket, blocked, lost, suspected: Notify::new() };
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+                Err(reason) => reason,
             };
-            // The library has a thread for each connection, which waits for an answer on and on.
-            socket.abort();
             tracing::warn!(connection = self.purpose, %host, %reason, "cannot connect to the message broker; trying again");
             self.state.send_replace(State::Down(format!("{host}: {reason}")));
             self.next += 1;
@@ -234,6 +249,20 @@ impl Supervisor {
                 tokio::time::sleep(self.pauses.next()).await;
             }
         }
+    }
+
+    /// One attempt, or why it failed.
+    async fn attempt(&self, host: &HostAddress) -> Result<(Connection, Socket), String> {
+        let socket = Socket::default();
+        let attempt = timeout(CONNECT_TIMEOUT, self.connect_to(host, socket.clone())).await;
+        let reason = match attempt {
+            Ok(Ok(connection)) => return Ok((connection, socket)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+        };
+        // The library has a thread for each connection, which waits for an answer on and on.
+        socket.abort();
+        Err(reason)
     }
 
     async fn connect_to(&self, host: &HostAddress, socket: Socket) -> lapin::Result<Connection> {

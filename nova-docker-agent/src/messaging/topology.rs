@@ -23,7 +23,8 @@ pub(super) async fn exchange_exists(session: &Session, name: &str) -> lapin::Res
 
 /// Makes sure that a topic exchange exists, with the configured flags only if this is the first to need it.
 pub(super) async fn ensure_exchange(session: &Session, config: &TransportConfig, name: &str) -> lapin::Result<()> {
-    if exchange_exists(session, name).await? {
+    // Whoever only looks is told by the publish that it is missing.
+    if config.observer || exchange_exists(session, name).await? {
         return Ok(());
     }
     let flags = ExchangeDeclareOptions {
@@ -64,13 +65,16 @@ pub(super) async fn ensure_request_queue(session: &Session, config: &TransportCo
 
 /// Makes sure that the reply queue exists.
 pub(super) async fn ensure_reply_queue(session: &Session, config: &TransportConfig, name: &str) -> lapin::Result<()> {
-    let flags = QueueDeclareOptions { durable: config.transient_quorum, ..QueueDeclareOptions::default() };
+    // A queue of one connection cannot be replicated.
+    let replicated = config.transient_quorum && !config.observer;
+    let flags =
+        QueueDeclareOptions { durable: replicated, exclusive: config.observer, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
     let ttl = i32::try_from(config.transient_ttl.as_millis()).unwrap_or(i32::MAX);
     if ttl > 0 {
         arguments.insert("x-expires".into(), AMQPValue::LongInt(ttl));
     }
-    if config.transient_quorum {
+    if replicated {
         quorum_arguments(config, &mut arguments);
     }
     ensure_queue(session, name, flags, arguments).await

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use super::calls::Calls;
-use super::link::Link;
+use super::link::{self, Link};
 use super::publisher::{Destination, Message, Outcome, Publisher};
 use super::replies::Replies;
 use super::server::{self, Server};
-use super::{CallError, Context, Endpoint, Error, Handler, Rpc, Target, TransportConfig, wire};
+use super::{CallError, Context, Endpoint, Error, Handler, HostAddress, Rpc, Target, TransportConfig, wire};
 
 /// One process's place on the message bus. Clones share it; it ends with [`Transport::close`] or with the last clone.
 ///
@@ -70,6 +70,14 @@ impl Transport {
             handler,
         };
         server::start(setup).await
+    }
+
+    /// Connects once to each broker of the URL and hangs up: why it could not.
+    ///
+    /// # Errors
+    /// Only when the TLS files cannot be used.
+    pub async fn try_each(config: &TransportConfig) -> Result<Vec<(HostAddress, Result<(), String>)>, Error> {
+        link::try_each(config, "check").await
     }
 
     /// The broker can be reached at this moment.
