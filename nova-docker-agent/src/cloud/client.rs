@@ -12,6 +12,7 @@ use url::Url;
 
 use super::answer::{self, Asked};
 use super::auth::AuthConfig;
+use super::greeting::{Greeting, greeting};
 use super::retry::{Failure, Retry};
 use super::tls::{TlsConfig, http_client, reason};
 use super::{Caller, Error, Identity, Session};
@@ -260,12 +261,24 @@ impl Rest {
         Ok(request)
     }
 
+    /// What the service says of itself to anybody.
+    pub(super) async fn greeting(&self) -> Result<Greeting, Error> {
+        let mut url = self.base().await?;
+        let path = format!("{}/", without_version(url.path()));
+        url.set_path(&path);
+        greeting(self.service, &self.http, url).await
+    }
+
+    async fn base(&self) -> Result<Url, Error> {
+        match (&self.endpoint.endpoint_override, &self.session) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(session)) => session.endpoint(&self.endpoint).await,
+            (None, None) => Err(self.no_identity("and no endpoint_override either")),
+        }
+    }
+
     async fn url(&self, call: &Call) -> Result<Url, Error> {
-        let mut url = match (&self.endpoint.endpoint_override, &self.session) {
-            (Some(url), _) => url.clone(),
-            (None, Some(session)) => session.endpoint(&self.endpoint).await?,
-            (None, None) => return Err(self.no_identity("and no endpoint_override either")),
-        };
+        let mut url = self.base().await?;
         let path = format!("{}{}", without_version(url.path()), call.path);
         url.set_path(&path);
         if !call.query.is_empty() {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::answer::Asked;
 use super::client::{Call, Rest};
 use super::tls::reason;
-use super::{Caller, Error, ServiceConfig, Session};
+use super::{Caller, Error, Greeting, ServiceConfig, Session};
 
 const PATCH_TYPE: &str = "application/openstack-images-v2.1-json-patch";
 /// Images in one answer to a listing, at most; glance's own limit is 1000 (`api_limit_max`).
@@ -122,6 +122,14 @@ impl Glance {
     /// [`Error::Tls`] when a certificate or key file cannot be used.
     pub fn new(session: Option<Session>, service: Option<Session>, config: &ServiceConfig) -> Result<Self, Error> {
         Ok(Self { rest: Rest::new("glance", session, service, config)? })
+    }
+
+    /// What glance says of itself to anybody.
+    ///
+    /// # Errors
+    /// [`Error`] of glance.
+    pub async fn greeting(&self) -> Result<Greeting, Error> {
+        self.rest.greeting().await
     }
 
     /// An image's record.

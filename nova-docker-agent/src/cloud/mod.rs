@@ -14,6 +14,7 @@ mod catalog;
 mod client;
 mod error;
 pub mod glance;
+mod greeting;
 mod keystone;
 pub mod neutron;
 pub mod placement;
@@ -28,6 +29,7 @@ pub use caller::{Caller, Identity};
 pub use client::{EndpointConfig, ServiceConfig};
 pub use error::Error;
 pub use glance::Glance;
+pub use greeting::Greeting;
 pub use keystone::{Keystone, KeystoneConfig, Project, UserLogin};
 pub use neutron::Neutron;
 pub use placement::Placement;
@@ -79,6 +81,11 @@ impl Cloud {
             glance: Glance::new(glance, service_token, &config.glance)?,
             sessions,
         })
+    }
+
+    /// The identities, each of them once.
+    pub fn sessions(&self) -> &[Session] {
+        &self.sessions
     }
 
     /// Logs all identities in, so that the first request need not wait for that. What fails is logged, and tried again when it is needed.

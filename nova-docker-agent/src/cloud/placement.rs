@@ -1,5 +1,7 @@
 //! Placement: resource providers, inventories, traits, allocations.
 
+mod survey;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::header::HeaderValue;

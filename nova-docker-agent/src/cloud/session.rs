@@ -17,6 +17,7 @@ use super::answer::{self, Asked};
 use super::auth::{AuthConfig, Credentials, Named, Scope};
 use super::catalog::Catalog;
 use super::client::EndpointConfig;
+use super::greeting::{Greeting, greeting};
 use super::retry::{Failure, Retry};
 use super::tls::{http_client, reason};
 
@@ -82,6 +83,22 @@ impl Session {
     /// [`Error`] of keystone.
     pub async fn token(&self) -> Result<SecretString, Error> {
         Ok(self.login().await?.token.clone())
+    }
+
+    /// Who logs in, and where.
+    pub fn auth(&self) -> &AuthConfig {
+        &self.inner.auth
+    }
+
+    /// What keystone says of itself to anybody.
+    ///
+    /// # Errors
+    /// [`Error`] of keystone.
+    pub async fn greeting(&self) -> Result<Greeting, Error> {
+        let mut url = self.inner.tokens_url.clone();
+        let path = url.path().trim_end_matches("/auth/tokens").to_owned();
+        url.set_path(&path);
+        greeting(SERVICE, &self.inner.http, url).await
     }
 
     /// Base URL of a service: the override, or the first interface of the list that the catalog has in the region.

@@ -32,6 +32,7 @@ mod scrub;
 mod shadow;
 mod snapshot;
 mod state;
+mod survey;
 mod terminal;
 mod usage;
 mod volumes;
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 pub use error::Error;
 pub use snapshot::Snapshot;
+pub use survey::{RuntimeEntry, Survey, survey};
 pub use terminal::{Shell, Terminal};
 pub use usage::Used;
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};

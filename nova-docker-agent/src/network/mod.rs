@@ -19,6 +19,7 @@ mod offload;
 mod ovs;
 mod plumber;
 mod routes;
+mod survey;
 mod up;
 
 pub use counters::{Counters, Traffic};
@@ -27,6 +28,7 @@ pub use error::Error;
 pub(crate) use interface::tests::interface as an_interface;
 pub use interface::{Interface, Route};
 pub use plumber::{NetworkConfig, Plumber};
+pub use survey::{SwitchSurvey, survey};
 
 /// Where the file of a named network namespace lives, as for `ip netns`.
 pub const NAMESPACE_DIRECTORY: &str = "/run/netns";

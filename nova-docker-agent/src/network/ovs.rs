@@ -104,6 +104,18 @@ impl OpenVSwitch {
         Ok(answer.trim().trim_matches('"') == "netdev")
     }
 
+    /// The table of version and `external_ids`.
+    pub(super) async fn about(&self) -> Result<String, Error> {
+        let command = words(&["--columns=ovs_version,external_ids", "list", "Open_vSwitch"]);
+        self.run("ask Open vSwitch what it is", vec![command]).await
+    }
+
+    /// The table of a bridge's datapath type; no row when it is absent.
+    pub(super) async fn bridge(&self, bridge: &str) -> Result<String, Error> {
+        let command = words(&["--columns=datapath_type", "find", "Bridge", &format!("name=\"{bridge}\"")]);
+        self.run(&format!("find bridge {bridge}"), vec![command]).await
+    }
+
     async fn run(&self, action: &str, commands: Vec<Vec<String>>) -> Result<String, Error> {
         let failed = |message: String| Error::OpenVSwitch {
             action: action.to_owned(),
@@ -164,7 +176,7 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 /// Rows of an answer in `--format=json`: `{"headings": [...], "data": [[...], ...]}`.
-fn rows(table: &str) -> impl Iterator<Item = Vec<Value>> {
+pub(super) fn rows(table: &str) -> impl Iterator<Item = Vec<Value>> {
     let table: Value = serde_json::from_str(table).unwrap_or_default();
     let data = table.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
     data.into_iter().filter_map(|row| row.as_array().cloned())
@@ -186,7 +198,7 @@ fn record(row: &[Value]) -> Option<Record> {
 }
 
 /// A value of a map in OVSDB's notation: `["map", [["key", "value"], ...]]`.
-fn value_of<'a>(map: &'a Value, key: &str) -> Option<&'a str> {
+pub(super) fn value_of<'a>(map: &'a Value, key: &str) -> Option<&'a str> {
     let pairs = map.get(1)?.as_array()?;
     let pair = pairs.iter().find(|pair| pair.get(0).and_then(Value::as_str) == Some(key))?;
     pair.get(1)?.as_str()

@@ -1,5 +1,6 @@
 //! Neutron: ports, networks, subnets, floating IPs and security groups.
 
+mod agents;
 mod extensions;
 mod types;
 
@@ -10,11 +11,12 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
+pub use agents::Agent;
 pub use types::{FixedIp, FloatingIp, HostRoute, Network, NewPort, Port, PortUpdate, SecurityGroup, Subnet};
 
 use self::extensions::Extensions;
 use super::client::{Call, Rest};
-use super::{Caller, Error, ServiceConfig, Session};
+use super::{Caller, Error, Greeting, ServiceConfig, Session};
 
 /// What a refresh of the extensions may take while there is an older list.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +40,14 @@ impl Neutron {
             extensions: Arc::default(),
             extension_sync_interval: Duration::from_secs(600),
         })
+    }
+
+    /// What neutron says of itself to anybody.
+    ///
+    /// # Errors
+    /// [`Error`] of neutron.
+    pub async fn greeting(&self) -> Result<Greeting, Error> {
+        self.rest.greeting().await
     }
 
     /// `[neutron] extension_sync_interval`: how long the list of extensions is kept. 10 minutes if never set.
