@@ -61,6 +61,10 @@ const VALUE_OPTIONS: [&str; 18] = [
 ];
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--nova-version") {
+        println!("nova-docker-runtime {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     let invocation = Invocation::parse(std::env::args_os().skip(1));
     match invocation.prepare() {
         Ok(Next::Run) => {}
