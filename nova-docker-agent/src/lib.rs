@@ -4,6 +4,7 @@
 //! for containers. The rooms of this library, and who may call whom (downwards only):
 //!
 //! ```text
+//! check      whether a host and its cloud are fit: what an operator asks before and after the first start
 //! compute    the compute service: operations on instances, their ports, this node, reconciliation, refusals
 //!   conductor   typed calls to nova-conductor
 //!     messaging   oslo.messaging over RabbitMQ; knows nothing of Nova
@@ -28,6 +29,7 @@
 //! ports, `network` plugs them into the instance's namespace, `registry` opens the Glance image and `driver` has
 //! Docker pull it, create the container and start it.
 
+pub mod check;
 pub mod cloud;
 pub mod compute;
 pub mod conductor;

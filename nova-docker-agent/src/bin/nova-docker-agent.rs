@@ -1,5 +1,8 @@
 //! The command line.
 
+#[path = "nova-docker-agent/check.rs"]
+mod check;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{ErrorKind, Write};
@@ -7,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use check::Check;
 use clap::{Args, Parser, Subcommand};
 use nova_docker_agent::config::registry as registry_config;
 use nova_docker_agent::config::{
@@ -35,8 +39,8 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  Check the configuration of a compute host before anything is started:
-    nova-docker-agent config --config-file /etc/nova/nova.conf
+  Check a compute host and the cloud as seen from it, before anything is started:
+    nova-docker-agent check --config-file /etc/nova/nova.conf
 
   Run the agent where nova-compute ran:
     nova-docker-agent run --config-file /etc/nova/nova.conf --config-file /etc/nova/nova-cpu.conf
@@ -131,6 +135,10 @@ enum Command {
         #[command(flatten)]
         sources: Sources,
     },
+    /// Check this host and the cloud as seen from it: what was found, and what to do. Changes nothing.
+    ///
+    /// Works while the agent runs, and before its first start.
+    Check(Check),
     /// Print what a container would get from a server's user data and the like, or every mistake.
     ///
     /// Each key with its value and the source that wins. Reads no configuration and asks nobody.
@@ -220,6 +228,12 @@ struct Sources {
 
 impl Sources {
     fn load(self) -> Result<(Config, Listing), Vec<ConfigError>> {
+        let Self { config_file, config_dir } = self.or_default();
+        config::load_listed(&config_file, &config_dir)
+    }
+
+    /// What is read when nothing is named.
+    fn or_default(self) -> Self {
         let Self { mut config_file, mut config_dir } = self;
         if config_file.is_empty() && config_dir.is_empty() {
             config_file.push(DEFAULT_FILE.into());
@@ -230,7 +244,7 @@ impl Sources {
                 config_dir.push(DEFAULT_DIRECTORY.into());
             }
         }
-        config::load_listed(&config_file, &config_dir)
+        Self { config_file, config_dir }
     }
 }
 
@@ -246,6 +260,7 @@ fn main() -> ExitCode {
         Command::Run { sources, print_config } => (sources, print_config, Some(Door::ComputeService)),
         Command::ServeDriver { sources } => (sources, false, Some(Door::ContainerDriver)),
         Command::Config { sources } => (sources, true, None),
+        Command::Check(check) => return check.run(),
         Command::Explain(explain) => return explain.run(),
         Command::Volumes { sources, json, action } => return volumes(sources, json, action),
         Command::Registry { config_file, config_dir, check } => return serve_registry(config_file, config_dir, check),

@@ -41,6 +41,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) use run::{NEWEST_SERVICE_VERSION, OLDEST_SERVICE_VERSION};
 pub use run::{StartError, run};
 
 use self::{

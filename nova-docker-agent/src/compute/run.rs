@@ -29,9 +29,9 @@ use crate::{
 };
 
 /// The oldest control plane that is known to work: Nova 28 (2023.2), whose instances carry `compute_id`.
-const OLDEST_SERVICE_VERSION: i64 = 66;
+pub(crate) const OLDEST_SERVICE_VERSION: i64 = 66;
 /// The newest whose behaviour was read and tested: Nova 34 (2026.2).
-const NEWEST_SERVICE_VERSION: i64 = 74;
+pub(crate) const NEWEST_SERVICE_VERSION: i64 = 74;
 /// How long one conductor may take to answer the first question.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Part of the graceful stop that is reserved for cleaning up.

@@ -54,7 +54,10 @@ impl Glance {
             uploads: watch::Sender::default(),
             updates: Mutex::default(),
         });
+        let versions =
+            || async { (StatusCode::MULTIPLE_CHOICES, r#"{"versions": [{"id": "v2.17", "status": "CURRENT"}]}"#) };
         let router = Router::new()
+            .route("/", get(versions))
             .route("/v2/images/{id}", axum::routing::patch(update))
             .route("/v2/images/{id}/file", get(read).put(upload))
             .with_state(store.clone());

@@ -26,6 +26,7 @@ macro_rules! tests {
     };
 }
 
+mod check;
 mod driver_aside;
 mod driver_configuration;
 mod driver_failures;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         // Those first that take long, and wait.
         messaging_restart::tests(),
         messaging_python::tests(),
+        check::tests(),
         driver_aside::tests(),
         driver_configuration::tests(),
         driver_failures::tests(),

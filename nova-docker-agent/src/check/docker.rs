@@ -1,0 +1,178 @@
+//! Docker: what it is, what it can hold to, and how dockerd is set.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::finding::Finding;
+use super::{daemon, directories, runtime};
+use crate::config::Config;
+use crate::docker::{self, Survey};
+
+const CHECK: &str = "docker";
+const STORAGE: &str = "storage";
+const LIMITS: &str = "limits";
+const DAEMON: &str = "dockerd";
+/// The oldest release that was tested.
+const OLDEST: (u32, u32) = (20, 10);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) async fn look(config: Arc<Config>) -> Vec<Finding> {
+    let host_url = &config.docker.host_url;
+    let survey = match docker::survey(host_url, PATIENCE).await {
+        Ok(survey) => survey,
+        Err(error) => {
+            let left_out = |check| Finding::left_out(check, "Docker must answer first");
+            let mut findings = vec![unavailable(&error.to_string())];
+            findings.extend([STORAGE, LIMITS, DAEMON, runtime::CHECK, "docker-disk"].map(left_out));
+            return findings;
+        }
+    };
+    let settings = daemon::settings(host_url).await;
+    let entry = survey.runtimes.get(&config.docker.runtime);
+    let mut findings = vec![judge(host_url, &survey), judge_storage(&survey), judge_limits(&survey)];
+    findings.push(judge_daemon(&survey, settings.as_ref()));
+    findings.push(runtime::look(&config.docker.runtime, entry).await);
+    findings.extend(directories::look_at_disk("docker-disk", survey.root.clone()).await);
+    findings
+}
+
+fn unavailable(reason: &str) -> Finding {
+    let advice = if reason.contains("client version") {
+        "use an agent and a Docker that have a version of Docker's API in common: upgrade the older of the two"
+    } else {
+        "see whether dockerd runs (`systemctl status docker`), whether [docker] host_url is its address, and whether this \
+         user may use it"
+    };
+    Finding::failed(CHECK, reason, advice)
+}
+
+fn judge(host_url: &str, survey: &Survey) -> Finding {
+    let found = format!("Docker {}, API {}, at {host_url}", survey.version, survey.api_version);
+    let has = |name: &str| survey.security.iter().any(|option| option == name);
+    let mut numbers = survey.version.split('.').map_while(|number| number.parse::<u32>().ok());
+    let release = numbers.next().map(|major| (major, numbers.next().unwrap_or_default()));
+    if release.is_some_and(|release| release < OLDEST) {
+        return Finding::failed(CHECK, found, "upgrade Docker to 20.10 or newer");
+    }
+    if has("rootless") {
+        return Finding::failed(
+            CHECK,
+            format!("{found}; it runs rootless"),
+            "run dockerd as root: containers get their networks from root",
+        );
+    }
+    if has("userns") {
+        let advice = "take userns-remap out of daemon.json: the agent was never tested with it, and files that it puts into \
+                      containers have other owners";
+        return Finding::warning(CHECK, format!("{found}; userns-remap is on"), advice);
+    }
+    Finding::ok(CHECK, found)
+}
+
+fn judge_storage(survey: &Survey) -> Finding {
+    let (driver, root) = (&survey.storage_driver, survey.root.display());
+    if survey.quota_enforced {
+        return Finding::ok(STORAGE, format!("{driver} in {root} holds root disks to their size"));
+    }
+    Finding::warning(
+        STORAGE,
+        format!("{driver} in {root} does not hold root disks to their size: a container can fill the disk"),
+        "put Docker's directory on XFS mounted with `prjquota` (overlay2), or use btrfs or zfs; else watch the disk",
+    )
+}
+
+fn judge_limits(survey: &Survey) -> Finding {
+    let cgroups = format!("cgroup v{}, {}", survey.cgroup_version, survey.cgroup_driver);
+    if survey.unlimited.is_empty() {
+        return Finding::ok(LIMITS, cgroups);
+    }
+    let found = format!("{cgroups}: the kernel cannot limit {}", super::listed(&survey.unlimited));
+    Finding::failed(
+        LIMITS,
+        found,
+        "start the kernel with these controllers (`cgroup_enable=memory`), and see `docker info`",
+    )
+}
+
+fn judge_daemon(survey: &Survey, settings: Option<&daemon::Settings>) -> Finding {
+    let word = |on: bool| if on { "on" } else { "off" };
+    let proxy = match settings.and_then(|settings| settings.userland_proxy) {
+        Some(on) => word(on),
+        None => "unknown",
+    };
+    let found = format!(
+        "live-restore {}, userland-proxy {proxy} (containers of servers publish no port), log driver {} (containers of \
+         servers have json-file)",
+        word(survey.live_restore),
+        survey.log_driver
+    );
+    if survey.live_restore {
+        return Finding::ok(DAEMON, found);
+    }
+    let file = settings.map_or_else(|| "daemon.json".to_owned(), |settings| settings.file.display().to_string());
+    Finding::warning(
+        DAEMON,
+        format!("{found}: all servers stop when dockerd does"),
+        format!("set \"live-restore\": true in {file}, and reload dockerd"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    fn survey(version: &str) -> Survey {
+        Survey { version: version.to_owned(), api_version: "1.41".to_owned(), ..Survey::default() }
+    }
+
+    #[test]
+    fn releases_before_the_oldest_tested_one_fail() {
+        let verdict = |version| judge("unix:///d", &survey(version)).verdict;
+        assert_eq!(verdict("19.03.15"), Verdict::Failed);
+        assert_eq!(verdict("20.10.24+dfsg1"), Verdict::Ok);
+        assert_eq!(verdict("29.0.1"), Verdict::Ok);
+        assert_eq!(verdict("dev"), Verdict::Ok);
+    }
+
+    #[test]
+    fn users_that_are_others_inside_are_told() {
+        let with = |name: &str| Survey { security: vec![name.to_owned()], ..survey("26.1.5") };
+        assert_eq!(judge("", &with("userns")).verdict, Verdict::Warning);
+        assert_eq!(judge("", &with("rootless")).verdict, Verdict::Failed);
+        assert_eq!(judge("", &with("seccomp")).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn storage_without_a_quota_is_a_warning() {
+        let held = Survey { quota_enforced: true, ..survey("26.1.5") };
+        assert_eq!(judge_storage(&held).verdict, Verdict::Ok);
+        assert_eq!(judge_storage(&survey("26.1.5")).verdict, Verdict::Warning);
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_limit_fails() {
+        assert_eq!(judge_limits(&survey("26.1.5")).verdict, Verdict::Ok);
+        let finding = judge_limits(&Survey { unlimited: vec!["memory", "pids"], ..survey("26.1.5") });
+        assert!(finding.verdict == Verdict::Failed && finding.found.ends_with("memory and pids"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_dockerd_that_takes_the_containers_with_it_is_a_warning_that_names_its_file() {
+        let settings = daemon::Settings { file: "/etc/d.json".into(), userland_proxy: Some(false) };
+        let finding = judge_daemon(&survey("26.1.5"), Some(&settings));
+        assert_eq!(finding.verdict, Verdict::Warning);
+        assert!(finding.found.contains("userland-proxy off"), "{finding:?}");
+        assert!(finding.advice.unwrap().contains("/etc/d.json"));
+        let restoring = Survey { live_restore: true, ..survey("26.1.5") };
+        assert_eq!(judge_daemon(&restoring, None).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_refused_version_of_the_api_has_its_own_advice() {
+        let old =
+            "Docker at unix:///d is unavailable: client version 1.41 is too old. Minimum supported API version is 1.44";
+        assert!(unavailable(old).advice.unwrap().contains("in common"));
+        assert!(unavailable("no such file").advice.unwrap().contains("systemctl"));
+    }
+}
