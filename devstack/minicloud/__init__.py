@@ -15,8 +15,8 @@ How one `mini up` travels through the package:
                  the parts below OpenStack, and the database schemas
     images/      the tar files that become Glance images, made without Docker
     seed, demo   what is created through the public APIs (these two run in the virtual environment)
-    status, teardown, namespaces
-                 what is running; how to remove all of it
+    status, check, teardown, namespaces
+                 what is running; whether the host is fit for the agent; how to remove all of it
 
     supervisord_main, chunked_wsgi, standin_agent, dhcp_watch
                  run inside processes of the cloud

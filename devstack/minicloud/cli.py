@@ -22,6 +22,7 @@ A single-node OpenStack 2026.2 cloud whose compute service is nova-docker-agent:
                        a reboot or a change of the agent's source: it does only what is missing
   mini demo            launch a server through the public API and look at it from all sides
   mini status          what runs and answers; exit status 1 when something is down
+  mini check           whether the host is fit for the agent: `nova-docker-agent check` of this cloud
   mini logs SERVICE    the log of one service (names as in `status`); -f follows it
   mini openrc [USER]   shell exports for demo (the default) or admin:  eval "$(devstack/mini openrc)"
   mini down            stop what `up` started, remove its bridges, namespaces and addresses
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--wipe", action="store_true", help="also remove all state")
     down.add_argument("--keep-cache", action="store_true", help="with --wipe: keep downloads and built images")
     commands.add_parser("status", parents=[common], help="show what runs and answers")
+    commands.add_parser("check", parents=[common], help="check whether the host is fit for the agent")
     logs = commands.add_parser("logs", parents=[common], help="show the log of a service")
     logs.add_argument("service", metavar="SERVICE", help="a name as in `mini status`")
     logs.add_argument("-f", "--follow", action="store_true", help="follow the log")
@@ -123,6 +125,7 @@ def main() -> int:
         "up": _up,
         "down": _down,
         "status": _status,
+        "check": _check,
         "logs": _logs,
         "openrc": _openrc,
         "demo": _demo,
@@ -149,7 +152,7 @@ def _require_cloud(layout: Layout) -> None:
 
 
 def _up(layout: Layout, arguments: argparse.Namespace) -> int:
-    from minicloud import host, up
+    from minicloud import check, host, up
 
     progress = Progress()
     try:
@@ -168,6 +171,8 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
     except (host.UnfitHost, up.Busy) as error:
         print(f"mini: {error}", file=sys.stderr)
         return 1
+    for trouble in check.troubles(layout, options) if options.agent else []:
+        progress.say(trouble)
     memory = host.memory_of(layout)
     secrets = passwords_module.load(layout.passwords_file)
     program = _program()
@@ -221,6 +226,17 @@ def _status(layout: Layout, arguments: argparse.Namespace) -> int:
 
     _require_cloud(layout)
     return status.report(layout)
+
+
+def _check(layout: Layout, arguments: argparse.Namespace) -> int:
+    from minicloud import check
+
+    _require_cloud(layout)
+    options = options_module.load(layout.options_file)
+    if not options.agent:
+        raise NoCloud("this cloud has no agent; `mini up --agent` starts it")
+    check.become(layout, options)
+    return 1
 
 
 def _logs(layout: Layout, arguments: argparse.Namespace) -> int:
