@@ -39,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the compute service to test; `fake` is stock nova-compute with Nova's fake driver, which shows that the"
         " tests ask for what Nova does",
     )
+    parser.addoption("--seed", type=int, help="of the storm, to be drawn again; a failed one has printed it")
+    parser.addoption("--minutes", type=float, default=10, help="how long the storm lasts")
 
 
 def _unfit_markers(config: pytest.Config) -> list[str]:
