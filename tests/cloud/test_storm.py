@@ -19,10 +19,11 @@ from harness.faults import Weather, put_right
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
 from harness.programs import kill_agent
-from harness.servers import Json, Servers
+from harness.servers import Json, Refused, Servers
 from harness.storm import History, Storm
 from harness.tenant import Tenant
 from harness.waiting import TimedOut, eventually
+from keystoneauth1.exceptions import ClientException
 from openstack.connection import Connection
 
 pytestmark = [
@@ -104,11 +105,20 @@ def _rage(storm: Storm, weather: Weather, users: int, minutes: float) -> None:
 def _calm(lab: Lab, admin_servers: Servers) -> None:
     """All services are at work again. The agent has been started once more, and has looked at every server."""
     put_right(lab)
+    eventually(lambda: _answers(admin_servers), "the API answering")
     wait_consumers(lab, "conductor", "scheduler", f"compute.{lab.host}")
     hosts.wait_usable(admin_servers)
     log = Tail(lab.log(AGENT_PROGRAM))
     kill_agent(lab)
     eventually(lambda: "every instance has been looked at" in log.text(), "the agent has looked at the servers", 600)
+
+
+def _answers(admin_servers: Servers) -> bool:
+    try:
+        admin_servers.request("GET", "/os-hypervisors/detail")
+    except (Refused, ClientException):
+        return False
+    return True
 
 
 def _wait_balanced(books: Books, history: History, seed: int) -> None:

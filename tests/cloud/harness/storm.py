@@ -20,6 +20,9 @@ from harness.waiting import TimedOut, eventually
 PATIENCE = 60
 """Seconds that a user waits for a task to end before it looks again."""
 
+RARELY = 0.1
+"""How often a user wants its server gone, also in the middle of something."""
+
 _REBOOTS = (("reboot", {"type": "SOFT"}), ("reboot", {"type": "HARD"}))
 
 
@@ -72,11 +75,13 @@ class Storm:
             self._did(number, "create", made)
             return made
         vm_state, task_state = state
-        if task_state != "None" and draw.random() < 0.9:
+        is_rare = draw.random() < RARELY
+        is_busy = task_state != "None" or vm_state == "building"
+        if is_busy and not is_rare:
             self._wait_idle(server_id)
             return server_id
-        choices = self._choices(server_id, vm_state, number) if task_state == "None" else {}
-        name = draw.choice([*choices, "delete"])
+        choices = {} if is_rare or is_busy else self._choices(server_id, vm_state, number)
+        name = draw.choice([*choices] or ["delete"])
         choices.get(name, functools.partial(self.servers.delete, server_id))()
         self._did(number, name, server_id)
         return server_id
