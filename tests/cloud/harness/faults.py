@@ -46,7 +46,7 @@ class Weather:
     def of_services(self) -> None:
         """One service after the other is away."""
         draw = random.Random(f"{self.seed}-services")  # noqa: S311, to be drawn again from the same seed
-        while not self.over.wait(draw.uniform(0.1, 0.4) * self.longest):
+        while not self.over.wait(draw.uniform(0.3, 1) * self.longest):
             program = draw.choice(sorted(PROGRAMS))
             how, seconds = draw.choice(PROGRAMS[program]), draw.uniform(0, self.longest)
             self.note(f"{program} {how} for {seconds:.0f} s")
@@ -57,7 +57,7 @@ class Weather:
     def of_the_agent(self) -> None:
         """The agent is killed, stopped and started again, or stands still."""
         draw = random.Random(f"{self.seed}-agent")  # noqa: S311
-        while not self.over.wait(draw.uniform(0.2, 0.8) * self.longest):
+        while not self.over.wait(draw.uniform(0.5, 1.5) * self.longest):
             how, seconds = draw.choice(("killed", STOPPED, SILENT)), draw.uniform(0, self.longest / 3)
             self.note(f"the agent {how}" + ("" if how == "killed" else f" for {seconds:.0f} s"))
             if how == "killed":

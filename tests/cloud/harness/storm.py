@@ -55,12 +55,19 @@ class Storm:
     body: Json
     """Of a launch."""
     flavors: tuple[str, ...]
+    begun: threading.Event = dataclasses.field(default_factory=threading.Event)
+    """Set when the first faults may come."""
     done: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    launched: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    """The users who have their first server."""
 
     def user(self, number: int) -> None:
         """Has a server and does something with it, again and again, until the storm is over."""
         draw = random.Random(f"{self.seed}-user-{number}")  # noqa: S311, to be drawn again from the same seed
-        server_id = ""
+        server_id = self._step(draw, number, "")
+        self._wait_idle(server_id)
+        self.launched[number] += 1
+        self.begun.wait()
         while not self.over.wait(draw.uniform(0, 2)):
             try:
                 server_id = self._step(draw, number, server_id)
@@ -74,13 +81,13 @@ class Storm:
             made: str = self.servers.request("POST", "/servers", {"server": body})["server"]["id"]
             self._did(number, "create", made)
             return made
-        vm_state, task_state = state
+        vm_state, task_state, was_launched = state
         is_rare = draw.random() < RARELY
         is_busy = task_state != "None" or vm_state == "building"
         if is_busy and not is_rare:
             self._wait_idle(server_id)
             return server_id
-        choices = {} if is_rare or is_busy else self._choices(server_id, vm_state, number)
+        choices = {} if is_rare or is_busy or not was_launched else self._choices(server_id, vm_state, number)
         name = draw.choice([*choices] or ["delete"])
         choices.get(name, functools.partial(self.servers.delete, server_id))()
         self._did(number, name, server_id)
@@ -90,23 +97,21 @@ class Storm:
         self.done[name] += 1
         self.history.note(f"user {number}: {name} {server_id}")
 
-    def _state(self, server_id: str) -> tuple[str, str] | None:
-        """vm_state and task_state; None when there is no such server."""
-        rows = self.lab.sql(
-            "SELECT vm_state, task_state FROM nova.instances WHERE uuid = %(id)s AND deleted = 0"
-            " UNION ALL SELECT vm_state, task_state FROM nova_cell0.instances WHERE uuid = %(id)s AND deleted = 0"
-            " UNION ALL SELECT 'building', 'scheduling' FROM nova_api.build_requests WHERE instance_uuid = %(id)s",
-            {"id": server_id},
-        ).splitlines()
+    def _state(self, server_id: str) -> tuple[str, str, bool] | None:
+        """vm_state, task_state, and whether it ran ever; None when there is no such server."""
+        known = "SELECT vm_state, task_state, launched_at FROM {}.instances WHERE uuid = %(id)s AND deleted = 0"
+        asked = "SELECT 'building', 'scheduling', NULL FROM nova_api.build_requests WHERE instance_uuid = %(id)s"
+        statement = " UNION ALL ".join((known.format("nova"), known.format("nova_cell0"), asked))
+        rows = self.lab.sql(statement, {"id": server_id}).splitlines()
         if not rows:
             return None
-        vm_state, task_state = rows[0].split("\t")
-        return vm_state, task_state
+        vm_state, task_state, launched_at = rows[0].split("\t")
+        return vm_state, task_state, launched_at != "None"
 
     def _wait_idle(self, server_id: str) -> None:
         def idle() -> bool:
             state = self._state(server_id)
-            return self.over.is_set() or state is None or state[1] == "None"
+            return self.over.is_set() or state is None or (state[1] == "None" and state[0] != "building")
 
         try:
             eventually(idle, "idle", PATIENCE, interval=0.5)
