@@ -1,4 +1,5 @@
 mod given;
+mod help;
 mod hostile;
 mod service;
 mod volumes;

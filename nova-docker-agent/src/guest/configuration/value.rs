@@ -1,7 +1,7 @@
 //! Values of a container's configuration, from texts that nobody has checked. An error says what is wrong, without the value.
 
 mod health;
-mod kernel;
+pub(super) mod kernel;
 mod time;
 
 use std::collections::BTreeMap;
@@ -27,11 +27,11 @@ const MOST_SERVERS: usize = 3;
 const MOST_WORDS: usize = 32;
 const SIGNALS: std::ops::RangeInclusive<u32> = 1..=64;
 /// Label names that begin so are ours, or kept by Docker for itself.
-const RESERVED: [&str; 4] = ["org.openstack.nova", "com.docker.", "io.docker.", "org.dockerproject."];
+pub(super) const RESERVED: [&str; 4] = ["org.openstack.nova", "com.docker.", "io.docker.", "org.dockerproject."];
 /// The kernel's own file systems; nothing may hide them.
 const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Signals, without SIG. Besides them there are RTMIN to RTMAX.
-const SIGNAL_NAMES: [&str; 33] = [
+pub(super) const SIGNAL_NAMES: [&str; 33] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
     "USR2", "VTALRM", "WINCH", "XCPU",

@@ -5,7 +5,7 @@ use crate::guest::configuration::Ulimit;
 use crate::limits;
 
 /// All of Linux, without `CAP_`.
-const CAPABILITIES: [&str; 41] = [
+pub(in crate::guest::configuration) const CAPABILITIES: [&str; 41] = [
     "AUDIT_CONTROL",
     "AUDIT_READ",
     "AUDIT_WRITE",
@@ -50,7 +50,7 @@ const CAPABILITIES: [&str; 41] = [
 ];
 /// What a user may have of each resource: the kernel's own hard limits, and Docker's of open files. More of what has a bound here
 /// takes from the whole host.
-const RESOURCES: [(&str, i64); 15] = [
+pub(in crate::guest::configuration) const RESOURCES: [(&str, i64); 15] = [
     ("core", UNLIMITED),
     ("cpu", UNLIMITED),
     ("data", UNLIMITED),
@@ -70,7 +70,7 @@ const RESOURCES: [(&str, i64); 15] = [
 ];
 const UNLIMITED: i64 = -1;
 /// Settings that each container has of its own, besides those below `net.` and `fs.mqueue.`.
-const SETTINGS: [&str; 8] = [
+pub(in crate::guest::configuration) const SETTINGS: [&str; 8] = [
     "kernel.msgmax",
     "kernel.msgmnb",
     "kernel.msgmni",
