@@ -23,8 +23,8 @@ case "$1:$2" in
             echo_summary "Installing nova-docker-agent"
             nda_install_programs
             nda_configure_docker
-            nda_install_virt_driver
         fi
+        nda_install_virt_driver
         ;;
     stack:post-config)
         if is_service_enabled n-docker; then
@@ -37,6 +37,7 @@ case "$1:$2" in
         if is_service_enabled glance; then
             echo_summary "Uploading container images"
             nda_upload_images
+            nda_load_metadata_definitions
         fi
         if is_service_enabled n-docker; then
             nda_start_compute

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minicloud import process
 from minicloud.files import Marker, own_directory
-from minicloud.layout import LOCK_FILE, REGION, Layout, keystone_url
+from minicloud.layout import LOCK_FILE, METADATA_DEFINITIONS, REGION, Layout, keystone_url
 from minicloud.passwords import Passwords
 
 DATABASES: dict[str, tuple[str, ...]] = {
@@ -119,6 +119,20 @@ def sync(layout: Layout, passwords: Passwords, service: str) -> str | None:
             )
         marker.set(wanted)
     return "schema is current"
+
+
+def load_metadata_definitions(layout: Layout) -> str | None:
+    """What Horizon shows of containers, in the place of what an earlier version has brought."""
+    files = sorted(METADATA_DEFINITIONS.glob("*.json"))
+    marker = Marker(layout.markers, "metadata-definitions")
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    if marker.value() == wanted:
+        return None
+    command = [f"{layout.venv}/bin/glance-manage", "--config-file", f"{layout.etc}/glance-api.conf"]
+    command += ["db", "load_metadefs", "--path", str(METADATA_DEFINITIONS), "--merge", "--overwrite"]
+    process.run(command, log=layout.log / "metadata-definitions.log")
+    marker.set(wanted)
+    return f"{len(files)} namespaces"
 
 
 def _recreate(layout: Layout, service: str) -> None:

@@ -15,6 +15,9 @@ SOURCE = Path(__file__).resolve().parent.parent.parent
 """The checkout that this package is part of."""
 
 LOCK_FILE = SOURCE / "devstack" / "requirements.lock"
+_DRIVER = SOURCE / "python-shim" / "src" / "nova_docker"
+METADATA_DEFINITIONS = _DRIVER / "metadefs"
+EXTRA_SPEC_VALIDATORS = (_DRIVER / "extra_specs.py", _DRIVER / "extra_specs.json")
 
 REGION = "RegionOne"
 ADDRESS = "127.0.0.1"

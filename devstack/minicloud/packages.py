@@ -184,7 +184,7 @@ def _uv_install(layout: Layout, log: Path, *arguments: str | Path) -> None:
 
 
 def install_virt_driver(layout: Layout) -> str | None:
-    """Build Nova's virt driver for the agent from this source, into the virtual environment."""
+    """Build Nova's virt driver for the agent, of which nova-api loads a part, into the virtual environment."""
     source = SOURCE / "python-shim"
     parts = [path for path in source.iterdir() if path.name not in ("compose", "tests")]
     return _install_own(layout, _VIRT_DRIVER, source, [*parts, SOURCE / "proto" / "nova_docker"])
@@ -199,7 +199,7 @@ def install_compose(layout: Layout) -> str | None:
 def _install_own(layout: Layout, name: str, source: Path, parts: Iterable[Path]) -> str | None:
     """Install a package of this repository, if one of its parts has changed since."""
     digest = hashlib.sha256()
-    kinds = (".py", ".pth", ".start", ".toml", ".proto")
+    kinds = (".py", ".json", ".pth", ".start", ".toml", ".proto")
     paths = {path for part in parts for path in (part.rglob("*") if part.is_dir() else [part]) if path.suffix in kinds}
     # The version is that of the workspace.
     for path in sorted({*paths, SOURCE / "Cargo.toml"}):

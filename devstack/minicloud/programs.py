@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from minicloud.config.ini import Ini
-from minicloud.layout import ADDRESS, LOCK_FILE, OPTIONAL_PORTS, PORTS, Layout
+from minicloud.layout import ADDRESS, EXTRA_SPEC_VALIDATORS, LOCK_FILE, OPTIONAL_PORTS, PORTS, Layout
 from minicloud.options import Options
 from minicloud.process import SYSTEM_PATH
 
@@ -53,6 +53,8 @@ class _Wsgi:
     """Its configuration files under etc/."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    loaded: tuple[Path, ...] = ()
+    """What it loads of this repository. Its source, because what is installed may come later than the configuration."""
 
 
 _EXTRA_APIS = {
@@ -68,6 +70,7 @@ def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
         "OS_NOVA_CONFIG_DIR": etc,
         "OS_NOVA_CONFIG_FILES": f"{layout.venv}/etc/nova/api-paste.ini;nova.conf",
     }
+    validators = EXTRA_SPEC_VALIDATORS if options.agent else ()
     services = [
         _Wsgi(
             "keystone",
@@ -78,7 +81,7 @@ def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
         ),
         _Wsgi("placement", "placement.wsgi.api", 4, ("placement.conf",), {"OS_PLACEMENT_CONFIG_DIR": etc}),
         _Wsgi("glance", "glance.wsgi.api", 6, ("glance-api.conf",), {"OS_GLANCE_CONFIG_DIR": etc}),
-        _Wsgi("nova-api", "nova.wsgi.osapi_compute", 6, ("nova.conf",), nova),
+        _Wsgi("nova-api", "nova.wsgi.osapi_compute", 6, ("nova.conf",), nova, loaded=validators),
         _Wsgi("nova-metadata", "nova.wsgi.metadata", 2, ("nova.conf",), nova),
         _Wsgi(
             "neutron-api",
@@ -354,7 +357,8 @@ def programs(layout: Layout, options: Options) -> dict[str, Program]:
     """Every program of the selected cloud by name, in starting order."""
     found = _infrastructure(layout)
     for service in _wsgi_services(layout, options):
-        files = (*(layout.etc / name for name in (*service.config, f"uwsgi-{service.name}.ini")), _CHUNKED_WSGI)
+        config = (layout.etc / name for name in (*service.config, f"uwsgi-{service.name}.ini"))
+        files = (*config, _CHUNKED_WSGI, *service.loaded)
         found.append(
             Program(
                 service.name,

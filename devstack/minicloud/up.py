@@ -106,6 +106,11 @@ class _Up:
     def programs(self) -> dict[str, Program]:
         return programs(self.layout, self.options)
 
+    @property
+    def _driver(self) -> list[str]:
+        """The step, if there is one, that installs what Nova loads of this repository."""
+        return ["virt driver"] if self.options.agent else []
+
     def run(self) -> None:
         graph = Graph(self.progress)
         self._foundation(graph)
@@ -131,8 +136,8 @@ class _Up:
         if self.options.agent:
             # Only the agent waits for it: its program is configured again when the binary exists.
             graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
-            if self.options.door == "grpc":
-                graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["compose plugin"])
+            # Behind both doors: nova-api asks it whether what a flavor says of containers is right.
+            graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["compose plugin"])
         graph.add("Horizon (static files)", self._horizon_files, needed)
 
     def _configure(self) -> str:
@@ -213,6 +218,8 @@ class _Up:
         graph.add("Docker Engine", self._docker, ["supervisor"])
         for service in ("keystone", "neutron", "nova", "placement", "glance", *self.options.services):
             graph.add(f"schema of {service}", self._schema(service), ["MariaDB"])
+        if self.options.agent:
+            graph.add("metadata definitions", lambda: database.load_metadata_definitions(layout), ["schema of glance"])
 
     def _mariadb(self) -> None:
         self.supervisor.start_and_wait("mariadb", lambda: database.answers(self.layout), 60)
@@ -249,7 +256,7 @@ class _Up:
             ("placement", ["schema of placement", "memcached"]),
             ("glance", ["schema of glance", "memcached"]),
             ("neutron-api", ["schema of neutron", "memcached", "RabbitMQ"]),
-            ("nova-api", ["schema of nova", "memcached", "RabbitMQ"]),
+            ("nova-api", ["schema of nova", "memcached", "RabbitMQ", *self._driver]),
             ("nova-metadata", ["schema of nova", "memcached", "RabbitMQ"]),
             ("horizon", ["Horizon (static files)", "memcached", "supervisor"]),
         ):
@@ -330,8 +337,7 @@ class _Up:
     def _compute(self, graph: Graph) -> None:
         needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]
         if self.options.agent:
-            driver = ["virt driver"] if self.options.door == "grpc" else []
-            graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine", *driver])
+            graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine", *self._driver])
             # After the agent: that step looks whether the binary, which both run, has changed.
             graph.add("registry", self._api("registry"), ["agent", "glance", "users and catalog"])
         if self.options.fake_compute:

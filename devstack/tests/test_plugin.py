@@ -94,6 +94,10 @@ def test_the_agent_is_the_compute_service_behind_the_first_door(machine: Machine
     # stack.sh does both only where n-cpu is enabled.
     assert "is_nova_ready" in machine.log()
     assert machine.read("mapped-hosts").strip()
+    # nova-api asks about flavors, and Horizon shows what there is.
+    assert f"pip_install {PLUGIN}/python-shim" in machine.log()
+    [loaded] = [line for line in machine.log() if line.startswith("glance-manage ")]
+    assert f"--path {PLUGIN}/python-shim/src/nova_docker/metadefs " in loaded
     # The agent reads the cell's own broker.
     assert options(machine.read("etc/nova-cpu.conf"), "DEFAULT")["transport_url"] == "rabbit://host/nova_cell1"
 
@@ -274,12 +278,16 @@ def test_a_node_with_the_agent_alone_gets_nova_s_configuration_and_placement(mac
     assert options(machine.read("etc/nova-cpu.conf"), "placement") == {"username": "nova"}
     assert "discover_hosts.sh on the controller" in said
     assert not list((machine.root / "glance").iterdir())
+    assert not [line for line in machine.log() if line.startswith(("pip_install", "glance-manage"))]
 
 
 def test_a_controller_without_a_compute_service_uploads_images_and_starts_nothing(machine: Machine) -> None:
     machine.configure(DISABLED_SERVICES="n-docker")
     machine.succeed("stack")
     assert (machine.root / "glance/tiny").exists()
+    # nova-api and Horizon are here.
+    assert f"pip_install {PLUGIN}/python-shim" in machine.log()
+    assert any(line.startswith("glance-manage ") for line in machine.log())
     assert list((machine.root / "units").iterdir()) == []
     assert not (machine.root / "usr").exists()
 

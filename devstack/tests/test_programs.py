@@ -5,7 +5,7 @@ import pytest
 from minicloud import passwords as passwords_module
 from minicloud.config import clients, nova
 from minicloud.config.ini import render
-from minicloud.layout import Layout
+from minicloud.layout import EXTRA_SPEC_VALIDATORS, Layout
 from minicloud.options import Options, change
 from minicloud.passwords import Passwords
 from minicloud.programs import environment, programs, uwsgi_files
@@ -56,6 +56,12 @@ def test_a_changed_file_changes_the_environment_and_so_restarts_the_program(tmp_
     assert environment(layout, program) == before
     config.write_text('{"debug": true}')
     assert environment(layout, program) != before
+
+
+def test_nova_api_restarts_when_what_it_knows_of_flavors_has_changed() -> None:
+    files = programs(LAYOUT, Options())["nova-api"].files
+    assert all(path.exists() and path in files for path in EXTRA_SPEC_VALIDATORS)
+    assert not {*EXTRA_SPEC_VALIDATORS} & {*programs(LAYOUT, Options(agent=False))["nova-api"].files}
 
 
 def test_everything_listens_on_loopback() -> None:
