@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
 from harness.archives import Archive
 from harness.lab import Side
-from harness.servers import Servers
+from harness.servers import Refused, Servers
 from openstack.connection import Connection
 
 pytestmark = pytest.mark.agent
@@ -106,6 +107,40 @@ def test_what_only_a_flavor_may_say_and_what_it_limits_is_refused(launch: Launch
     message = launch.failing("greedy", flavor=flavor, user_data=service)["fault"]["message"]
     assert "user_data cap_add: only a flavor can set it" in message
     assert "pids_limit: it is more than the flavor's" in message
+
+
+def test_a_wrong_key_or_value_of_a_flavor_is_refused_when_it_is_set(
+    admin: Connection, admin_servers: Servers, flavor: str
+) -> None:
+    made = admin.compute.find_flavor(flavor, ignore_missing=False).id
+
+    def say(**specs: str) -> None:
+        said = {f"docker:{key}": value for key, value in specs.items()}
+        admin_servers.request("POST", f"/flavors/{made}/os-extra_specs", {"extra_specs": said}, "2.86")
+
+    say(pids_limit="40", read_only="true", cap_add="NET_ADMIN")
+    for key, value, words in [
+        ("pids_limit", "abc", "docker:pids_limit has a wrong value (allowed: a number of at least 1; at most"),
+        ("pid_limit", "40", "extra spec 'docker:pid_limit' does not appear to be a valid extra spec"),
+        ("remove_volumes", "true", "docker:remove_volumes: only server metadata can set it"),
+    ]:
+        with pytest.raises(Refused, match=re.escape(words)) as refused:
+            say(**{key: value})
+        assert refused.value.status == 400
+    said = admin_servers.request("GET", f"/flavors/{made}/os-extra_specs")["extra_specs"]
+    assert (said["docker:pids_limit"], said["docker:cap_add"]) == ("40", "NET_ADMIN")
+
+
+def test_glance_tells_everybody_what_a_container_can_be_told(user: Connection) -> None:
+    for resource, key in [
+        ("OS::Glance::Image", "docker_user"),
+        ("OS::Nova::Flavor", "docker:cap_add"),
+        ("OS::Nova::Server", "docker:env:TZ"),
+    ]:
+        listed = user.image.get("/metadefs/namespaces", params={"resource_types": resource}).json()["namespaces"]
+        [name] = [entry["namespace"] for entry in listed if entry["namespace"].startswith("NovaDocker::")]
+        namespace = user.image.get(f"/metadefs/namespaces/{name}", params={"resource_type": resource}).json()
+        assert namespace["properties"][key]["description"]
 
 
 @pytest.mark.both_doors
