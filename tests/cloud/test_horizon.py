@@ -15,6 +15,12 @@ from harness.tenant import Tenant
 from harness.waiting import eventually
 from openstack.connection import Connection
 
+SERVICE = """#container-config
+entrypoint: [sh, -c, 'echo "$GREETING with $PASSWORD as $(id -u)"; exec sleep 9999']
+environment: {GREETING: good day}
+"""
+"""What is pasted into the launch dialog."""
+
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts" / "horizon"
 
 pytestmark = pytest.mark.long
@@ -50,17 +56,29 @@ def test_the_life_of_a_server(
     dashboard: Dashboard, name: str, side: Side, tenant: Tenant, key_name: str, user: Connection, servers: Servers
 ) -> None:
     dashboard.log_in(tenant.name, tenant.password)
-    dashboard.launch(name, side.image, side.flavor, tenant.network.name, key_name)
+    descriptions = dashboard.launch(
+        name,
+        side.image,
+        side.flavor,
+        tenant.network.name,
+        key_name,
+        user_data=SERVICE,
+        listed={"docker:init": "true", "docker:user": "1000"} if side.real else {},
+        custom={"docker:env:PASSWORD": "s3cret"},
+    )
+    if side.real:
+        assert "who the command runs as" in descriptions["docker:user"]
     dashboard.wait_status(name, "Active")
     [server] = user.compute.servers(name=name)
     for address in servers.addresses(server.id):
         assert address in dashboard.row(name).inner_text()
 
+    said = "good day with s3cret as 1000"
     if side.real:
-        servers.wait_console(server.id, "ready after")
+        servers.wait_console(server.id, said)
     log = dashboard.console_log(name)
     if side.real:
-        assert "tiny: starting as process 1" in log or "ready after" in log
+        assert said in log
     dashboard.open_instances()
     dashboard.act(name, "soft_reboot")
     eventually(lambda: _actions(servers, server.id, "reboot") == ["Success"], "the reboot done")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
@@ -62,8 +63,22 @@ class Dashboard:
 
     # ------------------------------------------------------------ the launch dialog
 
-    def launch(self, name: str, image: str, flavor: str, network: str, key: str) -> None:
-        """Launch a server from the dialog under Instances."""
+    def launch(
+        self,
+        name: str,
+        image: str,
+        flavor: str,
+        network: str,
+        key: str,
+        *,
+        user_data: str = "",
+        listed: Mapping[str, str] = MappingProxyType({}),
+        custom: Mapping[str, str] = MappingProxyType({}),
+    ) -> dict[str, str]:
+        """Launch a server from the dialog under Instances. Returns the descriptions of what is `listed` under Metadata.
+
+        `listed` and `custom`: values by the keys that the list has and that are typed.
+        """
         self.open_instances()
         self._page.click("#instances__action_launch-ng")
         dialog = self._page.locator(".modal-dialog")
@@ -80,8 +95,43 @@ class Dashboard:
         self._step(dialog, "Key Pair")
         self._choose(dialog, key)
         self.picture("launch-key")
+        self._step(dialog, "Configuration")
+        dialog.locator("textarea#user-data").fill(user_data)
+        self.picture("launch-configuration")
+        self._step(dialog, "Metadata")
+        descriptions = {}
+        if listed:
+            dialog.locator(".metadata-tree li.level-0").filter(has_text=re.compile(r"^\s*Container\s*$")).click()
+        for known, value in listed.items():
+            descriptions[known] = self._choose_listed(dialog, known, value)
+        for typed, value in custom.items():
+            dialog.locator("input[name=customItem]").fill(typed)
+            dialog.locator("input[name=customItem] + span button").click()
+            self._metadata(dialog, typed).fill(value)
+        self.picture("launch-metadata")
         dialog.locator("button.finish").click()
         expect(dialog).to_have_count(0)
+        return descriptions
+
+    def _choose_listed(self, dialog: Locator, key: str, value: str) -> str:
+        """Take a key from the list under Metadata. Returns how it is described."""
+        tree = dialog.locator(".metadata-tree")
+        search = tree.locator("input[ng-model='ctrl.filterText.available']")
+        search.fill(key)
+        tree.locator("li.level-1 a.btn").click()
+        search.fill("")
+        field = self._metadata(dialog, key)
+        if field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(label=value)
+        else:
+            field.fill(value)
+        described = tree.locator(".well")
+        expect(described).to_contain_text(f"({key})")
+        return described.inner_text()
+
+    def _metadata(self, dialog: Locator, key: str) -> Locator:
+        """The field of a key that has been taken."""
+        return dialog.locator(f".metadata-tree-item:has(span[title='{key}']) [name=property]")
 
     def _step(self, dialog: Locator, title: str) -> None:
         dialog.locator(".wizard-nav a").filter(has_text=title).click()
