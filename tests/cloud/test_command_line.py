@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.lab import Lab, Side
-from harness.waiting import eventually
+from harness.servers import Servers
 
 MINI = Path(__file__).resolve().parents[2] / "devstack" / "mini"
 
@@ -19,26 +19,32 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture
 def openstack(lab: Lab) -> OpenStack:
-    """Runs `openstack ...` in a shell that has loaded `mini openrc`."""
+    """Runs `openstack ...` in a shell that has loaded `mini openrc`. It takes seconds: `demo` waits without it."""
 
-    def run(arguments: str, *, check: bool = True) -> str:
+    def run(arguments: str) -> str:
         script = f'eval "$("{MINI}" openrc --state-dir "{lab.state}")" && openstack {arguments}'
-        return lab.run(["bash", "-c", script], seconds=300, check=check)
+        return lab.run(["bash", "-c", script], seconds=300)
 
     return run
 
 
 @pytest.fixture
-def name(openstack: OpenStack, unique: Callable[[str], str]) -> Iterator[str]:
+def demo(lab: Lab, side: Side) -> Servers:
+    """The servers of the user `demo`."""
+    return Servers(lab.connect("demo"), side, lab)
+
+
+@pytest.fixture
+def name(demo: Servers, unique: Callable[[str], str]) -> Iterator[str]:
     """A name for a server that is gone at the end, also when the story breaks off."""
     chosen = unique("hello")
     yield chosen
-    listed = json.loads(openstack(f"server list --name {chosen} -f json"))
-    for server in listed:
-        openstack(f"server delete --wait {server['ID']}")
+    for server in demo.connection.compute.servers(name=chosen):
+        demo.delete(server.id)
+        demo.wait_gone(server.id)
 
 
-def test_the_commands_of_the_readme(openstack: OpenStack, name: str, side: Side) -> None:
+def test_the_commands_of_the_readme(openstack: OpenStack, demo: Servers, name: str, side: Side) -> None:
     launched = json.loads(
         openstack(
             f"server create --image {side.image} --flavor {side.flavor} --network private --key-name demo"
@@ -47,8 +53,9 @@ def test_the_commands_of_the_readme(openstack: OpenStack, name: str, side: Side)
     )
     assert launched["status"] == "ACTIVE"
     if side.real:
-        eventually(lambda: "ready after" in openstack(f"console log show {name}"), "the boot log")
+        demo.wait_console(launched["id"], "ready after")
+        assert "ready after" in openstack(f"console log show {name}")
     openstack(f"server stop {name}")
-    eventually(lambda: openstack(f"server show {name} -f value -c status").strip() == "SHUTOFF", "the server stopped")
+    demo.wait(launched["id"], "SHUTOFF")
     openstack(f"server delete --wait {name}")
-    assert json.loads(openstack(f"server list --name {name} -f json")) == []
+    assert not demo.exists(launched["id"])

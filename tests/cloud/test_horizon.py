@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Launcher
 from harness.dashboard import CHROMIUM, Dashboard, browser
 from harness.lab import Lab, Side
 from harness.servers import Servers
@@ -79,6 +78,8 @@ def test_the_life_of_a_server(
     log = dashboard.console_log(name)
     if side.real:
         assert said in log
+        # A shell of the server's own, because its command has no terminal.
+        dashboard.serial_console(name, "echo [$((40 + 2))]", "[42]")
     dashboard.open_instances()
     dashboard.act(name, "soft_reboot")
     eventually(lambda: _actions(servers, server.id, "reboot") == ["Success"], "the reboot done")
@@ -99,6 +100,7 @@ def test_the_life_of_a_server(
 
 @pytest.mark.agent
 @pytest.mark.amqp
+@pytest.mark.full
 def test_what_the_menu_of_a_server_offers(
     dashboard: Dashboard, name: str, side: Side, tenant: Tenant, user: Connection, servers: Servers
 ) -> None:
@@ -141,16 +143,6 @@ def test_what_the_menu_of_a_server_offers(
     dashboard.press(name, "confirm")
     servers.wait(server.id, "ACTIVE")
     assert servers.get(server.id)["flavor"]["original_name"] == "c1.small"
-
-
-@pytest.mark.agent
-def test_the_console_tab_is_a_terminal_in_the_server(
-    dashboard: Dashboard, launch: Launcher, servers: Servers, tenant: Tenant
-) -> None:
-    server = launch("terminal")
-    servers.wait_console(server["id"], "ready after")
-    dashboard.log_in(tenant.name, tenant.password)
-    dashboard.serial_console(server["name"], "echo [$((40 + 2))]", "[42]")
 
 
 def _actions(servers: Servers, server_id: str, action: str) -> list[str]:
