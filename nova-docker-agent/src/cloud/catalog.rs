@@ -99,6 +99,7 @@ mod tests {
             region_name: region.map(Into::into),
             valid_interfaces: interfaces.iter().map(|&s| s.into()).collect(),
             endpoint_override: None,
+            servers: Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The HTTP client under every service.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,6 +33,9 @@ pub struct EndpointConfig {
     pub valid_interfaces: Vec<String>,
     /// Wins over the catalog.
     pub endpoint_override: Option<Url>,
+    /// Addresses of several servers that do the same (`[glance] api_servers`), where no override is given: the next one is asked
+    /// when one does not answer.
+    pub servers: Vec<Url>,
 }
 
 /// How to find and talk to one service.
@@ -57,6 +62,8 @@ pub(super) struct Rest {
     /// Whose token goes along as `X-Service-Token` with a user's.
     service_session: Option<Session>,
     endpoint: EndpointConfig,
+    /// Which of several servers is asked, counted on and on.
+    turn: Arc<AtomicUsize>,
     timeout: Duration,
     connect_retries: u32,
     status_code_retries: u32,
@@ -153,6 +160,8 @@ impl Rest {
             session,
             service_session,
             endpoint: config.endpoint.clone(),
+            // Not all hosts begin with the same one.
+            turn: Arc::new(AtomicUsize::new(rand::random::<u16>().into())),
             timeout: config.timeout.unwrap_or(DEFAULT_TIMEOUT),
             connect_retries: config.connect_retries,
             status_code_retries: config.status_code_retries,
@@ -202,7 +211,11 @@ impl Rest {
         let asked = call.asked(self.service);
         let tokens = self.tokens(caller).await?;
         let request = self.request(caller, &call, &tokens).await?.body(body);
-        let response = request.send().await.map_err(|error| asked.clone().unreachable(reason(&error.without_url())))?;
+        let turn = self.turn.load(Ordering::Relaxed);
+        let response = request.send().await.map_err(|error| {
+            self.next_server(turn);
+            asked.clone().unreachable(reason(&error.without_url()))
+        })?;
         if response.status().is_success() { Ok(()) } else { Err(answer::refusal(response, asked).await) }
     }
 
@@ -216,6 +229,7 @@ impl Rest {
         let mut renewed = false;
         loop {
             let tokens = self.tokens(caller).await?;
+            let turn = self.turn.load(Ordering::Relaxed);
             let request = limit(self.request(caller, call, &tokens).await?);
             let started = Instant::now();
             let asked = call.asked(self.service);
@@ -239,8 +253,26 @@ impl Rest {
                     if not_connected { Failure::NotConnected(error) } else { Failure::Connection(error) }
                 }
             };
+            if !matches!(failure, Failure::Status(..=501 | 505.., _)) {
+                self.next_server(turn);
+            }
             retry.wait_or_give_up(failure, call.repeatable).await?;
         }
+    }
+
+    /// The server whose turn it was does not answer. Somebody else may have found that out already.
+    fn next_server(&self, turn: usize) {
+        let next = self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        if next.is_ok() && self.endpoint.servers.len() > 1 {
+            tracing::warn!(service = self.service, "a server does not answer; asking the next one");
+        }
+    }
+
+    /// The address that is configured, if any is.
+    fn configured(&self) -> Option<&Url> {
+        let servers = &self.endpoint.servers;
+        let turn = self.turn.load(Ordering::Relaxed).checked_rem(servers.len());
+        self.endpoint.endpoint_override.as_ref().or_else(|| servers.get(turn?))
     }
 
     async fn request(&self, caller: &Caller, call: &Call, tokens: &Tokens) -> Result<RequestBuilder, Error> {
@@ -270,7 +302,7 @@ impl Rest {
     }
 
     async fn base(&self) -> Result<Url, Error> {
-        match (&self.endpoint.endpoint_override, &self.session) {
+        match (self.configured(), &self.session) {
             (Some(url), _) => Ok(url.clone()),
             (None, Some(session)) => session.endpoint(&self.endpoint).await,
             (None, None) => Err(self.no_identity("and no endpoint_override either")),

@@ -109,6 +109,31 @@ async fn a_post_is_repeated_when_the_connection_was_never_made() {
 }
 
 #[tokio::test]
+async fn of_several_servers_the_next_one_is_asked_when_one_does_not_answer() {
+    let (overloaded, good) = (control_plane().await, control_plane().await);
+    mount(&overloaded, "GET", vec![answer(503)]).await;
+    mount(&good, "GET", vec![answer(200)]).await;
+    mount(&good, "POST", vec![answer(500)]).await;
+    // It has the port, and never listens.
+    let absent = tokio::net::TcpSocket::new_v4().unwrap();
+    absent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let absent = format!("http://{}", absent.local_addr().unwrap());
+    let mut config = service("image");
+    config.endpoint.servers =
+        [absent, overloaded.uri(), good.uri()].iter().map(|server| server.parse().unwrap()).collect();
+    let rest = Rest::new("glance", Some(session(&good)), None, &config).unwrap();
+    rest.turn.store(0, Ordering::Relaxed);
+    for _ in 0..2 {
+        rest.json::<Value>(&agent(), Call::get("/thing")).await.unwrap();
+    }
+    // A refusal is an answer.
+    rest.json::<Value>(&agent(), Call::post("/thing")).await.unwrap_err();
+    rest.json::<Value>(&agent(), Call::get("/thing")).await.unwrap();
+    assert_eq!(asked(&overloaded).await.len(), 1);
+    assert_eq!(asked(&good).await.len(), 4);
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_asked_for_again() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

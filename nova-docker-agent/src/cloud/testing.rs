@@ -78,6 +78,7 @@ pub(crate) fn service(service_type: &str) -> ServiceConfig {
             region_name: None,
             valid_interfaces: vec!["internal".into(), "public".into()],
             endpoint_override: None,
+            servers: Vec::new(),
         },
         tls: TlsConfig::default(),
         timeout: Some(Duration::from_secs(60)),

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use url::Url;
+
 use super::error::ConfigError;
 use super::kind::ports;
 use super::reader::Reader;
@@ -131,11 +133,9 @@ fn cloud(reader: &mut Reader) -> CloudConfig {
     let glance_retries = reader.number("glance", "num_retries");
     let mut glance = reader.service("glance", "image", glance_retries, false);
     let servers = reader.list("glance", "api_servers");
-    if let (None, Some(server)) = (&glance.endpoint.endpoint_override, servers.first()) {
-        match server.parse() {
-            Ok(url) => glance.endpoint.endpoint_override = Some(url),
-            Err(_) => reader.reject("glance", "api_servers", "URLs that begin with http:// or https://"),
-        }
+    match servers.iter().map(|server| server.parse()).collect::<Result<Vec<Url>, _>>() {
+        Ok(servers) => glance.endpoint.servers = servers,
+        Err(_) => reader.reject("glance", "api_servers", "URLs that begin with http:// or https://"),
     }
     CloudConfig {
         service_user,

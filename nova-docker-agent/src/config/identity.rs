@@ -122,6 +122,7 @@ impl Reader<'_> {
                 region_name: self.text(section, "region_name"),
                 valid_interfaces: interfaces,
                 endpoint_override: self.parsed(section, "endpoint_override"),
+                servers: Vec::new(),
             },
             tls: self.tls(section),
             timeout: self.timeout(section),

@@ -88,7 +88,12 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
         )
         .or("3"),
     );
-    specs.push(Spec::new("glance", "api_servers", Kind::List, "Glance's addresses (old; the first one is used)."));
+    specs.push(Spec::new(
+        "glance",
+        "api_servers",
+        Kind::List,
+        "Glance's addresses (old); the next one is asked when one does not answer.",
+    ));
     specs.push(
         Spec::new("os_vif_ovs", "ovsdb_connection", Kind::OvsdbUrl, "Open vSwitch's database.")
             .or("tcp:127.0.0.1:6640"),

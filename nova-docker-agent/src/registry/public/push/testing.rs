@@ -88,6 +88,7 @@ pub fn glance(url: &str) -> Glance {
             region_name: None,
             valid_interfaces: vec![],
             endpoint_override: Some(url.parse().unwrap()),
+            servers: Vec::new(),
         },
         tls: TlsConfig::default(),
         timeout: Some(Duration::from_secs(60)),
