@@ -92,7 +92,11 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         docker: docker(reader)?,
         grpc: grpc(reader)?,
         serial_console,
-        ovs: OvsConfig { ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection") },
+        ovs: OvsConfig {
+            ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection"),
+            timeout: reader.seconds("os_vif_ovs", "ovs_vsctl_timeout"),
+            isolates: reader.flag("os_vif_ovs", "isolate_vif"),
+        },
         log: LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") },
         unmet: unmet::unmet(reader.settings),
     })

@@ -250,6 +250,10 @@ impl GrpcListen {
 pub struct OvsConfig {
     /// `tcp:127.0.0.1:6640` or `unix:/var/run/openvswitch/db.sock`.
     pub ovsdb_connection: String,
+    /// `ovs_vsctl_timeout`.
+    pub timeout: Duration,
+    /// `isolate_vif`.
+    pub isolates: bool,
 }
 
 /// `[DEFAULT] debug`, `use_json`.

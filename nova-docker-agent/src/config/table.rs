@@ -99,6 +99,19 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
             .or("tcp:127.0.0.1:6640"),
     );
     specs.push(
+        Spec::new(
+            "os_vif_ovs",
+            "ovs_vsctl_timeout",
+            Kind::Int { min: 1, max: 86_400 },
+            "Limit of one change of Open vSwitch, in seconds.",
+        )
+        .or("120"),
+    );
+    specs.push(
+        Spec::new("os_vif_ovs", "isolate_vif", Kind::Bool, "Keep a new port apart until Neutron's agent has wired it.")
+            .or("false"),
+    );
+    specs.push(
         Spec::new("filter_scheduler", "track_instance_changes", Kind::Bool, "Tell the schedulers about instances.")
             .or("true"),
     );

@@ -102,7 +102,8 @@ impl Driver {
         .await?;
         let plumber = Plumber::new(NetworkConfig {
             ovsdb_connection: config.ovs.ovsdb_connection.clone(),
-            ..NetworkConfig::default()
+            ovsdb_timeout: config.ovs.timeout,
+            isolates: config.ovs.isolates,
         });
         let volumes = Volumes::new(docker.volumes().clone(), config.docker.volume_grace, &config.state_path);
         let consoles = match &config.serial_console {

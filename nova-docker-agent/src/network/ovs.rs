@@ -15,6 +15,9 @@ use super::{Error, Interface};
 /// Marks the interfaces that this agent has plugged; those of a hypervisor beside it are left alone.
 const MARK: &str = "nova-docker-agent";
 
+/// Where Neutron's agent, too, puts ports that are to reach nobody.
+const DEAD_VLAN: u16 = 4095;
+
 /// Where an interface's record keeps its name inside the instance.
 const NAME: &str = "guest-name";
 /// Where it keeps the gateways that it may be a way out to, separated by spaces.
@@ -34,6 +37,8 @@ pub(super) struct Record {
 pub(super) struct OpenVSwitch {
     pub(super) connection: String,
     pub(super) timeout: Duration,
+    /// New ports are put into a VLAN of nobody's, from which Neutron's agent takes them when it wires them.
+    pub(super) isolates: bool,
 }
 
 /// One port to be.
@@ -49,7 +54,8 @@ impl OpenVSwitch {
         if ports.is_empty() {
             return Ok(());
         }
-        let commands: Vec<Vec<String>> = ports.iter().flat_map(|port| add_commands(instance, port)).collect();
+        let commands: Vec<Vec<String>> =
+            ports.iter().flat_map(|port| add_commands(instance, port, self.isolates)).collect();
         self.run(&format!("plug instance {instance}"), commands).await.map(drop)
     }
 
@@ -142,16 +148,17 @@ impl OpenVSwitch {
     }
 }
 
-fn add_commands(instance: Uuid, port: &NewPort<'_>) -> Vec<Vec<String>> {
+fn add_commands(instance: Uuid, port: &NewPort<'_>, isolates: bool) -> Vec<Vec<String>> {
     let Interface { devname, name, bridge, mac, port_id, gateways, .. } = port.interface;
     let gateways = gateways.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
     let mut commands = Vec::new();
     if port.stale {
         commands.push(words(&["--if-exists", "del-port", devname]));
-        commands.push(words(&["add-port", bridge, devname]));
-    } else {
-        commands.push(words(&["--may-exist", "add-port", bridge, devname]));
     }
+    // A port that is there keeps the tag that it has.
+    let mut add = words(&["--may-exist", "add-port", bridge, devname]);
+    add.extend(isolates.then(|| format!("tag={DEAD_VLAN}")));
+    commands.push(add);
     commands.push(vec![
         "set".to_owned(),
         "Interface".to_owned(),

@@ -24,11 +24,14 @@ pub struct NetworkConfig {
     pub ovsdb_connection: String,
     /// How long one Open vSwitch transaction may take.
     pub ovsdb_timeout: Duration,
+    /// New ports carry no traffic until Neutron's agent has wired them.
+    pub isolates: bool,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { ovsdb_connection: "tcp:127.0.0.1:6640".to_owned(), ovsdb_timeout: Duration::from_secs(30) }
+        let ovsdb_connection = "tcp:127.0.0.1:6640".to_owned();
+        Self { ovsdb_connection, ovsdb_timeout: Duration::from_secs(120), isolates: false }
     }
 }
 
@@ -41,8 +44,8 @@ pub struct Plumber {
 impl Plumber {
     /// A plumber; nothing is opened until something is plugged.
     pub fn new(config: NetworkConfig) -> Self {
-        let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout } = config;
-        Self { ovs: Arc::new(OpenVSwitch { connection, timeout }) }
+        let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout, isolates } = config;
+        Self { ovs: Arc::new(OpenVSwitch { connection, timeout, isolates }) }
     }
 
     /// Path of the namespace of an instance.

@@ -71,7 +71,16 @@ impl OpenVSwitch {
 
     /// A plumber for this switch.
     pub fn plumber(&self) -> Plumber {
-        Plumber::new(NetworkConfig { ovsdb_connection: self.connection(), ovsdb_timeout: PATIENCE })
+        Plumber::new(self.network())
+    }
+
+    /// A plumber whose new ports reach nobody before Neutron's agent has wired them.
+    pub fn isolating_plumber(&self) -> Plumber {
+        Plumber::new(NetworkConfig { isolates: true, ..self.network() })
+    }
+
+    fn network(&self) -> NetworkConfig {
+        NetworkConfig { ovsdb_connection: self.connection(), ovsdb_timeout: PATIENCE, ..NetworkConfig::default() }
     }
 
     /// Runs `ovs-vsctl`.
