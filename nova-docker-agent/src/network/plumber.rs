@@ -212,11 +212,22 @@ async fn ensure_pair(
         host.delete(devname).await?;
         guest.delete(name).await?;
         host.add_pair(devname, namespace, name, &side.mac, *mtu).await?;
+        keep_the_host_out(devname).await;
     }
     let Some(outer) = host.find(devname).await? else {
         return Err(Error::system(format!("find link {devname}"), nix::errno::Errno::ENODEV));
     };
     Ok((outer, !whole))
+}
+
+/// The host's own IPv6 is no neighbour of a tenant's network, not even by a link-local address.
+async fn keep_the_host_out(devname: &str) {
+    let path = format!("/proc/sys/net/ipv6/conf/{devname}/disable_ipv6");
+    match tokio::fs::write(&path, "1").await {
+        // A kernel without IPv6 has no such file.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::debug!(path, %error, "cannot be set"),
+        _ => {}
+    }
 }
 
 /// What is known of the names of an instance's interfaces.
