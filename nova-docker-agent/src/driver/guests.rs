@@ -174,11 +174,20 @@ impl Driver {
         Ok(self.plumber.unplug(uuid, &[]).await?)
     }
 
+    /// Tells the neighbours of a guest that is plugged and wired which MAC addresses its addresses have.
+    pub async fn announce(&self, uuid: Uuid) {
+        if let Err(error) = self.plumber.announce(uuid).await {
+            warn!(instance = %uuid, %error, "neighbours may look for the instance's addresses at the old place for a while");
+        }
+    }
+
     /// Starts a container that is plugged. One that never ran before is watched for so long.
     ///
     /// # Errors
     /// It does not start, or ended while it was watched.
     pub async fn start_guest(&self, uuid: Uuid, watch: Duration) -> Result<(), Error> {
+        // Before its first instruction: nothing of its own is disturbed.
+        self.announce(uuid).await;
         if self.docker.start(uuid).await? {
             self.docker.started_well(uuid, watch).await?;
         }

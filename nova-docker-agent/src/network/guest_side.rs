@@ -13,7 +13,7 @@ use super::routes::{self, Hop};
 /// The kernel's settings in a new namespace. Interfaces have what Neutron says and nothing else, at once: no address is
 /// made of router advertisements, and none waits for duplicate address detection. `ping` and a server on a low port need no
 /// privilege, as in Docker's own namespaces.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
     // A new namespace may inherit the host's choice, or an older one may have been touched.
     ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0"),
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0"),
@@ -21,6 +21,9 @@ const SETTINGS: [(&str, &str); 9] = [
     ("/proc/sys/net/ipv6/conf/default/accept_ra", "0"),
     ("/proc/sys/net/ipv6/conf/all/accept_dad", "0"),
     ("/proc/sys/net/ipv6/conf/default/accept_dad", "0"),
+    // See `Links::announce`.
+    ("/proc/sys/net/ipv4/conf/all/arp_notify", "1"),
+    ("/proc/sys/net/ipv6/conf/all/ndisc_notify", "1"),
     // Else a subnet's first address takes the others with it when it goes.
     ("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1"),
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
@@ -70,6 +73,7 @@ impl<'a> GuestSide<'a> {
         let Interface { name, mtu, addresses, .. } = self.interface;
         let link = guest.find(name).await?.ok_or_else(|| missing(name))?;
         guest.bring_up(&link, Some(&self.mac), *mtu).await?;
+        let mut has_more = false;
         for _ in 0..PASSES {
             let present = guest.addresses(&link).await?;
             let added: Vec<_> = addresses.iter().filter(|address| !present.contains(address)).collect();
@@ -77,12 +81,16 @@ impl<'a> GuestSide<'a> {
             if added.is_empty() && removed.is_empty() {
                 break;
             }
+            has_more |= !added.is_empty();
             for address in added {
                 guest.add_address(&link, *address).await?;
             }
             for address in removed {
                 guest.remove_address(&link, *address).await?;
             }
+        }
+        if has_more {
+            guest.announce(link.index, &self.mac).await?;
         }
         Ok(link)
     }

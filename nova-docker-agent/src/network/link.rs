@@ -37,7 +37,7 @@ pub(super) struct Link {
     /// Index in its namespace.
     pub(super) index: u32,
     pub(super) name: String,
-    mac: Vec<u8>,
+    pub(super) mac: Vec<u8>,
     mtu: Option<u32>,
     is_up: bool,
     /// Index of the other side of a veth pair, in the other side's namespace.
@@ -159,6 +159,14 @@ impl Links {
         }
         let changed = self.handle.link().change(change.build()).execute().await;
         changed.map_err(|error| Error::netlink(format!("take down link {}", link.name), error))
+    }
+
+    /// Has the kernel tell the neighbours of the link's addresses (gratuitous ARP, unsolicited neighbour advertisements): it does so
+    /// when the MAC address is set, also to what it is (see `arp_notify` and `ndisc_notify` in the namespace's settings).
+    pub(super) async fn announce(&self, index: u32, mac: &[u8]) -> Result<(), Error> {
+        let change = LinkUnspec::new_with_index(index).address(mac.to_vec());
+        let changed = self.handle.link().change(change.build()).execute().await;
+        changed.map_err(|error| Error::netlink(format!("announce the addresses of link {index}"), error))
     }
 
     /// The link's addresses, but those that the kernel makes itself for the link alone.

@@ -158,6 +158,20 @@ impl Plumber {
         Ok(Up::of(instance).is_up().await?.is_some())
     }
 
+    /// Tells the neighbours which MAC addresses the instance's addresses have now. One that came from another instance would else
+    /// be looked for at the old one, by a router for minutes. To be called when the ports are wired; nothing without a namespace.
+    pub async fn announce(&self, instance: Uuid) -> Result<(), Error> {
+        let path = Self::namespace_path(instance);
+        if !namespace::is_namespace(&path)? {
+            return Ok(());
+        }
+        let guest = Links::of_namespace(&path).await?;
+        for link in guest.all().await?.iter().filter(|link| link.peer.is_some()) {
+            guest.announce(link.index, &link.mac).await?;
+        }
+        Ok(())
+    }
+
     /// Whether the instance has its namespace.
     pub fn is_plugged(&self, instance: Uuid) -> Result<bool, Error> {
         namespace::is_namespace(&Self::namespace_path(instance))

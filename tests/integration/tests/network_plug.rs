@@ -270,6 +270,66 @@ fn two_instances_reach_each_other_over_the_switch() {
     });
 }
 
+fn an_address_that_moves_to_another_instance_is_announced_by_it() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let plumber = ovs.plumber();
+        let (peer, before, after) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+        plumber.plug(peer, &[interface(0, 1)]).await.unwrap();
+        plumber.plug(before, &[interface(0, 2)]).await.unwrap();
+        let addresses = ["10.9.0.2", "fd00:0::2"];
+        for (family, address) in ["-4", "-6"].into_iter().zip(addresses) {
+            let ping = format!("ip netns exec nova-{peer} busybox ping {family} -c 1 -W 5 {address}");
+            until("the first one answers", async || attempt("sh", &["-c", &ping]).await.0).await;
+        }
+        // The peer shall learn only from what it is told.
+        let known = async || {
+            let found = ip(peer, &["neigh", "show", "dev", "eth0"]).await;
+            let of = |address: &str| {
+                let address = address.parse::<std::net::IpAddr>().unwrap().to_string();
+                let entries = found.as_array().unwrap();
+                entries.iter().find(|entry| entry["dst"] == address).map(|entry| entry["lladdr"].clone())
+            };
+            addresses.map(of)
+        };
+        let all_at = |mac: &str| addresses.map(|_| Some(Value::from(mac)));
+        assert_eq!(known().await, all_at("fa:16:3e:00:00:02"));
+        plumber.unplug(before, &[]).await.unwrap();
+        let moved = Interface { addresses: interface(0, 2).addresses, ..interface(0, 3) };
+        plumber.plug(after, &[moved]).await.unwrap();
+        until("the peer knows where the addresses are now", async || {
+            plumber.announce(after).await.unwrap();
+            known().await == all_at("fa:16:3e:00:00:03")
+        })
+        .await;
+    });
+}
+
+fn a_new_port_reaches_nobody_before_it_is_wired_where_the_operator_wants_it() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let (plumber, instance) = (ovs.isolating_plumber(), Uuid::new_v4());
+        let interfaces = [interface(0, 5)];
+        plumber.plug(instance, &interfaces).await.unwrap();
+        let tag = async || ovs.vsctl(&["get", "Port", &interfaces[0].devname, "tag"]).await;
+        assert_eq!(tag().await, "4095");
+        // As Neutron's agent does.
+        ovs.vsctl(&["set", "Port", &interfaces[0].devname, "tag=7"]).await;
+        plumber.plug(instance, &interfaces).await.unwrap();
+        assert_eq!(tag().await, "7", "what is wired was taken apart");
+    });
+}
+
+fn the_host_has_no_address_in_the_networks_of_instances() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let interfaces = [interface(0, 5)];
+        ovs.plumber().plug(Uuid::new_v4(), &interfaces).await.unwrap();
+        let shown = run("ip", &["-6", "-o", "address", "show", "dev", &interfaces[0].devname]).await;
+        assert_eq!(shown, "");
+    });
+}
+
 fn unplugging_leaves_nothing_and_may_be_repeated() {
     on_host(async |host| {
         let ovs = host.ovs();
@@ -339,6 +399,9 @@ tests! {
     what_neutron_changes_reaches_an_interface_and_nothing_else_does,
     the_way_out_stays_when_an_interface_comes_and_moves_when_its_own_goes,
     two_instances_reach_each_other_over_the_switch,
+    an_address_that_moves_to_another_instance_is_announced_by_it,
+    a_new_port_reaches_nobody_before_it_is_wired_where_the_operator_wants_it,
+    the_host_has_no_address_in_the_networks_of_instances,
     unplugging_leaves_nothing_and_may_be_repeated,
     unplugging_goes_on_when_the_switch_does_not_answer_and_says_so,
     an_instance_without_interfaces_has_a_namespace_with_a_loopback,

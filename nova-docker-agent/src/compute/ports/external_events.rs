@@ -57,6 +57,8 @@ impl Compute {
                     && !self.waiters.deliver(uuid, port, event.status().unwrap_or_default())
                 {
                     debug!(instance = %uuid, port, "nobody waits for this port");
+                    // It was attached to an instance that runs, or wired anew: what it said before, nobody has heard.
+                    self.driver.announce(uuid).await;
                 }
                 Ok(())
             }
