@@ -11,6 +11,8 @@ use crate::{
     network::{Interface, Route},
 };
 
+/// What names of bridges begin with that Neutron has made for the parent ports of trunks.
+const TRUNK_BRIDGE: &str = "tbr-";
 /// Where the metadata service listens, inside every network.
 const METADATA: &str = "169.254.169.254/32";
 
@@ -84,6 +86,12 @@ fn check_type(port: &Port) -> Result<(), Error> {
              Open vSwitch agent",
             port.id
         ))),
+        Some("ovs") if port.bridge.as_deref().is_some_and(|bridge| bridge.starts_with(TRUNK_BRIDGE)) => {
+            Err(Error::Unsupported(format!(
+                "port {} is the parent of a trunk; containers have no VLANs: attach each network by a port of its own",
+                port.id
+            )))
+        }
         Some("ovs") => Ok(()),
         other => Err(Error::Unsupported(format!(
             "port {} is bound as {:?}; containers are plugged into Open vSwitch (vif type ovs) only",
@@ -116,7 +124,8 @@ fn add_subnet(interface: &mut Interface, subnet: &Subnet) -> Result<(), String> 
     let servers: Vec<IpAddr> = subnet.dns.iter().map(|dns| address(dns)).collect::<Result<_, _>>()?;
     // Without name servers of its own, a subnet has Neutron's: the DHCP agent knows the names of the ports.
     let servers = if servers.is_empty() { dhcp_server.into_iter().collect() } else { servers };
-    for server in servers {
+    // The unspecified address is how a user asks Neutron for no name server at all.
+    for server in servers.into_iter().filter(|server| !server.is_unspecified()) {
         if !interface.dns.contains(&server) {
             interface.dns.push(server);
         }
@@ -140,6 +149,32 @@ mod tests {
         let message = with(subnet.clone());
         assert!(message.contains("10.0.0.0/24") && message.contains("\"10.0.0.x\""), "{message}");
         assert!(with(Subnet { cidr: "ten".into(), ..subnet }).contains("not an address range"));
+    }
+
+    #[test]
+    fn the_unspecified_address_means_no_name_server() {
+        let with = |dns: &[&str]| {
+            let subnet = Subnet {
+                cidr: "10.0.0.0/24".into(),
+                dns: dns.iter().map(|&server| server.to_owned()).collect(),
+                dhcp_server: Some("10.0.0.2".into()),
+                ..Subnet::default()
+            };
+            let bridge = Some("br-int".into());
+            let port = Port { vif_type: Some("ovs".into()), bridge, subnets: vec![subnet], ..Port::default() };
+            interfaces(&[port]).unwrap().remove(0).dns
+        };
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(with(&[]), [address("10.0.0.2")]);
+        assert!(with(&["0.0.0.0"]).is_empty() && with(&["::"]).is_empty());
+        assert_eq!(with(&["0.0.0.0", "192.0.2.1"]), [address("192.0.2.1")]);
+    }
+
+    #[test]
+    fn the_parent_of_a_trunk_is_refused_with_what_to_do_instead() {
+        let port = Port { vif_type: Some("ovs".into()), bridge: Some("tbr-0a1b2c3d".into()), ..Port::default() };
+        let error = interfaces(&[port]).unwrap_err().to_string();
+        assert!(error.contains("trunk") && error.contains(&Uuid::nil().to_string()), "{error}");
     }
 
     #[test]
