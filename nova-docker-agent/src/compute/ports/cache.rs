@@ -12,7 +12,10 @@ use crate::compute::{
     arguments::{Arguments, instance_uuid},
     error::Error,
     operation::Method,
-    ports::{interfaces::interfaces, user_ports::user_ports},
+    ports::{
+        interfaces::interfaces,
+        user_ports::{keep_user_ports, user_ports},
+    },
 };
 use crate::{cloud::Caller, messaging::Context, objects::Instance};
 
@@ -101,7 +104,8 @@ impl Compute {
     /// lock held.
     async fn read_network_info(&self, uuid: Uuid) -> Result<Option<NetworkInfo>, Error> {
         let context = Context::admin();
-        let instance = match self.conductor.instance(&context, &uuid.to_string(), &["info_cache"]).await {
+        let wanted = ["info_cache", "system_metadata"];
+        let instance = match self.conductor.instance(&context, &uuid.to_string(), &wanted).await {
             Ok(instance) => instance,
             Err(error) if error.class() == Some("InstanceNotFound") => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -109,7 +113,8 @@ impl Compute {
         let cache = network_info(&instance)?;
         let project = instance.project_id().unwrap_or_default();
         let caller = Caller::service(context.request_id());
-        let current = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
+        let mut current = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
+        keep_user_ports(&mut current, &instance);
         if current != cache {
             debug!(instance = %uuid, "the instance's network changed");
             self.save_network_info(&context, uuid, &current).await?;
