@@ -79,7 +79,28 @@ impl Compute {
         if let Err(error) = caught(self.sync_power_states()).await {
             warn!(%error, "cannot bring the instances' power states up to date");
         }
-        self.recover_again(failed).await;
+        tokio::join!(self.recover_again(failed), self.catch_up_with_neutron(here));
+    }
+
+    /// Brings the instances' interfaces to what Neutron says. Of a port that was bound for an attachment which this process did not
+    /// come to the end of, or of what changed while nobody was here, no event comes again.
+    async fn catch_up_with_neutron(&self, here: HashSet<Uuid>) {
+        let (mut behind, mut pause) = (here, FIRST_PAUSE);
+        for _ in 0..CATCH_UPS {
+            let mut still = HashSet::new();
+            for uuid in behind {
+                if let Err(error) = caught(self.refresh_network_info(uuid)).await {
+                    warn!(%error, instance = %uuid, "cannot bring the instance's network up to date");
+                    still.insert(uuid);
+                }
+            }
+            if still.is_empty() {
+                return;
+            }
+            behind = still;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
     }
 
     /// In a task of its own: nothing that happens to it happens to the others.
@@ -155,6 +176,9 @@ impl Compute {
 /// How soon, and how often, a recovery that failed is repeated.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How often an instance is tried whose network cannot be brought up to date: for half an hour. A port that is badly bound stays so.
+const CATCH_UPS: usize = 10;
 
 /// Without an end, and not all hosts at the same moment.
 fn patience() -> ExponentialBuilder {
