@@ -41,6 +41,7 @@ const OFF: &[&str] = &["false", "0", "no", "off"];
 const LOG: &str = "the log goes to standard error; the service manager keeps it";
 const NO_PCI: &str = "containers get no PCI devices";
 const NO_PINNING: &str = "containers share all processors by weight";
+const PAUSES: &str = "pauses grow from `rabbit_retry_interval` to `rabbit_interval_max`, each cut by chance";
 const NO_SIGNATURES: &str = "the agent does not verify the signatures of images";
 
 /// `docs/nova-options.md` has the same rows.
@@ -66,7 +67,25 @@ const TABLE: &[Entry] = &[
         "the agent reads no inventories from files; give the provider traits with the openstack command",
     ),
     entry("ephemeral_storage_encryption", "enabled", OFF, "containers have no ephemeral disks"),
+    entry("os_vif_ovs", "network_device_mtu", &["1500"], "interfaces have the MTU of their network"),
+    entry("os_vif_ovs", "ovsdb_interface", &["native"], "the agent talks to Open vSwitch by `ovs-vsctl`"),
+    entry("os_vif_ovs", "per_port_bridge", OFF, "every port is plugged into the bridge that Neutron names"),
     entry("oslo_messaging_notifications", "driver", &["", "noop"], "the agent sends no notifications"),
+    entry(
+        "oslo_messaging_rabbit",
+        "kombu_compression",
+        &[],
+        "the agent sends without compression, and reads what others have compressed",
+    ),
+    entry(
+        "oslo_messaging_rabbit",
+        "kombu_failover_strategy",
+        &["round-robin"],
+        "brokers are tried in the order of the transport URL",
+    ),
+    entry("oslo_messaging_rabbit", "kombu_reconnect_delay", &["1.0", "1"], PAUSES),
+    entry("oslo_messaging_rabbit", "kombu_reconnect_splay", &["0.0", "0"], PAUSES),
+    entry("oslo_messaging_rabbit", "rabbit_stream_fanout", OFF, "the agent has no fanout queue"),
     entry("pci", "device_spec", &[], NO_PCI),
     entry("pci", "passthrough_whitelist", &[], NO_PCI),
 ];
