@@ -186,9 +186,10 @@ impl Driver {
     /// # Errors
     /// It does not start, or ended while it was watched.
     pub async fn start_guest(&self, uuid: Uuid, watch: Duration) -> Result<(), Error> {
-        // Before its first instruction: nothing of its own is disturbed.
+        let is_first = self.docker.start(uuid).await?;
+        // Its interfaces are up now.
         self.announce(uuid).await;
-        if self.docker.start(uuid).await? {
+        if is_first {
             self.docker.started_well(uuid, watch).await?;
         }
         Ok(())
