@@ -3,12 +3,14 @@
 mod config_drive;
 pub mod configuration;
 mod inside;
+mod links;
 
 use uuid::Uuid;
 
 pub use config_drive::ConfigDrive;
 pub use configuration::Configuration;
 pub use inside::{InjectedFile, Inside, Password, check_files};
+pub use links::{Exposed, Peer, Peers, Protocol};
 
 /// One instance, as it is to run in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Guest {
     pub swap_mb: u64,
     /// What is other than its image says.
     pub configuration: Configuration,
+    /// The servers that its links lead to, as they are now.
+    pub links: Peers,
     /// Goes into root's `authorized_keys`.
     pub key: Option<PublicKey>,
     /// Whether it rescues: the file system of the container that was set aside for it is at `/rescue`.

@@ -37,7 +37,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -89,6 +89,8 @@ pub(crate) struct Compute {
     status: tokio::sync::Mutex<()>,
     /// Containers in their first run, and since when.
     first_runs: Mutex<HashMap<Uuid, Instant>>,
+    /// Servers of this host have changed, to which others may be linked.
+    links_changed: Notify,
     build_slots: Semaphore,
     snapshot_slots: Semaphore,
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -180,6 +180,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         outages: Mutex::default(),
         first_runs: Mutex::default(),
         status: tokio::sync::Mutex::default(),
+        links_changed: Notify::new(),
         build_slots: slots(config.max_concurrent_builds),
         snapshot_slots: slots(config.max_concurrent_snapshots),
         config,

@@ -53,6 +53,26 @@ impl Conductor {
         self.list(context, "InstanceList", "get_by_filters", vec![Value::Object(filters)], attrs).await
     }
 
+    /// Servers of a project that are not deleted, oldest first; `filters` are those of [`instances_by_filters`](Self::instances_by_filters),
+    /// and `display_name` (a regular expression) and `tags`. With their network information and system metadata.
+    pub async fn instances_of_project(
+        &self,
+        context: &Context,
+        project_id: &str,
+        mut filters: Map<String, Value>,
+        limit: usize,
+    ) -> Result<Vec<Instance>, CallError> {
+        filters.insert("project_id".to_owned(), project_id.into());
+        filters.insert("deleted".to_owned(), false.into());
+        let how = kwargs([
+            ("sort_keys", json!(["created_at", "id"])),
+            ("sort_dirs", json!(["asc", "asc"])),
+            ("limit", limit.into()),
+            ("expected_attrs", json!(["info_cache", "system_metadata"])),
+        ]);
+        self.list(context, "InstanceList", "get_by_filters", vec![Value::Object(filters)], how).await
+    }
+
     /// Writes single fields of an instance and returns its columns as they are now in the database.
     ///
     /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`.

@@ -350,6 +350,21 @@ async fn a_reply_of_another_form_is_an_error_that_names_the_call() {
 }
 
 #[tokio::test]
+async fn servers_of_a_project_are_asked_for_by_its_id_and_not_without_end() {
+    let double = Arc::new(Double::default());
+    let mut list = Object::new("InstanceList", "2.6");
+    list.set("objects", json!([Instance::slim("u").into_object().to_value()]));
+    double.replies.lock().unwrap().push_back(Ok(list.to_value()));
+    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let filters = Map::from_iter([("tags".to_owned(), json!(["web"]))]);
+    let found = conductor.instances_of_project(&Context::admin(), "red", filters, 7).await.unwrap();
+    assert_eq!(found[0].uuid(), "u");
+    let (_, _, args) = double.sent.lock().unwrap().pop().unwrap();
+    assert_eq!(args["args"], json!([{"tags": ["web"], "project_id": "red", "deleted": false}]));
+    assert_eq!((&args["kwargs"]["limit"], &args["kwargs"]["sort_dirs"]), (&json!(7), &json!(["asc", "asc"])));
+}
+
+#[tokio::test]
 async fn a_fault_has_all_its_fields_and_a_message_that_fits() {
     let double = Arc::new(Double::default());
     double.replies.lock().unwrap().push_back(Ok(json!([{"id": 1, "obj_what_changed": []}, null])));

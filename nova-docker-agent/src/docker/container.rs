@@ -7,10 +7,11 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits,
 };
 
-use super::{DockerConfig, Error, config_drive, labels, restart, volumes};
+use super::{DockerConfig, Error, config_drive, labels, peers, restart, volumes};
 use crate::guest::configuration::Ulimit;
 use crate::guest::{Configuration, Guest};
 use crate::limits;
+use crate::network::Interface;
 
 const MIB: u64 = 1024 * 1024;
 /// Length of the scheduling period in microseconds; the kernel's default.
@@ -49,7 +50,7 @@ pub(super) fn body(
     guest: &Guest,
     hostname: &str,
     image: &str,
-    interfaces: usize,
+    interfaces: &[Interface],
     config: &DockerConfig,
     quota: bool,
 ) -> ContainerCreateBody {
@@ -58,11 +59,11 @@ pub(super) fn body(
         image: Some(image.to_owned()),
         cmd: asked.command.clone(),
         entrypoint: asked.entrypoint.clone().map(entrypoint),
-        env: Some(environment(asked)),
+        env: Some(environment(guest, hostname, interfaces)),
         working_dir: asked.working_dir.clone(),
         user: asked.user.clone(),
         stop_signal: asked.stop_signal.clone(),
-        labels: Some(labels::of(guest, interfaces)),
+        labels: Some(labels::of(guest, interfaces.len())),
         tty: Some(asked.tty.unwrap_or(false)),
         // Who can see a terminal wants to write to it, unless somebody says otherwise.
         open_stdin: Some(asked.stdin_open.or(asked.tty).unwrap_or(false)),
@@ -169,9 +170,12 @@ fn log_config(config: &DockerConfig) -> HostConfigLogConfig {
     HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(options) }
 }
 
-/// `NAME=value` of each variable, on top of the image's.
-fn environment(asked: &Configuration) -> Vec<String> {
-    asked.environment.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+/// `NAME=value` of each variable, on top of the image's: what linked servers give, unless somebody says otherwise.
+fn environment(guest: &Guest, hostname: &str, interfaces: &[Interface]) -> Vec<String> {
+    let asked = &guest.configuration;
+    let mut all = guest.links.environment(&asked.links, hostname, &peers::networks(interfaces));
+    all.extend(asked.environment.0.clone());
+    all.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// To Docker no word is the image's entry point, and an empty word is none.
@@ -215,6 +219,7 @@ mod tests {
             root_gb: 1,
             swap_mb: 0,
             configuration: Configuration::default(),
+            links: crate::guest::Peers::default(),
             key: None,
             rescues: false,
             inside: crate::guest::Inside::default(),
@@ -223,7 +228,7 @@ mod tests {
     }
 
     fn host_config_of(guest: &Guest) -> HostConfig {
-        body(guest, "h", "image", 0, &DockerConfig::default(), false).host_config.unwrap()
+        body(guest, "h", "image", &[], &DockerConfig::default(), false).host_config.unwrap()
     }
 
     #[test]
@@ -235,7 +240,7 @@ mod tests {
     #[test]
     fn a_storage_quota_is_asked_for_only_where_it_is_enforced() {
         assert_eq!(host_config_of(&guest()).storage_opt, None);
-        let body = body(&guest(), "h", "image", 0, &DockerConfig::default(), true);
+        let body = body(&guest(), "h", "image", &[], &DockerConfig::default(), true);
         assert_eq!(body.host_config.unwrap().storage_opt.unwrap()["size"], "1G");
     }
 
@@ -294,10 +299,10 @@ mod tests {
 
     #[test]
     fn a_check_that_is_asked_for_leaves_nothing_to_the_image() {
-        let none = body(&guest(), "h", "i", 0, &DockerConfig::default(), false).healthcheck.unwrap();
+        let none = body(&guest(), "h", "i", &[], &DockerConfig::default(), false).healthcheck.unwrap();
         assert_eq!(none.test.unwrap(), ["NONE"]);
         let asked = flavored([("docker:healthcheck", r#"{"test": "true", "interval": "2s"}"#)]);
-        let check = body(&asked, "h", "i", 0, &DockerConfig::default(), false).healthcheck.unwrap();
+        let check = body(&asked, "h", "i", &[], &DockerConfig::default(), false).healthcheck.unwrap();
         assert_eq!(
             (check.test.unwrap(), check.interval),
             (vec!["CMD-SHELL".to_owned(), "true".to_owned()], Some(2_000_000_000))
@@ -332,7 +337,7 @@ mod tests {
             labels: [("mine".to_owned(), "1".to_owned()), (labels::COMPUTE.to_owned(), "another".to_owned())].into(),
             ..Configuration::default()
         };
-        let body = body(&Guest { configuration, ..guest() }, "h", "i", 0, &DockerConfig::default(), false);
+        let body = body(&Guest { configuration, ..guest() }, "h", "i", &[], &DockerConfig::default(), false);
         assert_eq!((body.cmd, body.entrypoint, body.env), (Some(words("run")), Some(words("")), Some(words("A=b=c"))));
         assert_eq!((body.working_dir.as_deref(), body.user.as_deref()), (Some("/w"), Some("7")));
         assert_eq!((body.stop_signal.as_deref(), body.tty, body.open_stdin), (Some("SIGINT"), Some(true), Some(true)));

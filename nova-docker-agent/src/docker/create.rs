@@ -51,7 +51,7 @@ impl Docker {
         let name = labels::container_name(guest.uuid);
         let hostname = container::hostname(&guest.hostname)?;
         let mut body =
-            container::body(guest, &hostname, image, interfaces.len(), &self.inner.config, self.inner.quota_enforced);
+            container::body(guest, &hostname, image, interfaces, &self.inner.config, self.inner.quota_enforced);
         if guest.rescues {
             self.add_rescued_volumes(guest.uuid, &mut body).await?;
         }

@@ -18,8 +18,8 @@ use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToCont
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Docker, Error, create::Files};
-use crate::guest::{Configuration, Guest, InjectedFile, PublicKey};
+use super::{Docker, Error, create::Files, peers};
+use crate::guest::{Configuration, Guest, InjectedFile, Peers, PublicKey};
 use crate::network::Interface;
 
 /// Name servers that resolvers look at.
@@ -90,7 +90,7 @@ impl Docker {
         image_files: Files,
     ) -> Result<(), Error> {
         let asked = &guest.configuration;
-        let mut files = vec![hosts(hostname, interfaces, asked)];
+        let mut files = vec![hosts(hostname, interfaces, asked, &guest.links)];
         files.extend(resolv_conf(interfaces, asked));
         if image_files == Files::OfTheInstance {
             return self.upload(id, &files).await;
@@ -133,8 +133,8 @@ impl Docker {
     }
 }
 
-/// The usual names, the instance's own for its first fixed IP, and those that are asked for.
-fn hosts(hostname: &str, interfaces: &[Interface], asked: &Configuration) -> File {
+/// The usual names, the instance's own for its first fixed IP, and those that are asked for, of linked servers among them.
+fn hosts(hostname: &str, interfaces: &[Interface], asked: &Configuration, peers: &Peers) -> File {
     let mut content = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
         .to_owned();
@@ -143,6 +143,7 @@ fn hosts(hostname: &str, interfaces: &[Interface], asked: &Configuration) -> Fil
     for (name, address) in asked.hosts.iter().flat_map(|(name, all)| all.iter().map(move |address| (name, address))) {
         writeln!(content, "{address}\t{name}").ok();
     }
+    content.push_str(&peers::block(&asked.links, peers, interfaces));
     hosts_file(content)
 }
 
@@ -291,7 +292,7 @@ mod tests {
     #[test]
     fn directories_are_made_once_and_only_where_they_are_missing() {
         let key = PublicKey { name: "k".to_owned(), data: "ssh-ed25519 AAAA me\n".to_owned() };
-        let files = [hosts("h", &[], &Configuration::default()), authorized_keys(&key)];
+        let files = [hosts("h", &[], &Configuration::default(), &Peers::default()), authorized_keys(&key)];
         let packed = archive(&files, &["/root"].into()).unwrap();
         let expected =
             [("etc/", 0o755), ("etc/hosts", 0o644), ("root/.ssh/", 0o700), ("root/.ssh/authorized_keys", 0o600)];
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn an_instance_without_an_address_still_knows_its_own_name() {
         assert!(
-            text(hosts("web-1.example.org", &[], &Configuration::default()))
+            text(hosts("web-1.example.org", &[], &Configuration::default(), &Peers::default()))
                 .ends_with("127.0.1.1\tweb-1.example.org web-1\n")
         );
     }
@@ -340,7 +341,7 @@ mod tests {
             dns_opt: vec!["ndots:2".to_owned()],
             ..Configuration::default()
         };
-        let hosts = text(hosts("web", &[], &asked));
+        let hosts = text(hosts("web", &[], &asked, &Peers::default()));
         assert!(hosts.ends_with("127.0.1.1\tweb\n192.0.2.7\tdb\n2001:db8::7\tdb\n"), "{hosts}");
         let interface = Interface { dns: vec!["192.0.2.1".parse().unwrap()], ..crate::network::an_interface() };
         let written = text(resolv_conf(&[interface], &asked).unwrap());

@@ -7,6 +7,7 @@ use bollard::models::ContainerSummary;
 use uuid::Uuid;
 
 use crate::guest::Guest;
+use crate::guest::configuration::link;
 
 /// The instance's UUID. A container without it is none of ours.
 pub(super) const INSTANCE: &str = "org.openstack.nova.instance-uuid";
@@ -31,13 +32,30 @@ pub(super) const READ_ONLY: &str = "org.openstack.nova.read-only";
 pub(super) const GIVEN: &str = "org.openstack.nova.given-files";
 /// When the container starts again by itself; nothing where it does not. Docker is told while it is to run, and no longer.
 pub(super) const RESTART: &str = "org.openstack.nova.restart";
+/// The links that it was given: a JSON object of aliases and whom they name.
+pub(super) const LINKS: &str = "org.openstack.nova.links";
+/// Whose the instance is.
+pub(super) const PROJECT: &str = "org.openstack.nova.project-id";
 const NAME: &str = "org.openstack.nova.name";
-const PROJECT: &str = "org.openstack.nova.project-id";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 13] =
-    [INSTANCE, COMPUTE, INTERFACES, CONSOLE_SHELL, GRACE, READ_ONLY, RESTART, GIVEN, NAME, PROJECT, USER, RESCUE, BASE];
+pub(super) const ALL: [&str; 14] = [
+    INSTANCE,
+    COMPUTE,
+    INTERFACES,
+    CONSOLE_SHELL,
+    GRACE,
+    READ_ONLY,
+    RESTART,
+    GIVEN,
+    LINKS,
+    NAME,
+    PROJECT,
+    USER,
+    RESCUE,
+    BASE,
+];
 
 /// Name of an instance's container.
 pub(super) fn container_name(uuid: Uuid) -> String {
@@ -66,6 +84,7 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (READ_ONLY, guest.configuration.read_only.unwrap_or(false).to_string()),
         (RESTART, guest.configuration.restart.map(|restart| restart.to_string()).unwrap_or_default()),
         (GIVEN, guest.configuration.given.len().to_string()),
+        (LINKS, link::written(&guest.configuration.links)),
         (NAME, guest.name.clone()),
         (PROJECT, guest.project_id.clone()),
         (USER, guest.user_id.clone()),

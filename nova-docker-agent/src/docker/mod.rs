@@ -24,6 +24,7 @@ mod links;
 mod log_file;
 mod network_files;
 mod password;
+mod peers;
 mod read_file;
 mod recreate;
 mod rescue;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::Error;
+pub use peers::Linked;
 pub use snapshot::Snapshot;
 pub use survey::{RuntimeEntry, Survey, survey};
 pub use terminal::{Shell, Terminal};

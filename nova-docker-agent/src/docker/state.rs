@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Docker, Error, labels};
-use crate::guest::configuration::Restart;
-use crate::guest::{GuestSummary, PowerState};
+use crate::guest::configuration::{Links, Restart, link};
+use crate::guest::{Exposed, GuestSummary, PowerState};
 
 /// 128 + SIGKILL and 128 + SIGTERM: how processes end that a stop has ended.
 const STOP_CODES: [i64; 3] = [0, 137, 143];
@@ -55,6 +55,12 @@ pub(super) struct Found {
     pub(super) restart: Option<Restart>,
     /// Whether Docker knows that.
     pub(super) restarts: bool,
+    /// The links that it was given.
+    pub(super) links: Links,
+    /// Whose it is.
+    pub(super) project_id: String,
+    /// What its image exposes.
+    pub(super) exposed: Vec<Exposed>,
     /// How often Docker has started it again since it was last started.
     pub(super) restart_count: i64,
     /// Whether it has ended, and is about to be started again.
@@ -131,6 +137,9 @@ impl Docker {
             has_given: labels.get(labels::GIVEN).is_some_and(|count| !matches!(count.as_str(), "" | "0")),
             restart: labels.get(labels::RESTART).and_then(|text| Restart::parse(text).ok()).flatten(),
             restarts: details.host_config.and_then(|host| host.restart_policy).is_some_and(|policy| is_on(&policy)),
+            links: labels.get(labels::LINKS).map(|text| link::read(text)).unwrap_or_default(),
+            project_id: labels.get(labels::PROJECT).cloned().unwrap_or_default(),
+            exposed: Exposed::all(config.exposed_ports.iter().flatten().map(String::as_str)),
             restart_count: details.restart_count.unwrap_or_default(),
             is_restarting: state.restarting.unwrap_or_default(),
             ran_for: run_time(&state),

@@ -20,6 +20,8 @@ const METADATA: &str = "169.254.169.254/32";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Port {
     pub id: Uuid,
+    /// Neutron's network, where it is known.
+    pub network: Option<Uuid>,
     /// MAC address.
     pub mac: String,
     /// `binding:vif_type`.
@@ -60,6 +62,7 @@ fn interface(index: usize, port: &Port) -> Result<Interface, Error> {
     let bridge = port.bridge.clone().filter(|bridge| !bridge.is_empty());
     let mut interface = Interface {
         port_id: port.id,
+        network_id: port.network,
         devname: port.devname.clone().unwrap_or_else(|| Interface::devname_of(&port.id)),
         name: format!("eth{index}"),
         mac: port.mac.clone(),

@@ -13,6 +13,7 @@
 //! | `consoles` | guests' serial consoles |
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces` | from Neutron's ports to what is plugged |
+//! | `links` | what guests know of others |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
 
@@ -22,6 +23,7 @@ mod error;
 mod guests;
 mod image;
 mod interfaces;
+mod links;
 mod locks;
 mod replace;
 mod snapshot;

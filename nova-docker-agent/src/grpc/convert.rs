@@ -8,7 +8,7 @@ use super::status::invalid;
 use crate::{
     driver::{self, Port, Subnet},
     guest::{
-        Configuration, Event, EventKind, Guest, GuestSummary, HostResources, Inside, PowerState, PublicKey,
+        Configuration, Event, EventKind, Guest, GuestSummary, HostResources, Inside, Peers, PowerState, PublicKey,
         configuration::Sources,
     },
     network::Interface,
@@ -47,6 +47,7 @@ pub(super) fn guest(guest: v1::Guest, image: &v1::Image) -> Result<Guest, Status
         root_gb: guest.root_gib,
         swap_mb: guest.swap_mib,
         configuration,
+        links: guest.links.map_or_else(|| Ok(Peers::default()), |found| super::links::peers(uuid, found))?,
         key: guest.key.map(|key| PublicKey { name: key.name, data: key.data }),
         rescues: false,
         inside: Inside::default(),
@@ -73,6 +74,7 @@ pub(super) fn interfaces(guest: Uuid, interfaces: Vec<v1::Interface>) -> Result<
 fn port(interface: v1::Interface) -> Result<Port, Status> {
     Ok(Port {
         id: uuid("interface.port_id", &interface.port_id)?,
+        network: interface.network_id.as_deref().map(|id| uuid("interface.network_id", id)).transpose()?,
         mac: interface.mac_address,
         vif_type: (!interface.vif_type.is_empty()).then_some(interface.vif_type),
         hybrid_plug: interface.hybrid_plug,

@@ -9,7 +9,7 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::{
-    convert, inside,
+    convert, inside, links,
     status::{failure, with_cleanup},
 };
 use crate::{
@@ -38,7 +38,9 @@ impl Creation {
         let image = request.image.ok_or_else(|| super::status::invalid("image", "is missing"))?;
         let descriptor = convert::image(&image)?;
         let (inside, drive) = inside::inside(guest.inside.take().unwrap_or_default())?;
+        let were_looked_up = guest.links.is_some();
         let guest = Guest { inside, ..convert::guest(guest, &image)? };
+        links::check(&guest, were_looked_up, true).map_err(|error| failure(&error, guest.uuid, None))?;
         check_status(descriptor.id, &image.status).map_err(|error| failure(&error, guest.uuid, Some(descriptor.id)))?;
         let interfaces = convert::interfaces(guest.uuid, request.interfaces)?;
         Ok(Self { guest, drive, image: descriptor, interfaces, caller })
@@ -84,7 +86,8 @@ impl Creation {
             Ok::<_, Error>((self.interfaces.clone(), ()))
         };
         let pulled = async { tell(&mut pulled, v1::CreateStage::ImagePulled).await };
-        driver.spawn(&self.guest, image, pulled, network, stop).await
+        let guest = driver.with_exposed(&self.guest).await?;
+        driver.spawn(&guest, image, pulled, network, stop).await
     }
 }
 

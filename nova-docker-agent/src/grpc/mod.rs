@@ -2,11 +2,12 @@
 //!
 //! The contract is `proto/nova_docker/v1`. This service speaks to no message bus and to no placement: its client does.
 //! `listener` lets peers in, `service` has one method for each call, `create`, `replace` and `snapshot` are the long ones, `convert`,
-//! `inside` and `status` are the dictionaries.
+//! `inside`, `links` and `status` are the dictionaries.
 
 mod convert;
 mod create;
 mod inside;
+mod links;
 mod listener;
 mod replace;
 mod request;

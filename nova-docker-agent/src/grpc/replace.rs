@@ -9,7 +9,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::{
-    convert, inside,
+    convert, inside, links,
     status::{failure, invalid},
 };
 use crate::{
@@ -50,7 +50,9 @@ impl Replacement {
             guest.user_data.clear();
         }
         let (inside, drive) = inside::inside(guest.inside.take().unwrap_or_default())?;
+        let were_looked_up = guest.links.is_some();
         let guest = Guest { rescues: purpose == Purpose::Rescue, inside, ..convert::guest(guest, &image)? };
+        links::check(&guest, were_looked_up, false).map_err(|error| failure(&error, guest.uuid, None))?;
         let interfaces = convert::interfaces(guest.uuid, request.interfaces)?;
         let keeps_drive = purpose != Purpose::Rebuild;
         if purpose == Purpose::Resize {
@@ -86,14 +88,15 @@ impl Replacement {
         {
             driver.write_config_drive(self.guest.uuid, drive.clone()).await?;
         }
-        let Some(descriptor) = &self.image else { return driver.recreate(&self.guest, &self.interfaces).await };
+        let guest = driver.with_exposed(&self.guest).await?;
+        let Some(descriptor) = &self.image else { return driver.recreate(&guest, &self.interfaces).await };
         let image = Image { caller: self.caller.clone(), descriptor, is_bounded: true };
         let prepared: Prepared<'_> = tokio::select! {
-            () = stop.cancelled() => return Err(Error::Cancelled(self.guest.uuid)),
-            prepared = driver.prepare(&self.guest, image) => prepared?,
+            () = stop.cancelled() => return Err(Error::Cancelled(guest.uuid)),
+            prepared = driver.prepare(&guest, image) => prepared?,
         };
         tell(progress, v1::CreateStage::ImagePulled).await;
-        driver.replace(&self.guest, &prepared, &self.interfaces).await
+        driver.replace(&guest, &prepared, &self.interfaces).await
     }
 }
 

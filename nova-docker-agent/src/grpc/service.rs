@@ -14,7 +14,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
-    convert, create, inside,
+    convert, create, inside, links,
     replace::Replacement,
     request,
     snapshot::{self, Capture},
@@ -386,6 +386,24 @@ impl driver_service_server::DriverService for DriverService {
         let set = async move |h: Arc<Driver>| h.set_password(guest, &user, &password).await;
         self.change("set_guest_password", &metadata, guest, set).await?;
         Ok(Response::new(v1::SetGuestPasswordResponse {}))
+    }
+
+    async fn get_links(&self, request: Request<v1::GetLinksRequest>) -> Result<Response<v1::GetLinksResponse>, Status> {
+        Ok(Response::new(links::get(&self.driver, request.into_inner()).await?))
+    }
+
+    async fn update_links(
+        &self,
+        request: Request<v1::UpdateLinksRequest>,
+    ) -> Result<Response<v1::UpdateLinksResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let guest = convert::uuid("guest_id", &request.guest_id)?;
+        let networks = request.network_ids.iter().map(|id| convert::uuid("network_ids", id));
+        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        let peers = links::peers(guest, request.links.unwrap_or_default())?;
+        let update = async move |h: Arc<Driver>| h.update_links(guest, &networks, &peers).await;
+        self.change("update_links", &metadata, guest, update).await?;
+        Ok(Response::new(v1::UpdateLinksResponse {}))
     }
 
     async fn get_serial_console(

@@ -10,6 +10,7 @@ mod compose;
 mod explain;
 mod given;
 mod keys;
+pub mod link;
 mod mistakes;
 mod reader;
 mod restart;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 pub use explain::explain;
 pub use given::{Given, GivenFile};
+pub use link::{Links, Target};
 pub use mistakes::Mistakes;
 use reader::{Reader, Won};
 pub use restart::Restart;
@@ -135,6 +137,10 @@ pub struct Configuration {
     pub health: Option<Health>,
     /// Volumes of the project, by their names.
     pub volumes: BTreeMap<String, Volume>,
+    /// Other servers of the project, by the names that they have here.
+    pub links: Links,
+    /// What a launch does about those that are not there yet.
+    pub link_wait: Option<link::Wait>,
     /// Configs and secrets.
     pub given: Given,
     /// The flavor's limit of volumes.

@@ -10,6 +10,8 @@ use uuid::Uuid;
 pub struct Interface {
     /// Neutron's port; becomes `iface-id` of the Open vSwitch interface.
     pub port_id: Uuid,
+    /// Neutron's network, where it is known: servers of one network reach one another by these addresses.
+    pub network_id: Option<Uuid>,
     /// Name of the host side of the veth pair: `tap` and the first 11 characters of the port's id.
     pub devname: String,
     /// Name inside the instance that a new interface asks for: `eth0`, `eth1`, ... in the order of the ports. One that was
@@ -74,6 +76,7 @@ pub(crate) mod tests {
     pub(crate) fn interface() -> Interface {
         Interface {
             port_id: Uuid::nil(),
+            network_id: None,
             devname: "tap0".to_owned(),
             name: "eth0".to_owned(),
             mac: "fa:16:3e:00:00:01".to_owned(),

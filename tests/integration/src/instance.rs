@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use nova_docker_agent::docker::Docker;
 use nova_docker_agent::guest::configuration::Sources;
-use nova_docker_agent::guest::{Configuration, Guest, Inside};
+use nova_docker_agent::guest::{Configuration, Guest, Inside, Peers};
 use nova_docker_agent::network::Interface;
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ pub fn guest(command: &str) -> Guest {
         root_gb: 1,
         swap_mb: 0,
         configuration: Configuration::parse(&sources).expect("a configuration"),
+        links: Peers::default(),
         key: None,
         rescues: false,
         inside: Inside::default(),
@@ -75,6 +76,7 @@ pub fn interface(number: u8, host: u8) -> Interface {
     let parse = |text: String| text.parse().expect("an address");
     Interface {
         port_id,
+        network_id: None,
         devname: Interface::devname_of(&port_id),
         name: format!("eth{number}"),
         mac: format!("fa:16:3e:00:{number:02x}:{host:02x}"),

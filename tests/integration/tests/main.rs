@@ -49,6 +49,7 @@ mod grpc_listen;
 mod grpc_network;
 mod grpc_replace;
 mod harness;
+mod links;
 mod messaging_dropped;
 mod messaging_faults;
 mod messaging_overload;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         grpc_network::tests(),
         grpc_replace::tests(),
         harness::tests(),
+        links::tests(),
         messaging_dropped::tests(),
         messaging_faults::tests(),
         messaging_overload::tests(),

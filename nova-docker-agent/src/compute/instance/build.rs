@@ -87,7 +87,10 @@ impl Compute {
             }
         }
         let slot = match owned {
-            Ok(()) => self.build_slot(request.uuid, cancelled).await,
+            Ok(()) => match self.await_links(request, cancelled).await {
+                Ok(()) => self.build_slot(request.uuid, cancelled).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         // A panic is undone as any failure is.
@@ -136,6 +139,7 @@ impl Compute {
             // Its user may not have asked for it. The field is a text.
             fields["config_drive"] = "True".into();
         }
+        self.remember_exposed(&request.instance, &mut fields).await;
         self.save(context, &mut request.instance, fields, Expected::task(TaskState::Spawning)).await?;
         info!("active");
         if let Some(usage) = Usage::of(&request.instance) {

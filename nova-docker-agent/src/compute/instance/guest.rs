@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::compute::{arguments::instance_uuid, error::Error};
 use crate::{
     driver,
-    guest::{self, Configuration, Guest, Inside, PublicKey, configuration::Sources},
+    guest::{self, Configuration, Guest, Inside, Peers, PublicKey, configuration::Sources},
     objects::{Instance, PowerState},
 };
 
@@ -58,6 +58,7 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
         root_gb: amount(flavor.root_gb(), "root_gb")?,
         swap_mb: amount(flavor.swap(), "swap")?,
         configuration: Configuration::parse(&sources).map_err(driver::Error::from)?,
+        links: Peers::default(),
         key: instance.key_data().map(|data| PublicKey { name: text(instance.key_name()), data: data.to_owned() }),
         rescues: false,
         inside: Inside { admin_user: admin_user(instance), ..Inside::default() },

@@ -49,6 +49,7 @@
 //! | `request` | the arguments of `build_and_run_instance` |
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
 //! | `guest`, `image`, `inside` | from Nova's instance and image to the driver's words |
+//! | `links` | other servers of the project |
 //! | `config_drive`, `devices` | what an instance's metadata says |
 //! | `power` | start, stop, reboot, pause, unpause |
 //! | `first_run` | a launch whose container ends at once is a failed one |
@@ -69,6 +70,7 @@ pub(in crate::compute) mod first_run;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
 pub(in crate::compute) mod inside;
+pub(in crate::compute) mod links;
 pub(in crate::compute) mod marks;
 pub(in crate::compute) mod password;
 pub(in crate::compute) mod power;

@@ -186,6 +186,7 @@ impl Compute {
         self.end_first_run(uuid);
         let network = self.network_to_start(context, uuid).await?;
         self.give_again(context, uuid).await?;
+        self.renew_links(uuid).await;
         Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
 
@@ -242,6 +243,7 @@ impl Compute {
         self.end_first_run(uuid);
         let network = self.network_to_start(context, uuid).await?;
         self.give_again(context, uuid).await?;
+        self.renew_links(uuid).await;
         Ok(self.driver.power_on(uuid, &interfaces(&network)?).await?)
     }
 

@@ -144,6 +144,7 @@ impl Compute {
             None => json!({}),
         };
         let mut guest = guest(instance, &image, self.compute_id)?;
+        self.link_what_is_there(&mut guest).await?;
         guest.inside = inside(guest.inside, arguments)?;
         let described = descriptor(&image)?;
         let source = Image { caller: self.caller(context), descriptor: &described, is_bounded: true };
@@ -154,12 +155,14 @@ impl Compute {
     /// As nova-compute, which starts a server that was down and then stops it: its users know those states.
     async fn record_rebuild(&self, context: &Context, instance: &mut Instance, stays_down: bool) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        let state = json!({
+        let mut state = json!({
             "power_state": self.power_state(uuid).await?,
             "vm_state": VmState::Active,
             "task_state": stays_down.then_some(TaskState::PoweringOff),
             "launched_at": now(),
         });
+        self.remember_exposed(instance, &mut state).await;
+        self.links_changed();
         self.save(context, instance, state, Expected::task(TaskState::RebuildSpawning)).await?;
         if !stays_down {
             return Ok(());

@@ -39,6 +39,7 @@ impl Compute {
     ) -> Result<(), Error> {
         let image = descriptor(&request.image)?;
         let mut guest = guest(&request.instance, &request.image, self.compute_id)?;
+        self.link(&mut guest).await?;
         guest.inside = inside(guest.inside, &request.rest)?;
         guest.inside.has_config_drive = is_wanted(&request.instance, &request.image, &self.config.metadata);
         let image = Image { caller: self.caller(context), descriptor: &image, is_bounded: true };
@@ -59,6 +60,8 @@ impl Compute {
         let wait = self.driver.spawn(guest, image, async {}, network, cancelled).await?;
         self.await_plugged(guest.uuid, wait, cancelled).await?;
         self.start_new(guest.uuid).await?;
+        // What changed while it was made, nobody has told it.
+        self.links_changed();
         info!("the container runs");
         Ok(())
     }

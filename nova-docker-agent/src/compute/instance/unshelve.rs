@@ -113,6 +113,7 @@ impl Compute {
         let described = descriptor(image)?;
         // The files in the image are the instance's own, and may be more than its disk holds besides the image that it began with.
         let mut guest = Guest { key: None, ..guest(instance, image, self.compute_id)? };
+        self.link_what_is_there(&mut guest).await?;
         guest.inside.has_config_drive = is_wanted(instance, image, &self.config.metadata);
         let source = Image { caller: self.caller(context), descriptor: &described, is_bounded: false };
         // Boxed, as for a build.

@@ -73,6 +73,7 @@ impl Compute {
         let network = self.network_to_start(context, uuid).await?;
         let image = step.argument("image");
         let mut guest = guest(instance, &image, self.compute_id)?;
+        self.link_what_is_there(&mut guest).await?;
         self.keep_config_drive(instance, &image, &mut guest);
         self.driver.recreate(&guest, &interfaces(&network)?).await?;
         if was_on(instance) {

@@ -58,6 +58,7 @@ impl Compute {
         network: &NetworkInfo,
     ) -> Result<(), Error> {
         self.conductor.save_info_cache(context, &uuid.to_string(), &json!(network)).await?;
+        self.links_changed();
         Ok(())
     }
 

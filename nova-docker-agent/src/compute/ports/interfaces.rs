@@ -19,6 +19,7 @@ pub(in crate::compute) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interf
 fn port(vif: &Vif) -> Port {
     Port {
         id: vif.id,
+        network: Some(vif.network.id),
         mac: vif.address.clone(),
         vif_type: vif.vif_type.clone(),
         hybrid_plug: vif.details.as_ref().and_then(|details| details.get("ovs_hybrid_plug")) == Some(&true.into()),

@@ -95,6 +95,8 @@ impl Compute {
         });
         let reporter = self.clone();
         spawn_until(tasks, stopping, async move { kept_up(|| reporter.report_state()).await });
+        let keeper = self.clone();
+        spawn_until(tasks, stopping, async move { kept_up(|| keeper.clone().keep_links()).await });
         let watcher = self.clone();
         spawn_until(tasks, stopping, async move { kept_up(|| watcher.clone().watch_containers()).await });
     }
@@ -179,7 +181,8 @@ impl Compute {
                 warn!(%error, instance = instance.uuid(), "cannot refresh the instance's network information");
             }
         }
-        Ok(())
+        // Servers on other hosts have changed too.
+        self.refresh_links().await
     }
 }
 

@@ -1,5 +1,6 @@
 //! A service of a Compose file, as settings of [`KEYS`](super::keys::KEYS): Compose's forms become the texts that the one validator reads.
 
+use super::link;
 use super::yaml::{Node, Refused};
 
 /// What a service says of one of our keys.
@@ -31,6 +32,8 @@ enum Form {
     Tmpfs,
     /// A list of `NAME:PATH` and `NAME:PATH:ro`.
     Volumes,
+    /// A list of `SERVER` and `SERVER:ALIAS`.
+    Links,
     /// A map of texts, or of maps with `content`.
     Files,
     /// A map, as JSON.
@@ -38,7 +41,7 @@ enum Form {
 }
 
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 32] = [
+const FORMS: [(&str, &str, Form); 35] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
     ("configs", "config:", Form::Files),
@@ -48,11 +51,14 @@ const FORMS: [(&str, &str, Form); 32] = [
     ("domainname", "domainname", Form::Scalar),
     ("entrypoint", "entrypoint", Form::Command),
     ("environment", "env:", Form::Pairs(true)),
+    ("external_links", "link:", Form::Links),
     ("extra_hosts", "host:", Form::Hosts),
     ("group_add", "group_add", Form::Words),
     ("healthcheck", "healthcheck", Form::Object),
     ("init", "init", Form::Scalar),
     ("labels", "label:", Form::Pairs(false)),
+    ("link_wait", "link_wait", Form::Scalar),
+    ("links", "link:", Form::Links),
     ("oom_score_adj", "oom_score_adj", Form::Scalar),
     ("pids_limit", "pids_limit", Form::Scalar),
     ("read_only", "read_only", Form::Scalar),
@@ -74,17 +80,13 @@ const FORMS: [(&str, &str, Form); 32] = [
     ("no_new_privileges", "no_new_privileges", Form::Scalar),
 ];
 
-const LINKS: &str = "write names and addresses below extra_hosts, as `openstack container compose` does by itself";
-
 /// Keys of Compose that another part of the cloud has, or that containers of Nova do not have.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("container_name", "the server's name says it"),
     ("env_file", "write its lines below environment"),
     ("expose", "Neutron's security groups say it"),
-    ("external_links", LINKS),
     ("hostname", "the server's host name says it"),
     ("image", "the server's image says it"),
-    ("links", LINKS),
     ("mac_address", "the server's ports say it"),
     ("network_mode", "the server's ports say it"),
     ("networks", "the server's ports say it"),
@@ -124,6 +126,7 @@ impl Settings {
             Form::Hosts => self.pairs(ours, key, node, &['=', ':'], true),
             Form::Volumes if matches!(node, Node::Map(_)) => self.refuse(key, "it is no list"),
             Form::Volumes => self.pairs(ours, key, node, &[':'], true),
+            Form::Links => self.links(ours, key, node),
             Form::Limits => self.each(ours, key, node, limit),
             Form::Files => self.each(ours, key, node, file),
             form => match text(*form, node) {
@@ -162,6 +165,19 @@ impl Settings {
                 }
             }
             Node::Scalar(_) => self.refuse(key, "it is neither a map nor a list"),
+        }
+    }
+
+    /// A list of servers, each perhaps with another name.
+    fn links(&mut self, ours: &'static str, key: &str, node: Node) {
+        let Node::List(items) = node else { return self.refuse(key, "it is no list") };
+        for (number, item) in items.into_iter().enumerate() {
+            let Node::Scalar(Some(item)) = item else {
+                self.refuse(&format!("{key}.{number}"), "it is no text");
+                continue;
+            };
+            let (alias, target) = link::of_compose(&item);
+            self.say(ours, alias, format!("{key}.{alias}"), target.to_owned());
         }
     }
 

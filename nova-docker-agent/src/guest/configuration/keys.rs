@@ -1,7 +1,7 @@
 //! The one table of keys: where each may be set, and what its value may be.
 
 use super::value::{self, Tmpfs};
-use super::{Configuration, Place, Restart, given, volume};
+use super::{Configuration, Place, Restart, given, link, volume};
 
 /// Keys for all.
 pub(super) const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata, Place::UserData];
@@ -9,6 +9,9 @@ pub(super) const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Me
 pub(super) const OPERATOR: &[Place] = &[Place::Flavor];
 /// Keys that say what others may do in a container: not its user's.
 pub(super) const PROVIDERS: &[Place] = &[Place::Image, Place::Flavor];
+
+/// Keys that say what one server has to do with others: its user's alone.
+pub(super) const USERS: &[Place] = &[Place::Metadata, Place::UserData];
 
 /// A key, without its prefix.
 pub(super) struct Key {
@@ -36,7 +39,7 @@ pub(super) struct Setting<'a> {
 pub(super) const SERVICE: &[Place] = &[Place::UserData];
 
 /// All keys.
-pub(super) const KEYS: [Key; 35] = [
+pub(super) const KEYS: [Key; 37] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -144,6 +147,22 @@ pub(super) const KEYS: [Key; 35] = [
             all.labels.insert(new.name.to_owned(), new.value.to_owned());
             Ok(())
         },
+    },
+    Key {
+        name: "link:",
+        places: USERS,
+        allowed: link::ALLOWED,
+        set: |all, new| {
+            link::alias(new.name)?;
+            all.links.insert(new.name.to_owned(), link::Target::parse(new.value)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "link_wait",
+        places: USERS,
+        allowed: "seconds, or a time as 1m30s, of at most ten minutes, or optional",
+        set: |all, new| link::wait(new.value).map(|wait| all.link_wait = Some(wait)),
     },
     Key {
         name: "no_new_privileges",

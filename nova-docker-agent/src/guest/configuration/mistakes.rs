@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, told all at once and without its values.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Characters of a key, and mistakes, that a message has room for.
@@ -10,7 +11,7 @@ const SHOWN_MISTAKES: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) key: String,
-    pub(super) problem: &'static str,
+    pub(super) problem: Cow<'static, str>,
     pub(super) allowed: Allowed,
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::compose::{self, Said};
-use super::keys::{KEYS, OPERATOR, PROVIDERS, SERVICE, Setting};
+use super::keys::{KEYS, OPERATOR, PROVIDERS, SERVICE, Setting, USERS};
 use super::mistakes::{Allowed, Mistake, Mistakes};
 use super::yaml::Refused;
-use super::{Configuration, Given, METADATA, PROPERTY, Place, given, user_data, volume, yaml};
+use super::{Configuration, Given, METADATA, PROPERTY, Place, given, link, user_data, volume, yaml};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
@@ -106,6 +106,7 @@ impl Reader {
                 OPERATOR => "only a flavor can set it",
                 SERVICE => "only a service in user data can set it",
                 PROVIDERS => "only an image and a flavor can set it",
+                USERS => "only server metadata and user data can set it",
                 _ => "only server metadata can set it",
             };
             return self.mistake(shown, only, Allowed::Nothing);
@@ -127,7 +128,7 @@ impl Reader {
     }
 
     fn mistake(&mut self, key: &str, problem: &'static str, allowed: Allowed) {
-        self.mistakes.push(Mistake { key: key.to_owned(), problem, allowed });
+        self.mistakes.push(Mistake { key: key.to_owned(), problem: problem.into(), allowed });
     }
 
     /// Known only when every source has been read.
@@ -161,6 +162,9 @@ impl Reader {
             && time > most
         {
             self.mistake("docker:stop_grace_period", "it is more than the flavor's", Allowed::Nothing);
+        }
+        if self.made.links.len() > link::MOST {
+            self.mistake("docker:link:*", "there are more than 64 links", Allowed::Nothing);
         }
         self.volumes();
         if self.mistakes.is_empty() { Ok((self.made, self.won)) } else { Err(Mistakes(self.mistakes)) }

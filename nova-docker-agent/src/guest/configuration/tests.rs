@@ -1,10 +1,11 @@
 mod given;
 mod help;
 mod hostile;
+mod links;
 mod service;
 mod volumes;
 
-use super::keys::{EVERYWHERE, KEYS, Key, PROVIDERS, SERVICE};
+use super::keys::{EVERYWHERE, KEYS, Key, PROVIDERS, SERVICE, USERS};
 use super::*;
 use crate::limits::extremes::TEXTS;
 
@@ -349,6 +350,7 @@ fn the_guide_has_the_same_keys_and_places() {
         places if places == EVERYWHERE => "anywhere",
         places if places == PROVIDERS => "image, flavor",
         places if places == SERVICE => "user data",
+        places if places == USERS => "metadata, user data",
         _ => "flavor",
     };
     let names = names();
