@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf import json_format
 from nova_docker.shim import status_pb2
-from nova_docker.v1 import console_pb2, driver_pb2, guest_pb2, inside_pb2
+from nova_docker.v1 import console_pb2, driver_pb2, guest_pb2, inside_pb2, links_pb2
 
 MESSAGE_LIMIT = 12_000_000
 STREAMS = ("CreateGuest", "ReplaceGuest", "SnapshotGuest", "GetConsoleOutput", "WatchEvents")
@@ -65,12 +65,14 @@ STATES = {
     "SuspendGuest": guest_pb2.POWER_STATE_PAUSED,
     "ResumeGuest": guest_pb2.POWER_STATE_RUNNING,
 }
-NEEDS_NO_GUEST = ("CreateGuest", "DeleteGuest", "UnplugGuest")
+NEEDS_NO_GUEST = ("CreateGuest", "DeleteGuest", "GetLinks", "UnplugGuest")
 
 
 def message_class(name: str) -> Any:
     """The class of a message of the service; None: there is none."""
-    return next((getattr(file, name) for file in (driver_pb2, console_pb2, inside_pb2) if hasattr(file, name)), None)
+    return next(
+        (getattr(file, name) for file in (driver_pb2, console_pb2, inside_pb2, links_pb2) if hasattr(file, name)), None
+    )
 
 
 class FakeAgent(grpc.GenericRpcHandler):

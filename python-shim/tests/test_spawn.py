@@ -124,6 +124,7 @@ def test_interfaces_are_told_as_neutron_has_bound_them(launch, fake_agent):
                 "routes": [{"destination": "192.0.2.0/24", "via": "10.0.0.9"}],
             }
         ],
+        "network_id": "9e25f37b-91f4-4438-b681-7c14f776f1e8",
     }
     assert fake_agent.request("StartGuest")["interfaces"] == [interface]
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from oslo_context import context as oslo_context
 
 from nova_docker.rpc import Address, Call, CallError, Code
-from nova_docker.v1 import console_pb2, inside_pb2
+from nova_docker.v1 import console_pb2, inside_pb2, links_pb2
 from nova_docker.v1 import driver_pb2 as api
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
@@ -108,6 +108,12 @@ SET_GUEST_PASSWORD: Method[inside_pb2.SetGuestPasswordRequest, inside_pb2.SetGue
 )
 GET_SERIAL_CONSOLE: Method[console_pb2.GetSerialConsoleRequest, console_pb2.GetSerialConsoleResponse] = Method(
     "GetSerialConsole", console_pb2.GetSerialConsoleResponse.FromString, operation=False
+)
+GET_LINKS: Method[links_pb2.GetLinksRequest, links_pb2.GetLinksResponse] = Method(
+    "GetLinks", links_pb2.GetLinksResponse.FromString, operation=False
+)
+UPDATE_LINKS: Method[links_pb2.UpdateLinksRequest, links_pb2.UpdateLinksResponse] = Method(
+    "UpdateLinks", links_pb2.UpdateLinksResponse.FromString
 )
 PLUG_GUEST: Method[api.PlugGuestRequest, api.PlugGuestResponse] = Method("PlugGuest", api.PlugGuestResponse.FromString)
 UNPLUG_GUEST: Method[api.UnplugGuestRequest, api.UnplugGuestResponse] = Method(

@@ -31,6 +31,7 @@ from nova_docker.agent import Agent
 from nova_docker.guest import POWER_STATES, is_suspended
 from nova_docker.inside import admin_user
 from nova_docker.interfaces import interface, interfaces
+from nova_docker.links import Linker
 from nova_docker.replace import Replacer, refuse_other_host
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
@@ -58,8 +59,9 @@ class DockerDriver(virt_driver.ComputeDriver):
         except AddressRefused as error:
             raise exception.InvalidConfiguration(f"[{config.GROUP}] address: {error}") from error
         self._agent = Agent(address, options.call_timeout, options.operation_timeout, options.restart_timeout)
-        self._builder = Builder(self._agent, virtapi)
-        self._replacer = Replacer(self._agent)
+        self._linker = Linker(self._agent)
+        self._builder = Builder(self._agent, virtapi, self._linker)
+        self._replacer = Replacer(self._agent, self._linker)
         self._watcher: Watcher | None = None
         self._hypervisor_type = ""
         self._revision = 0
@@ -119,7 +121,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         )
         service.check_versions(info)
         self._hypervisor_type = info.hypervisor_type
-        self._revision = info.revision
+        self._revision = self._linker.revision = info.revision
         # An object's own: the class attribute is shared with every other driver that does not define one.
         self.capabilities = {**virt_driver.ComputeDriver.capabilities, **info.capabilities}
         LOG.info("nova-docker-agent %s at %s", info.agent_version, self._agent.address.text)
@@ -319,6 +321,7 @@ class DockerDriver(virt_driver.ComputeDriver):
                 interfaces=interfaces(network_info),
                 user_data=amounts.text(instance.user_data) or None,
             )
+            self._linker.follow(instance, network_info)
             self._agent.call(service.START_GUEST, request)
 
     def power_off(self, instance: Any, timeout: Any = 0, retry_interval: int = 0, *args: Any, **kwargs: Any) -> None:
@@ -351,6 +354,7 @@ class DockerDriver(virt_driver.ComputeDriver):
                 timeout={"seconds": seconds},
                 user_data=amounts.text(instance.user_data) or None,
             )
+            self._linker.follow(instance, network_info)
             self._agent.call(service.REBOOT_GUEST, request, longer=seconds)
 
     def resume_state_on_host_boot(
@@ -382,6 +386,7 @@ class DockerDriver(virt_driver.ComputeDriver):
                 interfaces=interfaces(network_info),
                 user_data=amounts.text(instance.user_data) or None,
             )
+            self._linker.follow(instance, network_info)
             self._agent.call(service.RESUME_GUEST, request)
 
     def snapshot(
@@ -519,6 +524,7 @@ class DockerDriver(virt_driver.ComputeDriver):
             try:
                 request = api.PlugGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
                 self._agent.call(service.PLUG_GUEST, request)
+                self._linker.follow(instance, network_info)
             except CallError as error:
                 if not errors.is_missing(error):
                     raise

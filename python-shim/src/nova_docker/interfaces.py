@@ -38,6 +38,7 @@ def _interface(vif: Vif) -> network_pb2.Interface:
         bridge=network.get("bridge") or details.get("bridge_name") or "",
         mtu=mtu(vif["id"], (network.get("meta") or {}).get("mtu")),
         subnets=[_subnet(subnet) for subnet in network.get("subnets") or ()],
+        network_id=network.get("id") or None,
     )
 
 

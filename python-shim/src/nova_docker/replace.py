@@ -13,6 +13,7 @@ from nova_docker.agent import Agent
 from nova_docker.guest import guest, image
 from nova_docker.inside import inside
 from nova_docker.interfaces import interfaces
+from nova_docker.links import Linker
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.spawn import image_record
 from nova_docker.v1 import driver_pb2 as api
@@ -23,8 +24,9 @@ LOG = logging.getLogger(__name__)
 class Replacer:
     """Puts a container in the place of the one that a guest has, and takes it away again."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, linker: Linker) -> None:
         self._agent = agent
+        self._linker = linker
 
     def replace(
         self,
@@ -48,6 +50,7 @@ class Replacer:
                 interfaces=plugged,
                 purpose=purpose,
             )
+            self._linker.complete(instance, request)
             try:
                 with self._agent.stream(service.REPLACE_GUEST, request, context) as answers:
                     for answer in answers:

@@ -20,6 +20,7 @@ from nova_docker.devices import record_tags
 from nova_docker.guest import guest, image
 from nova_docker.inside import inside, refuse_of_old_agent
 from nova_docker.interfaces import Vif, interfaces
+from nova_docker.links import Linker
 from nova_docker.remains import Remains
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.v1 import driver_pb2 as api
@@ -45,8 +46,9 @@ class Wishes:
 class Builder:
     """Makes guests."""
 
-    def __init__(self, agent: Agent, virtapi: Any) -> None:
+    def __init__(self, agent: Agent, virtapi: Any, linker: Linker) -> None:
         self._agent = agent
+        self._linker = linker
         self._virtapi = virtapi
         # Instances whose creation the agent gave up: nothing of them is left, which destroy may believe.
         self._undone: set[str] = set()
@@ -66,6 +68,7 @@ class Builder:
                 image=image(instance, image_meta, image_record(context, image_meta)),
                 interfaces=interfaces(vifs),
             )
+            self._linker.complete(instance, request, waits=True)
             self._undone.discard(instance.uuid)
             self.remains.forget(instance.uuid)
             try:
