@@ -1,6 +1,6 @@
 //! Links to other servers of the project: found through the conductor, and kept right.
 //!
-//! A change of a server's network on this host is followed at once, any other one when network information is healed.
+//! A change of a server's network on this host is followed at once, any other one by a periodic task.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -56,6 +56,9 @@ impl Compute {
             config.heal_instance_info_cache_interval,
             |c| async move { c.heal_network_info().await },
         );
+        // Servers on other hosts change too.
+        let links = config.heal_instance_info_cache_interval.unwrap_or(NOVAS_PERIOD);
+        self.every(tasks, stopping, "refresh_links", Some(links), |c| async move { c.refresh_links().await });
         self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move {
             Ok(c.driver.prune_images().await?)
         });
@@ -181,8 +184,7 @@ impl Compute {
                 warn!(%error, instance = instance.uuid(), "cannot refresh the instance's network information");
             }
         }
-        // Servers on other hosts have changed too.
-        self.refresh_links().await
+        Ok(())
     }
 }
 

@@ -75,6 +75,7 @@ impl Compute {
             warn!(%error, "recovery is incomplete; the periodic tasks do the rest");
         }
         info!(instances = here.len(), failed = failed.len(), "every instance has been looked at");
+        self.links_changed();
         // Containers may have ended while nobody watched.
         if let Err(error) = caught(self.sync_power_states()).await {
             warn!(%error, "cannot bring the instances' power states up to date");
