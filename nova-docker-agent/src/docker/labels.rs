@@ -36,11 +36,13 @@ pub(super) const RESTART: &str = "org.openstack.nova.restart";
 pub(super) const LINKS: &str = "org.openstack.nova.links";
 /// Whose the instance is.
 pub(super) const PROJECT: &str = "org.openstack.nova.project-id";
+/// Whether the container is a job, whose launch succeeds when it ends well.
+pub(super) const ONESHOT: &str = "org.openstack.nova.oneshot";
 const NAME: &str = "org.openstack.nova.name";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 14] = [
+pub(super) const ALL: [&str; 15] = [
     INSTANCE,
     COMPUTE,
     INTERFACES,
@@ -48,6 +50,7 @@ pub(super) const ALL: [&str; 14] = [
     GRACE,
     READ_ONLY,
     RESTART,
+    ONESHOT,
     GIVEN,
     LINKS,
     NAME,
@@ -83,6 +86,7 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (GRACE, guest.configuration.grace().map(whole_seconds).unwrap_or_default()),
         (READ_ONLY, guest.configuration.read_only.unwrap_or(false).to_string()),
         (RESTART, guest.configuration.restart.map(|restart| restart.to_string()).unwrap_or_default()),
+        (ONESHOT, guest.configuration.oneshot.unwrap_or(false).to_string()),
         (GIVEN, guest.configuration.given.len().to_string()),
         (LINKS, link::written(&guest.configuration.links)),
         (NAME, guest.name.clone()),

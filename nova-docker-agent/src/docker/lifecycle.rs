@@ -48,17 +48,18 @@ impl Docker {
         Ok(found.state == PowerState::Created)
     }
 
-    /// Waits until a container just started has run for `grace`. Told by Docker's own wait, so that an exit is known at once.
+    /// Waits until a container just started has run for `grace`. Told by Docker's own wait, so that an exit is known at once. A job
+    /// may end well in that time.
     pub async fn started_well(&self, uuid: Uuid, grace: Duration) -> Result<(), Error> {
         if self.ended_within(uuid, grace).await? {
             let found = self.get(uuid).await?;
-            // None: started again meanwhile, by whoever.
+            // None: a job that is done, or started again meanwhile, by whoever.
             return self.end_of(&found).await.map_or(Ok(()), Err);
         }
         Ok(())
     }
 
-    /// The error of a container whose last run was shorter than `grace`; none while it runs.
+    /// The error of a container whose last run was shorter than `grace`; none while it runs, or of a job that ended well.
     pub async fn short_run(&self, uuid: Uuid, grace: Duration) -> Result<Option<Error>, Error> {
         let found = self.get(uuid).await?;
         match found.ran_for {
@@ -70,6 +71,7 @@ impl Docker {
     async fn end_of(&self, found: &Found) -> Option<Error> {
         let (exit_code, oom) = match found.state {
             PowerState::Crashed { exit_code, oom } => (exit_code, oom),
+            PowerState::Stopped { exit_code: 0 } if found.is_oneshot => return None,
             PowerState::Stopped { exit_code } => (exit_code, false),
             _ => return None,
         };

@@ -53,7 +53,9 @@ pub(super) struct Found {
     pub(super) has_given: bool,
     /// When it starts again by itself.
     pub(super) restart: Option<Restart>,
-    /// Whether Docker knows that.
+    /// Whether it is a job, whose launch succeeds when it ends well.
+    pub(super) is_oneshot: bool,
+    /// Whether Docker knows that it starts again.
     pub(super) restarts: bool,
     /// The links that it was given.
     pub(super) links: Links,
@@ -136,6 +138,7 @@ impl Docker {
             read_only: labels.get(labels::READ_ONLY).is_some_and(|value| value == "true"),
             has_given: labels.get(labels::GIVEN).is_some_and(|count| !matches!(count.as_str(), "" | "0")),
             restart: labels.get(labels::RESTART).and_then(|text| Restart::parse(text).ok()).flatten(),
+            is_oneshot: labels.get(labels::ONESHOT).is_some_and(|value| value == "true"),
             restarts: details.host_config.and_then(|host| host.restart_policy).is_some_and(|policy| is_on(&policy)),
             links: labels.get(labels::LINKS).map(|text| link::read(text)).unwrap_or_default(),
             project_id: labels.get(labels::PROJECT).cloned().unwrap_or_default(),

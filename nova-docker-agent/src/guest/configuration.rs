@@ -93,6 +93,8 @@ pub struct Configuration {
     pub most_grace: Option<Duration>,
     /// Whether it starts again when it has ended.
     pub restart: Option<Restart>,
+    /// Whether it is a job: that it ends well is what is expected of it.
+    pub oneshot: Option<bool>,
     /// Whether Docker's init runs before the command.
     pub init: Option<bool>,
     /// Size of `/dev/shm` in bytes.

@@ -41,7 +41,7 @@ enum Form {
 }
 
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 35] = [
+const FORMS: [(&str, &str, Form); 36] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
     ("configs", "config:", Form::Files),
@@ -59,6 +59,7 @@ const FORMS: [(&str, &str, Form); 35] = [
     ("labels", "label:", Form::Pairs(false)),
     ("link_wait", "link_wait", Form::Scalar),
     ("links", "link:", Form::Links),
+    ("oneshot", "oneshot", Form::Scalar),
     ("oom_score_adj", "oom_score_adj", Form::Scalar),
     ("pids_limit", "pids_limit", Form::Scalar),
     ("read_only", "read_only", Form::Scalar),

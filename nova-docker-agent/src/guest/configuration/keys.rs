@@ -39,7 +39,7 @@ pub(super) struct Setting<'a> {
 pub(super) const SERVICE: &[Place] = &[Place::UserData];
 
 /// All keys.
-pub(super) const KEYS: [Key; 37] = [
+pub(super) const KEYS: [Key; 38] = [
     Key {
         name: "cap_add",
         places: OPERATOR,
@@ -169,6 +169,12 @@ pub(super) const KEYS: [Key; 37] = [
         places: OPERATOR,
         allowed: "true or false",
         set: |all, new| value::flag(new.value).map(|flag| all.no_new_privileges = Some(flag)),
+    },
+    Key {
+        name: "oneshot",
+        places: EVERYWHERE,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.oneshot = Some(flag)),
     },
     Key {
         name: "oom_score_adj",

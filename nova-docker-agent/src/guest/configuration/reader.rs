@@ -6,7 +6,9 @@ use super::compose::{self, Said};
 use super::keys::{KEYS, OPERATOR, PROVIDERS, SERVICE, Setting, USERS};
 use super::mistakes::{Allowed, Mistake, Mistakes};
 use super::yaml::Refused;
-use super::{Configuration, Given, METADATA, PROPERTY, Place, given, link, user_data, volume, yaml};
+use super::{
+    Configuration, Given, METADATA, PROPERTY, Place, Restart, given, link, user_data, volume, yaml,
+};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
@@ -165,6 +167,10 @@ impl Reader {
         }
         if self.made.links.len() > link::MOST {
             self.mistake("docker:link:*", "there are more than 64 links", Allowed::Nothing);
+        }
+        if self.made.oneshot == Some(true) && self.made.restart == Some(Restart::Always) {
+            let problem = "restart would start it again when it is done; on-failure does not";
+            self.mistake("docker:oneshot", problem, Allowed::Nothing);
         }
         self.volumes();
         if self.mistakes.is_empty() { Ok((self.made, self.won)) } else { Err(Mistakes(self.mistakes)) }

@@ -65,6 +65,7 @@ fn a_user_sets_what_the_guide_says() {
         ("docker:group_add", "audio, 44"),
         ("docker:healthcheck", r#"{"test": ["CMD", "true"], "interval": "1m30s", "retries": 5}"#),
         ("docker:host:db", "192.0.2.7 2001:db8::7"),
+        ("docker:oneshot", "true"),
         ("docker:oom_score_adj", "500"),
         ("docker:read_only", "true"),
         ("docker:restart", "on-failure:3"),
@@ -87,6 +88,7 @@ fn a_user_sets_what_the_guide_says() {
         tty: Some(true),
         stdin_open: Some(true),
         stop_signal: Some("SIGINT".to_owned()),
+        oneshot: Some(true),
         init: Some(true),
         shm_size: Some(16 << 20),
         tmpfs: [("/run".to_owned(), 1 << 20), ("/var/tmp".to_owned(), 32 << 20)].into(),
@@ -206,6 +208,16 @@ fn a_check_of_health_can_be_turned_off() {
     }
     let health = of_user([("docker:healthcheck", r#"{"test": "a && b", "disable": false}"#)]).unwrap().health;
     assert_eq!(health.unwrap().test, ["CMD-SHELL", "a && b"]);
+}
+
+#[test]
+fn a_job_is_not_started_again_when_it_is_done() {
+    for restart in ["always", "unless-stopped"] {
+        let error = of_user([("docker:oneshot", "true"), ("docker:restart", restart)]).unwrap_err().to_string();
+        assert!(error.starts_with("docker:oneshot: restart would start it again"), "{error}");
+    }
+    assert!(of_user([("docker:oneshot", "true"), ("docker:restart", "on-failure")]).is_ok());
+    assert!(of_user([("docker:oneshot", "false"), ("docker:restart", "always")]).is_ok());
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn hostile_values_are_refused_and_never_repeated() {
         ("docker:host:db", ""),
         ("docker:host:db", "192.0.2.1\nsecret"),
         ("docker:host:a b", "192.0.2.1"),
+        ("docker:oneshot", "secret"),
         ("docker:oom_score_adj", "-1"),
         ("docker:oom_score_adj", "1001"),
         ("docker:sysctl:kernel.core_pattern", "|/secret"),

@@ -32,10 +32,11 @@ group_add: [audio, 44]
 healthcheck: {test: [CMD, "true"], interval: 90s, retries: 5}
 init: true
 labels: [role=web, bare]
+oneshot: true
 oom_score_adj: 500
 pids_limit: 100
 read_only: true
-restart: unless-stopped
+restart: on-failure
 secrets: {password: s3cret}
 shm_size: 16mb
 stdin_open: true
@@ -71,6 +72,7 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:init", "true"),
         ("docker:label:role", "web"),
         ("docker:label:bare", ""),
+        ("docker:oneshot", "true"),
         ("docker:oom_score_adj", "500"),
         ("docker:pids_limit", "100"),
         ("docker:read_only", "true"),
