@@ -79,6 +79,31 @@ pub enum PowerState {
     },
 }
 
+/// What the check of a container's health has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing yet.
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+impl Health {
+    /// Docker's word for it: `starting`, `healthy` or `unhealthy`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    /// None for every other word.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Starting, Self::Healthy, Self::Unhealthy].into_iter().find(|health| health.as_str() == word)
+    }
+}
+
 /// One of our containers, from its labels alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestSummary {
@@ -86,6 +111,8 @@ pub struct GuestSummary {
     pub uuid: Uuid,
     /// What it is doing.
     pub state: PowerState,
+    /// What its check has found; none where it has no check, or does not run.
+    pub health: Option<Health>,
     /// Identity of the compute service that created it.
     pub compute_id: String,
 }
@@ -122,6 +149,8 @@ pub enum EventKind {
     Paused,
     /// Thawed.
     Unpaused,
+    /// Its check has come to another finding.
+    Health(Health),
     /// Removed from Docker.
     Destroyed,
 }

@@ -107,7 +107,7 @@ class FakeAgent(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(lambda request, context: self.unary(name, request, context))
 
     def control(self, request: bytes, context: Any) -> bytes:
-        """Takes {"plan": ..., "held": ..., "events": ..., "guests": ..., "reset": true, "stop": true}.
+        """Takes {"plan": ..., "held": ..., "events": ..., "guests": ..., "findings": ..., "reset": true, "stop": true}.
 
         Answers with what was seen.
         """
@@ -123,6 +123,8 @@ class FakeAgent(grpc.GenericRpcHandler):
             self.events += order.get("events", [])
             for guest_id, state in order.get("guests", {}).items():
                 self.set_state(guest_id, guest_pb2.PowerState.Value(f"POWER_STATE_{state}"))
+            for guest_id, findings in order.get("findings", {}).items():
+                self.tell(guest_id, **findings)
             self.changed.notify_all()
             seen = {
                 "calls": self.calls,
@@ -136,6 +138,14 @@ class FakeAgent(grpc.GenericRpcHandler):
     def set_state(self, guest_id: str, state: int) -> None:
         """Makes a guest, or changes it."""
         self.guests.setdefault(guest_id, guest_pb2.GuestState(guest_id=guest_id)).power_state = state
+
+    def tell(self, guest_id: str, exit_code: int | None = None, health: str = "UNSPECIFIED") -> None:
+        """How a guest has ended, and how healthy it is."""
+        guest = self.guests[guest_id]
+        guest.ClearField("exit_code")
+        if exit_code is not None:
+            guest.exit_code = exit_code
+        guest.health = inside_pb2.GuestHealth.Value(f"GUEST_HEALTH_{health}")
 
     def unary(self, name: str, data: bytes, context: Any) -> bytes:
         """A call with one answer."""

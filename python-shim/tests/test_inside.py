@@ -69,7 +69,11 @@ def test_an_agent_that_would_leave_wishes_out_is_refused(instance):
 
 def test_diagnostics_come_in_both_of_novas_forms(driver, fake_agent, running, instance):
     fake_agent.plan("GetGuestDiagnostics", answer={"diagnostics": DIAGNOSTICS})
+    assert "health" not in driver.get_diagnostics(instance)
+    checked = {**DIAGNOSTICS, "health": "GUEST_HEALTH_UNHEALTHY"}
+    fake_agent.plan("GetGuestDiagnostics", answer={"diagnostics": checked})
     free = driver.get_diagnostics(instance)
+    assert free["health"] == "unhealthy"
     assert (free["memory"], free["memory-rss"], free["eth0_rx"], free["eth0_tx_drop"]) == (64 << 10, 3 << 10, 100, 1)
     assert (free["disk_read"], "disk_write" in free) == (4096, False)
     standard = driver.get_instance_diagnostics(instance)

@@ -57,7 +57,17 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def started(driver, record, status, quick):
+def no_servers(monkeypatch):
+    """Nova's database is empty."""
+
+    def find(context, uuid, expected_attrs=None):
+        raise exception.InstanceNotFound(instance_id=uuid)
+
+    monkeypatch.setattr(objects.Instance, "get_by_uuid", find)
+
+
+@pytest.fixture
+def started(driver, record, status, quick, no_servers):
     """The driver after init_host, and the events that the manager got of it."""
     events = []
     driver.register_event_listener(lambda event: events.append((event.get_instance_uuid(), event.get_transition())))
@@ -83,6 +93,23 @@ def test_what_happens_to_guests_reaches_the_manager(started, fake_agent):
     expected = [(INSTANCE, transition) for transition in (STARTED, PAUSED, RESUMED, STOPPED)]
     assert eventually(lambda: len(events) == 4)
     assert events == expected
+
+
+def test_what_happens_to_guests_is_looked_at_afterwards_and_tags_are_up_to_the_agent(started, driver, fake_agent):
+    asked = []
+    driver._looks.soon = lambda guest_id, ended=False: asked.append((guest_id, ended))
+    driver._looks.now_and_then = asked.append
+    fake_agent.plan(
+        "GetServerInfo", answer={"agentVersion": "1", "revision": 5, "oldestRevision": 1, "stateTags": True}
+    )
+    fake_agent.control(guests={OTHER: "RUNNING"})
+    started(fake_agent)
+    assert driver._looks.writes_tags
+    assert eventually(lambda: asked == [(OTHER, False)])
+    kinds = ("STARTED", "HEALTH_CHANGED", "STOPPED", "DELETED")
+    fake_agent.control(events=[guest_event(kind) for kind in kinds])
+    assert eventually(lambda: len(asked) == 5)
+    assert asked[1:] == [(INSTANCE, False), INSTANCE, (INSTANCE, True), (INSTANCE, False)]
 
 
 def test_kinds_of_events_that_nova_has_no_word_for_are_left_out(started, fake_agent):

@@ -110,6 +110,12 @@ impl Instance {
         texts(self.get("system_metadata"))
     }
 
+    /// Its tags; none when they are not loaded.
+    pub fn tags(&self) -> Option<Vec<String>> {
+        let rows = self.object("tags")?.objects();
+        Some(rows.iter().filter_map(|row| row.str("tag")).map(str::to_owned).collect())
+    }
+
     pub fn flavor(&self) -> Option<Flavor> {
         self.object("flavor")?.try_into().ok()
     }
@@ -157,6 +163,20 @@ mod tests {
         assert_eq!(instance.network_info(), json!([]));
         instance.set("info_cache", cache);
         assert_eq!(instance.network_info(), json!([{"id": "p"}]));
+    }
+
+    #[test]
+    fn tags_are_read_out_of_their_rows() {
+        let row = |tag| {
+            json!({"nova_object.name": "Tag", "nova_object.namespace": "nova", "nova_object.version": "1.1",
+            "nova_object.data": {"resource_id": "u", "tag": tag}})
+        };
+        let mut list = crate::Object::new("TagList", "1.1");
+        list.set("objects", json!([row("exit:0"), row("web")]));
+        let mut instance = Instance::slim("u");
+        assert_eq!(instance.tags(), None, "they are not loaded");
+        instance.set("tags", list.to_value());
+        assert_eq!(instance.tags(), Some(vec!["exit:0".to_owned(), "web".to_owned()]));
     }
 
     #[test]

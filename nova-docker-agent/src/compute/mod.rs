@@ -48,6 +48,7 @@ use self::{
     error::Error,
     node::tracker::ResourceTracker,
     ports::{Ports, waiters::PlugWaiters},
+    reconcile::state_tags::Looks,
 };
 use crate::{
     cloud::{Caller, Cloud},
@@ -91,6 +92,8 @@ pub(crate) struct Compute {
     first_runs: Mutex<HashMap<Uuid, Instant>>,
     /// Servers of this host have changed, to which others may be linked.
     links_changed: Notify,
+    /// When the health of containers is told to Nova.
+    health_looks: Looks,
     build_slots: Semaphore,
     snapshot_slots: Semaphore,
 }

@@ -18,7 +18,7 @@ use super::{
     node::identity::{self, IdentityError},
     node::tracker::{NodeNames, ResourceTracker},
     ports::{Ports, waiters::PlugWaiters},
-    reconcile::periodic::spawn_until,
+    reconcile::{periodic::spawn_until, state_tags::Looks},
 };
 use crate::{
     cloud::{self, Cloud},
@@ -179,6 +179,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         building: Mutex::new(HashMap::new()),
         outages: Mutex::default(),
         first_runs: Mutex::default(),
+        health_looks: Looks::default(),
         status: tokio::sync::Mutex::default(),
         links_changed: Notify::new(),
         build_slots: slots(config.max_concurrent_builds),

@@ -73,6 +73,7 @@ pub(super) fn object_versions(class: &str) -> Map<String, Value> {
         "VirtualInterfaceList" => (&[("VirtualInterfaceList", "1.0"), ("VirtualInterface", "1.3")], &[]),
         "Migration" => (&[("Migration", "1.8")], &[]),
         "MigrationList" => (&[("MigrationList", "1.5"), ("Migration", "1.8")], &[]),
+        "Tag" => (&[("Tag", "1.1")], &[]),
         // 1.1 is what every release since Zed has; the methods used here are the same in 1.3.
         "ConsoleAuthToken" => (&[("ConsoleAuthToken", "1.1")], &[]),
         _ => (&[], &[]),

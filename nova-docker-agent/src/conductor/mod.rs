@@ -15,6 +15,7 @@ mod network;
 mod replay;
 mod scheduler;
 mod services;
+mod tags;
 #[cfg(test)]
 mod wire_tests;
 

@@ -100,6 +100,29 @@ async fn a_consoles_token_is_made_as_recorded() {
 }
 
 #[tokio::test]
+async fn a_tag_is_one_row() {
+    let absent = Failure::new("nova.exception", "InstanceTagNotFound", "Instance u has no tag 'exit:0'");
+    let double = Arc::new(Double::default());
+    double.replies.lock().unwrap().extend([
+        Ok(json!([{"obj_what_changed": []}, null])),
+        Ok(Value::Null),
+        Err(CallError::Remote(absent)),
+    ]);
+    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    conductor.add_tag(&Context::admin(), "u", "exit:0").await.unwrap();
+    conductor.remove_tag(&Context::admin(), "u", "exit:0").await.unwrap();
+    // Its user was faster.
+    conductor.remove_tag(&Context::admin(), "u", "exit:0").await.unwrap();
+    let sent: Vec<Value> = double.sent.lock().unwrap().iter().map(|(_, _, args)| args.clone()).collect();
+    let row = Object::from_value(sent[0]["objinst"].clone()).unwrap();
+    assert_eq!((row.name.as_str(), row.version.as_str(), &sent[0]["objmethod"]), ("Tag", "1.1", &json!("create")));
+    assert_eq!(Value::Object(row.data), json!({"resource_id": "u", "tag": "exit:0"}));
+    assert_eq!(row.changes.len(), 2, "what is not changed is not written");
+    assert_eq!((&sent[1]["objname"], &sent[1]["objmethod"]), (&json!("Tag"), &json!("destroy")));
+    assert_eq!((&sent[1]["args"], &sent[1]["object_versions"]), (&json!(["u", "exit:0"]), &json!({"Tag": "1.1"})));
+}
+
+#[tokio::test]
 async fn a_failed_event_has_a_message_and_a_traceback() {
     let step = Step::first("stop", "InstanceActionEvent.event_finish_with_failure");
     let failure = EventFailure { message: "a sentence".into(), traceback: String::new() };

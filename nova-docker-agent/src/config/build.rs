@@ -222,6 +222,7 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         inject_password: reader.flag("docker", "inject_password"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
         suspend: suspend(reader),
+        state_tags: reader.flag("docker", "state_tags"),
     })
 }
 

@@ -192,6 +192,8 @@ pub struct DockerConfig {
     /// How long a named volume is kept that no container names.
     pub volume_grace: Duration,
     pub suspend: Suspend,
+    /// Whether servers get tags that say how their containers ended and how healthy they are.
+    pub state_tags: bool,
 }
 
 /// `[docker_grpc]`: the second door.

@@ -343,5 +343,6 @@ fn docker() -> Vec<Spec> {
             .or("7"),
         spec("suspend", Kind::Choice(&["freeze", "refuse"]), "What suspending a server does to its container.")
             .or("freeze"),
+        spec("state_tags", Kind::Bool, "Give servers tags that tell exit code and health.").or("true"),
     ]
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::state::ended;
 use super::{Docker, Error, labels};
-use crate::guest::{Event, EventKind, PowerState};
+use crate::guest::{Event, EventKind, Health, PowerState};
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(10);
@@ -122,7 +122,7 @@ impl Watcher {
         }
         let mut filters = labels::filter();
         filters.insert("type", vec!["container"]);
-        filters.insert("event", vec!["start", "die", "pause", "unpause", "destroy"]);
+        filters.insert("event", vec!["start", "die", "pause", "unpause", "destroy", "health_status"]);
         let options = EventsOptionsBuilder::default().since(&start).filters(&filters).build();
         let engine = self.docker.engine().clone();
         let mut events = engine.docker.events(Some(options)).boxed();
@@ -178,6 +178,8 @@ impl Watcher {
 
     async fn tell(&mut self, uuid: Uuid, kind: EventKind) -> Result<(), Closed> {
         let state = match kind {
+            // Docker tells each finding once.
+            EventKind::Health(_) => return self.sender.send(Event::Guest { uuid, kind }).await.map_err(|_| Closed),
             EventKind::Started | EventKind::Unpaused => Some(PowerState::Running),
             EventKind::Paused => Some(PowerState::Paused),
             EventKind::Died { exit_code, oom } => Some(ended(exit_code, oom)),
@@ -213,7 +215,7 @@ impl Watcher {
                 // Docker's "oom" event is about any process; whether the first one died of it, the container's state tells.
                 self.with_cause(uuid, EventKind::Died { exit_code, oom: false }).await
             }
-            _ => return None,
+            action => EventKind::Health(Health::of(action.strip_prefix("health_status: ")?)?),
         };
         Some((uuid, kind))
     }

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, MountPoint, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, HealthStatusEnum,
+    MountPoint, RestartPolicy, RestartPolicyNameEnum,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Docker, Error, labels};
 use crate::guest::configuration::{Links, Restart, link};
-use crate::guest::{Exposed, GuestSummary, PowerState};
+use crate::guest::{Exposed, GuestSummary, Health, PowerState};
 
 /// 128 + SIGKILL and 128 + SIGTERM: how processes end that a stop has ended.
 const STOP_CODES: [i64; 3] = [0, 137, 143];
@@ -25,6 +25,8 @@ pub(super) struct Found {
     /// The name that it was found by.
     pub(super) name: String,
     pub(super) state: PowerState,
+    /// What its check has found, while it runs.
+    pub(super) health: Option<Health>,
     /// The configured count of interfaces.
     pub(super) interfaces: usize,
     /// Whether it is a rescue's.
@@ -97,7 +99,7 @@ impl Docker {
     /// The container of one instance; none when there is no container.
     pub async fn summary(&self, uuid: Uuid) -> Result<Option<GuestSummary>, Error> {
         let found = self.find(uuid).await?;
-        Ok(found.map(|found| GuestSummary { uuid, state: found.state, compute_id: found.compute_id }))
+        Ok(found.map(|Found { state, health, compute_id, .. }| GuestSummary { uuid, state, health, compute_id }))
     }
 
     /// Every container with our label but those that were set aside, from Docker's list alone: a container that was killed for
@@ -132,6 +134,7 @@ impl Docker {
             id,
             name: name.to_owned(),
             state: power_state(&state),
+            health: health(&state),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0),
             stop_signal: config.stop_signal,
             stop_grace: labels.get(labels::GRACE).and_then(|time| time.parse().ok()).map(Duration::from_secs),
@@ -198,6 +201,19 @@ pub(super) fn power_state(state: &ContainerState) -> PowerState {
     }
 }
 
+/// What the check of a container's health has found. Of one that does not run Docker keeps the last finding.
+fn health(state: &ContainerState) -> Option<Health> {
+    if !matches!(power_state(state), PowerState::Running | PowerState::Paused) {
+        return None;
+    }
+    match state.health.as_ref()?.status? {
+        HealthStatusEnum::STARTING => Some(Health::Starting),
+        HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+        HealthStatusEnum::NONE | HealthStatusEnum::EMPTY => None,
+    }
+}
+
 /// The state of a container whose first process has ended.
 pub(super) fn ended(exit_code: i64, oom: bool) -> PowerState {
     if STOP_CODES.contains(&exit_code) && !oom {
@@ -220,12 +236,19 @@ fn summary(uuid: Uuid, container: &ContainerSummary) -> Option<GuestSummary> {
         }
         _ => PowerState::Running,
     };
-    Some(GuestSummary { uuid, state, compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default() })
+    let health = container.status.as_deref().and_then(listed_health);
+    Some(GuestSummary { uuid, state, health, compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default() })
 }
 
 /// The exit code in the list's text: `Exited (137) 3 seconds ago`.
 fn exit_code(status: &str) -> Option<i64> {
     status.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
+}
+
+/// The finding of a check in the list's text: `Up 3 seconds (healthy)`, `Up 1 second (health: starting)`.
+fn listed_health(status: &str) -> Option<Health> {
+    let (_, finding) = status.strip_prefix("Up ")?.strip_suffix(')')?.rsplit_once('(')?;
+    Health::of(finding.strip_prefix("health: ").unwrap_or(finding))
 }
 
 #[cfg(test)]
@@ -259,6 +282,24 @@ mod tests {
         assert_eq!(run_time(&state(one, never)), None);
         assert_eq!(run_time(&state(two, one)), None, "it runs again");
         assert_eq!(run_time(&ContainerState::default()), None);
+    }
+
+    #[test]
+    fn the_finding_of_a_check_is_read_from_the_list_and_from_a_container_that_runs() {
+        let listed = ["Up 3 seconds (healthy)", "Up 1 second (health: starting)", "Up 2 hours (unhealthy)"];
+        let found = [Health::Healthy, Health::Starting, Health::Unhealthy];
+        assert_eq!(listed.map(listed_health), found.map(Some));
+        for none in ["Up 3 seconds", "Up 3 seconds (Paused)", "Exited (137) 3 seconds ago", "Exited (1) (healthy)"] {
+            assert_eq!(listed_health(none), None, "{none}");
+        }
+        let state = |status| ContainerState {
+            status: Some(status),
+            health: Some(bollard::models::Health { status: Some(HealthStatusEnum::HEALTHY), ..Default::default() }),
+            ..ContainerState::default()
+        };
+        assert_eq!(health(&state(ContainerStateStatusEnum::RUNNING)), Some(Health::Healthy));
+        assert_eq!(health(&state(ContainerStateStatusEnum::EXITED)), None, "of its last run");
+        assert_eq!(health(&ContainerState { health: None, ..state(ContainerStateStatusEnum::RUNNING) }), None);
     }
 
     #[test]

@@ -7,12 +7,15 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Docker, Error, labels};
+use crate::guest::Health;
 
 /// What the kernel has counted of a container. What is `None` this host's kernel does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     /// Seconds since its first process was started.
     pub uptime: Option<u64>,
+    /// What its check has found; none where it has none.
+    pub health: Option<Health>,
     /// Time of all processors together, in nanoseconds.
     pub cpu_time: u64,
     /// Bytes of memory in use, without files that the kernel keeps only as long as nobody wants the memory.
@@ -39,7 +42,8 @@ impl Docker {
         let stats = answer.transpose().map_err(failed)?.unwrap_or_default();
         let started = details.map_err(failed)?.state.and_then(|state| state.started_at);
         let started = started.and_then(|text| text.parse::<Timestamp>().ok());
-        Ok(Used { uptime: started.and_then(|at| seconds_between(at, Timestamp::now())), ..Used::of(&stats) })
+        let uptime = started.and_then(|at| seconds_between(at, Timestamp::now()));
+        Ok(Used { uptime, health: found.health, ..Used::of(&stats) })
     }
 }
 
@@ -56,6 +60,7 @@ impl Used {
         let requests = |verb| sum(disk.io_serviced_recursive.as_deref(), verb);
         Self {
             uptime: None,
+            health: None,
             cpu_time: cpu.unwrap_or_default(),
             memory: memory.map(in_use).unwrap_or_default(),
             memory_limit: memory.and_then(|memory| memory.limit).unwrap_or_default(),

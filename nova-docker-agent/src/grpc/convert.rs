@@ -8,7 +8,7 @@ use super::status::invalid;
 use crate::{
     driver::{self, Port, Subnet},
     guest::{
-        Configuration, Event, EventKind, Guest, GuestSummary, HostResources, Inside, Peers, PowerState, PublicKey,
+        Configuration, Event, EventKind, Guest, GuestSummary, Health, HostResources, Inside, Peers, PowerState, PublicKey,
         configuration::Sources,
     },
     network::Interface,
@@ -103,6 +103,16 @@ pub(super) fn guest_state(guest: &GuestSummary) -> v1::GuestState {
         power_state: power_state.into(),
         exit_code,
         owner: guest.compute_id.clone(),
+        health: health(guest.health).into(),
+    }
+}
+
+pub(super) fn health(health: Option<Health>) -> v1::GuestHealth {
+    match health {
+        None => v1::GuestHealth::Unspecified,
+        Some(Health::Starting) => v1::GuestHealth::Starting,
+        Some(Health::Healthy) => v1::GuestHealth::Healthy,
+        Some(Health::Unhealthy) => v1::GuestHealth::Unhealthy,
     }
 }
 
@@ -144,14 +154,16 @@ pub(super) fn event(event: Event) -> v1::WatchEventsResponse {
     };
     let event = match event {
         Event::Guest { uuid, kind } => {
-            let kind = match kind {
-                EventKind::Started => v1::GuestEventKind::Started,
-                EventKind::Died { .. } => v1::GuestEventKind::Stopped,
-                EventKind::Paused => v1::GuestEventKind::Paused,
-                EventKind::Unpaused => v1::GuestEventKind::Resumed,
-                EventKind::Destroyed => v1::GuestEventKind::Deleted,
+            let (kind, exit_code, found) = match kind {
+                EventKind::Started => (v1::GuestEventKind::Started, None, None),
+                EventKind::Died { exit_code, .. } => (v1::GuestEventKind::Stopped, i32::try_from(exit_code).ok(), None),
+                EventKind::Paused => (v1::GuestEventKind::Paused, None, None),
+                EventKind::Unpaused => (v1::GuestEventKind::Resumed, None, None),
+                EventKind::Destroyed => (v1::GuestEventKind::Deleted, None, None),
+                EventKind::Health(found) => (v1::GuestEventKind::HealthChanged, None, Some(found)),
             };
-            Sent::Guest(v1::GuestEvent { guest_id: uuid.to_string(), kind: kind.into() })
+            let health = health(found).into();
+            Sent::Guest(v1::GuestEvent { guest_id: uuid.to_string(), kind: kind.into(), exit_code, health })
         }
         Event::DockerLost => host(v1::HostEventKind::DockerLost, "Docker does not answer on this host"),
         Event::DockerBack => host(v1::HostEventKind::DockerBack, "Docker answers again"),

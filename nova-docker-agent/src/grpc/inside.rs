@@ -58,6 +58,7 @@ pub(super) fn diagnostics(found: Diagnostics) -> v1::GuestDiagnostics {
         write_bytes: used.write_bytes,
         write_requests: used.write_requests,
         interfaces: found.interfaces.into_iter().map(counters).collect(),
+        health: super::convert::health(used.health).into(),
     }
 }
 

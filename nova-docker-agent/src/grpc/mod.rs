@@ -104,7 +104,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .register_encoded_file_descriptor_set(nova_docker_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let service = DriverService::new(driver.clone(), tasks.clone(), stopping.clone(), given_up.clone());
+    let service =
+        DriverService::new(driver.clone(), tasks.clone(), config.docker.state_tags, stopping.clone(), given_up.clone());
     let router = server
         .add_service(health_service)
         .add_service(reflection)

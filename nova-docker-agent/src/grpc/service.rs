@@ -38,6 +38,8 @@ pub(super) struct DriverService {
     driver: Arc<Driver>,
     locks: Arc<InstanceLocks>,
     tasks: TaskTracker,
+    /// Whether clients are to give servers tags of their state.
+    state_tags: bool,
     /// No new calls.
     stopping: CancellationToken,
     /// Stop waiting for running work, too.
@@ -48,10 +50,11 @@ impl DriverService {
     pub(super) fn new(
         driver: Arc<Driver>,
         tasks: TaskTracker,
+        state_tags: bool,
         stopping: CancellationToken,
         given_up: CancellationToken,
     ) -> Self {
-        Self { driver, locks: Arc::default(), tasks, stopping, given_up }
+        Self { driver, locks: Arc::default(), tasks, state_tags, stopping, given_up }
     }
 
     /// Runs a change of one guest, alone, to its end.
@@ -163,6 +166,7 @@ impl driver_service_server::DriverService for DriverService {
             oldest_revision: OLDEST_REVISION,
             capabilities: CAPABILITIES.iter().map(|(name, has)| ((*name).to_owned(), *has)).collect(),
             hypervisor_type: "docker".to_owned(),
+            state_tags: self.state_tags,
         }))
     }
 

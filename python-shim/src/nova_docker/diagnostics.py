@@ -10,6 +10,7 @@ from typing import Any
 from nova import objects
 from nova.virt import configdrive
 
+from nova_docker.tags import HEALTH
 from nova_docker.v1 import inside_pb2
 
 _KIB = 1024
@@ -17,9 +18,9 @@ _MIB = 1024 * _KIB
 _DISK = {"read": "read_bytes", "read_req": "read_requests", "write": "write_bytes", "write_req": "write_requests"}
 
 
-def free(found: inside_pb2.GuestDiagnostics) -> dict[str, int]:
-    """The form before API 2.48, with the names of libvirt's driver. Memory is in KiB."""
-    told = {
+def free(found: inside_pb2.GuestDiagnostics) -> dict[str, int | str]:
+    """The form before API 2.48, with the names of libvirt's driver, and health. Memory is in KiB."""
+    told: dict[str, int | str] = {
         "cpu0_time": found.cpu_time_ns,
         "memory": found.memory_limit // _KIB,
         "memory-actual": found.memory_limit // _KIB,
@@ -33,6 +34,8 @@ def free(found: inside_pb2.GuestDiagnostics) -> dict[str, int]:
             told[f"{name}_packets"] = traffic.packets
             told[f"{name}_errors"] = traffic.errors
             told[f"{name}_drop"] = traffic.dropped
+    if found.health in HEALTH:
+        told["health"] = HEALTH[found.health]
     return told
 
 

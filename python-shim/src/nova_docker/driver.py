@@ -32,6 +32,7 @@ from nova_docker.guest import POWER_STATES, is_suspended
 from nova_docker.inside import admin_user
 from nova_docker.interfaces import interface, interfaces
 from nova_docker.links import Linker
+from nova_docker.looks import Looks
 from nova_docker.replace import Replacer, refuse_other_host
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.service_record import set_usable
@@ -63,6 +64,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         self._builder = Builder(self._agent, virtapi, self._linker)
         self._replacer = Replacer(self._agent, self._linker)
         self._watcher: Watcher | None = None
+        self._looks = Looks(self._agent, self._tell_end)
         self._hypervisor_type = ""
         self._revision = 0
         self._traits = OwnTraits(CONF.state_path)
@@ -75,7 +77,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         """Waits for the agent, for as long as it takes, and begins to listen to it."""
         self._wait_for_agent()
         grace = CONF[config.GROUP].restart_timeout
-        self._watcher = Watcher(self._agent, self._greet, self._emit, self._set_usable, grace)
+        self._looks.start()
+        self._watcher = Watcher(self._agent, self._greet, self._emit, self._set_usable, grace, self._looks)
         self._watcher.start()
 
     def cleanup_host(self, host: str, *args: Any, **kwargs: Any) -> None:
@@ -83,6 +86,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
+            self._looks.stop()
 
     def _wait_for_agent(self) -> None:
         pause = 1.0
@@ -122,6 +126,7 @@ class DockerDriver(virt_driver.ComputeDriver):
         service.check_versions(info)
         self._hypervisor_type = info.hypervisor_type
         self._revision = self._linker.revision = info.revision
+        self._looks.writes_tags = info.state_tags
         # An object's own: the class attribute is shared with every other driver that does not define one.
         self.capabilities = {**virt_driver.ComputeDriver.capabilities, **info.capabilities}
         LOG.info("nova-docker-agent %s at %s", info.agent_version, self._agent.address.text)
@@ -142,6 +147,9 @@ class DockerDriver(virt_driver.ComputeDriver):
             self.emit_event(virt_event.LifecycleEvent(guest_id, transition))
         finally:
             self._ended.guest_id = None
+
+    def _tell_end(self, guest_id: str) -> None:
+        self._emit(guest_id, virt_event.EVENT_LIFECYCLE_STOPPED)
 
     def get_available_nodes(self, refresh: bool = False, *args: Any, **kwargs: Any) -> list[str]:
         """One: this host."""
@@ -218,7 +226,7 @@ class DockerDriver(virt_driver.ComputeDriver):
             host=console.host, port=console.port, internal_access_path=console.internal_access_path
         )
 
-    def get_diagnostics(self, instance: Any, *args: Any, **kwargs: Any) -> dict[str, int]:
+    def get_diagnostics(self, instance: Any, *args: Any, **kwargs: Any) -> dict[str, int | str]:
         """What a guest has used, in the form before API 2.48."""
         return diagnostics.free(self._diagnostics(instance))
 
@@ -495,6 +503,9 @@ class DockerDriver(virt_driver.ComputeDriver):
         """Makes a guest's container anew within the limits of its new flavor."""
         purpose = api.REPLACE_PURPOSE_RESIZE
         self._replacer.replace(context, instance, image_meta, network_info, purpose, power_on=power_on)
+        if not power_on:
+            # Nothing starts that would tell of it.
+            self._looks.soon(instance.uuid)
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
         """Removes the container with the old flavor."""
@@ -515,6 +526,8 @@ class DockerDriver(virt_driver.ComputeDriver):
         self._replacer.restore(instance)
         if power_on:
             self.power_on(context, instance, network_info)
+        else:
+            self._looks.soon(instance.uuid)
 
     # Network
 

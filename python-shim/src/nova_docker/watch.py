@@ -12,6 +12,7 @@ from oslo_log import log as logging
 
 from nova_docker import agent as service
 from nova_docker.agent import Agent
+from nova_docker.looks import Looks
 from nova_docker.rpc import AddressRefused, Call, CallError
 from nova_docker.v1 import driver_pb2 as api
 from nova_docker.v1 import guest_pb2, host_pb2
@@ -42,7 +43,7 @@ class Watcher:
 
     greet is called on each connection before anything else; it raises CallError or AddressRefused when this agent
     cannot be used. transition takes what happened to a guest; usable takes what is wrong with the host, or None. An
-    agent that is away is wrong after grace seconds.
+    agent that is away is wrong after grace seconds. looks looks at guests when something has happened to them.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Watcher:
         transition: Callable[[str, int], None],
         usable: Callable[[str | None], None],
         grace: float,
+        looks: Looks,
     ) -> None:
         self._agent = agent
         self._greet = greet
@@ -60,6 +62,7 @@ class Watcher:
         self._stopping = threading.Event()
         self._call: Call | None = None
         self._grace = grace
+        self._looks = looks
         self._failing_since: float | None = None
         self._pause = _FIRST_PAUSE
         self._states: dict[str, int] | None = None
@@ -121,12 +124,16 @@ class Watcher:
             self._catch_up()
 
     def _take_guest(self, event: guest_pb2.GuestEvent) -> None:
+        if event.kind == guest_pb2.GUEST_EVENT_KIND_HEALTH_CHANGED:
+            self._looks.now_and_then(event.guest_id)
+            return
         if self._states is not None:
             # What it does now is asked at the next connection; until then it must not count as told.
             self._states.pop(event.guest_id, None)
         transition = _TRANSITIONS.get(event.kind)
         if transition is not None:
             self._transition(event.guest_id, transition)
+        self._looks.soon(event.guest_id, ended=event.kind == guest_pb2.GUEST_EVENT_KIND_STOPPED)
 
     def _catch_up(self) -> None:
         """Tells what has changed since the last time that the guests were listed."""
@@ -139,9 +146,9 @@ class Watcher:
             return
         self._usable(None)
         before, self._states = self._states, {guest.guest_id: guest.power_state for guest in guests}
-        if before is None:
-            # At the start of nova-compute Nova compares all servers itself.
-            return
         for guest_id, state in self._states.items():
-            if state != before.get(guest_id) and state in _MISSED:
+            # At the start of nova-compute Nova compares all servers itself.
+            is_missed = before is not None and state != before.get(guest_id) and state in _MISSED
+            if is_missed:
                 self._transition(guest_id, _MISSED[state])
+            self._looks.soon(guest_id, ended=is_missed and _MISSED[state] == virt_event.EVENT_LIFECYCLE_STOPPED)

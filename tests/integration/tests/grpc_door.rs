@@ -24,7 +24,7 @@ fn the_service_tells_what_it_is_and_what_the_host_has() {
         let asked = v1::GetServerInfoRequest { client: "test/1".to_owned(), revision: REVISION, oldest_revision: 1 };
         let info = client.get_server_info(asked).await.unwrap().into_inner();
         assert_eq!((info.hypervisor_type.as_str(), info.revision), ("docker", REVISION));
-        assert!(info.capabilities["supports_attach_interface"]);
+        assert!(info.capabilities["supports_attach_interface"] && info.state_tags);
         let host = client.get_host_resources(v1::GetHostResourcesRequest {}).await.unwrap().into_inner();
         let host = host.resources.unwrap();
         let version = door.docker.docker(&["version", "-f", "{{.Server.Version}}"]).await;

@@ -76,6 +76,35 @@ fn a_watch_tells_everything_that_happens_to_guests_in_order() {
     });
 }
 
+fn a_watch_tells_how_healthy_a_guest_is_and_how_it_has_ended() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let mut events = watch(&mut client).await;
+        let mut asked = door.guest("sh -c 'trap \"exit 3\" USR1; while :; do sleep 0.1; done'", &[]);
+        let check = r#"{"test": "true", "interval": "1s"}"#.to_owned();
+        asked.guest.as_mut().unwrap().metadata.insert("docker:healthcheck".to_owned(), check);
+        let id = launch(&mut client, asked).await;
+        let mut told = vec![];
+        while told.len() < 3 {
+            let Event::Guest(event) = next(&mut events).await else { panic!("Docker runs") };
+            if event.kind() == GuestEventKind::HealthChanged {
+                let state = client.get_guest(v1::GetGuestRequest { guest_id: id.clone() }).await.unwrap().into_inner();
+                assert_eq!(state.guest.unwrap().health(), v1::GuestHealth::Healthy);
+                door.docker.signal(id.parse().unwrap(), "USR1").await;
+            }
+            told.push((event.kind(), event.health(), event.exit_code));
+        }
+        let none = v1::GuestHealth::Unspecified;
+        let expected = [
+            (GuestEventKind::Started, none, None),
+            (GuestEventKind::HealthChanged, v1::GuestHealth::Healthy, None),
+            (GuestEventKind::Stopped, none, Some(3)),
+        ];
+        assert_eq!(told, expected);
+    });
+}
+
 fn a_watch_tells_that_docker_is_lost_what_that_did_to_guests_and_that_it_is_back() {
     on_host(async |host| {
         let door = Door::open(&host).await;
@@ -231,6 +260,7 @@ fn a_service_that_waits_for_docker_can_be_stopped() {
 
 tests! {
     a_watch_tells_everything_that_happens_to_guests_in_order,
+    a_watch_tells_how_healthy_a_guest_is_and_how_it_has_ended,
     a_watch_tells_that_docker_is_lost_what_that_did_to_guests_and_that_it_is_back,
     the_health_of_the_service_is_that_of_docker,
     reflection_tells_the_contract,

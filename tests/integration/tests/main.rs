@@ -33,6 +33,7 @@ mod driver_failures;
 mod driver_given;
 mod driver_images;
 mod driver_inside;
+mod driver_jobs;
 mod driver_lifecycle;
 mod driver_output;
 mod driver_pull;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         driver_given::tests(),
         driver_images::tests(),
         driver_inside::tests(),
+        driver_jobs::tests(),
         driver_lifecycle::tests(),
         driver_output::tests(),
         driver_pull::tests(),

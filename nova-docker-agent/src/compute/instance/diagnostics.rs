@@ -1,6 +1,7 @@
 //! `get_diagnostics`, `get_instance_diagnostics`: what a running container has used.
 //!
-//! The first is Nova's old form, a free dictionary, here with the keys of the libvirt driver. The second is the standard form of API
+//! The first is Nova's old form, a free dictionary, here with the keys of the libvirt driver, and `health` for a container with a
+//! check. The second is the standard form of API
 //! 2.48. Its list of drivers has none for Docker: it says `driver: libvirt`, `hypervisor: docker`.
 
 use std::sync::Arc;
@@ -123,6 +124,9 @@ fn free(found: &Diagnostics) -> Value {
             tell(format!("{name}_drop"), traffic.dropped);
         }
     }
+    if let Some(health) = used.health {
+        all.insert("health".to_owned(), health.as_str().into());
+    }
     all.into()
 }
 
@@ -199,6 +203,7 @@ mod tests {
                 memory: 2 * MIB + 1,
                 memory_limit: 64 * MIB,
                 read_bytes: Some(4096),
+                health: Some(crate::guest::Health::Unhealthy),
                 write_bytes: Some(0),
                 ..Used::default()
             },
@@ -227,6 +232,7 @@ mod tests {
             assert_eq!(free[name], value, "{name}");
         }
         assert_eq!(free.get("disk_read_req"), None);
+        assert_eq!(free["health"], "unhealthy");
     }
 
     #[test]

@@ -127,6 +127,10 @@ impl Compute {
         if let Err(error) = self.driver.settle(uuid).await {
             warn!(%error, "the container from before the rebuild stays until the next start of the agent");
         }
+        if stays_down {
+            // Nothing starts that would tell of it.
+            self.renew_state_tags(uuid).await;
+        }
         info!("rebuilt");
         self.tell_schedulers(instance).await;
         Ok(())

@@ -110,6 +110,7 @@ impl Compute {
         if let Err(error) = tokens {
             warn!(%error, "cannot revoke the instance's consoles; they expire by themselves");
         }
+        self.renew_state_tags(uuid).await;
     }
 
     /// Finishes an offloading that a restart has interrupted. `instance` has the task, or no task and only its host left.

@@ -78,6 +78,8 @@ impl Compute {
         self.driver.recreate(&guest, &interfaces(&network)?).await?;
         if was_on(instance) {
             self.driver.start_guest(uuid, self.config.docker.build_grace).await?;
+        } else {
+            self.renew_state_tags(uuid).await;
         }
         if let Some(usage) = Usage::of(instance) {
             self.tracker.claim(uuid, usage).await;

@@ -122,6 +122,8 @@ impl Compute {
         self.driver.restore(uuid).await?;
         if on {
             self.power_on(context, uuid).await?;
+        } else {
+            self.renew_state_tags(uuid).await;
         }
         self.record_revert(context, &mut instance, on).await
     }

@@ -56,6 +56,7 @@ impl Compute {
             // Each in a task of its own: it may have to wait for the operation that caused the event.
             match event {
                 Event::Guest { kind: EventKind::Destroyed, .. } => {}
+                Event::Guest { uuid, kind: EventKind::Health(_) } => self.health_changed(uuid),
                 Event::Guest { uuid, .. } => {
                     // What a Docker that comes back has found is told before it is said to be back.
                     if docker_is_lost {
@@ -120,7 +121,8 @@ impl Compute {
         self.recovered(uuid).await;
         let _lock = self.locks.lock(uuid).await;
         let context = Context::admin();
-        let mut instance = match self.conductor.instance(&context, &uuid.to_string(), &["system_metadata"]).await {
+        let attrs = &["system_metadata", "tags"];
+        let mut instance = match self.conductor.instance(&context, &uuid.to_string(), attrs).await {
             Ok(instance) => instance,
             Err(error) if error.class() == Some("InstanceNotFound") => {
                 self.take_outage(uuid);
@@ -128,7 +130,12 @@ impl Compute {
             }
             Err(error) => return Err(error.into()),
         };
-        if instance.task_state().is_some() || instance.host() != Some(self.host.as_str()) {
+        let is_here = instance.host() == Some(self.host.as_str());
+        if is_here {
+            // Before the rest: who sees that the server is down finds out how it ended.
+            self.sync_state_tags(&instance).await;
+        }
+        if instance.task_state().is_some() || !is_here {
             self.take_outage(uuid);
             return Ok(());
         }
