@@ -75,6 +75,7 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
             power_state: PowerState::Created.into(),
             exit_code: None,
             owner: "compute-of-the-test".to_owned(),
+            health: v1::GuestHealth::Unspecified.into(),
         };
         assert_eq!(listed, [made]);
 
