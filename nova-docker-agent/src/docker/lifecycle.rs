@@ -63,8 +63,9 @@ impl Docker {
     pub async fn short_run(&self, uuid: Uuid, grace: Duration) -> Result<Option<Error>, Error> {
         let found = self.get(uuid).await?;
         match found.ran_for {
-            Some(time) if time < grace => Ok(self.end_of(&found).await),
-            _ => Ok(None),
+            Some(time) if time >= grace => Ok(None),
+            // Of one that has ended and yet took no time, Docker noted the start after the end.
+            _ => Ok(self.end_of(&found).await),
         }
     }
 

@@ -69,7 +69,7 @@ pub(super) struct Found {
     pub(super) restart_count: i64,
     /// Whether it has ended, and is about to be started again.
     pub(super) is_restarting: bool,
-    /// How long its last run took; none while it runs, or when it never ran.
+    /// How long its last run took; none while it runs, or when it never ran, or when it ended before Docker noted its start.
     pub(super) ran_for: Option<Duration>,
     /// Its volumes, anonymous ones among them.
     pub(super) volumes: Vec<MountPoint>,
