@@ -354,3 +354,7 @@ mod tests {
         assert_eq!(host_config_of(&guest()).shm_size, Some(32 << 20));
     }
 }
+
+#[cfg(test)]
+#[path = "looser_tests.rs"]
+mod looser;

@@ -109,6 +109,8 @@ pub struct Configuration {
     pub cap_add: Vec<String>,
     /// Capabilities that the container does not get, whoever adds them.
     pub cap_drop: Vec<String>,
+    /// Those of them that the flavor names; nobody gives them back.
+    pub least_drop: Vec<String>,
     /// Whether programs can gain privileges; without it they cannot.
     pub no_new_privileges: Option<bool>,
     /// Processes and threads; bounded by `most_processes`, or else by the host's limit.
@@ -181,6 +183,15 @@ impl fmt::Debug for Environment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Names of the keys, with the colon of those that go on, and whether users may write them as server metadata or as an image's
+/// property.
+#[cfg(test)]
+pub(crate) fn all_keys() -> impl Iterator<Item = (&'static str, bool)> {
+    keys::KEYS
+        .iter()
+        .map(|key| (key.name, key.places.iter().any(|place| matches!(place, Place::Image | Place::Metadata))))
 }
 
 impl Configuration {

@@ -50,7 +50,15 @@ pub(super) const KEYS: [Key; 38] = [
         name: "cap_drop",
         places: EVERYWHERE,
         allowed: "names of capabilities, with commas or spaces between, or ALL",
-        set: |all, new| value::capabilities(new.value).map(|names| all.cap_drop = names),
+        set: |all, new| {
+            let mut names = value::capabilities(new.value)?;
+            if new.place == Place::Flavor {
+                all.least_drop.clone_from(&names);
+            }
+            names.retain(|name| !all.least_drop.contains(name));
+            all.cap_drop = all.least_drop.iter().cloned().chain(names).collect();
+            Ok(())
+        },
     },
     Key {
         name: "command",

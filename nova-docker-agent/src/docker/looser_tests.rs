@@ -1,0 +1,397 @@
+//! Whatever users write, alone or together: no container of theirs is held less than the flavor alone holds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::guest::configuration::{Sources, all_keys};
+
+const COMBINATIONS: usize = 3000;
+const MEMORY_MB: u64 = 64;
+/// Replaces the seed, to see a failure again.
+const SEED: &str = "NOVA_DOCKER_TEST_SEED";
+
+/// What operators may have said.
+const FLAVORS: [&[(&str, &str)]; 7] = [
+    &[],
+    &[("docker:cap_add", "ALL"), ("docker:cap_drop", "SYS_ADMIN, CHOWN")],
+    &[("docker:pids_limit", "100"), ("docker:ulimit:nofile", "512:1024"), ("docker:volumes", "1")],
+    &[("docker:cap_add", "MKNOD SYS_PTRACE"), ("docker:cap_drop", "NET_RAW"), ("docker:ulimit:memlock", "65536")],
+    &[("docker:cap_add", "ALL"), ("docker:no_new_privileges", "false"), ("docker:oom_score_adj", "500")],
+    &[("docker:tmpfs", "/run:1m"), ("docker:read_only", "true"), ("docker:sysctl:net.core.somaxconn", "7")],
+    &[("docker:shm_size", "1m"), ("docker:init", "true"), ("docker:restart", "no"), ("docker:stop_grace_period", "9")],
+];
+
+/// Values that each key takes; the first ones ask for the most.
+const TAKEN: [(&str, &[&str]); 24] = [
+    ("cap_drop", &["NET_RAW", "SETPCAP,CHOWN", "all", "CAP_MKNOD sys_ptrace"]),
+    ("command", &["unshare -r sh", "[\"sh\"]"]),
+    ("console_shell", &["/bin/sh", "none"]),
+    ("dns", &["192.0.2.1"]),
+    ("dns_opt", &["ndots:2"]),
+    ("dns_search", &["example"]),
+    ("domainname", &["host"]),
+    ("entrypoint", &["", "/bin/sh"]),
+    ("env:", &["privileged=true", "host"]),
+    ("group_add", &["0", "docker", "root, 44"]),
+    ("healthcheck", &["{\"test\": \"true\"}"]),
+    ("host:", &["127.0.0.1"]),
+    ("label:", &["org.openstack.nova.rescue=true", "true"]),
+    ("oom_score_adj", &["0", "1000"]),
+    ("pids_limit", &["9223372036854775807", "4096", "1", "100"]),
+    ("restart", &["always", "on-failure:2147483647"]),
+    ("shm_size", &["64m", "1"]),
+    ("stop_grace_period", &["1h", "1"]),
+    ("stop_signal", &["SIGCONT", "64"]),
+    ("tmpfs", &["/run:64m /var/tmp", "/etc:1"]),
+    ("user", &["0:0", "root"]),
+    ("volume:", &["/var/run", "/etc:ro", "/root:rw"]),
+    ("working_dir", &["/proc/1/root", "/"]),
+    ("remove_volumes", &["true"]),
+];
+const NAMED: [(&str, &[&str]); 3] = [
+    ("sysctl:", &["net.ipv4.ip_forward", "fs.mqueue.msg_max", "kernel.shmmax", "net.core.somaxconn"]),
+    ("ulimit:", &["nofile", "memlock", "core", "nproc", "rtprio", "nice", "msgqueue", "sigpending"]),
+    ("label:", &["a", "org.openstack.nova.rescue", "org.openstack.nova.instance-uuid", "org.openstack.nova.x"]),
+];
+
+/// What nobody should write, under any key.
+const HOSTILE: [&str; 34] = [
+    "true",
+    "false",
+    "0",
+    "1",
+    "-1",
+    "unlimited",
+    "unlimited:unlimited",
+    "1048577",
+    "99999999999999999999",
+    "ALL",
+    "all",
+    "SYS_ADMIN",
+    "CAP_SYS_ADMIN,ALL",
+    "host",
+    "container:x",
+    "unconfined",
+    "seccomp=unconfined",
+    "no-new-privileges:false",
+    "/:/host",
+    "/dev/sda:/dev/sda:rwm",
+    "/var/run/docker.sock:/s",
+    "/proc",
+    "/sys/fs/cgroup:rw",
+    "/a:rw,exec,dev,suid",
+    "/a:1m,mode=777",
+    "..",
+    "/../..",
+    "\n",
+    "a\0b",
+    "\u{202e}e",
+    "{\"privileged\": true}",
+    "[\"ALL\"]",
+    "runc",
+    "1:2",
+];
+
+/// What others know of containers, and users here may not write.
+const STRANGE: [&str; 24] = [
+    "privileged",
+    "devices",
+    "device_cgroup_rules",
+    "gpus",
+    "runtime",
+    "security_opt",
+    "host_mount:a",
+    "allow",
+    "network_mode",
+    "pid",
+    "ipc",
+    "uts",
+    "userns_mode",
+    "cgroup_parent",
+    "cgroupns_mode",
+    "isolation",
+    "volumes_from",
+    "mem_limit",
+    "memswap_limit",
+    "cpus",
+    "storage_opt",
+    "no_new_privileges",
+    "cap_add",
+    "volumes",
+];
+
+type Texts = BTreeMap<String, String>;
+
+/// What is looked at when a check fails.
+struct Shown(String);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
+/// What users say, in their three places.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    properties: Texts,
+    metadata: Texts,
+    service: Map<String, Value>,
+}
+
+struct Dice {
+    rng: StdRng,
+    keys: Vec<&'static str>,
+}
+
+impl Dice {
+    fn one<'a>(&mut self, of: &'a [&'a str]) -> &'a str {
+        of.choose(&mut self.rng).unwrap()
+    }
+
+    /// A key with its name.
+    fn key(&mut self) -> (String, &'static str) {
+        if self.rng.random_bool(0.1) {
+            return (self.one(&STRANGE).to_owned(), "");
+        }
+        let known = self.keys[self.rng.random_range(0..self.keys.len())];
+        let names = NAMED.iter().find(|(key, _)| *key == known).map_or(&["a", "b", "host"][..], |(_, names)| names);
+        let name = if known.ends_with(':') { self.one(names) } else { "" };
+        (format!("{known}{name}"), known)
+    }
+
+    fn value(&mut self, key: &str) -> String {
+        let taken = TAKEN.iter().find(|(known, _)| *known == key);
+        let numbers = ["1", "1024:1048576", "65536", "8388608"];
+        let values = match key {
+            "sysctl:" | "ulimit:" => &numbers[..],
+            _ => taken.map_or(&["true", "false"][..], |(_, values)| values),
+        };
+        if self.rng.random_bool(0.3) { self.one(&HOSTILE).to_owned() } else { self.one(values).to_owned() }
+    }
+
+    fn said(&mut self) -> Said {
+        let mut said = Said::default();
+        for _ in 0..self.rng.random_range(1..12) {
+            let (key, known) = self.key();
+            let value = self.value(known);
+            match self.rng.random_range(0..3) {
+                0 => drop(said.properties.insert(format!("docker_{key}"), value)),
+                1 => drop(said.metadata.insert(format!("docker:{key}"), value)),
+                _ => drop(said.service.insert(in_service(&key), of_service(&key, value))),
+            }
+        }
+        said
+    }
+}
+
+/// A key of ours as Compose's.
+fn in_service(key: &str) -> String {
+    let (kind, _) = key.split_once(':').unwrap_or((key, ""));
+    let compose = [
+        ("env", "environment"),
+        ("host", "extra_hosts"),
+        ("label", "labels"),
+        ("sysctl", "sysctls"),
+        ("ulimit", "ulimits"),
+        ("volume", "volumes"),
+    ];
+    compose.iter().find(|(ours, _)| *ours == kind).map_or(kind, |(_, theirs)| theirs).to_owned()
+}
+
+fn of_service(key: &str, value: String) -> Value {
+    match key.split_once(':') {
+        Some(("volume", name)) => json!([format!("{name}:{value}")]),
+        Some((_, name)) => json!({ name: value }),
+        None if key == "healthcheck" => serde_json::from_str(&value).unwrap_or(json!(value)),
+        None => json!(value),
+    }
+}
+
+/// What the flavor and the users make of a container; none when it is refused.
+fn host_config(flavor: &[(&str, &str)], said: &Said) -> Option<HostConfig> {
+    let user_data = match said.service.is_empty() {
+        true => String::new(),
+        // JSON is YAML.
+        false => STANDARD.encode(format!("#container-config\n{}", Value::from(said.service.clone()))),
+    };
+    let sources = Sources {
+        properties: said.properties.clone(),
+        extra_specs: flavor.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        metadata: said.metadata.clone(),
+        user_data,
+        memory_mb: MEMORY_MB,
+        ..Sources::default()
+    };
+    let configuration = Configuration::parse(&sources).ok()?;
+    let guest = Guest {
+        uuid: uuid::Uuid::nil(),
+        name: "web".to_owned(),
+        hostname: "web".to_owned(),
+        project_id: "p".to_owned(),
+        user_id: "u".to_owned(),
+        vcpus: 1,
+        memory_mb: MEMORY_MB,
+        root_gb: 1,
+        swap_mb: 0,
+        configuration,
+        key: None,
+        rescues: false,
+        inside: crate::guest::Inside::default(),
+        created_by: "c".to_owned(),
+    };
+    let made = body(&guest, "h", "image", 1, &DockerConfig::default(), true);
+    let labels = made.labels.unwrap();
+    let own = [labels::INSTANCE, labels::COMPUTE, labels::INTERFACES, labels::RESCUE, labels::BASE]
+        .map(|name| &labels[name][..]);
+    assert_eq!(own, [&guest.uuid.to_string(), "c", "1", "false", ""], "{said:?}");
+    assert_eq!((made.network_disabled, made.exposed_ports, made.volumes), (Some(true), None, None));
+    made.host_config
+}
+
+/// Without what would be refused for itself, so that much is left of most combinations.
+fn without_refused(flavor: &[(&str, &str)], said: Said) -> Said {
+    let alone = |properties: Option<(&String, &String)>,
+                 metadata: Option<(&String, &String)>,
+                 service: Option<(&String, &Value)>| {
+        let text = |(key, value): (&String, &String)| (key.clone(), value.clone());
+        let only = Said {
+            properties: properties.map(text).into_iter().collect(),
+            metadata: metadata.map(text).into_iter().collect(),
+            service: service.map(|(key, value)| (key.clone(), value.clone())).into_iter().collect(),
+        };
+        host_config(flavor, &only).is_some()
+    };
+    Said {
+        properties: said.properties.into_iter().filter(|(key, value)| alone(Some((key, value)), None, None)).collect(),
+        metadata: said.metadata.into_iter().filter(|(key, value)| alone(None, Some((key, value)), None)).collect(),
+        service: said.service.into_iter().filter(|(key, value)| alone(None, None, Some((key, value)))).collect(),
+    }
+}
+
+fn held_capabilities(host: &HostConfig) -> BTreeSet<String> {
+    let names = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let (added, dropped) = (names(&host.cap_add), names(&host.cap_drop));
+    let drops_all = dropped.iter().any(|name| name == "ALL");
+    if added.iter().any(|name| name == "ALL") {
+        // Those of others are enough to tell what is dropped.
+        let all = CAPABILITIES.into_iter().chain(["SYS_ADMIN", "MKNOD", "SYS_PTRACE"]).map(str::to_owned);
+        return all.filter(|name| !dropped.contains(name)).collect();
+    }
+    assert!(drops_all, "Docker's own set would be on top: {host:?}");
+    added.into_iter().collect()
+}
+
+/// What a limit of a resource may be at most.
+fn bound(name: &str, flavors: &HostConfig) -> i64 {
+    let said =
+        flavors.ulimits.iter().flatten().find(|limit| limit.name.as_deref() == Some(name)).and_then(|limit| limit.hard);
+    let usual = match name {
+        "memlock" => 8 << 20,
+        "msgqueue" => 819_200,
+        "nofile" => 1 << 20,
+        "sigpending" => 1 << 16,
+        "nice" | "rtprio" => 0,
+        _ => -1,
+    };
+    let most = said.unwrap_or(usual);
+    if most == -1 { i64::MAX } else { most }
+}
+
+fn check_bounded(users: &HostConfig, flavors: &HostConfig) {
+    let (users_capabilities, flavors_capabilities) = (held_capabilities(users), held_capabilities(flavors));
+    let more: Vec<_> = users_capabilities.difference(&flavors_capabilities).collect();
+    assert!(more.is_empty(), "capabilities {more:?}");
+    assert!(
+        users.pids_limit.unwrap() > 0 && users.pids_limit <= flavors.pids_limit,
+        "processes {:?}",
+        users.pids_limit
+    );
+    assert!((0..=1000).contains(&users.oom_score_adj.unwrap_or(0)));
+    let memory = users.memory.unwrap();
+    assert!((1..=memory).contains(&users.shm_size.unwrap()));
+    for (path, options) in users.tmpfs.iter().flatten() {
+        let size: i64 = options.strip_prefix("size=").unwrap().parse().unwrap();
+        assert!((1..=memory).contains(&size) && is_the_containers(path), "tmpfs {path} {options}");
+    }
+    for limit in users.ulimits.iter().flatten() {
+        let unlimited = |amount: Option<i64>| amount.map(|amount| if amount == -1 { i64::MAX } else { amount });
+        let most = bound(limit.name.as_deref().unwrap(), flavors);
+        assert!(unlimited(limit.hard) <= Some(most) && unlimited(limit.soft) <= unlimited(limit.hard), "{limit:?}");
+    }
+    for name in users.sysctls.iter().flatten().map(|(name, _)| name) {
+        assert!(
+            ["net.", "fs.mqueue.", "kernel.sem", "kernel.msg", "kernel.shm"].iter().any(|own| name.starts_with(own)),
+            "{name}"
+        );
+    }
+    for mount in users.mounts.iter().flatten() {
+        let (source, target) = (mount.source.as_deref().unwrap(), mount.target.as_deref().unwrap());
+        assert!(
+            mount.typ == Some(bollard::models::MountType::VOLUME) && source.starts_with("nova-volume.p."),
+            "{mount:?}"
+        );
+        assert!(is_the_containers(target), "{mount:?}");
+    }
+}
+
+fn is_the_containers(path: &str) -> bool {
+    let kernels = ["/dev", "/proc", "/sys"].iter().any(|own| path == *own || path.starts_with(&format!("{own}/")));
+    path.starts_with('/') && path.len() > 1 && !kernels && !path.split('/').any(|part| part == "..")
+}
+
+/// What users may change within bounds is left out: everything else, whatever it is, is the flavor's.
+fn fixed(host: &HostConfig) -> Value {
+    let mut all = serde_json::to_value(host).unwrap();
+    for name in [
+        "CapAdd",
+        "CapDrop",
+        "PidsLimit",
+        "OomScoreAdj",
+        "ShmSize",
+        "Tmpfs",
+        "Ulimits",
+        "Sysctls",
+        "Mounts",
+        "Init",
+        "GroupAdd",
+    ] {
+        all.as_object_mut().unwrap().remove(name);
+    }
+    all
+}
+
+#[test]
+fn no_combination_of_what_users_write_loosens_what_the_flavor_holds() {
+    let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    let writable = || all_keys().filter(|(_, is_users)| *is_users).map(|(name, _)| name);
+    let mut dice = Dice { rng: StdRng::seed_from_u64(seed), keys: writable().collect() };
+    let (mut taken, mut keys) = (0, BTreeSet::new());
+    for number in 0..COMBINATIONS {
+        let flavor = FLAVORS[number % FLAVORS.len()];
+        let said = dice.said();
+        let whole = host_config(flavor, &said).map(|host| (said.clone(), host));
+        let said = without_refused(flavor, said);
+        let rest = host_config(flavor, &said).map(|host| (said, host));
+        for (said, host) in whole.into_iter().chain(rest) {
+            let flavors = host_config(flavor, &Said::default()).unwrap();
+            let _shown = Shown(format!("{SEED}={seed}, combination {number} of flavor {flavor:?}: {said:?}"));
+            assert_eq!(fixed(&host), fixed(&flavors));
+            check_bounded(&host, &flavors);
+            let users = said.properties.keys().map(|key| &key["docker_".len()..]);
+            let users = users.chain(said.metadata.keys().map(|key| &key["docker:".len()..]));
+            keys.extend(users.map(|key| key.find(':').map_or(key, |end| &key[..=end]).to_owned()));
+            taken += 1;
+        }
+    }
+    assert!(taken > COMBINATIONS / 2, "only {taken} were taken; {SEED}={seed}");
+    let never: Vec<_> = writable().filter(|key| !keys.contains(*key)).collect();
+    assert!(never.is_empty(), "never taken: {never:?}; {SEED}={seed}");
+}
