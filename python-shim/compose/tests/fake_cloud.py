@@ -55,6 +55,8 @@ class FakeCloud:
     def __init__(self) -> None:
         self.compute, self.network, self.image = (_Adapter(self, name) for name in ("compute", "network", "image"))
         self.current_project_id = PROJECT
+        self.session = SimpleNamespace(verify="/ca.pem")
+        self.has_consoles = True
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
         self.requests: list[str] = []
         self.after: Callable[[int], None] = lambda number: None
@@ -274,6 +276,8 @@ class FakeCloud:
             return {"flavors": self.flavors}
         if parts[0] == "os-server-groups":
             return self._server_group(method, parts, body)
+        if parts == ["servers", "detail"] and "name" in params:
+            return {"servers": [each for each in self.servers.values() if re.search(params["name"], each["name"])]}
         if parts == ["servers", "detail"]:
             return {
                 "servers": [self._shown(each) for each in list(self.servers.values()) if params["tags"] in each["tags"]]
@@ -287,7 +291,13 @@ class FakeCloud:
                 port["device_id"] = ""
             del self.servers[server["id"]]
             return None
+        if method == "GET":
+            return {"server": self._shown(server)}
         assert body is not None
+        if parts[2] == "remote-consoles":
+            if not self.has_consoles:
+                raise Refusal(400, "Unavailable console type serial.")
+            return {"remote_console": {**body["remote_console"], "url": f"wss://proxy:6083/?token={server['id']}"}}
         if parts[2] == "metadata":
             if server["status"] in ("BUILD", "ERROR"):
                 raise Refusal(409, "Cannot 'update_server_metadata' instance while it is in vm_state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import re
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ class Api:
         domain = said.get("user_domain_name") or said.get("user_domain_id") or "default"
         return (said["username"] if domain.lower() == "default" else f"{domain}/{said['username']}"), said["password"]
 
+    def verify(self) -> bool | str:
+        """How certificates are verified, as the user has told the command line: a file, or whether at all."""
+        verify = self._connection.session.verify
+        return True if verify is None else verify
+
     def project_id(self) -> str:
         """The user's project."""
         return str(self._connection.current_project_id)
@@ -136,6 +142,17 @@ def servers(api: Api, project: str, service: str | None = None) -> list[Server]:
             if service in (None, made.service):
                 found.append(made)
     return sorted(found, key=lambda each: (each.service, each.number, each.created, each.id))
+
+
+def find_server(api: Api, word: str) -> Json:
+    """Any server, by its id or its name. Raises ComposeError unless there is one."""
+    if re.fullmatch(r"[0-9a-fA-F-]{36}", word):
+        with contextlib.suppress(CloudError):
+            return dict(api.request("compute", "GET", f"/servers/{word}")["server"])
+    found = api.listed("compute", "/servers/detail", "servers", name=f"^{re.escape(word)}$")
+    if len(found) != 1:
+        raise ComposeError(f"there is no server {word}" if not found else f"there are {len(found)} servers {word}")
+    return found[0]
 
 
 def _server(each: Json, metadata: dict[str, str]) -> Server:

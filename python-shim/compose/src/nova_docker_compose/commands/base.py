@@ -18,11 +18,15 @@ from nova_docker_compose.servers import Servers
 class ComposeCommand(command.Command):
     """A command on a project. Subclasses have `compose`, whose result is the exit code or what is listed."""
 
+    file_options: tuple[str, ...] = ("-f", "--file")
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The options that say which project. -f is a file, as Compose has it, not the format of a list."""
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         group = parser.add_argument_group("project")
-        group.add_argument("-f", "--file", metavar="<file>", action="append", default=[], help="Compose file; repeat")
+        group.add_argument(
+            *self.file_options, metavar="<file>", action="append", default=[], help="Compose file; repeat"
+        )
         group.add_argument("-p", "--project-name", metavar="<name>", help="Name of the project")
         group.add_argument("--project-directory", metavar="<directory>", help="Where relative paths begin")
         group.add_argument(

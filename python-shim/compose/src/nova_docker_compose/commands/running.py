@@ -12,7 +12,9 @@ from cliff import lister
 from nova_docker_compose import slots
 from nova_docker_compose.cloud import of_project
 from nova_docker_compose.commands.base import CloudCommand, ended, name_of, tell
+from nova_docker_compose.commands.inside import add_log_options, follow, log_request, needs_channel
 from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.following import Printer
 from nova_docker_compose.servers import Servers
 
 _COLUMNS = ("Name", "Image", "Service", "Status", "Addresses", "Floating IPs", "ID")
@@ -144,22 +146,26 @@ class Port(CloudCommand):
 class Logs(CloudCommand):
     """Print what servers have printed: Nova's console log"""
 
+    # -f follows, as Compose has it.
+    file_options = ("--file",)
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Adds how much."""
         parser = super().get_parser(prog_name)
         parser.add_argument("-n", "--tail", metavar="<lines>", default="all", help="Only the last lines of each")
         parser.add_argument("--no-log-prefix", action="store_true", help="Without the servers' names")
+        add_log_options(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Prints the logs, one server after the other."""
-        if parsed_args.tail != "all" and not parsed_args.tail.isdigit():
-            raise ComposeError("--tail needs a number, or all")
+        """Prints the logs, one server after the other; all at once when it follows them."""
+        request = log_request(parsed_args)
         servers, chosen = self.servers_of(parsed_args)
-        width = max((len(each.name) for each in chosen), default=0)
+        printer = Printer(self.app.stdout, [each.name for each in chosen], not parsed_args.no_log_prefix)
+        if needs_channel(request):
+            running = [(each.name, each.id) for each in chosen if each.status == "ACTIVE"]
+            return follow(self.api(), running, request, printer)
         for each in chosen:
-            lines = None if parsed_args.tail == "all" else int(parsed_args.tail)
-            prefix = "" if parsed_args.no_log_prefix else f"{each.name:<{width}}  | "
-            for line in servers.log(each, lines).splitlines():
-                print(f"{prefix}{line}", file=self.app.stdout)
+            for line in servers.log(each, request["tail"]).splitlines():
+                printer.line(each.name, line)
         return 0
