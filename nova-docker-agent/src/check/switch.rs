@@ -26,7 +26,8 @@ struct Host {
 
 pub(super) async fn look(config: Arc<Config>) -> Vec<Finding> {
     let connection = &config.ovs.ovsdb_connection;
-    let settings = NetworkConfig { ovsdb_connection: connection.clone(), ovsdb_timeout: PATIENCE };
+    let settings =
+        NetworkConfig { ovsdb_connection: connection.clone(), ovsdb_timeout: PATIENCE, ..NetworkConfig::default() };
     let bridge = &config.cloud.ovs_bridge;
     match network::survey(&settings, bridge).await {
         Err(error) => vec![unavailable(&error.to_string())],

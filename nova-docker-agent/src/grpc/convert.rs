@@ -8,8 +8,8 @@ use super::status::invalid;
 use crate::{
     driver::{self, Port, Subnet},
     guest::{
-        Configuration, Event, EventKind, Guest, GuestSummary, Health, HostResources, Inside, Peers, PowerState, PublicKey,
-        configuration::Sources,
+        Configuration, Event, EventKind, Guest, GuestSummary, Health, HostResources, Inside, Peers, PowerState,
+        PublicKey, configuration::Sources,
     },
     network::Interface,
     registry::ImageDescriptor,

@@ -26,7 +26,8 @@ pub struct SwitchSurvey {
 /// # Errors
 /// [`Error::OpenVSwitch`].
 pub async fn survey(config: &NetworkConfig, bridge: &str) -> Result<SwitchSurvey, Error> {
-    let ovs = OpenVSwitch { connection: config.ovsdb_connection.clone(), timeout: config.ovsdb_timeout };
+    let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout, isolates } = config.clone();
+    let ovs = OpenVSwitch { connection, timeout, isolates };
     let (about, bridges) = tokio::try_join!(ovs.about(), ovs.bridge(bridge))?;
     Ok(of(&about, &bridges))
 }

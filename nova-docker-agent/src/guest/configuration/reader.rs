@@ -6,9 +6,7 @@ use super::compose::{self, Said};
 use super::keys::{KEYS, OPERATOR, PROVIDERS, SERVICE, Setting, USERS};
 use super::mistakes::{Allowed, Mistake, Mistakes};
 use super::yaml::Refused;
-use super::{
-    Configuration, Given, METADATA, PROPERTY, Place, Restart, given, link, user_data, volume, yaml,
-};
+use super::{Configuration, Given, METADATA, PROPERTY, Place, Restart, given, link, user_data, volume, yaml};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
