@@ -125,7 +125,11 @@ impl Compute {
     }
 
     /// The request with the image's id is lost, but Glance knows whose snapshots are not whole.
-    async fn discard_unfinished_snapshots(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+    pub(in crate::compute) async fn discard_unfinished_snapshots(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+    ) -> Result<(), Error> {
         let instance = uuid.to_string();
         let filters = [("image_type", "snapshot"), ("instance_uuid", instance.as_str())];
         let snapshots = self.cloud.glance.list(&self.caller(context), &filters, SNAPSHOTS).await?;

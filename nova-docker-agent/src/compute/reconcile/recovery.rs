@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use backon::{ExponentialBuilder, Retryable as _};
 use serde_json::json;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::compute::{
     Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
@@ -82,7 +83,11 @@ impl Compute {
             Recovery::Replug => self.replug(&context, instance, actual).await,
             Recovery::ClearTask => {
                 // Not one that was set meanwhile.
-                self.save(&context, &mut instance, json!({"task_state": null}), still(task)).await
+                self.save(&context, &mut instance, json!({"task_state": null}), still(task)).await?;
+                if task.is_some_and(is_snapshot) {
+                    self.discard_cut_off_snapshots(&context, uuid).await;
+                }
+                Ok(())
             }
             Recovery::Settle => {
                 let vm_state = if actual == PowerState::Paused { VmState::Paused } else { VmState::Active };
@@ -117,8 +122,16 @@ impl Compute {
     async fn resume_delete(&self, context: &Context, instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
+        self.discard_cut_off_snapshots(context, uuid).await;
         let duties = Duties::of("compute_terminate_instance").erroring_out();
         self.operate(context, uuid, duties, self.delete(context, instance)).await
+    }
+
+    /// The images of snapshots that nobody will ever fill. They are no reason to leave the instance as it is.
+    async fn discard_cut_off_snapshots(&self, context: &Context, uuid: Uuid) {
+        if let Err(error) = self.discard_unfinished_snapshots(context, uuid).await {
+            warn!(%error, "cannot look for images of snapshots that were cut off");
+        }
     }
 
     /// A soft reboot whose container is down goes on as a hard one.
@@ -181,6 +194,12 @@ impl Compute {
         }
         Ok(())
     }
+}
+
+/// Whether the task fills an image that the API has made.
+fn is_snapshot(task: TaskState) -> bool {
+    use TaskState::{ImageBackup, ImagePendingUpload, ImageSnapshot, ImageSnapshotPending, ImageUploading};
+    matches!(task, ImageBackup | ImagePendingUpload | ImageSnapshot | ImageSnapshotPending | ImageUploading)
 }
 
 /// Whether a container that was set aside belongs to an instance in this state.
@@ -344,6 +363,17 @@ mod tests {
             assert_eq!(decide(shelved, Some(task), PowerState::Running), Recovery::FailUnshelve);
             assert_eq!(decide(shelved, Some(TaskState::Deleting), PowerState::Running), Recovery::Delete);
         }
+    }
+
+    #[test]
+    fn what_fills_an_image_is_a_snapshot_or_a_backup() {
+        let found: Vec<_> = TaskState::ALL.iter().copied().filter(|task| is_snapshot(*task)).collect();
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|task| decide(Some(VmState::Active), Some(*task), PowerState::Running) == Recovery::ClearTask)
+        );
     }
 
     #[test]
