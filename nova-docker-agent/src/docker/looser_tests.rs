@@ -245,9 +245,10 @@ fn host_config(flavor: &[(&str, &str)], said: &Said) -> Option<HostConfig> {
         key: None,
         rescues: false,
         inside: crate::guest::Inside::default(),
+        links: crate::guest::Peers::default(),
         created_by: "c".to_owned(),
     };
-    let made = body(&guest, "h", "image", 1, &DockerConfig::default(), true);
+    let made = body(&guest, "h", "image", &[crate::network::an_interface()], &DockerConfig::default(), true);
     let labels = made.labels.unwrap();
     let own = [labels::INSTANCE, labels::COMPUTE, labels::INTERFACES, labels::RESCUE, labels::BASE]
         .map(|name| &labels[name][..]);

@@ -18,6 +18,7 @@ fn guest(project_id: &str, volumes: &[(&str, &str)]) -> Guest {
         key: None,
         rescues: false,
         inside: crate::guest::Inside::default(),
+        links: crate::guest::Peers::default(),
         created_by: "c".to_owned(),
     }
 }
