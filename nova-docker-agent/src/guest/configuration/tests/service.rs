@@ -33,6 +33,8 @@ healthcheck: {test: [CMD, "true"], interval: 90s, retries: 5}
 init: true
 labels: [role=web, bare]
 oneshot: true
+links: ["mariadb:db"]
+link_wait: 90
 oom_score_adj: 500
 pids_limit: 100
 read_only: true
@@ -73,6 +75,8 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:label:role", "web"),
         ("docker:label:bare", ""),
         ("docker:oneshot", "true"),
+        ("docker:link:db", "mariadb"),
+        ("docker:link_wait", "90"),
         ("docker:oom_score_adj", "500"),
         ("docker:pids_limit", "100"),
         ("docker:read_only", "true"),
@@ -107,6 +111,7 @@ fn a_service_can_say_whatever_a_user_may_set() {
             "env" => "environment",
             "host" => "extra_hosts",
             "label" => "labels",
+            "link" => "links",
             "secret" => "secrets",
             "sysctl" => "sysctls",
             "ulimit" => "ulimits",
