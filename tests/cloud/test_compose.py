@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def test_an_application_is_brought_up_scaled_changed_and_taken_down(
     assert "good morning" in shown
     assert compose("port", "web", "80").strip() == f"{address}:80"
     assert "web-1  | ready" in compose("logs", "web")
+
+    following = compose.begin("logs", "-f", "--tail", "1", "web")
+    assert following.stdout is not None
+    assert following.stdout.readline() == f"{compose.project}-web-1  | ready\n"
+    tell = compose.begin("exec", "web", "sh", "-c", "cat >/proc/1/fd/1; echo $0 $A; exit 7", "-v")
+    assert compose.end(tell, 7, "through the proxy\n") == "-v\n"
+    assert following.stdout.readline() == f"{compose.project}-web-1  | through the proxy\n"
+    following.send_signal(signal.SIGINT)
+    compose.end(following, 130)
+    assert "httpd -f" in compose("top", "web")
 
     compose("scale", "web==2")
     scaled = compose.ps()

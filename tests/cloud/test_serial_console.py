@@ -13,6 +13,7 @@ from harness.console import Console
 from harness.lab import Lab
 from harness.servers import Refused, Servers
 from harness.waiting import eventually
+from nova_docker_compose.channel import Channel
 
 pytestmark = pytest.mark.agent
 
@@ -53,6 +54,24 @@ def test_each_viewer_has_a_shell_of_its_own_that_goes_with_it(lab: Lab, servers:
         first.wait("<one>")
         assert len(_shells(lab, server_id)) == 2
     eventually(lambda: _shells(lab, server_id) == [], "no shell without a viewer")
+
+
+@pytest.mark.both_doors
+def test_a_channel_runs_a_command_which_ends_with_its_client(lab: Lab, servers: Servers, server_id: str) -> None:
+    written = bytearray()
+
+    def run(*argv: str) -> int:
+        written.clear()
+        with Channel(console.url(servers, server_id), verify=True, request={"op": "exec", "argv": argv}) as channel:
+            return channel.run(lambda _, data: written.extend(data))
+
+    assert (run("sh", "-c", "echo $((40 + 2)); exit 3"), bytes(written)) == (3, b"42\n")
+    # More than proxy and host keep of it.
+    assert (run("head", "-c", "20000000", "/dev/zero"), len(written)) == (0, 20_000_000)
+    address = console.url(servers, server_id)
+    with Channel(address, verify=True, request={"op": "exec", "argv": ["sleep", "4321"]}):
+        eventually(lambda: "sleep 4321" in lab.docker("top", f"nova-{server_id}"), "the command runs")
+    eventually(lambda: "sleep 4321" not in lab.docker("top", f"nova-{server_id}"), "no command without its client")
 
 
 def test_a_shell_that_exits_ends_its_console(servers: Servers, server_id: str) -> None:

@@ -58,13 +58,13 @@ class Compose:
         command = [str(self._program), "container", "compose", *words]
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            command, cwd=self._directory, env=self._environment, stdout=pipe, stderr=pipe, text=True
+            command, cwd=self._directory, env=self._environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
         )
 
-    def end(self, running: subprocess.Popen[str]) -> str:
-        """What it has printed, when it has ended well."""
-        output, errors = running.communicate(timeout=600)
-        assert running.returncode == 0, f"{running.args} ended with {running.returncode}:\n{output}{errors}"
+    def end(self, running: subprocess.Popen[str], code: int = 0, text: str | None = None) -> str:
+        """What it has printed, when it has ended as it should."""
+        output, errors = running.communicate(text, timeout=600)
+        assert running.returncode == code, f"{running.args} ended with {running.returncode}:\n{output}{errors}"
         return output
 
     def __call__(self, *words: str) -> str:

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Code;
 
-const ENABLED: [Setting<'static>; 2] =
+pub const ENABLED: [Setting<'static>; 2] =
     [(("serial_console", "enabled"), "true"), (("serial_console", "port_range"), "20100:20199")];
 
 /// What nova-serialproxy is told, and its connection.
@@ -19,14 +19,14 @@ struct Viewer {
     seen: Vec<u8>,
 }
 
-async fn access(client: &mut Client, id: &str) -> Result<v1::GetSerialConsoleResponse, tonic::Status> {
+pub async fn access(client: &mut Client, id: &str) -> Result<v1::GetSerialConsoleResponse, tonic::Status> {
     let life = Some(prost_types::Duration { seconds: 600, nanos: 0 });
     let asked = v1::GetSerialConsoleRequest { guest_id: id.to_owned(), life };
     client.get_serial_console(asked).await.map(tonic::Response::into_inner)
 }
 
 /// Says a path to the listener; the connection and its answer.
-async fn connect(at: &v1::GetSerialConsoleResponse, path: &str) -> (TcpStream, String) {
+pub async fn connect(at: &v1::GetSerialConsoleResponse, path: &str) -> (TcpStream, String) {
     let port = u16::try_from(at.port).unwrap();
     let mut stream = TcpStream::connect((at.host.as_str(), port)).await.unwrap();
     stream.write_all(format!("CONNECT {path} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
@@ -75,7 +75,7 @@ impl Viewer {
 }
 
 /// The commands of a guest's processes.
-async fn processes(docker: &Dockerd, id: &str) -> Vec<String> {
+pub async fn processes(docker: &Dockerd, id: &str) -> Vec<String> {
     let listed = docker.docker(&["top", &format!("nova-{id}"), "-o", "pid,args"]).await;
     listed.lines().skip(1).map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect()
 }

@@ -40,6 +40,7 @@ mod driver_pull;
 mod driver_restart;
 mod driver_upgrade;
 mod driver_volumes;
+mod grpc_channel;
 mod grpc_console;
 mod grpc_door;
 mod grpc_events;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         driver_restart::tests(),
         driver_upgrade::tests(),
         driver_volumes::tests(),
+        grpc_channel::tests(),
         grpc_console::tests(),
         grpc_door::tests(),
         grpc_events::tests(),
