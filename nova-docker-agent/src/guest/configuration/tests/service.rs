@@ -80,7 +80,7 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:oom_score_adj", "500"),
         ("docker:pids_limit", "100"),
         ("docker:read_only", "true"),
-        ("docker:restart", "always"),
+        ("docker:restart", "on-failure"),
         ("docker:shm_size", "16m"),
         ("docker:stdin_open", "true"),
         ("docker:stop_grace_period", "90"),
