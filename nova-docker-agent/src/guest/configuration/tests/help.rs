@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::keys::{EVERYWHERE, KEYS, Key, OPERATOR, PROVIDERS, SERVICE};
+use super::super::keys::{EVERYWHERE, KEYS, Key, OPERATOR, PROVIDERS, SERVICE, USERS};
 use super::super::{Configuration, Place, Sources};
 use super::DOCS;
 use crate::limits::extremes::TEXTS;
@@ -411,7 +411,8 @@ fn the_files_of_help_are_made_of_the_table_and_the_guide() {
 
 #[test]
 fn every_place_of_a_key_is_told() {
-    let known = |key: &&Key| [EVERYWHERE, OPERATOR, PROVIDERS, SERVICE, &[Place::Metadata]].contains(&key.places);
+    let known =
+        |key: &&Key| [EVERYWHERE, OPERATOR, PROVIDERS, SERVICE, USERS, &[Place::Metadata]].contains(&key.places);
     assert!(KEYS.iter().all(|key| known(&key)), "a key has other places: tell nova-api and Glance of them");
 }
 

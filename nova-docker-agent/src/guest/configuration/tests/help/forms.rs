@@ -58,7 +58,7 @@ pub(super) fn shown(key: &str) -> Shown {
     Shown { title: title.to_owned(), form: form(key), name: name(key), examples: examples(key) }
 }
 
-const TITLES: [(&str, &str); 35] = [
+const TITLES: [(&str, &str); 38] = [
     ("cap_add", "Capabilities to add"),
     ("cap_drop", "Capabilities to drop"),
     ("command", "Command"),
@@ -75,7 +75,10 @@ const TITLES: [(&str, &str); 35] = [
     ("host:", "Host name"),
     ("init", "Init process"),
     ("label:", "Label"),
+    ("link:", "Linked server"),
+    ("link_wait", "Wait for linked servers"),
     ("no_new_privileges", "No new privileges"),
+    ("oneshot", "Job"),
     ("oom_score_adj", "Willingness to be killed for memory"),
     ("pids_limit", "Limit of processes"),
     ("read_only", "Read-only root file system"),
@@ -125,7 +128,7 @@ fn name(key: &str) -> Option<String> {
 
 fn form(key: &str) -> Option<Form> {
     Some(match key {
-        "init" | "no_new_privileges" | "read_only" | "remove_volumes" | "stdin_open" | "tty" => Form::Flag,
+        "init" | "no_new_privileges" | "oneshot" | "read_only" | "remove_volumes" | "stdin_open" | "tty" => Form::Flag,
         "oom_score_adj" => Form::Number { least: 0, most: 1000 },
         "pids_limit" => Form::Number { least: 1, most: i64::MAX },
         "cap_add" | "cap_drop" => {
