@@ -140,7 +140,7 @@ def _dockerfile(said: dict[str, Any], directory: Path) -> Path:
         written = directory / "Dockerfile"
         written.write_text(said["dockerfile_inline"])
         return written
-    return Path(said["context"]) / said["dockerfile"]
+    return Path(said["context"]) / str(said["dockerfile"])
 
 
 def _pairs(values: dict[str, Any]) -> Iterator[str]:
