@@ -15,12 +15,15 @@
 //! | `ticket` | who may connect, to which instance, until when |
 //! | `handshake` | what a proxy says first |
 //! | `server` | the listener, and how many connections there may be |
-//! | `session` | one connection: bytes from here to there and back |
+//! | `opening` | what a client says first: is it a terminal, or does it want a channel |
+//! | `session` | a terminal: bytes from here to there and back |
+//! | `channel` | anything else: commands with their exit codes, logs, the first process, events |
 //!
-//! Nova's proxy passes bytes and nothing else. What else a client might want in the same channel (exec, attach, events) would
-//! begin in `session`, before the terminal is opened.
+//! Nova's proxy passes bytes and nothing else, so a client that wants a channel has to ask for it in the same bytes.
 
+mod channel;
 mod handshake;
+mod opening;
 mod server;
 mod session;
 mod ticket;
@@ -40,7 +43,10 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::ticket::Tickets;
-use crate::{config::SerialConsoleConfig, docker::Docker};
+use crate::{
+    config::SerialConsoleConfig,
+    docker::{Docker, Error},
+};
 
 /// Connections that have not said their ticket yet; more of them wait.
 const HANDSHAKES: usize = 64;
@@ -147,6 +153,14 @@ impl Consoles {
         if tokio::time::timeout(LAST_SHELLS, self.shared.tasks.wait()).await.is_err() {
             warn!("shells of consoles do not end; the next start ends them");
         }
+    }
+}
+
+/// What a user is told.
+fn words(error: &Error) -> String {
+    match error {
+        Error::NotFound { .. } => "the server is not on this host any more".to_owned(),
+        error => error.to_string(),
     }
 }
 

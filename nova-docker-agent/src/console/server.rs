@@ -13,8 +13,13 @@ use tokio::{
 use tracing::{Instrument as _, debug, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{Shared, handshake, session};
-use crate::docker::{Error, Terminal};
+use super::{
+    Shared, channel, handshake,
+    opening::{Opening, Wish, wish},
+    session::{self, End},
+    words,
+};
+use crate::docker::{Offer, Terminal};
 
 /// How long a proxy may take to say its ticket.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -49,7 +54,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let entered = enter(stream, &shared).await;
                 drop(permit);
                 if let Some((stream, early, instance)) = entered {
-                    serve(stream, &early, instance, &shared).await;
+                    serve(stream, early, instance, &shared).await;
                 }
             }
         };
@@ -84,18 +89,22 @@ async fn enter(mut stream: TcpStream, shared: &Shared) -> Option<(TcpStream, Vec
     Some((stream, request.rest, instance?))
 }
 
-async fn serve(mut stream: TcpStream, early: &[u8], instance: Uuid, shared: &Arc<Shared>) {
+async fn serve(mut stream: TcpStream, mut typed: Vec<u8>, instance: Uuid, shared: &Arc<Shared>) {
     keep_alive(&stream);
     let counted = Counted::new(shared.clone(), instance);
-    let terminal = match &counted {
-        Some(_) => open(shared, instance).await,
+    let begun = match &counted {
+        Some(_) => begin(&mut stream, &mut typed, instance, shared).await,
         None => Err("there are too many connections; close one of them and try again".to_owned()),
     };
-    match terminal {
-        Ok(terminal) => {
+    match begun {
+        Ok(Begun::Channel(opening)) => serve_channel(stream, opening, instance, shared).await,
+        Ok(Begun::Terminal(terminal)) => {
             info!(%instance, "a console is open");
-            let end = session::run(stream, early, terminal, &shared.stopping).await;
+            let end = session::run(stream, typed, terminal, &shared.stopping).await;
             info!(%instance, %end, "a console is closed");
+            if let End::Channel(stream, opening) = end {
+                serve_channel(stream, opening, instance, shared).await;
+            }
         }
         Err(reason) => {
             info!(%instance, reason, "a console cannot be opened");
@@ -108,11 +117,34 @@ async fn serve(mut stream: TcpStream, early: &[u8], instance: Uuid, shared: &Arc
     }
 }
 
-async fn open(shared: &Shared, instance: Uuid) -> Result<Terminal, String> {
-    shared.docker.terminal(instance).await.map_err(|error| match error {
-        Error::NotFound { .. } => "the server is not on this host any more".to_owned(),
-        error => error.to_string(),
-    })
+async fn serve_channel(stream: TcpStream, opening: Opening, instance: Uuid, shared: &Shared) {
+    info!(%instance, "a channel is open");
+    let end = channel::run(stream, opening, &shared.docker, instance, &shared.stopping).await;
+    info!(%instance, %end, "a channel is closed");
+}
+
+/// What a client gets at first.
+enum Begun {
+    Terminal(Terminal),
+    Channel(Opening),
+}
+
+/// Begins what the client wants. One that has not said so yet gets a terminal: a browser says nothing until somebody types. One
+/// that says so later, since it is far away, still gets its channel.
+async fn begin(stream: &mut TcpStream, typed: &mut Vec<u8>, instance: Uuid, shared: &Shared) -> Result<Begun, String> {
+    let mut offer = std::pin::pin!(shared.docker.offer(instance));
+    let offered = tokio::select! {
+        biased;
+        wanted = wish(stream, typed) => match wanted {
+            Wish::Channel(opening) => return Ok(Begun::Channel(opening)),
+            Wish::Terminal => offer.await,
+        },
+        offered = &mut offer => offered,
+    };
+    let offer: Offer = offered.map_err(|error| words(&error))?;
+    // A shell that was begun half-way would stay, so this is not cut short.
+    let terminal = shared.docker.terminal(&offer).await.map_err(|error| words(&error))?;
+    Ok(Begun::Terminal(terminal))
 }
 
 /// A peer that is gone without a word must not keep a shell.

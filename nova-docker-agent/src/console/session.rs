@@ -13,6 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::opening::{Opening, Wish, wish};
 use crate::docker::Terminal;
 
 /// Bytes that are passed on at once.
@@ -25,17 +26,27 @@ const STALL: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What ended a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum End {
     Client,
     Terminal,
     Agent,
+    /// The client wants no terminal. It may have been shown some of it.
+    Channel(TcpStream, Opening),
+}
+
+/// The same of its terminal.
+enum Ended {
+    Client,
+    Terminal,
+    Agent,
+    Channel(Opening),
 }
 
 impl End {
-    fn words(self) -> &'static str {
+    fn words(&self) -> &'static str {
         match self {
-            Self::Client => "",
+            Self::Client | Self::Channel(..) => "",
             Self::Terminal => "\r\nThe console has ended.\r\n",
             Self::Agent => "\r\nThe host's compute service ends; open the console again in a moment.\r\n",
         }
@@ -46,6 +57,7 @@ impl fmt::Display for End {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Client => "the client went",
+            Self::Channel(..) => "the client wants a channel",
             Self::Terminal => "the terminal ended",
             Self::Agent => "the agent stops",
         })
@@ -53,13 +65,22 @@ impl fmt::Display for End {
 }
 
 /// Passes bytes until the client, the terminal or `stopping` ends it; nothing of the terminal stays.
-pub(super) async fn run(client: TcpStream, early: &[u8], terminal: Terminal, stopping: &CancellationToken) -> End {
+pub(super) async fn run(
+    client: TcpStream,
+    mut typed: Vec<u8>,
+    terminal: Terminal,
+    stopping: &CancellationToken,
+) -> End {
     let Terminal { mut input, mut output, scrollback, is_shared, shell } = terminal;
     let (mut from_client, mut to_client) = client.into_split();
     let relay = async {
         let typing = async {
-            if input.write_all(early).await.is_ok() {
+            if let Wish::Channel(opening) = wish(&mut from_client, &mut typed).await {
+                return Ended::Channel(opening);
+            }
+            if input.write_all(&typed).await.is_ok() {
                 type_in(&mut from_client, &mut input).await;
+                Ended::Client
             } else {
                 std::future::pending().await
             }
@@ -74,14 +95,25 @@ pub(super) async fn run(client: TcpStream, early: &[u8], terminal: Terminal, sto
             }
         };
         tokio::select! {
-            () = typing => End::Client,
-            shown = showing => if shown.is_ok() { End::Terminal } else { End::Client },
-            () = stopping.cancelled() => End::Agent,
+            ended = typing => ended,
+            shown = showing => if shown.is_ok() { Ended::Terminal } else { Ended::Client },
+            () = stopping.cancelled() => Ended::Agent,
         }
     };
-    let end = relay.await;
+    let ended = relay.await;
     // Docker forgets its side of a shell.
     drop((input, output));
+    let end = match ended {
+        Ended::Client => End::Client,
+        Ended::Terminal => End::Terminal,
+        Ended::Agent => End::Agent,
+        Ended::Channel(opening) => {
+            if let Some(shell) = shell {
+                shell.end().await;
+            }
+            return from_client.reunite(to_client).map_or(End::Client, |client| End::Channel(client, opening));
+        }
+    };
     let farewell = async {
         to_client.write_all(end.words().as_bytes()).await?;
         to_client.shutdown().await

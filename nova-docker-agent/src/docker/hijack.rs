@@ -1,11 +1,13 @@
-//! Raw streams to Docker: requests after which the connection belongs to a terminal.
+//! Raw streams to and from Docker: terminals, for which a request's connection is taken over, and logs.
 //!
 //! The client library takes what a terminal writes for frames wherever a chunk begins like one, and then waits for as many bytes
 //! as it believes to be announced: up to 4 GiB, by the will of whoever writes.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use bollard::errors::Error as DockerError;
+use bytes::Bytes;
+use futures::{TryStreamExt as _, stream::MapErr};
 use hyper::{
     Method, Request, StatusCode,
     header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
@@ -16,6 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
+use tokio_util::io::StreamReader;
 
 use super::{Docker, Error};
 
@@ -24,6 +27,8 @@ const MOST_WORDS: usize = 64 * 1024;
 
 /// Both directions of a terminal.
 pub(super) type Stream = TokioIo<hyper::upgrade::Upgraded>;
+/// An answer of any length.
+pub(super) type Body = StreamReader<MapErr<axum::body::BodyDataStream, fn(axum::Error) -> io::Error>, Bytes>;
 
 trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
@@ -36,27 +41,57 @@ impl Docker {
         opened.map_err(|error| self.engine().error(action, what, error))
     }
 
+    /// What Docker answers at `path`, to be read slowly.
+    pub(super) async fn read_stream(&self, path: &str, action: &str, what: &str) -> Result<Body, Error> {
+        let opened = tokio::time::timeout(self.inner.config.timeout, self.get_body(path)).await;
+        let opened = opened.unwrap_or(Err(DockerError::RequestTimeoutError));
+        opened.map_err(|error| self.engine().error(action, what, error))
+    }
+
     async fn open(&self, path: &str, body: &Value) -> Result<Stream, DockerError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "tcp")
+            .header(CONTENT_TYPE, "application/json");
+        let response = self.send(request, path, body.to_string()).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(TokioIo::new(hyper::upgrade::on(response).await?));
+        }
+        Err(refusal(response).await?)
+    }
+
+    async fn get_body(&self, path: &str) -> Result<Body, DockerError> {
+        let response = self.send(Request::builder().method(Method::GET), path, String::new()).await?;
+        if response.status() != StatusCode::OK {
+            return Err(refusal(response).await?);
+        }
+        let body = axum::body::Body::new(response.into_body()).into_data_stream();
+        Ok(StreamReader::new(body.map_err(io::Error::other as fn(axum::Error) -> io::Error)))
+    }
+
+    async fn send(
+        &self,
+        request: hyper::http::request::Builder,
+        path: &str,
+        body: String,
+    ) -> Result<hyper::Response<hyper::body::Incoming>, DockerError> {
         let transport = connect(&self.engine().host).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(transport)).await?;
         // It ends with the stream, or with the request where that is refused.
         tokio::spawn(connection.with_upgrades());
-        let request = Request::builder()
-            .method(Method::POST)
+        let request = request
             .uri(format!("/v{}{path}", self.engine().api_version()))
             .header(HOST, "docker")
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "tcp")
-            .header(CONTENT_TYPE, "application/json")
-            .body(bollard::body_full(body.to_string().into()))?;
-        let response = sender.send_request(request).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(TokioIo::new(hyper::upgrade::on(response).await?));
-        }
-        let status_code = response.status().as_u16();
-        let message = words(response.into_body()).await?;
-        Err(DockerError::DockerResponseServerError { status_code, message })
+            .body(bollard::body_full(body.into()))?;
+        Ok(sender.send_request(request).await?)
     }
+}
+
+async fn refusal(response: hyper::Response<hyper::body::Incoming>) -> Result<DockerError, DockerError> {
+    let status_code = response.status().as_u16();
+    let message = words(response.into_body()).await?;
+    Ok(DockerError::DockerResponseServerError { status_code, message })
 }
 
 async fn connect(host: &str) -> Result<Box<dyn Transport>, DockerError> {

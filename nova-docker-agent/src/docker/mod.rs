@@ -12,6 +12,7 @@ mod create;
 mod engine;
 mod error;
 mod events;
+mod exec;
 mod files;
 mod given;
 mod hijack;
@@ -25,6 +26,8 @@ mod log_file;
 mod network_files;
 mod password;
 mod peers;
+mod pieces;
+mod process;
 mod read_file;
 mod recreate;
 mod rescue;
@@ -37,18 +40,22 @@ mod survey;
 mod terminal;
 mod usage;
 mod volumes;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::Error;
+pub use exec::{Command, Exec, Running, Size};
 pub use peers::Linked;
+pub use pieces::{Piece, Pieces, Source};
 pub use snapshot::Snapshot;
 pub use survey::{RuntimeEntry, Survey, survey};
-pub use terminal::{Shell, Terminal};
+pub use terminal::{Input, Offer, Shell, Terminal};
 pub use usage::Used;
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
+pub use watch::{Attached, Part};
 
 use engine::Engine;
 

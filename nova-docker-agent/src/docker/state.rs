@@ -75,6 +75,8 @@ pub(super) struct Found {
     pub(super) volumes: Vec<MountPoint>,
     /// Whether its first process has a terminal.
     pub(super) tty: bool,
+    /// The user of its processes, as the image or the configuration names it; empty for root.
+    pub(super) user: String,
     /// See [`labels::CONSOLE_SHELL`].
     pub(super) console_shell: String,
     /// The newest file of its log.
@@ -154,6 +156,7 @@ impl Docker {
             compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default(),
             base_image: labels.get(labels::BASE).filter(|id| is_image_id(id)).cloned(),
             console_shell: labels.get(labels::CONSOLE_SHELL).cloned().unwrap_or_default(),
+            user: config.user.unwrap_or_default(),
             tty: config.tty.unwrap_or_default(),
             execs: details.exec_ids.unwrap_or_default(),
             log_path: details.log_path.unwrap_or_default().into(),

@@ -17,13 +17,13 @@ use tokio::{
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::{Docker, Error, hijack::Stream, state::Found};
+use super::{Docker, Error, exec, hijack::Stream, process::Session, state::Found};
 use crate::guest::PowerState;
 
 /// Shells that are looked for where the image and the flavor name none, the best one first.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 /// Keys that end a connection to Docker, instead of Ctrl-P Ctrl-Q, which shells know otherwise. There is no way to have none.
-const DETACH_KEYS: &str = "ctrl-^,ctrl-_,ctrl-^,ctrl-_,ctrl-^,ctrl-_";
+pub(super) const DETACH_KEYS: &str = "ctrl-^,ctrl-_,ctrl-^,ctrl-_,ctrl-^,ctrl-_";
 /// In the environment of our shells, so that those that a killed agent has left are found.
 const MARK: &str = "NOVA_CONSOLE=serial";
 /// Lines and bytes of the log that a new viewer sees first.
@@ -32,6 +32,7 @@ const SCROLLBACK: (usize, usize) = (1000, 16 * 1024);
 const HANGUP: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// What a console of a container that runs would be.
+#[derive(Debug)]
 enum Line {
     /// The terminal of the first process.
     Process,
@@ -39,10 +40,31 @@ enum Line {
     Shell(String),
 }
 
+/// Where the bytes for a process go.
+pub type Input = WriteHalf<Stream>;
+
+/// An instance that runs and has a console.
+#[derive(Debug)]
+pub struct Offer {
+    uuid: Uuid,
+    found: Found,
+    line: Line,
+}
+
+impl Offer {
+    pub(super) fn instance(&self) -> Uuid {
+        self.uuid
+    }
+
+    pub(super) fn found(&self) -> &Found {
+        &self.found
+    }
+}
+
 /// An open terminal.
 pub struct Terminal {
     /// Where its user's bytes go.
-    pub input: WriteHalf<Stream>,
+    pub input: Input,
     /// What is written to it; ends when there is nobody left who could write.
     pub output: ReadHalf<Stream>,
     /// What was written before.
@@ -72,19 +94,27 @@ impl Docker {
     /// # Errors
     /// There is no such instance, or [`Error::NoConsole`] says why it has none.
     pub async fn check_console(&self, uuid: Uuid) -> Result<(), Error> {
+        self.offer(uuid).await.map(drop)
+    }
+
+    /// What the instance's console would be. Nothing is started.
+    ///
+    /// # Errors
+    /// As [`check_console`](Self::check_console).
+    pub async fn offer(&self, uuid: Uuid) -> Result<Offer, Error> {
         let found = self.get(uuid).await?;
-        self.line(&found).await.map(drop)
+        let line = self.line(&found).await?;
+        Ok(Offer { uuid, found, line })
     }
 
     /// Opens a terminal of the instance.
     ///
     /// # Errors
-    /// As [`check_console`](Self::check_console).
-    pub async fn terminal(&self, uuid: Uuid) -> Result<Terminal, Error> {
-        let found = self.get(uuid).await?;
-        match self.line(&found).await? {
-            Line::Process => self.attach(&found).await,
-            Line::Shell(path) => self.shell(&found, path).await,
+    /// Docker's.
+    pub async fn terminal(&self, offer: &Offer) -> Result<Terminal, Error> {
+        match &offer.line {
+            Line::Process => self.attach(&offer.found).await,
+            Line::Shell(path) => self.shell(&offer.found, path.clone()).await,
         }
     }
 
@@ -98,26 +128,30 @@ impl Docker {
         if found.tty {
             return Ok(Line::Process);
         }
+        self.shell_path(found).await.map(Line::Shell)
+    }
+
+    /// The shell of a container that is not attached to.
+    pub(super) async fn shell_path(&self, found: &Found) -> Result<String, Error> {
+        let none = |reason| Err(Error::NoConsole { reason });
         match found.console_shell.as_str() {
             "none" => none("its image or flavor offers neither a terminal nor a shell (console_shell)"),
             "" => {
                 for shell in SHELLS {
                     if self.path_exists(&found.id, shell).await? {
-                        return Ok(Line::Shell(shell.to_owned()));
+                        return Ok(shell.to_owned());
                     }
                 }
                 none("its image has no /bin/bash and no /bin/sh")
             }
-            shell if self.path_exists(&found.id, shell).await? => Ok(Line::Shell(shell.to_owned())),
+            shell if self.path_exists(&found.id, shell).await? => Ok(shell.to_owned()),
             _ => none("the shell that its image or flavor names (console_shell) is not in the image"),
         }
     }
 
     /// Attached first and its log read afterwards: what is written meanwhile is seen twice rather than never.
     async fn attach(&self, found: &Found) -> Result<Terminal, Error> {
-        let keys = DETACH_KEYS.replace('^', "%5E");
-        let path = format!("/containers/{}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={keys}", found.id);
-        let stream = self.hijack(&path, &json!({}), "attach to container", &found.id).await?;
+        let stream = self.attached(&found.id, false).await?;
         let (lines, bytes) = SCROLLBACK;
         let scrollback = self.read_log(found, lines, bytes).await.unwrap_or_else(|error| {
             warn!(%error, "a console begins without what was written before");
@@ -125,6 +159,14 @@ impl Docker {
         });
         let (output, input) = tokio::io::split(stream);
         Ok(Terminal { input, output, scrollback, is_shared: true, shell: None })
+    }
+
+    /// Both directions of a first process; `with_log` also what it has written.
+    pub(super) async fn attached(&self, id: &str, with_log: bool) -> Result<Stream, Error> {
+        let keys = DETACH_KEYS.replace('^', "%5E");
+        let log = if with_log { "&logs=1" } else { "" };
+        let path = format!("/containers/{id}/attach?stream=1&stdin=1&stdout=1&stderr=1{log}&detachKeys={keys}");
+        self.hijack(&path, &json!({}), "attach to container", id).await
     }
 
     async fn shell(&self, found: &Found, path: String) -> Result<Terminal, Error> {
@@ -143,24 +185,31 @@ impl Docker {
         let start = json!({"Detach": false, "Tty": true});
         let path = format!("/exec/{exec}/start");
         let stream = self.hijack(&path, &start, "start a shell in container", &found.id).await?;
-        let shell = Shell(tokio::spawn(process(self.clone(), exec)));
+        let shell = Shell(tokio::spawn(started(self.clone(), exec)));
         let (output, input) = tokio::io::split(stream);
         Ok(Terminal { input, output, scrollback: String::new(), is_shared: false, shell: Some(shell) })
     }
 
-    /// Ends the shells of consoles that an agent has left when it was killed.
+    /// Ends the shells and commands of consoles that an agent has left when it was killed.
     ///
     /// # Errors
-    /// Docker's; some shells may stay.
+    /// Docker's; some may stay.
     pub async fn end_left_shells(&self) -> Result<(), Error> {
         for guest in self.list().await? {
             if guest.state != PowerState::Running {
                 continue;
             }
             for exec in self.get(guest.uuid).await?.execs {
-                if let Ok(Some(process)) = self.exec_process(&exec, is_marked).await {
+                let (name, value) = exec::MARK;
+                let command = format!("{name}={value}");
+                if let Ok(Some(process)) = self.exec_process(&exec, |pid| is_marked(pid, MARK)).await {
                     let ended = hang_up(process).await;
                     debug!(instance = %guest.uuid, ?ended, "a console was left over");
+                } else if let Ok(Some(process)) = self.exec_process(&exec, |pid| is_marked(pid, &command)).await
+                    && let Some(session) = Session::of(process)
+                {
+                    let ended = session.end().await;
+                    debug!(instance = %guest.uuid, ?ended, "a command of a console was left over");
                 }
             }
         }
@@ -196,7 +245,7 @@ impl Docker {
 struct NotYet;
 
 /// The process of a new exec. Docker answers before it starts it, and does not tell when it has.
-async fn process(docker: Docker, exec: String) -> Option<OwnedFd> {
+pub(super) async fn started(docker: Docker, exec: String) -> Option<OwnedFd> {
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
         .with_max_delay(Duration::from_secs(1))
@@ -207,9 +256,9 @@ async fn process(docker: Docker, exec: String) -> Option<OwnedFd> {
     })
 }
 
-fn is_marked(pid: i32) -> bool {
+fn is_marked(pid: i32, mark: &str) -> bool {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|&byte| byte == 0).any(|variable| variable == MARK.as_bytes())
+    environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
 }
 
 /// What a terminal does that goes: the shell ends its jobs and itself. One that stays is killed.
