@@ -34,7 +34,7 @@ def _listed(servers: Servers, tag: str) -> set[str]:
 def test_a_job_that_ends_well_is_shut_off_with_its_exit_code_and_runs_again(
     lab: Lab, launch: Launcher, servers: Servers
 ) -> None:
-    server_id = launch.request("job", metadata={"docker:oneshot": "true", "docker:command": JOB}, tags=["of-its-user"])
+    server_id = launch.request("job", metadata={"docker:oneshot": "true", "docker:entrypoint": JOB}, tags=["of-its-user"])
     servers.wait(server_id, "SHUTOFF")
     assert "done" in servers.console(server_id)
     _wait_tags(servers, server_id, "exit:0", "of-its-user")
@@ -55,7 +55,7 @@ def test_a_job_that_ends_well_is_shut_off_with_its_exit_code_and_runs_again(
 
 
 def test_a_job_that_ends_badly_at_once_is_a_failed_launch(launch: Launcher) -> None:
-    metadata = {"docker:oneshot": "true", "docker:command": "sh -c 'echo no database; exit 3'"}
+    metadata = {"docker:oneshot": "true", "docker:entrypoint": "sh -c 'echo no database; exit 3'"}
     message = launch.failing("broken-job", metadata=metadata)["fault"]["message"]
     assert "the container exited at once with code 3; its last words: no database" in message
 
@@ -63,7 +63,7 @@ def test_a_job_that_ends_badly_at_once_is_a_failed_launch(launch: Launcher) -> N
 def test_tags_tell_of_a_servers_health_and_then_of_its_end(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:
-    metadata = {"docker:command": SERVICE, "docker:healthcheck": CHECK}
+    metadata = {"docker:entrypoint": SERVICE, "docker:healthcheck": CHECK}
     server_id = launch("checked", metadata=metadata)["id"]
     servers.wait_console(server_id, "up")
     _wait_tags(servers, server_id, "health:unhealthy")

@@ -61,7 +61,7 @@ def test_a_server_finds_others_of_its_project_by_name_id_and_tag_and_follows_the
 
     # It is launched before what it is linked to.
     links = {"docker:link:store": name, "docker:link:all": f"@{tag}", "docker:link_wait": "5m"}
-    metadata = {**links, "docker:command": SAY, "docker:env:STORE_NAME": "mine"}
+    metadata = {**links, "docker:entrypoint": SAY, "docker:env:STORE_NAME": "mine"}
     web = launch.request("web", networks=private_network, metadata=metadata)
     first, address = database()
     servers.wait(web, "ACTIVE")
@@ -77,7 +77,7 @@ def test_a_server_finds_others_of_its_project_by_name_id_and_tag_and_follows_the
         assert f"{said}\n" in log
 
     # By its id, in user data; and a server of the same project that is not there is no trouble where that is said.
-    service = f'#container-config\ncommand: "{SAY}"\nlinks: ["{first}:byid", "{theirs}:other"]\nlink_wait: optional\n'
+    service = f'#container-config\nentrypoint: "{SAY}"\nlinks: ["{first}:byid", "{theirs}:other"]\nlink_wait: optional\n'
     second = launch("second", networks=private_network, user_data=service)["id"]
     log = servers.wait_console(second, "said")
     assert f"{address}\tbyid {name}\n" in log

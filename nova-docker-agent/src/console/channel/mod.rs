@@ -98,7 +98,7 @@ async fn begin(docker: &Docker, instance: Uuid, wanted: Wanted) -> Result<Work, 
             Work {
                 input,
                 output,
-                window: Window::Process(docker.clone(), offer),
+                window: Window::Process(docker.clone(), Box::new(offer)),
                 ending: Ending::Process(attached.end),
             }
         }

@@ -54,7 +54,7 @@ pub(super) enum Window {
     /// A command's, by Docker's id.
     Exec(Docker, String),
     /// The first process's.
-    Process(Docker, Offer),
+    Process(Docker, Box<Offer>),
 }
 
 /// What comes after the last output.
