@@ -83,14 +83,21 @@ impl Docker {
     pub async fn exec(&self, offer: &Offer, command: Command) -> Result<Exec, Error> {
         let found = offer.found();
         self.check_exec(found, &command).await?;
-        let (tty, stdin) = (command.tty, command.stdin);
+        let Command { tty, stdin, size, .. } = command;
         let made = self.engine().docker.create_exec(&found.id, config(command)).await;
         let exec = made.map_err(|error| self.engine().error("make a command in container", &found.id, error))?.id;
         let path = format!("/exec/{exec}/start");
         let start = json!({"Detach": false, "Tty": tty});
         let stream = self.hijack(&path, &start, "start a command in container", &found.id).await?;
-        let process = started(self.clone(), exec.clone());
-        let session = tokio::spawn(async { process.await.and_then(Session::of) });
+        let (process, docker, id) = (started(self.clone(), exec.clone()), self.clone(), exec.clone());
+        let session = tokio::spawn(async move {
+            let process = process.await;
+            // Docker before 23 makes a terminal without a size.
+            if let Some(size) = size.filter(|_| tty) {
+                docker.resize_exec(&id, size).await;
+            }
+            process.and_then(Session::of)
+        });
         let (output, input) = tokio::io::split(stream);
         let output = if tty { pieces::of_terminal(output) } else { pieces::of_frames(output) };
         // Without its writing half the stream stays open as long as the reading one does.

@@ -172,7 +172,7 @@ fn a_command_has_its_streams_its_place_and_its_exit_code() {
 
         // A terminal has a window, which may change.
         let request = json!({
-            "op": "exec", "argv": ["sh", "-c", "stty size; read -r word; stty size"], "tty": true, "stdin": true,
+            "op": "exec", "argv": ["sh", "-c", "until stty size | grep '33 111'; do sleep 0.1; done; read -r word; stty size"], "tty": true, "stdin": true,
             "size": {"rows": 33, "columns": 111},
         });
         let mut channel = Channel::open(&mut client, &id, request).await;
@@ -227,6 +227,7 @@ fn a_command_ends_with_its_client_and_what_it_started_with_it() {
         let given = channel.end().await;
         assert!(given.result["error"].as_str().unwrap().contains("try again in a moment"), "{given:?}");
         until_alone(&door.docker, &id).await;
+        door.start(&ENABLED).await;
         door.close().await;
     });
 }
