@@ -34,7 +34,9 @@ def _listed(servers: Servers, tag: str) -> set[str]:
 def test_a_job_that_ends_well_is_shut_off_with_its_exit_code_and_runs_again(
     lab: Lab, launch: Launcher, servers: Servers
 ) -> None:
-    server_id = launch.request("job", metadata={"docker:oneshot": "true", "docker:entrypoint": JOB}, tags=["of-its-user"])
+    server_id = launch.request(
+        "job", metadata={"docker:oneshot": "true", "docker:entrypoint": JOB}, tags=["of-its-user"]
+    )
     servers.wait(server_id, "SHUTOFF")
     assert "done" in servers.console(server_id)
     _wait_tags(servers, server_id, "exit:0", "of-its-user")

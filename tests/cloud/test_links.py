@@ -77,7 +77,9 @@ def test_a_server_finds_others_of_its_project_by_name_id_and_tag_and_follows_the
         assert f"{said}\n" in log
 
     # By its id, in user data; and a server of the same project that is not there is no trouble where that is said.
-    service = f'#container-config\nentrypoint: "{SAY}"\nlinks: ["{first}:byid", "{theirs}:other"]\nlink_wait: optional\n'
+    service = (
+        f'#container-config\nentrypoint: "{SAY}"\nlinks: ["{first}:byid", "{theirs}:other"]\nlink_wait: optional\n'
+    )
     second = launch("second", networks=private_network, user_data=service)["id"]
     log = servers.wait_console(second, "said")
     assert f"{address}\tbyid {name}\n" in log
