@@ -36,8 +36,9 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(2);
 /// Questions to the conductor at a time.
 const CONCURRENCY: usize = 4;
-/// Key of the system metadata that tells other hosts what a server's image exposes.
-const EXPOSED: &str = "docker_exposed_ports";
+/// Key of the system metadata that tells other hosts what a server's image exposes. Nova makes it a property of the server's snapshots,
+/// which must not look like a key of ours.
+const EXPOSED: &str = "exposed_ports";
 
 impl Compute {
     /// Waits for the servers that the instance links to, as long as its user wants to. Before a build takes one of the slots: the
