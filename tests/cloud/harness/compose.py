@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,13 @@ from openstack.connection import Connection
 
 from harness.lab import Lab
 from harness.tenant import Tenant
+
+_INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command that Ctrl-C ends, also where the tests run in the background of a shell: that ignores it."""
 
 
 class Compose:
@@ -55,7 +63,7 @@ class Compose:
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """The command, running."""
-        command = [str(self._program), "container", "compose", *words]
+        command = [sys.executable, "-c", _INTERRUPTIBLE, str(self._program), "container", "compose", *words]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command, cwd=self._directory, env=self._environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
