@@ -7,9 +7,9 @@
 //! check      whether a host and its cloud are fit: what an operator asks before and after the first start
 //! compute    the compute service: operations on instances, their ports, this node, reconciliation, refusals
 //!   conductor   typed calls to nova-conductor
-//!     messaging   oslo.messaging over RabbitMQ; knows nothing of Nova
-//!     objects     Nova's versioned objects, typed, and the states of an instance: a crate of its own
-//!   cloud       REST: keystone session, placement, neutron, glance
+//!     messaging   * oslo.messaging over RabbitMQ; knows nothing of Nova
+//!     objects     * Nova's versioned objects, typed, and the states of an instance
+//!   cloud       * REST: keystone session, placement, neutron, glance
 //! grpc       the second door: the driver core for a stock nova-compute
 //!   driver      what both doors drive: a container with its network and its image
 //!     console     serial consoles: what nova-serialproxy connects to
@@ -22,6 +22,7 @@
 //! telemetry  logs
 //! ```
 //!
+//! What has a `*` is a crate of its own, beside this one's `src`; the compiler sees to it that none knows of what is above it.
 //! `runtime/` beside this crate is the OCI runtime that dockerd starts for each container; it depends on nothing here.
 //!
 //! The way of one message: `messaging` takes `build_and_run_instance` off the queue `compute.HOST`, acknowledges it and
@@ -30,7 +31,6 @@
 //! Docker pull it, create the container and start it.
 
 pub mod check;
-pub mod cloud;
 pub mod compute;
 pub mod conductor;
 pub mod config;
@@ -40,9 +40,10 @@ pub mod driver;
 pub mod grpc;
 pub mod guest;
 pub mod limits;
-pub mod messaging;
 pub mod network;
 pub mod registry;
 pub mod telemetry;
 
+pub use nova_docker_cloud as cloud;
+pub use nova_docker_messaging as messaging;
 pub use nova_docker_objects as objects;

@@ -12,6 +12,10 @@ mod manifests;
 mod migrations;
 mod network;
 #[cfg(test)]
+#[expect(dead_code, reason = "the tests of messaging use more of it")]
+#[path = "../../messaging/src/recorded.rs"]
+mod recorded;
+#[cfg(test)]
 mod replay;
 mod scheduler;
 mod services;

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt};
 use serde_json::Value;
 
 use super::Conductor;
-use crate::messaging::recorded::{self, Recorded};
+use super::recorded::{self, Recorded};
 use crate::messaging::{CallError, Context, Rpc, Target};
 use crate::objects::Object;
 

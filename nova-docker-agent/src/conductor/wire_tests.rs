@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::recorded::{self, Recorded};
 use super::replay::{Double, Step};
 use super::{Conductor, EventFailure};
 use crate::console::Access;
-use crate::messaging::recorded::{self, Recorded};
 use crate::messaging::{CallError, Context, Failure, Target};
 use crate::objects::{ComputeNode, Expected, Instance, Migration, Object, TaskState, VmState};
 

@@ -33,9 +33,9 @@ pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
     Ok(())
 }
 
-/// Our own lines, and only warnings of libraries.
+/// Our own lines, of all crates whose names begin so, and only warnings of libraries.
 fn default_filter(debug: bool) -> &'static str {
-    if debug { "info,nova_docker_agent=debug" } else { "warn,nova_docker_agent=info" }
+    if debug { "info,nova_docker=debug" } else { "warn,nova_docker=info" }
 }
 
 /// Silences libraries that log the data they carry, whatever the filter asks for.
@@ -68,7 +68,7 @@ mod tests {
     fn both_default_filters_are_understood() {
         for debug in [false, true] {
             let filter = EnvFilter::builder().parse(default_filter(debug)).unwrap();
-            assert_eq!(filter.to_string().contains("nova_docker_agent=debug"), debug);
+            assert_eq!(filter.to_string().contains("nova_docker=debug"), debug);
         }
     }
 }

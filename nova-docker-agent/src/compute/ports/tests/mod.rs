@@ -2,6 +2,9 @@
 
 mod allocation;
 mod cache;
+#[expect(dead_code, reason = "the tests of the clients use more of it")]
+#[path = "../../../../cloud/src/testing.rs"]
+mod cloud;
 mod release;
 
 use std::time::Duration;
@@ -10,11 +13,9 @@ use serde_json::{Value, json};
 use wiremock::matchers::{method, path, path_regex, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
+use self::cloud::{agent, asked, control_plane, find, header, mount, recorded, requests, service, session, user};
 use super::*;
 use crate::cloud::neutron::Port;
-use crate::cloud::testing::{
-    agent, asked, control_plane, find, header, mount, recorded, requests, service, session, user,
-};
 
 const INSTANCE: &str = "f6d7430f-1823-4903-9d14-d1a847ad0e06";
 const PROJECT: &str = "57ba6423ca7040fc84874d3cbb455afb";

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::{Placement, ResourceProvider};
-use crate::cloud::client::Call;
-use crate::cloud::{Caller, Error, Greeting};
+use crate::client::Call;
+use crate::{Caller, Error, Greeting};
 
 impl Placement {
     /// What placement says of itself to anybody.

@@ -7,6 +7,10 @@
 //! Proxies of the environment (`HTTP_PROXY` and the like) are not read: these services belong to the operator's own control plane,
 //! and a variable left in a unit file must not carry its tokens elsewhere.
 
+// What tests of several crates share names this crate.
+#[cfg(test)]
+extern crate self as nova_docker_cloud;
+
 mod answer;
 mod auth;
 mod caller;

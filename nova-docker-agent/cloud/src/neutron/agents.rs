@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Neutron;
-use crate::cloud::client::Call;
-use crate::cloud::{Caller, Error};
+use crate::client::Call;
+use crate::{Caller, Error};
 
 /// An agent of neutron.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

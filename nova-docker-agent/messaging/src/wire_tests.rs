@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::recorded::{self, Recorded};
 use super::wire::{caller, envelope, heartbeat, open_envelope, parse_reply, parse_request, reply, request};
 use super::{Context, Failure, Target};
-use crate::objects::Object;
+use nova_docker_objects::Object;
 
 fn keys(message: &Map<String, Value>) -> BTreeSet<&str> {
     message.keys().map(String::as_str).collect()

@@ -1,6 +1,6 @@
-//! The recorded traffic in `tests/wire`, for tests.
+//! The recorded traffic in `tests/wire`, for tests: of this crate, and by path of those that use it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -51,6 +51,7 @@ pub(crate) fn all() -> Vec<Recorded> {
     names.iter().flat_map(|name| operation(name)).collect()
 }
 
-fn directory() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/wire"))
+fn directory() -> PathBuf {
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|directory| directory.join("tests/wire"));
+    above.find(|directory| directory.is_dir()).unwrap()
 }

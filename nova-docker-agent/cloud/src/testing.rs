@@ -1,18 +1,19 @@
 //! A control plane for unit tests: keystone and whatever a test mounts, on one HTTP server.
+//!
+//! It is compiled into the tests of each crate that uses it, by path: as a feature of this crate it would have the crate, and all that
+//! stands on it, compiled once with and once without.
 
 use std::time::Duration;
 
+use nova_docker_cloud::{
+    AuthConfig, Caller, Credentials, EndpointConfig, Named, Scope, ServiceConfig, Session, TlsConfig,
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
-
-use super::auth::{AuthConfig, Credentials, Named, Scope};
-use super::client::{EndpointConfig, ServiceConfig};
-use super::tls::TlsConfig;
-use super::{Caller, Session};
 
 pub(crate) const REQUEST_ID: &str = "req-00000000-0000-0000-0000-000000000001";
 

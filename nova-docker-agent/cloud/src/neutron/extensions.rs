@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cloud::Error;
+use crate::Error;
 
 /// How long a failed refresh is not repeated, as long as there is an older list.
 const REST: Duration = Duration::from_secs(30);

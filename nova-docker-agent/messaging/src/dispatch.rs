@@ -78,7 +78,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::messaging::Context;
+    use crate::Context;
 
     fn request(namespace: Option<&str>, version: &str, method: &str) -> Request {
         Request {
