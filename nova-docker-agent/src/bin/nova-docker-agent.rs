@@ -14,12 +14,14 @@ use check::Check;
 use clap::{Args, Parser, Subcommand};
 use nova_docker_agent::config::registry as registry_config;
 use nova_docker_agent::config::{
-    self, Config, ConfigError, DEFAULT_COMPUTE_FILE, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing, LogConfig,
+    self, Config, ConfigError, DEFAULT_COMPUTE_FILE, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing,
 };
 use nova_docker_agent::docker::Removed;
 use nova_docker_agent::driver::Volumes;
 use nova_docker_agent::guest::configuration;
+use nova_docker_agent::messaging::LOG_DIRECTIVES;
 use nova_docker_agent::registry::public as registry;
+use nova_docker_agent::telemetry::LogConfig;
 use nova_docker_agent::{compute, grpc, telemetry};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -337,7 +339,7 @@ fn show(listing: &impl Display) -> bool {
 }
 
 fn start(log: &LogConfig, run: impl FnOnce() -> Result<(), Box<dyn std::error::Error>>) -> ExitCode {
-    if let Err(error) = telemetry::init(log) {
+    if let Err(error) = telemetry::init(log, &LOG_DIRECTIVES) {
         eprintln!("nova-docker-agent: cannot set logging up: {error}");
         return ExitCode::FAILURE;
     }

@@ -10,15 +10,15 @@ use super::error::ConfigError;
 use super::kind::ports;
 use super::reader::Reader;
 use super::settings::Settings;
-use super::spelling::closest;
 use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{
-    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, LogConfig, MetadataConfig, OvsConfig, RunningDeletedAction,
+    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, MetadataConfig, OvsConfig, RunningDeletedAction,
     SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
 };
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
+use crate::telemetry::LogConfig;
 
 /// Nova's rate of periodic tasks whose interval is 0.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub(super) fn build<'a>(settings: &'a Settings, files: &[PathBuf]) -> (Option<Co
     let mut reader = Reader::new(settings);
     reader.read(table::fixed(&host_defaults()));
     let config = config(&mut reader, files);
-    unknown_options(&mut reader, "docker");
+    reader.refuse_unknown("docker");
     reader.errors.extend(unmet::refused(settings));
     let config = if reader.errors.is_empty() { config } else { None };
     (config, reader)
@@ -40,6 +40,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
     let cloud = cloud(reader);
     let transport = transport(reader);
     let serial_console = serial_console(reader);
+    let grpc = grpc(reader);
     let period = |option| period(reader.number("DEFAULT", option));
     let ratio = |option| reader.parsed::<f64>("DEFAULT", option);
     let seconds = |option| reader.seconds("DEFAULT", option);
@@ -90,7 +91,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         default_availability_zone: reader.string("DEFAULT", "default_availability_zone"),
         cloud,
         docker: docker(reader)?,
-        grpc: grpc(reader)?,
+        grpc: grpc?,
         serial_console,
         ovs: OvsConfig {
             ovsdb_connection: reader.string("os_vif_ovs", "ovsdb_connection"),
@@ -246,7 +247,11 @@ fn serial_console(reader: &mut Reader) -> Option<SerialConsoleConfig> {
 
 fn grpc(reader: &mut Reader) -> Option<GrpcConfig> {
     const SECTION: &str = "docker_grpc";
-    let listen = GrpcListen::parse(&reader.text(SECTION, "listen")?)?;
+    let listen = GrpcListen::parse(&reader.text(SECTION, "listen")?);
+    if listen.is_none() {
+        reader.reject(SECTION, "listen", "unix:///PATH of a socket, or https://ADDRESS:PORT with an IP address");
+    }
+    let listen = listen?;
     let [certificate, key, client_ca] =
         ["tls_certificate", "tls_key", "tls_client_ca"].map(|option| reader.path(SECTION, option));
     if let GrpcListen::Tcp(_) = listen {
@@ -293,22 +298,6 @@ fn period(seconds: i64) -> Option<Duration> {
         Ok(0) => Some(DEFAULT_PERIOD),
         Ok(seconds) => Some(Duration::from_secs(seconds)),
     }
-}
-
-/// In a section that is ours alone, an option that nobody reads is a mistake.
-pub(super) fn unknown_options(reader: &mut Reader, section: &str) {
-    let known: Vec<&str> =
-        reader.resolved.iter().filter(|option| option.spec.section == section).map(|option| option.spec.name).collect();
-    let unknown = reader.settings.section(section).filter(|(option, _)| !known.contains(&option.as_str()));
-    let errors: Vec<ConfigError> = unknown
-        .map(|(option, setting)| ConfigError::Unknown {
-            origin: setting.origin.clone(),
-            section: section.to_owned(),
-            option: option.clone(),
-            hint: closest(option, &known).map(str::to_owned),
-        })
-        .collect();
-    reader.errors.extend(errors);
 }
 
 fn directories(files: &[PathBuf]) -> Vec<PathBuf> {

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::kind::Kind;
 use super::reader::Reader;
-use super::table::Spec;
+use super::spec::Spec;
 use crate::cloud::{AuthConfig, Credentials, EndpointConfig, Named, Scope, ServiceConfig, TlsConfig};
 
 const INTERFACES: [&str; 6] = ["internal", "public", "admin", "internalURL", "publicURL", "adminURL"];

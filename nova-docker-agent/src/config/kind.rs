@@ -32,8 +32,6 @@ pub(super) enum Kind {
     DockerUrl,
     /// `unix:PATH`, `tcp:HOST:PORT`: how OVSDB is reached.
     OvsdbUrl,
-    /// `unix:///PATH`, `https://ADDRESS:PORT`: where the second door is.
-    GrpcUrl,
     /// ws or wss, or http or https.
     WebSocketUrl,
     /// `FIRST:LAST`.
@@ -99,10 +97,6 @@ impl Kind {
                     Err("dockerd's address, such as unix:///var/run/docker.sock or tcp://127.0.0.1:2375".into())
                 }
             }
-            Self::GrpcUrl => match super::GrpcListen::parse(text) {
-                Some(_) => Ok(()),
-                None => Err("unix:///PATH of a socket, or https://ADDRESS:PORT with an IP address".into()),
-            },
             Self::WebSocketUrl => match Url::parse(text) {
                 Ok(url) if matches!(url.scheme(), "ws" | "wss" | "http" | "https") && url.host().is_some() => Ok(()),
                 _ => Err("a URL that begins with ws:// or wss://".into()),

@@ -17,8 +17,10 @@ mod listing;
 mod reader;
 pub mod registry;
 mod settings;
+mod spec;
 mod spelling;
 mod table;
+mod unknown;
 mod unmet;
 
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +35,7 @@ pub use unmet::Unmet;
 
 use crate::cloud::CloudConfig;
 use crate::messaging::TransportConfig;
+use crate::telemetry::LogConfig;
 
 /// The default path of nova.conf.
 pub const DEFAULT_FILE: &str = "/etc/nova/nova.conf";
@@ -256,13 +259,6 @@ pub struct OvsConfig {
     pub timeout: Duration,
     /// `isolate_vif`.
     pub isolates: bool,
-}
-
-/// `[DEFAULT] debug`, `use_json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogConfig {
-    pub debug: bool,
-    pub json: bool,
 }
 
 /// Reads the files in order, then the `*.conf` files of each directory in the order of their names; later values win, and oslo.config's

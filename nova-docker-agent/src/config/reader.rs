@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::error::{ConfigError, Origin};
 use super::kind::{boolean, list};
 use super::settings::Settings;
-use super::table::Spec;
+use super::spec::Spec;
 
 /// Deeper than any sensible chain of `$option` references.
 const MAX_DEPTH: usize = 16;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use super::build::unknown_options;
 use super::kind::Kind;
 use super::reader::Reader;
-use super::table::Spec;
-use super::{ConfigError, Listing, LogConfig, Settings};
+use super::spec::Spec;
+use super::{ConfigError, Listing, Settings};
 use crate::cloud::{KeystoneConfig, Named};
 use crate::registry::public::{Anonymous, Config, PushConfig, TlsFiles, TokenConfig};
 use crate::registry::{Limits, Pace};
+use crate::telemetry::LogConfig;
 
 /// The default path of its configuration.
 pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
@@ -117,8 +117,8 @@ pub fn from_settings(settings: &Settings) -> Result<(Options, Listing), Vec<Conf
     let mut reader = Reader::new(settings);
     reader.read(specs());
     let config = build(&mut reader);
-    unknown_options(&mut reader, SECTION);
-    unknown_options(&mut reader, KEYSTONE);
+    reader.refuse_unknown(SECTION);
+    reader.refuse_unknown(KEYSTONE);
     match config {
         Some(config) if reader.errors.is_empty() => Ok((config, Listing::new(&reader))),
         _ => Err(reader.errors),

@@ -1,48 +1,7 @@
 //! Every option that is read: its name and default are Nova's (or oslo.messaging's, keystoneauth's, os-vif's), `[docker]` is ours.
 
 use super::kind::Kind;
-
-/// One option.
-#[derive(Clone, Debug)]
-pub(super) struct Spec {
-    pub(super) section: String,
-    pub(super) name: &'static str,
-    /// Older names in the same section.
-    pub(super) aliases: &'static [&'static str],
-    pub(super) kind: Kind,
-    pub(super) default: Option<String>,
-    /// Must be set.
-    pub(super) required: bool,
-    pub(super) secret: bool,
-    pub(super) help: &'static str,
-}
-
-impl Spec {
-    pub(super) fn new(section: &str, name: &'static str, kind: Kind, help: &'static str) -> Self {
-        let section = section.to_owned();
-        Self { section, name, aliases: &[], kind, default: None, required: false, secret: false, help }
-    }
-
-    pub(super) fn or(mut self, default: impl Into<String>) -> Self {
-        self.default = Some(default.into());
-        self
-    }
-
-    pub(super) fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
-        self.aliases = aliases;
-        self
-    }
-
-    pub(super) fn required(mut self) -> Self {
-        self.required = true;
-        self
-    }
-
-    pub(super) fn secret(mut self) -> Self {
-        self.secret = true;
-        self
-    }
-}
+use super::spec::Spec;
 
 /// Default name and address of this host.
 #[derive(Clone, Debug)]
@@ -296,7 +255,7 @@ fn rabbit() -> Vec<Spec> {
 fn docker_grpc() -> Vec<Spec> {
     let spec = |name, kind, help| Spec::new("docker_grpc", name, kind, help);
     vec![
-        spec("listen", Kind::GrpcUrl, "Where serve-driver listens: unix:///PATH or https://ADDRESS:PORT.")
+        spec("listen", Kind::Text, "Where serve-driver listens: unix:///PATH or https://ADDRESS:PORT.")
             .or("unix:///run/nova-docker-agent/driver.sock"),
         spec("socket_user", Kind::Text, "User who may use the socket besides root and the agent's own."),
         spec("tls_certificate", Kind::Text, "Certificate chain (PEM) of an https address."),

@@ -5,23 +5,30 @@
 
 mod lines;
 
+use std::error::Error;
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use self::lines::OneLine;
-use crate::config::LogConfig;
-use crate::messaging::LOG_DIRECTIVES;
 
-/// Sets up the process's logging. `RUST_LOG` wins over `[DEFAULT] debug`. Panics are logged too.
+/// `[DEFAULT] debug`, `use_json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    pub debug: bool,
+    pub json: bool,
+}
+
+/// Sets up the process's logging. `RUST_LOG` wins over `[DEFAULT] debug`, and `directives` over both. Panics are logged too.
 ///
 /// # Errors
-/// When logging was set up before.
-pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+/// When logging was set up before, or a directive is none.
+pub fn init(config: &LogConfig, directives: &[&str]) -> Result<(), Box<dyn Error>> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter(config.debug)));
-    let registry = tracing_subscriber::registry().with(without_secrets(filter));
+    let registry = tracing_subscriber::registry().with(filter_with(filter, directives)?);
     if config.json {
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
         registry.with(lines.with_writer(std::io::stderr)).try_init()?;
@@ -38,10 +45,9 @@ fn default_filter(debug: bool) -> &'static str {
     if debug { "info,nova_docker=debug" } else { "warn,nova_docker=info" }
 }
 
-/// Silences libraries that log the data they carry, whatever the filter asks for.
-fn without_secrets(filter: EnvFilter) -> EnvFilter {
-    let directives = LOG_DIRECTIVES.iter().filter_map(|directive| directive.parse().ok());
-    directives.fold(filter, EnvFilter::add_directive)
+/// Libraries that log the data they carry are silenced so, whatever the filter asks for.
+fn filter_with(filter: EnvFilter, directives: &[&str]) -> Result<EnvFilter, ParseError> {
+    directives.iter().try_fold(filter, |filter, directive| Ok(filter.add_directive(directive.parse()?)))
 }
 
 fn log_panics() {
@@ -58,7 +64,8 @@ mod tests {
     #[test]
     fn no_filter_lets_messages_into_the_log() {
         for wanted in ["trace", "lapin=trace", "lapin::returned_messages=trace", default_filter(true)] {
-            let filter = without_secrets(EnvFilter::new(wanted)).to_string();
+            let directives = ["lapin=warn", "lapin::returned_messages=off"];
+            let filter = filter_with(EnvFilter::new(wanted), &directives).unwrap().to_string();
             assert!(filter.contains("lapin=warn") && filter.contains("lapin::returned_messages=off"), "{filter}");
             assert!(!filter.contains("lapin=trace") && !filter.contains("returned_messages=trace"), "{filter}");
         }
