@@ -18,8 +18,8 @@
 //!     registry    the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
 //! guest      what an instance is on this host: the model that all of them share, and how its user configures it
 //! limits     bounds of the numbers that tenants, flavors and other services set
-//! config     nova.conf (oslo.config's INI) to a typed, validated configuration
-//! telemetry  logs
+//! config     nova.conf to a typed, validated configuration
+//! service    * what the agent and the registry have in common: how files of options are read, logs, start and stop
 //! ```
 //!
 //! What has a `*` is a crate of its own, beside this one's `src`; the compiler sees to it that none knows of what is above it.
@@ -42,7 +42,6 @@ pub mod guest;
 pub mod limits;
 pub mod network;
 pub mod registry;
-pub mod telemetry;
 
 pub use nova_docker_cloud as cloud;
 pub use nova_docker_messaging as messaging;

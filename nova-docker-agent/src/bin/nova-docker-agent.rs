@@ -3,9 +3,6 @@
 #[path = "nova-docker-agent/check.rs"]
 mod check;
 
-use std::fmt::Display;
-use std::future::Future;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -21,13 +18,10 @@ use nova_docker_agent::driver::Volumes;
 use nova_docker_agent::guest::configuration;
 use nova_docker_agent::messaging::LOG_DIRECTIVES;
 use nova_docker_agent::registry::public as registry;
-use nova_docker_agent::telemetry::LogConfig;
-use nova_docker_agent::{compute, grpc, telemetry};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nova_docker_agent::{compute, grpc};
+use nova_docker_service::{Program, runtime, show, shutdown_requested};
 
-/// `EX_USAGE` of sysexits.h: the configuration is wrong, and starting again will not help.
-const BAD_CONFIGURATION: u8 = 64;
+const PROGRAM: Program = Program { name: "nova-docker-agent", log_directives: &LOG_DIRECTIVES };
 
 /// Run containers from the Nova API: an OpenStack compute service for Docker.
 ///
@@ -180,10 +174,7 @@ impl Explain {
     fn run(self) -> ExitCode {
         let user_data = match self.user_data.as_ref().map(std::fs::read).transpose() {
             Ok(data) => STANDARD.encode(data.unwrap_or_default()),
-            Err(error) => {
-                eprintln!("nova-docker-agent: cannot read the user data: {error}");
-                return ExitCode::FAILURE;
-            }
+            Err(error) => return PROGRAM.failed(format_args!("cannot read the user data: {error}")),
         };
         let sources = configuration::Sources {
             properties: self.property.into_iter().collect(),
@@ -269,14 +260,14 @@ fn main() -> ExitCode {
     };
     let (config, listing) = match sources.load() {
         Ok(loaded) => loaded,
-        Err(errors) => return bad_configuration(&errors),
+        Err(errors) => return PROGRAM.bad_configuration(&errors),
     };
     if print && !show(&listing) {
         return ExitCode::FAILURE;
     }
     let Some(door) = door else { return ExitCode::SUCCESS };
     let log = config.log.clone();
-    start(&log, || run(door, config))
+    PROGRAM.start(&log, || run(door, config))
 }
 
 fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: bool) -> ExitCode {
@@ -285,13 +276,13 @@ fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: boo
     }
     let (config, listing) = match registry_config::load(&files, &directories) {
         Ok(loaded) => loaded,
-        Err(errors) => return bad_configuration(&errors),
+        Err(errors) => return PROGRAM.bad_configuration(&errors),
     };
     if check {
         return if show(&listing) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let log = config.log.clone();
-    start(&log, || {
+    PROGRAM.start(&log, || {
         runtime("registry")?.block_on(async {
             let shutdown = shutdown_requested()?;
             Ok(registry::run(config.registry, shutdown).await?)
@@ -302,7 +293,7 @@ fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: boo
 fn volumes(sources: Sources, json: bool, action: Option<VolumesAction>) -> ExitCode {
     let (config, _) = match sources.load() {
         Ok(loaded) => loaded,
-        Err(errors) => return bad_configuration(&errors),
+        Err(errors) => return PROGRAM.bad_configuration(&errors),
     };
     let shown = runtime("volumes").map_err(Into::into).and_then(|runtime| {
         runtime.block_on(async {
@@ -317,10 +308,7 @@ fn volumes(sources: Sources, json: bool, action: Option<VolumesAction>) -> ExitC
     match shown {
         Ok(text) if show(&text) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("nova-docker-agent: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => PROGRAM.failed(error),
     }
 }
 
@@ -330,34 +318,6 @@ async fn remove_volume(volumes: &Volumes, project: &str, name: &str) -> Result<S
         Removed::InUse => Err(format!("volume {name:?} of project {project:?} is in use").into()),
         Removed::Absent => Err(format!("project {project:?} has no volume {name:?} on this host").into()),
     }
-}
-
-/// A reader of the beginning (head, a pager) closes the pipe: that is no error.
-fn show(listing: &impl Display) -> bool {
-    let printed = write!(std::io::stdout(), "{listing}");
-    !printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe)
-}
-
-fn start(log: &LogConfig, run: impl FnOnce() -> Result<(), Box<dyn std::error::Error>>) -> ExitCode {
-    if let Err(error) = telemetry::init(log, &LOG_DIRECTIVES) {
-        eprintln!("nova-docker-agent: cannot set logging up: {error}");
-        return ExitCode::FAILURE;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn bad_configuration(errors: &[ConfigError]) -> ExitCode {
-    for error in errors {
-        eprintln!("nova-docker-agent: {error}");
-    }
-    eprintln!("nova-docker-agent: {} mistake(s) in the configuration; nothing was started", errors.len());
-    ExitCode::from(BAD_CONFIGURATION)
 }
 
 fn run(door: Door, config: Config) -> Result<(), Box<dyn std::error::Error>> {
@@ -372,30 +332,4 @@ fn run(door: Door, config: Config) -> Result<(), Box<dyn std::error::Error>> {
         }
         Ok(())
     })
-}
-
-fn runtime(name: &str) -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).build()
-}
-
-/// Completes at the first SIGTERM or SIGINT. The second one ends the process: its sender does not want to wait.
-fn shutdown_requested() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let name = first(&mut terminate, &mut interrupt).await;
-        tracing::info!("{name}: stopping as soon as running operations have ended; a second signal ends them");
-        tokio::spawn(async move {
-            let name = first(&mut terminate, &mut interrupt).await;
-            tracing::warn!("{name} again: leaving at once");
-            std::process::exit(1);
-        });
-    })
-}
-
-async fn first(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    }
 }

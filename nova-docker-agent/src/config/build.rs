@@ -4,12 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nova_docker_service::config::{ConfigError, Reader, Settings, ports};
+use nova_docker_service::telemetry::LogConfig;
 use url::Url;
 
-use super::error::ConfigError;
-use super::kind::ports;
-use super::reader::Reader;
-use super::settings::Settings;
 use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{
@@ -18,7 +16,6 @@ use super::{
 };
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
-use crate::telemetry::LogConfig;
 
 /// Nova's rate of periodic tasks whose interval is 0.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(60);

@@ -5,22 +5,12 @@
 //! that nobody here reads are ignored (the file is shared with other services), except in `[docker]`, where they are
 //! mistakes.
 //!
-//! `table` and `identity` list the options; `settings` brings the raw values together, `reader` checks them, `build` puts the
-//! [`Config`] together. `unmet` knows the options that only nova-compute obeys. `registry` does the same for the registry's own file.
+//! `table` lists the options; the service crate reads and checks them; `build` puts the [`Config`] together. `unmet` knows the options
+//! that only nova-compute obeys. `registry` does the same for the registry's own file.
 
 mod build;
-mod error;
-mod identity;
-mod ini;
-mod kind;
-mod listing;
-mod reader;
 pub mod registry;
-mod settings;
-mod spec;
-mod spelling;
 mod table;
-mod unknown;
 mod unmet;
 
 use std::net::{IpAddr, SocketAddr};
@@ -28,14 +18,13 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use error::{ConfigError, Origin};
-pub use listing::Listing;
-pub use settings::{Setting, Settings};
+use nova_docker_service::config;
+pub use nova_docker_service::config::{ConfigError, Listing, Origin, Setting, Settings};
+use nova_docker_service::telemetry::LogConfig;
 pub use unmet::Unmet;
 
 use crate::cloud::CloudConfig;
 use crate::messaging::TransportConfig;
-use crate::telemetry::LogConfig;
 
 /// The default path of nova.conf.
 pub const DEFAULT_FILE: &str = "/etc/nova/nova.conf";
@@ -275,16 +264,7 @@ pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<Config, Vec<Co
 /// # Errors
 /// Everything that is wrong, all at once.
 pub fn load_listed(files: &[PathBuf], directories: &[PathBuf]) -> Result<(Config, Listing), Vec<ConfigError>> {
-    let (mut settings, mut errors) = Settings::read(files, directories);
-    settings.add_environment(std::env::vars());
-    match from_settings(&settings, files) {
-        Ok(loaded) if errors.is_empty() => Ok(loaded),
-        Ok(_) => Err(errors),
-        Err(more) => {
-            errors.extend(more);
-            Err(errors)
-        }
-    }
+    config::load(files, directories, |settings| from_settings(settings, files))
 }
 
 /// The configuration of settings from anywhere; `files` are only remembered for their directories.

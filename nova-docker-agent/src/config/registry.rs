@@ -6,16 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use nova_docker_service::config::{self, ConfigError, Kind, Listing, Reader, Settings, Spec};
+use nova_docker_service::telemetry::LogConfig;
 use url::Url;
 
-use super::kind::Kind;
-use super::reader::Reader;
-use super::spec::Spec;
-use super::{ConfigError, Listing, Settings};
 use crate::cloud::{KeystoneConfig, Named};
 use crate::registry::public::{Anonymous, Config, PushConfig, TlsFiles, TokenConfig};
 use crate::registry::{Limits, Pace};
-use crate::telemetry::LogConfig;
 
 /// The default path of its configuration.
 pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
@@ -92,21 +89,12 @@ fn specs() -> Vec<Spec> {
     ]
 }
 
-/// Reads the files in order, then the `*.conf` files of each directory, as [`super::load_listed`] does.
+/// Reads the files in order, then the `*.conf` files of each directory, as the agent does.
 ///
 /// # Errors
 /// Everything that is wrong, all at once.
 pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<(Options, Listing), Vec<ConfigError>> {
-    let (mut settings, mut errors) = Settings::read(files, directories);
-    settings.add_environment(std::env::vars());
-    match from_settings(&settings) {
-        Ok(loaded) if errors.is_empty() => Ok(loaded),
-        Ok(_) => Err(errors),
-        Err(more) => {
-            errors.extend(more);
-            Err(errors)
-        }
-    }
+    config::load(files, directories, from_settings)
 }
 
 /// The configuration of settings from anywhere.

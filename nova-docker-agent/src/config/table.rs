@@ -1,7 +1,6 @@
 //! Every option that is read: its name and default are Nova's (or oslo.messaging's, keystoneauth's, os-vif's), `[docker]` is ours.
 
-use super::kind::Kind;
-use super::spec::Spec;
+use nova_docker_service::config::{Kind, Spec};
 
 /// Default name and address of this host.
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! Options that nova-compute obeys and the agent does not, so that no operator finds out by an incident.
 
-use super::error::{ConfigError, Origin};
-use super::settings::Settings;
+use nova_docker_service::config::{ConfigError, Origin, Settings};
 
 /// An option that is set and has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 use nova_docker_agent::check::{Door, Report, Verdict, check, mistaken};
 
-use super::{Sources, runtime, show};
+use nova_docker_service::{runtime, show};
+
+use super::{PROGRAM, Sources};
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 when nothing failed (there may be warnings), 1 when something did, 2 for a wrong command line.";
@@ -31,10 +33,7 @@ impl Check {
         match self.report().and_then(|report| Ok((text(&report, json)?, report.verdict()))) {
             Ok((text, verdict)) if show(&text) && verdict != Verdict::Failed => ExitCode::SUCCESS,
             Ok(_) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("nova-docker-agent: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => PROGRAM.failed(error),
         }
     }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 /// What an option's text must be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub enum Kind {
     Text,
     Bool,
     Int {
@@ -42,7 +42,7 @@ pub(super) const TRUE: [&str; 4] = ["true", "1", "on", "yes"];
 pub(super) const FALSE: [&str; 4] = ["false", "0", "off", "no"];
 
 impl Kind {
-    pub(super) const fn at_least(min: i64) -> Self {
+    pub const fn at_least(min: i64) -> Self {
         Self::Int { min, max: i64::MAX }
     }
 
@@ -132,7 +132,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// `FIRST:LAST`, both of them in the range; none when it is empty or holds port 0.
-pub(super) fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+pub fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.trim().split_once(':')?;
     let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
     (1 <= first && first <= last).then_some(first..=last)

@@ -6,7 +6,7 @@ use super::spelling::closest;
 
 impl Reader<'_> {
     /// In a section that is ours alone, an option that nobody reads is a mistake.
-    pub(super) fn refuse_unknown(&mut self, section: &str) {
+    pub fn refuse_unknown(&mut self, section: &str) {
         let read = self.resolved.iter().filter(|option| option.spec.section == section);
         let known: Vec<&str> = read.map(|option| option.spec.name).collect();
         let unknown = self.settings.section(section).filter(|(option, _)| !known.contains(&option.as_str()));

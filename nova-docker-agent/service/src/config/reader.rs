@@ -26,20 +26,20 @@ pub(super) struct Resolved {
 }
 
 /// Reads options; remembers them for a listing, and what is wrong with them.
-pub(super) struct Reader<'a> {
-    pub(super) settings: &'a Settings,
+pub struct Reader<'a> {
+    pub settings: &'a Settings,
     specs: BTreeMap<(String, &'static str), Spec>,
     pub(super) resolved: Vec<Resolved>,
-    pub(super) errors: Vec<ConfigError>,
+    pub errors: Vec<ConfigError>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(settings: &'a Settings) -> Self {
+    pub fn new(settings: &'a Settings) -> Self {
         Self { settings, specs: BTreeMap::new(), resolved: Vec::new(), errors: Vec::new() }
     }
 
     /// Reads and checks these options. References may lead to each other and to options read before.
-    pub(super) fn read(&mut self, specs: Vec<Spec>) {
+    pub fn read(&mut self, specs: Vec<Spec>) {
         for spec in &specs {
             self.specs.insert((spec.section.clone(), spec.name), spec.clone());
         }
@@ -90,13 +90,13 @@ impl<'a> Reader<'a> {
         self.errors.push(ConfigError::Value { origin, section, option, value, expected });
     }
 
-    pub(super) fn missing(&mut self, section: &str, option: &str, expected: &str) {
+    pub fn missing(&mut self, section: &str, option: &str, expected: &str) {
         let (section, option, expected) = (section.to_owned(), option.to_owned(), expected.to_owned());
         self.errors.push(ConfigError::Missing { section, option, expected });
     }
 
     /// Says that a value which passed its own check is wrong for another reason.
-    pub(super) fn reject(&mut self, section: &str, option: &str, expected: impl Into<String>) {
+    pub fn reject(&mut self, section: &str, option: &str, expected: impl Into<String>) {
         if let Some(Resolved { spec, text, origin }) = self.find(section, option).cloned() {
             self.wrong(&spec, &text.unwrap_or_default(), origin, expected.into());
         }
@@ -150,41 +150,41 @@ impl<'a> Reader<'a> {
         self.resolved.iter().rfind(|resolved| resolved.spec.section == section && resolved.spec.name == option)
     }
 
-    pub(super) fn text(&self, section: &str, option: &str) -> Option<String> {
+    pub fn text(&self, section: &str, option: &str) -> Option<String> {
         self.find(section, option)?.text.clone()
     }
 
     /// A text that has a default, or one that is required (then empty after the error).
-    pub(super) fn string(&self, section: &str, option: &str) -> String {
+    pub fn string(&self, section: &str, option: &str) -> String {
         self.text(section, option).unwrap_or_default()
     }
 
-    pub(super) fn secret(&self, section: &str, option: &str) -> Option<SecretString> {
+    pub fn secret(&self, section: &str, option: &str) -> Option<SecretString> {
         self.text(section, option).map(SecretString::from)
     }
 
-    pub(super) fn path(&self, section: &str, option: &str) -> Option<PathBuf> {
+    pub fn path(&self, section: &str, option: &str) -> Option<PathBuf> {
         self.text(section, option).map(PathBuf::from)
     }
 
-    pub(super) fn flag(&self, section: &str, option: &str) -> bool {
+    pub fn flag(&self, section: &str, option: &str) -> bool {
         self.text(section, option).and_then(|text| boolean(&text)).unwrap_or_default()
     }
 
     /// A value of any type that the option's kind guarantees to parse.
-    pub(super) fn parsed<T: std::str::FromStr>(&self, section: &str, option: &str) -> Option<T> {
+    pub fn parsed<T: std::str::FromStr>(&self, section: &str, option: &str) -> Option<T> {
         self.text(section, option)?.trim().parse().ok()
     }
 
-    pub(super) fn number<T: TryFrom<i64> + Default>(&self, section: &str, option: &str) -> T {
+    pub fn number<T: TryFrom<i64> + Default>(&self, section: &str, option: &str) -> T {
         self.parsed::<i64>(section, option).and_then(|number| T::try_from(number).ok()).unwrap_or_default()
     }
 
-    pub(super) fn seconds(&self, section: &str, option: &str) -> Duration {
+    pub fn seconds(&self, section: &str, option: &str) -> Duration {
         Duration::from_secs(self.number(section, option))
     }
 
-    pub(super) fn list(&self, section: &str, option: &str) -> Vec<String> {
+    pub fn list(&self, section: &str, option: &str) -> Vec<String> {
         self.text(section, option).map(|text| list(&text)).unwrap_or_default()
     }
 }

@@ -20,7 +20,7 @@ struct Line {
 }
 
 impl Listing {
-    pub(super) fn new(reader: &Reader) -> Self {
+    pub fn new(reader: &Reader) -> Self {
         let mut lines: Vec<Line> = Vec::new();
         for Resolved { spec, text, origin } in &reader.resolved {
             if lines.iter().any(|line| line.section == spec.section && line.name == spec.name) {

@@ -4,7 +4,7 @@ use super::kind::Kind;
 
 /// One option.
 #[derive(Clone, Debug)]
-pub(super) struct Spec {
+pub struct Spec {
     pub(super) section: String,
     pub(super) name: &'static str,
     /// Older names in the same section.
@@ -18,27 +18,27 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    pub(super) fn new(section: &str, name: &'static str, kind: Kind, help: &'static str) -> Self {
+    pub fn new(section: &str, name: &'static str, kind: Kind, help: &'static str) -> Self {
         let section = section.to_owned();
         Self { section, name, aliases: &[], kind, default: None, required: false, secret: false, help }
     }
 
-    pub(super) fn or(mut self, default: impl Into<String>) -> Self {
+    pub fn or(mut self, default: impl Into<String>) -> Self {
         self.default = Some(default.into());
         self
     }
 
-    pub(super) fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+    pub fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
         self
     }
 
-    pub(super) fn required(mut self) -> Self {
+    pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    pub(super) fn secret(mut self) -> Self {
+    pub fn secret(mut self) -> Self {
         self.secret = true;
         self
     }

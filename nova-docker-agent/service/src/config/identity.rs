@@ -7,7 +7,7 @@ use url::Url;
 use super::kind::Kind;
 use super::reader::Reader;
 use super::spec::Spec;
-use crate::cloud::{AuthConfig, Credentials, EndpointConfig, Named, Scope, ServiceConfig, TlsConfig};
+use nova_docker_cloud::{AuthConfig, Credentials, EndpointConfig, Named, Scope, ServiceConfig, TlsConfig};
 
 const INTERFACES: [&str; 6] = ["internal", "public", "admin", "internalURL", "publicURL", "adminURL"];
 const AUTH_TYPES: Kind = Kind::Choice(&["password", "v3password", "v3applicationcredential"]);
@@ -72,7 +72,7 @@ fn identity(section: &str) -> Vec<Spec> {
 
 impl Reader<'_> {
     /// The identity of a section, if it has one. `needed`: it is an error when it has none.
-    pub(super) fn identity(&mut self, section: &str, needed: bool) -> Option<AuthConfig> {
+    pub fn identity(&mut self, section: &str, needed: bool) -> Option<AuthConfig> {
         self.read(connection(section));
         let source = self.text(section, "auth_section").unwrap_or_else(|| section.to_owned());
         if source != section {
@@ -109,7 +109,7 @@ impl Reader<'_> {
     }
 
     /// The place of a service; its identity is the section's own or none.
-    pub(super) fn service(&mut self, section: &str, service_type: &str, retries: u32, needed: bool) -> ServiceConfig {
+    pub fn service(&mut self, section: &str, service_type: &str, retries: u32, needed: bool) -> ServiceConfig {
         let auth = self.identity(section, needed);
         self.read(adapter(section));
         let interfaces = self.interfaces(section);
@@ -142,7 +142,7 @@ impl Reader<'_> {
         interfaces.iter().map(|interface| interface.trim_end_matches("URL").to_owned()).collect()
     }
 
-    pub(super) fn tls(&self, section: &str) -> TlsConfig {
+    pub fn tls(&self, section: &str) -> TlsConfig {
         TlsConfig {
             cafile: self.path(section, "cafile"),
             certfile: self.path(section, "certfile"),
@@ -151,7 +151,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn timeout(&self, section: &str) -> Option<Duration> {
+    pub fn timeout(&self, section: &str) -> Option<Duration> {
         self.parsed(section, "timeout").map(Duration::from_secs_f64)
     }
 

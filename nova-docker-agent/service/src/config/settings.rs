@@ -84,7 +84,7 @@ impl Settings {
         self.sections.entry(normal(section)).or_default().insert(option.replace('-', "_"), setting);
     }
 
-    pub(super) fn get(&self, section: &str, option: &str) -> Option<&Setting> {
+    pub fn get(&self, section: &str, option: &str) -> Option<&Setting> {
         self.sections.get(&normal(section))?.get(option)
     }
 
