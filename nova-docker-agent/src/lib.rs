@@ -15,7 +15,7 @@
 //!     console     serial consoles: what nova-serialproxy connects to
 //!     docker      what an instance means in Docker: create, lifecycle, events, files, snapshot, console log, terminals
 //!     network     network namespaces, interfaces, Open vSwitch
-//!     registry    the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
+//!     registry    * the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
 //! guest      what an instance is on this host: the model that all of them share, and how its user configures it
 //! limits     bounds of the numbers that tenants, flavors and other services set
 //! config     nova.conf to a typed, validated configuration
@@ -41,8 +41,8 @@ pub mod grpc;
 pub mod guest;
 pub mod limits;
 pub mod network;
-pub mod registry;
 
 pub use nova_docker_cloud as cloud;
 pub use nova_docker_messaging as messaging;
 pub use nova_docker_objects as objects;
+pub use nova_docker_registry as registry;

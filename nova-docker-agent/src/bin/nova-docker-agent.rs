@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use check::Check;
 use clap::{Args, Parser, Subcommand};
-use nova_docker_agent::config::registry as registry_config;
 use nova_docker_agent::config::{
     self, Config, ConfigError, DEFAULT_COMPUTE_FILE, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing,
 };
@@ -17,6 +16,7 @@ use nova_docker_agent::docker::Removed;
 use nova_docker_agent::driver::Volumes;
 use nova_docker_agent::guest::configuration;
 use nova_docker_agent::messaging::LOG_DIRECTIVES;
+use nova_docker_agent::registry::config as registry_config;
 use nova_docker_agent::registry::public as registry;
 use nova_docker_agent::{compute, grpc};
 use nova_docker_service::{Program, runtime, show, shutdown_requested};

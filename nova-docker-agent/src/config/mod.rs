@@ -6,10 +6,9 @@
 //! mistakes.
 //!
 //! `table` lists the options; the service crate reads and checks them; `build` puts the [`Config`] together. `unmet` knows the options
-//! that only nova-compute obeys. `registry` does the same for the registry's own file.
+//! that only nova-compute obeys.
 
 mod build;
-pub mod registry;
 mod table;
 mod unmet;
 

@@ -1,0 +1,314 @@
+//! The configuration of the registry for users, by the same rules as nova.conf: `[registry]`, `[keystone]`, `[glance]`, and the
+//! options of `[DEFAULT]` about logs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use nova_docker_service::config::{self, ConfigError, Kind, Listing, Reader, Settings, Spec};
+use nova_docker_service::telemetry::LogConfig;
+use url::Url;
+
+use crate::public::{Anonymous, Config, PushConfig, TlsFiles, TokenConfig};
+use crate::{Limits, Pace};
+use nova_docker_cloud::{KeystoneConfig, Named};
+
+/// The default path of its configuration.
+pub const DEFAULT_FILE: &str = "/etc/nova-docker-agent/registry.conf";
+
+const SECTION: &str = "registry";
+const KEYSTONE: &str = "keystone";
+
+/// What the configuration says of the registry for users, and of its logs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub registry: Config,
+    pub log: LogConfig,
+}
+
+fn specs() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new(SECTION, name, kind, help);
+    let number = |name, max, help, default: &str| spec(name, Kind::Int { min: 1, max }, help).or(default);
+    let general = |name, help| Spec::new("DEFAULT", name, Kind::Bool, help).or("false");
+    let keystone = |name, kind, help| Spec::new(KEYSTONE, name, kind, help);
+    vec![
+        general("debug", "Log more."),
+        general("use_json", "Log as JSON."),
+        spec("listen", Kind::Address, "Where it listens; beyond loopback only with TLS.").or("127.0.0.1:5000"),
+        spec("tls_cert_file", Kind::Text, "Certificate chain (PEM)."),
+        spec("tls_key_file", Kind::Text, "Private key (PEM) of the certificate."),
+        spec("public_url", Kind::HttpUrl, "Where clients reach it; made from listen, if not set."),
+        spec("state_directory", Kind::Text, "Directory of uploads, cache and key.").or("/var/lib/nova-docker-registry"),
+        number("cache_size_gb", 1_000_000, "GiB of blobs to keep on disk.", "20"),
+        number("token_lifetime_seconds", 3600, "Seconds that a client's token is valid.", "300"),
+        spec(
+            "token_key_file",
+            Kind::Text,
+            "Key of the tokens, shared by all processes of one public_url; made if missing.",
+        )
+        .or("$state_directory/token.key"),
+        spec("push_roles", Kind::List, "Who may push and delete: a role of these in the project, or * for any.")
+            .or("member, admin"),
+        spec("anonymous_user", Kind::Text, "As whom public images are pulled without a login; not set: by nobody."),
+        spec("anonymous_password", Kind::Text, "Its password, or the secret of its application credential.").secret(),
+        number("max_manifest_kb", 65_536, "KiB of one manifest.", "4096"),
+        number("max_blobs", 2000, "Blobs of one manifest.", "1000"),
+        number("max_blob_gb", 1_000_000, "GiB of one blob.", "100"),
+        number(
+            "max_staged_gb_per_project",
+            1_000_000,
+            "GiB that a project may have uploaded without a manifest.",
+            "200",
+        ),
+        number("max_staged_gb", 1_000_000, "GiB that all projects together may have uploaded so.", "400"),
+        number("upload_expiry_hours", 8760, "Hours after which an abandoned upload is removed.", "24"),
+        spec(
+            "untagged_retention_days",
+            Kind::Int { min: 0, max: 3650 },
+            "Days after which the next push to its repository deletes a pushed image without a tag; 0: never.",
+        )
+        .or("0"),
+        number("max_connections", 65_536, "Connections at the same time; more are refused (503).", "4096"),
+        number("max_connections_per_address", 65_536, "Those of one address, or of one /64 of IPv6.", "512"),
+        spec("shared_addresses", Kind::List, "Proxies and NATs, without a bound of their own: addresses or networks."),
+        number(
+            "request_header_timeout_seconds",
+            600,
+            "Seconds that a client may take to send a request's headers, or the form of a login.",
+            "10",
+        ),
+        number("idle_timeout_seconds", 3600, "Seconds that a transfer may stand still, or a manifest take.", "60"),
+        number("min_kb_per_second", 1_048_576, "KiB a second that a transfer must make in the long run.", "4"),
+        keystone("auth_url", Kind::HttpUrl, "Keystone, where users are logged in.").required(),
+        keystone("cafile", Kind::Text, "PEM file of authorities that replace the system's."),
+        keystone("insecure", Kind::Bool, "Accept any server certificate."),
+        keystone("timeout", Kind::Float { min: 0.001 }, "Limit of one attempt of a call, in seconds."),
+        keystone("default_domain_id", Kind::Text, "Domain of users who name none, by id (default, if neither is set)."),
+        keystone("default_domain_name", Kind::Text, "Domain of users who name none."),
+    ]
+}
+
+/// Reads the files in order, then the `*.conf` files of each directory, as the agent does.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<(Options, Listing), Vec<ConfigError>> {
+    config::load(files, directories, from_settings)
+}
+
+/// The configuration of settings from anywhere.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub fn from_settings(settings: &Settings) -> Result<(Options, Listing), Vec<ConfigError>> {
+    let mut reader = Reader::new(settings);
+    reader.read(specs());
+    let config = build(&mut reader);
+    reader.refuse_unknown(SECTION);
+    reader.refuse_unknown(KEYSTONE);
+    match config {
+        Some(config) if reader.errors.is_empty() => Ok((config, Listing::new(&reader))),
+        _ => Err(reader.errors),
+    }
+}
+
+fn build(reader: &mut Reader) -> Option<Options> {
+    let listen: Option<SocketAddr> = reader.parsed(SECTION, "listen");
+    let tls = tls(reader, listen);
+    let public_url = public_url(reader, listen, tls.is_some());
+    let glance = reader.service("glance", "image", 3, false);
+    if glance.endpoint.endpoint_override.is_none() && glance.auth.is_none() {
+        let expected =
+            "Glance's address (or an identity, auth_type and so on, with which to look it up in the catalog)";
+        reader.missing("glance", "endpoint_override", expected);
+    }
+    let by_name = reader.text(KEYSTONE, "default_domain_name").map(Named::Name);
+    let by_id = reader.text(KEYSTONE, "default_domain_id").map(Named::Id);
+    let state_directory = reader.path(SECTION, "state_directory")?;
+    let shared_addresses = networks(reader, "shared_addresses");
+    let anonymous = anonymous(reader);
+    let idle = reader.seconds(SECTION, "idle_timeout_seconds");
+    let seconds = |option| reader.seconds(SECTION, option);
+    let number = |option| reader.number::<u64>(SECTION, option);
+    let registry = Config {
+        listen: listen?,
+        tls,
+        cache_size: number("cache_size_gb") << 30,
+        limits: Limits {
+            connections: reader.number(SECTION, "max_connections"),
+            connections_of_address: Some(reader.number(SECTION, "max_connections_per_address")),
+            shared_addresses: shared_addresses.clone(),
+            header: seconds("request_header_timeout_seconds"),
+            pace: Pace { patience: idle, rate: number("min_kb_per_second") << 10 },
+        },
+        tokens: TokenConfig {
+            public_url: public_url?,
+            lifetime: seconds("token_lifetime_seconds"),
+            domain: by_id.or(by_name).unwrap_or_else(|| Named::Id("default".into())),
+            key_file: reader.path(SECTION, "token_key_file")?,
+            push_roles: reader.list(SECTION, "push_roles").iter().map(|role| role.to_lowercase()).collect(),
+            anonymous,
+            shared_addresses,
+        },
+        push: PushConfig {
+            state_directory: state_directory.clone(),
+            max_manifest: reader.number::<usize>(SECTION, "max_manifest_kb") << 10,
+            manifest_patience: idle,
+            max_blobs: reader.number(SECTION, "max_blobs"),
+            max_blob: number("max_blob_gb") << 30,
+            max_staged: number("max_staged_gb_per_project") << 30,
+            max_staged_in_all: number("max_staged_gb") << 30,
+            upload_expiry: Duration::from_secs(number("upload_expiry_hours") * 3600),
+            untagged_retention: Some(number("untagged_retention_days"))
+                .filter(|days| *days > 0)
+                .map(|days| Duration::from_secs(days * 24 * 3600)),
+        },
+        state_directory,
+        keystone: KeystoneConfig {
+            auth_url: reader.parsed(KEYSTONE, "auth_url")?,
+            tls: reader.tls(KEYSTONE),
+            timeout: reader.timeout(KEYSTONE),
+        },
+        glance,
+    };
+    let log = LogConfig { debug: reader.flag("DEFAULT", "debug"), json: reader.flag("DEFAULT", "use_json") };
+    Some(Options { registry, log })
+}
+
+/// Passwords and tokens go over the network only with TLS.
+fn tls(reader: &mut Reader, listen: Option<SocketAddr>) -> Option<TlsFiles> {
+    let [certificate, key] = ["tls_cert_file", "tls_key_file"].map(|option| reader.path(SECTION, option));
+    let needed = listen.is_some_and(|listen| !listen.ip().is_loopback());
+    let reason = match needed {
+        true => "a file (PEM), since listen is not a loopback address",
+        false => "a file (PEM), since the other one of certificate and key is set",
+    };
+    let wanted = needed || certificate.is_some() || key.is_some();
+    for (option, file) in [("tls_cert_file", &certificate), ("tls_key_file", &key)] {
+        if wanted && file.is_none() {
+            reader.missing(SECTION, option, reason);
+        }
+    }
+    Some(TlsFiles { certificate: certificate?, key: key? })
+}
+
+/// The identity of those who have none.
+fn anonymous(reader: &mut Reader) -> Option<Anonymous> {
+    let (user, password) = (reader.text(SECTION, "anonymous_user"), reader.secret(SECTION, "anonymous_password"));
+    match (user, password) {
+        (Some(user), Some(password)) => Some(Anonymous { user, password }),
+        (Some(_), None) => {
+            reader.missing(SECTION, "anonymous_password", "the password of anonymous_user");
+            None
+        }
+        (None, Some(_)) => {
+            reader.missing(SECTION, "anonymous_user", "USER, DOMAIN/USER or the id of an application credential");
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+/// Addresses and networks.
+fn networks(reader: &mut Reader, option: &str) -> Vec<IpNet> {
+    let texts = reader.list(SECTION, option);
+    let network = |text: &String| text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+    let networks: Option<Vec<IpNet>> = texts.iter().map(network).collect();
+    if networks.is_none() {
+        reader.reject(SECTION, option, "a list of IP addresses and networks, such as 192.0.2.1, 198.51.100.0/24");
+    }
+    networks.unwrap_or_default()
+}
+
+fn public_url(reader: &mut Reader, listen: Option<SocketAddr>, tls: bool) -> Option<Url> {
+    if let Some(url) = reader.parsed::<Url>(SECTION, "public_url") {
+        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
+            reader.reject(SECTION, "public_url", "a URL of scheme, host and port only: clients take /v2/ of that host");
+        }
+        if tls && url.scheme() != "https" {
+            reader.reject(SECTION, "public_url", "a URL that begins with https://, since there is a certificate");
+        }
+        return Some(url);
+    }
+    let listen = listen?;
+    if listen.ip().is_unspecified() || listen.port() == 0 {
+        reader.missing(SECTION, "public_url", "where clients reach it, since listen does not say that");
+        return None;
+    }
+    format!("{}://{listen}", if tls { "https" } else { "http" }).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(more: &[((&str, &str), &str)]) -> Result<Config, Vec<String>> {
+        let mut map = vec![
+            (("keystone", "auth_url"), "http://127.0.0.1:5000/v3"),
+            (("glance", "endpoint_override"), "http://127.0.0.1:9292"),
+        ];
+        map.extend(more);
+        let loaded = from_settings(&Settings::from_map(map)).map(|(config, _)| config.registry);
+        loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_least_configuration_serves_on_loopback() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.tokens.public_url.as_str(), "http://127.0.0.1:5000/");
+        assert_eq!((config.tls, config.tokens.lifetime), (None, Duration::from_secs(300)));
+        assert_eq!(config.tokens.key_file, PathBuf::from("/var/lib/nova-docker-registry/token.key"));
+        assert_eq!(config.push.max_manifest, 4 << 20);
+        assert_eq!(config.tokens.domain, Named::Id("default".into()));
+    }
+
+    #[test]
+    fn beyond_loopback_it_needs_a_certificate_and_a_name() {
+        let errors = load(&[(("registry", "listen"), "0.0.0.0:443")]).unwrap_err().join("\n");
+        for option in ["tls_cert_file", "tls_key_file", "public_url"] {
+            assert!(errors.contains(option), "{errors}");
+        }
+        let tls = [
+            (("registry", "listen"), "0.0.0.0:443"),
+            (("registry", "tls_cert_file"), "/c"),
+            (("registry", "tls_key_file"), "/k"),
+            (("registry", "public_url"), "https://registry.example"),
+        ];
+        let mut plain = tls;
+        plain[3].1 = "http://registry.example";
+        assert!(load(&plain).unwrap_err().join("\n").contains("https://"));
+        let config = load(&tls).unwrap();
+        assert_eq!(config.tls, Some(TlsFiles { certificate: "/c".into(), key: "/k".into() }));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let errors = from_settings(&Settings::from_map([
+            (("registry", "listen"), "localhost"),
+            (("registry", "cache_size"), "20"),
+            (("registry", "public_url"), "https://registry.example/prefix"),
+            (("registry", "max_connections"), "0"),
+            (("registry", "anonymous_password"), "secret"),
+            (("registry", "shared_addresses"), "192.0.2.1, proxy"),
+            (("keystone", "password"), "secret"),
+        ]))
+        .err()
+        .unwrap();
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let text = text.join("\n");
+        for expected in [
+            "listen",
+            "no option cache_size; did you mean cache_size_gb?",
+            "public_url",
+            "max_connections",
+            "[registry] anonymous_user is not set",
+            "shared_addresses",
+            "[keystone] auth_url is not set",
+            "[glance] endpoint_override is not set",
+            "[keystone] has no option password",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Layers that are served unpacked, and what does not fit on a disk.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::*;
+use crate::testing::Tar;
+
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+fn packed(program: &str, content: &[u8]) -> Vec<u8> {
+    let spawned = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = spawned.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut input = child.stdin.take().unwrap();
+    let content = content.to_vec();
+    let writer = std::thread::spawn(move || drop(input.write_all(&content)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output.stdout
+}
+
+/// An image in an OCI layout, of layers that are not stored as they are.
+fn image(layers: &[Vec<u8>], stored: &[Vec<u8>], layer_type: &str) -> Memory {
+    let config = serde_json::to_vec(&testing::config(layers)).unwrap();
+    let bytes = testing::oci_manifest(&config, stored, layer_type);
+    let index = json!({"manifests": [testing::described(manifest::OCI_MANIFEST, &bytes)]});
+    let tar = stored.iter().fold(Tar::new(), |tar, layer| tar.blob(layer));
+    Memory::new(tar.blob(&config).blob(&bytes).json("index.json", &index).finish())
+}
+
+async fn manifest_of(lease: &Lease) -> Value {
+    let answer = ask(lease, "GET", &format!("manifests/{}", lease.manifest_digest), &[]).await;
+    assert_eq!(Digest::of(&answer.body).to_string(), lease.manifest_digest);
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn layers_that_docker_could_not_unpack_are_served_unpacked_by_their_diff_id() {
+    let layers = [testing::layer(1, 3_000_000), testing::layer(2, 100)];
+    let stored = |program: &str| layers.clone().map(|layer| packed(program, &layer));
+    for source in [
+        image(&layers, &stored("zstd"), ZSTD),
+        Memory::new(testing::legacy_with(&stored("zstd"), &testing::config(&layers))),
+        Memory::new(testing::legacy_with(&stored("bzip2"), &testing::config(&layers))),
+        Memory::new(testing::legacy_with(&stored("xz"), &testing::config(&layers))),
+        image(&layers, &stored("zstd"), ZSTD).with_ranges(testing::Ranges::Refused),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = start(directory.path()).await;
+        let lease = open(&registry, &Arc::new(source)).await;
+        let manifest = manifest_of(&lease).await;
+        for (at, layer) in layers.iter().enumerate() {
+            assert_eq!(manifest["layers"][at], testing::described(manifest::OCI_LAYER, layer));
+            let answer = blob(&lease, Digest::of(layer)).await;
+            assert_eq!((answer.status, answer.body == *layer), (200, true));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unpacked_layer_that_is_not_cached_any_more_is_unpacked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let layers = [testing::layer(1, 300_000)];
+    let stored = layers.clone().map(|layer| packed("zstd", &layer));
+    let source = Arc::new(image(&layers, &stored, ZSTD));
+    let registry = start_with(directory.path(), 1).await;
+    let descriptor = source.descriptor();
+    for _ in 0..2 {
+        // Nothing stays in such a small cache when the lease is closed; what was learnt of the image does.
+        let lease = registry.open(&descriptor, source.clone()).await.unwrap();
+        assert!(blob(&lease, Digest::of(&layers[0])).await.body == layers[0]);
+        drop(lease);
+    }
+    assert_eq!(registry.counters().indexes, 1);
+}
+
+#[tokio::test]
+async fn a_packed_layer_is_verified_on_both_sides() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = start(directory.path()).await;
+    let layers = [testing::layer(1, 300_000)];
+    let other = [packed("zstd", &testing::layer(2, 300_000))];
+    let mut damaged = packed("zstd", &layers[0]);
+    damaged.truncate(damaged.len() / 2);
+    for source in [image(&layers, &other, ZSTD), image(&layers, &[damaged], ZSTD)] {
+        let source = Arc::new(source);
+        let error = registry.open(&source.descriptor(), source.clone()).await.unwrap_err();
+        let problem = error.problem();
+        let expected = matches!(problem, Some(Problem::DigestMismatch { .. } | Problem::Undecodable { .. }));
+        assert!(expected && error.is_final(), "{error}");
+    }
+    assert_eq!(kept(directory.path()), 0);
+}
+
+#[tokio::test]
+async fn an_image_that_is_larger_than_the_disk_is_refused_packed_or_not_cached_or_not() {
+    const MIB: u64 = 1024 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let registry = start(directory.path()).await;
+    let layers = [vec![7; 6 * MIB as usize], vec![8; 3]];
+    let stored = |program: &str| layers.clone().map(|layer| packed(program, &layer));
+    for source in [
+        Memory::new(testing::legacy(&layers)),
+        image(&layers, &stored("zstd"), ZSTD),
+        image(&layers, &stored("gzip"), manifest::OCI_LAYER_GZIP),
+        Memory::new(testing::legacy_with(&stored("gzip"), &testing::config(&layers))),
+    ] {
+        let source = Arc::new(source);
+        let descriptor = source.descriptor();
+        let refused = async || {
+            let error = registry.open_within(&descriptor, source.clone(), Some(3 * MIB)).await.unwrap_err();
+            let problem = error.problem();
+            assert!(matches!(problem, Some(Problem::LargerThanDisk { image, .. }) if *image > 3 * MIB), "{error}");
+            assert!(error.is_final(), "{error}");
+        };
+        refused().await;
+        let fits = registry.open_within(&descriptor, source.clone(), Some(7 * MIB)).await.unwrap();
+        refused().await;
+        drop(fits);
+        refused().await;
+    }
+}
+
+#[test]
+fn a_layer_of_few_bytes_that_would_become_very_many_is_given_up_in_time() {
+    const GIB: u64 = 1 << 30;
+    let directory = tempfile::tempdir().unwrap();
+    let zeros = Command::new("sh").args(["-c", "head -c 3G /dev/zero | zstd -qc"]).stdout(Stdio::piped()).spawn();
+    let bomb = zeros.unwrap().wait_with_output().unwrap().stdout;
+    let source = Arc::new(image(&[b"unknown".to_vec()], &[bomb], ZSTD));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(async {
+        let registry = start(directory.path()).await;
+        registry.open_within(&source.descriptor(), source.clone(), Some(GIB / 256)).await.unwrap_err()
+    });
+    let Some(Problem::LargerThanDisk { image, .. }) = error.problem() else { panic!("{error}") };
+    assert!(*image < GIB, "it was unpacked to {image} bytes");
+    // It waits for the threads that write.
+    drop(runtime);
+    assert_eq!(kept(directory.path()), 0);
+}

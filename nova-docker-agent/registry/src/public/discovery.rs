@@ -1,0 +1,242 @@
+//! Content discovery: OCI distribution specification 1.1, "Listing Tags", "Listing Referrers"; distribution, "Listing
+//! Repositories".
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderName, LINK};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::api::Api;
+use super::images::{Content, MAX_OPENED};
+use super::name::{self, Name, Tag};
+use super::token::Refused;
+use super::{Grant, property};
+use crate::manifest::OCI_INDEX;
+use crate::{ApiError, Code, Digest, http};
+use nova_docker_cloud::glance::ImageMeta;
+use nova_docker_cloud::{Project, UserLogin};
+
+/// Repositories in one answer.
+const MAX_CATALOG: usize = 1000;
+/// Projects whose images are listed for one user at one time.
+const PROJECTS_AT_ONCE: usize = 4;
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+impl Api {
+    /// `GET /v2/NAME/tags/list?n=N&last=TAG`.
+    pub async fn tags(&self, grant: &Grant, name: &Name, query: &str) -> Result<Response, ApiError> {
+        let images = self.images.of_repository(grant, name).await?;
+        if images.is_empty() {
+            return Err(ApiError::new(Code::NameUnknown, format!("there is no {name}, or you may not see it")));
+        }
+        let tags = images.into_iter().flat_map(|(_, tags)| tags);
+        let page = Page::of(query, usize::MAX)?;
+        let mut names = page.begin();
+        tags.for_each(|tag| names.add(tag.to_string()));
+        let (tags, next) = names.finish();
+        let body = json!({"name": name.to_string(), "tags": tags});
+        Ok(listed(&body, next.map(|last| page.link(&format!("/v2/{name}/tags/list"), &last))))
+    }
+
+    /// `GET /v2/_catalog?n=N&last=NAME`: of all projects where the user has a role, and what others share with these.
+    ///
+    /// Glance is asked in each project by itself: what it lists in one may be another's. Of all names, no more are kept than
+    /// the page has.
+    pub async fn catalog(&self, user: &UserLogin, request_id: &str, query: &str) -> Result<Response, ApiError> {
+        let page = Page::of(query, MAX_CATALOG)?;
+        let login = self.tokens.login(user, request_id).await?;
+        if login.projects.is_empty() {
+            return Err(self.tokens.catalog_challenge(Refused::InsufficientScope));
+        }
+        let (written, names) = (login.names(), Mutex::new(page.begin()));
+        let list = async |project: &Project| {
+            let Some(grant) = self.tokens.member(&login, &project.id, request_id).await? else { return Ok(false) };
+            let take = |image: &ImageMeta| {
+                let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+                repositories(image, &written).for_each(|name| names.add(name));
+            };
+            self.images.each_visible(&grant, take).await.map(|()| true)
+        };
+        let all = stream::iter(&login.projects).map(list).buffer_unordered(PROJECTS_AT_ONCE);
+        let members: Vec<bool> = all.try_collect().await?;
+        if !members.contains(&true) {
+            // It is not the roles: it is the user's token.
+            return Err(ApiError::new(Code::Unauthorized, "your session with the cloud has ended; log in again"));
+        }
+        let (repositories, next) = names.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+        Ok(listed(&json!({"repositories": repositories}), next.map(|last| page.link("/v2/_catalog", &last))))
+    }
+
+    /// `GET /v2/NAME/referrers/DIGEST?artifactType=TYPE`: an index of what refers to the manifest. It is empty if
+    /// nothing refers to the manifest, or if there is no such manifest.
+    pub async fn referrers(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        digest: &Digest,
+        query: &str,
+    ) -> Result<Response, ApiError> {
+        let images = self.images.of_repository(grant, name).await?;
+        let mut descriptors = self.referring(grant, &images, digest).await?;
+        descriptors.extend(self.tagged(grant, &images, digest).await?);
+        let mut seen = HashSet::new();
+        descriptors.retain(|descriptor| seen.insert(descriptor["digest"].to_string()));
+        let wanted = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "artifactType");
+        if let Some((_, wanted)) = &wanted {
+            descriptors.retain(|descriptor| descriptor["artifactType"] == **wanted);
+        }
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors});
+        let filtered = wanted.map(|_| [(FILTERS_APPLIED, "artifactType")]);
+        Ok(([(CONTENT_TYPE, OCI_INDEX)], filtered, http::json(index)).into_response())
+    }
+
+    /// The manifests whose `subject` it is.
+    async fn referring(
+        &self,
+        grant: &Grant,
+        images: &[(Arc<ImageMeta>, Vec<Tag>)],
+        digest: &Digest,
+    ) -> Result<Vec<Value>, ApiError> {
+        let subject = digest.to_string();
+        let mut descriptors = vec![];
+        let mut left = MAX_OPENED;
+        for (record, _) in images {
+            // Of an image that was not pushed, only its file tells.
+            let was_pushed = property::text(record, property::DIGEST).is_some();
+            if was_pushed && !property::subjects(record).any(|told| told == subject) {
+                continue;
+            }
+            let Some(content) = self.images.look_into(grant, record, &mut left).await? else { continue };
+            descriptors.extend(referrers(&content, &subject));
+        }
+        Ok(descriptors)
+    }
+
+    /// What clients that know no referrers have listed under the tag `ALGORITHM-HEX` ("Referrers Tag Schema").
+    async fn tagged(
+        &self,
+        grant: &Grant,
+        images: &[(Arc<ImageMeta>, Vec<Tag>)],
+        digest: &Digest,
+    ) -> Result<Vec<Value>, ApiError> {
+        let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
+        // Of a sha512, as much as a tag can have.
+        let tag: String = tag.chars().take(128).collect();
+        let Ok(tag) = tag.parse() else { return Ok(vec![]) };
+        let Some((record, _)) = images.iter().find(|(_, tags)| tags.contains(&tag)) else { return Ok(vec![]) };
+        let Some(content) = self.images.readable(grant, record).await? else { return Ok(vec![]) };
+        let index = content.manifests.get(&content.root);
+        let index = index.and_then(|(_, bytes)| serde_json::from_slice::<Value>(bytes).ok()).unwrap_or_default();
+        Ok(index["manifests"].as_array().cloned().unwrap_or_default())
+    }
+}
+
+/// The descriptors of an image's manifests that have this subject; of an index, those that it refers to too.
+fn referrers(content: &Content, subject: &str) -> Vec<Value> {
+    let described = content.manifests.iter().filter_map(|(digest, (media_type, bytes))| {
+        let manifest: Value = serde_json::from_slice(bytes).ok()?;
+        if manifest["subject"]["digest"].as_str() != Some(subject) {
+            return None;
+        }
+        let mut descriptor = json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()});
+        let kind = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
+        if let Some(kind) = kind.iter().find_map(|kind| kind.as_str().filter(|kind| !kind.is_empty())) {
+            descriptor["artifactType"] = kind.into();
+        }
+        if manifest["annotations"].is_object() {
+            descriptor["annotations"] = manifest["annotations"].clone();
+        }
+        Some(descriptor)
+    });
+    described.collect()
+}
+
+/// The part of a list that a client asks for.
+struct Page {
+    n: Option<usize>,
+    last: Option<String>,
+    most: usize,
+}
+
+impl Page {
+    fn of(query: &str, most: usize) -> Result<Self, ApiError> {
+        let value = |wanted: &str| {
+            let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == wanted);
+            found.map(|(_, value)| value.into_owned())
+        };
+        let n = value("n").filter(|n| !n.is_empty()).map(|n| n.parse::<usize>()).transpose();
+        let n =
+            n.map_err(|_| ApiError::new(Code::Unsupported, "n is a number").with_status(StatusCode::BAD_REQUEST))?;
+        Ok(Self { n, last: value("last"), most })
+    }
+
+    fn length(&self) -> usize {
+        self.n.unwrap_or(self.most).min(self.most)
+    }
+
+    /// A page without names, to be filled with them in any order.
+    fn begin(&self) -> Names {
+        Names { last: self.last.clone(), length: self.length(), found: BTreeSet::new(), more: false }
+    }
+
+    fn link(&self, path: &str, last: &str) -> String {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("n", &self.length().to_string())
+            .append_pair("last", last)
+            .finish();
+        format!("<{path}?{query}>; rel=\"next\"")
+    }
+}
+
+/// The names of one page: of all that are added, the first ones after `last`.
+struct Names {
+    last: Option<String>,
+    length: usize,
+    found: BTreeSet<String>,
+    /// Whether there are others behind them.
+    more: bool,
+}
+
+impl Names {
+    fn add(&mut self, name: String) {
+        if self.last.as_ref().is_some_and(|last| name <= *last) {
+            return;
+        }
+        self.found.insert(name);
+        if self.found.len() > self.length {
+            self.found.pop_last();
+            self.more = true;
+        }
+    }
+
+    /// They, in order, and the last of them if there is more.
+    fn finish(self) -> (Vec<String>, Option<String>) {
+        let next = self.found.last().filter(|_| self.more).cloned();
+        (self.found.into_iter().collect(), next)
+    }
+}
+
+/// The repositories that an image is in, as clients write them, where users write projects so.
+fn repositories<'a>(image: &'a ImageMeta, written: &'a HashMap<&str, &str>) -> impl Iterator<Item = String> + 'a {
+    let pushed = property::text(image, property::REPOSITORY).map(str::to_owned);
+    let repositories = name::all_of_glance(image).map(|(repository, _)| repository).chain(pushed);
+    let owner = image.owner.as_deref().unwrap_or_default();
+    let project = written.get(owner).copied().unwrap_or(owner);
+    repositories.filter_map(move |repository| {
+        // A project whose name clients cannot write is reached by its id.
+        let by_name = format!("{project}/{repository}").parse::<Name>();
+        by_name.or_else(|_| format!("{owner}/{repository}").parse()).ok().map(|name| name.to_string())
+    })
+}
+
+fn listed(body: &Value, link: Option<String>) -> Response {
+    (link.map(|link| [(LINK, link)]), http::json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests;

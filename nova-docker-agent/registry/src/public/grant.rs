@@ -1,0 +1,72 @@
+//! What a request may do, and as whom.
+
+use std::fmt;
+
+use secrecy::SecretString;
+
+use super::Name;
+use crate::{ApiError, Code};
+use nova_docker_cloud::Caller;
+use nova_docker_cloud::glance::ImageMeta;
+
+/// What a token's scope lists after the repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    Pull,
+    Push,
+    Delete,
+}
+
+/// A user, in the project that a repository belongs to, or, where the user has no role there, in the user's own.
+#[derive(Clone)]
+pub struct Grant {
+    /// Keystone's id of the repository's project: the `owner` of its images.
+    pub owner: String,
+    /// Keystone's id of the project that `token` is scoped to. Only where it is `owner`, something may be pushed.
+    pub project: String,
+    /// Keystone's id of the user.
+    pub user: String,
+    /// The user's own Keystone token.
+    pub token: SecretString,
+    /// `req-<uuid>`, of the client's request.
+    pub request_id: String,
+    /// Nobody has logged in: of what the token can see, only public images are shown.
+    pub is_anonymous: bool,
+}
+
+impl Grant {
+    /// Whether an image that Glance shows to the token is for whoever sends the request.
+    pub fn may_see(&self, image: &ImageMeta) -> bool {
+        !self.is_anonymous || image.visibility.as_deref() == Some("public")
+    }
+
+    /// The user, to Glance.
+    pub fn caller(&self) -> Caller {
+        Caller::user(self.token.clone(), self.request_id.clone())
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("owner", &self.owner).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// What the bearer of a request's token may do.
+#[derive(Clone, Debug, Default)]
+pub struct Bearer {
+    /// By repository, with the actions that were granted.
+    pub access: Vec<(Name, Vec<Action>, Grant)>,
+}
+
+impl Bearer {
+    /// As whom `action` may be done in the repository `name`.
+    ///
+    /// # Errors
+    /// [`Code::Denied`] when the token is not for that. The HTTP side makes a challenge for the missing scope of it.
+    pub fn grant(&self, name: &Name, action: Action) -> Result<&Grant, ApiError> {
+        let found = self.access.iter().find(|(known, actions, _)| known == name && actions.contains(&action));
+        let denied = || ApiError::new(Code::Denied, format!("the token is not for this in {name}"));
+        found.map(|(.., grant)| grant).ok_or_else(denied)
+    }
+}

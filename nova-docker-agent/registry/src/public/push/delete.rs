@@ -1,0 +1,148 @@
+//! Deleting: OCI distribution specification 1.1, "Content Management".
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use super::refused::refused;
+use super::staging::blocking;
+use super::{Push, What, writer};
+use crate::public::images::Content;
+use crate::public::name::{of_glance, tags_of};
+use crate::public::{Action, Bearer, Grant, Name, Reference, Tag, property};
+use crate::{ApiError, Code, Digest};
+use nova_docker_cloud::glance::ImageMeta;
+
+/// Images with the same digest that one request deletes.
+const MAX_SAME: usize = 64;
+
+impl Push {
+    /// `DELETE /v2/NAME/manifests/REFERENCE`: a tag, and the image with its last one; or the image of a digest.
+    ///
+    /// # Errors
+    /// [`ApiError`] for the client: [`Code::Denied`] with Glance's words for an image that may not be deleted.
+    pub async fn delete_manifest(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+        name: &Name,
+        reference: &Reference,
+    ) -> Result<Response, ApiError> {
+        let grant = writer(bearer, name, Action::Delete)?.clone();
+        let (push, name, reference) = (self.clone(), name.clone(), reference.clone());
+        self.run(async move {
+            let _alone = push.lock(&grant, &name, What::Tags).await?;
+            push.images.changed(&grant);
+            let deleted = match &reference {
+                Reference::Tag(tag) => push.delete_tag(&grant, &name, tag).await,
+                Reference::Digest(digest) => push.delete_digest(&grant, &name, digest).await,
+            };
+            push.images.changed(&grant);
+            deleted.map(|()| StatusCode::ACCEPTED.into_response())
+        })
+        .await
+    }
+
+    /// `DELETE /v2/NAME/blobs/DIGEST`. What is in an image stays in it.
+    ///
+    /// # Errors
+    /// [`ApiError`] for the client: [`Code::Unsupported`] for a blob of an image.
+    pub async fn delete_blob(&self, bearer: &Bearer, name: &Name, digest: &Digest) -> Result<Response, ApiError> {
+        let grant = writer(bearer, name, Action::Delete)?;
+        let (staging, project, wanted) = (self.staging.clone(), grant.owner.clone(), *digest);
+        if self.images.blob(grant, name, digest).await?.is_some() {
+            let message = "the blob is part of an image: delete the image's manifest";
+            return Err(ApiError::new(Code::Unsupported, message));
+        }
+        match blocking(move || staging.remove(&project, &wanted)).await? {
+            true => Ok(StatusCode::ACCEPTED.into_response()),
+            false => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
+        }
+    }
+
+    /// The newest image with the tag loses it, and goes if it was the last. Older ones, which it hid, are not the image
+    /// that the client meant: they only lose the tag.
+    async fn delete_tag(&self, grant: &Grant, name: &Name, tag: &Tag) -> Result<(), ApiError> {
+        let content = self.images.find(grant, name, &Reference::Tag(tag.clone())).await;
+        let records = self.images.of_repository(grant, name).await?;
+        let with_tag = |(record, tags): &(Arc<ImageMeta>, Vec<Tag>)| {
+            tags.contains(tag) && record.owner.as_deref() == Some(grant.owner.as_str())
+        };
+        let mut found: Vec<Arc<ImageMeta>> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
+        // An image whose file is damaged cannot be opened, and can be deleted.
+        let content = content.ok().flatten();
+        let newest = content.as_ref().map(|content| content.record.id);
+        found.sort_by(|one, other| other.created_at.cmp(&one.created_at));
+        let first = found.iter().position(|record| Some(record.id) == newest).unwrap_or(0);
+        if found.is_empty() {
+            return Err(ApiError::new(Code::ManifestUnknown, "there is no such tag"));
+        }
+        let target = found.swap_remove(first);
+        for older in found {
+            if self.is_the_same(grant, &older, content.as_deref()).await? {
+                self.delete_tagged(grant, name, &older, tag).await?;
+            } else {
+                self.untag(grant, name, &older, std::slice::from_ref(tag)).await?;
+            }
+        }
+        self.delete_tagged(grant, name, &target, tag).await
+    }
+
+    /// Whether an image has the manifest of `content`: two registries that share nothing may have made one each.
+    async fn is_the_same(
+        &self,
+        grant: &Grant,
+        record: &ImageMeta,
+        content: Option<&Content>,
+    ) -> Result<bool, ApiError> {
+        let Some(content) = content else { return Ok(false) };
+        Ok(self.images.readable(grant, record).await?.is_some_and(|other| other.root == content.root))
+    }
+
+    /// An image goes with its last tag.
+    async fn delete_tagged(&self, grant: &Grant, name: &Name, record: &ImageMeta, tag: &Tag) -> Result<(), ApiError> {
+        if tags_of(record, name.repository()).iter().any(|other| other != tag) {
+            if !property::is_own(record) && record.name.as_deref().and_then(of_glance).is_some_and(|(_, of)| of == *tag)
+            {
+                let message = "the tag is the name of an image that was not pushed: rename it in the image service";
+                return Err(ApiError::new(Code::Denied, message));
+            }
+            return self.untag(grant, name, record, std::slice::from_ref(tag)).await;
+        }
+        self.delete_image(grant, record.id).await
+    }
+
+    async fn delete_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<(), ApiError> {
+        let mut deleted: Vec<Uuid> = vec![];
+        while let Some(content) = self.own(grant, name, digest).await? {
+            if content.root != *digest {
+                if deleted.is_empty() {
+                    let message = format!("the manifest is part of {}, an index: delete that", content.root);
+                    return Err(ApiError::new(Code::Unsupported, message));
+                }
+                break;
+            }
+            if deleted.contains(&content.record.id) || deleted.len() >= MAX_SAME {
+                break;
+            }
+            deleted.push(content.record.id);
+            self.delete_image(grant, content.record.id).await?;
+            self.images.changed(grant);
+        }
+        if deleted.is_empty() { Err(ApiError::new(Code::ManifestUnknown, "there is no such manifest")) } else { Ok(()) }
+    }
+
+    /// The project's own image of this digest.
+    async fn own(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
+        let content = self.images.find(grant, name, &Reference::Digest(*digest)).await?;
+        Ok(content.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str())))
+    }
+
+    async fn delete_image(&self, grant: &Grant, id: Uuid) -> Result<(), ApiError> {
+        // Whether somebody else was first does not matter.
+        self.glance.delete(&grant.caller(), id).await.map_err(|error| refused(&error))?;
+        tracing::info!(image = %id, project = grant.owner, "an image was deleted");
+        Ok(())
+    }
+}

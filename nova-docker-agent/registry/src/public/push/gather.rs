@@ -1,0 +1,143 @@
+//! Finds everything that a manifest refers to.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::Push;
+use super::archive::{Part, PartContent};
+use super::manifest::{Document, Pointer, Refers, invalid};
+use crate::manifest::{MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFESTS};
+use crate::public::images::{Age, Blobs};
+use crate::public::{Grant, Name};
+use crate::{ApiError, Code, Digest};
+
+/// What an image is made of.
+pub struct Parts {
+    /// Manifests, then configurations, then everything else.
+    pub all: Vec<Part>,
+    /// Whether a server can be launched from it.
+    pub runnable: bool,
+    /// What its manifests say something about.
+    pub subjects: Vec<Digest>,
+}
+
+impl Push {
+    /// Finds the blobs and manifests that `root` refers to, in the repository or among what its project has uploaded.
+    ///
+    /// # Errors
+    /// [`Code::ManifestBlobUnknown`], with the digests of what is missing.
+    pub(super) async fn gather(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Parts, ApiError> {
+        self.check_number(root)?;
+        let manifests = self.manifests(grant, name, root).await?;
+        let runnable = manifests.iter().any(Document::is_runnable);
+        let subjects = manifests.iter().filter_map(|document| document.subject).collect();
+        let wanted = self.wanted(&manifests)?;
+        let blobs = self.blobs(grant, name, wanted.iter().map(|pointer| pointer.digest).collect()).await?;
+        let mut all: Vec<Part> = manifests.iter().map(|document| in_memory(document.digest, &document.bytes)).collect();
+        let mut missing = vec![];
+        for pointer in wanted {
+            match blobs.get(&pointer.digest) {
+                Some(blob) => {
+                    check_size(pointer, blob.size())?;
+                    all.push(Part { digest: pointer.digest, content: PartContent::Blob(blob.clone()) });
+                }
+                None if pointer.is_foreign() => {}
+                None => missing.push(pointer.digest),
+            }
+        }
+        if missing.is_empty() { Ok(Parts { all, runnable, subjects }) } else { Err(unknown(&missing)) }
+    }
+
+    /// As they are listed: whoever reads the manifest goes through all of them.
+    fn check_number(&self, document: &Document) -> Result<(), ApiError> {
+        let (found, what, limit) = match &document.refers {
+            Refers::Blobs { layers, .. } => (layers.len() + 1, "blobs", self.config.max_blobs),
+            Refers::Manifests(manifests) => (manifests.len(), "manifests", self.config.max_blobs.min(MAX_MANIFESTS)),
+        };
+        if found <= limit {
+            return Ok(());
+        }
+        Err(invalid(format!("it refers to {found} {what}, and at most {limit} are possible")))
+    }
+
+    /// The configurations of all these manifests, then the other blobs, each once.
+    fn wanted<'a>(&self, manifests: &'a [Document]) -> Result<Vec<&'a Pointer>, ApiError> {
+        let mut seen: HashSet<Digest> = manifests.iter().map(|document| document.digest).collect();
+        let (mut configs, mut others) = (vec![], vec![]);
+        for document in manifests {
+            let Refers::Blobs { config, layers } = &document.refers else { continue };
+            configs.extend(Some(config).filter(|config| seen.insert(config.digest)));
+            others.extend(layers.iter().filter(|layer| seen.insert(layer.digest)));
+        }
+        configs.append(&mut others);
+        let (found, limit) = (configs.len(), self.config.max_blobs);
+        if found > limit {
+            return Err(invalid(format!("it refers to {found} blobs, and at most {limit} are possible")));
+        }
+        Ok(configs)
+    }
+
+    /// Those of the blobs that the project has uploaded, or the repository's images have.
+    async fn blobs(&self, grant: &Grant, name: &Name, mut digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+        let mut found = self.all_staged(grant, digests.clone()).await?;
+        digests.retain(|digest| !found.contains_key(digest));
+        if !digests.is_empty() {
+            found.extend(self.images.blobs(grant, name, digests, Age::Seconds).await?);
+        }
+        Ok(found)
+    }
+
+    /// The manifest itself, and, of an index, those that it refers to.
+    async fn manifests(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Vec<Document>, ApiError> {
+        let mut found = vec![root.clone()];
+        let mut waiting: Vec<(Pointer, usize)> =
+            root.manifests().into_iter().rev().map(|child| (child.clone(), 1)).collect();
+        let mut missing = vec![];
+        while let Some((pointer, depth)) = waiting.pop() {
+            if found.iter().any(|known| known.digest == pointer.digest) {
+                continue;
+            }
+            let total: usize = found.iter().map(|document| document.bytes.len()).sum();
+            if depth > MAX_DEPTH || found.len() + missing.len() > MAX_MANIFESTS || total as u64 > MAX_ALL_MANIFESTS {
+                return Err(invalid("it refers to too many manifests"));
+            }
+            let Some(child) = self.manifest(grant, name, &pointer).await? else {
+                missing.push(pointer.digest);
+                continue;
+            };
+            waiting.extend(child.manifests().into_iter().rev().map(|grandchild| (grandchild.clone(), depth + 1)));
+            found.push(child);
+        }
+        if missing.is_empty() { Ok(found) } else { Err(unknown(&missing)) }
+    }
+
+    /// A manifest that was pushed before.
+    async fn manifest(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Document>, ApiError> {
+        let found = self.images.holder(grant, name, &pointer.digest, Age::Seconds).await?;
+        let Some(content) = found else { return Ok(None) };
+        let Some((media_type, bytes)) = content.manifests.get(&pointer.digest) else { return Ok(None) };
+        check_size(pointer, bytes.len() as u64)?;
+        let media_type = Some(media_type.as_str()).filter(|media_type| !media_type.is_empty());
+        Document::parse(bytes.clone(), media_type, pointer.digest.algorithm()).map(Some)
+    }
+}
+
+fn in_memory(digest: Digest, bytes: &Bytes) -> Part {
+    Part { digest, content: PartContent::Bytes(bytes.clone()) }
+}
+
+fn check_size(pointer: &Pointer, found: u64) -> Result<(), ApiError> {
+    if pointer.size == found {
+        return Ok(());
+    }
+    Err(invalid(format!("{} has {found} bytes, and not the {} that it says", pointer.digest, pointer.size)))
+}
+
+fn unknown(missing: &[Digest]) -> ApiError {
+    let detail: Vec<_> = missing.iter().map(|digest| json!({"digest": digest.to_string()})).collect();
+    let message = format!("what the manifest refers to is not in the repository: {}", missing[0]);
+    let message = if missing.len() > 1 { format!("{message} and {} more", missing.len() - 1) } else { message };
+    ApiError::new(Code::ManifestBlobUnknown, message).with_detail(detail.into())
+}

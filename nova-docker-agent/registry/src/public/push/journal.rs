@@ -1,0 +1,162 @@
+//! What has to be undone when this process is killed in the middle of a push.
+//!
+//! `JOURNAL/IMAGE.json` is there from before an image is made in Glance, or given tags, until it is complete and has them alone;
+//! it is locked (flock) by the process that does so, so that what is not locked was left behind.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use nix::fcntl::{Flock, FlockArg};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::staging::{StagingError, is_at};
+use crate::public::token::seal::Sealer;
+use crate::public::{Name, Tag};
+
+/// Writing an entry takes less.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// What users' tokens are sealed for here.
+const PURPOSE: &str = "journal of pushes";
+
+/// One image that is being made.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Entry {
+    pub image: Uuid,
+    /// Keystone's id of the project that it is made in.
+    pub owner: String,
+    /// What it is to be called, for messages.
+    pub name: String,
+    /// The tags that it is given, and in which repository (`PROJECT/REPOSITORY`).
+    #[serde(default)]
+    pub repository: String,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The user's token, sealed, in base64.
+    token: String,
+}
+
+impl Entry {
+    pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, sealer: &Sealer) -> Self {
+        // None only if it is longer than any memory; what is empty does not open.
+        let sealed = sealer.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
+        let token = STANDARD.encode(sealed);
+        Self { image, owner: owner.to_owned(), name, repository: String::new(), tags: vec![], token }
+    }
+
+    /// The same for an image that is given tags.
+    pub fn with_tags(mut self, repository: &Name, tags: &[Tag]) -> Self {
+        self.repository = repository.to_string();
+        self.tags = tags.iter().map(Tag::to_string).collect();
+        self
+    }
+
+    /// The token of the user who pushed it.
+    pub fn token(&self, sealer: &Sealer) -> Option<SecretString> {
+        let token = sealer.open(PURPOSE, &String::from_utf8(STANDARD.decode(&self.token).ok()?).ok()?)?;
+        String::from_utf8(token).ok().map(SecretString::from)
+    }
+}
+
+/// The directory of entries. Everything here blocks.
+pub struct Journal {
+    directory: PathBuf,
+}
+
+/// An entry that nobody else works on.
+pub struct Open {
+    pub entry: Entry,
+    path: PathBuf,
+    lock: Flock<File>,
+}
+
+impl Journal {
+    pub fn open(directory: PathBuf) -> Result<Self, StagingError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.map_err(|cause| StagingError::io("create", &directory, cause))?;
+        Ok(Self { directory })
+    }
+
+    /// Writes an entry, on the disk when this returns.
+    pub fn begin(&self, entry: Entry) -> Result<Open, StagingError> {
+        let path = self.directory.join(format!("{}.json", entry.image));
+        let partial = path.with_extension("partial");
+        let failed = |cause| StagingError::io("write", &partial, cause);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
+        // Before it has the name by which others find it.
+        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno.into()))?;
+        let bytes = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
+        lock.write_all(&bytes).and_then(|()| lock.sync_all()).map_err(failed)?;
+        fs::rename(&partial, &path).map_err(failed)?;
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        Ok(Open { entry, path, lock })
+    }
+
+    /// What was left behind, in the project `owner` or in all. Entries that cannot be read are passed over, with a
+    /// warning.
+    pub fn left(&self, owner: Option<&str>) -> Result<Vec<Open>, StagingError> {
+        let failed = |cause| StagingError::io("list", &self.directory, cause);
+        let mut found = vec![];
+        for file in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
+            match open(&path) {
+                Ok(Some(open)) if owner.is_none_or(|owner| open.entry.owner == owner) => found.push(open),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("unfinished pushes: cannot read {}: {error}", path.display()),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// None for what another request, or process, is working on, or has just finished.
+fn open(path: &Path) -> io::Result<Option<Open>> {
+    // An entry that was never complete; its image was not asked for.
+    if path.extension().is_some_and(|extension| extension == "partial") && age(path) > ABANDONED {
+        fs::remove_file(path)?;
+    }
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return Ok(None);
+    }
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let entry = serde_json::from_slice(&bytes)?;
+    Ok(Some(Open { entry, path: path.to_owned(), lock }))
+}
+
+impl Open {
+    /// Nothing is left to be undone.
+    pub fn close(self) {
+        // A later request has begun another entry for the image.
+        if !is_at(&self.lock, &self.path) {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("unfinished pushes: cannot remove {}: {error}", self.path.display());
+        }
+    }
+
+    /// How long ago it was begun.
+    pub fn age(&self) -> Duration {
+        age(&self.path)
+    }
+}
+
+fn age(path: &Path) -> Duration {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    modified.and_then(|modified| modified.elapsed().ok()).unwrap_or_default()
+}

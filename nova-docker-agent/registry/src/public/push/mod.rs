@@ -1,0 +1,198 @@
+//! Pushes: blobs are uploaded to this host's disk first; the manifest that names them makes one Glance image of them
+//! all.
+//!
+//! ```text
+//! upload      the end-points of blob uploads
+//!   mount       blobs that need no upload
+//!   receive     the body of a request -> the disk, digested on the way
+//!   staging     what is on the disk: uploads, blobs, bounds, expiry
+//! publish     a manifest's end-point: an image in Glance, or nothing
+//!   manifest    what is accepted as a manifest
+//!   gather      what it refers to
+//!   archive     the file that the image becomes
+//!   tags        who has a tag
+//!   children    what becomes of an index's manifests
+//!   locks       what is done once at a time
+//!   journal     what to undo after a crash, and recover, which does
+//! delete      tags, images and staged blobs
+//! retire      images that have lost their tags
+//! ```
+
+mod archive;
+mod children;
+mod delete;
+mod gather;
+mod journal;
+mod locks;
+mod manifest;
+mod mount;
+mod publish;
+mod receive;
+mod recover;
+mod refused;
+mod request;
+mod retire;
+mod staging;
+mod tags;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use staging::StagingError;
+
+use super::images::Images;
+use super::token::seal::Sealer;
+use super::{Action, Bearer, Grant, Name};
+use crate::{ApiError, Code, Digest};
+use journal::Journal;
+use locks::{Held, Locks};
+use nova_docker_cloud::Glance;
+use staging::{Staging, Uploader, blocking};
+
+/// Bounds of pushes, and where they are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushConfig {
+    /// Its sub-directory `push` is used.
+    pub state_directory: PathBuf,
+    /// Of a manifest, in bytes.
+    pub max_manifest: usize,
+    /// How long it may take to come.
+    pub manifest_patience: Duration,
+    /// Blobs of one manifest.
+    pub max_blobs: usize,
+    /// Of one blob, in bytes.
+    pub max_blob: u64,
+    /// Of what one project has uploaded and not yet pushed a manifest for, in bytes.
+    pub max_staged: u64,
+    /// The same of all projects together.
+    pub max_staged_in_all: u64,
+    /// Age at which abandoned uploads are removed.
+    pub upload_expiry: Duration,
+    /// Age at which images without a tag are deleted; None where they stay.
+    pub untagged_retention: Option<Duration>,
+}
+
+/// The write side of the registry.
+pub struct Push {
+    config: PushConfig,
+    glance: Glance,
+    images: Arc<Images>,
+    sealer: Sealer,
+    staging: Arc<Staging>,
+    journal: Arc<Journal>,
+    locks: Locks,
+    /// The registry shuts down.
+    stop: CancellationToken,
+    /// Requests that go on though their client has gone, to leave nothing half done.
+    tasks: TaskTracker,
+}
+
+impl Push {
+    /// Opens what was staged before, and undoes pushes that were cut off. `sealer` keeps users' tokens on the disk
+    /// meanwhile.
+    pub async fn open(
+        config: PushConfig,
+        glance: Glance,
+        images: Arc<Images>,
+        sealer: Sealer,
+    ) -> Result<Arc<Self>, StagingError> {
+        let root = config.state_directory.join("push").join("staged");
+        let limits = config.clone();
+        let journal = config.state_directory.join("push").join("unfinished");
+        let locks = config.state_directory.join("push").join("locks");
+        let cache = images.cache().clone();
+        let opened = move || Ok((Staging::open(root, limits, &cache)?, Journal::open(journal)?, Locks::open(locks)?));
+        let (staging, journal, locks) = blocking(opened).await?;
+        let push = Arc::new(Self {
+            config,
+            glance,
+            images,
+            sealer,
+            staging,
+            journal: Arc::new(journal),
+            locks,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let recovering = push.clone();
+        push.tasks.spawn(async move {
+            if let Err(error) = recovering.recover().await {
+                tracing::warn!("unfinished pushes: {error}");
+            }
+        });
+        Ok(push)
+    }
+
+    /// Removes abandoned uploads. To be called from time to time.
+    pub async fn expire(&self) -> Result<(), StagingError> {
+        let staging = self.staging.clone();
+        blocking(move || staging.expire()).await?;
+        self.recover().await
+    }
+
+    /// Gives up what is being pushed, and waits until that has left nothing half done.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Waits until nobody else does this in the repository, or until the registry shuts down.
+    async fn lock(&self, grant: &Grant, name: &Name, what: What) -> Result<Held, StagingError> {
+        let key = format!("{} {} {what}", grant.owner, name.repository());
+        let locked = self.stop.run_until_cancelled(self.locks.lock(&key)).await;
+        locked.unwrap_or(Err(StagingError::ShuttingDown))
+    }
+
+    /// Runs a request to its end, whether or not its client waits for it.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.tasks.spawn(work).await.unwrap_or_else(|_| Err(StagingError::ShuttingDown.into()))
+    }
+}
+
+/// What is done once at a time in a repository. Tags come after an image.
+#[derive(Clone, Copy)]
+enum What {
+    /// One image is made.
+    Manifest(Digest),
+    /// Images of indexes are made.
+    Indexes,
+    Tags,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest(digest) => digest.fmt(f),
+            Self::Indexes => f.write_str("indexes"),
+            Self::Tags => f.write_str("tags"),
+        }
+    }
+}
+
+/// As whom something may be pushed, or deleted, in a repository.
+fn writer<'a>(bearer: &'a Bearer, name: &Name, action: Action) -> Result<&'a Grant, ApiError> {
+    let grant = bearer.grant(name, action)?;
+    if grant.project != grant.owner {
+        return Err(ApiError::new(Code::Denied, format!("you have no role in the project of {name}")));
+    }
+    Ok(grant)
+}
+
+fn uploader(grant: &Grant, name: &Name) -> Uploader {
+    let (project, user) = (grant.owner.clone(), grant.user.clone());
+    Uploader { project, user, repository: name.repository().to_owned() }
+}

@@ -1,0 +1,92 @@
+//! Blobs that need no upload, because the user can read them elsewhere.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::staging::{Mount, StagingError, blocking};
+use super::{Push, uploader};
+use crate::public::images::ReadableBlob;
+use crate::public::{Action, Bearer, Grant, Name};
+use crate::{ApiError, Digest};
+
+impl Push {
+    /// Whether `name` has the blob now. Without `from`, wherever the repository or its project has it.
+    pub(super) async fn mount(
+        &self,
+        bearer: &Bearer,
+        grant: &Grant,
+        name: &Name,
+        from: Option<&str>,
+        digest: &Digest,
+    ) -> Result<bool, ApiError> {
+        if self.images.blob(grant, name, digest).await?.is_some() {
+            return Ok(true);
+        }
+        if self.staged(grant, digest).await?.is_some() {
+            let (staging, project, digest) = (self.staging.clone(), grant.owner.clone(), *digest);
+            blocking(move || staging.renew(&project, &digest)).await?;
+            return Ok(true);
+        }
+        let Some(from) = from.and_then(|from| from.parse::<Name>().ok()) else { return Ok(false) };
+        // What the user may not pull is to be uploaded, as if nobody had it.
+        let Ok(source) = bearer.grant(&from, Action::Pull) else { return Ok(false) };
+        if source.owner != grant.owner && source.owner == source.project {
+            let (staging, theirs, ours, digest) =
+                (self.staging.clone(), source.owner.clone(), grant.owner.clone(), *digest);
+            if blocking(move || staging.share(&theirs, &ours, &digest)).await? {
+                return Ok(true);
+            }
+        }
+        self.mount_from_image(grant, name, source, &from, digest).await
+    }
+
+    async fn mount_from_image(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        source: &Grant,
+        from: &Name,
+        digest: &Digest,
+    ) -> Result<bool, ApiError> {
+        // As a member of the repository's own project, as who the manifest will be pushed.
+        let as_ours = Grant { owner: source.owner.clone(), ..grant.clone() };
+        if self.images.blob(&as_ours, from, digest).await?.is_some() {
+            let mount = Mount { from: from.to_string(), owner: source.owner.clone() };
+            let (staging, project, digest) = (self.staging.clone(), grant.owner.clone(), *digest);
+            blocking(move || staging.mount(&project, &digest, &mount)).await?;
+            return Ok(true);
+        }
+        // An image that only its own project sees: the blob is copied while the user can read it.
+        let Some(blob) = self.images.blob(source, from, digest).await? else { return Ok(false) };
+        match self.copy(grant, name, blob, digest).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::info!(%name, %from, %digest, "a blob was not mounted: {error}");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn copy(
+        &self,
+        grant: &Grant,
+        name: &Name,
+        blob: Arc<dyn ReadableBlob>,
+        digest: &Digest,
+    ) -> Result<(), StagingError> {
+        let (staging, uploader, digest, size) = (self.staging.clone(), uploader(grant, name), *digest, blob.size());
+        let mut session = blocking(move || {
+            let mut session = staging.begin(&uploader, digest.algorithm())?;
+            session.forget_when_dropped();
+            session.admit(size).map(|()| session)
+        })
+        .await?;
+        let mut pieces = blob.read(0..size);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|cause| StagingError::Source(cause.to_string()))?;
+            session = blocking(move || session.append(&[piece]).map(|()| session)).await?;
+        }
+        blocking(move || session.complete(&[digest])).await
+    }
+}

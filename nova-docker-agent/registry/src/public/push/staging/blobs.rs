@@ -1,0 +1,114 @@
+//! Blobs that were uploaded, or mounted, and are in no image of the repository yet.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+
+use super::{Mount, Staged, Staging, blocking};
+use crate::public::images::{Age, Blobs, Images, ReadableBlob};
+use crate::public::push::Push;
+use crate::public::{Grant, Name};
+use crate::store::Blob;
+use crate::{ApiError, Digest, Error};
+
+impl Push {
+    /// A blob that was uploaded, or mounted.
+    ///
+    /// # Errors
+    /// The disk, or Glance where the blob is to be read from.
+    pub async fn staged(&self, grant: &Grant, digest: &Digest) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
+        Ok(self.all_staged(grant, vec![*digest]).await?.remove(digest))
+    }
+
+    /// Those of the blobs that were uploaded, or mounted.
+    pub async fn all_staged(&self, grant: &Grant, digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+        // Only members of the project, and only of what they could push here.
+        if grant.project != grant.owner {
+            return Ok(Blobs::new());
+        }
+        let (staging, project) = (self.staging.clone(), grant.owner.clone());
+        let find = move |digest| Ok((digest, staging.find(&project, &digest)?));
+        let found: Vec<_> = blocking(move || digests.into_iter().map(find).collect()).await?;
+        let (mut blobs, mut mounts) = (Blobs::new(), HashMap::<Mount, Vec<Digest>>::new());
+        for (digest, staged) in found {
+            match staged {
+                None => {}
+                Some(Staged::Mount(mount)) => mounts.entry(mount).or_default().push(digest),
+                Some(Staged::Blob { file, size }) => {
+                    let (staging, images, grant) = (self.staging.clone(), self.images.clone(), grant.clone());
+                    blobs.insert(digest, Arc::new(StagedBlob { digest, file, size, staging, images, grant }));
+                }
+            }
+        }
+        for (mount, mut digests) in mounts {
+            blobs.extend(mounted(&self.images, grant, &mount, digests.clone()).await?);
+            digests.retain(|digest| !blobs.contains_key(digest));
+            // The image has gone: it need not be looked for again.
+            let (staging, project) = (self.staging.clone(), grant.owner.clone());
+            blocking(move || digests.iter().try_for_each(|digest| staging.unmount(&project, digest, &mount))).await?;
+        }
+        Ok(blobs)
+    }
+}
+
+/// Those of the blobs that the images of another repository have.
+async fn mounted(images: &Images, grant: &Grant, mount: &Mount, mut digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+    let Ok(from) = mount.from.parse::<Name>() else { return Ok(Blobs::new()) };
+    let grant = Grant { owner: mount.owner.clone(), ..grant.clone() };
+    let mut found = images.blobs(&grant, &from, digests.iter().copied(), Age::Seconds).await?;
+    digests.retain(|digest| !found.contains_key(digest));
+    if !digests.is_empty() {
+        // The image may have been made just now, by another process.
+        found.extend(images.blobs(&grant, &from, digests, Age::now()).await?);
+    }
+    Ok(found)
+}
+
+/// A blob that was on the disk when it was looked for. The file is opened when it is read: a manifest may name more blobs
+/// than a process can have files.
+struct StagedBlob {
+    digest: Digest,
+    file: PathBuf,
+    size: u64,
+    staging: Arc<Staging>,
+    images: Arc<Images>,
+    grant: Grant,
+}
+
+impl ReadableBlob for StagedBlob {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
+        futures::stream::once(self.open(range)).try_flatten().boxed()
+    }
+}
+
+impl StagedBlob {
+    async fn open(self: Arc<Self>, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+        let path = self.file.clone();
+        let opened = tokio::task::spawn_blocking(move || Blob::open(path)).await.map_err(|_| Error::ShuttingDown)?;
+        match opened {
+            Ok(blob) => Ok(blob.stream(range).boxed()),
+            // Another push has made an image of it meanwhile.
+            Err(missing) => match self.moved().await {
+                Some(blob) if missing.kind() == io::ErrorKind::NotFound => Ok(blob.read(range)),
+                _ => Err(Error::cache("read", &self.file, missing)),
+            },
+        }
+    }
+
+    async fn moved(&self) -> Option<Arc<dyn ReadableBlob>> {
+        let (staging, project, digest) = (self.staging.clone(), self.grant.owner.clone(), self.digest);
+        let found = blocking(move || staging.find(&project, &digest)).await.ok()?;
+        let Some(Staged::Mount(mount)) = found else { return None };
+        mounted(&self.images, &self.grant, &mount, vec![digest]).await.ok()?.remove(&digest)
+    }
+}

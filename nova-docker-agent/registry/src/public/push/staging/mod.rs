@@ -1,0 +1,328 @@
+//! What was uploaded and is not yet part of an image in Glance, on disk.
+//!
+//! ```text
+//! STAGING/PROJECT/sessions/UPLOAD/about.json    whose upload it is, and of what
+//! STAGING/PROJECT/sessions/UPLOAD/content       what has come so far; locked (flock) while a request works on it
+//! STAGING/PROJECT/sessions/UPLOAD/digested.json the digest of that so far, for the next request, wherever it comes to
+//! STAGING/PROJECT/blobs/ALGORITHM/HEX           complete: a file gets here by renaming, verified and synced
+//! STAGING/PROJECT/mounts/ALGORITHM/HEX          to be read from an image of another repository: JSON, of which
+//! ```
+//!
+//! What has become part of an image leaves this place at once. A client that was told before that it is here still
+//! finds it, mounted from that image.
+//!
+//! Several processes may share the directory. Everything here blocks.
+
+mod blobs;
+mod error;
+mod session;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use error::StagingError;
+pub use session::{Session, Uploader, is_at};
+
+use super::PushConfig;
+use crate::store::Cache;
+use crate::{Algorithm, Digest};
+
+/// What is left free on the file system for everything else, in bytes.
+const FREE: u64 = 256 * 1024 * 1024;
+/// The bounds of project and disk are looked at again after so many bytes of an upload.
+const RECHECK: u64 = 64 * 1024 * 1024;
+/// Uploads of one project that are open at one time.
+const MAX_SESSIONS: usize = 1000;
+
+/// A blob that is read from an image of another repository.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mount {
+    /// `PROJECT/REPOSITORY`
+    pub from: String,
+    /// Keystone's id of that project.
+    pub owner: String,
+}
+
+/// Where a staged blob is.
+pub enum Staged {
+    /// A file of so many bytes, whose digest was verified before it got its name.
+    Blob {
+        file: PathBuf,
+        size: u64,
+    },
+    Mount(Mount),
+}
+
+/// The directory of staged uploads.
+pub struct Staging {
+    root: PathBuf,
+    limits: PushConfig,
+    /// What makes room on the same file system when it is full.
+    cache: Option<Arc<Cache>>,
+    /// Bytes that all projects have, and until when that is good enough.
+    pub(super) used: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Staging {
+    /// Opens the directory, which is made if it does not exist.
+    pub fn open(root: PathBuf, limits: PushConfig, cache: &Arc<Cache>) -> Result<Arc<Self>, StagingError> {
+        make(&root)?;
+        let device = |path: &Path| {
+            fs::metadata(path).map(|metadata| metadata.dev()).map_err(|cause| StagingError::io("look at", path, cause))
+        };
+        let cache = if device(&root)? == device(cache.directory())? { Some(cache.clone()) } else { None };
+        Ok(Arc::new(Self { root, limits, cache, used: Mutex::default() }))
+    }
+
+    /// The blob with this digest, for whoever may use what the project has uploaded.
+    pub fn find(&self, project: &str, digest: &Digest) -> Result<Option<Staged>, StagingError> {
+        let file = self.blob_path(project, "blobs", digest)?;
+        if let Some((size, _)) = measure(&file)? {
+            return Ok(Some(Staged::Blob { file, size }));
+        }
+        let mount = self.blob_path(project, "mounts", digest)?;
+        Ok(read_json(&mount)?.map(Staged::Mount))
+    }
+
+    /// Keeps a blob for a while from now on: a push counts on it.
+    pub fn renew(&self, project: &str, digest: &Digest) -> Result<(), StagingError> {
+        let file = self.blob_path(project, "blobs", digest)?;
+        match File::open(&file).and_then(|file| file.set_modified(SystemTime::now())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StagingError::io("touch", &file, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers that a blob can be read from an image elsewhere.
+    pub fn mount(&self, project: &str, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
+        let path = self.blob_path(project, "mounts", digest)?;
+        make_parent(&path)?;
+        write_json(&path, mount)
+    }
+
+    /// Forgets that the image has the blob, where nothing else was remembered meanwhile.
+    pub fn unmount(&self, project: &str, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
+        let path = self.blob_path(project, "mounts", digest)?;
+        if read_json(&path)?.as_ref() == Some(mount) {
+            remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Lets another project have a blob of this one, without a copy. It counts for both.
+    pub fn share(&self, from: &str, to: &str, digest: &Digest) -> Result<bool, StagingError> {
+        let source = self.blob_path(from, "blobs", digest)?;
+        let Some((size, _)) = measure(&source)? else { return Ok(false) };
+        self.admit(to, size)?;
+        let target = self.blob_path(to, "blobs", digest)?;
+        make_parent(&target)?;
+        match fs::hard_link(&source, &target) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(cause) => Err(StagingError::io("link", &target, cause)),
+        }
+    }
+
+    /// Removes a blob; whether there was one.
+    pub fn remove(&self, project: &str, digest: &Digest) -> Result<bool, StagingError> {
+        let mut removed = false;
+        for place in ["blobs", "mounts"] {
+            removed |= remove_file(&self.blob_path(project, place, digest)?)?;
+        }
+        Ok(removed)
+    }
+
+    /// The blobs are in an image now, from which whoever was told before that they are here can mount them. `take` may
+    /// have the files of those that were uploaded.
+    pub fn release(
+        &self,
+        project: &str,
+        digests: &[Digest],
+        image: &Mount,
+        take: impl Fn(&Digest, &Path),
+    ) -> Result<(), StagingError> {
+        for digest in digests {
+            let file = self.blob_path(project, "blobs", digest)?;
+            if measure(&file)?.is_none() {
+                continue;
+            }
+            self.mount(project, digest, image)?;
+            take(digest, &file);
+            remove_file(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for `coming` more bytes of a project: what can be read from Glance again has to go for them.
+    ///
+    /// # Errors
+    /// The project's bound, that of all projects, or the disk's, does not allow them.
+    pub fn admit(&self, project: &str, coming: u64) -> Result<(), StagingError> {
+        let (used, limit) = (used(&self.project(project)?)?, self.limits.max_staged);
+        if used.saturating_add(coming) > limit {
+            return Err(StagingError::Quota { used, limit });
+        }
+        let limit = self.limits.max_staged_in_all;
+        if self.used_in_all()?.saturating_add(coming) > limit {
+            return Err(StagingError::AllFull { limit });
+        }
+        let evictable = self.cache.as_ref().map_or(0, |cache| cache.total());
+        if self.available()?.saturating_add(evictable) < coming.saturating_add(FREE) {
+            return Err(StagingError::DiskFull);
+        }
+        // Not for what is only announced: nobody's words empty the cache.
+        while self.available()? < coming.min(RECHECK).saturating_add(FREE) {
+            if !self.cache.as_ref().is_some_and(|cache| cache.evict_one()) {
+                return Err(StagingError::DiskFull);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what nobody went on with.
+    pub fn expire(&self) -> Result<(), StagingError> {
+        for project in entries(&self.root)? {
+            for session in entries(&project.join("sessions"))? {
+                // It has no content yet when it is just being begun.
+                let touched = [session.join("content"), session.clone()].into_iter().find(|path| path.exists());
+                if touched.map_or(Ok(false), |path| is_older(&path, self.limits.upload_expiry))? {
+                    session::discard_idle(&session)?;
+                }
+            }
+            for place in ["blobs", "mounts"] {
+                for path in blob_files(&project.join(place))? {
+                    if is_older(&path, self.limits.upload_expiry)? {
+                        remove_file(&path)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that all projects have here. Where they have very many files it takes a while to tell: no more than a tenth of the
+    /// time is spent on it.
+    fn used_in_all(&self) -> Result<u64, StagingError> {
+        let mut known = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        if let Some((until, used)) = *known
+            && begun < until
+        {
+            return Ok(used);
+        }
+        let each = entries(&self.root)?.into_iter().map(|project| used(&project));
+        let all = each.sum::<Result<u64, StagingError>>()?;
+        *known = Some((Instant::now() + 10 * begun.elapsed(), all));
+        Ok(all)
+    }
+
+    fn available(&self) -> Result<u64, StagingError> {
+        let stat = nix::sys::statvfs::statvfs(&self.root);
+        let stat = stat.map_err(|errno| StagingError::io("measure", &self.root, errno.into()))?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    fn project(&self, project: &str) -> Result<PathBuf, StagingError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let valid = !project.is_empty() && project.len() <= 64 && project.bytes().all(plain);
+        if valid { Ok(self.root.join(project)) } else { Err(StagingError::BadProject) }
+    }
+
+    fn blob_path(&self, project: &str, place: &str, digest: &Digest) -> Result<PathBuf, StagingError> {
+        Ok(self.project(project)?.join(place).join(digest.path()))
+    }
+}
+
+/// Runs blocking work off the runtime's threads.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StagingError> + Send + 'static,
+) -> Result<T, StagingError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StagingError::ShuttingDown))
+}
+
+/// Makes a directory, for its owner alone.
+pub fn make(path: &Path) -> Result<(), StagingError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|cause| StagingError::io("create", path, cause))
+}
+
+fn make_parent(path: &Path) -> Result<(), StagingError> {
+    path.parent().map_or(Ok(()), make)
+}
+
+/// The paths in a directory; none where there is no directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StagingError> {
+    let failed = |cause| StagingError::io("list", directory, cause);
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+        Err(cause) => Err(failed(cause)),
+    }
+}
+
+/// The files in `PLACE/ALGORITHM/`.
+fn blob_files(place: &Path) -> Result<Vec<PathBuf>, StagingError> {
+    let lists = Algorithm::ALL.map(|algorithm| entries(&place.join(algorithm.name())));
+    Ok(lists.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// Size in bytes, and when it was touched last. None for what was just removed.
+fn measure(path: &Path) -> Result<Option<(u64, SystemTime)>, StagingError> {
+    match fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?))) {
+        Ok(measured) => Ok(Some(measured)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(StagingError::io("look at", path, cause)),
+    }
+}
+
+/// Whether a file was not touched for longer than `age`.
+fn is_older(path: &Path, age: Duration) -> Result<bool, StagingError> {
+    let passed = measure(path)?.and_then(|(_, touched)| SystemTime::now().duration_since(touched).ok());
+    Ok(passed.is_some_and(|passed| passed > age))
+}
+
+/// Bytes that a project has here.
+fn used(project: &Path) -> Result<u64, StagingError> {
+    let sessions = entries(&project.join("sessions"))?.into_iter().map(|session| session.join("content"));
+    let mut total = 0;
+    for path in sessions.chain(blob_files(&project.join("blobs"))?) {
+        total += measure(&path)?.map_or(0, |(size, _)| size);
+    }
+    Ok(total)
+}
+
+/// Whether there was a file.
+fn remove_file(path: &Path) -> Result<bool, StagingError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(StagingError::io("remove", path, cause)),
+    }
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, StagingError> {
+    match fs::read(path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(StagingError::io("read", path, cause)),
+    }
+}
+
+/// Writes a file at once: nobody sees a part of it.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StagingError> {
+    let failed = |cause| StagingError::io("write", path, cause);
+    let partial = path.with_extension(Uuid::new_v4().to_string());
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).and_then(|mut file| {
+        file.write_all(&serde_json::to_vec(value)?)?;
+        fs::rename(&partial, path)
+    });
+    written.map_err(failed)
+}

@@ -1,0 +1,303 @@
+//! One upload: a file that grows, and its digest so far.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, read_json, write_json};
+use crate::{Algorithm, Digest, Hasher};
+
+/// How much is read at once to digest what is on the disk.
+const PIECE: usize = 1024 * 1024;
+const DIGESTED: &str = "digested.json";
+
+/// Whose upload it is; to everybody else, and for other repositories, it does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uploader {
+    /// Keystone's id of the repository's project.
+    pub project: String,
+    /// The repository within the project.
+    pub repository: String,
+    /// Keystone's id of the user.
+    pub user: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct About {
+    uploader: Uploader,
+    /// What the client is expected to name the digest by.
+    algorithm: String,
+}
+
+/// How many bytes of an upload were digested, and where the digest is then.
+#[derive(Serialize, Deserialize)]
+struct Digested {
+    length: u64,
+    state: String,
+}
+
+/// An upload that this request works on, and nobody else.
+pub struct Session {
+    pub id: Uuid,
+    staging: Arc<Staging>,
+    project: String,
+    directory: PathBuf,
+    file: Flock<File>,
+    offset: u64,
+    hasher: Hasher,
+    /// The same two, when the request began.
+    begun: (u64, Hasher),
+    /// Bytes since the bounds were looked at.
+    unchecked: u64,
+    keep: bool,
+}
+
+impl Staging {
+    /// Begins an upload.
+    pub fn begin(self: &Arc<Self>, uploader: &Uploader, algorithm: Algorithm) -> Result<Session, StagingError> {
+        self.admit(&uploader.project, 0)?;
+        let sessions = self.project(&uploader.project)?.join("sessions");
+        if entries(&sessions)?.len() >= MAX_SESSIONS {
+            return Err(StagingError::TooManyUploads { limit: MAX_SESSIONS });
+        }
+        let id = Uuid::new_v4();
+        let directory = sessions.join(id.to_string());
+        make(&directory)?;
+        let about = About { uploader: uploader.clone(), algorithm: algorithm.name().to_owned() };
+        write_json(&directory.join("about.json"), &about)?;
+        let file = lock(&directory.join("content"), true)?;
+        self.resume(id, uploader, directory, file, algorithm)
+    }
+
+    /// Takes up an upload where it was left.
+    ///
+    /// # Errors
+    /// [`StagingError::Busy`] while another request has it.
+    pub fn session(self: &Arc<Self>, uploader: &Uploader, id: Uuid) -> Result<Session, StagingError> {
+        let (directory, about) = self.about(uploader, id)?;
+        let path = directory.join("content");
+        let file = lock(&path, false)?;
+        // It may have been completed or cancelled before the lock was had.
+        if !is_at(&file, &path) {
+            return Err(StagingError::UnknownUpload);
+        }
+        let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == about.algorithm);
+        self.resume(id, uploader, directory, file, algorithm.unwrap_or(Algorithm::Sha256))
+    }
+
+    /// How many bytes of an upload have come.
+    pub fn received(&self, uploader: &Uploader, id: Uuid) -> Result<u64, StagingError> {
+        let path = self.about(uploader, id)?.0.join("content");
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StagingError::UnknownUpload),
+            Err(cause) => Err(StagingError::io("look at", path, cause)),
+        }
+    }
+
+    fn about(&self, uploader: &Uploader, id: Uuid) -> Result<(PathBuf, About), StagingError> {
+        let directory = self.project(&uploader.project)?.join("sessions").join(id.to_string());
+        let about: Option<About> = read_json(&directory.join("about.json"))?;
+        let about = about.filter(|about| about.uploader == *uploader).ok_or(StagingError::UnknownUpload)?;
+        Ok((directory, about))
+    }
+
+    fn resume(
+        self: &Arc<Self>,
+        id: Uuid,
+        uploader: &Uploader,
+        directory: PathBuf,
+        file: Flock<File>,
+        algorithm: Algorithm,
+    ) -> Result<Session, StagingError> {
+        let offset = file.metadata().map_err(|cause| StagingError::io("look at", &directory, cause))?.len();
+        let digested: Option<Digested> = read_json(&directory.join(DIGESTED))?;
+        let known = digested.filter(|digested| digested.length <= offset);
+        let known = known.and_then(|known| Some((known.length, Hasher::resume(algorithm, &known.state)?)));
+        // Beyond that came what a process was given that was killed.
+        let (start, hasher) = known.unwrap_or_else(|| (0, algorithm.hasher()));
+        let hasher =
+            digest(&file, start..offset, hasher).map_err(|cause| StagingError::io("read", &directory, cause))?;
+        let (staging, project, begun) = (self.clone(), uploader.project.clone(), (offset, hasher.clone()));
+        Ok(Session { id, staging, project, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
+    }
+}
+
+impl Session {
+    /// How many bytes have come.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Removes the upload when this is dropped, unless it was completed: its client does not know of it.
+    pub fn forget_when_dropped(&mut self) {
+        self.keep = false;
+    }
+
+    /// Whether `coming` more bytes are allowed.
+    pub fn admit(&self, coming: u64) -> Result<(), StagingError> {
+        self.check_size(coming)?;
+        self.staging.admit(&self.project, coming)
+    }
+
+    /// Appends.
+    pub fn append(&mut self, pieces: &[Bytes]) -> Result<(), StagingError> {
+        for piece in pieces {
+            let length = piece.len() as u64;
+            self.check_size(length)?;
+            self.unchecked += length;
+            if self.unchecked >= RECHECK {
+                self.staging.admit(&self.project, length)?;
+                self.unchecked = 0;
+            }
+            if let Err(cause) = self.file.write_all_at(piece, self.offset) {
+                // A part of the piece may be there; what was digested ends before it.
+                self.cut(self.offset)?;
+                let full = matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+                return Err(if full { StagingError::DiskFull } else { self.failed("write", cause) });
+            }
+            self.hasher.update(piece);
+            self.offset += length;
+        }
+        Ok(())
+    }
+
+    /// Takes back what came with this request.
+    pub fn roll_back(&mut self) -> Result<(), StagingError> {
+        self.cut(self.begun.0)?;
+        (self.offset, self.hasher) = self.begun.clone();
+        Ok(())
+    }
+
+    /// Returns when everything is on the disk.
+    pub fn sync(&self) -> Result<(), StagingError> {
+        self.file.sync_data().map_err(|cause| self.failed("sync", cause))
+    }
+
+    /// Makes a blob of the upload under the first of its digests, on the disk when this returns. An upload whose
+    /// content does not have all of them is removed.
+    pub fn complete(mut self, digests: &[Digest]) -> Result<(), StagingError> {
+        self.keep = false;
+        for expected in digests {
+            let found = self.digest(expected.algorithm())?;
+            if found != *expected {
+                return Err(StagingError::Mismatch { expected: *expected, found });
+            }
+        }
+        let Some(digest) = digests.first() else { return Ok(()) };
+        self.sync()?;
+        let target = self.staging.blob_path(&self.project, "blobs", digest)?;
+        make_parent(&target)?;
+        let content = self.directory.join("content");
+        fs::rename(&content, &target).map_err(|cause| StagingError::io("rename to", &target, cause))?;
+        // The name, too, has to be on the disk before the client may forget the blob.
+        let parent = target.parent().unwrap_or(&target);
+        File::open(parent).and_then(|file| file.sync_all()).map_err(|cause| StagingError::io("sync", parent, cause))
+    }
+
+    /// The digest of what has come.
+    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StagingError> {
+        if algorithm == self.hasher.algorithm() {
+            return Ok(self.hasher.clone().finish());
+        }
+        let hasher = digest(&self.file, 0..self.offset, algorithm.hasher());
+        hasher.map(Hasher::finish).map_err(|cause| self.failed("read", cause))
+    }
+
+    /// Cancels the upload.
+    pub fn cancel(mut self) {
+        self.keep = false;
+    }
+
+    /// Lets the next request go on without reading what is here. What is digested has to be on the disk first: it is never
+    /// looked at again.
+    fn leave(&self) -> Result<(), StagingError> {
+        if self.offset == 0 {
+            return Ok(());
+        }
+        self.sync()?;
+        write_json(&self.directory.join(DIGESTED), &Digested { length: self.offset, state: self.hasher.state() })
+    }
+
+    fn check_size(&self, coming: u64) -> Result<(), StagingError> {
+        let limit = self.staging.limits.max_blob;
+        if self.offset.saturating_add(coming) > limit { Err(StagingError::TooLarge { limit }) } else { Ok(()) }
+    }
+
+    fn cut(&self, offset: u64) -> Result<(), StagingError> {
+        self.file.set_len(offset).map_err(|cause| self.failed("shorten", cause))
+    }
+
+    fn failed(&self, action: &'static str, cause: io::Error) -> StagingError {
+        StagingError::io(action, self.directory.join("content"), cause)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.keep {
+            if let Err(error) = self.leave() {
+                tracing::warn!("staged uploads: {error}; the upload is read again when it goes on");
+            }
+        } else if let Err(error) = discard(&self.directory) {
+            tracing::warn!("staged uploads: {error}; it is tried again when the upload expires");
+        }
+    }
+}
+
+/// Removes an upload that no request is working on.
+pub fn discard_idle(directory: &Path) -> Result<(), StagingError> {
+    match lock(&directory.join("content"), false) {
+        // One that was never complete: it had no content yet when the process was killed.
+        Ok(_) | Err(StagingError::UnknownUpload) => discard(directory),
+        Err(StagingError::Busy) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn discard(directory: &Path) -> Result<(), StagingError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StagingError::io("remove", directory, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file that nobody else has; makes it when it is `new`.
+fn lock(path: &Path, new: bool) -> Result<Flock<File>, StagingError> {
+    let file = match OpenOptions::new().read(true).write(true).create_new(new).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StagingError::UnknownUpload),
+        opened => opened.map_err(|cause| StagingError::io("open", path, cause))?,
+    };
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => StagingError::Busy,
+        errno => StagingError::io("lock", path, errno.into()),
+    })
+}
+
+/// Whether a file is still the one of this path.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (open, named) = (file.metadata().map(inode), fs::metadata(path).map(inode));
+    matches!((open, named), (Ok(open), Ok(named)) if open == named)
+}
+
+/// Feeds a part of a file to a digest.
+fn digest(file: &File, mut range: Range<u64>, mut hasher: Hasher) -> io::Result<Hasher> {
+    let mut piece = vec![0; PIECE];
+    while !range.is_empty() {
+        let wanted = usize::try_from(range.end - range.start).unwrap_or(PIECE).min(PIECE);
+        file.read_exact_at(&mut piece[..wanted], range.start)?;
+        hasher.update(&piece[..wanted]);
+        range.start += wanted as u64;
+    }
+    Ok(hasher)
+}

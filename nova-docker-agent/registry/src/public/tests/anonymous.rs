@@ -1,0 +1,86 @@
+//! Pulls without a login.
+
+use serde_json::json;
+
+use crate::Digest;
+use crate::public::testing::{Answer, CREDENTIAL, DEMO, OTHER, PASSWORD, Registry};
+use crate::testing as archives;
+
+async fn registry(user: &str) -> Registry {
+    Registry::with(&[(("registry", "anonymous_user"), user), (("registry", "anonymous_password"), PASSWORD)]).await
+}
+
+/// A request with the token that a client without a login gets.
+async fn ask(registry: &Registry, method: &str, path: &str, scope: &str) -> Answer {
+    let token = registry.send("GET", &format!("/token?service=registry.test:5000&scope={scope}"), &[]).await;
+    assert_eq!(token.status, 200, "{}", token.text());
+    let bearer = format!("Bearer {}", token.json()["token"].as_str().unwrap());
+    registry.send(method, path, &[("authorization", &bearer)]).await
+}
+
+#[tokio::test]
+async fn who_has_not_logged_in_pulls_public_images_and_no_others() {
+    let registry = registry("rea").await;
+    let [public, private] = [1, 2].map(|seed| archives::layer(seed, 100));
+    let add = |name: &str, layer, visibility| {
+        registry.cloud.image(DEMO, name, &archives::oci(std::slice::from_ref(layer)), json!({"visibility": visibility}))
+    };
+    add("web:v1", &public, "public");
+    let hidden = ["private", "shared", "community"].map(|kind| add(&format!("web:{kind}"), &private, kind));
+    for project in ["demo", DEMO] {
+        let scope = format!("repository:{project}/web:pull");
+        let get = async |what: &str| ask(&registry, "GET", &format!("/v2/{project}/web/{what}"), &scope).await;
+        assert_eq!(get("manifests/v1").await.status, 200, "{project}");
+        assert!(get(&format!("blobs/{}", Digest::of(&public))).await.body == public);
+        assert_eq!(get("tags/list").await.json()["tags"], json!(["v1"]));
+        for tag in ["private", "shared", "community"] {
+            assert_eq!(get(&format!("manifests/{tag}")).await.error(), (404, "MANIFEST_UNKNOWN".into()), "{tag}");
+        }
+        assert_eq!(get(&format!("blobs/{}", Digest::of(&private))).await.error(), (404, "BLOB_UNKNOWN".into()));
+    }
+    for id in hidden {
+        let (path, scope) = (format!("/v2/demo/{id}/manifests/latest"), format!("repository:demo/{id}:pull"));
+        assert_eq!(ask(&registry, "GET", &path, &scope).await.status, 404);
+        assert_eq!(registry.get("ann", &path).await.status, 200, "who has logged in sees it");
+    }
+}
+
+#[tokio::test]
+async fn of_projects_that_the_identity_has_no_role_in_public_images_are_had_by_the_projects_id() {
+    let registry = registry(CREDENTIAL).await;
+    registry.cloud.image(OTHER, "web:v1", &archives::oci(&[archives::layer(1, 10)]), json!({"visibility": "public"}));
+    for (project, status) in [(OTHER, 200), ("other", 404)] {
+        let path = format!("/v2/{project}/web/manifests/v1");
+        assert_eq!(ask(&registry, "GET", &path, &format!("repository:{project}/web:pull")).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn who_has_not_logged_in_changes_and_lists_nothing_whatever_the_identity_may() {
+    let registry = registry("ann").await;
+    registry.cloud.image(DEMO, "web:v1", &archives::oci(&[archives::layer(1, 10)]), json!({"visibility": "public"}));
+    for (method, path) in [
+        ("POST", "/v2/demo/web/blobs/uploads/"),
+        ("PUT", "/v2/demo/web/manifests/v2"),
+        ("DELETE", "/v2/demo/web/manifests/v1"),
+        ("GET", "/v2/_catalog"),
+    ] {
+        let answer = ask(&registry, method, path, "repository:demo/web:*&scope=registry:catalog:*").await;
+        assert_eq!(answer.error(), (401, "UNAUTHORIZED".into()), "{method} {path}");
+        // A client that has credentials comes again with them.
+        assert!(!answer.header("www-authenticate").contains("error="), "{method} {path}");
+    }
+    assert_eq!(registry.cloud.changes(), []);
+}
+
+#[tokio::test]
+async fn a_wrong_login_is_no_pull_without_one_and_an_identity_that_is_refused_is_told_to_the_operator_alone() {
+    let registry = registry("rea").await;
+    for header in ["Basic ***", "Bearer x"] {
+        assert_eq!(registry.send("GET", "/token", &[("authorization", header)]).await.status, 401);
+    }
+    let registry =
+        Registry::with(&[(("registry", "anonymous_user"), "rea"), (("registry", "anonymous_password"), "old")]).await;
+    let answer = registry.send("GET", "/token?scope=repository:demo/web:pull", &[]).await;
+    assert_eq!((answer.error(), answer.message()), ((401, "UNAUTHORIZED".into()), "log in first: docker login".into()));
+}

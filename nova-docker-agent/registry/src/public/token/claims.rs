@@ -1,0 +1,131 @@
+//! What a token says. Only this registry reads it: it is sealed.
+
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::Refused;
+use super::scope::{self, Scope};
+use crate::public::{Action, Bearer, Grant, Name};
+use nova_docker_cloud::{Project, UserLogin};
+
+/// The content of a token. It holds the user's keystone tokens, so that every process can act for the user without asking
+/// keystone, and none keeps state.
+#[derive(Serialize, Deserialize)]
+pub struct Claims {
+    /// Seconds since 1970 at which the token ends.
+    pub end: u64,
+    /// Keystone's id and name of the user.
+    pub user: String,
+    pub user_name: String,
+    /// Keystone tokens, each with the id of its project.
+    tokens: Vec<(String, String)>,
+    access: Vec<Access>,
+    catalog: Option<Catalog>,
+    /// The user is the registry's own identity, for those who have not logged in.
+    is_anonymous: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Access {
+    name: String,
+    actions: Vec<String>,
+    /// Keystone's id of the repository's project.
+    owner: String,
+    /// Which of `tokens`.
+    token: usize,
+}
+
+/// The user, whose projects the catalog asks keystone for.
+#[derive(Serialize, Deserialize)]
+struct Catalog {
+    /// Which of `tokens`: as the user logged in.
+    token: usize,
+    /// Keystone's id of the user's domain.
+    domain: String,
+    /// The only project that the token can be used for, if there is one.
+    project: Option<Project>,
+}
+
+/// Who sends a request, and what for.
+pub struct Visitor {
+    /// The user's name in keystone, for the log.
+    pub user: String,
+    /// Keystone's id of the user.
+    pub user_id: String,
+    pub bearer: Bearer,
+    pub is_anonymous: bool,
+    /// As whom the catalog is listed, if the token is for that.
+    pub catalog: Option<UserLogin>,
+}
+
+impl Visitor {
+    /// What is wrong with a request that the token is not for: whoever has not logged in can do so.
+    pub fn lacks(&self) -> Refused {
+        if self.is_anonymous { Refused::NoToken } else { Refused::InsufficientScope }
+    }
+}
+
+impl Claims {
+    pub fn new(user: &UserLogin, is_anonymous: bool) -> Self {
+        let (user, user_name) = (user.user_id.clone(), user.user_name.clone());
+        Self { end: 0, user, user_name, tokens: vec![], access: vec![], catalog: None, is_anonymous }
+    }
+
+    /// Grants actions in a repository of the project `owner`, done with the token of `login`.
+    pub fn grant(&mut self, name: &Name, actions: &[Action], owner: &str, login: &UserLogin) {
+        let token = self.token(login);
+        let actions = actions.iter().map(|&action| scope::word(action).to_owned()).collect();
+        self.access.push(Access { name: name.to_string(), actions, owner: owner.to_owned(), token });
+    }
+
+    /// Lets the catalog be listed.
+    pub fn list(&mut self, login: &UserLogin) {
+        let (token, domain) = (self.token(login), login.user_domain_id.clone());
+        self.catalog = Some(Catalog { token, domain, project: login.project.clone() });
+    }
+
+    fn token(&mut self, login: &UserLogin) -> usize {
+        let id = login.project.as_ref().map(|project| project.id.clone()).unwrap_or_default();
+        let known = self.tokens.iter().position(|(known, _)| *known == id);
+        known.unwrap_or_else(|| {
+            self.tokens.push((id, login.token.expose_secret().to_owned()));
+            self.tokens.len() - 1
+        })
+    }
+
+    /// The user, for one request, at so many seconds since 1970.
+    pub fn visitor(self, request_id: &str, now: u64) -> Visitor {
+        let grant = |owner: &str, token: usize| {
+            let (project, token) = self.tokens.get(token)?;
+            Some(Grant {
+                owner: owner.to_owned(),
+                project: project.clone(),
+                user: self.user.clone(),
+                token: SecretString::from(token.as_str()),
+                request_id: request_id.to_owned(),
+                is_anonymous: self.is_anonymous,
+            })
+        };
+        let access = self.access.iter().filter_map(|access| {
+            let text = format!("repository:{}:{}", access.name, access.actions.join(","));
+            let Scope::Repository(name, actions) = Scope::all([text.as_str()]).pop()? else { return None };
+            Some((name, actions, grant(&access.owner, access.token)?))
+        });
+        let bearer = Bearer { access: access.collect() };
+        let catalog = self.catalog.as_ref().and_then(|catalog| {
+            let (_, token) = self.tokens.get(catalog.token)?;
+            Some(UserLogin {
+                token: SecretString::from(token.as_str()),
+                user_id: self.user.clone(),
+                user_name: self.user_name.clone(),
+                user_domain_id: catalog.domain.clone(),
+                project: catalog.project.clone(),
+                roles: vec![],
+                end: Instant::now() + Duration::from_secs(self.end.saturating_sub(now)),
+            })
+        });
+        Visitor { user: self.user_name, user_id: self.user, bearer, is_anonymous: self.is_anonymous, catalog }
+    }
+}

@@ -1,0 +1,252 @@
+//! Authenticates users. They log in to keystone through `/token` and get a short-lived token for what they are about to
+//! do.
+//!
+//! ```text
+//! endpoint   GET and POST /token
+//!   guesses    how many wrong passwords an address may send
+//!   logins     user names and passwords -> keystone tokens
+//!   scope      what a token is asked for
+//!   claims     what it says
+//!     seal       how it is written, so that nobody else can read it or make one
+//!       key        the secret that all processes of a registry share
+//! ```
+//!
+//! Source: distribution "Token Authentication Specification", RFC 6750.
+
+mod claims;
+mod endpoint;
+mod guesses;
+pub mod key;
+mod logins;
+pub mod scope;
+pub mod seal;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use ipnet::IpNet;
+use secrecy::SecretString;
+use url::Url;
+
+pub use claims::Visitor;
+pub use key::{Key, KeyError};
+pub use logins::Login;
+
+use super::{Action, Grant, Name};
+use crate::http::header;
+use crate::{ApiError, Code};
+use claims::Claims;
+use logins::Logins;
+use nova_docker_cloud::{Keystone, Named, UserLogin};
+use scope::Scope;
+use seal::Sealer;
+
+/// The identity with which images are pulled by those who have not logged in. It sees more than they do: they get public images.
+#[derive(Clone, Debug)]
+pub struct Anonymous {
+    /// As a client writes it: `USER`, `DOMAIN/USER`, or the id of an application credential.
+    pub user: String,
+    /// Its password, or the credential's secret.
+    pub password: SecretString,
+}
+
+/// How to make [`Tokens`].
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// Where clients reach the registry, without a trailing slash or a path.
+    pub public_url: Url,
+    /// How long a token is good.
+    pub lifetime: Duration,
+    /// The domain of users who name none.
+    pub domain: Named,
+    /// Shared by all processes of one public URL; made if missing.
+    pub key_file: PathBuf,
+    /// Who may push and delete: users with one of these roles in the project, in lower case.
+    pub push_roles: Vec<String>,
+    /// None: everybody has to log in.
+    pub anonymous: Option<Anonymous>,
+    /// Addresses that speak for many clients.
+    pub shared_addresses: Vec<IpNet>,
+}
+
+/// Among `push_roles`: whoever has any role.
+const ANY_ROLE: &str = "*";
+
+/// Gives tokens, and checks them.
+pub struct Tokens {
+    /// `HOST[:PORT]`: whom the tokens are for.
+    service: String,
+    realm: String,
+    lifetime: Duration,
+    push_roles: Vec<String>,
+    anonymous: Option<Anonymous>,
+    logins: Logins,
+    sealer: Sealer,
+}
+
+/// A new token.
+struct Issued {
+    token: String,
+    life: Duration,
+}
+
+/// Why a request is not let in (RFC 6750, section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has no token.
+    NoToken,
+    /// Its token is forged, or has ended, or is another registry's.
+    InvalidToken,
+    /// Its token is for something else.
+    InsufficientScope,
+}
+
+impl Tokens {
+    pub fn new(config: &TokenConfig, keystone: Keystone, key: Key) -> Self {
+        let url = &config.public_url;
+        let host = url.host_str().unwrap_or_default();
+        let service = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let realm = format!("{}/token", url.as_str().trim_end_matches('/'));
+        let logins = Logins::new(keystone, config.domain.clone(), config.shared_addresses.clone());
+        Self {
+            service,
+            realm,
+            lifetime: config.lifetime,
+            push_roles: config.push_roles.clone(),
+            anonymous: config.anonymous.clone(),
+            logins,
+            sealer: Sealer::new(key),
+        }
+    }
+
+    /// Who sends a request with these headers.
+    pub fn check(&self, headers: &HeaderMap, request_id: &str) -> Result<Visitor, Refused> {
+        let header = header(headers, AUTHORIZATION).ok_or(Refused::NoToken)?;
+        let (scheme, token) = header.split_once(' ').ok_or(Refused::InvalidToken)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Refused::NoToken);
+        }
+        let content = self.sealer.open(&self.purpose(), token.trim()).ok_or(Refused::InvalidToken)?;
+        let claims: Claims = serde_json::from_slice(&content).map_err(|_| Refused::InvalidToken)?;
+        let now = now();
+        if claims.end <= now {
+            return Err(Refused::InvalidToken);
+        }
+        Ok(claims.visitor(request_id, now))
+    }
+
+    /// The answer to a request that is not let in; `scopes` are what it needs.
+    pub fn challenge(&self, refused: Refused, scopes: &[(&Name, &[Action])]) -> ApiError {
+        let scopes: Vec<String> = scopes
+            .iter()
+            .map(|(name, actions)| {
+                let words: Vec<&str> = actions.iter().map(|&action| scope::word(action)).collect();
+                format!("repository:{name}:{}", words.join(","))
+            })
+            .collect();
+        self.challenge_for(refused, &scopes.join(" "))
+    }
+
+    /// The same, where the catalog was asked for.
+    pub fn catalog_challenge(&self, refused: Refused) -> ApiError {
+        self.challenge_for(refused, "registry:catalog:*")
+    }
+
+    fn challenge_for(&self, refused: Refused, scope: &str) -> ApiError {
+        let Self { realm, service, .. } = self;
+        let mut challenge = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
+        if !scope.is_empty() {
+            challenge.push_str(&format!(",scope=\"{scope}\""));
+        }
+        let (error, code, message) = match refused {
+            Refused::NoToken => (None, Code::Unauthorized, "authentication required"),
+            Refused::InvalidToken => (Some("invalid_token"), Code::Unauthorized, "the token is not valid any more"),
+            Refused::InsufficientScope => {
+                (Some("insufficient_scope"), Code::Denied, "you have no role that allows this in the project")
+            }
+        };
+        if let Some(error) = error {
+            challenge.push_str(&format!(",error=\"{error}\",error_description=\"{message}\""));
+        }
+        ApiError::new(code, message).with_status(StatusCode::UNAUTHORIZED).with_header(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// Is told that Glance does not take the keystone token of this user, by its id, any more.
+    pub fn refused(&self, user_id: &str) {
+        self.logins.forget(user_id);
+    }
+
+    /// The login that a token was given for, with the user's projects as keystone knows them now.
+    ///
+    /// # Errors
+    /// [`Code::Unauthorized`] when keystone takes the user's token no more, or [`Code::Unavailable`].
+    pub async fn login(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
+        self.logins.of_token(user, request_id).await
+    }
+
+    /// The user of `login` in a project of the user's; None when the role there has just been taken away.
+    pub async fn member(&self, login: &Login, project_id: &str, request_id: &str) -> Result<Option<Grant>, ApiError> {
+        let scoped = self.logins.member(login, project_id, request_id).await?;
+        Ok(scoped.map(|scoped| Grant {
+            owner: project_id.to_owned(),
+            project: project_id.to_owned(),
+            user: scoped.user_id,
+            token: scoped.token,
+            request_id: request_id.to_owned(),
+            is_anonymous: false,
+        }))
+    }
+
+    /// A token for what a user asks for, as far as the user may have it. What Glance's policy says of an image is found out when
+    /// the token is used; but whoever may make none has nothing to upload either.
+    async fn issue(
+        &self,
+        login: &Login,
+        is_anonymous: bool,
+        scopes: &[Scope],
+        request_id: &str,
+    ) -> Result<Issued, ApiError> {
+        let (now_here, now) = (Instant::now(), now());
+        let mut life = self.lifetime.min(login.user.end.saturating_duration_since(now_here));
+        let mut claims = Claims::new(&login.user, is_anonymous);
+        for scope in scopes {
+            match scope {
+                Scope::Repository(name, actions) => {
+                    let place = self.logins.place(login, name, request_id).await?;
+                    life = life.min(place.login.end.saturating_duration_since(now_here));
+                    let mut actions = actions.clone();
+                    if is_anonymous || !place.is_member() || !self.may_push(&place.login) {
+                        actions.retain(|action| *action == Action::Pull);
+                    }
+                    claims.grant(name, &actions, &place.owner, &place.login);
+                }
+                // The identity's projects are nobody else's business.
+                Scope::Catalog if is_anonymous => {}
+                Scope::Catalog => claims.list(&login.user),
+            }
+        }
+        claims.end = now + life.as_secs();
+        let sealed = serde_json::to_vec(&claims).ok().and_then(|claims| self.sealer.seal(&self.purpose(), &claims));
+        let token = sealed.ok_or_else(|| ApiError::new(Code::Unavailable, "no token could be made"))?;
+        Ok(Issued { token, life })
+    }
+
+    /// As Glance's policy compares roles: whatever their case.
+    fn may_push(&self, login: &UserLogin) -> bool {
+        let has = |wanted: &String| wanted == ANY_ROLE || login.roles.iter().any(|role| role.to_lowercase() == *wanted);
+        self.push_roles.iter().any(has)
+    }
+
+    /// Another registry's tokens, even with the same key, are not for this one.
+    fn purpose(&self) -> String {
+        format!("token for {}", self.service)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,130 @@
+//! Files of the cache: blobs, and those that are being written.
+
+use std::fs::{self, File};
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::Stream;
+use rustix::io::{ReadWriteFlags, preadv2};
+
+use super::{Digest, Error, Kept, touch};
+use crate::store::Cache;
+
+/// How much of a file is read at once.
+const PIECE: u64 = 1024 * 1024;
+
+/// A blob, or the beginning of one. It stays readable when its file is renamed or removed.
+#[derive(Clone)]
+pub struct Blob {
+    pub(super) file: Arc<File>,
+    pub(super) path: Arc<PathBuf>,
+    pub size: u64,
+}
+
+impl Blob {
+    /// A file that is complete, wherever it is. Blocks.
+    pub fn open(path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        Ok(Self { size: file.metadata()?.len(), file: Arc::new(file), path: Arc::new(path) })
+    }
+
+    /// The bytes of `range`, in pieces.
+    pub fn stream(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+        futures::stream::try_unfold(range, move |left| {
+            let blob = self.clone();
+            async move {
+                let end = left.end.min(left.start + PIECE);
+                let piece = if left.is_empty() { None } else { Some(blob.read(left.start..end).await?) };
+                Ok(piece.map(|piece| (piece, end..left.end)))
+            }
+        })
+    }
+
+    /// The bytes of `range`, which must be within what was written.
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let start = range.start;
+        // What the kernel has in memory is not worth the way to another thread.
+        let found = preadv2(&*self.file, &mut [IoSliceMut::new(&mut bytes)], start, ReadWriteFlags::NOWAIT);
+        let found = found.unwrap_or(0);
+        if found == bytes.len() {
+            return Ok(bytes.into());
+        }
+        let Self { file, path, .. } = self.clone();
+        let read = move || {
+            let rest = file.read_exact_at(&mut bytes[found..], start + found as u64);
+            rest.map_err(|cause| Error::cache("read", path.as_ref(), cause))?;
+            Ok(Bytes::from(bytes))
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::ShuttingDown))
+    }
+}
+
+/// A blob that is being written. The file is removed when this is dropped before [`Partial::store`].
+pub struct Partial {
+    pub(super) cache: Arc<Cache>,
+    pub(super) file: Arc<File>,
+    pub(super) path: Arc<PathBuf>,
+    /// Bytes that it will have, for which there is room.
+    pub(super) reserved: u64,
+    pub(super) written: u64,
+}
+
+impl Partial {
+    /// Reads what is being written; `size` is what it will have.
+    pub fn blob(&self) -> Blob {
+        Blob { file: self.file.clone(), path: self.path.clone(), size: self.reserved }
+    }
+
+    /// Makes room for `size` more bytes than were written, instead of for those that it was begun for. Blocks.
+    pub fn extend(&mut self, size: u64) -> Result<(), Error> {
+        self.cache.state().reserved -= std::mem::take(&mut self.reserved);
+        self.cache.make_room(size)?;
+        self.cache.state().reserved += size;
+        self.reserved = size;
+        Ok(())
+    }
+
+    /// What was written, when no more will be.
+    pub fn whole(&self) -> Blob {
+        Blob { size: self.written, ..self.blob() }
+    }
+
+    /// Appends. Blocks.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all_at(bytes, self.written);
+        written.map_err(|cause| Error::cache("write", self.path.as_ref(), cause))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Keeps it as the blob with this digest, which the caller has verified. Blocks until it is on the disk, so that a
+    /// blob is whole even if the host stops at once.
+    pub fn store(self, digest: Digest) -> Result<(), Error> {
+        let used = touch(&self.file, &self.path);
+        self.file.sync_data().map_err(|cause| Error::cache("sync", self.path.as_ref(), cause))?;
+        let target = self.cache.path(&digest);
+        let renamed = fs::rename(self.path.as_ref(), &target);
+        renamed.map_err(|cause| Error::cache("rename to", &target, cause))?;
+        self.cache.state().remember(digest, Kept::new(self.written, used));
+        self.cache.trim(0);
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.cache.state().reserved -= self.reserved;
+        match fs::remove_file(self.path.as_ref()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("layer cache: cannot remove {}: {error}", self.path.display());
+            }
+            // It may have been stored.
+            _ => {}
+        }
+    }
+}

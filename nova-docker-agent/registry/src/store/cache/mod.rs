@@ -1,0 +1,424 @@
+//! Layers that are kept on this host, by digest.
+//!
+//! ```text
+//! CACHE/blobs/ALGORITHM/HEX   complete and verified: a file gets here by renaming, after it was synced
+//! CACHE/partial/PROCESS/FILE  being written; of processes that are gone, removed when the next one starts
+//! CACHE/proven/...            which project's images had which blobs: see `proofs`
+//! CACHE/lock                  held while a process starts
+//! ```
+//!
+//! Several processes may share a directory. Each keeps the size of the whole within its own bound: before it makes room, it
+//! looks at what others have stored and removed since it last did. A blob's modification time is when it was last used.
+
+mod file;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+mod adopt;
+
+use crate::{Algorithm, Digest, Error};
+pub use file::{Blob, Partial};
+
+/// What is left free on the file system for everything else.
+const MARGIN: u64 = 64 * 1024 * 1024;
+/// Blobs that are kept, whatever their size: each is in memory, and in a directory.
+const MAX_BLOBS: usize = 1 << 17;
+/// How long it is believed that what is on the disk is what was written there.
+const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// The layers on this host.
+pub struct Cache {
+    blobs: PathBuf,
+    partial: PathBuf,
+    limit: u64,
+    state: Mutex<State>,
+    /// Changes when a blob may have lost its last pin.
+    unpinned: watch::Sender<()>,
+    evictions: AtomicU64,
+    /// Tells other processes that `partial` is in use.
+    _alive: Flock<File>,
+}
+
+#[derive(Default)]
+struct State {
+    /// A blob that is larger than this goes first.
+    limit: u64,
+    blobs: HashMap<Digest, Kept>,
+    /// The same blobs, in the order in which they go.
+    order: BTreeSet<Rank>,
+    pins: HashMap<Digest, usize>,
+    /// Bytes of `blobs`.
+    total: u64,
+    /// Bytes that partial files were begun for.
+    reserved: u64,
+    /// When the directory is read again.
+    look_after: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Kept {
+    size: u64,
+    used: SystemTime,
+    /// When this process saw that its content is right.
+    checked: Option<Instant>,
+}
+
+/// Whether it fits into the cache, and when it was used last.
+type Rank = (bool, SystemTime, Digest);
+
+impl Cache {
+    /// Opens the cache in `directory`, which is made if it does not exist, and removes what was left half-written.
+    pub fn open(directory: &Path, limit: u64) -> Result<Arc<Self>, Error> {
+        let blobs = directory.join("blobs");
+        let partials = directory.join("partial");
+        let algorithms = Algorithm::ALL.map(|algorithm| blobs.join(algorithm.name()));
+        for path in algorithms.iter().chain([&partials]) {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|cause| Error::cache("create", path, cause))?;
+        }
+        let starting = lock(&directory.join("lock"), FlockArg::LockExclusive)?;
+        remove_leftovers(&partials)?;
+        let partial = partials.join(Uuid::new_v4().to_string());
+        fs::create_dir(&partial).map_err(|cause| Error::cache("create", &partial, cause))?;
+        let alive = lock(&partial.join("lock"), FlockArg::LockExclusive)?;
+        drop(starting);
+        let (state, (unpinned, _)) = (Mutex::new(State { limit, ..State::default() }), watch::channel(()));
+        let cache = Self { blobs, partial, limit, state, unpinned, evictions: AtomicU64::new(0), _alive: alive };
+        cache.look()?;
+        Ok(Arc::new(cache))
+    }
+
+    /// The blob of this digest, if it is there.
+    pub fn get(&self, digest: &Digest) -> Option<Blob> {
+        let path = self.path(digest);
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let mut state = self.state();
+        let (size, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!("layer cache: cannot open {}: {error}", path.display());
+                }
+                state.forget(digest);
+                return None;
+            }
+        };
+        let known = state.blobs.get(digest).copied();
+        if known.is_some_and(|kept| kept.size != size) {
+            tracing::warn!("layer cache: {} was altered: it is read again from its image", path.display());
+            state.forget(digest);
+            return None;
+        }
+        let checked = known.and_then(|kept| kept.checked);
+        state.remember(*digest, Kept { size, used: touch(&file, &path), checked });
+        Some(Blob { file: Arc::new(file), size, path: Arc::new(path) })
+    }
+
+    /// Whether the blob of this digest was there a moment ago.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.state().blobs.contains_key(digest)
+    }
+
+    /// Whether the content of a blob has not been looked at for long.
+    pub fn is_due(&self, digest: &Digest) -> bool {
+        let checked = self.state().blobs.get(digest).and_then(|kept| kept.checked);
+        checked.is_none_or(|checked| checked.elapsed() > BELIEVED_FOR)
+    }
+
+    /// Is told whether the content of a blob is right. It goes if not, and is read again from its image.
+    pub fn check(&self, digest: &Digest, is_right: bool) {
+        let mut state = self.state();
+        if is_right {
+            if let Some(kept) = state.blobs.get_mut(digest) {
+                kept.checked = Some(Instant::now());
+            }
+            return;
+        }
+        tracing::error!("layer cache: {} is damaged: it is read again from its image", self.path(digest).display());
+        self.remove(&mut state, digest);
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        self.blobs.parent().unwrap_or(&self.blobs)
+    }
+
+    /// Begins a file for a blob of `size` bytes, for which room is made.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], of no image yet, or the file cannot be made.
+    pub fn begin(self: &Arc<Self>, size: u64) -> Result<Partial, Error> {
+        self.make_room(size)?;
+        let path = self.partial.join(Uuid::new_v4().to_string());
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = Arc::new(file.map_err(|cause| Error::cache("create", &path, cause))?);
+        self.state().reserved += size;
+        Ok(Partial { cache: self.clone(), file, path: Arc::new(path), reserved: size, written: 0 })
+    }
+
+    /// Keeps these blobs, present or still to come, from eviction.
+    pub fn pin(self: &Arc<Self>, digests: impl IntoIterator<Item = Digest>) -> Pins {
+        let mut pins = Pins::none(self);
+        digests.into_iter().for_each(|digest| pins.add(digest));
+        pins
+    }
+
+    /// Waits until nothing pins this blob.
+    pub async fn unpinned(&self, digest: &Digest) {
+        let mut changes = self.unpinned.subscribe();
+        while self.state().pins.contains_key(digest) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// How many blobs were removed to make room.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of complete blobs.
+    pub fn total(&self) -> u64 {
+        self.state().total
+    }
+
+    fn make_room(&self, size: u64) -> Result<(), Error> {
+        self.look()?;
+        // A blob larger than the bound does not stay, and must evict nothing.
+        if size <= self.limit {
+            self.trim(size);
+        }
+        let evictable = self.evictable();
+        loop {
+            let available = self.available()?;
+            let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
+            if available >= needed {
+                return Ok(());
+            }
+            // Nor is what cannot fit.
+            if available.saturating_add(evictable) < needed || !self.evict_one() {
+                let directory = self.blobs.clone();
+                return Err(Error::NoSpace { image: String::new(), needed: size, available, directory });
+            }
+        }
+    }
+
+    /// Bytes of blobs that nothing pins.
+    fn evictable(&self) -> u64 {
+        let state = self.state();
+        state.total - state.pins.keys().filter_map(|digest| state.blobs.get(digest)).map(|kept| kept.size).sum::<u64>()
+    }
+
+    /// Finds what other processes have stored and removed. Where there are very many blobs, that takes a while: no more than
+    /// a tenth of the time is spent on it.
+    fn look(&self) -> Result<(), Error> {
+        let begun = Instant::now();
+        if self.state().look_after.is_some_and(|after| begun < after) {
+            return Ok(());
+        }
+        self.take(scan(&self.blobs)?);
+        self.state().look_after = Some(Instant::now() + 10 * begun.elapsed());
+        Ok(())
+    }
+
+    /// Replaces what is known by what a scan has found, and what was stored when it had passed by.
+    fn take(&self, mut found: HashMap<Digest, Kept>) {
+        let mut state = self.state();
+        for (digest, kept) in std::mem::take(&mut state.blobs) {
+            match found.get_mut(&digest) {
+                Some(found) => found.checked = kept.checked,
+                None if self.path(&digest).exists() => drop(found.insert(digest, kept)),
+                None => {}
+            }
+        }
+        state.total = found.values().map(|kept| kept.size).sum();
+        let limit = state.limit;
+        state.order = found.iter().map(|(digest, kept)| kept.rank(digest, limit)).collect();
+        state.blobs = found;
+    }
+
+    fn available(&self) -> Result<u64, Error> {
+        let stat = nix::sys::statvfs::statvfs(&self.blobs);
+        let stat = stat.map_err(|errno| Error::cache("measure", &self.blobs, errno.into()))?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    /// Evicts until `coming` more bytes fit into the bound, or nothing more can be evicted.
+    fn trim(&self, coming: u64) {
+        while self.is_over(coming) && self.evict_one() {}
+    }
+
+    fn is_over(&self, coming: u64) -> bool {
+        let state = self.state();
+        state.total.saturating_add(coming) > self.limit || state.blobs.len() > MAX_BLOBS
+    }
+
+    /// Removes a blob that nothing pins; whether there was one. One that is larger than the bound goes first, then the one that
+    /// was not used for longest.
+    pub fn evict_one(&self) -> bool {
+        let mut state = self.state();
+        let Some((.., digest)) = state.order.iter().find(|(.., digest)| !state.pins.contains_key(digest)).copied()
+        else {
+            return false;
+        };
+        // Under the lock, so that the file cannot be opened, and pinned, in between.
+        if self.remove(&mut state, &digest) {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Whether there was such a file.
+    fn remove(&self, state: &mut State, digest: &Digest) -> bool {
+        state.forget(digest);
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Ok(()) => return true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("layer cache: cannot remove {}: {error}", path.display()),
+        }
+        false
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.blobs.join(digest.path())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remember(&mut self, digest: Digest, kept: Kept) {
+        self.forget(&digest);
+        self.total += kept.size;
+        self.order.insert(kept.rank(&digest, self.limit));
+        self.blobs.insert(digest, kept);
+    }
+
+    fn forget(&mut self, digest: &Digest) {
+        if let Some(kept) = self.blobs.remove(digest) {
+            self.total -= kept.size;
+            self.order.remove(&kept.rank(digest, self.limit));
+        }
+    }
+}
+
+impl Kept {
+    /// One that was just written.
+    fn new(size: u64, used: SystemTime) -> Self {
+        Self { size, used, checked: Some(Instant::now()) }
+    }
+
+    fn rank(&self, digest: &Digest, limit: u64) -> Rank {
+        (self.size <= limit, self.used, *digest)
+    }
+}
+
+/// Notes on the disk that a blob is used now: all processes go by that. The kernel's own notes are not exact enough.
+fn touch(file: &File, path: &Path) -> SystemTime {
+    let now = SystemTime::now();
+    if let Err(error) = file.set_modified(now) {
+        tracing::debug!("layer cache: cannot touch {}: {error}", path.display());
+    }
+    now
+}
+
+fn lock(path: &Path, kind: FlockArg) -> Result<Flock<File>, Error> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(|cause| Error::cache("open", path, cause))?;
+    Flock::lock(file, kind).map_err(|(_, errno)| Error::cache("lock", path, errno.into()))
+}
+
+/// Removes the partial files of processes that are gone.
+fn remove_leftovers(partials: &Path) -> Result<(), Error> {
+    let entries = fs::read_dir(partials).map_err(|cause| Error::cache("list", partials, cause))?;
+    for entry in entries {
+        let path = entry.map_err(|cause| Error::cache("list", partials, cause))?.path();
+        if lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).is_err() && path.join("lock").exists() {
+            continue;
+        }
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|cause| Error::cache("remove", &path, cause))?;
+    }
+    Ok(())
+}
+
+/// The blobs that are there.
+fn scan(blobs: &Path) -> Result<HashMap<Digest, Kept>, Error> {
+    let mut found = HashMap::new();
+    for algorithm in Algorithm::ALL {
+        let directory = blobs.join(algorithm.name());
+        let failed = |cause| Error::cache("list", &directory, cause);
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let metadata = match entry.metadata() {
+                // Another process has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata.map_err(failed)?,
+            };
+            let name = entry.file_name();
+            let digest = name.to_str().and_then(|name| format!("{}:{name}", algorithm.name()).parse::<Digest>().ok());
+            match digest {
+                Some(digest) if metadata.is_file() => {
+                    let used = metadata.modified().map_err(failed)?;
+                    found.insert(digest, Kept { size: metadata.len(), used, checked: None });
+                }
+                _ => tracing::debug!("layer cache: {} does not belong there and is left alone", entry.path().display()),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Blobs that are not evicted while this lives.
+pub struct Pins {
+    cache: Arc<Cache>,
+    digests: Vec<Digest>,
+}
+
+impl Pins {
+    /// Pins nothing yet.
+    pub fn none(cache: &Arc<Cache>) -> Self {
+        Self { cache: cache.clone(), digests: vec![] }
+    }
+
+    /// Pins one more.
+    pub fn add(&mut self, digest: Digest) {
+        *self.cache.state().pins.entry(digest).or_default() += 1;
+        self.digests.push(digest);
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut state = self.cache.state();
+        for digest in &self.digests {
+            if let Some(count) = state.pins.get_mut(digest) {
+                *count -= 1;
+                if *count == 0 {
+                    state.pins.remove(digest);
+                }
+            }
+        }
+        drop(state);
+        self.cache.unpinned.send_replace(());
+        self.cache.trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Which project's images were seen to hold which blobs.
+//!
+//! Naming a digest is no proof of having its content: a user can write any digest into an image. So where several projects
+//! share a cache, a blob of it is given for an image only after an image of the same circle (a project) was read and had it.
+//! That is remembered over restarts, for all processes that share the cache, by an empty file:
+//!
+//! ```text
+//! CACHE/proven/CIRCLE/ALGORITHM-HEX   CIRCLE is a hash of its name
+//! ```
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use moka::sync::Cache as Memory;
+
+use super::Cache;
+use crate::Digest;
+
+/// Proofs in memory; for others the disk is asked.
+const MAX_KNOWN: u64 = 16_384;
+
+/// With whom a blob that was read is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// With every image that names its digest; the read is given up when nothing pins the blob.
+    Host,
+    /// With images of the same circle. The read is finished whoever goes away.
+    Circle(String),
+}
+
+/// What is proven.
+pub struct Proofs {
+    directory: PathBuf,
+    known: Memory<(Digest, Sharing), ()>,
+}
+
+impl Proofs {
+    /// Those of a cache; proofs for blobs that it no longer has are removed. Blocks.
+    pub fn open(cache: &Cache) -> Self {
+        let directory = cache.directory().join("proven");
+        if let Err(error) = tidy(&directory, cache) {
+            tracing::warn!("layer cache: cannot tidy {}: {error}", directory.display());
+        }
+        Self { directory, known: Memory::new(MAX_KNOWN) }
+    }
+
+    /// Whether an image of the circle was seen to hold the blob.
+    pub fn has(&self, digest: &Digest, sharing: &Sharing) -> bool {
+        let Sharing::Circle(circle) = sharing else { return true };
+        let key = (*digest, sharing.clone());
+        if self.known.contains_key(&key) {
+            return true;
+        }
+        let found = self.path(digest, circle).exists();
+        if found {
+            self.known.insert(key, ());
+        }
+        found
+    }
+
+    /// Remembers that an image of the circle holds the blob. Blocks.
+    pub fn add(&self, digest: Digest, sharing: &Sharing) {
+        let Sharing::Circle(circle) = sharing else { return };
+        self.known.insert((digest, sharing.clone()), ());
+        let path = self.path(&digest, circle);
+        let made = || {
+            if let Some(directory) = path.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            }
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)
+        };
+        if let Err(error) = made() {
+            tracing::warn!("layer cache: cannot make {}: {error}", path.display());
+        }
+    }
+
+    fn path(&self, digest: &Digest, circle: &str) -> PathBuf {
+        let circle = Digest::of(circle.as_bytes()).hex();
+        self.directory.join(circle).join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+}
+
+fn tidy(directory: &Path, cache: &Cache) -> io::Result<()> {
+    let circles = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        circles => circles?,
+    };
+    for circle in circles {
+        for proof in fs::read_dir(circle?.path())? {
+            let proof = proof?;
+            let digest = proof.file_name().to_str().and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
+            if !digest.is_some_and(|digest| cache.has(&digest)) {
+                match fs::remove_file(proof.path()) {
+                    // Another process tidies as well.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => other?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Unpacks a layer from the network to the disk, digested on both sides, on a thread of its own.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Buf, Bytes};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::fetch::Sink;
+use super::{Partial, packing};
+use crate::{Algorithm, Digest, Error, Hasher, Problem};
+
+/// Chunks on their way to the thread.
+const QUEUE: usize = 16;
+/// How much is unpacked at once.
+const PIECE: usize = 256 * 1024;
+/// How much room on the disk is made at once: how large the result will be, nobody knows.
+const ROOM: u64 = 16 * 1024 * 1024;
+
+/// A layer that is being unpacked. Dropped before [`Unpacker::finish`], it leaves nothing.
+pub struct Unpacker {
+    queue: mpsc::Sender<Bytes>,
+    thread: JoinHandle<Result<Unpacked, Error>>,
+    abandoned: Abandoned,
+}
+
+/// A layer that was unpacked.
+pub struct Unpacked {
+    pub partial: Partial,
+    /// The digest of it as it was stored, by SHA-256.
+    pub packed: Digest,
+    /// The digest of it as it is now.
+    pub content: Digest,
+}
+
+/// Ends the thread when it is dropped: few bytes may become very many.
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Unpacker {
+    /// Writes to `partial`, digests by the algorithms of the packed and the unpacked layer, and tells `progress` of each piece
+    /// that was written.
+    pub fn start(partial: Partial, [packed, content]: [Algorithm; 2], progress: impl Fn(u64) + Send + 'static) -> Self {
+        let (queue, chunks) = mpsc::channel(QUEUE);
+        let feed = Feed { chunks, current: Bytes::new(), hasher: packed.hasher() };
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let is_abandoned = abandoned.clone();
+        let run = move || unpack(feed, partial, content.hasher(), &is_abandoned, progress);
+        Self { queue, thread: tokio::task::spawn_blocking(run), abandoned: Abandoned(abandoned) }
+    }
+
+    /// Waits until everything is written.
+    pub async fn finish(self) -> Result<Unpacked, Error> {
+        let Self { queue, thread, abandoned } = self;
+        drop(queue);
+        let unpacked = thread.await.unwrap_or(Err(Error::ShuttingDown));
+        drop(abandoned);
+        unpacked
+    }
+}
+
+impl Sink for &Unpacker {
+    async fn take(&mut self, chunk: Bytes) -> bool {
+        self.queue.send(chunk).await.is_ok()
+    }
+}
+
+fn unpack(
+    mut feed: Feed,
+    mut partial: Partial,
+    mut hasher: Hasher,
+    abandoned: &AtomicBool,
+    progress: impl Fn(u64),
+) -> Result<Unpacked, Error> {
+    let bad = |error: io::Error| Error::from(Problem::Undecodable { reason: error.to_string() });
+    let mut layer = packing::unpacked(&mut feed).map_err(bad)?;
+    let mut piece = vec![0; PIECE];
+    let mut room = 0;
+    loop {
+        let length = layer.read(&mut piece).map_err(bad)?;
+        if abandoned.load(Ordering::Relaxed) {
+            return Err(Error::ShuttingDown);
+        }
+        if length == 0 {
+            break;
+        }
+        if room < length as u64 {
+            partial.extend(ROOM)?;
+            room = ROOM;
+        }
+        partial.write(&piece[..length])?;
+        room -= length as u64;
+        hasher.update(&piece[..length]);
+        progress(length as u64);
+    }
+    drop(layer);
+    // Decoders do not look at what comes after the end.
+    io::copy(&mut feed, &mut io::sink()).map_err(bad)?;
+    Ok(Unpacked { partial, packed: feed.hasher.finish(), content: hasher.finish() })
+}
+
+/// The chunks as they come.
+struct Feed {
+    chunks: mpsc::Receiver<Bytes>,
+    current: Bytes,
+    hasher: Hasher,
+}
+
+impl Read for Feed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            let Some(chunk) = self.chunks.blocking_recv() else { return Ok(0) };
+            self.hasher.update(&chunk);
+            self.current = chunk;
+        }
+        let length = buffer.len().min(self.current.len());
+        self.current.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
