@@ -13,6 +13,7 @@
 //!   store      blobs: one read of each from Glance, the cache on disk, who may have what
 //!   http       paths, refusals, content by digest, connections
 //! digest, manifest, platform, error   words that all of them share
+//! command, config   `public` as a program: its command line and its configuration
 //! ```
 //!
 //! What holds against a hostile tenant, and where:
@@ -27,6 +28,7 @@
 //! - Secrets are compared in constant time (`http::auth`) or authenticated by encryption (`public::token::seal`).
 
 mod archive;
+pub mod command;
 pub mod config;
 mod digest;
 mod error;

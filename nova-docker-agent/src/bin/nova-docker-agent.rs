@@ -16,8 +16,7 @@ use nova_docker_agent::docker::Removed;
 use nova_docker_agent::driver::Volumes;
 use nova_docker_agent::guest::configuration;
 use nova_docker_agent::messaging::LOG_DIRECTIVES;
-use nova_docker_agent::registry::config as registry_config;
-use nova_docker_agent::registry::public as registry;
+use nova_docker_agent::registry::command::{EXAMPLES as EXAMPLES_OF_REGISTRY, Serve};
 use nova_docker_agent::{compute, grpc};
 use nova_docker_service::{Program, runtime, show, shutdown_requested};
 
@@ -44,9 +43,6 @@ Examples:
   Only the container driver, for the stock nova-compute on this host (see python-shim/README.md):
     nova-docker-agent serve-driver --config-file /etc/nova/nova.conf
 
-  The registry of a cloud, for docker login, push and pull (see `nova-docker-agent registry --help`):
-    nova-docker-agent registry --config-file /etc/nova-docker-agent/registry.conf
-
   The same with more to read, as JSON lines, without touching a file:
     OS_DEFAULT__DEBUG=true OS_DEFAULT__USE_JSON=true nova-docker-agent run
 
@@ -57,31 +53,6 @@ Example:
   nova-docker-agent explain --user-data web.yaml --metadata docker:user=www-data --property docker_env:TZ=Asia/Tokyo
 
 Exit status: 0, or 1 when there is a mistake.";
-
-const REGISTRY_EXAMPLES: &str = "\
-The least configuration, for a trial on one host:
-  [registry]
-  listen = 127.0.0.1:5000
-  state_directory = /var/lib/nova-docker-registry
-  [keystone]
-  auth_url = http://controller:5000/v3
-  [glance]
-  endpoint_override = http://controller:9292
-
-For a cloud, add a certificate and the name that it is for:
-  [registry]
-  listen = 0.0.0.0:443
-  public_url = https://registry.example.org
-  tls_cert_file = /etc/nova-docker-agent/registry.crt
-  tls_key_file = /etc/nova-docker-agent/registry.key
-
-Check it, then run it:
-  nova-docker-agent registry --config-file registry.conf --check
-  nova-docker-agent registry --config-file registry.conf
-
-Use it as a user of the project demo:
-  docker login 127.0.0.1:5000
-  docker pull 127.0.0.1:5000/demo/web:v1";
 
 #[derive(Subcommand)]
 enum Command {
@@ -98,24 +69,9 @@ enum Command {
         #[command(flatten)]
         sources: Sources,
     },
-    /// Serve the images of Glance as an OCI registry to the cloud's users, until SIGTERM or SIGINT.
-    ///
-    /// Users log in with `docker login`: with their Keystone user (USER or DOMAIN/USER) and password, or with the id
-    /// and secret of an application credential. They pull and push PROJECT/REPOSITORY:TAG. The registry needs neither
-    /// Nova nor Docker nor RabbitMQ.
-    #[command(after_help = REGISTRY_EXAMPLES)]
-    Registry {
-        /// Its configuration; may be given several times, later values win [default:
-        /// /etc/nova-docker-agent/registry.conf].
-        #[arg(long, value_name = "FILE")]
-        config_file: Vec<PathBuf>,
-        /// A directory whose *.conf files are read after all files; may be given several times.
-        #[arg(long, value_name = "DIRECTORY")]
-        config_dir: Vec<PathBuf>,
-        /// Check the configuration, print every option with its value and its origin, and exit.
-        #[arg(long)]
-        check: bool,
-    },
+    /// Serve the images of Glance as an OCI registry to the cloud's users: the same as the program nova-docker-registry.
+    #[command(after_help = EXAMPLES_OF_REGISTRY)]
+    Registry(Serve),
     /// List the named volumes of the projects on this host: their sizes, the servers that name them, since when they are unused.
     Volumes {
         #[command(flatten)]
@@ -256,7 +212,7 @@ fn main() -> ExitCode {
         Command::Check(check) => return check.run(),
         Command::Explain(explain) => return explain.run(),
         Command::Volumes { sources, json, action } => return volumes(sources, json, action),
-        Command::Registry { config_file, config_dir, check } => return serve_registry(config_file, config_dir, check),
+        Command::Registry(serve) => return serve.run(PROGRAM),
     };
     let (config, listing) = match sources.load() {
         Ok(loaded) => loaded,
@@ -268,26 +224,6 @@ fn main() -> ExitCode {
     let Some(door) = door else { return ExitCode::SUCCESS };
     let log = config.log.clone();
     PROGRAM.start(&log, || run(door, config))
-}
-
-fn serve_registry(mut files: Vec<PathBuf>, directories: Vec<PathBuf>, check: bool) -> ExitCode {
-    if files.is_empty() && directories.is_empty() {
-        files.push(registry_config::DEFAULT_FILE.into());
-    }
-    let (config, listing) = match registry_config::load(&files, &directories) {
-        Ok(loaded) => loaded,
-        Err(errors) => return PROGRAM.bad_configuration(&errors),
-    };
-    if check {
-        return if show(&listing) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    let log = config.log.clone();
-    PROGRAM.start(&log, || {
-        runtime("registry")?.block_on(async {
-            let shutdown = shutdown_requested()?;
-            Ok(registry::run(config.registry, shutdown).await?)
-        })
-    })
 }
 
 fn volumes(sources: Sources, json: bool, action: Option<VolumesAction>) -> ExitCode {
