@@ -1,4 +1,4 @@
-"""Build the agent with cargo."""
+"""Build the agent, its runtime and the registry with cargo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from minicloud import process
 from minicloud.layout import SOURCE, Layout
 
-BINARIES = ("nova-docker-agent", "nova-docker-runtime")
+BINARIES = ("nova-docker-agent", "nova-docker-registry", "nova-docker-runtime")
 PACKAGES = tuple(word for name in BINARIES for word in ("-p", name))
 _MINIMUM = (1, 88)
 
@@ -66,6 +66,6 @@ def build(layout: Layout, release: bool) -> str:
             continue
         fresh = layout.bin / f".{name}.new"
         shutil.copy2(target / name, fresh)
-        # The running agent keeps its old file; supervisor restarts it because the digest has changed.
+        # What runs keeps its old file; supervisor restarts it because the digest has changed.
         fresh.rename(installed)
     return "release build" if release else "development build"

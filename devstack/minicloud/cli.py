@@ -188,7 +188,7 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
 
 
 def _registry_line(options: options_module.Options) -> str:
-    """How to log in to the registry, which is part of the agent."""
+    """How to log in to the registry, which is there with the agent."""
     if not options.agent:
         return ""
     address = url("registry").partition("://")[2]

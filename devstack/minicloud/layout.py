@@ -46,7 +46,7 @@ CONSOLE_PORTS = "6100:6199"
 """Of these the compute service's listener for serial consoles takes the first one that is free."""
 
 AGENT_PORTS = ("agent registry", "registry")
-"""Of them, those of the agent's program."""
+"""Of them, those of the agent and of the registry, which are built here."""
 
 _TLS_PORTS = ("registry",)
 
@@ -125,7 +125,7 @@ class Layout:
 
     @property
     def bin(self) -> Path:
-        """The agent's two binaries and the `openstack` command."""
+        """The binaries of the agent, its runtime and the registry, and the `openstack` command."""
         return self.root / "bin"
 
     @property

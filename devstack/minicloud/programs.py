@@ -335,9 +335,9 @@ def _agent(layout: Layout, options: Options) -> list[Program]:
     config = layout.etc / "registry.conf"
     registry = Program(
         "registry",
-        (f"{layout.bin}/nova-docker-agent", "registry", "--config-file", str(config)),
+        (f"{layout.bin}/nova-docker-registry", "--config-file", str(config)),
         CONTROL,
-        (config, layout.bin / "nova-docker-agent", layout.registry_certificate),
+        (config, layout.bin / "nova-docker-registry", layout.registry_certificate),
         port="registry",
     )
     if options.door == "amqp":

@@ -134,7 +134,7 @@ class _Up:
         needed = ["Python packages", "configuration"]
         graph.add("supervisor", self._supervise, needed)
         if self.options.agent:
-            # Only the agent waits for it: its program is configured again when the binary exists.
+            # Only agent and registry wait for it: their programs are configured again when the binaries exist.
             graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
             # Behind both doors: nova-api asks it whether what a flavor says of containers is right.
             graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["compose plugin"])
@@ -338,13 +338,13 @@ class _Up:
         needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]
         if self.options.agent:
             graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine", *self._driver])
-            # After the agent: that step looks whether the binary, which both run, has changed.
+            # After the agent: that step looks whether the binaries have changed.
             graph.add("registry", self._api("registry"), ["agent", "glance", "users and catalog"])
         if self.options.fake_compute:
             graph.add("nova-compute with the fake driver", self._fake_compute, needs)
 
     def _agent(self) -> None:
-        # The binary, and so its digest, may have changed since supervisord was configured.
+        # The binaries, and so their digests, may have changed since supervisord was configured.
         self.supervisor.configure(self.programs.values())
         if self.options.door == "amqp":
             self._register(self.options.host, "nova-docker-agent")

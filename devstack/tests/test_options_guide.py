@@ -74,6 +74,7 @@ class Command:
     """A command that lists its options, and what it must be configured with for that."""
 
     guide: str
+    program: str
     words: tuple[str, ...]
     least: str
     shared: tuple[str, ...] = ()
@@ -81,7 +82,7 @@ class Command:
 
     def run(self, config: Path) -> subprocess.CompletedProcess[str]:
         # An environment of its own: OS_<SECTION>__<OPTION> would win over the file.
-        command = [_program(), *self.words, "--config-file", config]
+        command = [_path_of(self.program), *self.words, "--config-file", config]
         return subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
 
     def rows(self) -> dict[tuple[str, str], Row]:
@@ -90,18 +91,18 @@ class Command:
         return rows | {place: row for place, row in other.items() if place[0] in self.shared}
 
 
-AGENT = Command("options.md", ("config",), _AGENT)
-REGISTRY = Command("registry-options.md", ("registry", "--check"), _REGISTRY, shared=("glance",))
+AGENT = Command("options.md", "nova-docker-agent", ("config",), _AGENT)
+REGISTRY = Command("registry-options.md", "nova-docker-registry", ("--check",), _REGISTRY, shared=("glance",))
 both = pytest.mark.parametrize("command", [AGENT, REGISTRY], ids=["agent", "registry"])
 
 
-def _program() -> Path:
+def _path_of(program: str) -> Path:
     """The program of the cloud whose Python this is, or else the one that was built last."""
-    here = Path(sys.prefix).parent / "bin" / "nova-docker-agent"
+    here = Path(sys.prefix).parent / "bin" / program
     if here.exists():
         return here
-    built = [path for path in (_ROOT / "target").glob("*/nova-docker-agent") if path.is_file()]
-    assert built, "there is no nova-docker-agent; build it: cargo build -p nova-docker-agent"
+    built = [path for path in (_ROOT / "target").glob(f"*/{program}") if path.is_file()]
+    assert built, f"there is no {program}; build it: cargo build -p {program}"
     return max(built, key=lambda path: path.stat().st_mtime)
 
 

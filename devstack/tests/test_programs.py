@@ -2,6 +2,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from minicloud import agent_build
 from minicloud import passwords as passwords_module
 from minicloud.config import clients, nova
 from minicloud.config.ini import render
@@ -36,6 +37,19 @@ def test_options_select_programs() -> None:
     assert set(programs(LAYOUT, Options(door="grpc"))) - plain == {"nova-docker-agent", "registry", "nova-compute"}
     extra = set(programs(LAYOUT, Options(agent=False, extras=("cinder", "heat")))) - plain
     assert extra == {"heat-api", "heat-api-cfn", "heat-engine", "cinder-api", "cinder-scheduler", "cinder-volume"}
+
+
+@pytest.mark.parametrize("door", ["amqp", "grpc"])
+def test_what_runs_from_the_directory_of_programs_is_built_and_restarts_when_it_is_new(door: str) -> None:
+    runs = {name: Path(program.command[0]) for name, program in programs(LAYOUT, Options(door=door)).items()}
+    ours = {name: path for name, path in runs.items() if path.parent == LAYOUT.bin}
+    assert {name: path.name for name, path in ours.items()} == {
+        "nova-docker-agent": "nova-docker-agent",
+        "registry": "nova-docker-registry",
+    }
+    for name, path in ours.items():
+        assert path.name in agent_build.BINARIES
+        assert path in programs(LAYOUT, Options(door=door))[name].files
 
 
 def test_every_program_is_supervised_and_none_starts_by_itself() -> None:

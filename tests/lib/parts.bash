@@ -68,9 +68,9 @@ keep_seed() {
     fi
 }
 
-# The agent first: the cloud waits for it.
+# What the cloud waits for first.
 build_everything() {
-    cargo build --locked -p nova-docker-agent -p nova-docker-runtime &&
+    cargo build --locked -p nova-docker-agent -p nova-docker-registry -p nova-docker-runtime &&
         cargo build --locked --workspace --all-targets &&
         keep_seed
 }

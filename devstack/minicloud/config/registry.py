@@ -7,7 +7,7 @@ from minicloud.layout import ADDRESS, PORTS, Layout, keystone_url, url
 
 
 def registry(layout: Layout) -> Ini:
-    """The configuration of `nova-docker-agent registry`. It has no identity: users bring their own."""
+    """The configuration of `nova-docker-registry`. It has no identity: users bring their own."""
     return {
         "registry": {
             "listen": f"{ADDRESS}:{PORTS['registry']}",

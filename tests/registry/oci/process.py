@@ -18,6 +18,8 @@ from oci.clock import Clock
 from oci.reference import free_port
 from oci.target import Target
 
+PROGRAM = "nova-docker-registry"
+
 
 @dataclasses.dataclass
 class Own:
@@ -116,7 +118,7 @@ def running(
         settings.write(stream)
     config.chmod(0o600)
     target = dataclasses.replace(user or cloud.target(state), url=url)
-    command = [str(state / "bin" / "nova-docker-agent"), "registry", "--config-file", str(config)]
+    command = [str(state / "bin" / PROGRAM), "--config-file", str(config)]
     own = Own(target, command, directory / "registry.log", clock.environment if clock else {})
     own.start()
     try:
@@ -137,6 +139,6 @@ def pid_of_cloud_s(state: Path) -> int:
             ours = mark in (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if ours and words[1:2] == [b"registry"] and int(entry.name) != os.getpid():
+        if ours and Path(os.fsdecode(words[0])).name == PROGRAM:
             return int(entry.name)
     raise AssertionError("the cloud's registry does not run")
