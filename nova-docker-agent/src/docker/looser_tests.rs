@@ -27,7 +27,7 @@ const FLAVORS: [&[(&str, &str)]; 7] = [
 ];
 
 /// Values that each key takes; the first ones ask for the most.
-const TAKEN: [(&str, &[&str]); 24] = [
+const TAKEN: [(&str, &[&str]); 25] = [
     ("cap_drop", &["NET_RAW", "SETPCAP,CHOWN", "all", "CAP_MKNOD sys_ptrace"]),
     ("command", &["unshare -r sh", "[\"sh\"]"]),
     ("console_shell", &["/bin/sh", "none"]),
@@ -41,6 +41,7 @@ const TAKEN: [(&str, &[&str]); 24] = [
     ("healthcheck", &["{\"test\": \"true\"}"]),
     ("host:", &["127.0.0.1"]),
     ("label:", &["org.openstack.nova.rescue=true", "true"]),
+    ("link_wait", &["10m", "optional"]),
     ("oom_score_adj", &["0", "1000"]),
     ("pids_limit", &["9223372036854775807", "4096", "1", "100"]),
     ("restart", &["always", "on-failure:2147483647"]),
