@@ -67,6 +67,7 @@ def test_the_oldest_backups_of_a_kind_make_room_for_new_ones(
     assert kept() == {weekly, second}
 
 
+@pytest.mark.full
 @pytest.mark.alone
 @pytest.mark.amqp  # A stock nova-compute takes an image that is gone for a success.
 def test_a_backup_that_fails_leaves_the_server_and_its_older_backups(

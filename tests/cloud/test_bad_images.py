@@ -78,6 +78,7 @@ def test_an_image_of_another_format(
     assert f"its container format is {container_format}, not docker" in fault_of(image)
 
 
+@pytest.mark.full
 def test_a_file_that_is_no_archive(add_image: AddImage, fault_of: Callable[[str], str]) -> None:
     assert "it is not a tar archive (it has no tar header)" in fault_of(add_image(b"this is no archive\n" * 100))
 
@@ -120,7 +121,6 @@ def test_an_image_of_another_architecture(add_image: AddImage, fault_of: Callabl
     )
 
 
-@pytest.mark.both_doors
 @pytest.mark.alone
 @pytest.mark.usefixtures("usable_afterwards")
 def test_an_image_that_was_deleted_before_the_host_could_read_it(
@@ -142,6 +142,7 @@ def test_a_command_that_does_not_exist(add_image: AddImage, fault_of: Callable[[
     assert 'command "/no/such/command" cannot be run' in fault_of(add_image(tiny.running("/no/such/command").tar()))
 
 
+@pytest.mark.full
 def test_an_os_command_line_that_does_not_exist(
     add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive
 ) -> None:
@@ -149,6 +150,7 @@ def test_an_os_command_line_that_does_not_exist(
     assert 'command "/no/such/command" cannot be run' in fault_of(image)
 
 
+@pytest.mark.full
 def test_an_image_without_a_command(add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive) -> None:
     assert "it has no command, and the instance gives none" in fault_of(add_image(tiny.running().tar()))
 
@@ -210,7 +212,6 @@ def test_a_configuration_as_other_builders_write_it_and_a_layer_that_docker_cann
     servers.wait_console(server["id"], "hello")
 
 
-@pytest.mark.both_doors
 @pytest.mark.alone
 @pytest.mark.usefixtures("patient")
 def test_a_container_that_exits_at_once_tells_why(
@@ -241,6 +242,7 @@ def test_the_os_command_line_replaces_the_images_command(
     servers.wait_console(server["id"], "said by it")
 
 
+@pytest.mark.full
 def test_the_images_environment_reaches_the_command(
     add_image: AddImage, launch: Launcher, servers: Servers, tiny: Archive
 ) -> None:
@@ -254,6 +256,7 @@ def test_the_images_environment_reaches_the_command(
     servers.wait_console(server["id"], "GREETING=good day")
 
 
+@pytest.mark.full
 def test_an_image_is_known_by_its_content_and_not_by_its_name(
     add_image: AddImage, launch: Launcher, servers: Servers, tiny: Archive, lab: Lab
 ) -> None:
@@ -269,6 +272,7 @@ def test_after_all_that_a_good_image_is_launched(launch: Launcher, servers: Serv
     servers.wait_console(launch("good")["id"], "ready after")
 
 
+@pytest.mark.full
 @pytest.mark.both_doors
 def test_a_wish_that_a_container_cannot_have(lab: Lab, launch: Launcher, admin_servers: Servers) -> None:
     wishful = launch.failing("wishful", trusted_image_certificates=["a4f1d3a8-0d3f-4a2e-9a53-1d0c51d6f9b7"])

@@ -46,6 +46,19 @@ def compose(lab: Lab, tenant: Tenant, admin: Connection, tmp_path: Path, unique:
     command("down", "--volumes")
 
 
+def test_an_application_is_brought_up_and_entered(compose: Compose, side: Side) -> None:
+    compose.write(FILE.replace("IMAGE", side.image).replace("FLAVOR", side.flavor))
+    compose("up", "-d")
+    shown = compose.ps()
+    assert {name: server["Status"] for name, server in shown.items()} == {"db-1": "ACTIVE", "web-1": "ACTIVE"}
+    text = eventually(lambda: page(shown["web-1"]["Floating IPs"]), "the page at the floating IP")
+    assert text.split()[0] == shown["db-1"]["Addresses"], "it knows the other service by its link"
+    assert "good morning" in text
+    tell = compose.begin("exec", "web", "sh", "-c", "echo $GREETING; exit 7")
+    assert compose.end(tell, 7) == "good morning\n"
+
+
+@pytest.mark.full
 def test_an_application_is_brought_up_scaled_changed_and_taken_down(
     compose: Compose, side: Side, servers: Servers
 ) -> None:

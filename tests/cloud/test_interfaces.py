@@ -126,6 +126,7 @@ def test_a_stopped_server_has_the_interface_when_it_starts(
     assert f" {fixed['ip_address']}/24 " in inside.ssh("ip -o address show dev eth1")
 
 
+@pytest.mark.full
 def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launcher, servers: Servers, lab: Lab) -> None:
     owner, other = launch("owner")["id"], launch("other")["id"]
     attach(servers, owner, port_id=port.id)
@@ -146,6 +147,7 @@ def test_what_cannot_be_had_is_refused_with_the_reason(port: Any, launch: Launch
     assert servers.get(other)["status"] == "ACTIVE"
 
 
+@pytest.mark.full
 @pytest.mark.amqp
 def test_mistakes_that_a_stock_nova_compute_takes_for_its_own_are_the_user_s(
     subnet: Any, launch: Launcher, servers: Servers
@@ -163,7 +165,6 @@ def test_mistakes_that_a_stock_nova_compute_takes_for_its_own_are_the_user_s(
     assert port_ids(servers, server_id) == []
 
 
-@pytest.mark.both_doors
 def test_an_interface_that_cannot_be_plugged_leaves_nothing(
     subnet: Any, port: Any, launch: Launcher, servers: Servers, user: Connection, admin_servers: Servers, lab: Lab
 ) -> None:

@@ -92,6 +92,7 @@ def test_one_container_carries_its_uuid_and_nothing_else_of_nova(server: Json, l
     assert not inspected["HostConfig"]["Privileged"]
 
 
+@pytest.mark.full
 @pytest.mark.agent
 def test_the_image_is_not_downloaded_twice(
     launch: Launcher, lab: Lab, add_image: Callable[..., str], tiny: Archive, unique: Callable[[str], str]

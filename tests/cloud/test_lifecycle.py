@@ -73,6 +73,7 @@ def test_pause_and_unpause(server_id: str, servers: Servers, admin_servers: Serv
     _succeeded(admin_servers, server_id, "unpause")
 
 
+@pytest.mark.full
 def test_a_server_that_is_stopped_cannot_be_stopped_again(server_id: str, servers: Servers) -> None:
     servers.action(server_id, "os-stop")
     servers.wait(server_id, "SHUTOFF")
@@ -143,6 +144,7 @@ def test_a_paused_server_answers_nobody(server_id: str, servers: Servers, inside
     assert inside.answers_ping()
 
 
+@pytest.mark.full
 @pytest.mark.agent
 def test_a_paused_server_can_be_deleted(servers: Servers, launch: Launcher) -> None:
     server = launch("paused")
@@ -152,7 +154,6 @@ def test_a_paused_server_can_be_deleted(servers: Servers, launch: Launcher) -> N
     servers.wait_gone(server["id"])
 
 
-@pytest.mark.both_doors
 @pytest.mark.agent
 def test_a_server_that_ignores_the_stop_signal_is_stopped(
     servers: Servers, launch: Launcher, add_image: Callable[..., str], tiny: object

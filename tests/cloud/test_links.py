@@ -41,6 +41,7 @@ def _database(tiny: Archive) -> bytes:
     return Archive(tiny.layers, config).tar()
 
 
+@pytest.mark.full
 @pytest.mark.both_doors
 def test_a_server_finds_others_of_its_project_by_name_id_and_tag_and_follows_them(
     lab: Lab,

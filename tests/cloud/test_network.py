@@ -195,6 +195,7 @@ def test_a_users_own_port_survives_the_server(
     assert set(servers.addresses(again["id"])) <= wanted
 
 
+@pytest.mark.full
 def test_a_port_in_use_is_refused(port: Any, launch: Launcher, servers: Servers) -> None:
     launch("first", networks=[{"port": port.id}])
     with pytest.raises(Refused) as refusal:
@@ -209,6 +210,7 @@ def test_a_fixed_address_can_be_asked_for(
     assert servers.addresses(server["id"]) == [free_address]
 
 
+@pytest.mark.full
 @pytest.mark.agent
 @pytest.mark.amqp
 def test_a_changed_address_reaches_the_running_server(
@@ -246,6 +248,7 @@ def test_a_changed_address_reaches_the_running_server(
     assert f"{before.address}\t" not in inside.ssh("cat /etc/hosts")
 
 
+@pytest.mark.full
 @pytest.mark.agent
 @pytest.mark.amqp
 def test_new_name_servers_come_with_a_reboot_and_a_file_of_the_user_s_stays(
@@ -271,7 +274,6 @@ def test_new_name_servers_come_with_a_reboot_and_a_file_of_the_user_s_stays(
 
 
 @pytest.mark.agent
-@pytest.mark.both_doors
 def test_several_interfaces_come_in_the_order_that_was_asked_for(
     networks: Callable[..., Any],
     launch: Launcher,

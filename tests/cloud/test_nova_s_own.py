@@ -39,6 +39,7 @@ def test_servers_that_must_not_be_together_are_not_launched_on_one_host(
     assert set(members) == {first["id"], second["id"]}
 
 
+@pytest.mark.full
 def test_servers_that_must_be_together_are(
     group: Callable[[str], str], launch: Launcher, admin_servers: Servers
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_server_beyond_the_quota_is_refused_until_another_one_is_deleted(
     launch("second")
 
 
+@pytest.mark.full
 def test_a_locked_server_is_left_alone_until_it_is_unlocked(
     launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_locked_server_is_left_alone_until_it_is_unlocked(
     servers.wait(server_id, "SHUTOFF")
 
 
+@pytest.mark.full
 def test_servers_are_found_by_their_tags(launch: Launcher, servers: Servers, unique: Callable[[str], str]) -> None:
     tag = unique("tag")
     tagged, _ = launch("tagged")["id"], launch("untagged")["id"]

@@ -108,6 +108,7 @@ def wait_all_gone(servers: Servers, launched: list[str]) -> None:
     eventually(gone, f"{len(launched)} servers deleted")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("service", [pytest.param("placement", marks=pytest.mark.full), "keystone"])
 def test_an_agent_that_starts_before_a_service_waits_for_it(
     lab: Lab, launch: Launcher, servers: Servers, service: str

@@ -71,6 +71,7 @@ def test_a_rebuild_is_another_container_with_the_same_ports_key_and_named_volume
     assert _containers(lab, server_id) == [f"nova-{server_id}"]
 
 
+@pytest.mark.full
 @pytest.mark.amqp
 def test_a_server_that_is_off_stays_off_and_its_new_container_does_not_run_before_the_start(
     launch: Launcher, servers: Servers, admin_servers: Servers, add_image: Callable[..., str], tiny: Archive
@@ -120,6 +121,7 @@ def test_a_rebuild_that_fails_leaves_the_old_container_to_go_on_with(
     assert "boots: 2" not in servers.wait_console(server_id, "boots: 1")
 
 
+@pytest.mark.full
 @pytest.mark.amqp
 def test_what_a_container_cannot_keep_is_said_and_nothing_is_touched(
     launch: Launcher, servers: Servers, admin_servers: Servers, add_image: Callable[..., str], tiny: Archive

@@ -130,6 +130,7 @@ def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
     assert interfaces() == before
 
 
+@pytest.mark.full
 @pytest.mark.amqp
 def test_a_pause_that_waited_for_the_agent_is_done_or_given_up(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
@@ -216,6 +217,7 @@ def test_an_agent_that_dies_while_it_builds_leaves_no_task_and_nothing_else(
     servers.wait_gone(server_id)
 
 
+@pytest.mark.full
 @pytest.mark.amqp  # The ports are nova-compute's business then.
 def test_a_users_port_survives_an_agent_that_dies_before_it_recorded_whose_port_it_is(
     lab: Lab,
@@ -317,6 +319,7 @@ def test_without_docker_requests_fail_clearly_and_all_is_well_when_it_is_back(
     launch("later")
 
 
+@pytest.mark.full
 @pytest.mark.amqp  # A stock nova-compute hears of a Docker that comes back, and starts nothing.
 @pytest.mark.parametrize("how", ["restart", pytest.param("kill", marks=pytest.mark.full)])
 def test_where_guests_are_resumed_a_restart_of_docker_starts_again_what_was_running(

@@ -123,6 +123,7 @@ def test_a_graphical_console_is_refused(server_id: str, servers: Servers, protoc
     _assert_a_sentence(refusal.value.message)
 
 
+@pytest.mark.full
 def test_fixed_addresses_cannot_be_changed(
     launch: Launcher, admin_servers: Servers, private_network: list[Json], lab: Lab, side: Side
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_resize_is_reverted_to_the_container_from_before(
     assert _containers(lab, server_id) == [f"nova-{server_id}"]
 
 
+@pytest.mark.full
 @pytest.mark.amqp
 @pytest.mark.alone
 def test_a_server_that_is_off_is_resized_and_stays_off_and_the_host_counts_both_flavors(

@@ -98,7 +98,6 @@ def test_an_expired_token_opens_nothing_and_ends_nothing(lab: Lab, servers: Serv
         open_before.wait("STILL HERE")
 
 
-@pytest.mark.both_doors
 def test_viewers_of_a_servers_own_terminal_see_the_same_and_what_was_before(
     launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
 ) -> None:
@@ -132,7 +131,6 @@ def test_a_server_that_stops_ends_its_consoles_and_has_none_until_it_runs(launch
         assert viewer.wait_end() == ""
 
 
-@pytest.mark.both_doors
 def test_a_server_without_a_shell_is_refused_with_the_reason(
     launch: Launcher, servers: Servers, add_image: Callable[..., str], tiny: Archive
 ) -> None:
@@ -143,6 +141,7 @@ def test_a_server_without_a_shell_is_refused_with_the_reason(
     assert (refusal.value.status, "console_shell" in refusal.value.message) == (400, True), refusal.value.message
 
 
+@pytest.mark.full
 def test_the_command_line_names_the_same_proxy(lab: Lab, servers: Servers, server_id: str) -> None:
     command = [str(lab.state / "bin" / "openstack"), "--os-cloud", "admin", "console", "url", "show", "--serial"]
     shown = lab.run([*command, "-f", "value", "-c", "url", server_id], seconds=120).strip()

@@ -119,6 +119,7 @@ def test_a_server_that_is_deleted_on_its_way_to_the_shelf_or_on_it_leaves_nothin
         eventually(lambda server_id=server_id: _shelved_images(user, server_id) == [], "no image")  # type: ignore[misc]
 
 
+@pytest.mark.full
 @pytest.mark.alone
 @pytest.mark.amqp  # A stock nova-compute deletes a server only when its unshelving has ended.
 def test_a_server_that_is_deleted_on_its_way_back_leaves_nothing(
@@ -135,6 +136,7 @@ def test_a_server_that_is_deleted_on_its_way_back_leaves_nothing(
     servers.wait_gone(server_id)
 
 
+@pytest.mark.full
 @pytest.mark.alone
 @pytest.mark.amqp  # A stock nova-compute counts the time by itself.
 @pytest.mark.usefixtures("usable_afterwards")

@@ -58,6 +58,7 @@ def test_servers_of_a_project_share_a_volume_that_the_delete_of_the_last_one_rem
     eventually(lambda: not _volumes(lab, tenant), "no volume of the project")
 
 
+@pytest.mark.full
 def test_a_path_or_a_name_that_is_no_volumes_ends_the_launch_with_no_volume_made(
     lab: Lab, launch: Launcher, tenant: Tenant
 ) -> None:
