@@ -137,6 +137,34 @@ def test_servers_that_share_a_volume_are_told_to_go_to_one_host(project_of: Read
     assert translate(project_of(shared.format(", x-openstack: {host_group: affinity}"))).warnings == []
 
 
+def test_what_is_left_out_within_a_key_is_told_by_its_name(project_of: Read) -> None:
+    project = project_of(
+        """
+services:
+  a:
+    image: x
+    healthcheck: {test: x, start_interval: 1s, interval: 5s}
+    networks: {n: {aliases: [b], gw_priority: 1, link_local_ips: [169.254.1.1]}}
+    volumes:
+      - v:/v:nocopy
+      - {type: tmpfs, target: /t, tmpfs: {size: 1m, mode: 0700}}
+      - {type: bind, source: ./compose.yaml, target: /c, read_only: true, bind: {propagation: shared, selinux: z}}
+networks: {n: {ipam: {driver: default, options: {a: b}, config: [{subnet: 10.0.0.0/24, aux_addresses: {r: 10.0.0.9}}]}}}
+volumes: {v: }
+"""
+    )
+    assert sorted(each.partition(": ")[0] for each in translate(project).warnings) == [
+        "networks.n.ipam.config.aux_addresses",
+        "networks.n.ipam.options",
+        "services.a.healthcheck.start_interval",
+        "services.a.networks.n.gw_priority",
+        "services.a.networks.n.link_local_ips",
+        "services.a.volumes./c.bind.propagation",
+        "services.a.volumes./t.tmpfs.mode",
+        "services.a.volumes./v.volume.nocopy",
+    ]
+
+
 def test_the_configuration_is_what_the_agent_reads(project_of: Read) -> None:
     project = project_of(
         "services: {a: {image: x, command: nginx -g 'daemon off;', environment: [A=b, NOT_SET], volumes: ['v:/v:ro',"

@@ -1,8 +1,6 @@
 """Every key of the Compose specification: its form, and what becomes of it on Nova.
 
-    python -m nova_docker_compose.keys
-
-prints the table of the guide.
+`nested` has what stands within them; `guide` makes a page of both.
 """
 
 from __future__ import annotations
@@ -272,36 +270,3 @@ SECTIONS = {"networks": NETWORK, "volumes": VOLUME, "secrets": SECRET, "configs"
 def as_record(keys: dict[str, Key]) -> Form:
     """The form of a map of these keys."""
     return record({name: key.form for name, key in keys.items()})
-
-
-def _rows(title: str, rows: list[tuple[str, str, str]]) -> str:
-    lines = [f"## {title}", "", "| key | | what becomes of it |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| `{name}` | {fate} | {note} |" for name, fate, note in sorted(rows)), ""])
-
-
-def guide() -> str:
-    """The page of all keys."""
-    tables: list[tuple[str, dict[str, Key]]] = [
-        ("Services", SERVICE),
-        ("Networks", NETWORK),
-        ("Volumes", VOLUME),
-        ("Secrets", SECRET),
-        ("Configs", CONFIG),
-        ("Top level", TOP),
-    ]
-    parts = [_rows(title, [(name, key.fate.value, key.note) for name, key in keys.items()]) for title, keys in tables]
-    parts.insert(1, _rows("Deploy", [(name, fate.value, note) for name, (fate, note) in DEPLOY.items()]))
-    parts.insert(2, _rows("x-openstack", [(name, Fate.TAKEN.value, note) for name, (_, note) in X_OPENSTACK.items()]))
-    return "\n".join(
-        [
-            "# Every key of Compose\n",
-            "Made by `python -m nova_docker_compose.keys`. *Taken*: it has its effect. *Left alone*: it changes nothing"
-            " that matters on a cloud.\n*Warning*: it is left out, and you hear so. *Refused*: nothing is made."
-            " `config` takes them all.\n",
-            *parts,
-        ]
-    ).rstrip("\n")
-
-
-if __name__ == "__main__":
-    print(guide())

@@ -11,6 +11,7 @@ from nova_docker_compose import agent
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.given import Given, given
 from nova_docker_compose.keys import CONTAINERS, DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
+from nova_docker_compose.nested import left_out, left_out_of_network
 from nova_docker_compose.project import COMPLETED, HEALTHY, Project, Service, has_check, image_of, replicas
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
@@ -56,6 +57,8 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
     for section, table in SECTIONS.items():
         for key, part in getattr(project, section).items():
             _judge(f"{section}.{key}", part, table, refused, warnings)
+            if table is NETWORK:
+                warnings += [f"{section}.{key}.{doubt}" for doubt in left_out_of_network(part)]
     wanted = {}
     oneshot = _oneshot(project)
     for name in project.order():
@@ -67,7 +70,7 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
         count = (scale or {}).get(name, replicas(service))
         refused += [f"{place}.{problem}" for problem in _problems(name, service, count)]
         refused += [f"{place}.{problem}" for problem in _unmet(project, service)]
-        warnings += [f"{place}.{doubt}" for doubt in _doubts(service)]
+        warnings += [f"{place}.{doubt}" for doubt in (*left_out(service), *_doubts(service))]
         problems: list[str] = []
         doubts: list[str] = []
         files = given(project, service, problems, doubts)
