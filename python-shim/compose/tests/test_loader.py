@@ -251,7 +251,9 @@ BOMB = "x-a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB + "services: {a: {image: x}}", "more than 50000 parts"),
         ("a: " * 3 + "&x [*x]", "mapping values"),
         ("x-a: &x [*x]\nservices: {a: {image: x}}", "an alias stands within what it stands for"),
-        ("x-a: " + "[" * 5000, "more than 64 levels"),
+        ("x-a: " + "[" * 100, "more than 64 levels"),
+        # Newer releases of PyYAML have a bound of their own.
+        ("x-a: " + "[" * 5000, "level"),
         ("services: {a: {image: x, image: y}}", "services.a.image: the key is there twice, again on line 1"),
         ("services: {a: {image: x}}\n---\nservices: {}", "expected a single document in the stream"),
         ("services: {a: {image: !!python/object:os.system x}}", "the tag tag:yaml.org,2002:python/object:os.system"),
