@@ -289,6 +289,8 @@ class FakeCloud:
         if method == "DELETE":
             for port in self._ports(server):
                 port["device_id"] = ""
+                if port["name"] == "":
+                    del self.things["ports"][port["id"]]
             del self.servers[server["id"]]
             return None
         if method == "GET":
@@ -311,8 +313,13 @@ class FakeCloud:
         ]
 
     def _launch(self, body: Json) -> Json:
+        groups = [group["name"] for group in body.get("security_groups", [])]
         for port in body["networks"]:
-            if _one(self.things["ports"], port["port"])["device_id"]:
+            if "uuid" in port:
+                # Nova makes one, which goes with the server.
+                made = {"name": "", "description": "", "network_id": port["uuid"], "security_groups": groups}
+                port["port"] = self._add("ports", made)["id"]
+            elif _one(self.things["ports"], port["port"])["device_id"]:
                 raise Refusal(409, "Port is in use")
         identity = f"server-{next(self._ids)}"
         task = {"status": "BUILD", "OS-EXT-STS:task_state": "spawning", "created": self._now(), "steps": 3}
@@ -357,6 +364,8 @@ class FakeCloud:
 
     def _act(self, server: Json, body: Json) -> Json | None:
         action, arguments = next(iter(body.items()))
+        if action == "os-getConsoleOutput" and server["status"] == "ERROR" and "log" not in server:
+            raise Refusal(409, "Instance is not ready")
         if action == "os-getConsoleOutput":
             lines = server.get("log", "one\ntwo\nthree\n").splitlines()
             return {"output": "\n".join(lines[-arguments.get("length", 1000) :])}

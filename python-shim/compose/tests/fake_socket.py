@@ -10,6 +10,8 @@ from typing import Any
 
 import websocket
 
+Connect = Callable[..., None]
+"""Says to which socket the next connection is."""
 NONCE = re.compile(rb"\x9fnova-docker-channel open 1 ([0-9a-f]{32})\x9c")
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-import websocket
 from fake_cloud import FakeCloud
-from fake_socket import FakeSocket, frame
+from fake_socket import Connect, FakeSocket, frame
 from nova_docker_compose import attached, channel, following
 from nova_docker_compose.channel import ERRORS, OUTPUT, WINDOW, Channel, NoChannel
+from nova_docker_compose.commands import inside
 from nova_docker_compose.commands.inside import words_behind
 from nova_docker_compose.errors import ComposeError
 from test_commands import Run
@@ -25,22 +28,7 @@ from test_commands import run as run
 Script = Callable[[FakeSocket, dict[str, Any]], None]
 
 
-@pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The next connection is to this socket; or to one for each, that a function makes."""
-
-    def use(made: FakeSocket | Callable[[], FakeSocket]) -> None:
-        def create(address: str, **options: Any) -> FakeSocket:
-            socket = made if isinstance(made, FakeSocket) else made()
-            socket.address, socket.options = address, options
-            return socket
-
-        monkeypatch.setattr(websocket, "create_connection", create)
-
-    return use
-
-
-def opened(connect: Callable[..., None], socket: FakeSocket) -> Channel:
+def opened(connect: Connect, socket: FakeSocket) -> Channel:
     connect(socket)
     return Channel("wss://proxy/?token=t", "/ca.pem", {"op": "exec", "argv": ["x"]})
 
@@ -240,7 +228,7 @@ def test_logs_follow_all_servers_with_their_names(run: Run, connect: Any) -> Non
 def test_logs_without_a_proxy_look_at_the_console_log_again_and_again(
     run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_POLL", 0.01)
+    monkeypatch.setattr(following, "POLL", 0.01)
     run("up")
     cloud.has_consoles = False
     database = next(each for each in cloud.servers.values() if each["name"] == "p-db-1")
@@ -258,6 +246,78 @@ def test_logs_without_a_proxy_look_at_the_console_log_again_and_again(
     assert (code, output.split("\n")) == (0, ["one", "two", "three", "more 0", "more 1", "more 2", ""])
     assert "is looked at every" in told
     assert run("logs", "--since", "10m", "web")[0] == 1, "the console log has no times"
+
+
+def test_exec_detached_begins_a_command_and_does_not_wait_for_it(run: Run, connect: Any) -> None:
+    socket = FakeSocket(lambda socket, _: socket.finish(0))
+    connect(socket)
+    run("up")
+    assert run("exec", "-d", "--user", "www-data", "db", "sleep", "1000")[0] == 0
+    assert (socket.request["argv"][0], socket.request["argv"][-2:]) == ("sh", ["sleep", "1000"])
+    assert (socket.request["stdin"], socket.request["tty"], socket.request["user"]) == (False, False, "www-data")
+
+
+def test_a_detached_command_has_a_session_of_its_own_when_it_is_told_to_have_begun(tmp_path: Path) -> None:
+    words = ["sh", "-c", "echo $$ $NOVA_CONSOLE; echo $$ $NOVA_CONSOLE >it; exec sleep 1000"]
+    done = subprocess.run(
+        ["sh", "-c", inside._IN_BACKGROUND, "sh", *words],
+        cwd=tmp_path,
+        env={**os.environ, "NOVA_CONSOLE": "channel"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    while not (tmp_path / "it").exists() or not (tmp_path / "it").read_text():
+        time.sleep(0.01)
+    [process] = (tmp_path / "it").read_text().split()
+    try:
+        assert os.getsid(int(process)) != os.getsid(0)
+    finally:
+        os.kill(int(process), signal.SIGKILL)
+
+
+def test_a_detached_command_that_is_not_there_is_told() -> None:
+    command = ["sh", "-c", inside._IN_BACKGROUND, "sh", "no-such-command"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (127, b"no-such-command: there is no such command\n")
+
+
+def test_variables_are_given_or_the_user_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "yes")
+    monkeypatch.delenv("NOBODY_S", raising=False)
+    assert inside.variables(["A=b=c", "MINE", "NOBODY_S", "EMPTY="]) == {"A": "b=c", "MINE": "yes", "EMPTY": ""}
+
+
+def test_top_asks_all_servers_at_the_same_time(run: Run, connect: Any) -> None:
+    all_are_asked = threading.Barrier(3, timeout=60)
+
+    def script(socket: FakeSocket, _: dict[str, Any]) -> None:
+        all_are_asked.wait()
+        socket.send(frame(1, json.dumps({"titles": ["PID"], "processes": [["1"]]}).encode()))
+        socket.finish(0)
+
+    connect(lambda: FakeSocket(script))
+    run("up")
+    code, output, told = run("top")
+    assert (code, told) == (0, "")
+    assert output == "".join(f"{name}\nPID\n1\n\n" for name in ("p-db-1", "p-web-1", "p-web-2"))
+
+
+def test_top_prints_those_that_answer_and_names_the_other(run: Run, connect: Any) -> None:
+    which = iter(range(3))
+
+    def script(socket: FakeSocket, _: dict[str, Any]) -> None:
+        if next(which) == 1:
+            socket.send(frame(5, b'{"error": "it has ended"}'))
+        else:
+            socket.send(frame(1, json.dumps({"titles": ["PID"], "processes": [["1"]]}).encode()))
+            socket.finish(0)
+
+    connect(lambda: FakeSocket(script))
+    run("up")
+    code, output, told = run("top")
+    assert (code, output.count("PID")) == (1, 2)
+    assert told.endswith(": it has ended\n")
 
 
 def test_top_and_events_print_what_the_host_says(run: Run, connect: Any) -> None:

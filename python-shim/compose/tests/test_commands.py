@@ -43,7 +43,8 @@ def run(cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         app.client_manager = SimpleNamespace(sdk_connection=cloud)
         app.command_options = ["container", "compose", *words]
         code = app.run(["container", "compose", *words])
-        return code, output.getvalue(), capsys.readouterr().err
+        printed = capsys.readouterr()
+        return code, output.getvalue() + printed.out, printed.err
 
     return run_words
 
@@ -100,6 +101,17 @@ def test_ps_lists_what_runs_and_with_all_what_is_stopped(run: Run) -> None:
     assert json.loads(run("ps", "-f", "compose.yaml", "--format", "json", "web")[1])[0]["Service"] == "web"
     code, _, told = run("ps", "nope")
     assert (code, told) == (1, "no such service: nope has no server\n")
+
+
+def test_ps_tells_health_and_exit_codes_as_the_agent_does(run: Run, cloud: FakeCloud) -> None:
+    run("up")
+    cloud.told |= {"p-web-1": ["health:healthy"], "p-db-1": ["exit:137"]}
+    listed = json.loads(run("ps", "--all", "--format", "json")[1])
+    assert [(each["Status"], each["Health"], each["Exit Code"]) for each in listed] == [
+        ("SHUTOFF", "", 137),
+        ("ACTIVE", "healthy", ""),
+        ("ACTIVE", "", ""),
+    ]
 
 
 def test_servers_are_stopped_started_restarted_and_removed(run: Run, cloud: FakeCloud) -> None:

@@ -30,20 +30,29 @@ def window() -> dict[str, int] | None:
     return {"rows": size.lines, "columns": size.columns} if size.lines and size.columns else None
 
 
-def attach(channel: Channel, stdin: bool, tty: bool) -> int:
+class Show:
+    """Writes what comes to standard output and standard error."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Bytes that have come."""
+
+    def __call__(self, kind: int, data: bytes) -> None:
+        """Takes what was written next."""
+        self.count += len(data)
+        stream = sys.stderr if kind == ERRORS else sys.stdout
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
+
+
+def attach(channel: Channel, stdin: bool, tty: bool, show: Show | None = None) -> int:
     """Joins standard input, output and error with a channel until its end. Returns the exit code."""
     with _raw() if tty else contextlib.nullcontext(), _resizing(channel) if tty else contextlib.nullcontext():
         if stdin:
             # It may wait for a key when all else has ended.
             threading.Thread(target=_type, args=(channel,), daemon=True).start()
-        return channel.run(_show)
-
-
-def _show(kind: int, data: bytes) -> None:
-    stream = sys.stderr if kind == ERRORS else sys.stdout
-    stream.flush()
-    stream.buffer.write(data)
-    stream.buffer.flush()
+        return channel.run(show or Show())
 
 
 def _type(channel: Channel) -> None:

@@ -112,6 +112,11 @@ class Server:
     tags: list[str]
 
     @property
+    def oneoff(self) -> str | None:
+        """Which `run` has made it; None for a server of a service."""
+        return self.metadata.get("compose:oneoff")
+
+    @property
     def health(self) -> str | None:
         """What its health check says: starting, healthy or unhealthy; None where the agent says nothing."""
         return self._told(_HEALTH)
@@ -131,17 +136,22 @@ class Server:
         return self.task is None and self.status not in ("BUILD", "REBUILD", "RESIZE", "REBOOT", "HARD_REBOOT")
 
 
-def servers(api: Api, project: str, service: str | None = None) -> list[Server]:
-    """The servers of a project by service and number; twins by age."""
+def servers(api: Api, project: str, service: str | None = None, oneoffs: bool = False) -> list[Server]:
+    """The servers of a project by service and number; twins by age. `oneoffs`: those of `run` too."""
     found = []
     for each in api.listed("compute", "/servers/detail", "servers", tags=MARK + project):
-        metadata = each["metadata"]
-        number = metadata.get("compose:number", "")
-        if metadata.get("compose:project") == project and number.isdigit() and each["status"] != "DELETED":
-            made = _server(each, metadata)
-            if service in (None, made.service):
-                found.append(made)
+        made = _server(each, each["metadata"])
+        is_one = made.number > 0 or (oneoffs and made.oneoff is not None)
+        is_mine = made.metadata.get("compose:project") == project and service in (None, made.service)
+        if is_one and is_mine and made.status != "DELETED":
+            found.append(made)
     return sorted(found, key=lambda each: (each.service, each.number, each.created, each.id))
+
+
+def server(api: Api, server_id: str) -> Server:
+    """One of them. Raises CloudError."""
+    each = api.request("compute", "GET", f"/servers/{server_id}")["server"]
+    return _server(each, each["metadata"])
 
 
 def find_server(api: Api, word: str) -> Json:
@@ -157,11 +167,12 @@ def find_server(api: Api, word: str) -> Json:
 
 def _server(each: Json, metadata: dict[str, str]) -> Server:
     addresses = [address for network in each.get("addresses", {}).values() for address in network]
+    number = metadata.get("compose:number", "")
     return Server(
         id=each["id"],
         name=each["name"],
         service=metadata.get("compose:service", ""),
-        number=int(metadata["compose:number"]),
+        number=int(number) if number.isdecimal() else 0,
         digest=metadata.get("compose:hash", ""),
         status=each["status"],
         task=each.get("OS-EXT-STS:task_state"),

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nova_docker_compose import slots
+from nova_docker_compose import host_groups, slots
 from nova_docker_compose.cloud import Api, CloudError, Json, Server, of_project
 from nova_docker_compose.servers import Servers
-
-_POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
 
 
 def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None]) -> bool:
     """Removes servers, addresses, networks and groups; with `volumes` the named volumes too. Whether there were any."""
     servers = Servers(api, project, tell)
-    going = servers.listed()
+    going = servers.listed(oneoffs=True)
     if volumes:
         for server in going:
             _mark(servers, server, tell)
@@ -27,7 +25,7 @@ def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None]) -> 
         _detach(api, router)
     for kind in ("routers", "subnets", "networks", "security-groups"):
         found |= remove.all(kind)
-    _server_groups(api, project)
+    host_groups.remove(api, project)
     return found
 
 
@@ -68,25 +66,9 @@ def _detach(api: Api, router: Json) -> None:
             _gone(api, "PUT", path, {"subnet_id": address["subnet_id"]})
 
 
-def _server_groups(api: Api, project: str) -> None:
-    for group in api.request("compute", "GET", "/os-server-groups")["server_groups"]:
-        names = [f"{project}_{policy}" for policy in _POLICIES]
-        mine = group["name"] in names or any(group["name"].startswith(f"{name}_") for name in names)
-        if mine and not group["members"]:
-            _gone_compute(api, group["id"])
-
-
 def _gone(api: Api, method: str, path: str, body: Json | None = None) -> None:
     try:
         api.request("network", method, path, body)
-    except CloudError as error:
-        if error.status != 404:
-            raise
-
-
-def _gone_compute(api: Api, group_id: str) -> None:
-    try:
-        api.request("compute", "DELETE", f"/os-server-groups/{group_id}")
     except CloudError as error:
         if error.status != 404:
             raise

@@ -16,8 +16,10 @@ from nova_docker_compose.cloud import Api, CloudError
 from nova_docker_compose.errors import ComposeError
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
-_POLL = 2.0
+POLL = 2.0
 """Seconds between two looks at a console log; Nova tells nobody when it grows."""
+_AT_ONCE = 8
+"""Requests to Nova at the same time."""
 _OVERLAP = 4096
 _LONGEST_LINE = 64 * 1024
 
@@ -76,15 +78,15 @@ class Lines:
 class Follower:
     """Follows servers until all have ended, or the user stops it."""
 
-    def __init__(self, api: Api, show: Callable[[str, str], None], tell: Callable[[str], None]) -> None:
-        """`show` gets a server's name and a line."""
+    def __init__(self, api: Api, show: Callable[[Target, str], None], tell: Callable[[str], None]) -> None:
+        """`show` gets a server and a line."""
         self._api = api
         self._show = show
         self._tell = tell
         self._channels: list[Channel] = []
         self._failures: list[str] = []
         self._stopped = threading.Event()
-        self._asking = threading.Lock()
+        self._asking = threading.BoundedSemaphore(_AT_ONCE)
 
     def follow(self, targets: Sequence[Target], request: dict[str, Any], poll: bool) -> None:
         """Sends each the request and prints what comes. With `poll` the console log stands in for a channel.
@@ -115,7 +117,7 @@ class Follower:
 
     def _follow(self, target: Target, request: dict[str, Any], poll: bool) -> None:
         name, server_id = target
-        lines = Lines(lambda line: self._show(name, line))
+        lines = Lines(lambda line: self._show(target, line))
         try:
             with self._asking:
                 address = url(self._api, server_id)
@@ -123,7 +125,7 @@ class Follower:
         except NoChannel as error:
             if not poll:
                 raise
-            self._tell(f"warning: {name}: {error}; its console log is looked at every {_POLL:.0f} seconds instead")
+            self._tell(f"warning: {name}: {error}; its console log is looked at every {POLL:.0f} seconds instead")
             self._poll(server_id, request, lines)
             return
         with channel:
@@ -144,7 +146,7 @@ class Follower:
                 now = self._log(server_id, arguments)
             lines.add(OUTPUT, news(seen, now).encode())
             seen, arguments = now, {}
-            if not runs or self._stopped.wait(_POLL):
+            if not runs or self._stopped.wait(POLL):
                 lines.end()
                 return
 

@@ -164,6 +164,17 @@ class Networks:
                 raise
 
 
+def more_groups(api: Api, wanted: Wanted) -> list[str]:
+    """The ids of the security groups that a service names. Raises ComposeError for one that is not there."""
+    ids = []
+    for name in wanted.extra.get("security_groups", []):
+        found = api.listed("network", "/security-groups", "security_groups", name=name, project_id=api.project_id())
+        if not found:
+            raise ComposeError(f"x-openstack.security_groups: there is no security group {name}")
+        ids.append(str(found[0]["id"]))
+    return ids
+
+
 def outside_network(api: Api) -> str | None:
     """The id of the network where floating IPs are from."""
     found = api.listed("network", "/networks", "networks", **{"router:external": True})

@@ -13,14 +13,12 @@ from typing import Any
 from nova_docker_compose import agent, cloud
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server
 from nova_docker_compose.errors import ComposeError
-from nova_docker_compose.slots import Place, slot_name
+from nova_docker_compose.slots import Hosts, Place, slot_name
 from nova_docker_compose.translation import Wanted
 
 _POLL = 1.0
 _PATIENCE = 1800.0
 """Seconds for one step of all servers of a service; Nova gives up much earlier."""
-
-Hosts = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -69,21 +67,35 @@ class Servers:
         self._project = project
         self.tell = tell
 
-    def listed(self, service: str | None = None) -> list[Server]:
-        """Those of a service, or all."""
-        return cloud.servers(self._api, self._project, service)
+    def listed(self, service: str | None = None, oneoffs: bool = False) -> list[Server]:
+        """Those of a service, or all; with those of `run` or without."""
+        return cloud.servers(self._api, self._project, service, oneoffs)
 
     def create(self, recipe: Recipe, place: Place, hosts: Hosts) -> None:
         """Asks for a server in a place that is claimed."""
-        service, extra = recipe.wanted.service, recipe.wanted.extra
         slot = slot_name(self._project, place.service, place.number)
+        name = recipe.wanted.service.get("container_name", slot)
+        server = self._body(recipe, name, slot, hosts)
+        server["networks"] = [{"port": port["id"]} for port in place.ports]
+        server["metadata"]["compose:number"] = str(place.number)
+        self._launch(recipe, server)
+
+    def create_oneoff(self, recipe: Recipe, slot: str, name: str, groups: list[str], hosts: Hosts) -> str:
+        """Asks for a server of `run`, in these security groups; its id. Its ports are Nova's, and go with it."""
+        server = self._body(recipe, name, slot, hosts)
+        server["networks"] = [{"uuid": network} for network in recipe.networks]
+        server["security_groups"] = [{"name": group} for group in groups]
+        server["metadata"]["compose:oneoff"] = slot
+        return str(self._launch(recipe, server)["server"]["id"])
+
+    def _body(self, recipe: Recipe, name: str, slot: str, hosts: Hosts) -> Json:
+        service, extra = recipe.wanted.service, recipe.wanted.extra
         server: Json = {
-            "name": service.get("container_name", slot),
+            "name": name,
             "hostname": _host_name(service.get("hostname", slot)),
             "imageRef": recipe.image["id"],
             "flavorRef": recipe.flavor["id"],
-            "networks": [{"port": port["id"]} for port in place.ports],
-            "metadata": self._metadata(recipe, place.number),
+            "metadata": self._metadata(recipe),
             "tags": [MARK + self._project],
         }
         user_data = recipe.user_data(hosts)
@@ -91,17 +103,21 @@ class Servers:
             server["user_data"] = user_data
         if "key_name" in extra:
             server["key_name"] = extra["key_name"]
+        return server
+
+    def _launch(self, recipe: Recipe, server: Json) -> Json:
         body: Json = {"server": server}
         if recipe.group is not None:
             body["os:scheduler_hints"] = {"group": recipe.group}
-        self._api.request("compute", "POST", "/servers", body)
+        made = self._api.request("compute", "POST", "/servers", body)
         self.tell(f"{server['name']}: creating")
+        return made
 
     def rebuild(self, server: Server, recipe: Recipe, hosts: Hosts) -> None:
         """Makes a server anew in its place; ports, addresses and volumes stay."""
         body: Json = {
             "imageRef": recipe.image["id"],
-            "metadata": self._metadata(recipe, server.number),
+            "metadata": {**self._metadata(recipe), "compose:number": str(server.number)},
             "user_data": recipe.user_data(hosts),
         }
         if "key_name" in recipe.wanted.extra:
@@ -109,14 +125,13 @@ class Servers:
         self._action(server, {"rebuild": body})
         self.tell(f"{server.name}: rebuilding")
 
-    def _metadata(self, recipe: Recipe, number: int) -> dict[str, str]:
+    def _metadata(self, recipe: Recipe) -> dict[str, str]:
         wanted = recipe.wanted
         extra = {key: value or "" for key, value in wanted.extra.get("metadata", {}).items()}
         return {
             **extra,
             "compose:project": self._project,
             "compose:service": wanted.name,
-            "compose:number": str(number),
             "compose:hash": recipe.digest(),
             "compose:image": wanted.image[:255],
         }
@@ -162,7 +177,7 @@ class Servers:
         waiting, end = set(ids), time.monotonic() + _PATIENCE
         failures = []
         while waiting:
-            there = {server.id: server for server in self.listed()}
+            there = {server.id: server for server in self.listed(oneoffs=True)}
             for server_id in list(waiting):
                 server = there.get(server_id)
                 if server is None:
@@ -187,7 +202,7 @@ class Servers:
 
     def _wait_gone(self, ids: set[str]) -> None:
         end = time.monotonic() + _PATIENCE
-        while ids & {server.id for server in self.listed()}:
+        while ids & {server.id for server in self.listed(oneoffs=True)}:
             if time.monotonic() > end:
                 raise ComposeError(f"servers are still being deleted: {', '.join(sorted(ids))}")
             time.sleep(_POLL)

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, of_project
 from nova_docker_compose.network import wait_out
-from nova_docker_compose.translation import Wanted
+from nova_docker_compose.translation import Wanted, known_as
+
+Hosts = dict[str, list[str]]
+"""Addresses by name."""
 
 _CLAIM = "claim"
 _CLAIM_SECONDS = 60
@@ -91,6 +94,19 @@ class Places:
             body["fixed_ips"] = [{"ip_address": address} for address in fixed]
         port, _ = _exclusive(self._api, body, can_do_without="mac_address" not in said)
         return port
+
+
+def known_hosts(wanted: Wanted, networks: list[str], neighbours: Iterable[tuple[Wanted, Place]]) -> Hosts:
+    """What a server of a service knows by name: the places that share a network with it. `networks` has their ids."""
+    made: Hosts = {}
+    mine = {network: networks[at] for at, (network, _) in enumerate(wanted.networks)}
+    for other, place in neighbours:
+        for network, said in other.networks:
+            if network in mine:
+                for alias in known_as(other, said, wanted):
+                    known = made.setdefault(alias, [])
+                    known += [each for each in place.addresses(mine[network]) if each not in known]
+    return made
 
 
 def _exclusive(api: Api, body: Json, can_do_without: bool = True) -> tuple[Json, bool]:

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nova_docker_compose import conditions, slots
+from nova_docker_compose import conditions, host_groups, slots
 from nova_docker_compose.choosing import Choices, choose
-from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server, of_project
+from nova_docker_compose.cloud import MARK, Api, CloudError, Server, of_project
 from nova_docker_compose.errors import ComposeError
-from nova_docker_compose.network import Networks, outside_network
+from nova_docker_compose.network import Networks, more_groups, outside_network
 from nova_docker_compose.project import COMPLETED, HEALTHY, Project, has_check
-from nova_docker_compose.servers import Hosts, Recipe, Servers
-from nova_docker_compose.slots import Place, Places
-from nova_docker_compose.translation import Wanted, known_as, translate
+from nova_docker_compose.servers import Recipe, Servers
+from nova_docker_compose.slots import Hosts, Place, Places, known_hosts
+from nova_docker_compose.translation import Wanted, translate
 
 _POLL = 0.5
 _REACHED_SECONDS = 60
@@ -73,39 +73,14 @@ class Up:
         for wanted in chosen:
             image, flavor = picked[wanted.name]
             ids = [networks.ids[key] for key, _ in wanted.networks] if wanted.replicas else []
-            group = self._server_group(wanted) if wanted.replicas else None
+            group = host_groups.make(self._api, self._project.name, wanted) if wanted.replicas else None
             self._recipes[wanted.name] = Recipe(wanted, image, flavor, ids, group)
             self._recipes[wanted.name].user_data({})
-            more = [self._group_id(name) for name in wanted.extra.get("security_groups", [])]
+            more = more_groups(self._api, wanted)
             for number in range(1, wanted.replicas + 1):
                 self._places[wanted.name, number] = places.make(wanted, number, more)
                 self._neighbours.append((wanted, self._places[wanted.name, number]))
         self._neighbours += [(wanted, place) for wanted in others for place in places.there(wanted)]
-
-    def _group_id(self, name: str) -> str:
-        found = self._api.listed(
-            "network", "/security-groups", "security_groups", name=name, project_id=self._api.project_id()
-        )
-        if not found:
-            raise ComposeError(f"x-openstack.security_groups: there is no security group {name}")
-        return str(found[0]["id"])
-
-    def _server_group(self, wanted: Wanted) -> str | None:
-        """The group of servers that belong on one host, which all services share, or of a service's that do not."""
-        policy = wanted.extra.get("host_group")
-        if policy is None:
-            return None
-        name = f"{self._project.name}_{policy}" + (f"_{wanted.name}" if "anti" in policy else "")
-
-        def there() -> list[Json]:
-            found = self._api.request("compute", "GET", "/os-server-groups")["server_groups"]
-            return sorted((each for each in found if each["name"] == name), key=lambda each: str(each["id"]))
-
-        if not there():
-            self._api.request(
-                "compute", "POST", "/os-server-groups", {"server_group": {"name": name, "policy": policy}}
-            )
-        return str(there()[0]["id"])
 
     def _conditions(self, wanted: Wanted) -> None:
         """Waits for what a service wants of those before it, as far as they are brought up too."""
@@ -204,18 +179,9 @@ class Up:
         return next((each for each in self._servers.listed(server.service) if each.id == server.id), None)
 
     def _hosts(self, wanted: Wanted) -> Hosts:
-        """Names and addresses of the services that share a network with this one."""
-        made: Hosts = {}
-        mine = {network: self._recipes[wanted.name].networks[at] for at, (network, _) in enumerate(wanted.networks)}
-        for other, place in self._neighbours:
-            if other.name == wanted.name:
-                continue
-            for network, said in other.networks:
-                if network in mine:
-                    for alias in known_as(other, said, wanted):
-                        known = made.setdefault(alias, [])
-                        known += [each for each in place.addresses(mine[network]) if each not in known]
-        return made
+        """Names and addresses of the other services that share a network with this one."""
+        others = [(other, place) for other, place in self._neighbours if other.name != wanted.name]
+        return known_hosts(wanted, self._recipes[wanted.name].networks, others)
 
     def _addresses(self, wanted: Wanted) -> None:
         """Gives floating IPs to the servers of a service that has ports, and takes others away."""

@@ -107,10 +107,13 @@ class CloudCommand(ComposeCommand):
         """The cloud, as the user who has logged in."""
         return Api(self.app.client_manager.sdk_connection)
 
-    def servers_of(self, parsed_args: argparse.Namespace) -> tuple[Servers, list[Server]]:
-        """The servers of the project, or of the services that are named. Raises ComposeError if one has none."""
+    def servers_of(self, parsed_args: argparse.Namespace, oneoffs: bool = False) -> tuple[Servers, list[Server]]:
+        """The servers of the project, or of the services that are named; with `oneoffs` those of `run` too.
+
+        Raises ComposeError if a service has none.
+        """
         servers = Servers(self.api(), name_of(parsed_args), tell)
-        there = servers.listed()
+        there = servers.listed(oneoffs=oneoffs)
         chosen = [each for each in there if not parsed_args.service or each.service in parsed_args.service]
         for name in parsed_args.service:
             if name not in {each.service for each in there}:

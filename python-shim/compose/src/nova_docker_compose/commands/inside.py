@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,39 +53,61 @@ def follow(api: Api, targets: Sequence[Target], request: dict[str, Any], printer
     """Prints logs until all have ended. Nova's console log stands in where it can."""
     poll = not request["timestamps"] and request["since"] is None
     try:
-        Follower(api, printer.line, tell).follow(targets, request, poll)
+        Follower(api, lambda target, line: printer.line(target[0], line), tell).follow(targets, request, poll)
     except KeyboardInterrupt:
         # So it is ended.
         return _INTERRUPTED
     return 0
 
 
-def _add_exec_options(parser: argparse.ArgumentParser) -> None:
+def add_exec_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--detach", action="store_true", help="Begin it, and let it run on")
     parser.add_argument("-T", "--no-tty", action="store_true", help="No terminal, also where the user has one")
     parser.add_argument("-u", "--user", metavar="<user>", help="Run it as this user")
     parser.add_argument(
-        "-e", "--env", metavar="<name>=<value>", action="append", default=[], help="Variable of its environment; repeat"
+        "-e",
+        "--env",
+        metavar="<name>[=<value>]",
+        action="append",
+        default=[],
+        help="Variable of its environment; without a value, yours; repeat",
     )
     parser.add_argument("-w", "--workdir", metavar="<directory>", help="Run it there")
 
 
+_IN_BACKGROUND = """\
+unset NOVA_CONSOLE
+command -v -- "$1" >/dev/null || { echo "$1: there is no such command" >&2; exit 127; }
+command -v setsid >/dev/null || { echo "the image has no setsid" >&2; exit 127; }
+said=$(setsid sh -c 'echo begun && exec "$@" </dev/null >/dev/null 2>&1' sh "$@" &)
+[ "$said" = begun ]
+"""
+"""Begins a command that stays when the channel ends: it has a session of its own, and not the mark of those that the
+agent ends. The inner shell says when it has them; the outer one reads until the command has taken its place."""
+
+
 def _exec(api: Api, server: Target, parsed_args: argparse.Namespace, words: Sequence[str]) -> int:
-    """Runs a command in a server; its exit code."""
+    """Runs a command in a server; its exit code. Detached it only begins, and that is 0."""
     if not words:
         raise ComposeError("say which command")
-    variables = [variable.partition("=") for variable in parsed_args.env]
-    tty = not parsed_args.no_tty and is_terminal()
+    tty = not parsed_args.no_tty and not parsed_args.detach and is_terminal()
     request: dict[str, Any] = {
         "op": "exec",
-        "argv": list(words),
+        "argv": ["sh", "-c", _IN_BACKGROUND, "sh", *words] if parsed_args.detach else list(words),
         "user": parsed_args.user,
-        "env": {name: value for name, _, value in variables},
+        "env": variables(parsed_args.env),
         "working_dir": parsed_args.workdir,
         "tty": tty,
         "size": window() if tty else None,
-        "stdin": True,
+        "stdin": not parsed_args.detach,
     }
     return _joined(api, server, request, tty)
+
+
+def variables(words: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE of the command line; a NAME alone is the user's own variable, if there is one."""
+    split = [word.partition("=") for word in words]
+    return {name: value if sign else os.environ[name] for name, sign, value in split if sign or name in os.environ}
 
 
 def _joined(api: Api, server: Target, request: dict[str, Any], tty: bool) -> int:
@@ -138,7 +162,7 @@ class Exec(_ServiceCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Adds what runs and how."""
         parser = super().get_parser(prog_name)
-        _add_exec_options(parser)
+        add_exec_options(parser)
         parser.add_argument("service", metavar="<service>", help="Where")
         parser.add_argument(
             "words", metavar="<command>", nargs=argparse.REMAINDER, help="The command, with its options"
@@ -174,18 +198,26 @@ class Top(CloudCommand):
     """List the processes of servers"""
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Prints them, one server after the other."""
-        _, chosen = self.servers_of(parsed_args)
-        api = self.api()
-        for server in (each for each in chosen if each.status == "ACTIVE"):
-            answer = bytearray()
-            try:
-                with Channel(url(api, server.id), api.verify(), {"op": "top"}) as channel:
-                    channel.run(lambda _, data, answer=answer: answer.extend(data))  # type: ignore[misc]
-            except ComposeError as error:
-                raise ComposeError(f"{server.name}: {error}") from error
-            listed = json.loads(answer)
-            print(server.name, *_table([listed["titles"], *listed["processes"]]), "", sep="\n", file=self.app.stdout)
+        """Asks all at the same time, and prints one server after the other."""
+        _, chosen = self.servers_of(parsed_args, oneoffs=True)
+        running = [(each.name, each.id) for each in chosen if each.status == "ACTIVE"]
+        # A long line comes in parts.
+        answers = {server_id: "" for _, server_id in running}
+
+        def take(server: Target, part: str) -> None:
+            answers[server[1]] += part
+
+        try:
+            Follower(self.api(), take, tell).follow(running, {"op": "top"}, poll=False)
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+        finally:
+            for name, server_id in running:
+                # Of one that has failed there is nothing, or a part.
+                with contextlib.suppress(ValueError):
+                    listed = json.loads(answers[server_id])
+                    rows = _table([listed["titles"], *listed["processes"]])
+                    print(name, *rows, "", sep="\n", file=self.app.stdout)
         return 0
 
 
@@ -210,8 +242,8 @@ class Events(CloudCommand):
         services = {each.name: each.service for each in chosen}
         printer = Printer(self.app.stdout, list(services), prefix=not parsed_args.json)
 
-        def show(name: str, line: str) -> None:
-            event = json.loads(line)
+        def show(server: Target, line: str) -> None:
+            name, event = server[0], json.loads(line)
             if parsed_args.json:
                 printer.line(name, json.dumps({"server": name, "service": services[name], **event}))
             else:
@@ -247,7 +279,7 @@ class ServerExec(_ServerCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Adds what runs and how."""
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        _add_exec_options(parser)
+        add_exec_options(parser)
         parser.add_argument("server", metavar="<server>", help="Name or id")
         parser.add_argument(
             "words", metavar="<command>", nargs=argparse.REMAINDER, help="The command, with its options"

@@ -17,7 +17,7 @@ from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.following import Printer
 from nova_docker_compose.servers import Servers
 
-_COLUMNS = ("Name", "Image", "Service", "Status", "Addresses", "Floating IPs", "ID")
+_COLUMNS = ("Name", "Image", "Service", "Status", "Health", "Exit Code", "Addresses", "Floating IPs", "ID")
 
 
 class Ps(lister.Lister, CloudCommand):
@@ -29,7 +29,7 @@ class Ps(lister.Lister, CloudCommand):
             # cliff's own -f, for the format, gives way to the file's; it says so to everybody.
             warnings.simplefilter("ignore", UserWarning)
             parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.add_argument("-a", "--all", action="store_true", help="Those too that do not run")
+        parser.add_argument("-a", "--all", action="store_true", help="Those too that do not run, and those of run")
         return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
@@ -38,13 +38,15 @@ class Ps(lister.Lister, CloudCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
         """The columns and the servers."""
-        _, servers = self.servers_of(parsed_args)
+        _, servers = self.servers_of(parsed_args, oneoffs=parsed_args.all)
         rows = [
             (
                 each.name,
                 each.image,
                 each.service,
                 each.status if each.task is None else f"{each.status} ({each.task})",
+                each.health or "",
+                "" if each.exit_code is None else each.exit_code,
                 ", ".join(each.addresses),
                 ", ".join(each.floating),
                 each.id,
@@ -104,8 +106,10 @@ class Rm(CloudCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Removes them with their places."""
-        servers, chosen = self.servers_of(parsed_args)
-        going = [each for each in chosen if parsed_args.stop or each.status in ("SHUTOFF", "ERROR")]
+        servers, chosen = self.servers_of(parsed_args, oneoffs=True)
+        # What runs of `run` is another's.
+        stop = parsed_args.stop
+        going = [each for each in chosen if (stop and not each.oneoff) or each.status in ("SHUTOFF", "ERROR")]
         if not going:
             tell("no stopped servers")
         servers.delete(going)
