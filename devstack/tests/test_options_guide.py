@@ -28,6 +28,9 @@ _AGENT = "[DEFAULT]\ntransport_url = rabbit://nova:secret@rabbit.example/\n" + "
 )
 _REGISTRY = f"[keystone]\nauth_url = http://keystone.example:5000/v3\n[glance]{_IDENTITY}"
 
+_SERVICES = "options-services.md"
+"""The page with what agent and registry share."""
+
 _NONSENSE = "nonsense/"
 """Is none of: a boolean, a number, a URL, an address, a choice."""
 
@@ -73,7 +76,7 @@ class Row:
 class Command:
     """A command that lists its options, and what it must be configured with for that."""
 
-    guide: str
+    guides: tuple[str, ...]
     program: str
     words: tuple[str, ...]
     least: str
@@ -86,13 +89,13 @@ class Command:
         return subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
 
     def rows(self) -> dict[tuple[str, str], Row]:
-        rows = dict(_rows(_GUIDES / self.guide))
-        other = dict(_rows(_GUIDES / "options.md", level=3))
+        rows = {place: row for guide in self.guides for place, row in _rows(_GUIDES / guide)}
+        other = dict(_rows(_GUIDES / _SERVICES, level=3))
         return rows | {place: row for place, row in other.items() if place[0] in self.shared}
 
 
-AGENT = Command("options.md", "nova-docker-agent", ("config",), _AGENT)
-REGISTRY = Command("registry-options.md", "nova-docker-registry", ("--check",), _REGISTRY, shared=("glance",))
+AGENT = Command(("options.md", _SERVICES), "nova-docker-agent", ("config",), _AGENT)
+REGISTRY = Command(("registry-options.md",), "nova-docker-registry", ("--check",), _REGISTRY, shared=("glance",))
 both = pytest.mark.parametrize("command", [AGENT, REGISTRY], ids=["agent", "registry"])
 
 
