@@ -13,6 +13,12 @@ from nova_docker_compose.loader import Request, load
 from nova_docker_compose.project import Project
 
 
+@pytest.fixture(autouse=True)
+def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test finds the Docker of the machine that it runs on."""
+    monkeypatch.setenv("PATH", str(tmp_path_factory.getbasetemp() / "none"))
+
+
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
     """A cloud in memory, whose time goes by without waiting."""

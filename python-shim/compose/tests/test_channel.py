@@ -260,9 +260,9 @@ def test_exec_detached_begins_a_command_and_does_not_wait_for_it(run: Run, conne
 def test_a_detached_command_has_a_session_of_its_own_when_it_is_told_to_have_begun(tmp_path: Path) -> None:
     words = ["sh", "-c", "echo $$ $NOVA_CONSOLE; echo $$ $NOVA_CONSOLE >it; exec sleep 1000"]
     done = subprocess.run(
-        ["sh", "-c", inside._IN_BACKGROUND, "sh", *words],
+        ["/bin/sh", "-c", inside._IN_BACKGROUND, "sh", *words],
         cwd=tmp_path,
-        env={**os.environ, "NOVA_CONSOLE": "channel"},
+        env={"PATH": "/usr/bin:/bin", "NOVA_CONSOLE": "channel"},
         capture_output=True,
         check=False,
     )
@@ -277,7 +277,7 @@ def test_a_detached_command_has_a_session_of_its_own_when_it_is_told_to_have_beg
 
 
 def test_a_detached_command_that_is_not_there_is_told() -> None:
-    command = ["sh", "-c", inside._IN_BACKGROUND, "sh", "no-such-command"]
+    command = ["/bin/sh", "-c", inside._IN_BACKGROUND, "sh", "no-such-command"]
     done = subprocess.run(command, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (127, b"no-such-command: there is no such command\n")
 
@@ -333,6 +333,8 @@ def test_top_and_events_print_what_the_host_says(run: Run, connect: Any) -> None
     connect(lambda: FakeSocket(script))
     run("up")
     assert run("top", "db")[1] == "p-db-1\nPID   CMD\n1     sh\n1234  sleep 5\n\n"
+    [listed] = json.loads(run("top", "--format", "json", "db")[1])
+    assert (listed["server"], listed["titles"], listed["processes"][0]) == ("p-db-1", ["PID", "CMD"], ["1", "sh"])
     assert run("events", "db")[1] == "p-db-1  | 2026-01-01T00:00:00Z die exit_code=1\n"
     told = json.loads(run("events", "--json", "db")[1])
     assert (told["server"], told["service"], told["exit_code"]) == ("p-db-1", "db", 1)

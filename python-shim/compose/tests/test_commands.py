@@ -195,16 +195,66 @@ def test_convert_prints_a_template_of_heat_and_makes_nothing(run: Run, cloud: Fa
     assert run("convert", "--format", "heat", "web")[0] == 1
 
 
-def test_build_and_push_bring_an_image_into_glance_from_where_up_takes_it(
-    run: Run, cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Docker whose local images are the files of a directory, each with its identity."""
+    images = tmp_path / "images"
+    images.mkdir()
     program = tmp_path / "docker"
-    program.write_text('#!/bin/sh\necho id\n[ "$1" != save ] || echo archive >"${2#--output=}"\n')
+    program.write_text(f"""#!/bin/sh
+echo "$*" >>{tmp_path}/asked
+case $1 in
+    build) for word; do case $word in --tag=*) echo "id $$" >{images}/${{word#--tag=}} ;; esac; done ;;
+    image) for last; do :; done; cat {images}/$last ;;
+    save) echo archive >"${{2#--output=}}" ;;
+esac
+""")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (tmp_path / "compose.yaml").write_text("services: {a: {build: .}, b: {image: tiny}}")
-    assert run("up")[0] == 1, "there is no image yet"
+    return images
+
+
+def glance(cloud: FakeCloud, name: str) -> int:
+    return sum(each["name"] == name for each in cloud.images)
+
+
+def test_build_and_push_bring_an_image_into_glance_from_where_up_takes_it(
+    run: Run, cloud: FakeCloud, docker: Path, tmp_path: Path
+) -> None:
     assert [run(command)[0] for command in ("build", "push", "up")] == [0, 0, 0]
-    assert names(cloud) == ["p-a-1", "p-b-1"]
+    assert (names(cloud), glance(cloud, "p-a")) == (["p-a-1", "p-b-1"], 1)
     (tmp_path / "compose.yaml").write_text("services: {b: {image: tiny}}")
     assert run("build")[2].splitlines()[-1] == "no service says how to build its image"
+
+
+def test_up_builds_what_is_missing_and_with_build_what_is_there(run: Run, cloud: FakeCloud, docker: Path) -> None:
+    for words, images in ((["up"], 1), (["up"], 1), (["up", "--build"], 2), (["run", "-d", "a"], 2)):
+        assert run(*words)[0] == 0
+        assert glance(cloud, "p-a") == images, words
+    newest = max((each for each in cloud.images if each["name"] == "p-a"), key=lambda each: each["created_at"])
+    server = next(each for each in cloud.servers.values() if each["name"] == "p-a-1")
+    assert server["imageRef"] == newest["id"]
+
+
+def test_up_pushes_what_only_the_local_docker_has(run: Run, cloud: FakeCloud, docker: Path, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: mine}, b: {image: tiny}}")
+    code, _, told = run("up")
+    assert (code, told) == (1, "services.a: there is no image mine in Glance; there is tiny\n")
+    assert cloud.left() == []
+    (docker / "mine").write_text("id")
+    code, _, told = run("up")
+    assert (code, glance(cloud, "mine"), names(cloud)) == (0, 1, ["p-a-1", "p-b-1"])
+    assert "mine: uploading" in told
+    assert "build" not in {line.split()[0] for line in (tmp_path / "asked").read_text().splitlines()}
+    assert run("up", "--build")[0] == 0
+    assert glance(cloud, "mine") == 1
+
+
+def test_a_mistake_of_the_file_is_told_before_anything_is_pushed(
+    run: Run, cloud: FakeCloud, docker: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {build: ., privileged: true}}")
+    before = len(cloud.images)
+    assert run("up")[0] == 1
+    assert (len(cloud.images), (tmp_path / "asked").exists()) == (before, False)

@@ -23,7 +23,6 @@ SAMPLES = {
     "credential_spec": "{file: x}",
     "device_cgroup_rules": "['c 1:3 mr']",
     "devices": "[/dev/fuse]",
-    "external_links": "[x]",
     "gpus": "all",
     "ipc": "host",
     "isolation": "x",
@@ -169,6 +168,7 @@ def test_the_configuration_is_what_the_agent_reads(project_of: Read) -> None:
     project = project_of(
         "services: {a: {image: x, command: nginx -g 'daemon off;', environment: [A=b, NOT_SET], volumes: ['v:/v:ro',"
         " {type: tmpfs, target: /t, tmpfs: {size: 1m}}], tmpfs: /run, extra_hosts: [h=1.2.3.4], restart: always,"
+        " external_links: ['other:o'],"
         " healthcheck: {test: x, start_interval: 1s, interval: 5s}, deploy: {resources: {limits: {pids: 5}}}}}\n"
         "volumes: {v: }"
     )
@@ -182,6 +182,7 @@ def test_the_configuration_is_what_the_agent_reads(project_of: Read) -> None:
         "environment": {"A": "b"},
         "extra_hosts": {"db": ["10.0.0.5"], "h": ["1.2.3.4"]},
         "healthcheck": {"interval": "5s", "test": ["CMD-SHELL", "x"]},
+        "links": ["other:o"],
         "pids_limit": 5,
         "restart": "always",
         "tmpfs": ["/run", "/t:size=1048576"],

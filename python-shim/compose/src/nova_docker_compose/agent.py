@@ -19,6 +19,7 @@ TAKES = (
     "domainname",
     "entrypoint",
     "environment",
+    "external_links",
     "extra_hosts",
     "group_add",
     "healthcheck",
@@ -45,7 +46,7 @@ TAKES = (
 
 _MOST_BYTES = 65535
 """Of user data in base64, in Nova's API."""
-_MADE = ("volumes", "tmpfs", "extra_hosts", "configs", "secrets")
+_MADE = ("volumes", "tmpfs", "extra_hosts", "external_links", "configs", "secrets")
 _CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
 
 
@@ -67,6 +68,8 @@ def configuration(
         made["pids_limit"] = pids
     made["tmpfs"] = [*service.get("tmpfs", []), *_directories_in_memory(service)]
     made["volumes"] = volumes
+    # The agent's links are to any server; those of Compose are among extra_hosts.
+    made["links"] = service.get("external_links", [])
     made.update(given)
     if oneshot:
         made["oneshot"] = True

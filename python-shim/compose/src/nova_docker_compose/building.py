@@ -57,6 +57,14 @@ class Builder:
             raise ComposeError(f"{self.program} has no image {reference}; build it first")
         return done.stdout.strip().removeprefix("sha256:")
 
+    def has(self, reference: str) -> bool:
+        """Whether there is a local image of that name."""
+        try:
+            self.identity(reference)
+        except ComposeError:
+            return False
+        return True
+
     def save(self, reference: str, target: Path) -> None:
         """Writes an image as `docker save` does."""
         tagged = reference if ":" in reference.rpartition("/")[2] else f"{reference}:latest"

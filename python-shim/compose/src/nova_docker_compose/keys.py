@@ -60,7 +60,9 @@ SERVICE: dict[str, Key] = {
     "annotations": _warned(forms.labels, "Docker's own; write labels"),
     "attach": _ignored(truth, "`logs` shows what a service prints"),
     "blkio_config": _warned(anything, "a flavor's limits are processors, memory and disk"),
-    "build": _taken(services.build, "`build` and `push` make the image; `up` takes it from Glance"),
+    "build": _taken(
+        services.build, "`build` and `push` make the image; so does `up` where it lacks; [see below](#build)"
+    ),
     "cap_add": _taken(texts, "a flavor whose `docker:cap_add` has them; without one: refused"),
     "cap_drop": _taken(texts, _CONFIG),
     "cgroup": _warned(text, _HOST),
@@ -96,13 +98,15 @@ SERVICE: dict[str, Key] = {
     "environment": _taken(forms.pairs, f"{_CONFIG}; a variable without a value that is not set here is left out"),
     "expose": _ignored(texts, "the services of a project reach each other on every port"),
     "extends": _taken(services.extends, "read"),
-    "external_links": _refused(texts, "write `extra_hosts`, or put both services on one network"),
+    "external_links": _taken(texts, f"{_CONFIG}: links to servers of the project, by name, id or `@TAG`"),
     "extra_hosts": _taken(forms.hosts, _CONFIG),
     "gpus": _refused(services.gpus, "there are none"),
     "group_add": _taken(texts, _CONFIG),
     "healthcheck": _taken(services.healthcheck, _CONFIG),
     "hostname": _taken(text, "the server's host name; one replica only"),
-    "image": _taken(text, "an image in Glance: its name, `NAME:TAG` or its id"),
+    "image": _taken(
+        text, "an image in Glance: its name, `NAME:TAG` or its id; one that only the local Docker has is pushed"
+    ),
     "init": _taken(truth, _CONFIG),
     "ipc": _refused(text, _HOST),
     "isolation": _refused(text, "it is of Windows"),

@@ -11,19 +11,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from nova_docker_compose import attached, cloud, conditions, host_groups
 from nova_docker_compose.attached import Show, attach
 from nova_docker_compose.channel import Channel, NoChannel, url
 from nova_docker_compose.choosing import Choices, choose
-from nova_docker_compose.cloud import Api, CloudError, Server
+from nova_docker_compose.cloud import Api, CloudError, Json, Server
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.following import POLL, news
 from nova_docker_compose.network import Networks, more_groups
 from nova_docker_compose.project import COMPLETED, HEALTHY, Project, Service
 from nova_docker_compose.servers import Recipe, Servers
-from nova_docker_compose.slots import Places, known_hosts
+from nova_docker_compose.slots import Hosts, Places, known_hosts
+from nova_docker_compose.supply import supply
 from nova_docker_compose.translation import Translation, Wanted, translate
 from nova_docker_compose.up import Options, Up
 
@@ -76,13 +76,18 @@ class OneOff:
         for warning in translation.warnings:
             self._tell(f"warning: {warning}")
         wanted = replace(translation.wanted[self._name], oneshot=True)
-        image, flavor = choose(Choices(self._api), [wanted])[self._name]
+        choices = Choices(self._api)
+        supply(self._api, self._project, choices, [wanted], self._tell)
+        image, flavor = choose(choices, [wanted])[self._name]
         if self._command.with_needed:
             self._bring_up_needed(translation)
         recipe, groups, places = self._prepare(wanted, image, flavor)
         # It knows the servers of its own service too.
         neighbours = [(other, place) for other in translation.wanted.values() for place in places.there(other)]
-        hosts = known_hosts(wanted, recipe.networks, neighbours)
+        return self._carry_out(recipe, groups, known_hosts(wanted, recipe.networks, neighbours))
+
+    def _carry_out(self, recipe: Recipe, groups: list[str], hosts: Hosts) -> int:
+        """Launches the server, follows its command, and leaves of both what the user wants; the exit code."""
         name = self._command.name or self.slot
         began = False
         try:
@@ -91,7 +96,7 @@ class OneOff:
             server = self._launched(server_id)
             began = True
             if not self._command.detach:
-                return self._follow(server, service)
+                return self._follow(server, stdin=bool(recipe.wanted.service.get("stdin_open")))
             if server.status == "ERROR":
                 raise ComposeError(f"{server.name}: {server.fault}")
             return 0
@@ -114,7 +119,8 @@ class OneOff:
                 numbers = range(1, translation.wanted[other].replicas + 1)
                 conditions.wait(self._servers, other, said["condition"], numbers)
 
-    def _prepare(self, wanted: Wanted, image: Any, flavor: Any) -> tuple[Recipe, list[str], Places]:
+    def _prepare(self, wanted: Wanted, image: Json, flavor: Json) -> tuple[Recipe, list[str], Places]:
+        """What it is made of, its security groups, and the places of all servers that it may know."""
         networks = Networks(self._api, self._project, self._tell)
         networks.make([wanted])
         groups = networks.groups([wanted])
@@ -123,11 +129,8 @@ class OneOff:
         group = None if "anti" in policy else host_groups.make(self._api, self._project.name, wanted)
         ids = [networks.ids[key] for key, _ in wanted.networks]
         places = Places(self._api, self._project.name, networks.ids, groups)
-        return (
-            Recipe(wanted, image, flavor, ids, group),
-            [*groups.values(), *more_groups(self._api, wanted)],
-            places,
-        )
+        recipe = Recipe(wanted, image, flavor, ids, group)
+        return recipe, [*groups.values(), *more_groups(self._api, wanted)], places
 
     def _launched(self, server_id: str) -> Server:
         """The server when its command runs, or has ended. Raises ComposeError when the launch has failed otherwise."""
@@ -139,14 +142,10 @@ class OneOff:
                 raise ComposeError(f"{server.name}: it is {server.status}: {server.fault}")
             time.sleep(1.0)
 
-    def _follow(self, server: Server, service: Service) -> int:
+    def _follow(self, server: Server, stdin: bool) -> int:
         """Shows what the command writes, until its end; its exit code."""
-        if server.status == "ACTIVE":
-            code = self._attached(server, bool(service.get("stdin_open")))
-            if code is not None:
-                return code
-        server = self._looked_at(server.id)
-        return self._ended(server)
+        code = self._attached(server, stdin) if server.status == "ACTIVE" else None
+        return self._ended(self._looked_at(server.id)) if code is None else code
 
     def _attached(self, server: Server, stdin: bool) -> int | None:
         """Joins the user's terminal with the command; None where there is no channel to it, or no more."""

@@ -14,6 +14,7 @@ from nova_docker_compose.network import Networks, more_groups, outside_network
 from nova_docker_compose.project import COMPLETED, HEALTHY, Project, has_check
 from nova_docker_compose.servers import Recipe, Servers
 from nova_docker_compose.slots import Hosts, Place, Places, known_hosts
+from nova_docker_compose.supply import supply
 from nova_docker_compose.translation import Wanted, translate
 
 _POLL = 0.5
@@ -30,6 +31,8 @@ class Options:
     force_recreate: bool = False
     no_recreate: bool = False
     remove_orphans: bool = False
+    build: bool = False
+    """Images too that are there already."""
     wait: bool = False
     """Until what has a health check is healthy."""
 
@@ -65,7 +68,9 @@ class Up:
 
     def _prepare(self, chosen: list[Wanted], others: list[Wanted]) -> None:
         """Chooses images and flavors for all before anything is made, then makes networks, groups and places."""
-        picked = choose(Choices(self._api), chosen)
+        choices = Choices(self._api)
+        supply(self._api, self._project, choices, chosen, self._tell, self._options.build)
+        picked = choose(choices, chosen)
         networks = Networks(self._api, self._project, self._tell)
         networks.make(chosen)
         groups = networks.groups(chosen)

@@ -36,6 +36,7 @@ class UpCommand(CloudCommand):
         parser.add_argument(
             "--scale", metavar="<service>=<number>", action="append", default=[], help="Number of servers"
         )
+        parser.add_argument("--build", action="store_true", help="Build and push images too that are there already")
         parser.add_argument("--no-deps", action="store_true", help="Leave the services alone that these need")
         parser.add_argument("--remove-orphans", action="store_true", help="Remove servers of services that are gone")
         parser.add_argument("--wait", action="store_true", help="Wait until what has a health check is healthy")
@@ -57,6 +58,7 @@ class UpCommand(CloudCommand):
             no_recreate=parsed_args.no_recreate,
             remove_orphans=parsed_args.remove_orphans,
             wait=parsed_args.wait,
+            build=parsed_args.build,
         )
         Up(self.api(), project, options, tell).run()
         return 0

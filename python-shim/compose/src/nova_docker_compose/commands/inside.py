@@ -197,6 +197,12 @@ class Attach(_ServiceCommand):
 class Top(CloudCommand):
     """List the processes of servers"""
 
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Adds the form."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--format", choices=("table", "json"), default="table", help="Form (default table)")
+        return parser
+
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Asks all at the same time, and prints one server after the other."""
         _, chosen = self.servers_of(parsed_args, oneoffs=True)
@@ -212,13 +218,20 @@ class Top(CloudCommand):
         except KeyboardInterrupt:
             return _INTERRUPTED
         finally:
-            for name, server_id in running:
-                # Of one that has failed there is nothing, or a part.
-                with contextlib.suppress(ValueError):
-                    listed = json.loads(answers[server_id])
-                    rows = _table([listed["titles"], *listed["processes"]])
-                    print(name, *rows, "", sep="\n", file=self.app.stdout)
+            self._print([(name, answers[server_id]) for name, server_id in running], parsed_args.format)
         return 0
+
+    def _print(self, answers: list[tuple[str, str]], form: str) -> None:
+        listed = []
+        for name, answer in answers:
+            # Of one that has failed there is nothing, or a part.
+            with contextlib.suppress(ValueError):
+                listed.append({"server": name, **json.loads(answer)})
+        if form == "json":
+            print(json.dumps(listed, indent=2), file=self.app.stdout)
+            return
+        for each in listed:
+            print(each["server"], *_table([each["titles"], *each["processes"]]), "", sep="\n", file=self.app.stdout)
 
 
 def _table(rows: list[list[str]]) -> list[str]:
