@@ -176,6 +176,12 @@ def conf(tmp_path):
 
 
 @pytest.fixture
+def running(fake_agent):
+    """The instance has a container that runs."""
+    fake_agent.control(guests={INSTANCE: "RUNNING"})
+
+
+@pytest.fixture
 def driver(conf, fake_agent, monkeypatch):
     """The driver, talking to the fake agent, but not listening to it."""
     conf.set_override("address", fake_agent.address.text, group="docker_grpc")

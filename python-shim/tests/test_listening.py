@@ -286,7 +286,7 @@ def test_an_agent_that_is_absent_is_waited_for_with_advice(conf, driver, mortal_
             mortal_agent.start()
         sleep(0)
 
-    monkeypatch.setattr("nova_docker.driver.time.sleep", pause)
+    monkeypatch.setattr("nova_docker.driver.host.time.sleep", pause)
     with caplog.at_level(logging.WARNING):
         driver._wait_for_agent()
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
@@ -299,7 +299,7 @@ def test_a_docker_that_is_down_at_the_start_is_waited_for(driver, fake_agent, mo
         "ListGuests", times=2, fail={"code": "UNAVAILABLE", "reason": "DOCKER_UNAVAILABLE", "message": "down"}
     )
     pauses = []
-    monkeypatch.setattr("nova_docker.driver.time.sleep", pauses.append)
+    monkeypatch.setattr("nova_docker.driver.host.time.sleep", pauses.append)
     driver._wait_for_agent()
     assert pauses == [1, 2]
 
@@ -347,7 +347,7 @@ def test_nova_compute_works_on_while_it_waits_for_the_agent(driver, mortal_agent
         sleep(0.01)
 
     sleep = time.sleep
-    monkeypatch.setattr("nova_docker.driver.time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr("nova_docker.driver.host.time", SimpleNamespace(sleep=pause))
     waiting = threading.Thread(target=driver._wait_for_agent)
     waiting.start()
     assert pauses.wait(600)
