@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import IMAGE, INSTANCE
+from conftest import IMAGE, INSTANCE, settle
 from nova import exception
 from nova.compute import task_states
 
@@ -54,6 +54,17 @@ def test_a_rebuild_that_fails_brings_the_old_container_back(
     with pytest.raises(exception.BuildAbortException, match="cannot be used"):
         rebuild(driver, context, instance, image_meta, network_info)
     assert fake_agent.methods() == ["StopGuest", "ReplaceGuest", "RestoreGuest"]
+
+
+def test_a_server_that_is_rebuilt_is_not_removed_with_what_its_failed_build_has_left(
+    driver, stopped, saved, fake_agent, context, instance, image_meta, network_info
+):
+    left = driver._builder.remains
+    left.add(INSTANCE)
+    rebuild(driver, context, instance, image_meta, network_info)
+    left.remove()
+    settle(left._background)
+    assert "DeleteGuest" not in fake_agent.methods()
 
 
 def test_nova_does_what_containers_have_no_rebuild_for(

@@ -14,6 +14,7 @@ from nova_docker.guest import guest, image
 from nova_docker.inside import inside
 from nova_docker.interfaces import interfaces
 from nova_docker.links import Linker
+from nova_docker.remains import Remains
 from nova_docker.rpc import AddressRefused, CallError
 from nova_docker.spawn import image_record
 from nova_docker.v1 import driver_pb2 as api
@@ -24,9 +25,10 @@ LOG = logging.getLogger(__name__)
 class Replacer:
     """Puts a container in the place of the one that a guest has, and takes it away again."""
 
-    def __init__(self, agent: Agent, linker: Linker) -> None:
+    def __init__(self, agent: Agent, linker: Linker, remains: Remains) -> None:
         self._agent = agent
         self._linker = linker
+        self._remains = remains
 
     def replace(
         self,
@@ -51,6 +53,8 @@ class Replacer:
                 purpose=purpose,
             )
             self._linker.complete(instance, request)
+            # A server whose build failed may be rebuilt.
+            self._remains.forget(instance.uuid)
             try:
                 with self._agent.stream(service.REPLACE_GUEST, request, context) as answers:
                     for answer in answers:

@@ -35,7 +35,7 @@ class Driver(virt_driver.ComputeDriver):
         self._agent = Agent(address, options.call_timeout, options.operation_timeout, options.restart_timeout)
         self._linker = Linker(self._agent)
         self._builder = Builder(self._agent, virtapi, self._linker)
-        self._replacer = Replacer(self._agent, self._linker)
+        self._replacer = Replacer(self._agent, self._linker, self._builder.remains)
         self._watcher: Watcher | None = None
         self._looks = Looks(self._agent, self._tell_end)
         self._hypervisor_type = ""
