@@ -11,6 +11,7 @@ from cliff import command
 from nova_docker_compose.cloud import Api, Server
 from nova_docker_compose.errors import ComposeError, NoFile
 from nova_docker_compose.loader import Request, load, name_without_files
+from nova_docker_compose.progress import Progress
 from nova_docker_compose.project import Project
 from nova_docker_compose.servers import Servers
 
@@ -112,7 +113,7 @@ class CloudCommand(ComposeCommand):
 
         Raises ComposeError if a service has none.
         """
-        servers = Servers(self.api(), name_of(parsed_args), tell)
+        servers = Servers(self.api(), name_of(parsed_args), Progress(sys.stderr))
         there = servers.listed(oneoffs=oneoffs)
         chosen = [each for each in there if not parsed_args.service or each.service in parsed_args.service]
         for name in parsed_args.service:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 
 from nova_docker_compose.choosing import Choices
 from nova_docker_compose.commands.base import CloudCommand, name_of, project_of, tell
 from nova_docker_compose.down import down
 from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.progress import Progress
 from nova_docker_compose.project import image_of
 from nova_docker_compose.up import Options, Up
 
@@ -60,7 +62,7 @@ class UpCommand(CloudCommand):
             wait=parsed_args.wait,
             build=parsed_args.build,
         )
-        Up(self.api(), project, options, tell).run()
+        Up(self.api(), project, options, Progress(sys.stderr)).run()
         return 0
 
 
@@ -74,7 +76,7 @@ class Scale(CloudCommand):
             raise ComposeError("say which: SERVICE=NUMBER")
         project = project_of(parsed_args, list(scale))
         options = Options(services=project.named(scale), scale=scale, no_recreate=True)
-        Up(self.api(), project, options, tell).run()
+        Up(self.api(), project, options, Progress(sys.stderr)).run()
         return 0
 
 
@@ -96,7 +98,7 @@ class Down(CloudCommand):
         after = words[words.index("down") :] if "down" in words else []
         volumes = parsed_args.volumes or "-v" in after
         project = name_of(parsed_args)
-        if not down(self.api(), project, volumes, tell):
+        if not down(self.api(), project, volumes, Progress(sys.stderr)):
             tell(f"warning: there is nothing of the project {project}")
         return 0
 
