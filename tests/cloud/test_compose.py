@@ -105,3 +105,58 @@ def test_an_application_is_brought_up_scaled_changed_and_taken_down(
     eventually(lambda: "good night" in page(address), "the changed page")
     actions = servers.request("GET", f"/servers/{first['db-1']['ID']}/os-instance-actions")["instanceActions"]
     assert [action["action"] for action in actions] == ["create"], "what has not changed is left alone"
+
+
+COMMANDS = """
+services:
+  job:
+    image: IMAGE
+    entrypoint: [sh, -c]
+    depends_on: [db]
+    x-openstack: {flavor: FLAVOR}
+  db:
+    image: IMAGE
+    entrypoint: [sleep, "9999"]
+    x-openstack: {flavor: FLAVOR}
+"""
+UNTIL_TOLD = "grep -w db /etc/hosts; echo ready; until [ -e /go ]; do sleep 0.1; done; echo $WHO >&2; exit 7"
+
+
+@pytest.mark.full
+def test_one_command_is_run_shown_and_gone_again(compose: Compose, side: Side) -> None:
+    compose.write(COMMANDS.replace("IMAGE", side.image).replace("FLAVOR", side.flavor))
+    job = compose.begin("run", "-e", "WHO=me", "--name", "slow", "job", UNTIL_TOLD)
+    assert job.stdout is not None
+    # While it runs; what it needs has been brought up.
+    found = job.stdout.readline().split()
+    assert found == [compose.ps()["db-1"]["Addresses"], *found[1:]]
+    assert job.stdout.readline() == "ready\n"
+    listed = compose.ps()
+    assert (listed["slow"]["Service"], listed["slow"]["Status"]) == ("job", "ACTIVE")
+    assert "until [" in compose("top", "job")
+    compose.run("openstack", "container", "exec", "-T", listed["slow"]["ID"], "touch", "/go", seconds=600)
+    assert compose.end(job, 7) == ""
+    assert eventually(lambda: compose.ps()["slow"]["Exit Code"] == 7, "the tag of its end")
+
+    # Those that end before anybody can look.
+    assert compose("run", "--rm", "job", "echo hello") == "hello\n"
+    failed = compose.begin("run", "--rm", "job", "echo no such table; exit 3")
+    # By the fault or by the log, as the launch has seen it end or not.
+    shown = "".join(failed.communicate(timeout=600))
+    assert (failed.returncode, "no such table" in shown) == (3, True), shown
+
+    # Ctrl-C.
+    job = compose.begin("run", "--rm", "job", "echo ready; exec sleep 9999")
+    assert job.stdout is not None
+    assert job.stdout.readline() == "ready\n"
+    job.send_signal(signal.SIGINT)
+    compose.end(job, 130)
+    assert set(compose.ps()) == {"db-1", "slow"}
+
+    name = compose("run", "-d", "job", "sleep 9999").strip()
+    assert compose.ps()[name.removeprefix(f"{compose.project}-")]["Status"] == "ACTIVE"
+    compose("exec", "-d", "db", "sh", "-c", "echo begun >/it; exec sleep 4321")
+    eventually(lambda: compose("exec", "-T", "db", "sh", "-c", "cat /it || true") == "begun\n", "the command")
+    assert "sleep 4321" in compose("top", "db")
+    compose("rm")
+    assert "slow" not in compose.ps()
