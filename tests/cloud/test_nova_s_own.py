@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Launcher
 from harness import hosts
+from harness.lab import AGENT_PROGRAM, Lab
+from harness.programs import without
 from harness.servers import Refused, Servers
 from harness.tenant import Tenant
 from harness.waiting import eventually
@@ -46,6 +48,35 @@ def test_servers_that_must_be_together_are(
     group_id = group("affinity")
     ids = [launch(stem, group=group_id)["id"] for stem in ("first", "second")]
     assert len({admin_servers.get(server_id)["OS-EXT-SRV-ATTR:host"] for server_id in ids}) == 1
+
+
+@pytest.mark.agent
+@pytest.mark.alone
+@pytest.mark.amqp
+@pytest.mark.full
+@pytest.mark.usefixtures("usable_afterwards")
+def test_of_servers_that_must_not_be_together_and_are_launched_at_once_one_is_built(
+    lab: Lab, group: Callable[[str], str], launch: Launcher, servers: Servers
+) -> None:
+    """The scheduler knows nothing of a launch that waits for its host."""
+    group_id = group("anti-affinity")
+    with without(lab, AGENT_PROGRAM):
+        launched = [launch.request(stem, group=group_id) for stem in ("first", "second")]
+        for server_id in launched:
+            eventually(lambda uuid=server_id: _is_chosen(lab, uuid), f"a host chosen for {server_id}")
+    ended = [servers.wait_settled(server_id) for server_id in launched]
+    assert sorted(server["status"] for server in ended) == ["ACTIVE", "ERROR"]
+    [failed] = [server for server in ended if server["status"] == "ERROR"]
+    assert "Exhausted all hosts available for retrying" in failed["fault"]["message"]
+
+
+def _is_chosen(lab: Lab, server_id: str) -> bool:
+    """Whether the scheduler has claimed resources for the launch."""
+    statement = (
+        "SELECT c.uuid FROM placement.allocations a JOIN placement.consumers c ON c.uuid = a.consumer_id "
+        "WHERE c.uuid = %(uuid)s"
+    )
+    return bool(lab.sql(statement, {"uuid": server_id}))
 
 
 @pytest.fixture

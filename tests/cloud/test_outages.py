@@ -49,17 +49,6 @@ def many_servers(admin_servers: Servers, tenant: Tenant) -> Iterator[None]:
     admin_servers.request("DELETE", quota)
 
 
-def wait_settled(servers: Servers, server_id: str) -> Json:
-    """Wait until a launch has ended in one way or the other."""
-
-    def settled() -> Json | None:
-        server = servers.get(server_id)
-        ended = server["status"] in ("ACTIVE", "ERROR") and server["OS-EXT-STS:task_state"] is None
-        return server if ended else None
-
-    return eventually(settled, f"the launch of {server_id} ended")
-
-
 @pytest.mark.usefixtures("many_servers")
 def test_an_agent_that_dies_under_many_launches_leaves_none_of_them_undecided(
     lab: Lab, launch: Launcher, servers: Servers
@@ -71,7 +60,7 @@ def test_an_agent_that_dies_under_many_launches_leaves_none_of_them_undecided(
         launched = [launch.request("stormy") for _ in range(AT_A_TIME + 2)]
         eventually(lambda: log.text().count(": building name=") == AT_A_TIME, "as many launches begun as may be")
         kill_agent(lab)
-    ended = [wait_settled(servers, server_id) for server_id in launched]
+    ended = [servers.wait_settled(server_id) for server_id in launched]
     for server in ended:
         assert server["status"] == "ACTIVE" or server["fault"]["message"], "nobody knows why it failed"
     for server_id in launched:

@@ -116,6 +116,10 @@ view! {
     /// The record of a port of an instance, from which device tags come.
     VirtualInterface = "VirtualInterface" "1.3"
 }
+view! {
+    /// A server group: which instances are to be on one host, or apart.
+    InstanceGroup = "InstanceGroup" "1.11"
+}
 
 impl Flavor {
     pub fn flavor_name(&self) -> Option<&str> {
@@ -252,6 +256,28 @@ impl RequestSpec {
     }
 }
 
+impl InstanceGroup {
+    pub fn uuid(&self) -> Option<&str> {
+        self.str("uuid")
+    }
+
+    /// `affinity`, `anti-affinity`, or one of their soft forms, which bind nobody.
+    pub fn policy(&self) -> Option<&str> {
+        self.str("policy")
+    }
+
+    /// The uuids of its instances.
+    pub fn members(&self) -> Vec<&str> {
+        self.get("members").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// How many of them one host may have, where they are to be apart.
+    pub fn max_server_per_host(&self) -> usize {
+        let rules = texts(self.get("_rules"));
+        rules.get("max_server_per_host").and_then(|most| most.parse().ok()).unwrap_or(1)
+    }
+}
+
 impl Migration {
     pub fn uuid(&self) -> Option<&str> {
         self.str("uuid")
@@ -301,6 +327,16 @@ pub(super) fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_whose_rule_is_no_number_has_one_server_on_a_host() {
+        for (rules, most) in [("3", 3), ("0", 0), ("-1", 1), ("many", 1), ("99999999999999999999999", 1)] {
+            let mut group = InstanceGroup::empty();
+            group.set("_rules", serde_json::json!({"max_server_per_host": rules}));
+            assert_eq!(group.max_server_per_host(), most, "{rules}");
+        }
+        assert_eq!(InstanceGroup::empty().max_server_per_host(), 1);
+    }
 
     #[test]
     fn an_object_of_another_class_is_refused() {

@@ -35,6 +35,9 @@ pub(crate) enum Error {
     /// An exception of Nova's own, to be raised at the caller as it is.
     #[error("{message}")]
     Exception { class: &'static str, message: String, kwargs: Map<String, Value> },
+    /// Another instance of the server group came here first, or elsewhere.
+    #[error("{0} instance group policy was violated")]
+    GroupPolicy(&'static str),
     /// The work panicked.
     #[error("the agent has a defect, see its log: {0}")]
     Defect(String),
@@ -82,7 +85,7 @@ impl Error {
         match self {
             Self::Guest(error) => may_succeed_elsewhere(error),
             Self::Network(error) => error.may_pass(),
-            Self::Conductor(_) | Self::Cloud(_) => true,
+            Self::Conductor(_) | Self::Cloud(_) | Self::GroupPolicy(_) => true,
             Self::Cleanup { error, .. } => error.is_reschedulable(),
             _ => false,
         }
@@ -91,7 +94,7 @@ impl Error {
     /// HTTP-like code of the fault: below 500 its details are shown to the user, not to operators alone.
     pub fn fault_code(&self) -> u16 {
         match self {
-            Self::BadRequest { .. } | Self::Exception { .. } | Self::Network(_) => 400,
+            Self::BadRequest { .. } | Self::Exception { .. } | Self::Network(_) | Self::GroupPolicy(_) => 400,
             Self::Guest(error) if is_users_to_mend(error) => 400,
             Self::Cleanup { error, .. } => error.fault_code(),
             _ => 500,
@@ -124,10 +127,13 @@ impl Error {
             Self::Network(error) => nova(error.nova_class(), Map::new()),
             Self::Guest(error) => nova(class_of_guest(error), Map::new()),
             Self::Plug(_) => nova("VirtualInterfaceCreateException", Map::new()),
+            Self::GroupPolicy(_) => nova("GroupAffinityViolation", Map::new()),
             Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
             Self::BadRequest { .. } => nova("Invalid", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
-            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Defect(_) => nova("NovaException", Map::new()),
+            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Defect(_) => {
+                nova("NovaException", Map::new())
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ pub use run::{StartError, run};
 
 use self::{
     error::Error,
+    instance::group_policy::GroupChecks,
     node::tracker::ResourceTracker,
     ports::{Ports, waiters::PlugWaiters},
     reconcile::state_tags::Looks,
@@ -84,6 +85,8 @@ pub(crate) struct Compute {
     waiters: PlugWaiters,
     /// Builds under way, to be cancelled when their instance is deleted.
     building: Mutex<HashMap<Uuid, CancellationToken>>,
+    /// Builds whose server group has not been looked at.
+    group_checks: GroupChecks,
     /// Instances whose containers changed while Docker was away.
     outages: Mutex<HashSet<Uuid>>,
     /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Conductor, kwargs};
+use super::{Conductor, kwargs, malformed};
 use crate::messaging::{CallError, Context};
 use crate::objects::{Expected, Instance};
 
@@ -27,6 +27,13 @@ impl Conductor {
     ) -> Result<Vec<Instance>, CallError> {
         let attrs = kwargs([("expected_attrs", json!(expected_attrs))]);
         self.list(context, "InstanceList", "get_by_host", vec![host.into()], attrs).await
+    }
+
+    /// The uuids of the instances whose host is `host`.
+    pub async fn uuids_by_host(&self, context: &Context, host: &str) -> Result<Vec<String>, CallError> {
+        let uuids =
+            self.class_action(context, "InstanceList", "get_uuids_by_host", vec![host.into()], kwargs([])).await?;
+        serde_json::from_value(uuids).map_err(|error| malformed("InstanceList.get_uuids_by_host", error))
     }
 
     /// The instances whose host is `host` and whose node is `node`.

@@ -74,6 +74,7 @@ pub(super) fn object_versions(class: &str) -> Map<String, Value> {
         "Migration" => (&[("Migration", "1.8")], &[]),
         "MigrationList" => (&[("MigrationList", "1.5"), ("Migration", "1.8")], &[]),
         "Tag" => (&[("Tag", "1.1")], &[]),
+        "InstanceGroup" => (&[("InstanceGroup", "1.11")], &[]),
         // 1.1 is what every release since Zed has; the methods used here are the same in 1.3.
         "ConsoleAuthToken" => (&[("ConsoleAuthToken", "1.1")], &[]),
         _ => (&[], &[]),

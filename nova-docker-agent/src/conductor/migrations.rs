@@ -18,6 +18,17 @@ impl Conductor {
         self.list(context, "MigrationList", "get_in_progress_and_error", args, kwargs([])).await
     }
 
+    /// The moves from or to a node that are under way.
+    pub async fn migrations_under_way(
+        &self,
+        context: &Context,
+        host: &str,
+        node: &str,
+    ) -> Result<Vec<Migration>, CallError> {
+        let args = vec![host.into(), node.into()];
+        self.list(context, "MigrationList", "get_in_progress_by_host_and_node", args, kwargs([])).await
+    }
+
     /// The moves that match `filters` (`source_compute`, `status`: list, `migration_type`, `instance_uuid`).
     pub async fn migrations(
         &self,

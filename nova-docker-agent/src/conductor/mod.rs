@@ -7,6 +7,7 @@
 mod actions;
 mod block_devices;
 mod consoles;
+mod groups;
 mod instances;
 mod manifests;
 mod migrations;

@@ -16,7 +16,7 @@ use super::replay::{Double, Step};
 use super::{Conductor, EventFailure};
 use crate::console::Access;
 use crate::messaging::{CallError, Context, Failure, Target};
-use crate::objects::{ComputeNode, Expected, Instance, Migration, Object, TaskState, VmState};
+use crate::objects::{ComputeNode, Expected, Instance, InstanceGroup, Migration, Object, TaskState, VmState};
 
 /// A slim object: nothing in it that the recorded one has not, and the same changes.
 fn assert_slim(ours: &Value, recorded: &Object) -> Object {
@@ -120,6 +120,29 @@ async fn a_tag_is_one_row() {
     assert_eq!(row.changes.len(), 2, "what is not changed is not written");
     assert_eq!((&sent[1]["objname"], &sent[1]["objmethod"]), (&json!("Tag"), &json!("destroy")));
     assert_eq!((&sent[1]["args"], &sent[1]["object_versions"]), (&json!(["u", "exit:0"]), &json!({"Tag": "1.1"})));
+}
+
+#[tokio::test]
+async fn a_group_is_found_by_its_id_or_its_name_and_tells_its_hosts() {
+    let absent = Failure::new("nova.exception", "InstanceGroupNotFound", "Instance group x could not be found.");
+    let double = Arc::new(Double::default());
+    double.replies.lock().unwrap().extend([
+        Ok(InstanceGroup::empty().into()),
+        Err(CallError::Remote(absent)),
+        Ok(json!([{"obj_what_changed": []}, ["one", "two"]])),
+        Ok(json!(["u"])),
+    ]);
+    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let (context, id) = (Context::admin(), uuid::Uuid::from_u128(7));
+    let group = conductor.instance_group(&context, &id.to_string()).await.unwrap().unwrap();
+    assert!(conductor.instance_group(&context, "web").await.unwrap().is_none());
+    assert_eq!(conductor.hosts_of_group(&context, group, id).await.unwrap(), ["one", "two"]);
+    assert_eq!(conductor.uuids_by_host(&context, "vm").await.unwrap(), ["u"]);
+    let sent: Vec<Value> = double.sent.lock().unwrap().iter().map(|(_, _, args)| args.clone()).collect();
+    let methods: Vec<&Value> = sent.iter().map(|args| &args["objmethod"]).collect();
+    assert_eq!(methods, ["get_by_uuid", "get_by_name", "get_hosts", "get_uuids_by_host"]);
+    assert_eq!(sent[0]["object_versions"], json!({"InstanceGroup": "1.11"}));
+    assert_eq!(sent[2]["kwargs"], json!({"exclude": [id]}));
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         shelved_poll_interval: period("shelved_poll_interval"),
         scheduler_instance_sync_interval: period("scheduler_instance_sync_interval"),
         track_instance_changes: reader.flag("filter_scheduler", "track_instance_changes"),
+        disable_group_policy_check_upcall: reader.flag("workarounds", "disable_group_policy_check_upcall"),
         running_deleted_instance_action: running_deleted_action(reader),
         running_deleted_instance_poll_interval: period("running_deleted_instance_poll_interval"),
         running_deleted_instance_timeout: seconds("running_deleted_instance_timeout"),

@@ -86,6 +86,8 @@ pub struct Config {
     pub scheduler_instance_sync_interval: Option<Duration>,
     /// `[filter_scheduler] track_instance_changes`.
     pub track_instance_changes: bool,
+    /// `[workarounds]`: launches are not checked against their server group.
+    pub disable_group_policy_check_upcall: bool,
     pub running_deleted_instance_action: RunningDeletedAction,
     pub running_deleted_instance_poll_interval: Option<Duration>,
     pub running_deleted_instance_timeout: Duration,

@@ -73,6 +73,15 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
         Spec::new("filter_scheduler", "track_instance_changes", Kind::Bool, "Tell the schedulers about instances.")
             .or("true"),
     );
+    specs.push(
+        Spec::new(
+            "workarounds",
+            "disable_group_policy_check_upcall",
+            Kind::Bool,
+            "Leave server groups to the scheduler alone.",
+        )
+        .or("false"),
+    );
     specs
 }
 

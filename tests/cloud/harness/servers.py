@@ -168,6 +168,16 @@ class Servers:
             seen = {key: server.get(key) for key in ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state")}
             raise AssertionError(f"{error} {seen}") from error
 
+    def wait_settled(self, server_id: str) -> Json:
+        """Wait until a launch has ended in one way or the other."""
+
+        def settled() -> Json | None:
+            server = self.get(server_id)
+            ended = server["status"] in ("ACTIVE", "ERROR") and server["OS-EXT-STS:task_state"] is None
+            return server if ended else None
+
+        return eventually(settled, f"the launch of {server_id} ended")
+
     def wait_idle(self, server_id: str, seconds: float = 300) -> Json:
         """Wait until the server has no task."""
         return self.until(

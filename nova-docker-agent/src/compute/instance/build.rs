@@ -30,6 +30,8 @@ enum Ended {
     /// The user deleted the instance meanwhile, or it was never ours.
     Deleted,
     Rescheduled,
+    /// It did not go with its server group, which is no fault of this host.
+    RescheduledByPolicy,
     Failed(Error),
 }
 
@@ -43,12 +45,13 @@ impl Compute {
         let uuid = request.uuid;
         let span = info_span!("operation", name = EVENT, instance = %uuid, request_id = context.request_id());
         let cancelled = self.begin_build(uuid);
+        let _unchecked = self.group_checks.begin(uuid);
         let work = async {
             let _lock = self.locks.lock(uuid).await;
             let ended = self.build_locked(context, &mut request, &cancelled).await;
             let failure = match &ended {
                 Ended::Failed(error) => Some(error),
-                Ended::Active | Ended::Deleted | Ended::Rescheduled => None,
+                Ended::Active | Ended::Deleted | Ended::Rescheduled | Ended::RescheduledByPolicy => None,
             };
             self.finish_event(context, uuid, EVENT, failure).await;
             ended
@@ -60,11 +63,11 @@ impl Compute {
             Ended::Active => self.tracker.build_ended(true).await,
             Ended::Failed(_) | Ended::Rescheduled => self.tracker.build_ended(false).await,
             // Nothing is known of how it would have ended.
-            Ended::Deleted => {}
+            Ended::Deleted | Ended::RescheduledByPolicy => {}
         }
         match ended {
             Ended::Failed(error) => Err(error),
-            Ended::Active | Ended::Deleted | Ended::Rescheduled => Ok(()),
+            Ended::Active | Ended::Deleted | Ended::Rescheduled | Ended::RescheduledByPolicy => Ok(()),
         }
     }
 
@@ -102,19 +105,20 @@ impl Compute {
             self.activate(context, request).await
         })
         .await;
-        match outcome {
-            Ok(()) => Ended::Active,
-            Err(error) => match self.build_failed(context, request, error).await {
-                Some(error) if error.is_gone() => Ended::Deleted,
-                Some(error) => Ended::Failed(error),
-                None => Ended::Rescheduled,
-            },
+        let Err(error) = outcome else { return Ended::Active };
+        let by_policy = matches!(error, Error::GroupPolicy(_));
+        match self.build_failed(context, request, error).await {
+            Some(error) if error.is_gone() => Ended::Deleted,
+            Some(error) => Ended::Failed(error),
+            None if by_policy => Ended::RescheduledByPolicy,
+            None => Ended::Rescheduled,
         }
     }
 
     /// What the instance is to remember of its launch.
     async fn claim(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
         check_supported(request)?;
+        self.check_group_policy(context, request.uuid, &request.rest).await?;
         let mut system_metadata = request.instance.system_metadata();
         system_metadata.insert("boot_roles".to_owned(), context.roles().join(","));
         mark_user_ports(&mut system_metadata, request.requested_ports());

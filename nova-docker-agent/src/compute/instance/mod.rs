@@ -48,6 +48,7 @@
 //! |---|---|
 //! | `request` | the arguments of `build_and_run_instance` |
 //! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
+//! | `group_policy` | whether an instance goes with its server group |
 //! | `guest`, `image`, `inside` | from Nova's instance and image to the driver's words |
 //! | `links` | other servers of the project |
 //! | `config_drive`, `devices` | what an instance's metadata says |
@@ -67,6 +68,7 @@ pub(in crate::compute) mod console;
 pub(in crate::compute) mod devices;
 pub(in crate::compute) mod diagnostics;
 pub(in crate::compute) mod first_run;
+pub(in crate::compute) mod group_policy;
 pub(in crate::compute) mod guest;
 pub(in crate::compute) mod image;
 pub(in crate::compute) mod inside;
