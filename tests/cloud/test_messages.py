@@ -160,17 +160,42 @@ def cast_for_nobody(side: Side, method: str) -> Json:
     }
 
 
+LATE = {
+    "stop_instance": {"clean_shutdown": True},
+    "pause_instance": {},
+    "soft_delete_instance": {},
+}
+"""Requests that a running server must not be touched by when its record has no such task."""
+
+
 @pytest.mark.agent
-def test_a_stop_from_yesterday_is_not_obeyed(
-    amqp: Amqp, side: Side, server_id: str, servers: Servers, lab: Lab
+@pytest.mark.parametrize("method", LATE)
+def test_a_request_from_yesterday_is_not_obeyed(
+    amqp: Amqp, side: Side, server_id: str, servers: Servers, lab: Lab, method: str
 ) -> None:
     """Casts wait in the queue while the host is away; the record, not the message, says what is to be done."""
-    arguments = {"instance": instance(server_id, host=side.host), "clean_shutdown": True}
+    began = lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{server_id}")
     # Nova casts it. A call is answered when it is done with, here by a refusal or by nothing.
     with contextlib.suppress(RpcFailure):
-        amqp.call("compute", side.host, "stop_instance", arguments)
+        amqp.call("compute", side.host, method, {"instance": instance(server_id, host=side.host), **LATE[method]})
     assert servers.get(server_id)["status"] == "ACTIVE"
-    assert lab.docker("inspect", "--format", "{{.State.Running}}", f"nova-{server_id}") == "true"
+    state = lab.docker("inspect", "--format", "{{.State.Status}} {{.State.StartedAt}}", f"nova-{server_id}")
+    assert state == f"running {began}"
+
+
+@pytest.mark.agent
+@pytest.mark.full
+def test_a_start_from_yesterday_is_not_obeyed(
+    amqp: Amqp, side: Side, launch: Launcher, servers: Servers, lab: Lab
+) -> None:
+    server_id = launch("asleep")["id"]
+    servers.action(server_id, "os-stop")
+    servers.wait(server_id, "SHUTOFF")
+    began = lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{server_id}")
+    with contextlib.suppress(RpcFailure):
+        amqp.call("compute", side.host, "start_instance", {"instance": instance(server_id, host=side.host)})
+    assert servers.get(server_id)["status"] == "SHUTOFF"
+    assert lab.docker("inspect", "--format", "{{.State.StartedAt}}", f"nova-{server_id}") == began
 
 
 REFUSED_CALLS = {

@@ -132,7 +132,7 @@ def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
 
 @pytest.mark.full
 @pytest.mark.amqp
-def test_a_pause_that_waited_for_the_agent_is_done_or_given_up(
+def test_a_pause_that_waited_for_the_agent_is_done(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:
     """Never is a server frozen that Nova holds for running."""
@@ -140,9 +140,31 @@ def test_a_pause_that_waited_for_the_agent_is_done_or_given_up(
     with without(lab, AGENT_PROGRAM):
         servers.action(server_id, "pause")
     wait_event(admin_servers, server_id, "pause", "compute_pause_instance")
-    status = servers.wait_idle(server_id)["status"]
-    frozen = lab.docker("inspect", "--format", "{{.State.Paused}}", f"nova-{server_id}") == "true"
-    assert (status, frozen) in [("ACTIVE", False), ("PAUSED", True)]
+    assert servers.wait_idle(server_id)["status"] == "PAUSED"
+    assert lab.docker("inspect", "--format", "{{.State.Paused}}", f"nova-{server_id}") == "true"
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["SOFT", "HARD"])
+def test_a_reboot_that_waited_for_the_agent_is_done_once(
+    lab: Lab, launch: Launcher, servers: Servers, kind: str
+) -> None:
+    server_id = launch("awaited")["id"]
+    starts = _starts(lab, server_id)
+    with without(lab, AGENT_PROGRAM):
+        servers.action(server_id, "reboot", {"type": kind})
+    servers.wait(server_id, "ACTIVE")
+    # Its turn comes after that of the request, whoever was first to obey it.
+    servers.action(server_id, "os-stop")
+    servers.wait(server_id, "SHUTOFF")
+    assert _starts(lab, server_id) == starts + 1
+
+
+def _starts(lab: Lab, server_id: str) -> int:
+    """How often the server's container has been started."""
+    of_server = [f"--filter=container=nova-{server_id}", "--filter=event=start"]
+    return len(lab.docker("events", "--since=24h", "--until=0s", *of_server).splitlines())
 
 
 def _has(port: Any, shown: str, name: str) -> bool:

@@ -111,11 +111,8 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_stop_instance"), async {
-            // The request may have waited in the queue: the record says whether the instance is still to be stopped.
-            let is_down = self.power_state(uuid).await? == PowerState::Shutdown;
-            let stopping = Expected::before(TaskState::PoweringOff);
-            let expected = if is_down { stopping.or_no_task() } else { stopping };
-            self.save(context, &mut instance, json!({"task_state": TaskState::PoweringOff}), expected).await?;
+            let is_down = self.power_state(uuid).await?.is_down();
+            self.check_task(context, &mut instance, TaskState::PoweringOff, is_down).await?;
             self.stop_locked(context, &mut instance, clean).await
         })
         .await
@@ -141,6 +138,8 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_start_instance"), async {
+            let is_up = self.power_state(uuid).await? == PowerState::Running;
+            self.check_task(context, &mut instance, TaskState::PoweringOn, is_up).await?;
             self.power_on(context, uuid).await?;
             let mut state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
@@ -214,9 +213,8 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
-            // The request may have waited in the queue, and recovery have given the task up: then nothing is frozen.
-            let pausing = json!({"task_state": TaskState::Pausing});
-            self.save(context, &mut instance, pausing, Expected::task(TaskState::Pausing)).await?;
+            let is_frozen = self.power_state(uuid).await? == PowerState::Paused;
+            self.check_task(context, &mut instance, TaskState::Pausing, is_frozen).await?;
             self.driver.pause(uuid).await?;
             let state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Paused, "task_state": null});
@@ -230,12 +228,28 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
+            let is_up = self.power_state(uuid).await? == PowerState::Running;
+            self.check_task(context, &mut instance, TaskState::Unpausing, is_up).await?;
             self.driver.unpause(uuid).await?;
             let state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
             self.save(context, &mut instance, state, Expected::task(TaskState::Unpausing)).await
         })
         .await
+    }
+
+    /// Whether the instance still has the task of the operation. The request may have waited in a queue, while recovery did what it
+    /// asks for, or gave it up; where it `is_done`, no task will do too.
+    pub(in crate::compute) async fn check_task(
+        &self,
+        context: &Context,
+        instance: &mut Instance,
+        task: TaskState,
+        is_done: bool,
+    ) -> Result<(), Error> {
+        let expected = Expected::task(task);
+        let expected = if is_done { expected.or_no_task() } else { expected };
+        self.save(context, instance, json!({"task_state": task}), expected).await
     }
 
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.

@@ -75,7 +75,7 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of(RESCUE_EVENT).erroring_out(), async {
             let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
-            self.check_task(context, &mut instance, TaskState::Rescuing).await?;
+            self.check_task(context, &mut instance, TaskState::Rescuing, false).await?;
             if let Err(error) = self.run_rescue(context, &instance, &request).await {
                 return Err(self.undo_rescue(uuid, error).await);
             }
@@ -90,11 +90,6 @@ impl Compute {
             Ok(())
         })
         .await
-    }
-
-    /// The request may have come twice, or late: the record says whether it is still to be done.
-    async fn check_task(&self, context: &Context, instance: &mut Instance, task: TaskState) -> Result<(), Error> {
-        self.save(context, instance, json!({"task_state": task}), Expected::task(task)).await
     }
 
     async fn run_rescue(&self, context: &Context, instance: &Instance, request: &Rescue) -> Result<(), Error> {
@@ -155,7 +150,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unrescue_instance").erroring_out(), async {
-            self.check_task(context, &mut instance, TaskState::Unrescuing).await?;
+            self.check_task(context, &mut instance, TaskState::Unrescuing, false).await?;
             self.driver.restore(uuid).await?;
             self.power_on(context, uuid).await?;
             let state = json!({

@@ -54,13 +54,11 @@ pub(in crate::compute) fn in_words_of(vm_state: Option<VmState>, actual: PowerSt
 }
 
 impl Compute {
-    async fn suspend(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
+    pub(in crate::compute) async fn suspend(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_suspend_instance"), async {
-            // As for a pause: nothing is frozen for a task that recovery has given up.
-            let suspending = json!({"task_state": TaskState::Suspending});
-            self.save(context, &mut instance, suspending, Expected::before(TaskState::Suspending)).await?;
+            self.check_task(context, &mut instance, TaskState::Suspending, false).await?;
             self.or_error_state(context, uuid, self.driver.suspend(uuid).await).await?;
             let recorded = self.record_suspension(context, &mut instance).await;
             if recorded.as_ref().is_err_and(|error| !error.is_gone()) {
@@ -90,8 +88,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_resume_instance"), async {
-            let resuming = json!({"task_state": TaskState::Resuming});
-            self.save(context, &mut instance, resuming, Expected::task(TaskState::Resuming)).await?;
+            self.check_task(context, &mut instance, TaskState::Resuming, false).await?;
             self.give_again(context, uuid).await?;
             let interfaces = interfaces(&self.network_to_start(context, uuid).await?)?;
             self.or_error_state(context, uuid, self.driver.resume(uuid, &interfaces).await).await?;

@@ -47,7 +47,9 @@ enum Recovery {
     },
     Stop,
     Start,
+    Pause,
     Unpause,
+    Suspend,
     /// The container is frozen, and nobody recorded that its instance is suspended.
     SettleSuspended,
     Resume,
@@ -109,7 +111,9 @@ impl Compute {
             Recovery::Start => self.start(&context, instance).await,
             Recovery::SoftDelete => self.soft_delete(&context, instance).await,
             Recovery::Restore => self.restore(&context, instance).await,
+            Recovery::Pause => self.pause(&context, instance).await,
             Recovery::Unpause => self.unpause(&context, instance).await,
+            Recovery::Suspend => self.suspend(&context, instance).await,
             Recovery::SettleSuspended => self.record_suspension(&context, &mut instance).await,
             Recovery::Resume => self.resume(&context, instance).await,
             Recovery::FailShelve => self.fail_interrupted_shelve(&context, &instance).await,
@@ -248,13 +252,16 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
         (Some(VmState::Shelved), T::ShelvingOffloading) => Recovery::FinishOffload,
         (_, T::Shelving | T::ShelvingImagePendingUpload | T::ShelvingImageUploading) => Recovery::FailShelve,
         (_, task) if task.is_build() => Recovery::FailBuild,
-        (_, T::RebootStarted | T::Rebooting | T::RebootStartedHard | T::RebootingHard) if running => Recovery::Settle,
-        (_, T::RebootPending) if running => Recovery::Reboot { hard: false },
+        (_, T::RebootStarted | T::RebootStartedHard) if running => Recovery::Settle,
+        // It had not begun. Its request may still wait in the queue, and finds then that it is done.
+        (_, T::Rebooting | T::RebootPending) if running => Recovery::Reboot { hard: false },
         (_, T::Rebooting | T::RebootPending | T::RebootStarted) => Recovery::Reboot { hard: true },
         (_, T::RebootingHard | T::RebootPendingHard | T::RebootStartedHard) => Recovery::Reboot { hard: true },
+        (_, T::Pausing) if running => Recovery::Pause,
         (_, T::Unpausing) if paused => Recovery::Unpause,
         (_, T::Pausing | T::Unpausing) if running || paused => Recovery::Settle,
         (_, T::Suspending) if paused => Recovery::SettleSuspended,
+        (_, T::Suspending) if running => Recovery::Suspend,
         (_, T::Resuming) => Recovery::Resume,
         (_, T::PoweringOff) => Recovery::Stop,
         (_, T::PoweringOn) => Recovery::Start,
@@ -307,10 +314,12 @@ mod tests {
             decide(Some(VmState::Active), Some(TaskState::RebootStarted), PowerState::Running),
             Recovery::Settle
         );
-        assert_eq!(
-            decide(Some(VmState::Active), Some(TaskState::RebootPending), PowerState::Running),
-            Recovery::Reboot { hard: false }
-        );
+        for (task, hard) in
+            [(TaskState::Rebooting, false), (TaskState::RebootPending, false), (TaskState::RebootingHard, true)]
+        {
+            let decided = decide(Some(VmState::Active), Some(task), PowerState::Running);
+            assert_eq!(decided, Recovery::Reboot { hard }, "{task:?}: nothing of it was done");
+        }
         assert_eq!(
             decide(Some(VmState::Active), Some(TaskState::RebootStarted), PowerState::Shutdown),
             Recovery::Reboot { hard: true }
@@ -333,11 +342,22 @@ mod tests {
     }
 
     #[test]
-    fn a_suspension_is_recorded_where_the_container_is_frozen_and_given_up_where_not() {
+    fn a_pause_that_was_asked_for_is_done_and_one_that_was_done_is_recorded() {
+        let decided = |task, actual| decide(Some(VmState::Active), Some(task), actual);
+        assert_eq!(decided(TaskState::Pausing, PowerState::Running), Recovery::Pause);
+        assert_eq!(decided(TaskState::Pausing, PowerState::Paused), Recovery::Settle);
+        assert_eq!(decided(TaskState::Pausing, PowerState::Shutdown), Recovery::ClearTask, "the host was restarted");
+        assert_eq!(decided(TaskState::Unpausing, PowerState::Paused), Recovery::Unpause);
+        assert_eq!(decided(TaskState::Unpausing, PowerState::Running), Recovery::Settle);
+    }
+
+    #[test]
+    fn a_suspension_is_recorded_where_the_container_is_frozen_and_done_where_it_runs() {
         let (active, suspended) = (Some(VmState::Active), Some(VmState::Suspended));
         let suspending = Some(TaskState::Suspending);
         assert_eq!(decide(active, suspending, PowerState::Paused), Recovery::SettleSuspended);
-        assert_eq!(decide(active, suspending, PowerState::Running), Recovery::ClearTask);
+        assert_eq!(decide(active, suspending, PowerState::Running), Recovery::Suspend);
+        assert_eq!(decide(active, suspending, PowerState::Shutdown), Recovery::ClearTask);
         for actual in [PowerState::Paused, PowerState::Running, PowerState::Shutdown] {
             assert_eq!(decide(suspended, Some(TaskState::Resuming), actual), Recovery::Resume);
         }
