@@ -1,10 +1,11 @@
 //! The command line of the registry for users, for its own program and for the agent's `registry`.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use nova_docker_service::command::{named, with_sources};
+use nova_docker_service::config::Source;
 use nova_docker_service::{Program, runtime, show, shutdown_requested};
 
 use crate::{config, public};
@@ -37,16 +38,16 @@ Use it as a user of the project demo:
 
 Exit status: 0 after a clean stop, 64 when the configuration is wrong (every mistake is listed), 1 for anything else.";
 
+const FILE: &str = "Its configuration; may be given several times, later values win [default: \
+    /etc/nova-docker-agent/registry.conf]";
+const DIRECTORY: &str =
+    "A directory whose *.conf files are read in the order of their names, where it stands among the files";
+
 /// How to serve it.
 #[derive(Args)]
 pub struct Serve {
-    /// Its configuration; may be given several times, later values win [default:
-    /// /etc/nova-docker-agent/registry.conf].
-    #[arg(long, value_name = "FILE")]
-    config_file: Vec<PathBuf>,
-    /// A directory whose *.conf files are read after all files; may be given several times.
-    #[arg(long, value_name = "DIRECTORY")]
-    config_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: Sources,
     /// Check the configuration, print every option with its value and its origin, and exit.
     #[arg(long)]
     check: bool,
@@ -55,11 +56,11 @@ pub struct Serve {
 impl Serve {
     /// Serves until SIGTERM or SIGINT.
     pub fn run(self, program: Program) -> ExitCode {
-        let mut files = self.config_file;
-        if files.is_empty() && self.config_dir.is_empty() {
-            files.push(config::DEFAULT_FILE.into());
+        let mut sources = self.sources.0;
+        if sources.is_empty() {
+            sources.push(Source::File(config::DEFAULT_FILE.into()));
         }
-        let (options, listing) = match config::load(&files, &self.config_dir) {
+        let (options, listing) = match config::load(&sources) {
             Ok(loaded) => loaded,
             Err(errors) => return program.bad_configuration(&errors),
         };
@@ -75,4 +76,29 @@ fn serve(config: public::Config) -> Result<(), Box<dyn Error>> {
         let shutdown = shutdown_requested()?;
         Ok(public::run(config, shutdown).await?)
     })
+}
+
+/// Files and directories, in the order of the command line.
+#[derive(Debug)]
+struct Sources(Vec<Source>);
+
+impl Args for Sources {
+    fn augment_args(command: Command) -> Command {
+        with_sources(command, FILE, DIRECTORY)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Sources {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(named(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = named(matches);
+        Ok(())
+    }
 }

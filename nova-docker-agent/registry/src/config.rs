@@ -2,11 +2,10 @@
 //! options of `[DEFAULT]` about logs.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use nova_docker_service::config::{self, ConfigError, Kind, Listing, Reader, Settings, Spec};
+use nova_docker_service::config::{self, ConfigError, Kind, Listing, Reader, Settings, Source, Spec};
 use nova_docker_service::telemetry::LogConfig;
 use url::Url;
 
@@ -89,12 +88,12 @@ fn specs() -> Vec<Spec> {
     ]
 }
 
-/// Reads the files in order, then the `*.conf` files of each directory, as the agent does.
+/// Reads the sources in order, as the agent does.
 ///
 /// # Errors
 /// Everything that is wrong, all at once.
-pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<(Options, Listing), Vec<ConfigError>> {
-    config::load(files, directories, from_settings)
+pub fn load(sources: &[Source]) -> Result<(Options, Listing), Vec<ConfigError>> {
+    config::load(sources, from_settings)
 }
 
 /// The configuration of settings from anywhere.
@@ -258,7 +257,7 @@ mod tests {
         let config = load(&[]).unwrap();
         assert_eq!(config.tokens.public_url.as_str(), "http://127.0.0.1:5000/");
         assert_eq!((config.tls, config.tokens.lifetime), (None, Duration::from_secs(300)));
-        assert_eq!(config.tokens.key_file, PathBuf::from("/var/lib/nova-docker-registry/token.key"));
+        assert_eq!(config.tokens.key_file, std::path::PathBuf::from("/var/lib/nova-docker-registry/token.key"));
         assert_eq!(config.push.max_manifest, 4 << 20);
         assert_eq!(config.tokens.domain, Named::Id("default".into()));
     }

@@ -1,5 +1,6 @@
 //! What the agent and the registry have in common as programs: how they are configured, what they log, how they start and stop.
 
+pub mod command;
 pub mod config;
 mod program;
 pub mod telemetry;

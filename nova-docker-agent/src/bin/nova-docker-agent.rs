@@ -2,16 +2,16 @@
 
 #[path = "nova-docker-agent/check.rs"]
 mod check;
+#[path = "nova-docker-agent/sources.rs"]
+mod sources;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use check::Check;
 use clap::{Args, Parser, Subcommand};
-use nova_docker_agent::config::{
-    self, Config, ConfigError, DEFAULT_COMPUTE_FILE, DEFAULT_DIRECTORY, DEFAULT_FILE, Listing,
-};
+use nova_docker_agent::config::{self, Config};
 use nova_docker_agent::docker::Removed;
 use nova_docker_agent::driver::Volumes;
 use nova_docker_agent::guest::configuration;
@@ -19,6 +19,7 @@ use nova_docker_agent::messaging::LOG_DIRECTIVES;
 use nova_docker_agent::registry::command::{EXAMPLES as EXAMPLES_OF_REGISTRY, Serve};
 use nova_docker_agent::{compute, grpc};
 use nova_docker_service::{Program, runtime, show, shutdown_requested};
+use sources::Sources;
 
 const PROGRAM: Program = Program { name: "nova-docker-agent", log_directives: &LOG_DIRECTIVES };
 
@@ -162,41 +163,6 @@ enum VolumesAction {
     },
 }
 
-/// Where the configuration is.
-#[derive(Args)]
-struct Sources {
-    /// A nova.conf; may be given several times, later values win
-    /// [default: /etc/nova/nova.conf, and /etc/nova/nova-compute.conf if it exists].
-    #[arg(long, value_name = "FILE")]
-    config_file: Vec<PathBuf>,
-    /// A directory whose *.conf files are read after all files, in the order of their names; may be given several times
-    /// [default: /etc/nova/nova.conf.d, if it exists and no file or directory is given].
-    #[arg(long, value_name = "DIRECTORY")]
-    config_dir: Vec<PathBuf>,
-}
-
-impl Sources {
-    fn load(self) -> Result<(Config, Listing), Vec<ConfigError>> {
-        let Self { config_file, config_dir } = self.or_default();
-        config::load_listed(&config_file, &config_dir)
-    }
-
-    /// What is read when nothing is named.
-    fn or_default(self) -> Self {
-        let Self { mut config_file, mut config_dir } = self;
-        if config_file.is_empty() && config_dir.is_empty() {
-            config_file.push(DEFAULT_FILE.into());
-            if Path::new(DEFAULT_COMPUTE_FILE).is_file() {
-                config_file.push(DEFAULT_COMPUTE_FILE.into());
-            }
-            if Path::new(DEFAULT_DIRECTORY).is_dir() {
-                config_dir.push(DEFAULT_DIRECTORY.into());
-            }
-        }
-        Self { config_file, config_dir }
-    }
-}
-
 /// Which service the process is.
 #[derive(Clone, Copy)]
 enum Door {
@@ -214,7 +180,7 @@ fn main() -> ExitCode {
         Command::Volumes { sources, json, action } => return volumes(sources, json, action),
         Command::Registry(serve) => return serve.run(PROGRAM),
     };
-    let (config, listing) = match sources.load() {
+    let (config, listing) = match config::load(&config::sources(sources.0)) {
         Ok(loaded) => loaded,
         Err(errors) => return PROGRAM.bad_configuration(&errors),
     };
@@ -227,7 +193,7 @@ fn main() -> ExitCode {
 }
 
 fn volumes(sources: Sources, json: bool, action: Option<VolumesAction>) -> ExitCode {
-    let (config, _) = match sources.load() {
+    let (config, _) = match config::load(&config::sources(sources.0)) {
         Ok(loaded) => loaded,
         Err(errors) => return PROGRAM.bad_configuration(&errors),
     };

@@ -131,9 +131,7 @@ impl Error {
             Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
             Self::BadRequest { .. } => nova("Invalid", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
-            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Defect(_) => {
-                nova("NovaException", Map::new())
-            }
+            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Defect(_) => nova("NovaException", Map::new()),
         }
     }
 }

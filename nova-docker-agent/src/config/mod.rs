@@ -5,10 +5,11 @@
 //! that nobody here reads are ignored (the file is shared with other services), except in `[docker]`, where they are
 //! mistakes.
 //!
-//! `table` lists the options; the service crate reads and checks them; `build` puts the [`Config`] together. `unmet` knows the options
-//! that only nova-compute obeys.
+//! `sources` says which files are read. `table` lists the options; the service crate reads and checks them; `build` puts the [`Config`]
+//! together. `unmet` knows the options that only nova-compute obeys.
 
 mod build;
+mod sources;
 mod table;
 mod unmet;
 
@@ -18,8 +19,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nova_docker_service::config;
-pub use nova_docker_service::config::{ConfigError, Listing, Origin, Setting, Settings};
+pub use nova_docker_service::config::{ConfigError, Listing, Origin, Setting, Settings, Source};
 use nova_docker_service::telemetry::LogConfig;
+pub use sources::sources;
 pub use unmet::Unmet;
 
 use crate::cloud::CloudConfig;
@@ -27,10 +29,6 @@ use crate::messaging::TransportConfig;
 
 /// The default path of nova.conf.
 pub const DEFAULT_FILE: &str = "/etc/nova/nova.conf";
-/// What packages of nova-compute read after it, where it exists.
-pub const DEFAULT_COMPUTE_FILE: &str = "/etc/nova/nova-compute.conf";
-/// Its directory of snippets, read when it exists.
-pub const DEFAULT_DIRECTORY: &str = "/etc/nova/nova.conf.d";
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -251,21 +249,13 @@ pub struct OvsConfig {
     pub isolates: bool,
 }
 
-/// Reads the files in order, then the `*.conf` files of each directory in the order of their names; later values win, and oslo.config's
-/// environment variables (`OS_<SECTION>__<OPTION>`) win over all files.
+/// Reads the sources in order; later values win, and oslo.config's environment variables (`OS_<SECTION>__<OPTION>`) win over all.
 ///
 /// # Errors
 /// Everything that is wrong, all at once.
-pub fn load(files: &[PathBuf], directories: &[PathBuf]) -> Result<Config, Vec<ConfigError>> {
-    load_listed(files, directories).map(|(config, _)| config)
-}
-
-/// The same, with the list of all options.
-///
-/// # Errors
-/// Everything that is wrong, all at once.
-pub fn load_listed(files: &[PathBuf], directories: &[PathBuf]) -> Result<(Config, Listing), Vec<ConfigError>> {
-    config::load(files, directories, |settings| from_settings(settings, files))
+pub fn load(sources: &[Source]) -> Result<(Config, Listing), Vec<ConfigError>> {
+    let files: Vec<PathBuf> = sources.iter().filter_map(Source::file).cloned().collect();
+    config::load(sources, |settings| from_settings(settings, &files))
 }
 
 /// The configuration of settings from anywhere; `files` are only remembered for their directories.

@@ -76,7 +76,7 @@ registry_listen = 0.0.0.0:5999
 virt_type = anything goes
 ";
     fs::write(&file, text).unwrap();
-    let errors = load(std::slice::from_ref(&file), &[]).unwrap_err();
+    let errors = load(&[Source::File(file.clone())]).unwrap_err();
     let report = errors
         .iter()
         .map(ToString::to_string)
@@ -237,7 +237,7 @@ fn the_listing_of_secrets_apart_is_a_configuration_of_the_same_meaning() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = listing.to_string().replace("transport_url = <hidden>", "transport_url = rabbit://a:b@c/");
     fs::write(file.path(), text).unwrap();
-    let again = load(&[file.path().into()], &[]).unwrap();
+    let (again, _) = load(&[Source::File(file.path().into())]).unwrap();
     assert_eq!((again.docker.pids_limit, again.host), (99, config.host));
     assert_eq!(again.config_directories, [file.path().parent().unwrap()]);
 }

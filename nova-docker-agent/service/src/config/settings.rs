@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Origin};
 use super::ini;
+use super::source::Source;
 
 /// One raw value and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,17 +22,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the files in order, then the `*.conf` files of each directory in the order of their names.
-    pub fn read(files: &[PathBuf], directories: &[PathBuf]) -> (Self, Vec<ConfigError>) {
+    /// Reads the sources in order.
+    pub fn read(sources: &[Source]) -> (Self, Vec<ConfigError>) {
         let mut settings = Self::default();
         let mut errors = Vec::new();
-        for file in files {
-            settings.read_file(file, &mut errors);
-        }
-        for directory in directories {
-            match conf_files(directory) {
-                Ok(files) => files.iter().for_each(|file| settings.read_file(file, &mut errors)),
-                Err(reason) => errors.push(ConfigError::Unreadable { path: directory.clone(), reason }),
+        for source in sources {
+            match source {
+                Source::File(file) => settings.read_file(file, &mut errors),
+                Source::Directory(directory) => match conf_files(directory) {
+                    Ok(files) => files.iter().for_each(|file| settings.read_file(file, &mut errors)),
+                    Err(reason) => errors.push(ConfigError::Unreadable { path: directory.clone(), reason }),
+                },
             }
         }
         (settings, errors)
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn later_files_win_and_directories_win_over_files() {
+    fn later_sources_win_whether_they_are_files_or_directories() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::create_dir(at("d")).unwrap();
@@ -128,17 +129,21 @@ mod tests {
         fs::write(at("d/2.conf"), "[DEFAULT]\nz = two\n").unwrap();
         fs::write(at("d/1.conf"), "[DEFAULT]\nz = one\n").unwrap();
         fs::write(at("d/3.conf.bak"), "[DEFAULT]\nz = bak\n").unwrap();
-        let (settings, errors) = Settings::read(&[at("a"), at("b")], &[at("d")]);
+        let (a, b, d) = (Source::File(at("a")), Source::File(at("b")), Source::Directory(at("d")));
+        let (settings, errors) = Settings::read(&[a.clone(), b.clone(), d.clone()]);
         assert_eq!(errors, []);
         let text = |option| settings.get("DEFAULT", option).unwrap().text.as_str();
         assert_eq!((text("x"), text("y"), text("z")), ("a", "b", "two"));
         let origin = &settings.get("default", "z").unwrap().origin;
         assert_eq!(origin.to_string(), format!("{}:2", at("d/2.conf").display()));
+        let (settings, _) = Settings::read(&[a, d, b]);
+        assert_eq!(settings.get("DEFAULT", "z").unwrap().text, "b", "a file after a directory");
     }
 
     #[test]
     fn what_cannot_be_read_is_reported_with_the_rest() {
-        let (_, errors) = Settings::read(&["/nonexistent/a".into()], &["/nonexistent/d".into()]);
+        let missing = [Source::File("/nonexistent/a".into()), Source::Directory("/nonexistent/d".into())];
+        let (_, errors) = Settings::read(&missing);
         assert_eq!(errors.len(), 2);
         assert!(errors[0].to_string().starts_with("/nonexistent/a: cannot read it"));
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nova_docker_agent::check::{Door, Report, Verdict, check, mistaken};
-
+use nova_docker_agent::config;
 use nova_docker_service::{runtime, show};
 
 use super::{PROGRAM, Sources};
@@ -39,9 +39,9 @@ impl Check {
 
     fn report(self) -> Result<Report, Box<dyn Error>> {
         let door = if self.serve_driver { Door::ContainerDriver } else { Door::ComputeService };
-        let sources = self.sources.or_default();
-        let files: Vec<PathBuf> = sources.config_file.iter().chain(&sources.config_dir).cloned().collect();
-        let config = match sources.load() {
+        let sources = config::sources(self.sources.0);
+        let files: Vec<PathBuf> = sources.iter().map(|source| source.path().to_owned()).collect();
+        let config = match config::load(&sources) {
             Ok((config, _)) => config,
             Err(mistakes) => return Ok(mistaken(&mistakes)),
         };
