@@ -11,6 +11,7 @@ mod links;
 mod listener;
 mod replace;
 mod request;
+mod room;
 mod service;
 mod snapshot;
 mod status;
@@ -31,7 +32,7 @@ use tracing::{info, warn};
 
 pub use listener::ListenError;
 
-use self::{listener::Listener, service::DriverService};
+use self::{listener::Listener, room::Room, service::DriverService};
 use crate::{
     cloud::{self, Cloud},
     config::{Config, GrpcTls},
@@ -86,7 +87,8 @@ fn cause(error: &tonic::transport::Error) -> String {
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
     let mut shutdown = Box::pin(shutdown);
     let cloud = Cloud::new(&config.cloud)?;
-    let mut server = server(&config)?;
+    let room = Room::new(config.grpc.max_concurrent_requests);
+    let mut server = server(&config, &room)?;
     // Before any wait, so that the start of a second agent fails at once.
     let listener = Listener::bind(&config.grpc)?;
     let driver = tokio::select! {
@@ -104,8 +106,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .register_encoded_file_descriptor_set(nova_docker_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    let state_tags = config.docker.state_tags;
     let service =
-        DriverService::new(driver.clone(), tasks.clone(), config.docker.state_tags, stopping.clone(), given_up.clone());
+        DriverService::new(driver.clone(), room, tasks.clone(), state_tags, stopping.clone(), given_up.clone());
     let router = server
         .add_service(health_service)
         .add_service(reflection)
@@ -159,13 +162,13 @@ async fn drain(tasks: &TaskTracker, given_up: &CancellationToken, limit: Duratio
 
 type Layers = tower::layer::util::Stack<GlobalConcurrencyLimitLayer, NoLayer>;
 
-fn server(config: &Config) -> Result<Server<Layers>, ServeError> {
+fn server(config: &Config, room: &Room) -> Result<Server<Layers>, ServeError> {
     let mut server =
         Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).http2_keepalive_timeout(Some(KEEPALIVE));
     if let Some(tls) = &config.grpc.tls {
         server = server.tls_config(tls_config(tls)?).map_err(ServeError::Tls)?;
     }
-    Ok(server.layer(GlobalConcurrencyLimitLayer::new(config.grpc.max_concurrent_requests)))
+    Ok(server.layer(room.layer()))
 }
 
 fn tls_config(files: &GrpcTls) -> Result<ServerTlsConfig, ServeError> {

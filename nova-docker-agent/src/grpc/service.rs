@@ -5,6 +5,7 @@ use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, channel::mpsc, stream};
 use nova_docker_proto::{REVISION, v1, v1::driver_service_server};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -17,6 +18,7 @@ use super::{
     convert, create, inside, links,
     replace::Replacement,
     request,
+    room::Room,
     snapshot::{self, Capture},
     status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
 };
@@ -31,12 +33,16 @@ const CONSOLE_CHUNK: usize = 64 * 1024;
 /// Messages of progress that may wait for a slow caller.
 const PROGRESS: usize = 8;
 
+/// Work on a guest, alone, as long as this lives.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service. Work outlives the call that asked for it: a caller that goes away in the middle leaves nothing half-done.
 pub(super) struct DriverService {
     driver: Arc<Driver>,
     locks: Arc<InstanceLocks>,
+    room: Room,
     tasks: TaskTracker,
     /// Whether clients are to give servers tags of their state.
     state_tags: bool,
@@ -49,12 +55,13 @@ pub(super) struct DriverService {
 impl DriverService {
     pub(super) fn new(
         driver: Arc<Driver>,
+        room: Room,
         tasks: TaskTracker,
         state_tags: bool,
         stopping: CancellationToken,
         given_up: CancellationToken,
     ) -> Self {
-        Self { driver, locks: Arc::default(), tasks, state_tags, stopping, given_up }
+        Self { driver, locks: Arc::default(), room, tasks, state_tags, stopping, given_up }
     }
 
     /// Runs a change of one guest, alone, to its end.
@@ -82,13 +89,14 @@ impl DriverService {
         task.await.map_err(|error| if error.is_panic() { status::panicked() } else { stopping() })?
     }
 
-    /// Runs long work on one guest, alone, and streams its progress; ends it when nobody listens any more.
+    /// Runs long work on one guest, alone for as long as it keeps its turn, and streams its progress; ends it when nobody listens any
+    /// more.
     fn stream<T, W>(
         &self,
         name: &'static str,
         request_id: String,
         guest: Uuid,
-        work: impl FnOnce(Arc<Driver>, mpsc::Sender<Result<T, Status>>, CancellationToken) -> W + Send + 'static,
+        work: impl FnOnce(Arc<Driver>, mpsc::Sender<Result<T, Status>>, CancellationToken, Turn) -> W + Send + 'static,
     ) -> Response<Answers<T>>
     where
         T: Send + 'static,
@@ -99,11 +107,19 @@ impl DriverService {
         let given_up = self.given_up.clone();
         let stop = given_up.child_token();
         let listening = stop.clone().drop_guard();
-        let (driver, locks) = (self.driver.clone(), self.locks.clone());
-        let task = async move {
-            let _lock = locks.lock(guest).await;
+        let (driver, locks, room) = (self.driver.clone(), self.locks.clone(), self.room.clone());
+        let progress = sender.clone();
+        let work = async move {
+            let _room = tokio::select! {
+                () = stop.cancelled() => return Err(failure(&Error::Cancelled(guest), guest, None)),
+                room = room.enter() => room,
+            };
+            let turn = locks.lock(guest).await;
             info!("started");
-            let result = caught(work(driver, sender.clone(), stop)).await.map_err(|status| match status.code() {
+            work(driver, progress, stop, turn).await
+        };
+        let task = async move {
+            let result = caught(work).await.map_err(|status| match status.code() {
                 Code::Cancelled if given_up.is_cancelled() => stopping(),
                 _ => status,
             });
@@ -198,7 +214,7 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let creation = create::Creation::new(request.into_inner(), caller)?;
         let (guest, id) = (creation.guest.uuid, creation.caller.request_id.clone());
-        Ok(self.stream("create_guest", id, guest, async move |driver, progress, stop| {
+        Ok(self.stream("create_guest", id, guest, async move |driver, progress, stop, _turn| {
             creation.run(driver, progress, stop).await?;
             Ok(v1::CreateGuestResponse { stage: v1::CreateStage::Ready.into() })
         }))
@@ -311,8 +327,8 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let capture = Capture::new(request.into_inner(), caller)?;
         let (guest, id) = (capture.guest, capture.caller.request_id.clone());
-        Ok(self.stream("snapshot_guest", id, guest, async move |driver, progress: snapshot::Progress, stop| {
-            capture.run(driver, progress, stop).await?;
+        Ok(self.stream("snapshot_guest", id, guest, async move |driver, progress: snapshot::Progress, stop, turn| {
+            capture.run(driver, progress, stop, turn).await?;
             Ok(v1::SnapshotGuestResponse { stage: v1::SnapshotStage::Uploaded.into() })
         }))
     }
@@ -324,7 +340,7 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let replacement = Replacement::new(request.into_inner(), caller)?;
         let (guest, id) = (replacement.guest.uuid, replacement.caller.request_id.clone());
-        Ok(self.stream("replace_guest", id, guest, async move |driver, progress, stop| {
+        Ok(self.stream("replace_guest", id, guest, async move |driver, progress, stop, _turn| {
             replacement.run(driver, progress, stop).await?;
             Ok(v1::ReplaceGuestResponse { stage: v1::CreateStage::Ready.into() })
         }))

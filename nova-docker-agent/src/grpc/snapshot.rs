@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{convert, status::failure};
+use super::{convert, service::Turn, status::failure};
 use crate::{
     cloud::Caller,
     driver::{Driver, Error, SnapshotImage, SnapshotProgress},
@@ -32,18 +32,20 @@ impl Capture {
         Ok(Self { guest, image, project: request.project_id, caller })
     }
 
+    /// The turn ends when the guest's files are kept aside: nobody waits for an upload.
     pub(super) async fn run(
         self,
         driver: Arc<Driver>,
         mut progress: Progress,
         stop: CancellationToken,
+        turn: Turn,
     ) -> Result<(), Status> {
         let owner = (!self.project.is_empty()).then_some(self.project.as_str());
         let into = SnapshotImage { caller: &self.caller, id: self.image, owner };
-        let mut told = Told { progress: &mut progress, captured: false };
+        let mut told = Told { progress: &mut progress, turn: Some(turn) };
         let taken = driver.snapshot(self.guest, into, &mut told, &stop).await;
         // Until its files are kept aside a failure is the guest's; everything later is the image's.
-        let image = told.captured.then_some(self.image);
+        let image = told.turn.is_none().then_some(self.image);
         taken.map_err(|error| failure(&error, self.guest, image))
     }
 }
@@ -51,14 +53,15 @@ impl Capture {
 /// Progress as messages to the caller.
 struct Told<'a> {
     progress: &'a mut Progress,
-    captured: bool,
+    /// None once the guest's files are kept aside.
+    turn: Option<Turn>,
 }
 
 impl SnapshotProgress for Told<'_> {
     type Error = Error;
 
     async fn captured(&mut self) -> Result<(), Error> {
-        self.captured = true;
+        self.turn = None;
         tell(self.progress, v1::SnapshotStage::Captured).await;
         Ok(())
     }

@@ -37,6 +37,10 @@ struct Store {
     halves: watch::Sender<usize>,
     /// Whether every read fails.
     broken: AtomicBool,
+    /// Whether uploads are read.
+    takes: watch::Sender<bool>,
+    /// Uploads that have begun.
+    begun: watch::Sender<usize>,
     /// Images that were uploaded into.
     uploads: watch::Sender<HashMap<Uuid, Bytes>>,
     /// Bodies of the updates of images.
@@ -51,6 +55,8 @@ impl Glance {
             open: watch::Sender::new(true),
             halves: watch::Sender::new(0),
             broken: AtomicBool::new(false),
+            takes: watch::Sender::new(true),
+            begun: watch::Sender::new(0),
             uploads: watch::Sender::default(),
             updates: Mutex::default(),
         });
@@ -104,6 +110,17 @@ impl Glance {
     pub async fn until_held(&self) {
         let held = self.store.halves.subscribe().wait_for(|&halves| halves > 0).await.map(drop);
         held.expect("the store is there");
+    }
+
+    /// From now on uploads are read, or wait.
+    pub fn take_uploads(&self, takes: bool) {
+        self.store.takes.send_replace(takes);
+    }
+
+    /// Waits until somebody uploads.
+    pub async fn until_uploading(&self) {
+        let begun = self.store.begun.subscribe().wait_for(|&begun| begun > 0).await.map(drop);
+        begun.expect("the store is there");
     }
 
     /// From now on reads fail, or do so no longer.
@@ -170,6 +187,10 @@ async fn update(State(store): State<Arc<Store>>, Path(id): Path<Uuid>, headers: 
 async fn upload(State(store): State<Arc<Store>>, Path(id): Path<Uuid>, headers: HeaderMap, body: Body) -> Response {
     if !is_allowed(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
+    }
+    store.begun.send_modify(|begun| *begun += 1);
+    if store.takes.subscribe().wait_for(|&takes| takes).await.is_err() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     match axum::body::to_bytes(body, usize::MAX).await {
         Ok(content) => {

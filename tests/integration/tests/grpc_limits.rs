@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Response, Status};
+use uuid::Uuid;
 
 /// A door that takes `limit` calls at a time. One of them is under way: the stop of a guest, which ends when that is killed.
 struct Busy {
@@ -66,6 +67,63 @@ fn a_call_too_many_waits_until_another_has_ended() {
     });
 }
 
+fn a_creation_too_many_waits_until_another_has_ended_and_holds_up_no_quick_call() {
+    on_host(async |host| {
+        let door = Door::open_with(&host, &[(("docker_grpc", "max_concurrent_requests"), "2")]).await;
+        let mut client = door.client().await;
+        door.glance.hold_layers();
+        let mut first = client.create_guest(with_token(door.guest("sleep 1000", &[]))).await.unwrap().into_inner();
+        door.glance.until_held().await;
+        let request = door.guest("sleep 1000", &[port(0, 5)]);
+        let mut second = client.create_guest(with_token(request)).await.unwrap().into_inner();
+        // The ports of one that had begun would be plugged.
+        timeout(Duration::from_secs(2), async {
+            while second.message().await.unwrap().is_some_and(|told| told.stage() != v1::CreateStage::NetworkPlugged) {}
+        })
+        .await
+        .expect_err("it has begun");
+        client.list_guests(v1::ListGuestsRequest {}).await.unwrap();
+        door.glance.release_layers();
+        for stream in [&mut first, &mut second] {
+            let mut last = None;
+            while let Some(told) = stream.message().await.unwrap() {
+                last = Some(told.stage());
+            }
+            assert_eq!(last, Some(v1::CreateStage::Ready));
+        }
+        door.close().await;
+    });
+}
+
+fn a_delete_waits_for_no_upload_of_the_guests_files() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let guest_id = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        door.glance.take_uploads(false);
+        let image = Uuid::new_v4();
+        let request = v1::SnapshotGuestRequest {
+            guest_id: guest_id.clone(),
+            image_id: image.to_string(),
+            project_id: "project".to_owned(),
+        };
+        let mut stages = client.snapshot_guest(with_token(request)).await.unwrap().into_inner();
+        door.glance.until_uploading().await;
+        let delete = v1::DeleteGuestRequest { guest_id, server_deleted: true, remove_volumes: false };
+        client.delete_guest(delete).await.unwrap();
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        assert!(door.glance.uploaded(image).is_none(), "the upload was not held");
+        door.glance.take_uploads(true);
+        let mut last = None;
+        while let Some(told) = stages.message().await.unwrap() {
+            last = Some(told.stage());
+        }
+        assert_eq!(last, Some(v1::SnapshotStage::Uploaded));
+        assert!(door.glance.uploaded(image).is_some_and(|archive| !archive.is_empty()));
+        door.close().await;
+    });
+}
+
 fn a_creation_whose_client_falls_silent_is_undone() {
     on_host(async |host| {
         let mut door = Door::closed(&host).await;
@@ -105,5 +163,7 @@ fn a_creation_whose_client_falls_silent_is_undone() {
 
 tests! {
     a_call_too_many_waits_until_another_has_ended,
+    a_creation_too_many_waits_until_another_has_ended_and_holds_up_no_quick_call,
+    a_delete_waits_for_no_upload_of_the_guests_files,
     a_creation_whose_client_falls_silent_is_undone,
 }
