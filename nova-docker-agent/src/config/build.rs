@@ -11,8 +11,8 @@ use url::Url;
 use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{
-    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, MetadataConfig, OvsConfig, RunningDeletedAction,
-    SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
+    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, ImageCacheConfig, MetadataConfig, OvsConfig,
+    RunningDeletedAction, SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
 };
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
@@ -88,6 +88,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         metadata: metadata(reader),
         default_availability_zone: reader.string("DEFAULT", "default_availability_zone"),
         cloud,
+        image_cache: image_cache(reader),
         docker: docker(reader)?,
         grpc: grpc?,
         serial_console,
@@ -203,6 +204,15 @@ fn transport(reader: &mut Reader) -> Option<TransportConfig> {
         }
     }
     Some(config)
+}
+
+fn image_cache(reader: &Reader) -> ImageCacheConfig {
+    const SECTION: &str = "image_cache";
+    let minimum_age = reader.seconds(SECTION, "remove_unused_original_minimum_age_seconds");
+    ImageCacheConfig {
+        interval: period(reader.number(SECTION, "manager_interval")),
+        minimum_age: reader.flag(SECTION, "remove_unused_base_images").then_some(minimum_age),
+    }
 }
 
 fn docker(reader: &Reader) -> Option<DockerConfig> {

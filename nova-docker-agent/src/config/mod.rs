@@ -95,6 +95,7 @@ pub struct Config {
     pub default_availability_zone: String,
     /// `[service_user]`, `[placement]`, `[neutron]`, `[glance]`.
     pub cloud: CloudConfig,
+    pub image_cache: ImageCacheConfig,
     pub docker: DockerConfig,
     pub grpc: GrpcConfig,
     /// None: there are no serial consoles.
@@ -153,6 +154,15 @@ pub enum Suspend {
     /// Its processes are frozen in memory.
     Freeze,
     Refuse,
+}
+
+/// `[image_cache]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageCacheConfig {
+    /// Time between two searches for images to remove; none: switched off.
+    pub interval: Option<Duration>,
+    /// How long nobody must have used an image; none: images stay.
+    pub minimum_age: Option<Duration>,
 }
 
 /// `[docker]`: what is ours.

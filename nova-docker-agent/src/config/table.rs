@@ -17,6 +17,7 @@ pub(super) fn fixed(host: &HostDefaults) -> Vec<Spec> {
     specs.extend(rabbit());
     specs.extend(docker());
     specs.extend(api());
+    specs.extend(image_cache());
     specs.extend(docker_grpc());
     specs.extend(serial_console());
     specs.push(
@@ -283,6 +284,16 @@ fn serial_console() -> Vec<Spec> {
             .or("127.0.0.1"),
         spec("port_range", Kind::PortRange, "The agent listens on the first free port of it.").or("10000:20000"),
         Spec::new("consoleauth", "token_ttl", SECONDS, "Seconds in which a console can be opened.").or("600"),
+    ]
+}
+
+fn image_cache() -> Vec<Spec> {
+    let spec = |name, kind, help| Spec::new("image_cache", name, kind, help);
+    vec![
+        spec("manager_interval", INTERVAL, "Seconds between searches for unused images.").or("2400"),
+        spec("remove_unused_base_images", Kind::Bool, "Remove images that nobody uses from Docker.").or("true"),
+        spec("remove_unused_original_minimum_age_seconds", SECONDS, "Seconds that nobody must have used an image.")
+            .or("86400"),
     ]
 }
 

@@ -1,17 +1,18 @@
 //! Images in Docker's store. They are only ever asked for by digest, from our own registry; they carry no tag.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
-use bollard::models::CreateImageInfo;
+use bollard::models::{ContainerSummary, CreateImageInfo};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
 };
 use futures::TryStreamExt;
 use secrecy::ExposeSecret;
+use uuid::Uuid;
 
-use super::{Docker, Error};
+use super::{Docker, Error, labels};
 use crate::registry::PullReference;
 
 /// Docker answers a pull at once and then reports; this bounds the answer only.
@@ -55,40 +56,69 @@ impl Docker {
         }
     }
 
-    /// Removes the images that came from our registry and that no container uses, but those in `keep` (names as in
-    /// [`PullReference`], or without the host and port). An image whose last container has gone stays as a cache until then.
-    /// Returns the references that were removed.
-    pub async fn prune_images(&self, keep: &[String]) -> Result<Vec<String>, Error> {
-        let kept: HashSet<&str> = keep.iter().filter_map(|name| path_in_registry(name)).collect();
+    /// The references to images that came from our registry and that no container uses.
+    pub async fn unused_images(&self) -> Result<Vec<UnusedImage>, Error> {
         let options = ListImagesOptionsBuilder::default().digests(true).build();
         let images = self.engine().docker.list_images(Some(options)).await;
         let images = images.map_err(|error| self.engine().error("list", "images", error))?;
         // Docker itself lets go of a reference as long as a used image has another one.
         let used = self.used_images().await?;
         let unused = images.into_iter().filter(|image| !used.contains(&image.id));
-        let candidates = unused.flat_map(|image| image.repo_digests);
-        let mut removed = Vec::new();
-        for name in candidates.filter(|name| path_in_registry(name).is_some_and(|path| !kept.contains(path))) {
-            let options = RemoveImageOptionsBuilder::default().build();
-            match self.engine().docker.remove_image(&name, Some(options), None).await {
-                Ok(_) => removed.push(name),
-                Err(error) => match self.engine().error("remove", &format!("image {name}"), error) {
-                    // A container uses it by now, or somebody else removed it.
-                    Error::Docker { status: 409, .. } | Error::NotFound { .. } => {}
-                    other => return Err(other),
-                },
-            }
-        }
-        Ok(removed)
+        Ok(unused.flat_map(|image| image.repo_digests).filter_map(UnusedImage::of).collect())
     }
 
-    /// IDs of the images of all containers, ours and others.
+    /// Removes a reference to an image, and the image with the last one; its layers stay in the registry's cache. False when a
+    /// container uses it by now, or when it has gone.
+    pub async fn remove_image(&self, image: &UnusedImage) -> Result<bool, Error> {
+        let options = RemoveImageOptionsBuilder::default().build();
+        match self.engine().docker.remove_image(&image.reference, Some(options), None).await {
+            Ok(_) => Ok(true),
+            Err(error) => match self.engine().error("remove", &format!("image {}", image.reference), error) {
+                Error::Docker { status: 409, .. } | Error::NotFound { .. } => Ok(false),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// IDs of the images of all containers, ours and others, and of those that resized ones were made from at first.
     async fn used_images(&self) -> Result<HashSet<String>, Error> {
         let options = ListContainersOptionsBuilder::default().all(true).build();
         let listed = self.engine().docker.list_containers(Some(options)).await;
         let listed = listed.map_err(|error| self.engine().error("list", "containers", error))?;
-        Ok(listed.into_iter().filter_map(|container| container.image_id).collect())
+        let base = |labels: &HashMap<String, String>| labels.get(labels::BASE).cloned();
+        let images = |container: ContainerSummary| [container.image_id, container.labels.as_ref().and_then(base)];
+        Ok(listed.into_iter().flat_map(images).flatten().collect())
     }
+}
+
+/// A reference to an image of our registry that no container uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusedImage {
+    /// As Docker has it, with the address that the registry had.
+    reference: String,
+}
+
+impl UnusedImage {
+    /// None for any other reference.
+    pub(crate) fn of(reference: String) -> Option<Self> {
+        name_in_registry(&reference)?;
+        Some(Self { reference })
+    }
+
+    /// Glance's id and the digest, whatever address the registry had.
+    pub fn name(&self) -> &str {
+        name_in_registry(&self.reference).unwrap_or(&self.reference)
+    }
+
+    /// The image in Glance.
+    pub fn id(&self) -> Option<Uuid> {
+        Uuid::parse_str(self.name().split_once('@')?.0).ok()
+    }
+}
+
+/// Glance's id and the digest in a reference to our registry; none for any other reference.
+pub fn name_in_registry(reference: &str) -> Option<&str> {
+    path_in_registry(reference)?.strip_prefix(NAMESPACE)
 }
 
 /// `/glance/<image>@sha256:...` of a reference to our registry, which listens on loopback only.
@@ -102,7 +132,7 @@ fn path_in_registry(name: &str) -> Option<&str> {
 /// The name of an image for users: its Glance id if it came from our registry, else the reference. A fault has no room
 /// for a digest and a reason.
 pub(super) fn image_name(reference: &str) -> &str {
-    let id = path_in_registry(reference).and_then(|path| path.strip_prefix(NAMESPACE));
+    let id = name_in_registry(reference);
     id.map_or(reference, |id| id.split_once('@').map_or(id, |(id, _)| id))
 }
 
@@ -194,6 +224,14 @@ mod tests {
     fn an_image_of_our_registry_is_called_by_its_id() {
         assert_eq!(image_name("127.0.0.1:5000/glance/a-b@sha256:0"), "a-b");
         assert_eq!(image_name("sha256:0123"), "sha256:0123");
+    }
+
+    #[test]
+    fn an_image_keeps_its_name_when_the_registry_has_another_address() {
+        let id = Uuid::from_u128(7);
+        let at = |port: u16| UnusedImage::of(format!("127.0.0.1:{port}/glance/{id}@sha256:0")).unwrap();
+        assert_eq!((at(5000).name(), at(5000).id()), (at(5001).name(), Some(id)));
+        assert_eq!(UnusedImage::of("docker.io/library/busybox@sha256:0".to_owned()), None);
     }
 
     #[test]

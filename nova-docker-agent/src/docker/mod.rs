@@ -48,6 +48,7 @@ use std::time::Duration;
 
 pub use error::Error;
 pub use exec::{Command, Exec, Running, Size};
+pub use image::{UnusedImage, name_in_registry};
 pub use peers::Linked;
 pub use pieces::{Piece, Pieces, Source};
 pub use snapshot::Snapshot;

@@ -1,9 +1,9 @@
 //! Getting images onto the host.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::sync::RwLockReadGuard;
-use tracing::{debug, info};
+use tracing::info;
 use uuid::Uuid;
 
 use super::{Driver, Error};
@@ -38,12 +38,13 @@ impl Driver {
         let disk = (disk_gb > 0).then(|| disk_gb.saturating_mul(GIB));
         let lease = self.registry.open_within(image, Arc::new(source), disk).await?;
         self.pull_leased(&lease).await?;
+        self.image_cache.used(&lease.reference.name).await;
         info!(image = %image.id, digest = lease.manifest_digest, "the image is on the host");
         Ok(lease)
     }
 
-    /// Gets an image before anybody launches it. Docker forgets it again while no container uses it; its layers stay in the
-    /// registry's cache for as long as that has room, so that a launch reads nothing from Glance.
+    /// Gets an image before anybody launches it. It stays as long as any image that nobody uses; its layers stay in the registry's
+    /// cache for as long as that has room, so that a launch reads nothing from Glance.
     ///
     /// # Errors
     /// The image cannot be used or read, or Docker is down.
@@ -85,18 +86,23 @@ impl Driver {
         }
     }
 
-    /// Removes images that no container uses, unless one is being pulled; their layers stay in the registry's cache.
+    /// Removes images that nobody has used for as long as an operator keeps them, unless one is being pulled. `named` are images in
+    /// Glance that servers of this host name.
     ///
     /// # Errors
     /// Docker's.
-    pub async fn prune_images(&self) -> Result<(), Error> {
+    pub async fn prune_images(&self, named: &HashSet<Uuid>) -> Result<(), Error> {
+        let due = self.image_cache.due(self.docker.unused_images().await?, named).await;
+        if due.is_empty() {
+            return Ok(());
+        }
         let Ok(_alone) = self.images.try_write() else {
             return Ok(());
         };
-        let removed = self.docker.prune_images(&[]).await?;
-        if !removed.is_empty() {
-            info!(images = removed.len(), "removed images that no instance uses");
-            debug!(?removed);
+        for image in due {
+            if self.docker.remove_image(&image).await? {
+                info!(image = image.name(), "removed an image that nobody has used for long");
+            }
         }
         Ok(())
     }

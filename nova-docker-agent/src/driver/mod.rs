@@ -6,6 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
+//! | `image_cache` | how long images stay that nobody uses |
 //! | `guests` | guests that are there: power, console log, interfaces, removal |
 //! | `replace` | a guest's container makes room for another one |
 //! | `suspend` | suspend and resume |
@@ -16,12 +17,14 @@
 //! | `links` | what guests know of others |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
+//! | `unused` | the record of when that began, of volumes and of images |
 
 mod consoles;
 mod diagnostics;
 mod error;
 mod guests;
 mod image;
+mod image_cache;
 mod interfaces;
 mod links;
 mod locks;
@@ -29,6 +32,7 @@ mod replace;
 mod snapshot;
 mod spawn;
 mod suspend;
+mod unused;
 mod volumes;
 
 use std::time::Duration;
@@ -47,6 +51,7 @@ pub use snapshot::{SnapshotImage, SnapshotProgress};
 pub use spawn::Image;
 pub use volumes::{End, Listed, Listing, Volumes};
 
+use self::image_cache::ImageCache;
 use crate::{
     cloud::Glance,
     config::{Config, Suspend},
@@ -80,6 +85,7 @@ pub struct Driver {
     registry: Registry,
     glance: Glance,
     volumes: Volumes,
+    image_cache: ImageCache,
     /// None: they are switched off.
     consoles: Option<Consoles>,
     build_grace: Duration,
@@ -120,6 +126,7 @@ impl Driver {
             registry,
             glance,
             volumes,
+            image_cache: ImageCache::new(config.image_cache.minimum_age, &config.state_path),
             consoles,
             build_grace,
             suspend: config.docker.suspend,

@@ -1,19 +1,18 @@
 //! The life of named volumes: kept while a container names them and for a time after the last one has gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use self::record::Record;
 use super::Error;
+use super::unused::Record;
 use crate::config::Config;
 use crate::docker::{self, Removed, Volume};
 
 mod listing;
-mod record;
 
 pub use listing::{Listed, Listing};
 
@@ -46,7 +45,7 @@ pub struct Volumes {
 impl Volumes {
     /// `state_path` is where the record is.
     pub fn new(docker: docker::Volumes, grace: Duration, state_path: &std::path::Path) -> Self {
-        Self { docker, grace, record: Mutex::new(Record::new(state_path.join(FILE_NAME))) }
+        Self { docker, grace, record: Mutex::new(Record::new("volumes", state_path.join(FILE_NAME))) }
     }
 
     /// The volumes of the host that `config` is of, to look at while an agent runs.
@@ -128,12 +127,4 @@ impl Volumes {
     pub async fn remove_named(&self, project: &str, name: &str) -> Result<Removed, docker::Error> {
         self.docker.remove_named(project, name).await
     }
-}
-
-/// Since when volumes are not used, by Docker's names of them.
-type Times = BTreeMap<String, Timestamp>;
-
-/// Runs what may block, off the threads that must not.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -16,11 +16,11 @@ mod service;
 mod snapshot;
 mod status;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use nova_docker_proto::v1::driver_service_server::DriverServiceServer;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     server::NamedService,
@@ -42,8 +42,8 @@ use crate::{
 
 /// Bytes of a request: a config drive may have 64 MiB.
 const LARGEST_REQUEST: usize = 80 << 20;
-/// Interval of the search for unused images and volumes.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// Interval of the search for unused volumes.
+const VOLUMES_PERIOD: Duration = Duration::from_secs(600);
 /// A peer that is silent for this long is pinged. If it stays silent for as long again it counts as gone, and its
 /// unfinished creations are undone.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -114,7 +114,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .add_service(reflection)
         .add_service(DriverServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(report_health(driver.clone(), health.clone())));
-    tokio::spawn(stopping.clone().run_until_cancelled_owned(remove_unused(driver.clone())));
+    let pruning = prune_images(driver.clone(), config.image_cache.interval);
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(pruning));
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(reap_volumes(driver.clone())));
 
     info!(address = %listener.address(), "the container driver is up");
     let ended = {
@@ -200,16 +202,30 @@ async fn end_health(mut health: HealthReporter) {
     }
 }
 
-async fn remove_unused(driver: Arc<Driver>) {
-    let mut clock = tokio::time::interval_at(Instant::now() + PRUNE_INTERVAL, PRUNE_INTERVAL);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn prune_images(driver: Arc<Driver>, interval: Option<Duration>) {
+    let Some(interval) = interval else { return };
+    let mut clock = clock(interval);
     loop {
         clock.tick().await;
-        if let Err(error) = driver.prune_images().await {
+        // What servers name is nova-compute's to know. A stopped one's container uses its image.
+        if let Err(error) = driver.prune_images(&HashSet::new()).await {
             warn!(%error, "cannot remove unused images; trying again later");
         }
+    }
+}
+
+async fn reap_volumes(driver: Arc<Driver>) {
+    let mut clock = clock(VOLUMES_PERIOD);
+    loop {
+        clock.tick().await;
         if let Err(error) = driver.reap_volumes().await {
             warn!(%error, "cannot remove unused volumes; trying again later");
         }
     }
+}
+
+fn clock(interval: Duration) -> Interval {
+    let mut clock = tokio::time::interval_at(Instant::now() + interval, interval);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    clock
 }

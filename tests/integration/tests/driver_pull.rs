@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::guest;
 use integration_tests::on_host;
-use nova_docker_agent::docker::Error;
+use nova_docker_agent::docker::{Error, UnusedImage, name_in_registry};
 use nova_docker_agent::registry::{
     ImageDescriptor, Lease, PullReference, Registry, RegistryConfig, Source, SourceBody, SourceError,
 };
@@ -60,7 +60,7 @@ async fn references(docker: &Dockerd) -> Vec<String> {
     listed.lines().filter(|line| !line.starts_with(IMAGE)).map(str::to_owned).collect()
 }
 
-fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_pruned() {
+fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_removed() {
     on_host(async |host| {
         let docker = host.docker().await;
         let driver = docker.driver().await;
@@ -75,17 +75,19 @@ fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_pruned() {
         driver.start(guest.uuid).await.unwrap();
         driver.started_well(guest.uuid, Duration::from_secs(1)).await.unwrap();
         drop(lease);
-        assert!(driver.prune_images(&[]).await.unwrap().is_empty(), "an image in use was removed");
+        assert!(driver.unused_images().await.unwrap().is_empty(), "an image in use is called unused");
 
         driver.remove(guest.uuid).await.unwrap();
-        assert!(driver.prune_images(std::slice::from_ref(&name)).await.unwrap().is_empty(), "a kept image was removed");
-        assert_eq!(driver.prune_images(&[]).await.unwrap(), [name]);
+        let unused = driver.unused_images().await.unwrap();
+        assert_eq!(unused.iter().map(UnusedImage::name).collect::<Vec<_>>(), [name_in_registry(&name).unwrap()]);
+        assert!(driver.remove_image(&unused[0]).await.unwrap());
+        assert!(!driver.remove_image(&unused[0]).await.unwrap(), "it has gone");
         assert!(references(&docker).await.is_empty(), "{:?}", references(&docker).await);
         assert!(docker.docker(&["images", "-q", IMAGE]).await.len() > 1, "a foreign image was removed");
     });
 }
 
-fn the_same_image_from_a_registry_that_was_restarted_is_pruned_as_one() {
+fn the_same_image_from_a_registry_that_was_restarted_is_one_image() {
     on_host(async |host| {
         let docker = host.docker().await;
         let driver = docker.driver().await;
@@ -96,7 +98,11 @@ fn the_same_image_from_a_registry_that_was_restarted_is_pruned_as_one() {
             driver.pull(&lease.reference).await.unwrap();
         }
         assert_eq!(references(&docker).await.len(), 2);
-        assert_eq!(driver.prune_images(&[]).await.unwrap().len(), 2);
+        let unused = driver.unused_images().await.unwrap();
+        assert_eq!((unused.len(), unused[0].name()), (2, unused[1].name()));
+        for image in &unused {
+            assert!(driver.remove_image(image).await.unwrap());
+        }
         assert!(references(&docker).await.is_empty());
     });
 }
@@ -119,7 +125,7 @@ fn a_wrong_secret_is_told_from_a_missing_image() {
 }
 
 tests! {
-    an_image_is_pulled_by_digest_used_kept_as_a_cache_and_pruned,
-    the_same_image_from_a_registry_that_was_restarted_is_pruned_as_one,
+    an_image_is_pulled_by_digest_used_kept_as_a_cache_and_removed,
+    the_same_image_from_a_registry_that_was_restarted_is_one_image,
     a_wrong_secret_is_told_from_a_missing_image,
 }

@@ -1,10 +1,11 @@
 //! The periodic tasks of the compute service.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, debug, info, info_span, warn};
+use uuid::Uuid;
 
 use crate::compute::{
     Compute,
@@ -12,10 +13,10 @@ use crate::compute::{
     defect::{caught, kept_up},
     error::Error,
 };
-use crate::messaging::Context;
+use crate::{messaging::Context, objects::Instance};
 
-/// Interval of the search for unused images and volumes.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// Interval of the search for unused volumes.
+const VOLUMES_PERIOD: Duration = Duration::from_secs(600);
 /// How often Nova removes the tokens of consoles that nobody can open any more.
 const CONSOLES_PERIOD: Duration = Duration::from_secs(300);
 /// How often Nova does what has no interval of its own.
@@ -59,10 +60,11 @@ impl Compute {
         // Servers on other hosts change too.
         let links = config.heal_instance_info_cache_interval.unwrap_or(NOVAS_PERIOD);
         self.every(tasks, stopping, "refresh_links", Some(links), |c| async move { c.refresh_links().await });
-        self.every(tasks, stopping, "prune_images", Some(PRUNE_INTERVAL), |c| async move {
-            Ok(c.driver.prune_images().await?)
+        self.every(tasks, stopping, "prune_images", config.image_cache.interval, |c| async move {
+            let named = c.named_images().await?;
+            Ok(c.driver.prune_images(&named).await?)
         });
-        self.every(tasks, stopping, "reap_volumes", Some(PRUNE_INTERVAL), |c| async move {
+        self.every(tasks, stopping, "reap_volumes", Some(VOLUMES_PERIOD), |c| async move {
             Ok(c.driver.reap_volumes().await?)
         });
         let consoles = config.serial_console.as_ref().map(|_| CONSOLES_PERIOD);
@@ -170,6 +172,13 @@ impl Compute {
         self.conductor.report(&context, self.service_id, last + 1).await?;
         *count = Some(last + 1);
         Ok(())
+    }
+
+    /// The images in Glance that the servers of this host were made from, whatever has become of their containers.
+    async fn named_images(&self) -> Result<HashSet<Uuid>, Error> {
+        let instances = self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await?;
+        let id = |instance: &Instance| Uuid::parse_str(instance.str("image_ref")?).ok();
+        Ok(instances.iter().filter_map(id).collect())
     }
 
     /// Repairs what a lost `network-changed` event has left stale.

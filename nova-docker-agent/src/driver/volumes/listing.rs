@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Times, blocking};
 use crate::docker::Volume;
+use crate::driver::unused::{Times, blocking};
 
 /// What `stat` counts blocks in.
 const BLOCK: u64 = 512;
