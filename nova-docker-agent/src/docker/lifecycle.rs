@@ -38,6 +38,7 @@ impl Docker {
         if found.read_only {
             self.tell_read_only(&found.id).await?;
         }
+        self.forget_stop(&found.id).await;
         self.let_restart(&found).await?;
         let started = self.engine().docker.start_container(&found.id, None::<StartContainerOptions>).await;
         let name = labels::container_name(uuid);
@@ -133,6 +134,9 @@ impl Docker {
     }
 
     async fn ask_to_stop(&self, found: &Found, timeout: StopTimeout) -> Result<(), Error> {
+        if matches!(found.state, PowerState::Running | PowerState::Paused) {
+            self.note_stop(found).await;
+        }
         let options = StopContainerOptionsBuilder::default().t(timeout.seconds()).build();
         let stopped = self.engine().patient(timeout.get() + MARGIN).stop_container(&found.id, Some(options)).await;
         stopped.map_err(|error| self.engine().error("stop container", &found.name, error))
@@ -194,6 +198,7 @@ impl Docker {
         }
         self.unlink(&found.id).await?;
         self.forget_given(&found.id).await?;
+        self.forget_stop(&found.id).await;
         if found.base_image.is_some() {
             self.remove_files(&found.image).await?;
         }

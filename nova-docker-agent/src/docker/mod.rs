@@ -36,6 +36,7 @@ mod scrub;
 mod shadow;
 mod snapshot;
 mod state;
+mod stops;
 mod survey;
 mod terminal;
 mod usage;
@@ -81,6 +82,8 @@ pub struct DockerConfig {
     pub inject_key: bool,
     /// Where the config drives of instances are.
     pub config_drive_directory: PathBuf,
+    /// Where it is noted which containers were stopped.
+    pub stops_directory: PathBuf,
     /// Whether the password that Nova makes for each launch is put into the container.
     pub inject_password: bool,
 }
@@ -97,6 +100,7 @@ impl Default for DockerConfig {
             log_max_files: 2,
             inject_key: true,
             config_drive_directory: "/var/lib/nova/docker-config-drives".into(),
+            stops_directory: "/var/lib/nova/docker-stops".into(),
             inject_password: false,
         }
     }
@@ -145,6 +149,7 @@ impl Docker {
         docker.remove_stale_files().await?;
         docker.remove_stray_config_drives().await?;
         docker.remove_stray_given().await?;
+        docker.remove_stray_stops().await?;
         Ok(docker)
     }
 

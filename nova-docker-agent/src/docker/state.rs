@@ -25,6 +25,8 @@ pub(super) struct Found {
     /// The name that it was found by.
     pub(super) name: String,
     pub(super) state: PowerState,
+    /// When its last run began, by Docker's clock.
+    pub(super) started_at: String,
     /// What its check has found, while it runs.
     pub(super) health: Option<Health>,
     /// The configured count of interfaces.
@@ -105,7 +107,8 @@ impl Docker {
     }
 
     /// Every container with our label but those that were set aside, from Docker's list alone: a container that was killed for
-    /// memory shows as stopped here, and as crashed in [`state`](Self::state).
+    /// memory shows as stopped here, and one that ended with a code of its own when it was stopped as crashed;
+    /// [`state`](Self::state) knows better.
     pub async fn list(&self) -> Result<Vec<GuestSummary>, Error> {
         Ok(self.list_all().await?.iter().filter_map(|(uuid, container)| summary(*uuid, container)).collect())
     }
@@ -132,10 +135,18 @@ impl Docker {
             return Ok(None);
         }
         let (Some(id), Some(state)) = (details.id, details.state) else { return Ok(None) };
+        let started_at = state.started_at.clone().unwrap_or_default();
+        let power_state = match power_state(&state) {
+            PowerState::Crashed { exit_code, oom: false } if self.is_stop_noted(&id, &started_at).await => {
+                PowerState::Stopped { exit_code }
+            }
+            other => other,
+        };
         Ok(Some(Found {
             id,
             name: name.to_owned(),
-            state: power_state(&state),
+            state: power_state,
+            started_at,
             health: health(&state),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0),
             stop_signal: config.stop_signal,

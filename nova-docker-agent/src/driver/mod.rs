@@ -70,6 +70,8 @@ pub const CAPABILITIES: &[(&str, bool)] = &[
 ];
 /// Name of the directory of config drives in `state_path`.
 const CONFIG_DRIVES: &str = "docker-config-drives";
+/// Name of the directory of notes which containers were stopped, there too.
+const STOPS: &str = "docker-stops";
 /// Tells placement that containers run here.
 pub const TRAIT: &str = "CUSTOM_HV_DOCKER";
 
@@ -155,6 +157,7 @@ async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
         inject_key: settings.inject_key,
         inject_password: settings.inject_password,
         config_drive_directory: config.state_path.join(CONFIG_DRIVES),
+        stops_directory: config.state_path.join(STOPS),
         ..DockerConfig::default()
     };
     let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();

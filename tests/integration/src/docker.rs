@@ -135,6 +135,7 @@ impl Dockerd {
             host_url: self.host_url(),
             link_directory: self.links(),
             config_drive_directory: self.path("config-drives"),
+            stops_directory: self.path("stops"),
             ..DockerConfig::default()
         }
     }

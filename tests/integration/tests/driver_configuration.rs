@@ -102,7 +102,7 @@ fn a_read_only_root_has_the_agents_files_and_names_of_a_domain_are_the_container
             // Its own time counts, not the one of whoever stops it.
             driver.stop(guest.uuid, StopTimeout::of_container(Duration::from_millis(1))).await.unwrap();
             let ended = driver.state(guest.uuid).await.unwrap();
-            assert_eq!(ended, Some(PowerState::Crashed { exit_code: 7, oom: false }));
+            assert_eq!(ended, Some(PowerState::Stopped { exit_code: 7 }));
             driver.update_network_files(guest.uuid, &[]).await.unwrap();
         }
     });

@@ -115,6 +115,31 @@ fn the_interfaces_are_up_only_while_the_process_runs() {
     });
 }
 
+fn a_process_that_ends_with_a_code_of_its_own_when_it_is_stopped_has_not_crashed() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let guest = guest("sh -c 'trap \"exit 3\" TERM USR1; echo UP; while :; do sleep 0.1; done'");
+        let uuid = guest.uuid;
+        launch(&driver, &guest).await;
+        until_logged(&driver, uuid, "UP").await;
+        driver.stop(uuid, StopTimeout::of_container(Duration::from_secs(3600))).await.unwrap();
+        let stopped = Some(PowerState::Stopped { exit_code: 3 });
+        assert_eq!(driver.state(uuid).await.unwrap(), stopped);
+        assert_eq!(docker.driver().await.state(uuid).await.unwrap(), stopped, "an agent that was started later");
+
+        driver.start(uuid).await.unwrap();
+        until_logged(&driver, uuid, "UP\nUP").await;
+        docker.signal(uuid, "USR1").await;
+        let crashed = Some(PowerState::Crashed { exit_code: 3, oom: false });
+        until("it has ended by itself", async || driver.state(uuid).await.unwrap() == crashed).await;
+        driver.stop(uuid, StopTimeout::of_container(Duration::from_secs(3600))).await.unwrap();
+        assert_eq!(driver.state(uuid).await.unwrap(), crashed, "nothing of it was there to be stopped");
+        driver.remove(uuid).await.unwrap();
+        assert_eq!(std::fs::read_dir(docker.path("stops")).unwrap().count(), 0, "a note stays");
+    });
+}
+
 fn an_instance_does_not_start_without_its_network() {
     on_host(async |host| {
         let docker = host.docker().await;
@@ -311,6 +336,7 @@ fn the_host_is_described() {
 tests! {
     the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process,
     the_interfaces_are_up_only_while_the_process_runs,
+    a_process_that_ends_with_a_code_of_its_own_when_it_is_stopped_has_not_crashed,
     an_instance_does_not_start_without_its_network,
     the_flavors_limits_are_in_the_control_groups,
     an_instance_has_few_privileges_and_yet_those_of_a_small_machine,
