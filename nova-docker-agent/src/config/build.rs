@@ -72,6 +72,7 @@ fn config(reader: &mut Reader, files: &[PathBuf]) -> Option<Config> {
         update_resources_interval: period("update_resources_interval"),
         heal_instance_info_cache_interval: period("heal_instance_info_cache_interval"),
         resize_confirm_window: Some(seconds("resize_confirm_window")).filter(|window| !window.is_zero()),
+        reboot_timeout: Some(seconds("reboot_timeout")).filter(|limit| !limit.is_zero()),
         instance_build_timeout: Some(seconds("instance_build_timeout")).filter(|limit| !limit.is_zero()),
         network_allocate_retries: reader.number("DEFAULT", "network_allocate_retries"),
         // Zero and less: off.

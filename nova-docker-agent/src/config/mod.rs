@@ -71,6 +71,8 @@ pub struct Config {
     pub sync_power_state_interval: Option<Duration>,
     pub update_resources_interval: Option<Duration>,
     pub heal_instance_info_cache_interval: Option<Duration>,
+    /// None: a soft reboot may take as long as the container's clean stop.
+    pub reboot_timeout: Option<Duration>,
     /// None: a build may take as long as it takes.
     pub instance_build_timeout: Option<Duration>,
     /// How long after a resize it is confirmed by itself; none: never.

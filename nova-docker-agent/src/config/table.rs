@@ -194,6 +194,13 @@ fn periodic() -> Vec<Spec> {
             "Seconds until a resize is confirmed by itself; 0: never.",
         )
         .or("0"),
+        Spec::new(
+            "DEFAULT",
+            "reboot_timeout",
+            SECONDS,
+            "Seconds after which a soft reboot is a hard one; 0: no limit.",
+        )
+        .or("0"),
         Spec::new("DEFAULT", "instance_build_timeout", SECONDS, "Seconds that a launch may take; 0: no limit.").or("0"),
         Spec::new(
             "DEFAULT",

@@ -47,7 +47,12 @@ const NO_SIGNATURES: &str = "the agent does not verify the signatures of images"
 const TABLE: &[Entry] = &[
     entry("DEFAULT", "servicegroup_driver", &["db"], "the agent reports that it is alive to the database, as `db`"),
     entry("DEFAULT", "instance_usage_audit", OFF, "the agent sends no notifications; meter at Placement or Docker"),
-    entry("DEFAULT", "reboot_timeout", &["0"], "the agent ends or fails each reboot itself"),
+    entry(
+        "DEFAULT",
+        "default_access_ip_network_name",
+        &[""],
+        "servers get no access addresses by themselves; set them with the openstack command",
+    ),
     entry("DEFAULT", "reserved_huge_pages", &[], "containers get no huge pages of their own"),
     entry("DEFAULT", "compute_monitors", &[], "the agent measures nothing for the scheduler"),
     entry("DEFAULT", "log_config_append", &[], LOG),

@@ -133,6 +133,17 @@ impl Docker {
         self.ask_to_stop(&found, timeout).await
     }
 
+    /// As [`stop`](Self::stop), and kills what still runs after `limit`, whatever grace it has.
+    pub async fn stop_within(&self, uuid: Uuid, timeout: StopTimeout, limit: Duration) -> Result<(), Error> {
+        match tokio::time::timeout(limit, self.stop(uuid, timeout)).await {
+            Ok(stopped) => stopped,
+            Err(_) => {
+                tracing::warn!(instance = %uuid, ?limit, "its clean stop takes too long; killing it");
+                self.stop(uuid, StopTimeout::KILL).await
+            }
+        }
+    }
+
     async fn ask_to_stop(&self, found: &Found, timeout: StopTimeout) -> Result<(), Error> {
         if matches!(found.state, PowerState::Running | PowerState::Paused) {
             self.note_stop(found).await;

@@ -132,6 +132,14 @@ impl Driver {
         Ok(self.docker.stop(uuid, timeout).await?)
     }
 
+    /// As [`stop`](Self::stop); a guest that still runs after `limit` is killed.
+    ///
+    /// # Errors
+    /// There is no such guest.
+    pub async fn stop_within(&self, uuid: Uuid, timeout: StopTimeout, limit: Duration) -> Result<(), Error> {
+        Ok(self.docker.stop_within(uuid, timeout, limit).await?)
+    }
+
     /// Stops a guest and starts it: its files stay, its processes do not.
     ///
     /// # Errors

@@ -140,6 +140,20 @@ fn a_process_that_ends_with_a_code_of_its_own_when_it_is_stopped_has_not_crashed
     });
 }
 
+fn a_process_that_takes_its_hour_to_end_is_killed_when_the_operators_limit_is_over() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let guest = guest("sh -c 'trap : TERM; echo UP; while :; do sleep 0.1; done'");
+        launch(&driver, &guest).await;
+        until_logged(&driver, guest.uuid, "UP").await;
+        let hour = StopTimeout::of_container(Duration::from_secs(3600));
+        driver.stop_within(guest.uuid, hour, Duration::from_millis(100)).await.unwrap();
+        until("it is down", async || driver.state(guest.uuid).await.unwrap() == Some(KILLED)).await;
+        driver.remove(guest.uuid).await.unwrap();
+    });
+}
+
 fn an_instance_does_not_start_without_its_network() {
     on_host(async |host| {
         let docker = host.docker().await;
@@ -337,6 +351,7 @@ tests! {
     the_interfaces_are_there_at_the_first_instruction_and_outlive_the_process,
     the_interfaces_are_up_only_while_the_process_runs,
     a_process_that_ends_with_a_code_of_its_own_when_it_is_stopped_has_not_crashed,
+    a_process_that_takes_its_hour_to_end_is_killed_when_the_operators_limit_is_over,
     an_instance_does_not_start_without_its_network,
     the_flavors_limits_are_in_the_control_groups,
     an_instance_has_few_privileges_and_yet_those_of_a_small_machine,

@@ -186,6 +186,9 @@ impl Compute {
         let network = self.network_to_start(context, uuid).await?;
         self.give_again(context, uuid).await?;
         self.renew_links(uuid).await;
+        if let Some(limit) = self.config.reboot_timeout {
+            self.driver.stop_within(uuid, timeout, limit).await?;
+        }
         Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
     }
 
