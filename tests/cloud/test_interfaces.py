@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -171,14 +172,24 @@ def test_an_interface_that_cannot_be_plugged_leaves_nothing(
     server_id = launch("hollow")["id"]
     servers.action(server_id, "os-stop")
     servers.wait(server_id, "SHUTOFF")
-    # Somebody has removed the container behind Nova's back.
-    lab.docker("rm", "--force", f"nova-{server_id}")
-    for wanted in ({"net_id": subnet.network_id}, {"port_id": port.id}):
-        with pytest.raises(Refused) as refusal:
-            attach(servers, server_id, **wanted)
-        assert "Unexpected API Error" not in refusal.value.message
-    assert wait_event(admin_servers, server_id, "attach_interface", "compute_attach_interface").result == "Error"
+    with _hidden(lab, f"nova-{server_id}"):
+        for wanted in ({"net_id": subnet.network_id}, {"port_id": port.id}):
+            with pytest.raises(Refused) as refusal:
+                attach(servers, server_id, **wanted)
+            assert "Unexpected API Error" not in refusal.value.message
+        event = wait_event(admin_servers, server_id, "attach_interface", "compute_attach_interface")
+    assert event.result == "Error"
     assert not list(user.network.ports(device_id=server_id))
     assert user.network.get_port(port.id).device_id == ""
     assert port_ids(servers, server_id) == []
     assert servers.addresses(server_id) == []
+
+
+@contextlib.contextmanager
+def _hidden(lab: Lab, container: str) -> Iterator[None]:
+    """Somebody has renamed a container behind Nova's back."""
+    lab.docker("rename", container, f"{container}-hidden")
+    try:
+        yield
+    finally:
+        lab.docker("rename", f"{container}-hidden", container)

@@ -135,7 +135,7 @@ def test_a_restart_of_the_agent_leaves_the_interfaces_of_a_running_server_alone(
 def test_a_pause_that_waited_for_the_agent_is_done(
     lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
 ) -> None:
-    """Never is a server frozen that Nova holds for running."""
+    """By whoever comes first, the request or the look at what was interrupted."""
     server_id = launch("awaited")["id"]
     with without(lab, AGENT_PROGRAM):
         servers.action(server_id, "pause")
@@ -179,6 +179,18 @@ def test_a_server_that_ended_while_the_agent_was_away_is_shut_off(lab: Lab, laun
     with without(lab, AGENT_PROGRAM):
         lab.docker("kill", f"nova-{server_id}")
     servers.wait(server_id, "SHUTOFF")
+
+
+@pytest.mark.amqp  # nova-compute says nothing of it.
+@pytest.mark.full
+def test_a_server_whose_container_somebody_removed_is_in_error_and_says_why(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    server_id = launch("robbed")["id"]
+    lab.docker("rm", "--force", f"nova-{server_id}")
+    assert "vanished" in servers.wait(server_id, "ERROR")["fault"]["message"]
+    servers.action(server_id, "rebuild", {"imageRef": servers.get(server_id)["image"]["id"]})
+    servers.wait(server_id, "ACTIVE")
 
 
 @pytest.mark.amqp  # Nobody takes such requests for an agent that nova-compute drives.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Launcher
 from harness.archives import Archive
+from harness.faults import silent
 from harness.guest import Guest
 from harness.lab import Lab, Side
 from harness.servers import Json, Servers, wait_event
@@ -106,6 +107,20 @@ def test_deleting_the_server_while_it_is_made_an_image_leaves_nothing(
         "the half-made image gone",
     )
     user.image.delete_image(image_id, ignore_missing=True)
+
+
+@pytest.mark.alone
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_server_that_ends_while_it_is_made_an_image_is_shut_off_as_soon_as_that_is_done(
+    launch: Launcher, servers: Servers, user: Connection, unique: Callable[[str], str], lab: Lab
+) -> None:
+    server_id = launch("brief")["id"]
+    image_id = servers.action(server_id, "createImage", {"name": unique("brief")})["image_id"]
+    with silent(lab, "glance"):
+        lab.docker("kill", f"nova-{server_id}")
+    servers.wait(server_id, "SHUTOFF")
+    user.image.delete_image(image_id)
 
 
 @pytest.mark.both_doors

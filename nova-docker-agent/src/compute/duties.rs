@@ -59,6 +59,7 @@ impl Compute {
                 info!("finished");
             }
             self.finish_event(context, instance, duties.event, result.as_ref().err()).await;
+            self.put_off.ended(instance);
             result
         }
         .instrument(span)

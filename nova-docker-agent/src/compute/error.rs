@@ -38,6 +38,9 @@ pub(crate) enum Error {
     /// Another instance of the server group came here first, or elsewhere.
     #[error("{0} instance group policy was violated")]
     GroupPolicy(&'static str),
+    /// Somebody else has removed the instance's container.
+    #[error("the container has vanished from Docker, and its files with it; rebuild the server, or delete it")]
+    Vanished,
     /// The work panicked.
     #[error("the agent has a defect, see its log: {0}")]
     Defect(String),
@@ -131,7 +134,9 @@ impl Error {
             Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
             Self::BadRequest { .. } => nova("Invalid", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
-            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Defect(_) => nova("NovaException", Map::new()),
+            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Vanished | Self::Defect(_) => {
+                nova("NovaException", Map::new())
+            }
         }
     }
 }

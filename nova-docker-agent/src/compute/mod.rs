@@ -49,7 +49,7 @@ use self::{
     instance::group_policy::GroupChecks,
     node::tracker::ResourceTracker,
     ports::{Ports, waiters::PlugWaiters},
-    reconcile::state_tags::Looks,
+    reconcile::{power_sync::PutOff, state_tags::Looks},
 };
 use crate::{
     cloud::{Caller, Cloud},
@@ -89,6 +89,8 @@ pub(crate) struct Compute {
     group_checks: GroupChecks,
     /// Instances whose containers changed while Docker was away.
     outages: Mutex<HashSet<Uuid>>,
+    /// Instances that are looked at when their task has ended.
+    put_off: PutOff,
     /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.
     status: tokio::sync::Mutex<()>,
     /// Containers in their first run, and since when.

@@ -1,13 +1,15 @@
 //! Containers that change by themselves: Nova is told what they are now.
 
 use std::{
+    collections::HashMap,
     pin::pin,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::StreamExt as _;
 use serde_json::json;
+use tokio::sync::Notify;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 use uuid::Uuid;
 
@@ -33,9 +35,59 @@ enum Decision {
     Stop,
     /// The container is started again: only Docker's end was its end.
     Resume,
+    /// There is no container any more: the instance is in error, with the reason.
+    Fail,
+}
+
+/// Instances whose containers changed while they had a task that holds no lock, as a snapshot does: they are looked at when it has
+/// ended.
+#[derive(Debug, Default)]
+pub(in crate::compute) struct PutOff {
+    /// Each with whether its task has ended.
+    instances: Mutex<HashMap<Uuid, bool>>,
+    ended: Notify,
+}
+
+impl PutOff {
+    fn add(&self, uuid: Uuid) {
+        self.instances().insert(uuid, false);
+    }
+
+    /// An operation on the instance has ended.
+    pub(in crate::compute) fn ended(&self, uuid: Uuid) {
+        if let Some(is_due) = self.instances().get_mut(&uuid) {
+            *is_due = true;
+            self.ended.notify_one();
+        }
+    }
+
+    /// Waits for instances whose tasks have ended.
+    async fn due(&self) -> Vec<Uuid> {
+        loop {
+            self.ended.notified().await;
+            let due: Vec<Uuid> = self.instances().extract_if(|_, is_due| *is_due).map(|(uuid, _)| uuid).collect();
+            if !due.is_empty() {
+                return due;
+            }
+        }
+    }
+
+    fn instances(&self) -> MutexGuard<'_, HashMap<Uuid, bool>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Compute {
+    /// Looks at the instances that were put off; runs until it is dropped.
+    pub(in crate::compute) async fn catch_up_with_containers(self: Arc<Self>) {
+        loop {
+            for uuid in self.put_off.due().await {
+                let compute = self.clone();
+                drop(tokio::spawn(async move { compute.sync_after_event(uuid).await }));
+            }
+        }
+    }
+
     /// Follows Docker's events; runs until it is dropped.
     pub(in crate::compute) async fn watch_containers(self: Arc<Self>) {
         // Containers may have ended while nobody watched; the first turn of the periodic task is minutes away.
@@ -55,8 +107,9 @@ impl Compute {
             let compute = self.clone();
             // Each in a task of its own: it may have to wait for the operation that caused the event.
             match event {
-                Event::Guest { kind: EventKind::Destroyed, .. } => {}
                 Event::Guest { uuid, kind: EventKind::Health(_) } => self.health_changed(uuid),
+                // The operation under way has removed it.
+                Event::Guest { uuid, kind: EventKind::Destroyed } if self.locks.is_busy(uuid) => {}
                 Event::Guest { uuid, .. } => {
                     // What a Docker that comes back has found is told before it is said to be back.
                     if docker_is_lost {
@@ -137,6 +190,9 @@ impl Compute {
         }
         if instance.task_state().is_some() || !is_here {
             self.take_outage(uuid);
+            if is_here {
+                self.put_off.add(uuid);
+            }
             return Ok(());
         }
         let actual = self.power_state_of(&instance).await?;
@@ -162,6 +218,13 @@ impl Compute {
             Decision::Resume => {
                 info!(instance = %uuid, "starting the instance that was running before Docker was restarted");
                 self.power_on(&context, uuid).await
+            }
+            Decision::Fail => {
+                warn!(instance = %uuid, "the container of the instance has vanished; setting the instance to error");
+                let state = json!({"vm_state": VmState::Error, "power_state": PowerState::NoState});
+                self.save(&context, &mut instance, state, Expected::no_task()).await?;
+                self.record_fault(&context, uuid, &Error::Vanished).await;
+                Ok(())
             }
         }
     }
@@ -194,10 +257,15 @@ impl Compute {
     }
 }
 
-/// Nova's table (`_sync_instance_power_state`), for instances without a task. With `resumes`, what ran when Docker went away
-/// runs again.
+/// Nova's table (`_sync_instance_power_state`), for instances without a task; but Nova says nothing of one that is not found. With
+/// `resumes`, what ran when Docker went away runs again.
 fn decide(vm_state: Option<VmState>, recorded: PowerState, actual: PowerState, resumes: bool) -> Decision {
     match vm_state {
+        Some(VmState::Active | VmState::Stopped | VmState::Paused | VmState::Suspended)
+            if actual == PowerState::NoState =>
+        {
+            Decision::Fail
+        }
         Some(VmState::Active) if resumes && recorded == PowerState::Running && actual.is_down() => Decision::Resume,
         Some(VmState::Active | VmState::Paused) if actual.is_down() => Decision::Stop,
         Some(VmState::Stopped) if matches!(actual, PowerState::Running | PowerState::Paused) => Decision::Stop,
@@ -209,6 +277,20 @@ fn decide(vm_state: Option<VmState>, recorded: PowerState, actual: PowerState, r
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_changed_while_an_instance_had_a_task_is_looked_at_when_that_has_ended() {
+        let (put_off, one, other) = (PutOff::default(), Uuid::from_u128(1), Uuid::from_u128(2));
+        put_off.ended(one);
+        put_off.add(one);
+        put_off.add(other);
+        assert!(futures::FutureExt::now_or_never(put_off.due()).is_none(), "it still has its task");
+        put_off.ended(one);
+        assert_eq!(put_off.due().await, [one]);
+        put_off.ended(other);
+        assert_eq!(put_off.due().await, [other]);
+        assert!(put_off.instances().is_empty());
+    }
 
     #[test]
     fn an_active_instance_whose_container_ended_is_stopped() {
@@ -227,8 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_is_not_there_is_not_reported_as_anything() {
-        assert_eq!(decide(Some(VmState::Active), PowerState::Running, PowerState::NoState, false), Decision::Nothing);
+    fn an_instance_whose_container_has_vanished_is_in_error_unless_it_may_have_none() {
+        let decided = |vm_state, recorded| decide(Some(vm_state), recorded, PowerState::NoState, false);
+        assert_eq!(decided(VmState::Active, PowerState::Running), Decision::Fail);
+        assert_eq!(decided(VmState::Stopped, PowerState::Shutdown), Decision::Fail);
+        assert_eq!(decided(VmState::Active, PowerState::NoState), Decision::Fail, "whatever was recorded");
+        for vm_state in [VmState::Error, VmState::Building, VmState::SoftDelete, VmState::Shelved, VmState::Resized] {
+            assert_eq!(decided(vm_state, PowerState::Running), Decision::Nothing, "{vm_state:?}");
+        }
     }
 
     #[test]
