@@ -33,7 +33,7 @@ mod runtime;
 mod service;
 mod switch;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::path::PathBuf;
 use std::sync::Arc;

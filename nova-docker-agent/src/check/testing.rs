@@ -1,4 +1,4 @@
-//! What the tests of all subjects share.
+//! A configuration for tests.
 
 use crate::config::{self, Config, Settings};
 
@@ -15,14 +15,14 @@ const LEAST: &[((&str, &str), &str)] = &[
     (("neutron", "application_credential_secret"), "s3cret"),
 ];
 
-pub(super) type Setting = ((&'static str, &'static str), &'static str);
+pub(crate) type Setting = ((&'static str, &'static str), &'static str);
 
 /// The least settings, and more.
-pub(super) fn settings(more: &[Setting]) -> Settings {
+pub(crate) fn settings(more: &[Setting]) -> Settings {
     Settings::from_map(LEAST.iter().chain(more).copied())
 }
 
 /// A configuration of host `compute-7`.
-pub(super) fn config(more: &[Setting]) -> Config {
+pub(crate) fn config(more: &[Setting]) -> Config {
     config::from_settings(&settings(more), &[]).expect("a configuration").0
 }

@@ -143,10 +143,22 @@ pub(crate) fn node_fields(config: &Config, host: &HostResources, usages: &Usages
         "host_ip": config.my_ip.to_string(),
         "stats": usages.stats(),
     });
-    match fields {
+    let mut fields = match fields {
         Value::Object(map) => map,
         _ => Map::new(),
-    }
+    };
+    fields.extend(configured_ratios(config));
+    fields
+}
+
+/// Ratios that are not configured stay what the record has.
+fn configured_ratios(config: &Config) -> impl Iterator<Item = (String, Value)> {
+    let ratios = [
+        ("cpu_allocation_ratio", config.cpu_allocation_ratio),
+        ("ram_allocation_ratio", config.ram_allocation_ratio),
+        ("disk_allocation_ratio", config.disk_allocation_ratio),
+    ];
+    ratios.into_iter().filter_map(|(field, ratio)| Some((field.to_owned(), json!(ratio?))))
 }
 
 /// `reserved_host_disk_mb` in GiB, rounded up as Nova does.
@@ -182,6 +194,16 @@ mod tests {
             os_type: None,
             is_move: false,
         }
+    }
+
+    #[test]
+    fn the_record_follows_the_ratios_that_are_configured_and_keeps_the_others() {
+        let config = crate::check::testing::config(&[
+            (("DEFAULT", "cpu_allocation_ratio"), "2.5"),
+            (("DEFAULT", "ram_allocation_ratio"), "0.0"),
+        ]);
+        let ratios: Vec<_> = configured_ratios(&config).collect();
+        assert_eq!(ratios, [("cpu_allocation_ratio".to_owned(), json!(2.5))]);
     }
 
     #[test]
