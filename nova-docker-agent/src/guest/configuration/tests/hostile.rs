@@ -1,7 +1,8 @@
 //! Keys and values that nobody should write.
 
+use std::time::Duration;
+
 use super::*;
-use crate::limits::extremes::UNSIGNED;
 
 #[test]
 fn hostile_values_are_refused_and_never_repeated() {
@@ -168,24 +169,73 @@ fn all_together_is_bounded_too() {
     assert!(parse(9).unwrap_err().to_string().contains("longer than 524288 bytes"));
 }
 
+/// Puts a key with its value among the sources.
+type Say = fn(&mut Sources, String, String);
+/// Everybody who can say something of a container, with how they name a key.
+const SPEAKERS: [(&str, Say); 3] = [
+    ("docker:", |sources, key, value| drop(sources.metadata.insert(key, value))),
+    ("docker:", |sources, key, value| drop(sources.extra_specs.insert(key, value))),
+    ("docker_", |sources, key, value| drop(sources.properties.insert(key, value))),
+];
+
+/// A key that ends with a colon, with a name behind it.
+fn named(key: &str) -> String {
+    let name = match key {
+        "ulimit:" => "nofile",
+        "sysctl:" => "kernel.msgmax",
+        key if key.ends_with(':') => "x",
+        _ => "",
+    };
+    format!("{key}{name}")
+}
+
+/// What is wrong with the numbers of a container whose flavor has so many bytes of memory.
+fn out_of_bounds(made: &Configuration, memory: u64) -> Vec<&'static str> {
+    let hour = Duration::from_secs(3600);
+    let processes = |limit: Option<i64>| limit.is_none_or(|limit| (1..=4_194_304).contains(&limit));
+    let is_limit = |limit: &Ulimit| limit.soft >= -1 && limit.hard >= -1;
+    let is_health = |health: &Health| {
+        let most = Duration::from_secs(u64::try_from(i64::MAX / 1_000_000_000).unwrap());
+        health.retries > 0 && [health.interval, health.timeout, health.start_period].iter().all(|time| *time <= most)
+    };
+    let restarts = |restart: Option<Restart>| match restart {
+        Some(Restart::OnFailure(Some(most))) => i32::try_from(most).is_ok(),
+        _ => true,
+    };
+    let checks = [
+        ("shm_size", made.shm_size.is_none_or(|size| size > 0 && size <= memory)),
+        ("tmpfs", made.tmpfs.values().all(|size| *size > 0 && *size <= memory)),
+        ("stop_grace_period", made.stop_grace_period.is_none_or(|time| time <= hour)),
+        ("most_grace", made.most_grace.is_none_or(|time| time <= hour)),
+        ("pids_limit", processes(made.pids_limit)),
+        ("most_processes", processes(made.most_processes)),
+        ("ulimits", made.ulimits.values().all(is_limit)),
+        ("most_ulimits", made.most_ulimits.values().all(|most| *most >= -1)),
+        ("oom_score_adj", made.oom_score_adj.is_none_or(|score| (0..=1000).contains(&score))),
+        ("health", made.health.as_ref().is_none_or(is_health)),
+        ("restart", restarts(made.restart)),
+    ];
+    checks.into_iter().filter_map(|(what, is_right)| (!is_right).then_some(what)).collect()
+}
+
 #[test]
-fn extremes_are_refused_or_within_their_bounds_for_every_key() {
+fn extremes_are_refused_or_within_their_bounds_for_every_key_whoever_says_them() {
     let texts = TEXTS.iter().map(|text| (*text).to_owned());
-    let sized = TEXTS.iter().flat_map(|text| ["k", "MB", "g"].map(|unit| format!("{text}{unit}")));
-    let in_paths = TEXTS.iter().map(|text| format!("/a:{text}"));
-    let values: Vec<String> = texts.chain(sized).chain(in_paths).collect();
-    for (key, value) in KEYS.iter().flat_map(|key| values.iter().map(move |value| (key, value))) {
-        for &memory_mb in UNSIGNED {
-            let metadata =
-                [(format!("docker:{}x", key.name).replace("sizex", "size").replace("tmpfsx", "tmpfs"), value.clone())];
-            let Ok(made) =
-                Configuration::parse(&Sources { metadata: metadata.into(), memory_mb, ..Sources::default() })
-            else {
-                continue;
-            };
-            let memory = memory_mb.saturating_mul(1 << 20);
-            let sizes = made.shm_size.iter().chain(made.tmpfs.values());
-            assert!(sizes.copied().all(|size| size > 0 && size <= memory), "{}{value:?}: {made:?}", key.name);
+    let sized = TEXTS.iter().flat_map(|text| ["k", "MB", "g", "h", "ms"].map(|unit| format!("{text}{unit}")));
+    let in_others = TEXTS.iter().flat_map(|text| {
+        let health = format!(r#"{{"test": "true", "retries": {text}, "interval": "{text}s"}}"#);
+        [format!("/a:{text}"), format!("{text}:{text}"), format!("on-failure:{text}"), health]
+    });
+    let values: Vec<String> = texts.chain(sized).chain(in_others).collect();
+    for (key, value) in KEYS.iter().flat_map(|key| values.iter().map(move |value| (named(key.name), value))) {
+        for (prefix, say) in SPEAKERS {
+            for memory_mb in [0, 1, u64::MAX] {
+                let mut sources = Sources { memory_mb, ..Sources::default() };
+                say(&mut sources, format!("{prefix}{key}"), value.clone());
+                let Ok(made) = Configuration::parse(&sources) else { continue };
+                let wrong = out_of_bounds(&made, memory_mb.saturating_mul(1 << 20));
+                assert!(wrong.is_empty(), "{prefix}{key} = {value:?}: {wrong:?} of {made:?}");
+            }
         }
     }
 }
