@@ -184,6 +184,15 @@ impl Dockerd {
         }
     }
 
+    /// Whether containers outlive the server (`live-restore`), from its next start on.
+    pub fn restore_live(&self, restores: bool) {
+        let file = self.own("daemon.json");
+        let text = std::fs::read_to_string(&file).expect("a configuration file");
+        let mut configuration: serde_json::Value = serde_json::from_str(&text).expect("a configuration");
+        configuration["live-restore"] = restores.into();
+        std::fs::write(file, configuration.to_string()).expect("a configuration file");
+    }
+
     fn take_server(&self) -> Option<Server> {
         self.0.was_stopped.store(true, Ordering::SeqCst);
         self.0.server.lock().unwrap_or_else(PoisonError::into_inner).take()

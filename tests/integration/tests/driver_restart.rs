@@ -77,6 +77,39 @@ fn what_ran_runs_again_after_docker_and_never_before_the_agent_has_made_its_netw
     });
 }
 
+fn what_runs_outlives_a_docker_that_dies_where_the_host_says_so() {
+    on_host(async |host| {
+        let (docker, ovs) = (host.docker().await, host.ovs());
+        docker.restore_live(true);
+        docker.stop_server();
+        docker.start_server().await;
+        let (driver, plumber) = (docker.driver().await, ovs.plumber());
+        let guest = configured([("command", "sh -c 'echo UP; exec sleep 1000'")]);
+        let (uuid, interfaces) = (guest.uuid, [interface(0, 5)]);
+        plumber.declare(uuid, false).await.unwrap();
+        plumber.plug(uuid, &interfaces).await.unwrap();
+        driver.create(&guest, IMAGE, &interfaces).await.unwrap();
+        driver.start(uuid).await.unwrap();
+        let name = format!("nova-{uuid}");
+        let process = async || docker.docker(&["inspect", "--format", "{{.State.Pid}}", &name]).await;
+        let before = process().await;
+
+        docker.kill_server();
+        docker.start_server().await;
+        assert_eq!(driver.state(uuid).await.unwrap(), Some(PowerState::Running));
+        assert_eq!(process().await, before, "another process");
+        let addresses = docker.docker(&["exec", &name, "ip", "addr", "show", "eth0"]).await;
+        assert!(addresses.contains("10.9.0.5/24"), "{addresses}");
+        driver.stop(uuid, StopTimeout::KILL).await.unwrap();
+        assert!(is_down(&driver, uuid).await);
+        driver.start(uuid).await.unwrap();
+        assert_eq!(driver.state(uuid).await.unwrap(), Some(PowerState::Running));
+        driver.remove(uuid).await.unwrap();
+        plumber.unplug(uuid, &[]).await.unwrap();
+        docker.restore_live(false);
+    });
+}
+
 fn a_container_that_fails_too_often_is_given_up() {
     on_host(async |host| {
         let docker = host.docker().await;
@@ -107,6 +140,7 @@ fn what_cannot_be_started_is_not_tried_again_by_docker() {
 tests! {
     a_container_that_fails_starts_again_in_its_network_until_it_is_stopped,
     what_ran_runs_again_after_docker_and_never_before_the_agent_has_made_its_network,
+    what_runs_outlives_a_docker_that_dies_where_the_host_says_so,
     a_container_that_fails_too_often_is_given_up,
     what_cannot_be_started_is_not_tried_again_by_docker,
 }
