@@ -31,6 +31,11 @@ pub(super) fn ignores(status: &str, signal: Option<&str>) -> bool {
     }
 }
 
+/// Whether the process with this status is still runc's: the command of its container is about to take its place.
+pub(super) fn is_runtimes(status: &str) -> bool {
+    status.lines().find_map(|line| line.strip_prefix("Name:")).is_some_and(|name| name.trim().starts_with("runc:["))
+}
+
 /// `15`, `TERM`, `SIGTERM`, `RTMIN+3`; an empty one is SIGTERM.
 fn number(signal: &str) -> Option<u32> {
     if signal.is_empty() {
@@ -56,6 +61,14 @@ fn number(signal: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_not_yet_the_command_is_told_from_it() {
+        assert!(is_runtimes("Name:\trunc:[2:INIT]\nUmask:\t0022\n"));
+        for other in ["Name:\tsleep\n", "Name:\trunc\n", "Umask:\t0022\n", ""] {
+            assert!(!is_runtimes(other), "{other:?}");
+        }
+    }
 
     /// The masks of a process that handles, and that blocks, these signals.
     fn status(caught: u64, blocked: u64) -> String {

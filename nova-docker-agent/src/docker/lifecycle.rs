@@ -19,6 +19,9 @@ const MARGIN: Duration = Duration::from_secs(60);
 const LAST_WORDS: usize = 21;
 /// Bytes of them; a fault's message has little room.
 const LAST_WORDS_BYTES: usize = 2000;
+/// How often, and after which time each, it is looked whether a container's command is there.
+const LOOKS: usize = 500;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 impl Docker {
     /// Starts the container; no failure when it runs. An instance with interfaces does not start without its namespace. Returns
@@ -241,11 +244,17 @@ impl Docker {
     }
 }
 
-/// Whether the container's stop signal changes nothing.
+/// Whether the container's stop signal changes nothing. Docker calls a container started a moment before its command is there; until
+/// then its first process is the runtime's, which has handlers of its own. Nobody tells when that moment is over.
 async fn is_in_vain(found: &Found) -> bool {
     let Some(pid) = found.pid else { return false };
-    let status = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await;
-    status.is_ok_and(|status| hopeless::ignores(&status, found.stop_signal.as_deref()))
+    for _ in 0..LOOKS {
+        match tokio::fs::read_to_string(format!("/proc/{pid}/status")).await {
+            Ok(status) if hopeless::is_runtimes(&status) => tokio::time::sleep(BETWEEN_LOOKS).await,
+            status => return status.is_ok_and(|status| hopeless::ignores(&status, found.stop_signal.as_deref())),
+        }
+    }
+    false
 }
 
 /// What a failed start says of the image: of its user, its working directory, its command. The runtime's words are:
