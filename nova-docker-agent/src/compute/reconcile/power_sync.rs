@@ -13,7 +13,13 @@ use tokio::sync::Notify;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, arguments::instance_uuid, duties::Duties, error::Error};
+use crate::compute::{
+    Compute,
+    arguments::instance_uuid,
+    duties::Duties,
+    error::Error,
+    instance::{guest::power_state, suspend::in_words_of},
+};
 use crate::{
     docker, driver,
     guest::{Event, EventKind},
@@ -184,18 +190,25 @@ impl Compute {
             Err(error) => return Err(error.into()),
         };
         let is_here = instance.host() == Some(self.host.as_str());
-        if is_here {
-            // Before the rest: who sees that the server is down finds out how it ended.
-            self.sync_state_tags(&instance).await;
-        }
-        if instance.task_state().is_some() || !is_here {
+        if !is_here {
             self.take_outage(uuid);
             if is_here {
                 self.put_off.add(uuid);
             }
             return Ok(());
         }
-        let actual = self.power_state_of(&instance).await?;
+        // Docker is asked once, for tags and state.
+        let guest = self.driver.guest(uuid).await;
+        if let Ok(guest) = &guest {
+            // Before the rest: who sees that the server is down finds out how it ended.
+            self.sync_state_tags(&instance, guest.as_ref()).await;
+        }
+        if instance.task_state().is_some() {
+            self.take_outage(uuid);
+            return Ok(());
+        }
+        let guest = guest?;
+        let actual = in_words_of(instance.vm_state(), power_state(guest.as_ref().map(|guest| &guest.state)));
         let recorded = instance.power_state().unwrap_or(PowerState::NoState);
         let is_lost = actual.is_down() && instance.vm_state() == Some(VmState::Active);
         let resumes =

@@ -65,7 +65,12 @@ impl Compute {
         }
         match self.conductor.instance(&Context::admin(), &uuid.to_string(), &["tags"]).await {
             Ok(instance) if instance.host().is_none_or(|host| host == self.host) => {
-                self.sync_state_tags(&instance).await;
+                match self.driver.guest(uuid).await {
+                    Ok(guest) => self.sync_state_tags(&instance, guest.as_ref()).await,
+                    Err(error) => {
+                        warn!(%error, instance = %uuid, "cannot look at the container for tags; trying again later")
+                    }
+                }
             }
             Ok(_) => {}
             Err(error) if error.class() == Some("InstanceNotFound") => {}
@@ -75,11 +80,11 @@ impl Compute {
 
     /// Brings the tags of an instance, read with them, to what its container is. With the instance's lock held, so that nobody
     /// tells of an older state later. What fails is repeated with the next synchronization of power states.
-    pub(in crate::compute) async fn sync_state_tags(&self, instance: &Instance) {
+    pub(in crate::compute) async fn sync_state_tags(&self, instance: &Instance, guest: Option<&GuestSummary>) {
         if !self.config.docker.state_tags {
             return;
         }
-        match self.try_sync_state_tags(instance).await {
+        match self.try_sync_state_tags(instance, guest).await {
             Ok(()) => {}
             Err(error) if error.is_gone() => {}
             Err(error) => {
@@ -88,11 +93,10 @@ impl Compute {
         }
     }
 
-    async fn try_sync_state_tags(&self, instance: &Instance) -> Result<(), Error> {
+    async fn try_sync_state_tags(&self, instance: &Instance, guest: Option<&GuestSummary>) -> Result<(), Error> {
         let Some(tags) = instance.tags() else { return Ok(()) };
         let uuid = instance_uuid(instance)?;
-        let guest = self.driver.guest(uuid).await?;
-        let Changes { stale, new, without_room } = changes(&tags, &wanted(guest.as_ref()));
+        let Changes { stale, new, without_room } = changes(&tags, &wanted(guest));
         let context = Context::admin();
         for tag in &stale {
             self.conductor.remove_tag(&context, instance.uuid(), tag).await?;
