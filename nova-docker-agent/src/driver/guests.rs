@@ -162,7 +162,10 @@ impl Driver {
     /// # Errors
     /// There is no such guest.
     pub async fn unpause(&self, uuid: Uuid) -> Result<(), Error> {
-        Ok(self.docker.unpause(uuid).await?)
+        self.docker.unpause(uuid).await?;
+        // Its interfaces were down, as before a start.
+        self.tell_neighbours(uuid, false).await;
+        Ok(())
     }
 
     /// Removes the named volumes that nobody has used for as long as an operator wants to keep them.
@@ -182,9 +185,13 @@ impl Driver {
         Ok(self.plumber.unplug(uuid, &[]).await?)
     }
 
-    /// Tells the neighbours of a guest that is plugged and wired which MAC addresses its addresses have.
+    /// Tells the neighbours of a guest whose ports were wired just now which MAC addresses its addresses have.
     pub async fn announce(&self, uuid: Uuid) {
-        if let Err(error) = self.plumber.announce(uuid).await {
+        self.tell_neighbours(uuid, true).await;
+    }
+
+    async fn tell_neighbours(&self, uuid: Uuid, anew: bool) {
+        if let Err(error) = self.plumber.announce(uuid, anew).await {
             warn!(instance = %uuid, %error, "neighbours may look for the instance's addresses at the old place for a while");
         }
     }
@@ -195,8 +202,8 @@ impl Driver {
     /// It does not start, or ended while it was watched.
     pub async fn start_guest(&self, uuid: Uuid, watch: Duration) -> Result<(), Error> {
         let is_first = self.docker.start(uuid).await?;
-        // Its interfaces are up now.
-        self.announce(uuid).await;
+        // Its interfaces are up now, and what came while they were down nobody has heard.
+        self.tell_neighbours(uuid, false).await;
         if is_first {
             self.docker.started_well(uuid, watch).await?;
         }

@@ -68,8 +68,8 @@ impl<'a> GuestSide<'a> {
     }
 
     /// Brings MAC, MTU and addresses to what they shall be, and the interface up. What is right already is not touched, so
-    /// that connections over it go on.
-    pub(super) async fn configure(&self, guest: &Links) -> Result<Link, Error> {
+    /// that connections over it go on. Whether addresses have come.
+    pub(super) async fn configure(&self, guest: &Links) -> Result<(Link, bool), Error> {
         let Interface { name, mtu, addresses, .. } = self.interface;
         let link = guest.find(name).await?.ok_or_else(|| missing(name))?;
         guest.bring_up(&link, Some(&self.mac), *mtu).await?;
@@ -92,7 +92,7 @@ impl<'a> GuestSide<'a> {
         if has_more {
             guest.announce(link.index, &self.mac).await?;
         }
-        Ok(link)
+        Ok((link, has_more))
     }
 }
 

@@ -77,6 +77,7 @@ impl Plumber {
         let mut ports = Vec::with_capacity(interfaces.len());
         let mut sides = Vec::with_capacity(interfaces.len());
         let mut outer = Vec::with_capacity(interfaces.len());
+        let mut some_have_more = false;
         for interface in &interfaces {
             let side = GuestSide::of(interface)?;
             let (link, stale) = ensure_pair(&host, &guest, &file, interface, &side).await?;
@@ -84,10 +85,15 @@ impl Plumber {
             if userspace.contains(interface.bridge.as_str()) {
                 offload::disable(&path, interface).await?;
             }
-            sides.push((side.configure(&guest).await?, interface));
+            let (link, has_more) = side.configure(&guest).await?;
+            sides.push((link, interface));
+            some_have_more |= has_more;
             ports.push(NewPort { interface, stale });
         }
         let up = Up::of(instance);
+        if some_have_more {
+            up.forget_told().await?;
+        }
         up.add(interfaces.iter().map(|interface| interface.devname.as_str())).await?;
         up.settle(&host, &outer).await?;
         guest_side::settle_routes(&guest, &sides).await?;
@@ -159,15 +165,32 @@ impl Plumber {
     }
 
     /// Tells the neighbours which MAC addresses the instance's addresses have now. One that came from another instance would else
-    /// be looked for at the old one, by a router for minutes. To be called when the ports are wired; nothing without a namespace.
-    pub async fn announce(&self, instance: Uuid) -> Result<(), Error> {
+    /// be looked for at the old one, by a router for minutes. Of what they were told before they hear again only `anew`: when
+    /// ports were wired, nobody may have heard it. Nothing without a namespace.
+    pub async fn announce(&self, instance: Uuid, anew: bool) -> Result<(), Error> {
         let path = Self::namespace_path(instance);
         if !namespace::is_namespace(&path)? {
             return Ok(());
         }
+        let up = Up::of(instance);
+        if up.is_up().await? == Some(false) {
+            // Nobody would hear it: whoever takes the host sides up says it.
+            return up.forget_told().await;
+        }
         let guest = Links::of_namespace(&path).await?;
+        let told = up.told().await?;
+        let mut now = BTreeSet::new();
         for link in guest.all().await?.iter().filter(|link| link.peer.is_some()) {
-            guest.announce(link.index, &link.mac).await?;
+            let addresses = guest.addresses(link).await?;
+            let lines: BTreeSet<String> =
+                addresses.iter().map(|address| format!("{:x?} {address}", link.mac)).collect();
+            if anew || !lines.is_subset(&told) {
+                guest.announce(link.index, &link.mac).await?;
+            }
+            now.extend(lines);
+        }
+        if now != told {
+            up.write_told(&now).await?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Whether the host sides of an instance's interfaces are to be up: while a process of it runs. `nova-docker-runtime` takes them up
 //! and down, since it alone is there at every start and end of a process, and its `ports` module says what is in the files.
 
+use std::collections::BTreeSet;
 use std::io::{Error as IoError, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -69,19 +70,36 @@ impl Up {
         }
     }
 
+    /// What neighbours were told last of the instance's addresses.
+    pub(super) async fn told(&self) -> Result<BTreeSet<String>, Error> {
+        let told = read(&self.told_file()).await?.unwrap_or_default();
+        Ok(told.lines().map(str::to_owned).collect())
+    }
+
+    pub(super) async fn write_told(&self, told: &BTreeSet<String>) -> Result<(), Error> {
+        let text: String = told.iter().map(|line| format!("{line}\n")).collect();
+        self.write(&self.told_file(), &text).await
+    }
+
+    /// An address has come: nobody may have heard of it while the host sides are down.
+    pub(super) async fn forget_told(&self) -> Result<(), Error> {
+        remove(&self.told_file()).await
+    }
+
     /// Forgets the instance.
     pub(super) async fn forget(&self) -> Result<(), Error> {
-        for path in [&self.names, &self.record()] {
-            match tokio::fs::remove_file(path).await {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", path, error)),
-                _ => {}
-            }
+        for path in [&self.names, &self.record(), &self.told_file()] {
+            remove(path).await?;
         }
         Ok(())
     }
 
     fn record(&self) -> PathBuf {
         self.names.with_extension("up")
+    }
+
+    fn told_file(&self) -> PathBuf {
+        self.names.with_extension("told")
     }
 
     /// At once and whole: the runtime may read it at any time.
@@ -102,6 +120,13 @@ async fn read(path: &Path) -> Result<Option<String>, Error> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path, error)),
+    }
+}
+
+async fn remove(path: &Path) -> Result<(), Error> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, error)),
+        _ => Ok(()),
     }
 }
 

@@ -1,12 +1,17 @@
 //! Plugging instances into a real Open vSwitch with its datapath in user space.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use integration_tests::instance::interface;
 use integration_tests::on_host;
 use integration_tests::ovs::BRIDGE;
 use integration_tests::patience::until;
 use integration_tests::process::{attempt, run};
-use nova_docker_agent::network::{Error, Interface, Plumber, Route};
+use nova_docker_agent::network::{Error, Interface, PORTS_DIRECTORY, Plumber, Route};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::ChildStdout;
 use uuid::Uuid;
 
 /// Output of `ip -j` inside an instance's namespace.
@@ -298,10 +303,70 @@ fn an_address_that_moves_to_another_instance_is_announced_by_it() {
         let moved = Interface { addresses: interface(0, 2).addresses, ..interface(0, 3) };
         plumber.plug(after, &[moved]).await.unwrap();
         until("the peer knows where the addresses are now", async || {
-            plumber.announce(after).await.unwrap();
+            plumber.announce(after, true).await.unwrap();
             known().await == all_at("fa:16:3e:00:00:03")
         })
         .await;
+    });
+}
+
+/// Runs a script of Python in an instance's namespace. It says when it listens, by its first line.
+async fn listener(instance: Uuid, script: &str) -> Lines<BufReader<ChildStdout>> {
+    let namespace = format!("nova-{instance}");
+    let mut command = tokio::process::Command::new("ip");
+    command.args(["netns", "exec", &namespace, "timeout", "300", "python3", "-Buc", script]).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("ip netns exec python3");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    tokio::spawn(async move { child.wait().await });
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("listening"));
+    lines
+}
+
+/// Prints the senders of all ARP until 10.9.0.77 is one.
+const ARP_SENDERS: &str = r#"
+import socket
+arp = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+arp.bind(("eth0", 0x0806))
+print("listening")
+sender = ""
+while sender != "10.9.0.77":
+    sender = socket.inet_ntoa(arp.recv(2048)[28:32])
+    print(sender)
+"#;
+
+fn what_neighbours_were_told_is_not_told_again_until_an_address_comes() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let plumber = ovs.plumber();
+        let (peer, instance) = (Uuid::new_v4(), Uuid::new_v4());
+        plumber.plug(peer, &[interface(0, 1)]).await.unwrap();
+        let mut own = interface(0, 2);
+        plumber.plug(instance, std::slice::from_ref(&own)).await.unwrap();
+        for (instance, name) in [(peer, "eth0"), (instance, "eth0")] {
+            until("the interfaces are up", async || is_settled(instance, name).await).await;
+        }
+        plumber.announce(instance, false).await.unwrap();
+        let mut senders = listener(peer, ARP_SENDERS).await;
+        // Starts at which nothing has moved, of this agent and of the next one.
+        for plumber in [&plumber, &ovs.plumber()] {
+            plumber.plug(instance, std::slice::from_ref(&own)).await.unwrap();
+            plumber.announce(instance, false).await.unwrap();
+        }
+        // An address that comes while no process runs is told at the next start, whatever Neutron's agent says meanwhile.
+        let runs = Path::new(PORTS_DIRECTORY).join(format!("nova-{instance}.up"));
+        std::fs::write(&runs, "").unwrap();
+        own.addresses[0] = "10.9.0.77/24".parse().unwrap();
+        plumber.plug(instance, std::slice::from_ref(&own)).await.unwrap();
+        plumber.announce(instance, true).await.unwrap();
+        std::fs::write(&runs, "a container").unwrap();
+        plumber.plug(instance, std::slice::from_ref(&own)).await.unwrap();
+        until("the interfaces are up again", async || is_settled(instance, "eth0").await).await;
+        plumber.announce(instance, false).await.unwrap();
+        let mut heard = Vec::new();
+        while let Some(sender) = senders.next_line().await.unwrap() {
+            heard.push(sender);
+        }
+        assert!(heard.contains(&"10.9.0.77".to_owned()) && !heard.contains(&"10.9.0.2".to_owned()), "{heard:?}");
     });
 }
 
@@ -400,6 +465,7 @@ tests! {
     the_way_out_stays_when_an_interface_comes_and_moves_when_its_own_goes,
     two_instances_reach_each_other_over_the_switch,
     an_address_that_moves_to_another_instance_is_announced_by_it,
+    what_neighbours_were_told_is_not_told_again_until_an_address_comes,
     a_new_port_reaches_nobody_before_it_is_wired_where_the_operator_wants_it,
     the_host_has_no_address_in_the_networks_of_instances,
     unplugging_leaves_nothing_and_may_be_repeated,
