@@ -1,5 +1,6 @@
 //! The configuration, put together from checked options.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use nova_docker_service::config::{ConfigError, Reader, Settings, ports};
 use nova_docker_service::telemetry::LogConfig;
 use url::Url;
+use uuid::Uuid;
 
 use super::table::{self, HostDefaults};
 use super::unmet;
@@ -216,7 +218,16 @@ fn image_cache(reader: &Reader) -> ImageCacheConfig {
     }
 }
 
-fn docker(reader: &Reader) -> Option<DockerConfig> {
+fn accept_ra_networks(reader: &mut Reader) -> Option<BTreeSet<Uuid>> {
+    let ids = reader.list("docker", "accept_ra_networks");
+    let networks: Option<BTreeSet<Uuid>> = ids.iter().map(|id| Uuid::parse_str(id).ok()).collect();
+    if networks.is_none() {
+        reader.reject("docker", "accept_ra_networks", "ids of networks, with commas between");
+    }
+    networks
+}
+
+fn docker(reader: &mut Reader) -> Option<DockerConfig> {
     Some(DockerConfig {
         host_url: reader.string("docker", "host_url"),
         runtime: reader.string("docker", "runtime"),
@@ -233,6 +244,7 @@ fn docker(reader: &Reader) -> Option<DockerConfig> {
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
         suspend: suspend(reader),
         state_tags: reader.flag("docker", "state_tags"),
+        accept_ra_networks: accept_ra_networks(reader)?,
     })
 }
 

@@ -13,6 +13,7 @@ mod sources;
 mod table;
 mod unmet;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use nova_docker_service::config::{ConfigError, Listing, Origin, Setting, Set
 use nova_docker_service::telemetry::LogConfig;
 pub use sources::sources;
 pub use unmet::Unmet;
+use uuid::Uuid;
 
 use crate::cloud::CloudConfig;
 use crate::messaging::TransportConfig;
@@ -197,6 +199,8 @@ pub struct DockerConfig {
     pub suspend: Suspend,
     /// Whether servers get tags that say how their containers ended and how healthy they are.
     pub state_tags: bool,
+    /// Networks in which IPv6 routers that are not Neutron's are heeded.
+    pub accept_ra_networks: BTreeSet<Uuid>,
 }
 
 /// `[docker_grpc]`: the second door.

@@ -255,3 +255,13 @@ fn the_second_door_is_a_socket_unless_an_address_has_all_that_mutual_tls_needs()
     let report = only_error(&[(("docker_grpc", "listen"), "http://127.0.0.1:7400")]);
     assert!(report.contains("https://ADDRESS:PORT"), "{report}");
 }
+
+#[test]
+fn the_networks_whose_routers_are_heeded_are_ids() {
+    let of = |ids: &str| good(&[(("docker", "accept_ra_networks"), ids)]).docker.accept_ra_networks;
+    let id = "5a3d9a1e-4ff5-4e4c-8a6b-6f1a2d8b9c0d";
+    assert_eq!(of(id).into_iter().collect::<Vec<_>>(), [Uuid::parse_str(id).unwrap()]);
+    assert!(of("").is_empty());
+    let error = only_error(&[(("docker", "accept_ra_networks"), "provider")]);
+    assert!(error.contains("accept_ra_networks") && error.contains("ids of networks"), "{error}");
+}

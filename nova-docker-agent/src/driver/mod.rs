@@ -114,6 +114,7 @@ impl Driver {
             ovsdb_connection: config.ovs.ovsdb_connection.clone(),
             ovsdb_timeout: config.ovs.timeout,
             isolates: config.ovs.isolates,
+            accept_ra_networks: config.docker.accept_ra_networks.clone(),
         });
         let volumes = Volumes::new(docker.volumes().clone(), config.docker.volume_grace, &config.state_path);
         let consoles = match &config.serial_console {

@@ -32,13 +32,26 @@ const SETTINGS: [(&str, &str); 11] = [
 
 /// Writes the settings; to be run inside the namespace.
 pub(super) fn prepare_settings() -> Result<(), Error> {
-    for (path, value) in SETTINGS {
-        match fs::write(path, value) {
-            // A kernel without IPv6 has no such file.
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::system(format!("write {value} to {path}"), source));
-            }
-            _ => {}
+    SETTINGS.into_iter().try_for_each(|(path, value)| set(path, value))
+}
+
+fn set(path: &str, value: &str) -> Result<(), Error> {
+    match fs::write(path, value) {
+        // A kernel without IPv6 has no such file.
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::system(format!("write {value} to {path}"), source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says of each interface whether it takes routes from router advertisements; to be run inside the namespace. Addresses it takes
+/// from Neutron alone.
+pub(super) fn heed_routers(interfaces: Vec<(String, bool)>) -> Result<(), Error> {
+    for (name, heeds) in interfaces {
+        // 2: whatever else the instance forwards.
+        for (setting, value) in [("accept_ra_pinfo", "0"), ("accept_ra", if heeds { "2" } else { "0" })] {
+            set(&format!("/proc/sys/net/ipv6/conf/{name}/{setting}"), value)?;
         }
     }
     Ok(())

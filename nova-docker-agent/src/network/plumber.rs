@@ -26,12 +26,15 @@ pub struct NetworkConfig {
     pub ovsdb_timeout: Duration,
     /// New ports carry no traffic until Neutron's agent has wired them.
     pub isolates: bool,
+    /// Networks in which IPv6 routers that are not Neutron's are heeded.
+    pub accept_ra_networks: BTreeSet<Uuid>,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
         let ovsdb_connection = "tcp:127.0.0.1:6640".to_owned();
-        Self { ovsdb_connection, ovsdb_timeout: Duration::from_secs(120), isolates: false }
+        let accept_ra_networks = BTreeSet::new();
+        Self { ovsdb_connection, ovsdb_timeout: Duration::from_secs(120), isolates: false, accept_ra_networks }
     }
 }
 
@@ -39,13 +42,20 @@ impl Default for NetworkConfig {
 #[derive(Clone, Debug)]
 pub struct Plumber {
     ovs: Arc<OpenVSwitch>,
+    accept_ra_networks: Arc<BTreeSet<Uuid>>,
 }
 
 impl Plumber {
     /// A plumber; nothing is opened until something is plugged.
     pub fn new(config: NetworkConfig) -> Self {
-        let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout, isolates } = config;
-        Self { ovs: Arc::new(OpenVSwitch { connection, timeout, isolates }) }
+        let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout, isolates, accept_ra_networks } =
+            config;
+        let ovs = Arc::new(OpenVSwitch { connection, timeout, isolates });
+        Self { ovs, accept_ra_networks: Arc::new(accept_ra_networks) }
+    }
+
+    fn accepts_ra(&self, interface: &Interface) -> bool {
+        interface.network_id.is_some_and(|network| self.accept_ra_networks.contains(&network))
     }
 
     /// Path of the namespace of an instance.
@@ -90,6 +100,8 @@ impl Plumber {
             some_have_more |= has_more;
             ports.push(NewPort { interface, stale });
         }
+        let routers = interfaces.iter().map(|interface| (interface.name.clone(), self.accepts_ra(interface))).collect();
+        namespace::inside(&path, move || guest_side::heed_routers(routers)).await?;
         let up = Up::of(instance);
         if some_have_more {
             up.forget_told().await?;

@@ -26,7 +26,7 @@ pub struct SwitchSurvey {
 /// # Errors
 /// [`Error::OpenVSwitch`].
 pub async fn survey(config: &NetworkConfig, bridge: &str) -> Result<SwitchSurvey, Error> {
-    let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout, isolates } = config.clone();
+    let NetworkConfig { ovsdb_connection: connection, ovsdb_timeout: timeout, isolates, .. } = config.clone();
     let ovs = OpenVSwitch { connection, timeout, isolates };
     let (about, bridges) = tokio::try_join!(ovs.about(), ovs.bridge(bridge))?;
     Ok(of(&about, &bridges))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nova_docker_agent::network::{NetworkConfig, Plumber};
+use uuid::Uuid;
 
 use crate::patience::PATIENCE;
 use crate::process::{Server, attempt, require, run};
@@ -77,6 +78,11 @@ impl OpenVSwitch {
     /// A plumber whose new ports reach nobody before Neutron's agent has wired them.
     pub fn isolating_plumber(&self) -> Plumber {
         Plumber::new(NetworkConfig { isolates: true, ..self.network() })
+    }
+
+    /// A plumber whose instances heed routers in one network that are not Neutron's.
+    pub fn plumber_that_heeds_routers_of(&self, network: Uuid) -> Plumber {
+        Plumber::new(NetworkConfig { accept_ra_networks: [network].into(), ..self.network() })
     }
 
     fn network(&self) -> NetworkConfig {

@@ -370,6 +370,46 @@ fn what_neighbours_were_told_is_not_told_again_until_an_address_comes() {
     });
 }
 
+/// Advertises a router of the sender's own.
+const ADVERTISE: &str = r#"
+import socket, struct
+router = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+router.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 0, socket.if_nametoindex("eth0")))
+"#;
+
+fn routers_that_are_not_neutrons_are_heeded_in_the_networks_that_the_operator_names_alone() {
+    on_host(async |host| {
+        let ovs = host.ovs();
+        let network = Uuid::new_v4();
+        let plumber = ovs.plumber_that_heeds_routers_of(network);
+        let (router, instance) = (Uuid::new_v4(), Uuid::new_v4());
+        plumber.plug(router, &[interface(0, 1)]).await.unwrap();
+        let named = Interface { network_id: Some(network), ..interface(0, 2) };
+        let other = Interface { network_id: Some(Uuid::new_v4()), ..interface(1, 2) };
+        plumber.plug(instance, &[named.clone(), other]).await.unwrap();
+        for (instance, name) in [(router, "eth0"), (instance, "eth0"), (instance, "eth1")] {
+            until("the interfaces are up", async || is_settled(instance, name).await).await;
+        }
+        until("eth0, which is on the same bridge as eth1, has a way out through the router", async || {
+            inside(router, &["python3", "-Bc", ADVERTISE]).await;
+            let found = ip(instance, &["-6", "route", "show", "default"]).await;
+            let devices: Vec<_> = found.as_array().unwrap().iter().map(|route| route["dev"].clone()).collect();
+            assert!(devices.iter().all(|device| device == "eth0"), "{devices:?}");
+            !devices.is_empty()
+        })
+        .await;
+        let own = inside(instance, &["ip", "-6", "-o", "addr", "show", "eth0", "scope", "global"]).await;
+        assert_eq!(own.lines().count(), 1, "no address but Neutron's: {own}");
+        // What is plugged again stays, and an operator may think again.
+        plumber.plug(instance, std::slice::from_ref(&named)).await.unwrap();
+        let found = ip(instance, &["-6", "route", "show", "default"]).await;
+        assert_eq!(found.as_array().unwrap().len(), 1);
+        ovs.plumber().plug(instance, &[named]).await.unwrap();
+        assert_eq!(inside(instance, &["cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"]).await.trim(), "0");
+    });
+}
+
 fn a_new_port_reaches_nobody_before_it_is_wired_where_the_operator_wants_it() {
     on_host(async |host| {
         let ovs = host.ovs();
@@ -466,6 +506,7 @@ tests! {
     two_instances_reach_each_other_over_the_switch,
     an_address_that_moves_to_another_instance_is_announced_by_it,
     what_neighbours_were_told_is_not_told_again_until_an_address_comes,
+    routers_that_are_not_neutrons_are_heeded_in_the_networks_that_the_operator_names_alone,
     a_new_port_reaches_nobody_before_it_is_wired_where_the_operator_wants_it,
     the_host_has_no_address_in_the_networks_of_instances,
     unplugging_leaves_nothing_and_may_be_repeated,
