@@ -169,7 +169,8 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         service_id,
         service_version,
         conductor,
-        ports: Ports::new(cloud.neutron.clone(), &config.cloud.ovs_bridge),
+        ports: Ports::new(cloud.neutron.clone(), &config.cloud.ovs_bridge)
+            .with_metadata_route(config.docker.metadata_route),
         cloud,
         driver,
         tracker,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{
-    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, ImageCacheConfig, MetadataConfig, OvsConfig,
+    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, ImageCacheConfig, MetadataConfig, MetadataRoute, OvsConfig,
     RunningDeletedAction, SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
 };
 use crate::cloud::CloudConfig;
@@ -244,6 +244,11 @@ fn docker(reader: &mut Reader) -> Option<DockerConfig> {
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
         suspend: suspend(reader),
         state_tags: reader.flag("docker", "state_tags"),
+        metadata_route: match reader.string("docker", "metadata_route").as_str() {
+            "dhcp" => MetadataRoute::Dhcp,
+            "gateway" => MetadataRoute::Gateway,
+            _ => MetadataRoute::Isolated,
+        },
         accept_ra_networks: accept_ra_networks(reader)?,
     })
 }

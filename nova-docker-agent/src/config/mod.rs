@@ -169,6 +169,18 @@ pub struct ImageCacheConfig {
     pub minimum_age: Option<Duration>,
 }
 
+/// Where the metadata service of a subnet is looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataRoute {
+    /// At the DHCP server where no router of Neutron's is the gateway, as with the DHCP agents' `enable_isolated_metadata`.
+    #[default]
+    Isolated,
+    /// At the DHCP server, as with their `force_metadata`.
+    Dhcp,
+    /// At the gateway, whoever it is.
+    Gateway,
+}
+
 /// `[docker]`: what is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerConfig {
@@ -199,6 +211,8 @@ pub struct DockerConfig {
     pub suspend: Suspend,
     /// Whether servers get tags that say how their containers ended and how healthy they are.
     pub state_tags: bool,
+    /// Where the metadata service of a network is looked for.
+    pub metadata_route: MetadataRoute,
     /// Networks in which IPv6 routers that are not Neutron's are heeded.
     pub accept_ra_networks: BTreeSet<Uuid>,
 }

@@ -329,6 +329,12 @@ fn docker() -> Vec<Spec> {
         spec("suspend", Kind::Choice(&["freeze", "refuse"]), "What suspending a server does to its container.")
             .or("freeze"),
         spec("state_tags", Kind::Bool, "Give servers tags that tell exit code and health.").or("true"),
+        spec(
+            "metadata_route",
+            Kind::Choice(&["isolated", "dhcp", "gateway"]),
+            "Where the metadata service is looked for.",
+        )
+        .or("isolated"),
         spec("accept_ra_networks", Kind::List, "Networks whose own IPv6 routers are heeded."),
     ]
 }

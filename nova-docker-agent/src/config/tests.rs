@@ -265,3 +265,10 @@ fn the_networks_whose_routers_are_heeded_are_ids() {
     let error = only_error(&[(("docker", "accept_ra_networks"), "provider")]);
     assert!(error.contains("accept_ra_networks") && error.contains("ids of networks"), "{error}");
 }
+
+#[test]
+fn the_metadata_service_is_looked_for_as_the_dhcp_agents_are_set() {
+    let of = |choice: &str| good(&[(("docker", "metadata_route"), choice)]).docker.metadata_route;
+    assert_eq!(good(&[]).docker.metadata_route, MetadataRoute::Isolated);
+    assert_eq!((of("dhcp"), of("gateway")), (MetadataRoute::Dhcp, MetadataRoute::Gateway));
+}

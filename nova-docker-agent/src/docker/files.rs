@@ -27,6 +27,11 @@ const MAX_DNS: usize = 3;
 /// Keys of lines in resolv.conf.
 const SEARCH: &str = "search";
 const OPTIONS: &str = "options";
+/// Neutron's domains that are searched, and bytes of their line: what resolvers look at.
+const MAX_SEARCH: usize = 6;
+const MAX_SEARCH_LINE: usize = 255;
+/// The line before one that Neutron's domains are in.
+const OF_NETWORK: &str = "# the network's:";
 /// Begins the line that tells the name servers which the user asked for from Neutron's.
 const ASKED: &str = "# asked for:";
 /// Bytes of a digest that tells an edited file from ours.
@@ -178,13 +183,35 @@ fn resolv_conf(interfaces: &[Interface], asked: &Configuration) -> Option<File> 
         if words.is_empty() { String::new() } else { format!("{key} {}\n", words.join(" ")) }
     };
     let rest = line(SEARCH, &asked.dns_search) + &line(OPTIONS, &asked.dns_opt);
+    let rest = searched(&rest, interfaces) + &rest;
     (!servers.is_empty()).then(|| resolv_conf_file(sealed(&(servers + &rest))))
 }
 
 /// Lines of a resolv.conf that are not Neutron's.
 pub(super) fn asked_lines(resolv_conf: &str) -> String {
-    let is_asked = |line: &&str| matches!(line.split_once(' '), Some((SEARCH | OPTIONS, _)));
+    let mut after_mark = false;
+    let is_asked = |line: &&str| {
+        let is_ours = std::mem::replace(&mut after_mark, line.trim_end() == OF_NETWORK);
+        !is_ours && matches!(line.split_once(' '), Some((SEARCH | OPTIONS, _)))
+    };
     resolv_conf.split_inclusive('\n').filter(is_asked).collect()
+}
+
+/// The line with the domains that the interfaces' ports are in, below its mark; none where the `asked` lines have domains.
+pub(super) fn searched(asked: &str, interfaces: &[Interface]) -> String {
+    if asked.lines().any(|line| line.split(' ').next() == Some(SEARCH)) {
+        return String::new();
+    }
+    let mut line = SEARCH.to_owned();
+    let mut domains: Vec<&String> = Vec::new();
+    for domain in interfaces.iter().flat_map(|interface| &interface.search) {
+        let fits = domains.len() < MAX_SEARCH && line.len() + 1 + domain.len() <= MAX_SEARCH_LINE;
+        if fits && !domains.contains(&domain) {
+            domains.push(domain);
+            line = line + " " + domain;
+        }
+    }
+    if domains.is_empty() { String::new() } else { format!("{OF_NETWORK}\n{line}\n") }
 }
 
 pub(super) fn resolv_conf_file(content: String) -> File {
@@ -325,6 +352,28 @@ mod tests {
         let three = text(resolv_conf(&[interface], &asked).unwrap());
         assert!(three.ends_with("192.0.2.9\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n"), "{three}");
         assert_eq!(asked_servers(&three), asked.dns);
+    }
+
+    #[test]
+    fn neutrons_domains_are_searched_unless_the_user_asks_for_others() {
+        let of = |number: usize| format!("{}.example", "d".repeat(number));
+        let interface = |search: Vec<String>| Interface {
+            dns: vec!["192.0.2.1".parse().unwrap()],
+            search,
+            ..crate::network::an_interface()
+        };
+        let two = [interface(vec![of(1), of(2)]), interface(vec![of(2), of(3)])];
+        let written = text(resolv_conf(&two, &Configuration::default()).unwrap());
+        assert!(written.ends_with(&format!("\nsearch {} {} {}\n", of(1), of(2), of(3))), "{written}");
+        assert_eq!(asked_lines(&written), "", "nobody asked for them");
+        let asked = Configuration { dns_search: vec!["a.example".to_owned()], ..Configuration::default() };
+        let written = text(resolv_conf(&two, &asked).unwrap());
+        assert!(written.ends_with("\nnameserver 192.0.2.1\nsearch a.example\n"), "{written}");
+        assert_eq!(asked_lines(&written), "search a.example\n");
+        let many = searched("", &[interface((1..=9).map(of).collect())]);
+        assert_eq!(many.split_whitespace().filter(|word| word.ends_with(".example")).count(), MAX_SEARCH);
+        let long = searched("", &[interface(vec![of(1), format!("{}.example", "l".repeat(240)), of(2)])]);
+        assert!(long.contains(&of(2)) && long.lines().all(|line| line.len() <= MAX_SEARCH_LINE), "{long}");
     }
 
     #[test]

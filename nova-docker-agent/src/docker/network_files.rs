@@ -36,7 +36,8 @@ impl Docker {
 /// besides the name servers stays.
 fn followed_resolv_conf(present: &str, interfaces: &[Interface]) -> Option<String> {
     let servers = files::name_servers(&files::asked_servers(present), interfaces);
-    let wanted = files::sealed(&(servers + &files::asked_lines(present)));
+    let asked = files::asked_lines(present);
+    let wanted = files::sealed(&(servers + &files::searched(&asked, interfaces) + &asked));
     (files::is_sealed(present) && wanted != present).then_some(wanted)
 }
 
@@ -80,6 +81,21 @@ mod tests {
         assert_eq!(followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.1"])]), None);
         let now = followed_resolv_conf(&written, &[interface("10.0.0.5/24", &["192.0.2.2"])]).unwrap();
         assert!(now.ends_with("nameserver 192.0.2.2\nsearch a.example\noptions ndots:2\n"), "{now}");
+    }
+
+    #[test]
+    fn a_domain_of_neutrons_comes_changes_and_goes_and_the_users_options_stay() {
+        let within = |search: &[&str]| Interface {
+            search: search.iter().map(|&domain| domain.to_owned()).collect(),
+            ..interface("10.0.0.5/24", &["192.0.2.1"])
+        };
+        let written = files::sealed("nameserver 192.0.2.1\noptions ndots:2\n");
+        let now = followed_resolv_conf(&written, &[within(&["a.example"])]).unwrap();
+        assert!(now.contains("\nsearch a.example\noptions ndots:2\n"), "{now}");
+        assert_eq!(followed_resolv_conf(&now, &[within(&["a.example"])]), None);
+        let changed = followed_resolv_conf(&now, &[within(&["b.example"])]).unwrap();
+        assert!(changed.contains("\nsearch b.example\n") && !changed.contains("a.example"), "{changed}");
+        assert_eq!(followed_resolv_conf(&changed, &[within(&[])]), Some(written));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! From what Neutron says of a guest's ports to the interfaces that are plugged for it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use uuid::Uuid;
 
 use super::Error;
+use super::dhcp_options::{DhcpOption, Options, domain};
 use crate::{
     limits,
     network::{Interface, Route},
@@ -14,7 +15,7 @@ use crate::{
 /// What names of bridges begin with that Neutron has made for the parent ports of trunks.
 const TRUNK_BRIDGE: &str = "tbr-";
 /// Where the metadata service listens, inside every network.
-const METADATA: &str = "169.254.169.254/32";
+const METADATA: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 169, 254), 32));
 
 /// A port of Neutron, bound to this host, as a door was told of it. Addresses and prefixes are texts that nobody has checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub struct Port {
     pub bridge: Option<String>,
     pub mtu: Option<u32>,
     pub subnets: Vec<Subnet>,
+    /// Domains of Neutron's names.
+    pub search: Vec<String>,
+    /// The port's `extra_dhcp_opts`.
+    pub dhcp_options: Vec<DhcpOption>,
 }
 
 /// What a port knows of one of its subnets.
@@ -45,6 +50,10 @@ pub struct Subnet {
     pub gateway: Option<String>,
     pub dns: Vec<String>,
     pub dhcp_server: Option<String>,
+    /// Who answers for names where `dns` is empty.
+    pub resolvers: Vec<String>,
+    /// The next hop to the metadata service. None: the gateway, or else the DHCP server.
+    pub metadata_via: Option<String>,
     /// Prefix and next hop.
     pub routes: Vec<(String, String)>,
 }
@@ -60,26 +69,36 @@ pub fn interfaces(ports: &[Port]) -> Result<Vec<Interface>, Error> {
 fn interface(index: usize, port: &Port) -> Result<Interface, Error> {
     check_type(port)?;
     let bridge = port.bridge.clone().filter(|bridge| !bridge.is_empty());
+    let options = Options::read(&port.dhcp_options, port.id);
+    let of_neutron = || port.search.iter().filter_map(|name| domain(name)).collect();
     let mut interface = Interface {
         port_id: port.id,
         network_id: port.network,
         devname: port.devname.clone().unwrap_or_else(|| Interface::devname_of(&port.id)),
         name: format!("eth{index}"),
         mac: port.mac.clone(),
-        mtu: limits::mtu(port.mtu),
+        mtu: mtu(port.mtu, options.mtu),
         bridge: bridge
             .ok_or_else(|| Error::Unsupported(format!("port {} names no bridge to be plugged into", port.id)))?,
         addresses: Vec::new(),
         gateways: Vec::new(),
         routes: Vec::new(),
         dns: Vec::new(),
+        search: options.search().unwrap_or_else(of_neutron),
     };
     for subnet in &port.subnets {
-        add_subnet(&mut interface, subnet).map_err(|problem| {
+        add_subnet(&mut interface, subnet, &options).map_err(|problem| {
             Error::Unsupported(format!("subnet {} of port {} cannot be used: {problem}", subnet.cidr, port.id))
         })?;
     }
+    options.settle_ways(&mut interface, METADATA);
     Ok(interface)
+}
+
+/// What the port asks for, as far as its network carries it.
+fn mtu(of_network: Option<u32>, asked: Option<u32>) -> Option<u32> {
+    let of_network = limits::mtu(of_network);
+    limits::mtu(asked).map(|asked| of_network.map_or(asked, |most| asked.min(most))).or(of_network)
 }
 
 fn check_type(port: &Port) -> Result<(), Error> {
@@ -104,7 +123,7 @@ fn check_type(port: &Port) -> Result<(), Error> {
     }
 }
 
-fn add_subnet(interface: &mut Interface, subnet: &Subnet) -> Result<(), String> {
+fn add_subnet(interface: &mut Interface, subnet: &Subnet, options: &Options) -> Result<(), String> {
     let network: IpNet = subnet.cidr.parse().map_err(|_| "its prefix is not an address range".to_owned())?;
     let gateway = subnet.gateway.as_deref().map(address).transpose()?;
     let dhcp_server = subnet.dhcp_server.as_deref().map(address).transpose()?;
@@ -116,17 +135,25 @@ fn add_subnet(interface: &mut Interface, subnet: &Subnet) -> Result<(), String> 
         let prefix = destination.parse().map_err(|_| format!("route {destination:?} is not an address range"))?;
         interface.routes.push(Route { destination: prefix, via: address(via)? });
     }
-    // On a network without a router Neutron's DHCP agent answers for the metadata service, and says so by DHCP option 121.
-    if let (None, Some(server @ IpAddr::V4(_))) = (gateway, dhcp_server) {
-        let destination: IpNet = METADATA.parse().map_err(|_| "the metadata address".to_owned())?;
-        if interface.routes.iter().all(|route| route.destination != destination) {
-            interface.routes.push(Route { destination, via: server });
-        }
+    // Where nobody has looked for routers, a gateway is one. Without any, Neutron's DHCP server answers for the metadata service,
+    // and says so by DHCP option 121.
+    let by_dhcp = if gateway.is_none() { dhcp_server } else { None };
+    let metadata = subnet.metadata_via.as_deref().map(address).transpose()?.or(by_dhcp);
+    if let Some(via @ IpAddr::V4(_)) = metadata
+        && interface.routes.iter().all(|route| route.destination != METADATA)
+    {
+        interface.routes.push(Route { destination: METADATA, via });
     }
     interface.gateways.extend(gateway);
-    let servers: Vec<IpAddr> = subnet.dns.iter().map(|dns| address(dns)).collect::<Result<_, _>>()?;
-    // Without name servers of its own, a subnet has Neutron's: the DHCP agent knows the names of the ports.
-    let servers = if servers.is_empty() { dhcp_server.into_iter().collect() } else { servers };
+    let asked = if network.addr().is_ipv4() { &options.dns_v4 } else { &options.dns_v6 };
+    let servers = match asked {
+        Some(asked) => asked.clone(),
+        None => {
+            // Without name servers of its own, a subnet has Neutron's: the DHCP servers know the names of the ports.
+            let servers = if subnet.dns.is_empty() { &subnet.resolvers } else { &subnet.dns };
+            servers.iter().map(|server| address(server)).collect::<Result<_, _>>()?
+        }
+    };
     // The unspecified address is how a user asks Neutron for no name server at all.
     for server in servers.into_iter().filter(|server| !server.is_unspecified()) {
         if !interface.dns.contains(&server) {
@@ -160,7 +187,7 @@ mod tests {
             let subnet = Subnet {
                 cidr: "10.0.0.0/24".into(),
                 dns: dns.iter().map(|&server| server.to_owned()).collect(),
-                dhcp_server: Some("10.0.0.2".into()),
+                resolvers: vec!["10.0.0.2".into()],
                 ..Subnet::default()
             };
             let bridge = Some("br-int".into());
@@ -171,6 +198,58 @@ mod tests {
         assert_eq!(with(&[]), [address("10.0.0.2")]);
         assert!(with(&["0.0.0.0"]).is_empty() && with(&["::"]).is_empty());
         assert_eq!(with(&["0.0.0.0", "192.0.2.1"]), [address("192.0.2.1")]);
+    }
+
+    fn plugged(subnet: Subnet, port: Port) -> Interface {
+        let subnet = Subnet { cidr: "10.0.0.0/24".into(), addresses: vec!["10.0.0.5".into()], ..subnet };
+        let port = Port { vif_type: Some("ovs".into()), bridge: Some("br-int".into()), subnets: vec![subnet], ..port };
+        interfaces(&[port]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn metadata_goes_where_it_is_served_and_the_rest_through_the_gateway() {
+        let subnet = Subnet {
+            gateway: Some("10.0.0.1".into()),
+            dhcp_server: Some("10.0.0.2".into()),
+            metadata_via: Some("10.0.0.3".into()),
+            ..Subnet::default()
+        };
+        let ways = |subnet: &Subnet| {
+            let interface = plugged(subnet.clone(), Port::default());
+            let route = |route: &Route| format!("{} {}", route.destination, route.via);
+            (interface.routes.iter().map(route).collect::<Vec<_>>(), interface.gateways)
+        };
+        let gateway = vec![address("10.0.0.1").unwrap()];
+        assert_eq!(ways(&subnet), (vec!["169.254.169.254/32 10.0.0.3".to_owned()], gateway.clone()));
+        let routes = vec![("169.254.169.254/32".to_owned(), "10.0.0.9".to_owned())];
+        let own = Subnet { routes, ..subnet.clone() };
+        assert_eq!(ways(&own).0, ["169.254.169.254/32 10.0.0.9"], "the subnet's own route counts");
+        assert_eq!(ways(&Subnet { metadata_via: None, ..subnet }), (vec![], gateway));
+    }
+
+    #[test]
+    fn options_of_the_port_take_the_place_of_what_its_subnets_and_network_say() {
+        let option = |name: &str, value: &str| DhcpOption { version: 4, name: name.into(), value: value.into() };
+        let subnet = Subnet { gateway: Some("10.0.0.1".into()), dns: vec!["192.0.2.1".into()], ..Subnet::default() };
+        let dhcp_options = vec![
+            option("dns-server", "192.0.2.9"),
+            option("router", "10.0.0.9"),
+            option("mtu", "1300"),
+            option("domain-search", "a.example"),
+        ];
+        let port = Port { mtu: Some(1450), search: vec!["cloud.internal".into()], dhcp_options, ..Port::default() };
+        let found = plugged(subnet.clone(), port.clone());
+        assert_eq!(
+            (found.dns, found.gateways),
+            (vec![address("192.0.2.9").unwrap()], vec![address("10.0.0.9").unwrap()])
+        );
+        assert_eq!((found.mtu, found.search), (Some(1300), vec!["a.example".to_owned()]));
+        let found = plugged(subnet, Port { dhcp_options: vec![option("mtu", "9000")], ..port });
+        assert_eq!(
+            (found.mtu, found.search),
+            (Some(1450), vec!["cloud.internal".to_owned()]),
+            "no more than the network's"
+        );
     }
 
     #[test]

@@ -13,13 +13,14 @@
 //! | `diagnostics` | what a guest has used |
 //! | `consoles` | guests' serial consoles |
 //! | `snapshot` | a guest's files as a new image in Glance |
-//! | `interfaces` | from Neutron's ports to what is plugged |
+//! | `interfaces`, `dhcp_options` | from Neutron's ports to what is plugged |
 //! | `links` | what guests know of others |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
 //! | `unused` | the record of when that began, of volumes and of images |
 
 mod consoles;
+mod dhcp_options;
 mod diagnostics;
 mod error;
 mod guests;
@@ -41,6 +42,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::RwLock;
 use tracing::warn;
 
+pub use dhcp_options::DhcpOption;
 pub use diagnostics::Diagnostics;
 pub use error::{Error, StartError};
 pub use image::check_status;

@@ -82,6 +82,9 @@ fn port(interface: v1::Interface) -> Result<Port, Status> {
         bridge: Some(interface.bridge),
         mtu: interface.mtu,
         subnets: interface.subnets.into_iter().map(subnet).collect(),
+        // The contract has no more than what Nova tells its drivers.
+        search: Vec::new(),
+        dhcp_options: Vec::new(),
     })
 }
 
@@ -91,7 +94,9 @@ fn subnet(subnet: v1::Subnet) -> Subnet {
         addresses: subnet.addresses,
         gateway: subnet.gateway,
         dns: subnet.dns_servers,
+        resolvers: subnet.dhcp_server.iter().cloned().collect(),
         dhcp_server: subnet.dhcp_server,
+        metadata_via: None,
         routes: subnet.routes.into_iter().map(|route| (route.destination, route.via)).collect(),
     }
 }

@@ -31,6 +31,8 @@ pub struct Interface {
     pub routes: Vec<Route>,
     /// Name servers of the port's subnets, in their order.
     pub dns: Vec<IpAddr>,
+    /// Domains in which names without one are looked up, in their order.
+    pub search: Vec<String>,
 }
 
 /// One host route of a subnet.
@@ -86,6 +88,7 @@ pub(crate) mod tests {
             gateways: vec![],
             routes: vec![],
             dns: vec![],
+            search: vec![],
         }
     }
 

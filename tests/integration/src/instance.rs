@@ -86,5 +86,6 @@ pub fn interface(number: u8, host: u8) -> Interface {
         gateways: vec![],
         routes: vec![],
         dns: vec![],
+        search: vec![],
     }
 }

@@ -1,9 +1,12 @@
 //! From the network information cache to the interfaces that are plugged.
 
+use serde_json::{Map, Value};
+
+use super::dhcp_words;
 use crate::compute::error::Error;
 use crate::compute::ports::{NetworkInfo, Vif, VifSubnet};
 use crate::{
-    driver::{self, Port, Subnet},
+    driver::{self, DhcpOption, Port, Subnet},
     network::Interface,
 };
 
@@ -17,6 +20,9 @@ pub(in crate::compute) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interf
 }
 
 fn port(vif: &Vif) -> Port {
+    let nothing = Map::new();
+    let meta = vif.rest.get("meta").and_then(Value::as_object).unwrap_or(&nothing);
+    let options = dhcp_words::dhcp_options(meta);
     Port {
         id: vif.id,
         network: Some(vif.network.id),
@@ -27,6 +33,8 @@ fn port(vif: &Vif) -> Port {
         bridge: vif.network.bridge.clone(),
         mtu: vif.network.meta.mtu,
         subnets: vif.network.subnets.iter().map(subnet).collect(),
+        search: dhcp_words::search(meta),
+        dhcp_options: options.into_iter().map(|(version, name, value)| DhcpOption { version, name, value }).collect(),
     }
 }
 
@@ -37,13 +45,15 @@ fn subnet(subnet: &VifSubnet) -> Subnet {
         gateway: subnet.gateway.address.clone(),
         dns: subnet.dns.iter().map(|dns| dns.address.clone()).collect(),
         dhcp_server: subnet.meta.dhcp_server.clone(),
+        resolvers: subnet.meta.resolvers(),
+        metadata_via: subnet.meta.metadata_via().map(str::to_owned),
         routes: subnet.routes.iter().map(|route| (route.cidr.clone(), route.gateway.address.clone())).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -102,6 +112,22 @@ mod tests {
                 .any(|route| route.destination.to_string() == "169.254.169.254/32"
                     && route.via.to_string() == "10.77.0.2")
         );
+    }
+
+    #[test]
+    fn what_the_cache_says_of_metadata_names_and_options_is_plugged() {
+        let mut subnet = subnet();
+        subnet["meta"]["metadata_via"] = "10.77.0.2".into();
+        subnet["meta"]["resolvers"] = json!(["10.77.0.2", "10.77.0.3"]);
+        let mut vif = vif(subnet);
+        vif["meta"] =
+            json!({"search": ["cloud.internal"], "dhcp_options": [{"ip_version": 4, "name": "mtu", "value": "1300"}]});
+        let eth0 = convert(vif).unwrap().remove(0);
+        let to_metadata =
+            eth0.routes.iter().find(|route| route.destination.to_string() == "169.254.169.254/32").unwrap();
+        assert_eq!((to_metadata.via.to_string().as_str(), eth0.gateways.len()), ("10.77.0.2", 1));
+        assert_eq!(eth0.dns.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.77.0.2", "10.77.0.3"]);
+        assert_eq!((eth0.search, eth0.mtu), (vec!["cloud.internal".to_owned()], Some(1300)));
     }
 
     #[test]

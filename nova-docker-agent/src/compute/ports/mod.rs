@@ -17,6 +17,7 @@ pub(in crate::compute) mod attach;
 mod binding;
 pub(in crate::compute) mod cache;
 mod deallocate;
+mod dhcp_words;
 mod error;
 pub(in crate::compute) mod external_events;
 mod groups;
@@ -26,6 +27,7 @@ mod plan;
 mod rebind;
 mod refresh;
 mod request;
+mod services;
 pub(in crate::compute) mod user_ports;
 pub(in crate::compute) mod waiters;
 
@@ -43,6 +45,7 @@ pub use network_info::{
 pub use request::{AllocateRequest, Networks, RequestedNetwork};
 
 use crate::cloud::Neutron;
+use crate::config::MetadataRoute;
 
 /// What the compute service does with the ports of its instances.
 #[derive(Clone)]
@@ -50,11 +53,18 @@ pub struct Ports {
     neutron: Neutron,
     /// `[neutron] ovs_bridge`: the bridge of ports whose binding names none.
     ovs_bridge: Arc<str>,
+    metadata_route: MetadataRoute,
 }
 
 impl Ports {
     pub fn new(neutron: Neutron, ovs_bridge: &str) -> Self {
-        Self { neutron, ovs_bridge: Arc::from(ovs_bridge) }
+        Self { neutron, ovs_bridge: Arc::from(ovs_bridge), metadata_route: MetadataRoute::default() }
+    }
+
+    /// `[docker] metadata_route`: isolated if never set.
+    #[must_use]
+    pub fn with_metadata_route(self, metadata_route: MetadataRoute) -> Self {
+        Self { metadata_route, ..self }
     }
 }
 

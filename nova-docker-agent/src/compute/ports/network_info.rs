@@ -114,6 +114,26 @@ pub struct SubnetMeta {
     pub rest: Map<String, Value>,
 }
 
+impl SubnetMeta {
+    /// Who answers for names where the subnet names no servers, if that is not the DHCP server alone. The agent's own.
+    pub const RESOLVERS: &str = "resolvers";
+    /// The next hop to the metadata service. The agent's own.
+    pub const METADATA_VIA: &str = "metadata_via";
+
+    /// The addresses in [`RESOLVERS`](Self::RESOLVERS), or else the DHCP server's.
+    pub fn resolvers(&self) -> Vec<String> {
+        let several = self.rest.get(Self::RESOLVERS).and_then(Value::as_array);
+        match several {
+            Some(all) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            None => self.dhcp_server.iter().cloned().collect(),
+        }
+    }
+
+    pub fn metadata_via(&self) -> Option<&str> {
+        self.rest.get(Self::METADATA_VIA).and_then(Value::as_str)
+    }
+}
+
 /// A DNS server, a next hop or a floating IP.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct VifAddress {

@@ -2,16 +2,18 @@
 
 use std::net::IpAddr;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::network_info::{
     FixedAddress, GatewayAddress, NetworkInfo, SubnetMeta, Vif, VifAddress, VifNetwork, VifNetworkMeta, VifRoute,
     VifSubnet,
 };
-use super::{Allocation, Ports, distinct, filters};
+use super::services::{Services, owners};
+use super::{Allocation, Ports, dhcp_words, distinct, filters};
 use crate::cloud::neutron::{FloatingIp, HostRoute, Network, Port, Subnet};
 use crate::cloud::{Caller, Error};
+use crate::config::MetadataRoute;
 
 /// Linux's limit for interface names, as Nova counts it.
 const NIC_NAME_LEN: usize = 14;
@@ -21,8 +23,9 @@ const TUNNEL_TYPES: [&str; 3] = ["vxlan", "gre", "geneve"];
 struct Surroundings {
     networks: Vec<Network>,
     subnets: Vec<Subnet>,
-    dhcp_ports: Vec<Port>,
+    services: Services,
     floating_ips: Vec<FloatingIp>,
+    metadata_route: MetadataRoute,
 }
 
 impl Ports {
@@ -89,15 +92,16 @@ impl Ports {
 
     /// One query of each kind for all ports, all at the same time. `reachable` are the ports that may have floating IPs.
     async fn surroundings(&self, caller: &Caller, ports: &[Port], reachable: &[Uuid]) -> Result<Surroundings, Error> {
+        let metadata_route = self.metadata_route;
         if ports.is_empty() {
-            let (networks, subnets, dhcp_ports, floating_ips) = Default::default();
-            return Ok(Surroundings { networks, subnets, dhcp_ports, floating_ips });
+            let (networks, subnets, services, floating_ips) = Default::default();
+            return Ok(Surroundings { networks, subnets, services, floating_ips, metadata_route });
         }
         let port_ids = distinct(reachable.iter().copied());
         let network_ids = distinct(ports.iter().map(|port| port.network_id));
         let subnet_ids = distinct(ports.iter().flat_map(|port| &port.fixed_ips).map(|ip| ip.subnet_id));
-        let mut dhcp_filters = filters("network_id", &network_ids);
-        dhcp_filters.push(("device_owner", "network:dhcp"));
+        let mut service_filters = filters("network_id", &network_ids);
+        service_filters.extend(owners().map(|owner| ("device_owner", owner)));
         let (network_filters, subnet_filters) = (filters("id", &network_ids), filters("id", &subnet_ids));
         let floating_filters = filters("port_id", &port_ids);
         let subnets = async {
@@ -111,13 +115,13 @@ impl Ports {
                 self.neutron.floating_ips(caller, &floating_filters).await
             }
         };
-        let (networks, subnets, dhcp_ports, floating_ips) = tokio::try_join!(
+        let (networks, subnets, ports, floating_ips) = tokio::try_join!(
             self.neutron.networks(caller, &network_filters),
             subnets,
-            self.neutron.ports(caller, &dhcp_filters),
+            self.neutron.ports(caller, &service_filters),
             floating_ips,
         )?;
-        Ok(Surroundings { networks, subnets, dhcp_ports, floating_ips })
+        Ok(Surroundings { networks, subnets, services: Services { ports }, floating_ips, metadata_route })
     }
 
     fn vif(&self, port: &Port, around: &Surroundings, old: Option<&Vif>, preserve_on_delete: bool) -> Vif {
@@ -135,6 +139,9 @@ impl Ports {
             ("meta", Value::Object(Map::new())),
         ] {
             rest.entry(key).or_insert(value);
+        }
+        if let Some(Value::Object(meta)) = rest.get_mut("meta") {
+            dhcp_words::write(meta, port, around.networks.iter().find(|network| network.id == port.network_id));
         }
         Vif {
             id: port.id,
@@ -204,9 +211,17 @@ fn vif_subnet(port: &Port, subnet: &Subnet, around: &Surroundings) -> VifSubnet 
         rest: Map::new(),
     };
     let ips = port.fixed_ips.iter().filter(|ip| ip.subnet_id == subnet.id);
-    // With several DHCP ports the last one counts, as in Nova.
-    let dhcp_ips = around.dhcp_ports.iter().flat_map(|port| &port.fixed_ips);
-    let dhcp_server = dhcp_ips.rev().find(|ip| ip.subnet_id == subnet.id).map(|ip| ip.ip_address.clone());
+    let dhcp_servers = around.services.dhcp_servers(subnet);
+    let dhcp_server = dhcp_servers.first().map(ToString::to_string);
+    let mut rest = Map::new();
+    // What Nova's own cache has no place for.
+    let resolvers = around.services.resolvers(subnet);
+    if resolvers.len() > 1 || resolvers != dhcp_servers {
+        rest.insert(SubnetMeta::RESOLVERS.to_owned(), json!(resolvers));
+    }
+    if let Some(via) = around.services.metadata_via(subnet, around.metadata_route) {
+        rest.insert(SubnetMeta::METADATA_VIA.to_owned(), json!(via));
+    }
     VifSubnet {
         cidr: subnet.cidr.clone(),
         version: version(&subnet.cidr),
@@ -224,7 +239,7 @@ fn vif_subnet(port: &Port, subnet: &Subnet, around: &Surroundings) -> VifSubnet 
             enable_dhcp: subnet.enable_dhcp,
             dhcp_server,
             ipv6_address_mode: subnet.ipv6_address_mode.clone(),
-            rest: Map::new(),
+            rest,
         },
         rest: Map::new(),
     }

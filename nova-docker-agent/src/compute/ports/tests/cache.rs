@@ -10,14 +10,25 @@ async fn mount_recorded(server: &MockServer, lines: &str) {
     let body = last("/v2.0/ports?tenant_id=");
     ports.respond_with(ResponseTemplate::new(200).set_body_json(body)).mount(server).await;
     let dhcp = Mock::given(method("GET")).and(path("/v2.0/ports")).and(query_param("device_owner", "network:dhcp"));
-    dhcp.respond_with(ResponseTemplate::new(200).set_body_json(last("/v2.0/ports?network_id="))).mount(server).await;
+    let mut services = last("/v2.0/ports?network_id=");
+    // Stock Nova asks for no routers.
+    let mut router = services["ports"][0].clone();
+    router["device_owner"] = "network:router_interface".into();
+    router["fixed_ips"][0]["ip_address"] = "10.77.0.1".into();
+    services["ports"].as_array_mut().unwrap().push(router);
+    dhcp.respond_with(ResponseTemplate::new(200).set_body_json(services)).mount(server).await;
     mount(server, "GET", "/v2.0/subnets", 200, last("/v2.0/subnets?")).await;
     mount(server, "GET", "/v2.0/networks", 200, last("/v2.0/networks?id=")).await;
     mount(server, "GET", "/v2.0/floatingips", 200, json!({ "floatingips": [] })).await;
 }
 
+/// What stock Nova wrote, and the agent's own words in it.
 fn stock(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
+    let mut vifs: Value = serde_json::from_str(text).unwrap();
+    for vif in vifs.as_array_mut().unwrap() {
+        vif["network"]["subnets"][0]["meta"]["metadata_via"] = "10.77.0.1".into();
+    }
+    vifs
 }
 
 /// Only the agent's own token shows an interface's binding, and the order of things in a list is neutron's.
@@ -114,13 +125,13 @@ fn dual_stack_port() -> Value {
 
 async fn mount_dual_stack(server: &MockServer) {
     let dhcp = |n, ip: &str| {
-        json!({ "id": id(n), "network_id": id(1), "mac_address": "m", "status": "ACTIVE",
+        json!({ "id": id(n), "network_id": id(1), "mac_address": "m", "status": "ACTIVE", "device_owner": "network:dhcp",
         "fixed_ips": [{ "subnet_id": id(4), "ip_address": ip }] })
     };
     let of_instance = Mock::given(method("GET")).and(path("/v2.0/ports")).and(query_param("device_id", INSTANCE));
     let ports = json!({ "ports": [dual_stack_port()] });
     of_instance.respond_with(ResponseTemplate::new(200).set_body_json(ports)).with_priority(1).mount(server).await;
-    mount_ports(server, &[dhcp(11, "10.0.0.2"), dhcp(12, "10.0.0.3")]).await;
+    mount_ports(server, &[dhcp(12, "10.0.0.3"), dhcp(11, "10.0.0.2")]).await;
     let v4 = json!({ "id": id(4), "network_id": id(1), "cidr": "10.0.0.0/24", "gateway_ip": null, "enable_dhcp": true,
         "dns_nameservers": ["9.9.9.9"], "host_routes": [{ "destination": "192.168.0.0/16", "nexthop": "10.0.0.9" }] });
     let v6 = json!({ "id": id(6), "network_id": id(1), "cidr": "fd00::/64", "gateway_ip": "fd00::1", "enable_dhcp": false,
@@ -152,7 +163,9 @@ async fn both_address_families_routes_and_floating_addresses_are_there() {
         serde_json::to_value(&v4.gateway).unwrap(),
         json!({ "address": null, "type": "gateway", "version": null, "meta": {} })
     );
-    assert_eq!(v4.meta.dhcp_server.as_deref(), Some("10.0.0.3"));
+    assert_eq!(v4.meta.dhcp_server.as_deref(), Some("10.0.0.2"));
+    assert_eq!(v4.meta.resolvers(), ["10.0.0.2", "10.0.0.3"]);
+    assert_eq!(v4.meta.metadata_via(), Some("10.0.0.2"));
     let route = json!({ "cidr": "192.168.0.0/16", "interface": null, "meta": {},
         "gateway": { "address": "10.0.0.9", "type": "gateway", "version": 4, "meta": {} } });
     assert_eq!(serde_json::to_value(&v4.routes).unwrap(), json!([route]));
@@ -171,4 +184,42 @@ async fn a_neutron_without_routers_has_no_floating_addresses() {
         .mount(&server)
         .await;
     assert_eq!(client(&server).neutron.floating_ips(&agent(), &[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn routers_dhcp_servers_and_ovns_ports_are_asked_for_in_one_query() {
+    let server = control_plane().await;
+    mount_recorded(&server, include_str!("../../../../../tests/wire/rest/create_net.jsonl")).await;
+    client(&server).build_network_info(&agent(), instance(), PROJECT, &NetworkInfo::default()).await.unwrap();
+    let sent = requests(&server, "GET /v2.0/ports").await;
+    let owners: Vec<String> = sent
+        .iter()
+        .flat_map(|request| request.url.query_pairs().into_owned().collect::<Vec<_>>())
+        .filter_map(|(key, value)| (key == "device_owner").then_some(value))
+        .collect();
+    let expected =
+        ["dhcp", "distributed", "router_interface", "router_interface_distributed", "ha_router_replicated_interface"];
+    assert_eq!(owners, expected.map(|owner| format!("network:{owner}")));
+}
+
+#[tokio::test]
+async fn a_domain_and_options_of_a_port_are_in_the_cache_as_long_as_neutron_has_them() {
+    let server = control_plane().await;
+    mount_dual_stack(&server).await;
+    let mut network = network_json(id(1));
+    network["dns_domain"] = "net.example.".into();
+    mount_networks(&server, &[network]).await;
+    let mut port: Port = serde_json::from_value(dual_stack_port()).unwrap();
+    let options = json!([{ "opt_name": "mtu", "opt_value": "1300", "ip_version": 4 }]);
+    port.rest.insert("extra_dhcp_opts".to_owned(), options);
+    let allocated =
+        |port: &Port| Allocation { ports: vec![AllocatedPort { port: port.clone(), created: true, tag: None }] };
+    let client = client(&server);
+    let info = client.network_info_of(&agent(), &allocated(&port), &NetworkInfo::default()).await.unwrap();
+    let expected =
+        json!({ "search": ["net.example"], "dhcp_options": [{ "ip_version": 4, "name": "mtu", "value": "1300" }] });
+    assert_eq!(info.0[0].rest["meta"], expected);
+    // The instance's own port has no options now.
+    let info = client.build_network_info(&agent(), instance(), PROJECT, &info).await.unwrap();
+    assert_eq!(info.0[0].rest["meta"], json!({ "search": ["net.example"] }));
 }
