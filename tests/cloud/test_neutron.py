@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import Launcher
 from harness.lab import Lab
+from harness.servers import Json, Servers
 from harness.waiting import eventually
 from openstack.connection import Connection
 
@@ -65,3 +66,32 @@ def test_metadata_without_a_router_the_domain_and_the_options_of_a_port_reach_th
     # Neutron tells of the port at once, and the server goes on.
     user.network.update_port(port, extra_dhcp_opts=[{"opt_name": "mtu", "opt_value": "1280", "ip_version": 4}])
     eventually(lambda: inside("cat", "/sys/class/net/eth0/mtu") == "1280", "the new MTU")
+
+
+@pytest.mark.full
+def test_a_server_starts_without_a_port_that_has_gone_and_with_one_whose_binding_failed(
+    port: Any,
+    launch: Launcher,
+    servers: Servers,
+    admin: Connection,
+    private_network: list[Json],
+    lab: Lab,
+) -> None:
+    server_id = launch("two", networks=[*private_network, {"port": port.id}])["id"]
+    [other] = [found for found in admin.network.ports(device_id=server_id) if found.id != port.id]
+    servers.action(server_id, "os-stop")
+    servers.wait(server_id, "SHUTOFF")
+    # On a host without an agent nothing can be bound.
+    failed = admin.network.update_port(other, binding_host_id="nowhere")
+    assert failed.binding_vif_type == "binding_failed"
+    # Nova is told of no port that has no server.
+    admin.network.update_port(port, device_id="", device_owner="")
+
+    servers.action(server_id, "os-start")
+    servers.wait(server_id, "ACTIVE")
+    found = admin.network.get_port(other.id)
+    assert (found.binding_host_id, found.binding_vif_type) == (lab.host, "ovs")
+    links = lab.docker("exec", f"nova-{server_id}", "ls", "/sys/class/net").split()
+    assert links == ["eth0", "lo"]
+    assert [interface["port_id"] for interface in servers.interfaces(server_id)] == [other.id]
+    assert port.fixed_ips[0]["ip_address"] not in servers.addresses(server_id)

@@ -12,7 +12,7 @@ use crate::compute::{
     error::Error,
     instance::guest::power_state,
     operation::Method,
-    ports::interfaces::interfaces,
+    ports::interfaces::usable_interfaces,
 };
 use crate::{
     limits::StopTimeout,
@@ -189,7 +189,7 @@ impl Compute {
         if let Some(limit) = self.config.reboot_timeout {
             self.driver.stop_within(uuid, timeout, limit).await?;
         }
-        Ok(self.driver.reboot(uuid, timeout, &interfaces(&network)?).await?)
+        Ok(self.driver.reboot(uuid, timeout, &usable_interfaces(&network, &self.host)?).await?)
     }
 
     /// After a failed reboot the instance has its container's state: active if it runs, else error.
@@ -261,7 +261,7 @@ impl Compute {
         let network = self.network_to_start(context, uuid).await?;
         self.give_again(context, uuid).await?;
         self.renew_links(uuid).await;
-        Ok(self.driver.power_on(uuid, &interfaces(&network)?).await?)
+        Ok(self.driver.power_on(uuid, &usable_interfaces(&network, &self.host)?).await?)
     }
 
     /// Reads the instance's configs and secrets from Nova, where a restart of the host has taken them.

@@ -19,7 +19,7 @@ use crate::compute::{
     instance::inside::inside,
     now,
     operation::Method,
-    ports::interfaces::interfaces,
+    ports::interfaces::usable_interfaces,
 };
 use crate::{
     driver::{self, Image},
@@ -108,7 +108,7 @@ impl Compute {
         let (prepared, network) =
             tokio::join!(self.prepare_image(context, instance, arguments), self.network_to_start(context, uuid));
         let ((mut guest, image, prepared), network) = (prepared?, network?);
-        let interfaces = interfaces(&network)?;
+        let interfaces = usable_interfaces(&network, &self.host)?;
         if self.driver.power_state(uuid).await?.is_some() {
             self.driver.stop(uuid, self.stop_timeout(instance)).await?;
         }

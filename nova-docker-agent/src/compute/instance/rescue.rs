@@ -16,7 +16,7 @@ use crate::compute::{
     instance::image::{described, descriptor},
     now,
     operation::Method,
-    ports::interfaces::interfaces,
+    ports::interfaces::usable_interfaces,
 };
 use crate::{
     driver::{Image, Prepared},
@@ -101,7 +101,7 @@ impl Compute {
         self.keep_config_drive(instance, &image, &mut guest);
         let timeout = if request.clean { self.stop_timeout(instance) } else { StopTimeout::KILL };
         self.driver.stop(uuid, timeout).await?;
-        self.driver.replace(&guest, &prepared, &interfaces(&network)?).await?;
+        self.driver.replace(&guest, &prepared, &usable_interfaces(&network, &self.host)?).await?;
         // There is no time later at which it could be told that the rescue does not run.
         Ok(self.driver.start_guest(uuid, self.config.docker.build_grace).await?)
     }

@@ -11,7 +11,7 @@ use crate::compute::{
     duties::Duties,
     error::Error,
     operation::Method,
-    ports::interfaces::interfaces,
+    ports::interfaces::usable_interfaces,
 };
 use crate::{
     driver,
@@ -90,7 +90,8 @@ impl Compute {
         self.operate(context, uuid, Duties::of("compute_resume_instance"), async {
             self.check_task(context, &mut instance, TaskState::Resuming, false).await?;
             self.give_again(context, uuid).await?;
-            let interfaces = interfaces(&self.network_to_start(context, uuid).await?)?;
+            let network = self.network_to_start(context, uuid).await?;
+            let interfaces = usable_interfaces(&network, &self.host)?;
             self.or_error_state(context, uuid, self.driver.resume(uuid, &interfaces).await).await?;
             let mut state = json!({"power_state": self.power_state(uuid).await?, "task_state": null});
             state["vm_state"] = json!(self.recall_vm_state(context, uuid, &mut state).await?);

@@ -8,7 +8,7 @@ use tracing::info;
 use super::request::{Step, flavor_fields, was_on};
 use crate::compute::{
     Compute, arguments::Arguments, duties::Duties, error::Error, instance::guest::guest, node::usage::Usage, now,
-    operation::Method, ports::interfaces::interfaces,
+    operation::Method, ports::interfaces::usable_interfaces,
 };
 use crate::{
     messaging::Context,
@@ -75,7 +75,7 @@ impl Compute {
         let mut guest = guest(instance, &image, self.compute_id)?;
         self.link_what_is_there(&mut guest).await?;
         self.keep_config_drive(instance, &image, &mut guest);
-        self.driver.recreate(&guest, &interfaces(&network)?).await?;
+        self.driver.recreate(&guest, &usable_interfaces(&network, &self.host)?).await?;
         if was_on(instance) {
             self.driver.start_guest(uuid, self.config.docker.build_grace).await?;
         } else {

@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::compute::ports::NetworkInfo;
+use crate::compute::ports::{NetworkInfo, Rebind};
 use crate::compute::{
     Compute,
     arguments::{Arguments, instance_uuid},
     error::Error,
     operation::Method,
     ports::{
-        interfaces::interfaces,
+        interfaces::usable_interfaces,
         user_ports::{keep_user_ports, user_ports},
     },
 };
@@ -82,11 +82,23 @@ impl Compute {
     /// # Errors
     /// Neutron or conductor did not answer, or an interface could not be changed. An instance that is gone is no error.
     pub(in crate::compute) async fn refresh_network_info(&self, uuid: Uuid) -> Result<(), Error> {
+        self.follow_neutron(uuid, Rebind::Nothing).await
+    }
+
+    /// As [`refresh_network_info`](Self::refresh_network_info), and has ports bound again that Neutron could not bind.
+    ///
+    /// # Errors
+    /// The same.
+    pub(in crate::compute) async fn heal_network_of(&self, uuid: Uuid) -> Result<(), Error> {
+        self.follow_neutron(uuid, Rebind::Failed).await
+    }
+
+    async fn follow_neutron(&self, uuid: Uuid, rebind: Rebind) -> Result<(), Error> {
         let _lock = self.cache_locks.lock(uuid).await;
-        match self.read_network_info(uuid).await? {
+        match self.read_network_info(uuid, rebind).await? {
             // On its way to the shelf: nobody is to plug what is bound to no host.
             Some(network) if network.is_unbound() => Ok(()),
-            Some(network) => Ok(self.driver.follow(uuid, &interfaces(&network)?).await?),
+            Some(network) => Ok(self.driver.follow(uuid, &usable_interfaces(&network, &self.host)?).await?),
             None => Ok(()),
         }
     }
@@ -103,7 +115,7 @@ impl Compute {
 
     /// What Neutron says of the instance's network, written into the cache; none when the instance is gone. With the cache's
     /// lock held.
-    async fn read_network_info(&self, uuid: Uuid) -> Result<Option<NetworkInfo>, Error> {
+    async fn read_network_info(&self, uuid: Uuid, rebind: Rebind) -> Result<Option<NetworkInfo>, Error> {
         let context = Context::admin();
         let wanted = ["info_cache", "system_metadata"];
         let instance = match self.conductor.instance(&context, &uuid.to_string(), &wanted).await {
@@ -115,6 +127,13 @@ impl Compute {
         let project = instance.project_id().unwrap_or_default();
         let caller = Caller::service(context.request_id());
         let mut current = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
+        if instance.host() == Some(self.host.as_str()) {
+            let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
+            if self.ports.bind_again(&caller, &current, rebind, &self.host, zone).await {
+                current = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
+            }
+        }
+        self.forget_vanished(&context, uuid, &cache, &mut current).await;
         keep_user_ports(&mut current, &instance);
         if current != cache {
             debug!(instance = %uuid, "the instance's network changed");
@@ -123,15 +142,27 @@ impl Compute {
         Ok(Some(current))
     }
 
-    /// The network that a start is to bring up: what Neutron says now, for not every change is told by an event. The cache
-    /// must do when Neutron does not answer.
+    /// Unplugs what Neutron no longer has for the instance. What cannot be unplugged stays in the cache for the next refresh.
+    async fn forget_vanished(&self, context: &Context, uuid: Uuid, cache: &NetworkInfo, current: &mut NetworkInfo) {
+        let caller = Caller::service(context.request_id());
+        for vif in self.ports.vanished(&caller, cache, current).await {
+            info!(instance = %uuid, port = %vif.id, "Neutron no longer has this port for the instance; unplugging it");
+            if let Err(error) = self.forget_interface(context, uuid, vif.id).await {
+                warn!(instance = %uuid, port = %vif.id, %error, "cannot unplug a port that has gone; it is tried again");
+                current.0.push(vif);
+            }
+        }
+    }
+
+    /// The network that a start is to bring up: what Neutron says now, for not every change is told by an event, with every port
+    /// bound that can be. The cache must do when Neutron does not answer.
     pub(in crate::compute) async fn network_to_start(
         &self,
         context: &Context,
         uuid: Uuid,
     ) -> Result<NetworkInfo, Error> {
         let _lock = self.cache_locks.lock(uuid).await;
-        match tokio::time::timeout(NEUTRON_PATIENCE, self.read_network_info(uuid)).await {
+        match tokio::time::timeout(NEUTRON_PATIENCE, self.read_network_info(uuid, Rebind::All)).await {
             Ok(Ok(Some(network))) => return Ok(network),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => warn!(instance = %uuid, %error, "starting with the network that is remembered"),
@@ -143,7 +174,8 @@ impl Compute {
     /// Brings what is plugged to what `network` says, as well as it can: whoever calls has done what it was asked, and the next
     /// refresh tries again.
     pub(in crate::compute) async fn follow_network(&self, uuid: Uuid, network: &NetworkInfo) {
-        let followed = async { Ok::<_, Error>(self.driver.follow(uuid, &interfaces(network)?).await?) };
+        let followed =
+            async { Ok::<_, Error>(self.driver.follow(uuid, &usable_interfaces(network, &self.host)?).await?) };
         if let Err(error) = followed.await {
             warn!(instance = %uuid, %error, "the instance's network is not yet what Neutron says");
         }

@@ -1,10 +1,11 @@
 //! From the network information cache to the interfaces that are plugged.
 
 use serde_json::{Map, Value};
+use tracing::warn;
 
 use super::dhcp_words;
 use crate::compute::error::Error;
-use crate::compute::ports::{NetworkInfo, Vif, VifSubnet};
+use crate::compute::ports::{NetworkError, NetworkInfo, Vif, VifSubnet};
 use crate::{
     driver::{self, DhcpOption, Port, Subnet},
     network::Interface,
@@ -17,6 +18,29 @@ use crate::{
 pub(in crate::compute) fn interfaces(network: &NetworkInfo) -> Result<Vec<Interface>, Error> {
     let ports: Vec<Port> = network.0.iter().map(port).collect();
     Ok(driver::interfaces(&ports)?)
+}
+
+/// The interfaces of an instance that is there already. A port that Neutron could not bind keeps nothing but itself from being plugged:
+/// the others are, under the names that they would have anyway.
+///
+/// # Errors
+/// No port is bound; a bound one as for [`interfaces`].
+pub(in crate::compute) fn usable_interfaces(network: &NetworkInfo, host: &str) -> Result<Vec<Interface>, Error> {
+    let is_bound = |vif: &Vif| !matches!(vif.vif_type.as_deref(), None | Some("unbound" | "binding_failed"));
+    let (bound, failed): (Vec<_>, Vec<_>) = network.0.iter().enumerate().partition(|(_, vif)| is_bound(vif));
+    if let (true, Some((_, vif))) = (bound.is_empty(), failed.first()) {
+        return Err(NetworkError::PortBindingFailed { port: vif.id, host: host.to_owned() }.into());
+    }
+    for (_, vif) in &failed {
+        let state = vif.vif_type.as_deref().unwrap_or("unbound");
+        warn!(port = %vif.id, state, "the instance is without this interface until Neutron can bind its port");
+    }
+    let ports: Vec<Port> = bound.iter().map(|(_, vif)| port(vif)).collect();
+    let mut interfaces = driver::interfaces(&ports)?;
+    for ((index, _), interface) in bound.iter().zip(&mut interfaces) {
+        interface.name = format!("eth{index}");
+    }
+    Ok(interfaces)
 }
 
 fn port(vif: &Vif) -> Port {
@@ -143,5 +167,17 @@ mod tests {
         vif["type"] = "binding_failed".into();
         let error = convert(vif).unwrap_err().to_string();
         assert!(error.contains("ed1b6eff") && error.contains("binding_failed"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_could_not_be_bound_is_left_out_unless_no_other_is_there() {
+        let (bound, mut failed) = (vif(subnet()), vif(subnet()));
+        (failed["type"], failed["id"]) = ("binding_failed".into(), "ed1b6eff-0000-4712-9f82-433985507b9b".into());
+        let usable = |vifs: Value| usable_interfaces(&serde_json::from_value(vifs).unwrap(), "vm");
+        let found = usable(json!([failed, bound])).unwrap();
+        assert_eq!(found.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>(), ["eth1"]);
+        let error = usable(json!([failed])).unwrap_err().to_string();
+        assert!(error.contains("Binding failed for port ed1b6eff-0000") && error.contains("host vm"), "{error}");
+        assert!(usable(json!([])).unwrap().is_empty());
     }
 }

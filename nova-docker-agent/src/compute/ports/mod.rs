@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `request`, `plan`, `allocate`, `binding` | ports for an instance: what is asked, what will be done, what is done |
 //! | `refresh`, `network_info`, `cache` | the network information cache: made of what Neutron says, read, written |
-//! | `deallocate`, `rebind` | ports given back, ports brought to this host or taken off it |
+//! | `services`, `dhcp_words` | what Neutron's DHCP servers, routers and OVN are for a guest, and tell it |
+//! | `deallocate`, `rebind`, `vanished` | ports given back, ports brought to this host or taken off it, ports that have gone |
 //! | `groups` | the names of an instance's security groups |
 //! | `user_ports` | which ports the user brought: they outlive the instance |
 //! | `interfaces` | from the cache to what is plugged |
@@ -29,6 +30,7 @@ mod refresh;
 mod request;
 mod services;
 pub(in crate::compute) mod user_ports;
+mod vanished;
 pub(in crate::compute) mod waiters;
 
 use std::{collections::HashSet, sync::Arc};
@@ -42,6 +44,7 @@ pub use network_info::{
     FixedAddress, GatewayAddress, NetworkInfo, SubnetMeta, Vif, VifAddress, VifNetwork, VifNetworkMeta, VifRoute,
     VifSubnet,
 };
+pub(in crate::compute) use rebind::Rebind;
 pub use request::{AllocateRequest, Networks, RequestedNetwork};
 
 use crate::cloud::Neutron;

@@ -1,16 +1,58 @@
 //! Bringing the ports that an instance already has to this host, and taking them off it.
 
 use futures::future::join_all;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::binding::check_binding;
 use super::deallocate::free_profile;
-use super::{DeallocateError, NetworkError, Ports};
+use super::{DeallocateError, NetworkError, NetworkInfo, Ports, Vif};
 use crate::cloud::Caller;
 use crate::cloud::neutron::{Port, PortUpdate};
 
+/// Which ports of an instance that is there already are to be bound again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::compute) enum Rebind {
+    Nothing,
+    /// Those whose binding has failed: Neutron's agent was down, or did not know a physical network yet.
+    Failed,
+    /// Those too that are bound to no host.
+    All,
+}
+
+impl Rebind {
+    fn concerns(self, vif: &Vif) -> bool {
+        match vif.vif_type.as_deref() {
+            Some("binding_failed") => self != Self::Nothing,
+            None | Some("unbound") => self == Self::All,
+            _ => false,
+        }
+    }
+}
+
 impl Ports {
+    /// Asks Neutron to bind ports of an instance on this host once more. Whether it was asked at all; what came of it the ports tell.
+    /// Neutron tells of every such attempt by an event, so it must not be made because of one.
+    pub(in crate::compute) async fn bind_again(
+        &self,
+        caller: &Caller,
+        network: &NetworkInfo,
+        which: Rebind,
+        host: &str,
+        availability_zone: &str,
+    ) -> bool {
+        let service = caller.as_service();
+        let concerned: Vec<&Vif> = network.0.iter().filter(|vif| which.concerns(vif)).collect();
+        join_all(concerned.iter().map(|vif| async {
+            let update = to_host(host, availability_zone, vif.profile.as_ref());
+            if let Err(error) = self.neutron.update_port(&service, vif.id, &update).await {
+                tracing::warn!(port = %vif.id, %error, "cannot bind the port again");
+            }
+        }))
+        .await;
+        !concerned.is_empty()
+    }
+
     /// Binds the instance's ports to `host` where they are not (a launch that was scheduled anew, a move, a binding that failed).
     /// Returns all ports of the instance.
     ///
@@ -30,11 +72,7 @@ impl Ports {
                 return Ok(port);
             }
             let mut profile = port.profile.clone().unwrap_or_default();
-            profile.remove("migrating_to");
-            let update = PortUpdate::new()
-                .set("binding:host_id", host)
-                .set("device_owner", format!("compute:{availability_zone}"))
-                .set("binding:profile", Value::Object(profile));
+            let update = to_host(host, availability_zone, port.profile.as_ref());
             let port = self.neutron.update_port(&service, port.id, &update).await?;
             check_binding(&port, host)?;
             Ok(port)
@@ -67,6 +105,15 @@ impl Ports {
         let failures: Vec<_> = results.into_iter().filter_map(Result::err).collect();
         if failures.is_empty() { Ok(()) } else { Err(DeallocateError::Ports { failures }) }
     }
+}
+
+fn to_host(host: &str, availability_zone: &str, profile: Option<&Map<String, Value>>) -> PortUpdate {
+    let mut profile = profile.cloned().unwrap_or_default();
+    profile.remove("migrating_to");
+    PortUpdate::new()
+        .set("binding:host_id", host)
+        .set("device_owner", format!("compute:{availability_zone}"))
+        .set("binding:profile", Value::Object(profile))
 }
 
 fn is_bound_to(port: &Port, host: &str) -> bool {

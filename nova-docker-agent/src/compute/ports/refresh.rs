@@ -29,8 +29,8 @@ struct Surroundings {
 }
 
 impl Ports {
-    /// Reads the instance's ports and everything around them. Order: as in the cache, then new ones; a port of the cache that neutron no
-    /// longer has for the instance stays as it was, until its host side is cleaned up. `preserve_on_delete` is taken from the cache.
+    /// Reads the instance's ports and everything around them. Order: as in the cache, then new ones. A port of the cache that neutron no
+    /// longer has for the instance is not among them. `preserve_on_delete` is taken from the cache.
     ///
     /// # Errors
     /// [`Error`] of neutron.
@@ -55,12 +55,8 @@ impl Ports {
             .collect();
         let mut vifs = Vec::with_capacity(fresh.len());
         for old in &cache.0 {
-            match fresh.iter().position(|(id, _)| *id == old.id) {
-                Some(index) => vifs.push(fresh.remove(index).1),
-                None => {
-                    tracing::info!(port = %old.id, "neutron no longer has this port for the instance; kept until its host side is cleaned up");
-                    vifs.push(old.clone());
-                }
+            if let Some(index) = fresh.iter().position(|(id, _)| *id == old.id) {
+                vifs.push(fresh.remove(index).1);
             }
         }
         vifs.extend(fresh.into_iter().map(|(_, vif)| vif));

@@ -190,7 +190,7 @@ impl Compute {
                 continue;
             }
             // One instance's trouble is not the others'.
-            let healed = caught(async { self.refresh_network_info(instance_uuid(&instance)?).await }).await;
+            let healed = caught(async { self.heal_network_of(instance_uuid(&instance)?).await }).await;
             if let Err(error) = healed {
                 warn!(%error, instance = instance.uuid(), "cannot refresh the instance's network information");
             }

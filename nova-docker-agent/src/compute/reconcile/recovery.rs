@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::compute::{
     Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
-    ports::interfaces::interfaces,
+    ports::interfaces::usable_interfaces,
 };
 use crate::{
     driver::End,
@@ -181,7 +181,7 @@ impl Compute {
             // Half-way to the shelf: offloading can be asked for again.
             return Ok(());
         }
-        let interfaces = interfaces(&network)?;
+        let interfaces = usable_interfaces(&network, &self.host)?;
         // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
         let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
         (|| self.driver.plug(uuid, &interfaces))

@@ -90,7 +90,7 @@ impl Compute {
         for _ in 0..CATCH_UPS {
             let mut still = HashSet::new();
             for uuid in behind {
-                if let Err(error) = caught(self.refresh_network_info(uuid)).await {
+                if let Err(error) = caught(self.heal_network_of(uuid)).await {
                     warn!(%error, instance = %uuid, "cannot bring the instance's network up to date");
                     still.insert(uuid);
                 }

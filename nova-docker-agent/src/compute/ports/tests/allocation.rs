@@ -371,3 +371,25 @@ async fn ports_elsewhere_or_badly_bound_are_bound_here_again() {
         json!({ "binding:host_id": "vm", "device_owner": "compute:az1", "binding:profile": { "trusted": true } });
     assert_eq!(sent, expected);
 }
+
+#[tokio::test]
+async fn only_ports_whose_binding_failed_are_bound_again_and_at_a_start_those_that_nobody_has_bound() {
+    let vif = |n: u128, kind: &str| {
+        json!({ "id": id(n), "address": "fa:16:3e:00:00:01", "type": kind, "profile": { "migrating_to": "x", "trusted": true },
+            "network": { "id": id(1) } })
+    };
+    let network: NetworkInfo =
+        serde_json::from_value(json!([vif(1, "ovs"), vif(2, "binding_failed"), vif(3, "unbound")])).unwrap();
+    for (which, expected) in [(Rebind::Nothing, vec![]), (Rebind::Failed, vec![2]), (Rebind::All, vec![2, 3])] {
+        let server = willing(&[], &[]).await;
+        let asks = client(&server).bind_again(&agent(), &network, which, "vm", "az1").await;
+        let mut puts = asked(&server).await.into_iter().filter(|line| line.starts_with("PUT")).collect::<Vec<_>>();
+        puts.sort();
+        let paths: Vec<String> = expected.iter().map(|n| format!("PUT /v2.0/ports/{}", id(*n))).collect();
+        assert_eq!((puts, asks), (paths, which != Rebind::Nothing));
+    }
+    let server = willing(&[], &[]).await;
+    client(&server).bind_again(&agent(), &network, Rebind::Failed, "vm", "az1").await;
+    let sent = sent_port(&server, &format!("PUT /v2.0/ports/{}", id(2))).await;
+    assert_eq!((&sent["binding:host_id"], &sent["binding:profile"]), (&json!("vm"), &json!({ "trusted": true })));
+}

@@ -89,7 +89,7 @@ async fn a_users_port_is_marked_as_such_and_other_interfaces_stay() {
 }
 
 #[tokio::test]
-async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_stay() {
+async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_go() {
     let server = control_plane().await;
     mount_recorded(&server, include_str!("../../../../../tests/wire/rest/create_net.jsonl")).await;
     let mut cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
@@ -98,9 +98,31 @@ async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_stay(
     vanished.id = id(42);
     cache.0.insert(0, vanished.clone());
     let info = client(&server).build_network_info(&agent(), instance(), PROJECT, &cache).await.unwrap();
-    assert_eq!(info.0[0], vanished);
-    assert!(info.0[1].preserve_on_delete);
-    assert_eq!(info.0.len(), 2);
+    assert!(info.0[0].preserve_on_delete);
+    assert_eq!(info.0.len(), 1);
+    let gone = client(&server).vanished(&agent(), &cache, &info).await;
+    assert_eq!(gone, [vanished]);
+}
+
+#[tokio::test]
+async fn no_port_has_vanished_for_an_agent_that_may_be_blind() {
+    let cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
+    let nothing = NetworkInfo::default();
+    let seen = async |ports: &[Value], status, agents: Value| {
+        let server = control_plane().await;
+        mount_ports(&server, ports).await;
+        mount(&server, "GET", "/v2.0/agents", status, agents).await;
+        client(&server).vanished(&agent(), &cache, &nothing).await.len()
+    };
+    let dhcp = port_json(id(11), id(1));
+    // What everybody sees of it.
+    let mut users = dhcp.clone();
+    users.as_object_mut().unwrap().retain(|key, _| !key.starts_with("binding:"));
+    assert_eq!(seen(&[dhcp], 403, json!({})).await, 1);
+    assert_eq!(seen(&[], 200, json!({ "agents": [] })).await, 0);
+    assert_eq!(seen(&[users], 403, json!({})).await, 0);
+    let agents = json!({ "agents": [{ "agent_type": "DHCP agent", "host": "vm" }] });
+    assert_eq!(seen(&[], 200, agents).await, 1, "it sees everything, and there is no port");
 }
 
 #[tokio::test]
