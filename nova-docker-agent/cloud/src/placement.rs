@@ -320,18 +320,54 @@ impl Placement {
             if held.allocations.remove(&provider).is_none() {
                 return Ok(());
             }
-            let body = json!({
-                "allocations": resources(&held),
-                "consumer_generation": held.consumer_generation,
-                "project_id": held.project_id,
-                "user_id": held.user_id,
-            });
-            let call = Call::put(format!("/allocations/{consumer}")).json(&body).once();
-            match self.send(caller, "1.28", call).await {
+            match self.replace(caller, consumer, &held).await {
                 Err(error) if is_concurrent_update(&error) && attempt < CONFLICT_ATTEMPTS => attempt += 1,
                 result => return result,
             }
         }
+    }
+
+    /// Takes amounts of some providers' resources out of what a consumer holds: those of a port that it gives up.
+    ///
+    /// # Errors
+    /// [`Error`] of placement; 409 when the allocations change at the same time again and again.
+    pub async fn release(
+        &self,
+        caller: &Caller,
+        consumer: Uuid,
+        given_up: &BTreeMap<Uuid, BTreeMap<String, u64>>,
+    ) -> Result<(), Error> {
+        if given_up.is_empty() {
+            return Ok(());
+        }
+        let mut attempt = 1;
+        loop {
+            let mut held = self.allocations(caller, consumer).await?;
+            for (provider, amounts) in given_up {
+                let Some(allocation) = held.allocations.get_mut(provider) else { continue };
+                for (class, amount) in amounts {
+                    if let Some(held) = allocation.resources.get_mut(class) {
+                        *held = held.saturating_sub(*amount);
+                    }
+                }
+                allocation.resources.retain(|_, amount| *amount > 0);
+            }
+            held.allocations.retain(|_, allocation| !allocation.resources.is_empty());
+            match self.replace(caller, consumer, &held).await {
+                Err(error) if is_concurrent_update(&error) && attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn replace(&self, caller: &Caller, consumer: Uuid, held: &ConsumerAllocations) -> Result<(), Error> {
+        let body = json!({
+            "allocations": resources(held),
+            "consumer_generation": held.consumer_generation,
+            "project_id": held.project_id,
+            "user_id": held.user_id,
+        });
+        self.send(caller, "1.28", Call::put(format!("/allocations/{consumer}")).json(&body).once()).await
     }
 
     /// Everybody who holds something of a provider.

@@ -121,6 +121,41 @@ async fn a_claim_for_a_move_is_taken_back_though_somebody_else_changes_it_too() 
 }
 
 #[tokio::test]
+async fn what_was_reserved_for_a_port_is_given_back_and_what_others_of_the_instance_hold_stays() {
+    let server = control_plane().await;
+    let (consumer, shared, emptied) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+    let at = format!("/allocations/{consumer}");
+    let resources = |amounts: Value| json!({ "resources": amounts, "generation": 1 });
+    let held = json!({
+        "allocations": {
+            PROVIDER: resources(json!({ "VCPU": 1 })),
+            shared.to_string(): resources(json!({ "NET_BW_EGR_KILOBIT_PER_SEC": 1500, "NET_BW_IGR_KILOBIT_PER_SEC": 100 })),
+            emptied.to_string(): resources(json!({ "NET_PACKET_RATE_KILOPACKET_PER_SEC": 10 })),
+        },
+        "consumer_generation": 4, "project_id": "p", "user_id": "u",
+    });
+    mount(&server, "GET", &at, 200, held).await;
+    turns(&server, "PUT", &at, vec![conflict(), ResponseTemplate::new(204)]).await;
+    let amount = |class: &str, amount| (class.to_owned(), amount);
+    let given_up: BTreeMap<Uuid, BTreeMap<String, u64>> = BTreeMap::from([
+        (shared, [amount("NET_BW_EGR_KILOBIT_PER_SEC", 1000), amount("NET_BW_IGR_KILOBIT_PER_SEC", 100)].into()),
+        (emptied, [amount("NET_PACKET_RATE_KILOPACKET_PER_SEC", 10)].into()),
+        (Uuid::from_u128(4), [amount("NET_BW_EGR_KILOBIT_PER_SEC", 1)].into()),
+    ]);
+    client(&server).release(&agent(), consumer, &given_up).await.unwrap();
+    let sent = requests(&server, &format!("PUT {at}")).await;
+    assert_eq!(sent.len(), 2, "once more after a conflict");
+    let body: Value = sent[1].body_json().unwrap();
+    let left = json!({
+        PROVIDER: { "resources": { "VCPU": 1 } },
+        shared.to_string(): { "resources": { "NET_BW_EGR_KILOBIT_PER_SEC": 500 } },
+    });
+    assert_eq!((&body["allocations"], &body["consumer_generation"]), (&left, &json!(4)));
+    client(&server).release(&agent(), consumer, &BTreeMap::new()).await.unwrap();
+    assert_eq!(requests(&server, &format!("GET {at}")).await.len(), 2, "nothing to give back asks nobody");
+}
+
+#[tokio::test]
 async fn a_resource_class_in_use_is_no_reason_to_try_again() {
     let server = control_plane().await;
     let at = format!("/resource_providers/{PROVIDER}/inventories");

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::compute::ports::{AllocateRequest, Allocation, NetworkInfo, Networks};
+use crate::compute::ports::{AllocateRequest, Allocation, NetworkInfo, Networks, ProviderMapping};
 use crate::compute::{
     Compute,
     error::Error,
@@ -102,7 +102,8 @@ impl Compute {
         let _lock = self.cache_locks.lock(request.uuid).await;
         let caller = self.caller(context);
         let wanted = self.allocate_request(context, &request.instance, request.uuid, request.networks.clone());
-        let wanted = AllocateRequest { security_groups: request.security_groups.clone(), ..wanted };
+        let resources = request.rest.get("request_spec").map(ProviderMapping::of_request_spec).unwrap_or_default();
+        let wanted = AllocateRequest { security_groups: request.security_groups.clone(), resources, ..wanted };
         let retries = self.config.network_allocate_retries;
         let allocation = self.ports.allocate_patiently(&caller, &wanted, retries).await?;
         let nothing = NetworkInfo::default();
@@ -139,6 +140,7 @@ impl Compute {
             networks,
             security_groups: Vec::new(),
             is_admin: context.get("is_admin").and_then(serde_json::Value::as_bool).unwrap_or(false),
+            resources: ProviderMapping::default(),
         }
     }
 

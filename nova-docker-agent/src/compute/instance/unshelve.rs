@@ -17,7 +17,7 @@ use crate::compute::{
     node::usage::Usage,
     now,
     operation::Method,
-    ports::{cache::network_info, interfaces::interfaces, waiters::PlugWait},
+    ports::{ProviderMapping, cache::network_info, interfaces::interfaces, waiters::PlugWait},
 };
 use crate::guest::{Guest, Inside};
 use crate::{
@@ -39,12 +39,15 @@ pub(in crate::compute) struct Unshelve {
     instance: Instance,
     /// The image's record as a plain dictionary; null for one that booted from a volume.
     image: Value,
+    /// Where the scheduler has reserved what the ports ask of placement.
+    resources: ProviderMapping,
 }
 
 impl Method for Unshelve {
     fn parse(mut arguments: Arguments) -> Result<Self, Error> {
         let image = arguments.get("image").cloned().unwrap_or_default();
-        Ok(Self { image, instance: arguments.instance()? })
+        let resources = arguments.get("request_spec").map(ProviderMapping::of_request_spec).unwrap_or_default();
+        Ok(Self { image, resources, instance: arguments.instance()? })
     }
 
     async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
@@ -54,14 +57,14 @@ impl Method for Unshelve {
 
 impl Compute {
     async fn unshelve(&self, context: &Context, unshelve: Unshelve) -> Result<(), Error> {
-        let Unshelve { instance, image } = unshelve;
+        let Unshelve { instance, image, resources } = unshelve;
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         let cancelled = self.begin_build(uuid);
         let unshelved = self
             .operate(context, uuid, Duties::of(EVENT), async {
                 let mut instance = self.own_unshelved(context, &instance).await?;
-                let back = self.bring_back(context, &mut instance, &image, &cancelled).await;
+                let back = self.bring_back(context, &mut instance, &image, &resources, &cancelled).await;
                 if let Err(error) = &back {
                     self.undo_unshelve(context, uuid, error.is_gone()).await;
                 }
@@ -107,6 +110,7 @@ impl Compute {
         context: &Context,
         instance: &mut Instance,
         image: &Value,
+        resources: &ProviderMapping,
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
@@ -117,7 +121,7 @@ impl Compute {
         guest.inside.has_config_drive = is_wanted(instance, image, &self.config.metadata);
         let source = Image { caller: self.caller(context), descriptor: &described, is_bounded: false };
         // Boxed, as for a build.
-        let network = Box::pin(self.rebind_network(context, instance, &guest.inside));
+        let network = Box::pin(self.rebind_network(context, instance, &guest.inside, resources));
         Box::pin(self.bring_up(&guest, source, network, cancelled)).await?;
         let mut state = json!({
             "power_state": PowerState::Running, "vm_state": VmState::Active, "task_state": null, "launched_at": now(),
@@ -140,6 +144,7 @@ impl Compute {
         context: &Context,
         instance: &Instance,
         inside: &Inside,
+        resources: &ProviderMapping,
     ) -> Result<(Vec<Interface>, PlugWait), Error> {
         let uuid = instance_uuid(instance)?;
         let network = {
@@ -147,7 +152,7 @@ impl Compute {
             let _lock = self.cache_locks.lock(uuid).await;
             let caller = Caller::service(context.request_id());
             let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
-            self.ports.rebind(&caller, uuid, &self.host, zone).await?;
+            self.ports.rebind(&caller, uuid, &self.host, zone, resources).await?;
             let cache = network_info(instance)?;
             let project = instance.project_id().unwrap_or_default();
             let network = self.ports.build_network_info(&caller, uuid, project, &cache).await?;

@@ -175,8 +175,10 @@ impl Ports {
             .set("device_id", request.instance_uuid.to_string())
             .set("device_owner", device_owner(request))
             .set("binding:host_id", request.host.as_str());
-        if let Some(profile) = port.profile.as_ref().filter(|profile| !profile.is_empty()) {
-            update = update.set("binding:profile", profile.clone());
+        let mut profile = port.profile.clone().unwrap_or_default();
+        profile.extend(request.resources.allocation(port)?.map(|allocation| ("allocation".to_owned(), allocation)));
+        if !profile.is_empty() {
+            update = update.set("binding:profile", profile);
         }
         if let Some(name) = plan.internal_dns_name(request, slot) {
             update = update.set("dns_name", name);

@@ -233,7 +233,10 @@ impl Compute {
             let vif = network.0.remove(position);
             self.forget_interface(context, uuid, vif.id).await?;
             let caller = self.caller(context);
-            self.ports.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
+            let reserved = self.ports.deallocate_port(&caller, vif.id, vif.preserve_on_delete).await?;
+            if let Err(error) = self.cloud.placement.release(&caller.as_service(), uuid, &reserved).await {
+                warn!(%port, %error, "what was reserved for the port stays the instance's at placement until it is deleted");
+            }
             self.save_network_info(context, uuid, &network).await?;
             self.follow_network(uuid, &network).await;
             self.change_tagged(context, uuid, |interfaces| interfaces.retain(|other| other.mac != vif.address)).await?;

@@ -4,7 +4,8 @@ use futures::future::join_all;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{NetworkInfo, Ports};
+use super::resources::reserved;
+use super::{NetworkInfo, Ports, Resources};
 use crate::cloud::neutron::{Port, PortUpdate};
 use crate::cloud::{Caller, Error};
 
@@ -63,17 +64,18 @@ impl Ports {
         if failures.is_empty() { Ok(()) } else { Err(DeallocateError::Ports { failures }) }
     }
 
-    /// Gives back one port of an instance: deletes it, or unbinds it when it is the user's.
+    /// Gives back one port of an instance: deletes it, or unbinds it when it is the user's. Returns what was reserved for it at
+    /// placement, which only a user's port can have.
     ///
     /// # Errors
     /// [`Error`] of neutron; a port that is gone is none.
-    pub async fn deallocate_port(&self, caller: &Caller, port: Uuid, preserve: bool) -> Result<(), Error> {
+    pub async fn deallocate_port(&self, caller: &Caller, port: Uuid, preserve: bool) -> Result<Resources, Error> {
         if !preserve {
-            return self.neutron.delete_port(&caller.as_service(), port).await.map(drop);
+            return self.neutron.delete_port(&caller.as_service(), port).await.map(|_| Resources::new());
         }
         match self.neutron.port(&caller.as_service(), port).await {
-            Ok(port) => self.unbind(caller, &port).await,
-            Err(error) if error.is_not_found() => Ok(()),
+            Ok(port) => self.unbind(caller, &port).await.map(|()| reserved(&port)),
+            Err(error) if error.is_not_found() => Ok(Resources::new()),
             Err(error) => Err(error),
         }
     }

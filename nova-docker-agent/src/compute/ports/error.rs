@@ -47,6 +47,12 @@ pub enum NetworkError {
         "Network {network} has a QoS policy that asks for resources, which is not supported for ports made at launch: pass a port."
     )]
     NetworksWithQosPolicyNotSupported { network: Uuid },
+    /// nova.exception.PortNotUsable
+    #[error(
+        "Port {port} asks for resources (a QoS policy with a minimum of bandwidth or packets), and the scheduler has reserved none for it: \
+         they are reserved when a server is launched with the port, not when it is attached to one."
+    )]
+    PortResourcesNotReserved { port: Uuid },
     #[error("Security group {group} not found.")]
     SecurityGroupNotFound { group: String },
     /// nova.exception.NoUniqueMatch
@@ -75,7 +81,7 @@ impl NetworkError {
         match self {
             Self::PortNotFound { .. } => "PortNotFound",
             Self::PortInUse { .. } => "PortInUse",
-            Self::PortNotUsable { .. } => "PortNotUsable",
+            Self::PortNotUsable { .. } | Self::PortResourcesNotReserved { .. } => "PortNotUsable",
             Self::PortNotUsableDns { .. } => "PortNotUsableDNS",
             Self::PortBindingFailed { .. } => "PortBindingFailed",
             Self::PortLimitExceeded { .. } => "PortLimitExceeded",

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `request`, `plan`, `allocate`, `binding` | ports for an instance: what is asked, what will be done, what is done |
 //! | `refresh`, `network_info`, `cache` | the network information cache: made of what Neutron says, read, written |
+//! | `resources` | what ports ask of placement |
 //! | `services`, `dhcp_words` | what Neutron's DHCP servers, routers and OVN are for a guest, and tell it |
 //! | `deallocate`, `rebind`, `vanished` | ports given back, ports brought to this host or taken off it, ports that have gone |
 //! | `groups` | the names of an instance's security groups |
@@ -28,6 +29,7 @@ mod plan;
 mod rebind;
 mod refresh;
 mod request;
+mod resources;
 mod services;
 pub(in crate::compute) mod user_ports;
 mod vanished;
@@ -46,6 +48,7 @@ pub use network_info::{
 };
 pub(in crate::compute) use rebind::Rebind;
 pub use request::{AllocateRequest, Networks, RequestedNetwork};
+pub use resources::{ProviderMapping, Resources};
 
 use crate::cloud::Neutron;
 use crate::config::MetadataRoute;

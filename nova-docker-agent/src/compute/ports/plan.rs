@@ -195,6 +195,7 @@ impl Ports {
                 return Err(NetworkError::PortInUse { port: id });
             }
             check_usable(port, request)?;
+            request.resources.allocation(port)?;
         }
         Ok(ports)
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::binding::check_binding;
 use super::deallocate::free_profile;
-use super::{DeallocateError, NetworkError, NetworkInfo, Ports, Vif};
+use super::{DeallocateError, NetworkError, NetworkInfo, Ports, ProviderMapping, Vif};
 use crate::cloud::Caller;
 use crate::cloud::neutron::{Port, PortUpdate};
 
@@ -54,7 +54,7 @@ impl Ports {
     }
 
     /// Binds the instance's ports to `host` where they are not (a launch that was scheduled anew, a move, a binding that failed).
-    /// Returns all ports of the instance.
+    /// What they ask of placement is where `resources` says. Returns all ports of the instance.
     ///
     /// # Errors
     /// [`NetworkError::PortBindingFailed`] among others; ports bound before the failure stay bound.
@@ -64,6 +64,7 @@ impl Ports {
         instance_uuid: Uuid,
         host: &str,
         availability_zone: &str,
+        resources: &ProviderMapping,
     ) -> Result<Vec<Port>, NetworkError> {
         let service = caller.as_service();
         let ports = self.neutron.ports(&service, &[("device_id", &instance_uuid.to_string())]).await?;
@@ -72,7 +73,8 @@ impl Ports {
                 return Ok(port);
             }
             let mut profile = port.profile.clone().unwrap_or_default();
-            let update = to_host(host, availability_zone, port.profile.as_ref());
+            profile.extend(resources.allocation(&port)?.map(|allocation| ("allocation".to_owned(), allocation)));
+            let update = to_host(host, availability_zone, Some(&profile));
             let port = self.neutron.update_port(&service, port.id, &update).await?;
             check_binding(&port, host)?;
             Ok(port)

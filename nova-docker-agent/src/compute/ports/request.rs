@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use super::ProviderMapping;
+
 /// What [`Ports::allocate`](super::Ports::allocate) shall make.
 #[derive(Clone, Debug)]
 pub struct AllocateRequest {
@@ -20,6 +22,8 @@ pub struct AllocateRequest {
     pub security_groups: Vec<String>,
     /// The request's roles include `admin`: external networks are allowed (Nova's default policy).
     pub is_admin: bool,
+    /// Where the scheduler has reserved what ports ask of placement.
+    pub resources: ProviderMapping,
 }
 
 /// Which networks an instance shall be on.

@@ -10,6 +10,7 @@ fn request(networks: Networks) -> AllocateRequest {
         networks,
         security_groups: vec!["default".into()],
         is_admin: false,
+        resources: ProviderMapping::default(),
     }
 }
 
@@ -361,7 +362,7 @@ async fn ports_elsewhere_or_badly_bound_are_bound_here_again() {
         port
     };
     mount_ports(&server, &[port(1, "vm", "ovs"), port(2, "other", "ovs"), port(3, "vm", "binding_failed")]).await;
-    let ports = client(&server).rebind(&agent(), instance(), "vm", "az1").await.unwrap();
+    let ports = client(&server).rebind(&agent(), instance(), "vm", "az1", &ProviderMapping::default()).await.unwrap();
     assert_eq!(ports.len(), 3);
     let mut puts: Vec<String> = asked(&server).await.into_iter().filter(|line| line.starts_with("PUT")).collect();
     puts.sort();
@@ -392,4 +393,60 @@ async fn only_ports_whose_binding_failed_are_bound_again_and_at_a_start_those_th
     client(&server).bind_again(&agent(), &network, Rebind::Failed, "vm", "az1").await;
     let sent = sent_port(&server, &format!("PUT /v2.0/ports/{}", id(2))).await;
     assert_eq!((&sent["binding:host_id"], &sent["binding:profile"]), (&json!("vm"), &json!({ "trusted": true })));
+}
+
+/// A port of the user's that asks for bandwidth, on a neutron that binds it.
+async fn with_bandwidth() -> MockServer {
+    let server = willing(&[network_json(id(1))], &[]).await;
+    let mut port = port_json(id(9), id(1));
+    let resources = json!({ "NET_BW_EGR_KILOBIT_PER_SEC": 1000 });
+    port["resource_request"] = json!({ "request_groups": [{ "id": "group", "resources": resources }] });
+    port["binding:profile"] = json!({ "trusted": true });
+    mount_ports(&server, &[port]).await;
+    server
+}
+
+fn reserved_for(group: &str) -> ProviderMapping {
+    let group = json!({ "nova_object.data": { "requester_id": group, "provider_uuids": [id(77)] } });
+    ProviderMapping::of_request_spec(&json!({ "nova_object.data": { "requested_resources": [group] } }))
+}
+
+#[tokio::test]
+async fn a_port_that_asks_for_bandwidth_is_bound_with_the_provider_at_which_it_was_reserved() {
+    let expected = json!({ "trusted": true, "allocation": { "group": id(77) } });
+    let at = format!("PUT /v2.0/ports/{}", id(9));
+    let server = with_bandwidth().await;
+    let wanted = AllocateRequest { resources: reserved_for("group"), ..request(Networks::Requested(vec![on_port(9)])) };
+    client(&server).allocate(&user(), &wanted).await.unwrap();
+    assert_eq!(sent_port(&server, &at).await["binding:profile"], expected);
+    // Back from the shelf, on the host that the scheduler has chosen then.
+    let server = with_bandwidth().await;
+    client(&server).rebind(&agent(), instance(), "vm", "az1", &reserved_for("group")).await.unwrap();
+    assert_eq!(sent_port(&server, &at).await["binding:profile"], expected);
+}
+
+#[tokio::test]
+async fn a_port_for_which_no_bandwidth_was_reserved_is_refused_before_anything_is_made() {
+    let server = with_bandwidth().await;
+    let wanted = AllocateRequest {
+        resources: reserved_for("another"),
+        ..request(Networks::Requested(vec![on_network(1), on_port(9)]))
+    };
+    let error = refusal(&server, &wanted).await;
+    assert_eq!(error.nova_class(), "PortNotUsable");
+    assert!(error.to_string().contains("when a server is launched with the port"), "{error}");
+    assert!(asked(&server).await.iter().all(|line| line.starts_with("GET")));
+}
+
+#[tokio::test]
+async fn a_port_that_is_given_back_tells_what_was_reserved_for_it() {
+    let server = willing(&[network_json(id(1))], &[]).await;
+    let mut port = port_json(id(9), id(1));
+    port["resource_request"] = json!({ "resources": { "NET_BW_EGR_KILOBIT_PER_SEC": 1000 } });
+    port["binding:profile"] = json!({ "allocation": id(77) });
+    mount(&server, "GET", &format!("/v2.0/ports/{}", id(9)), 200, json!({ "port": port })).await;
+    let reserved = client(&server).deallocate_port(&agent(), id(9), true).await.unwrap();
+    assert_eq!(reserved, Resources::from([(id(77), [("NET_BW_EGR_KILOBIT_PER_SEC".to_owned(), 1000)].into())]));
+    let sent = sent_port(&server, &format!("PUT /v2.0/ports/{}", id(9))).await;
+    assert_eq!(sent["binding:profile"], json!({}));
 }
