@@ -77,9 +77,42 @@ def test_the_last_tag_takes_its_image_along(
 
 def test_an_index_and_its_manifests_are_one_image(registry: Registry, glance_images: Glance, repository: str) -> None:
     index = content.index([content.image(f"{repository}{n}") for n in range(3)])
-    registry.push(repository, index, "multi")
+    for child in index.children:
+        registry.push(repository, child)
+    assert of(glance_images, repository) == [], "what nothing names is no image"
+    ok(registry.put_manifest(repository, "multi", index.data, index.media_type), 201)
     [image] = of(glance_images, repository)
     assert image["name"].endswith(":multi")
+    for child in index.children:
+        assert ok(registry.manifest(repository, child.digest), 200).content == child.data
+
+
+def test_a_signature_is_an_image_when_what_it_signs_is_one(
+    registry: Registry, glance_images: Glance, repository: str
+) -> None:
+    stem, image = repository.partition("/")[2], content.image(repository)
+    early, late = (
+        content.artifact(f"{repository}{n}", "application/vnd.example.signature", subject=image) for n in "12"
+    )
+    registry.push(repository, early)
+    assert of(glance_images, repository) == []
+    registry.push(repository, image, "v1")
+    names = [f"{stem}:v1", f"{stem}@{early.digest}"]
+    assert sorted(image["name"] for image in of(glance_images, repository)) == names
+    registry.push(repository, late)
+    hidden = {image["name"]: image["os_hidden"] for image in of(glance_images, repository)}
+    assert hidden == {f"{stem}:v1": False, f"{stem}@{early.digest}": True, f"{stem}@{late.digest}": True}
+    for signature in (early, late):
+        assert ok(registry.manifest(repository, signature.digest), 200).content == signature.data
+
+
+@pytest.mark.parametrize("as_manifest", [True, False], ids=["manifest", "index of blobs"])
+def test_a_cache_of_buildkit_is_not_offered_for_launches(
+    registry: Registry, glance_images: Glance, repository: str, as_manifest: bool
+) -> None:
+    registry.push(repository, content.buildkit_cache(repository, as_manifest=as_manifest), "cache")
+    [image] = of(glance_images, repository)
+    assert image["os_hidden"]
 
 
 def test_what_cannot_run_is_not_offered_for_launches(

@@ -25,6 +25,13 @@ def test_a_manifest_is_deleted_once(registry: Registry, repository: str, pushed:
     refused(registry.delete_manifest(repository, pushed.digest), 404, "MANIFEST_UNKNOWN", "NAME_UNKNOWN")
 
 
+def test_a_manifest_that_nothing_names_is_deleted_by_its_digest(registry: Registry, repository: str) -> None:
+    image = content.image(repository)
+    registry.push(repository, image)
+    ok(registry.delete_manifest(repository, image.digest), 202)
+    refused(registry.manifest(repository, image.digest), 404, "MANIFEST_UNKNOWN", "NAME_UNKNOWN")
+
+
 def test_a_deleted_manifest_can_be_pushed_again(registry: Registry, repository: str, pushed: Manifest) -> None:
     ok(registry.delete_manifest(repository, pushed.digest), 202)
     registry.push(repository, pushed, "v1")

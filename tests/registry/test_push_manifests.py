@@ -230,6 +230,35 @@ def test_an_artifact(registry: Registry, repository: str) -> None:
     assert ok(registry.blob(repository, artifact.blobs[1].digest), 200).content == artifact.blobs[1].data
 
 
+@pytest.mark.parametrize("as_manifest", [True, False], ids=["manifest", "index of blobs"])
+def test_a_cache_of_buildkit(registry: Registry, repository: str, as_manifest: bool) -> None:
+    cache = content.buildkit_cache(repository, as_manifest=as_manifest)
+    for _ in range(2):
+        registry.push(repository, cache, "cache")
+        assert_kept(registry, repository, "cache", cache)
+        for blob in cache.blobs:
+            assert ok(registry.blob(repository, blob.digest), 200).content == blob.data
+
+
+def test_an_index_of_blobs_that_nobody_pushed(registry: Registry, repository: str) -> None:
+    cache = content.buildkit_cache(repository, as_manifest=False)
+    for blob in cache.blobs[1:]:
+        registry.push_blob(repository, blob)
+    answer = registry.put_manifest(repository, "cache", cache.data, cache.media_type)
+    refused(answer, (400, 404), "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN")
+
+
+def test_what_was_pushed_by_its_digest_is_pulled_by_who_only_pulls(registry: Registry, repository: str) -> None:
+    """As `docker pull NAME@DIGEST` after a build that pushes by digest, before anything has a tag."""
+    image = content.image(repository)
+    registry.push(repository, image)
+    pull, accept = (f"repository:{repository}:pull",), {"Accept": content.ANY_MANIFEST}
+    found = ok(registry.call("GET", f"/v2/{repository}/manifests/{image.digest}", scopes=pull, headers=accept), 200)
+    assert found.content == image.data
+    for blob in image.blobs:
+        assert ok(registry.call("GET", f"/v2/{repository}/blobs/{blob.digest}", scopes=pull), 200).content == blob.data
+
+
 @pytest.mark.parametrize("present", [True, False])
 def test_a_manifest_with_a_subject(target: Target, registry: Registry, repository: str, present: bool) -> None:
     subject = content.image(f"{repository} subject")

@@ -61,7 +61,12 @@ fn specs() -> Vec<Spec> {
             "200",
         ),
         number("max_staged_gb", 1_000_000, "GiB that all projects together may have uploaded so.", "400"),
-        number("upload_expiry_hours", 8760, "Hours after which an abandoned upload is removed.", "24"),
+        number(
+            "upload_expiry_hours",
+            8760,
+            "Hours after which an abandoned upload, or a manifest that nobody has named, is removed.",
+            "24",
+        ),
         spec(
             "untagged_retention_days",
             Kind::Int { min: 0, max: 3650 },

@@ -17,6 +17,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 OCI_FOREIGN_LAYER = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+BUILDKIT_CACHE = "application/vnd.buildkit.cacheconfig.v0"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -137,6 +138,33 @@ def index(children: list[Manifest], *, docker: bool = False, **more: Any) -> Man
         entries.append(child.descriptor(platform={"architecture": architecture, "os": "linux"}))
     document = {"schemaVersion": 2, "mediaType": DOCKER_LIST if docker else OCI_INDEX, "manifests": entries, **more}
     return manifest(document, children=tuple(children))
+
+
+def buildkit_cache(seed: str, *, as_manifest: bool) -> Manifest:
+    """What `docker buildx build --cache-to type=registry,mode=max` writes, with `image-manifest=true` or without.
+
+    Without, it is an index of blobs.
+    """
+    layers, entries = [], []
+    for number in range(3):
+        blob, diff_id = layer(f"file-{number}", f"{seed} {number}\n".encode() * 50)
+        layers.append(blob)
+        created = "2026-01-02T03:04:05Z"
+        entries.append(
+            blob.descriptor(annotations={"buildkit/createdat": created, "containerd.io/uncompressed": diff_id})
+        )
+    records = [
+        {"digest": digest_of(b"source"), "layers": [{"layer": 0, "createdAt": "2026-01-02T03:04:05Z"}]},
+        {"digest": digest_of(b"run"), "inputs": [[{"link": 0}]], "layers": [{"layer": 2}]},
+    ]
+    chain = [{"blob": blob.digest, "parent": number - 1} for number, blob in enumerate(layers)]
+    config_blob = Blob(json.dumps({"layers": chain, "records": records}).encode(), BUILDKIT_CACHE)
+    document: Json = {"schemaVersion": 2, "mediaType": OCI_MANIFEST if as_manifest else OCI_INDEX}
+    if as_manifest:
+        document |= {"config": config_blob.descriptor(), "layers": entries}
+    else:
+        document["manifests"] = [*entries, config_blob.descriptor()]
+    return manifest(document, (*layers, config_blob))
 
 
 def own_architecture() -> str:

@@ -111,7 +111,7 @@ impl Api {
         let grant = visitor.bearer.grant(name, Action::Pull)?;
         match part {
             Part::Manifest(reference) => self.manifest(grant, name, &reference_of(reference)?, &headers).await,
-            Part::Blob(digest) => self.blob(&visitor.bearer, name, &digest.parse()?, &method, &headers).await,
+            Part::Blob(digest) => self.blob(grant, name, &digest.parse()?, &method, &headers).await,
             Part::Tags => self.tags(grant, name, query).await,
             Part::Referrers(digest) => self.referrers(grant, name, &digest.parse()?, query).await,
             Part::Upload(_) | Part::Uploads => Err(not_allowed("POST")),

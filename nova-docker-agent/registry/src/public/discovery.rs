@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::api::Api;
-use super::images::{Content, MAX_OPENED};
+use super::images::MAX_OPENED;
 use super::name::{self, Name, Tag};
 use super::token::Refused;
 use super::{Grant, property};
-use crate::manifest::OCI_INDEX;
+use crate::manifest::{MAX_ALL_MANIFESTS, OCI_INDEX};
 use crate::{ApiError, Code, Digest, http};
 use nova_docker_cloud::glance::ImageMeta;
 use nova_docker_cloud::{Project, UserLogin};
@@ -83,6 +83,7 @@ impl Api {
     ) -> Result<Response, ApiError> {
         let images = self.images.of_repository(grant, name).await?;
         let mut descriptors = self.referring(grant, &images, digest).await?;
+        descriptors.extend(self.waiting(grant, name, digest).await?);
         descriptors.extend(self.tagged(grant, &images, digest).await?);
         let mut seen = HashSet::new();
         descriptors.retain(|descriptor| seen.insert(descriptor["digest"].to_string()));
@@ -112,7 +113,23 @@ impl Api {
                 continue;
             }
             let Some(content) = self.images.look_into(grant, record, &mut left).await? else { continue };
-            descriptors.extend(referrers(&content, &subject));
+            let manifests = content.manifests.iter();
+            descriptors
+                .extend(manifests.filter_map(|(digest, (kind, bytes))| descriptor(digest, kind, bytes, &subject)));
+        }
+        Ok(descriptors)
+    }
+
+    /// The same, of those that wait for the manifest to be in an image.
+    async fn waiting(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Vec<Value>, ApiError> {
+        let (subject, mut descriptors, mut size) = (digest.to_string(), vec![], 0);
+        for digest in self.push.staged_referrers(grant, name, &[*digest]).await? {
+            let Some(staged) = self.push.staged_manifest(grant, name, &digest).await? else { continue };
+            size += staged.bytes.len() as u64;
+            if size > MAX_ALL_MANIFESTS {
+                break;
+            }
+            descriptors.extend(descriptor(&digest, &staged.media_type, &staged.bytes, &subject));
         }
         Ok(descriptors)
     }
@@ -136,24 +153,21 @@ impl Api {
     }
 }
 
-/// The descriptors of an image's manifests that have this subject; of an index, those that it refers to too.
-fn referrers(content: &Content, subject: &str) -> Vec<Value> {
-    let described = content.manifests.iter().filter_map(|(digest, (media_type, bytes))| {
-        let manifest: Value = serde_json::from_slice(bytes).ok()?;
-        if manifest["subject"]["digest"].as_str() != Some(subject) {
-            return None;
-        }
-        let mut descriptor = json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()});
-        let kind = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
-        if let Some(kind) = kind.iter().find_map(|kind| kind.as_str().filter(|kind| !kind.is_empty())) {
-            descriptor["artifactType"] = kind.into();
-        }
-        if manifest["annotations"].is_object() {
-            descriptor["annotations"] = manifest["annotations"].clone();
-        }
-        Some(descriptor)
-    });
-    described.collect()
+/// The descriptor of a manifest that has this subject, as the list of its referrers has it.
+fn descriptor(digest: &Digest, media_type: &str, bytes: &[u8], subject: &str) -> Option<Value> {
+    let manifest: Value = serde_json::from_slice(bytes).ok()?;
+    if manifest["subject"]["digest"].as_str() != Some(subject) {
+        return None;
+    }
+    let mut descriptor = json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()});
+    let kind = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
+    if let Some(kind) = kind.iter().find_map(|kind| kind.as_str().filter(|kind| !kind.is_empty())) {
+        descriptor["artifactType"] = kind.into();
+    }
+    if manifest["annotations"].is_object() {
+        descriptor["annotations"] = manifest["annotations"].clone();
+    }
+    Some(descriptor)
 }
 
 /// The part of a list that a client asks for.

@@ -30,6 +30,8 @@ pub struct Grant {
     pub token: SecretString,
     /// `req-<uuid>`, of the client's request.
     pub request_id: String,
+    /// The user's roles in that project are for pushes, whatever this request's token is for.
+    pub is_pusher: bool,
     /// Nobody has logged in: of what the token can see, only public images are shown.
     pub is_anonymous: bool,
 }
@@ -38,6 +40,11 @@ impl Grant {
     /// Whether an image that Glance shows to the token is for whoever sends the request.
     pub fn may_see(&self, image: &ImageMeta) -> bool {
         !self.is_anonymous || image.visibility.as_deref() == Some("public")
+    }
+
+    /// Whether what was pushed to the repository's project, and is in no image yet, is for whoever sends the request.
+    pub fn sees_staged(&self) -> bool {
+        self.is_pusher && self.project == self.owner
     }
 
     /// The user, to Glance.

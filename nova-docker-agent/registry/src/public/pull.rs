@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
 use super::api::Api;
-use super::{Action, Bearer, Grant, Name, Reference};
+use super::{Grant, Name, Reference};
 use crate::http::content::{self, document};
 use crate::{ApiError, Code, Digest};
 
@@ -17,6 +17,11 @@ impl Api {
         reference: &Reference,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
+        if let Reference::Digest(digest) = reference
+            && let Some(staged) = self.push.staged_manifest(grant, name, digest).await?
+        {
+            return Ok(document(headers, *digest, &staged.media_type, staged.bytes));
+        }
         let unknown =
             || ApiError::new(Code::ManifestUnknown, format!("{name} has no {reference}, or you may not see it"));
         let content = self.images.find(grant, name, reference).await?.ok_or_else(unknown)?;
@@ -31,16 +36,15 @@ impl Api {
     /// `GET` and `HEAD /v2/NAME/blobs/DIGEST`. What was uploaded and is in no image is for those who may push.
     pub async fn blob(
         &self,
-        bearer: &Bearer,
+        grant: &Grant,
         name: &Name,
         digest: &Digest,
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
-        let grant = bearer.grant(name, Action::Pull)?;
-        let blob = match (self.images.blob(grant, name, digest).await?, bearer.grant(name, Action::Push)) {
-            (None, Ok(grant)) => self.push.staged(grant, digest).await?,
-            (found, _) => found,
+        let blob = match self.images.blob(grant, name, digest).await? {
+            None => self.push.staged(grant, digest).await?,
+            found => found,
         };
         let blob = blob.ok_or_else(|| {
             ApiError::new(Code::BlobUnknown, format!("{name} has no blob {digest}, or you may not see it"))

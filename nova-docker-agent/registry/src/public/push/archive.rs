@@ -185,7 +185,7 @@ fn full_name(name: &str) -> String {
 
 /// `manifest.json`, of an image that can be run and whose layers are all there.
 fn saved(root: &Document, name: &Name, tags: &[Tag], parts: &[Part]) -> Option<Value> {
-    let Refers::Blobs { config, layers } = &root.refers else { return None };
+    let Refers { config: Some(config), blobs: layers, .. } = &root.refers else { return None };
     let there = |digest: &Digest| parts.iter().any(|part| part.digest == *digest);
     if !root.is_runnable() || !layers.iter().all(|layer| there(&layer.digest)) {
         return None;

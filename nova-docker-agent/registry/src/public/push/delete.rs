@@ -114,10 +114,11 @@ impl Push {
     }
 
     async fn delete_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<(), ApiError> {
+        let was_staged = self.drop_staged(grant, name, digest).await?;
         let mut deleted: Vec<Uuid> = vec![];
         while let Some(content) = self.own(grant, name, digest).await? {
             if content.root != *digest {
-                if deleted.is_empty() {
+                if deleted.is_empty() && !was_staged {
                     let message = format!("the manifest is part of {}, an index: delete that", content.root);
                     return Err(ApiError::new(Code::Unsupported, message));
                 }
@@ -130,7 +131,10 @@ impl Push {
             self.delete_image(grant, content.record.id).await?;
             self.images.changed(grant);
         }
-        if deleted.is_empty() { Err(ApiError::new(Code::ManifestUnknown, "there is no such manifest")) } else { Ok(()) }
+        if was_staged || !deleted.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::new(Code::ManifestUnknown, "there is no such manifest"))
     }
 
     /// The project's own image of this digest.

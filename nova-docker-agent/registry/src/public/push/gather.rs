@@ -52,14 +52,9 @@ impl Push {
 
     /// As they are listed: whoever reads the manifest goes through all of them.
     fn check_number(&self, document: &Document) -> Result<(), ApiError> {
-        let (found, what, limit) = match &document.refers {
-            Refers::Blobs { layers, .. } => (layers.len() + 1, "blobs", self.config.max_blobs),
-            Refers::Manifests(manifests) => (manifests.len(), "manifests", self.config.max_blobs.min(MAX_MANIFESTS)),
-        };
-        if found <= limit {
-            return Ok(());
-        }
-        Err(invalid(format!("it refers to {found} {what}, and at most {limit} are possible")))
+        let Refers { config, blobs, manifests } = &document.refers;
+        check_number(blobs.len() + usize::from(config.is_some()), "blobs", self.config.max_blobs)?;
+        check_number(manifests.len(), "manifests", self.config.max_blobs.min(MAX_MANIFESTS))
     }
 
     /// The configurations of all these manifests, then the other blobs, each once.
@@ -67,15 +62,12 @@ impl Push {
         let mut seen: HashSet<Digest> = manifests.iter().map(|document| document.digest).collect();
         let (mut configs, mut others) = (vec![], vec![]);
         for document in manifests {
-            let Refers::Blobs { config, layers } = &document.refers else { continue };
-            configs.extend(Some(config).filter(|config| seen.insert(config.digest)));
-            others.extend(layers.iter().filter(|layer| seen.insert(layer.digest)));
+            let Refers { config, blobs, .. } = &document.refers;
+            configs.extend(config.iter().filter(|config| seen.insert(config.digest)));
+            others.extend(blobs.iter().filter(|blob| seen.insert(blob.digest)));
         }
         configs.append(&mut others);
-        let (found, limit) = (configs.len(), self.config.max_blobs);
-        if found > limit {
-            return Err(invalid(format!("it refers to {found} blobs, and at most {limit} are possible")));
-        }
+        check_number(configs.len(), "blobs", self.config.max_blobs)?;
         Ok(configs)
     }
 
@@ -115,6 +107,10 @@ impl Push {
 
     /// A manifest that was pushed before.
     async fn manifest(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Document>, ApiError> {
+        if let Some(staged) = self.staged_manifest(grant, name, &pointer.digest).await? {
+            check_size(pointer, staged.bytes.len() as u64)?;
+            return Ok(Some(staged));
+        }
         let found = self.images.holder(grant, name, &pointer.digest, Age::Seconds).await?;
         let Some(content) = found else { return Ok(None) };
         let Some((media_type, bytes)) = content.manifests.get(&pointer.digest) else { return Ok(None) };
@@ -122,6 +118,13 @@ impl Push {
         let media_type = Some(media_type.as_str()).filter(|media_type| !media_type.is_empty());
         Document::parse(bytes.clone(), media_type, pointer.digest.algorithm()).map(Some)
     }
+}
+
+fn check_number(found: usize, what: &str, limit: usize) -> Result<(), ApiError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(invalid(format!("it refers to {found} {what}, and at most {limit} are possible")))
 }
 
 fn in_memory(digest: Digest, bytes: &Bytes) -> Part {

@@ -39,11 +39,15 @@ pub struct Document {
     pub artifact_type: Option<String>,
 }
 
-/// What a document refers to.
+/// What a document refers to, as it lists it.
 #[derive(Clone, Debug)]
-pub enum Refers {
-    Blobs { config: Pointer, layers: Vec<Pointer> },
-    Manifests(Vec<Pointer>),
+pub struct Refers {
+    /// Of a manifest; an index has none.
+    pub config: Option<Pointer>,
+    /// The layers of a manifest; of an index, what it lists and is no manifest: BuildKit keeps its cache so.
+    pub blobs: Vec<Pointer>,
+    /// Of an index.
+    pub manifests: Vec<Pointer>,
 }
 
 /// A descriptor.
@@ -55,6 +59,10 @@ pub struct Pointer {
 }
 
 impl Pointer {
+    fn is_manifest(&self) -> bool {
+        ["", OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&self.media_type.as_str())
+    }
+
     /// Whether a registry may do without it.
     pub fn is_foreign(&self) -> bool {
         FOREIGN_LAYERS.iter().any(|start| self.media_type.starts_with(start))
@@ -71,10 +79,7 @@ impl Document {
         raw.check_schema()?;
         let media_type = raw.media_type(content_type)?;
         let refers = raw.refers(&media_type)?;
-        let configured = match &refers {
-            Refers::Blobs { config, .. } => Some(config.media_type.clone()),
-            Refers::Manifests(_) => None,
-        };
+        let configured = refers.config.as_ref().map(|config| config.media_type.clone());
         let subject = raw.subject.map(|subject| subject.pointer().map(|pointer| pointer.digest)).transpose()?;
         let artifact_type = raw.artifact_type.filter(|text| !text.is_empty()).or(configured);
         let digest = algorithm.digest(&bytes);
@@ -85,21 +90,16 @@ impl Document {
     /// system.
     pub fn is_runnable(&self) -> bool {
         let is_layer = |layer: &Pointer| IMAGE_LAYERS.iter().any(|start| layer.media_type.starts_with(start));
-        match &self.refers {
-            Refers::Blobs { config, layers } => {
-                [OCI_CONFIG, DOCKER_CONFIG].contains(&config.media_type.as_str())
-                    && !layers.is_empty()
-                    && layers.iter().all(is_layer)
-            }
-            Refers::Manifests(_) => false,
-        }
+        let Refers { config, blobs, .. } = &self.refers;
+        config.as_ref().is_some_and(|config| [OCI_CONFIG, DOCKER_CONFIG].contains(&config.media_type.as_str()))
+            && !blobs.is_empty()
+            && blobs.iter().all(is_layer)
     }
 
     /// The manifests that it refers to, each once.
     pub fn manifests(&self) -> Vec<&Pointer> {
-        let Refers::Manifests(manifests) = &self.refers else { return vec![] };
         let mut seen = HashSet::new();
-        manifests.iter().filter(|pointer| seen.insert(pointer.digest)).collect()
+        self.refers.manifests.iter().filter(|pointer| seen.insert(pointer.digest)).collect()
     }
 }
 
@@ -161,7 +161,8 @@ impl Raw {
             if self.config.is_some() || self.layers.is_some() {
                 return Err(invalid("an index has manifests, and neither config nor layers"));
             }
-            return Ok(Refers::Manifests(all(&self.manifests)?));
+            let (manifests, blobs) = all(&self.manifests)?.into_iter().partition(Pointer::is_manifest);
+            return Ok(Refers { config: None, blobs, manifests });
         }
         if ![OCI_MANIFEST, DOCKER_MANIFEST].contains(&media_type) {
             let media_type = short(media_type);
@@ -171,7 +172,7 @@ impl Raw {
             return Err(invalid("a manifest has config and layers, and no manifests"));
         }
         let config = self.config.as_ref().ok_or_else(|| invalid("it has no config"))?;
-        Ok(Refers::Blobs { config: config.pointer()?, layers: all(&self.layers)? })
+        Ok(Refers { config: Some(config.pointer()?), blobs: all(&self.layers)?, manifests: vec![] })
     }
 }
 

@@ -1,17 +1,22 @@
 //! Pushes: blobs are uploaded to this host's disk first; the manifest that names them makes one Glance image of them
-//! all.
+//! all, once it has a name itself.
+//!
+//! - A manifest that is pushed by a tag becomes an image at once, with all that it refers to, an index with its manifests.
+//! - One that is pushed by its digest waits on the disk beside the blobs, and can be pulled by its digest meanwhile, by whoever may
+//!   push: clients push the manifests of an index so, and then the index by a tag. What nobody has named when uploads expire goes.
+//! - One that says something of another manifest (`subject`: a signature, an attestation) is named by that: it becomes an image when
+//!   the other one is in an image, at once or later.
 //!
 //! ```text
 //! upload      the end-points of blob uploads
 //!   mount       blobs that need no upload
 //!   receive     the body of a request -> the disk, digested on the way
-//!   staging     what is on the disk: uploads, blobs, bounds, expiry
-//! publish     a manifest's end-point: an image in Glance, or nothing
+//!   staging     what is on the disk: uploads, blobs, manifests without a name, bounds, expiry
+//! publish     a manifest's end-point: an image in Glance, or a file on the disk, or nothing
 //!   manifest    what is accepted as a manifest
 //!   gather      what it refers to
 //!   archive     the file that the image becomes
 //!   tags        who has a tag
-//!   children    what becomes of an index's manifests
 //!   locks       what is done once at a time
 //!   journal     what to undo after a crash, and recover, which does
 //! delete      tags, images and staged blobs
@@ -19,7 +24,6 @@
 //! ```
 
 mod archive;
-mod children;
 mod delete;
 mod gather;
 mod journal;
@@ -76,7 +80,7 @@ pub struct PushConfig {
     pub max_staged: u64,
     /// The same of all projects together.
     pub max_staged_in_all: u64,
-    /// Age at which abandoned uploads are removed.
+    /// Age at which abandoned uploads, and manifests that nobody has named, are removed.
     pub upload_expiry: Duration,
     /// Age at which images without a tag are deleted; None where they stay.
     pub untagged_retention: Option<Duration>,
@@ -168,8 +172,6 @@ impl Push {
 enum What {
     /// One image is made.
     Manifest(Digest),
-    /// Images of indexes are made.
-    Indexes,
     Tags,
 }
 
@@ -177,7 +179,6 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifest(digest) => digest.fmt(f),
-            Self::Indexes => f.write_str("indexes"),
             Self::Tags => f.write_str("tags"),
         }
     }

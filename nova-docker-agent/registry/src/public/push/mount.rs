@@ -24,8 +24,7 @@ impl Push {
             return Ok(true);
         }
         if self.staged(grant, digest).await?.is_some() {
-            let (staging, project, digest) = (self.staging.clone(), grant.owner.clone(), *digest);
-            blocking(move || staging.renew(&project, &digest)).await?;
+            self.renew(grant, name, vec![*digest]).await?;
             return Ok(true);
         }
         let Some(from) = from.and_then(|from| from.parse::<Name>().ok()) else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! A manifest makes an image of what was uploaded: one Glance image, which is complete or not there.
+//! A manifest that has a name makes an image of what was uploaded: one Glance image, which is complete or not there.
 //!
 //! While Glance is being filled, its image is `queued` or `saving`, has the property [`property::PUSH`] and an entry in
 //! the journal. When that fails, when the client goes away, and when the registry shuts down, it is deleted; once
@@ -24,7 +24,7 @@ use super::manifest::{self, Document, invalid};
 use super::recover::close;
 use super::refused::refused;
 use super::request::{created, parameters};
-use super::staging::{Mount, blocking};
+use super::staging::{Mount, StagingError, blocking};
 use super::tags::untagged_name;
 use super::{Push, What, writer};
 use crate::public::images::{Age, Content};
@@ -50,14 +50,14 @@ struct Publication {
     grant: Grant,
     name: Name,
     document: Document,
-    /// None where it was pushed by its digest only.
+    /// None of what was pushed by its digest only.
     tags: Vec<Tag>,
     /// The client has gone, or the registry shuts down.
     stop: CancellationToken,
 }
 
 impl Push {
-    /// `PUT /v2/NAME/manifests/REFERENCE`: answers when the image is in Glance.
+    /// `PUT /v2/NAME/manifests/REFERENCE`: answers when the image is in Glance, or the manifest, without a name, on the disk.
     ///
     /// # Errors
     /// [`ApiError`] for the client; nothing is left in Glance then.
@@ -101,17 +101,33 @@ impl Push {
         let client = stop.clone().drop_guard();
         let publication = Publication { grant, name: name.clone(), document, tags, stop };
         let push = self.clone();
-        self.run(async move { push.publish(&publication).await }).await?;
+        self.run(async move { push.publish_all(publication).await }).await?;
         client.disarm();
         Ok(response)
     }
 
-    async fn publish(self: &Arc<Self>, publication: &Publication) -> Result<(), ApiError> {
+    /// Publishes a manifest, and then what waits for its image because it says something of it.
+    async fn publish_all(self: &Arc<Self>, first: Publication) -> Result<(), ApiError> {
+        let Publication { grant, name, document, tags, stop } = &first;
+        let published = self.publish(&first).await;
+        if published.is_err() && tags.is_empty() {
+            self.drop_staged(grant, name, &document.digest).await?;
+        }
+        let mut waiting = self.staged_referrers(grant, name, &published?).await?;
+        while let Some(digest) = waiting.pop() {
+            let Some(document) = self.staged_manifest(grant, name, &digest).await? else { continue };
+            let (grant, name, stop) = (grant.clone(), name.clone(), stop.clone());
+            let published = self.publish(&Publication { grant, name, document, tags: vec![], stop }).await?;
+            waiting.extend(self.staged_referrers(&first.grant, &first.name, &published).await?);
+        }
+        Ok(())
+    }
+
+    /// Returns what is in an image now; nothing where the manifest waits for a name.
+    async fn publish(self: &Arc<Self>, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
         let Publication { grant, name, document, tags, .. } = publication;
-        // The same manifest twice at one time: the second request finds what the first one has made. Indexes take over
-        // images that another index may be reading.
-        let what = if document.manifests().is_empty() { What::Manifest(document.digest) } else { What::Indexes };
-        let _alone = self.lock(grant, name, what).await?;
+        // The same manifest twice at one time: the second request finds what the first one has made.
+        let _alone = self.lock(grant, name, What::Manifest(document.digest)).await?;
         if let Err(error) = self.recover_project(grant).await {
             tracing::warn!("unfinished pushes: {error}");
         }
@@ -119,30 +135,45 @@ impl Push {
         let known = self.images.holder(grant, name, &document.digest, Age::Seconds).await?;
         let known = known.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str()));
         let parts = match known {
-            // Within an index's image it can be pulled, though not be tagged.
-            Some(content) if content.root != document.digest && tags.is_empty() => return Ok(()),
+            // It can be pulled by its digest, also within an index's image.
+            Some(_) if tags.is_empty() => return Ok(vec![]),
             Some(content) if content.root == document.digest => {
                 self.tag_known(publication, &content).await?;
                 content.manifests.keys().chain(content.blobs.keys()).copied().collect()
             }
+            _ if tags.is_empty() && !self.keep(publication).await? => return Ok(vec![]),
             _ => self.publish_new(publication).await?,
         };
         self.images.changed(grant);
         self.release(grant, name, parts.clone()).await;
-        self.delete_child_images(grant, name, document, &parts).await;
         if let Some(age) = self.config.untagged_retention {
             let (push, grant, name) = (self.clone(), grant.clone(), name.clone());
             self.tasks.spawn(async move { push.retire(&grant, &name, age).await });
         }
-        Ok(())
+        Ok(parts)
+    }
+
+    /// Keeps a manifest that has no name, with all that it refers to. Whether it is to have an image nevertheless: it says
+    /// something of an image. The subject is looked for afterwards; so either this finds its image, or who makes that finds this.
+    async fn keep(&self, publication: &Publication) -> Result<bool, ApiError> {
+        let Publication { grant, name, document, .. } = publication;
+        let parts = self.gather(grant, name, document).await?.all.iter().map(|part| part.digest).collect();
+        let (staging, project, kept) = (self.staging.clone(), grant.owner.clone(), (name.clone(), document.clone()));
+        blocking(move || staging.keep_manifest(&project, kept.0.repository(), &kept.1)).await?;
+        self.renew(grant, name, parts).await?;
+        let Some(subject) = document.subject else { return Ok(false) };
+        Ok(self.images.holder(grant, name, &subject, Age::now()).await?.is_some())
+    }
+
+    /// Lets what was uploaded wait for a manifest for as long again.
+    pub(super) async fn renew(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) -> Result<(), StagingError> {
+        let (staging, project, name) = (self.staging.clone(), grant.owner.clone(), name.clone());
+        blocking(move || staging.renew(&project, name.repository(), &digests)).await
     }
 
     /// The image is there already: only its tags change.
     async fn tag_known(self: &Arc<Self>, publication: &Publication, content: &Content) -> Result<(), ApiError> {
         let Publication { document, tags, .. } = publication;
-        if tags.is_empty() {
-            return Ok(());
-        }
         let runnable = document.is_runnable()
             || content.manifests.iter().any(|(digest, (media_type, bytes))| {
                 Document::parse(bytes.clone(), Some(media_type), digest.algorithm())
@@ -190,8 +221,9 @@ impl Push {
     async fn release(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) {
         let (staging, images, project) = (self.staging.clone(), self.images.clone(), grant.owner.clone());
         let image = Mount { from: name.to_string(), owner: grant.owner.clone() };
+        let repository = name.repository().to_owned();
         let released = blocking(move || {
-            staging.release(&project, &digests, &image, |digest, file| {
+            staging.release(&project, &repository, &digests, &image, |digest, file| {
                 if let Err(error) = images.adopt(&project, digest, file) {
                     tracing::warn!(%digest, "what was uploaded was not kept for pulls: {error}");
                 }

@@ -49,6 +49,7 @@ pub fn bearer_of(user: &str, project: &str, names: &[&str]) -> Bearer {
         user: user.into(),
         token: token(user, project),
         request_id: "req-1".into(),
+        is_pusher: true,
         is_anonymous: false,
     };
     let all = vec![Action::Pull, Action::Push, Action::Delete];

@@ -33,6 +33,8 @@ struct Access {
     actions: Vec<String>,
     /// Keystone's id of the repository's project.
     owner: String,
+    /// The user may push there, if asked for.
+    is_pusher: bool,
     /// Which of `tokens`.
     token: usize,
 }
@@ -74,10 +76,10 @@ impl Claims {
     }
 
     /// Grants actions in a repository of the project `owner`, done with the token of `login`.
-    pub fn grant(&mut self, name: &Name, actions: &[Action], owner: &str, login: &UserLogin) {
+    pub fn grant(&mut self, name: &Name, actions: &[Action], owner: &str, is_pusher: bool, login: &UserLogin) {
         let token = self.token(login);
         let actions = actions.iter().map(|&action| scope::word(action).to_owned()).collect();
-        self.access.push(Access { name: name.to_string(), actions, owner: owner.to_owned(), token });
+        self.access.push(Access { name: name.to_string(), actions, owner: owner.to_owned(), is_pusher, token });
     }
 
     /// Lets the catalog be listed.
@@ -97,21 +99,22 @@ impl Claims {
 
     /// The user, for one request, at so many seconds since 1970.
     pub fn visitor(self, request_id: &str, now: u64) -> Visitor {
-        let grant = |owner: &str, token: usize| {
-            let (project, token) = self.tokens.get(token)?;
+        let grant = |access: &Access| {
+            let (project, token) = self.tokens.get(access.token)?;
             Some(Grant {
-                owner: owner.to_owned(),
+                owner: access.owner.clone(),
                 project: project.clone(),
                 user: self.user.clone(),
                 token: SecretString::from(token.as_str()),
                 request_id: request_id.to_owned(),
+                is_pusher: access.is_pusher,
                 is_anonymous: self.is_anonymous,
             })
         };
         let access = self.access.iter().filter_map(|access| {
             let text = format!("repository:{}:{}", access.name, access.actions.join(","));
             let Scope::Repository(name, actions) = Scope::all([text.as_str()]).pop()? else { return None };
-            Some((name, actions, grant(&access.owner, access.token)?))
+            Some((name, actions, grant(access)?))
         });
         let bearer = Bearer { access: access.collect() };
         let catalog = self.catalog.as_ref().and_then(|catalog| {

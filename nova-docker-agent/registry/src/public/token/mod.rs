@@ -196,6 +196,7 @@ impl Tokens {
             user: scoped.user_id,
             token: scoped.token,
             request_id: request_id.to_owned(),
+            is_pusher: false,
             is_anonymous: false,
         }))
     }
@@ -218,10 +219,11 @@ impl Tokens {
                     let place = self.logins.place(login, name, request_id).await?;
                     life = life.min(place.login.end.saturating_duration_since(now_here));
                     let mut actions = actions.clone();
-                    if is_anonymous || !place.is_member() || !self.may_push(&place.login) {
+                    let is_pusher = !is_anonymous && place.is_member() && self.may_push(&place.login);
+                    if !is_pusher {
                         actions.retain(|action| *action == Action::Pull);
                     }
-                    claims.grant(name, &actions, &place.owner, &place.login);
+                    claims.grant(name, &actions, &place.owner, is_pusher, &place.login);
                 }
                 // The identity's projects are nobody else's business.
                 Scope::Catalog if is_anonymous => {}

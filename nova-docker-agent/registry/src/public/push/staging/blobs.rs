@@ -28,8 +28,7 @@ impl Push {
 
     /// Those of the blobs that were uploaded, or mounted.
     pub async fn all_staged(&self, grant: &Grant, digests: Vec<Digest>) -> Result<Blobs, ApiError> {
-        // Only members of the project, and only of what they could push here.
-        if grant.project != grant.owner {
+        if !grant.sees_staged() {
             return Ok(Blobs::new());
         }
         let (staging, project) = (self.staging.clone(), grant.owner.clone());

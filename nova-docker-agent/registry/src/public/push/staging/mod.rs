@@ -6,6 +6,7 @@
 //! STAGING/PROJECT/sessions/UPLOAD/digested.json the digest of that so far, for the next request, wherever it comes to
 //! STAGING/PROJECT/blobs/ALGORITHM/HEX           complete: a file gets here by renaming, verified and synced
 //! STAGING/PROJECT/mounts/ALGORITHM/HEX          to be read from an image of another repository: JSON, of which
+//! STAGING/PROJECT/manifests/REPOSITORY-DIGEST   pushed by its digest: a line of JSON, then the manifest; REPOSITORY is a hash
 //! ```
 //!
 //! What has become part of an image leaves this place at once. A client that was told before that it is here still
@@ -15,6 +16,7 @@
 
 mod blobs;
 mod error;
+mod manifests;
 mod session;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -91,13 +93,21 @@ impl Staging {
         Ok(read_json(&mount)?.map(Staged::Mount))
     }
 
-    /// Keeps a blob for a while from now on: a push counts on it.
-    pub fn renew(&self, project: &str, digest: &Digest) -> Result<(), StagingError> {
-        let file = self.blob_path(project, "blobs", digest)?;
-        match File::open(&file).and_then(|file| file.set_modified(SystemTime::now())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StagingError::io("touch", &file, error)),
-            _ => Ok(()),
+    /// Keeps blobs, and manifests of the repository, for a while from now on: a push counts on them.
+    pub fn renew(&self, project: &str, repository: &str, digests: &[Digest]) -> Result<(), StagingError> {
+        for digest in digests {
+            let places = ["blobs", "mounts"].map(|place| self.blob_path(project, place, digest));
+            for path in places.into_iter().chain([self.manifest_path(project, repository, digest)]) {
+                let path = path?;
+                match File::open(&path).and_then(|file| file.set_modified(SystemTime::now())) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(StagingError::io("touch", path, error));
+                    }
+                    _ => {}
+                }
+            }
         }
+        Ok(())
     }
 
     /// Remembers that a blob can be read from an image elsewhere.
@@ -141,15 +151,17 @@ impl Staging {
     }
 
     /// The blobs are in an image now, from which whoever was told before that they are here can mount them. `take` may
-    /// have the files of those that were uploaded.
+    /// have the files of those that were uploaded. Manifests of the repository need no name any more.
     pub fn release(
         &self,
         project: &str,
+        repository: &str,
         digests: &[Digest],
         image: &Mount,
         take: impl Fn(&Digest, &Path),
     ) -> Result<(), StagingError> {
         for digest in digests {
+            self.remove_manifest(project, repository, digest)?;
             let file = self.blob_path(project, "blobs", digest)?;
             if measure(&file)?.is_none() {
                 continue;
@@ -197,11 +209,9 @@ impl Staging {
                     session::discard_idle(&session)?;
                 }
             }
-            for place in ["blobs", "mounts"] {
-                for path in blob_files(&project.join(place))? {
-                    if is_older(&path, self.limits.upload_expiry)? {
-                        remove_file(&path)?;
-                    }
+            for path in files(&project, &["blobs", "mounts"])? {
+                if is_older(&path, self.limits.upload_expiry)? {
+                    remove_file(&path)?;
                 }
             }
         }
@@ -268,10 +278,15 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, StagingError> {
     }
 }
 
-/// The files in `PLACE/ALGORITHM/`.
-fn blob_files(place: &Path) -> Result<Vec<PathBuf>, StagingError> {
-    let lists = Algorithm::ALL.map(|algorithm| entries(&place.join(algorithm.name())));
-    Ok(lists.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+/// A project's manifests, and the files in these places by digest.
+fn files(project: &Path, places: &[&str]) -> Result<Vec<PathBuf>, StagingError> {
+    let mut found = entries(&project.join("manifests"))?;
+    for place in places {
+        for algorithm in Algorithm::ALL {
+            found.extend(entries(&project.join(place).join(algorithm.name()))?);
+        }
+    }
+    Ok(found)
 }
 
 /// Size in bytes, and when it was touched last. None for what was just removed.
@@ -293,7 +308,7 @@ fn is_older(path: &Path, age: Duration) -> Result<bool, StagingError> {
 fn used(project: &Path) -> Result<u64, StagingError> {
     let sessions = entries(&project.join("sessions"))?.into_iter().map(|session| session.join("content"));
     let mut total = 0;
-    for path in sessions.chain(blob_files(&project.join("blobs"))?) {
+    for path in sessions.chain(files(project, &["blobs"])?) {
         total += measure(&path)?.map_or(0, |(size, _)| size);
     }
     Ok(total)
@@ -316,13 +331,23 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, Stagi
     }
 }
 
-/// Writes a file at once: nobody sees a part of it.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StagingError> {
-    let failed = |cause| StagingError::io("write", path, cause);
+    let content = serde_json::to_vec(value).map_err(|error| StagingError::io("write", path, error.into()))?;
+    write(path, &content)
+}
+
+/// Writes a file at once: nobody sees a part of it.
+fn write(path: &Path, content: &[u8]) -> Result<(), StagingError> {
     let partial = path.with_extension(Uuid::new_v4().to_string());
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).and_then(|mut file| {
-        file.write_all(&serde_json::to_vec(value)?)?;
+        file.write_all(content)?;
         fs::rename(&partial, path)
     });
-    written.map_err(failed)
+    written.map_err(|cause| StagingError::io("write", path, cause))
+}
+
+/// Returns when the file's name is on the disk.
+fn sync_parent(path: &Path) -> Result<(), StagingError> {
+    let parent = path.parent().unwrap_or(path);
+    File::open(parent).and_then(|file| file.sync_all()).map_err(|cause| StagingError::io("sync", parent, cause))
 }

@@ -13,7 +13,9 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, read_json, write_json};
+use super::{
+    MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, read_json, sync_parent, write_json,
+};
 use crate::{Algorithm, Digest, Hasher};
 
 /// How much is read at once to digest what is on the disk.
@@ -200,8 +202,7 @@ impl Session {
         let content = self.directory.join("content");
         fs::rename(&content, &target).map_err(|cause| StagingError::io("rename to", &target, cause))?;
         // The name, too, has to be on the disk before the client may forget the blob.
-        let parent = target.parent().unwrap_or(&target);
-        File::open(parent).and_then(|file| file.sync_all()).map_err(|cause| StagingError::io("sync", parent, cause))
+        sync_parent(&target)
     }
 
     /// The digest of what has come.

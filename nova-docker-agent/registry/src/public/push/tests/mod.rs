@@ -8,4 +8,5 @@ mod retiring;
 mod tags;
 mod undoing;
 mod uploads;
+mod waiting;
 mod warmth;

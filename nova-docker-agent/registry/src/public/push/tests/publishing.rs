@@ -76,15 +76,17 @@ async fn an_image_of_what_the_repository_has_needs_no_upload() {
 }
 
 #[tokio::test]
-async fn what_is_pushed_by_its_digest_is_hidden_and_has_no_tag() {
+async fn what_is_pushed_by_its_digest_is_found_by_it_of_any_algorithm() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
     for algorithm in Algorithm::ALL {
         let manifest = upload_image(&push, WEB, 1).await;
         let digest = algorithm.digest(&manifest);
         assert_eq!(put(&push, WEB, &digest.to_string(), &manifest).await.status, 201);
-        assert_eq!(cloud.names().last().unwrap(), &(format!("web@{digest}"), vec![], true));
+        let found = push.staged_manifest(&alice().access[0].2, &name(WEB), &digest).await.unwrap();
+        assert_eq!(found.unwrap().bytes, manifest);
     }
+    assert_eq!(cloud.changes(), []);
 }
 
 #[tokio::test]
