@@ -16,6 +16,7 @@ from oci import cloud
 from oci.client import Registry
 from oci.clock import Clock
 from oci.reference import free_port
+from oci.steps import Steps
 from oci.target import Target
 
 PROGRAM = "nova-docker-registry"
@@ -93,11 +94,13 @@ def running(
     user: Target | None = None,
     glance: str | None = None,
     clock: Clock | None = None,
+    steps: Steps | None = None,
 ) -> Iterator[Own]:
     """A registry with its state in `directory`, and `options` of the section [registry] changed; None takes one out.
 
     Without `tls_cert_file` and `tls_key_file` it speaks plain HTTP. It is reached as the user of the target `user`, or
-    else as the user `demo`. `glance` is another address of Glance, `clock` what it takes for the time.
+    else as the user `demo`. `glance` is another address of Glance, `clock` what it takes for the time, `steps` says
+    at which step it is killed.
     """
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(state / cloud.CONFIGURATION)
@@ -119,7 +122,8 @@ def running(
     config.chmod(0o600)
     target = dataclasses.replace(user or cloud.target(state), url=url)
     command = [str(state / "bin" / PROGRAM), "--config-file", str(config)]
-    own = Own(target, command, directory / "registry.log", clock.environment if clock else {})
+    preloaded = clock or steps
+    own = Own(target, command, directory / "registry.log", preloaded.environment if preloaded else {})
     own.start()
     try:
         yield own

@@ -1,0 +1,27 @@
+"""Kills a registry of a test's own before a step that changes something, on its disk or in Glance."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+_SOURCE = Path(__file__).with_name("steps.c")
+
+
+class Steps:
+    """Which step a process that goes by it does not take. What it needs is kept in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file, library = directory / "steps", directory / "steps.so"
+        self._file.write_bytes(struct.pack("=q", 0))
+        command = ["cc", "-Wall", "-Werror", "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"]
+        subprocess.run(command, check=True)
+        self.environment = {"LD_PRELOAD": str(library), "STEPS": str(self._file)}
+        """Of a process that is to go by it."""
+
+    def kill_at(self, number: int) -> None:
+        """Of the steps from now on, the process does not take that of this number; 0: it takes all."""
+        # In place: the process has the file in its memory.
+        with self._file.open("r+b") as file:
+            file.write(struct.pack("=q", number))
