@@ -70,7 +70,7 @@ fn specs() -> Vec<Spec> {
         spec(
             "untagged_retention_days",
             Kind::Int { min: 0, max: 3650 },
-            "Days after which the next push to its repository deletes a pushed image without a tag; 0: never.",
+            "Days after which the next push to its project deletes a pushed image without a tag; 0: never.",
         )
         .or("0"),
         number("max_connections", 65_536, "Connections at the same time; more are refused (503).", "4096"),

@@ -18,10 +18,11 @@ use super::tls::{Certificate, TlsError, TlsFiles};
 use super::token::seal::Sealer;
 use super::token::{Key, KeyError, TokenConfig, Tokens};
 use crate::http::listener::{self, Limits, Tls};
-use nova_docker_cloud::{self as cloud, Glance, Keystone, KeystoneConfig, ServiceConfig, Session};
+use nova_docker_cloud::{self as cloud, Caller, Glance, Keystone, KeystoneConfig, ServiceConfig, Session};
 
-/// How often old uploads are looked for.
+/// How often old uploads are looked for, and how often images without tags.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+const RETIREMENT_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How to run the registry.
 #[derive(Clone, Debug)]
@@ -93,16 +94,19 @@ impl Server {
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
         let sealer = Sealer::new(key.clone());
-        let push = Push::open(config.push, glance, images.clone(), sealer).await?;
+        let push = Push::open(config.push.clone(), glance, images.clone(), sealer).await?;
         let tokens = Tokens::new(&config.tokens, keystone, key);
         let address = config.listen;
         let failed = |cause| StartError::Listen { address, cause };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let api = Arc::new(Api { tokens, images: images.clone(), push: push.clone(), limits: config.limits.clone() });
-        let router = api::router(api);
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(expire(push.clone())));
+        if config.push.untagged_retention.is_some() {
+            tokio::spawn(stop.clone().run_until_cancelled_owned(retire(api.clone())));
+        }
+        let router = api::router(api);
         let is_tls = tls.is_some();
         let tls = tls.map(|certificate| -> Tls {
             tokio::spawn(stop.clone().run_until_cancelled_owned(certificate.clone().watch()));
@@ -154,6 +158,22 @@ async fn expire(push: Arc<Push>) {
             tracing::warn!("cannot remove old uploads: {error}");
         }
         tokio::time::sleep(EXPIRY_INTERVAL).await;
+    }
+}
+
+/// Deletes images without tags from time to time, with the rights that the registry itself has: also in projects that nobody
+/// pushes to any more.
+async fn retire(api: Arc<Api>) {
+    loop {
+        match api.tokens.own(&Caller::own().request_id).await {
+            Ok(grants) => {
+                for grant in grants {
+                    api.push.retire(&grant).await;
+                }
+            }
+            Err(error) => tracing::warn!("images without tags are not looked for: {}", error.message),
+        }
+        tokio::time::sleep(RETIREMENT_INTERVAL).await;
     }
 }
 

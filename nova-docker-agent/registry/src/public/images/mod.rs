@@ -142,6 +142,15 @@ impl Images {
         self.repository(grant, name, Place::All, Age::Seconds).await
     }
 
+    /// The records of all images of the project that the caller sees; the newest first.
+    pub async fn of_project(&self, grant: &Grant, age: Age) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
+        let listing = |hidden| self.records.of_owner(grant, Hidden(hidden), age);
+        let (shown, hidden) = tokio::try_join!(listing(false), listing(true))?;
+        let mut all: Vec<_> = shown.iter().chain(&*hidden).cloned().collect();
+        all.sort_by(|one, other| records::newest_first(one, other));
+        Ok(all)
+    }
+
     /// Forgets what is remembered of the project's images: they were changed.
     pub fn changed(&self, grant: &Grant) {
         self.records.forget(&grant.owner);
@@ -192,13 +201,7 @@ impl Images {
             (Place::Id, None) => return Ok(vec![]),
             (Place::Id, Some(id)) => self.records.with_id(grant, id, age).await?,
             (Place::Shown, _) => self.records.of_owner(grant, Hidden(false), age).await?,
-            (Place::All, _) => {
-                let listing = |hidden| self.records.of_owner(grant, Hidden(hidden), age);
-                let (shown, hidden) = tokio::try_join!(listing(false), listing(true))?;
-                let mut all: Vec<_> = shown.iter().chain(&*hidden).filter_map(of_repository).collect();
-                all.sort_by(|(one, _), (other, _)| records::newest_first(one, other));
-                return Ok(all);
-            }
+            (Place::All, _) => Arc::new(self.of_project(grant, age).await?),
         };
         Ok(records.iter().filter_map(of_repository).collect())
     }

@@ -146,10 +146,8 @@ impl Push {
         };
         self.images.changed(grant);
         self.release(grant, name, parts.clone()).await;
-        if let Some(age) = self.config.untagged_retention {
-            let (push, grant, name) = (self.clone(), grant.clone(), name.clone());
-            self.tasks.spawn(async move { push.retire(&grant, &name, age).await });
-        }
+        let (push, retiring) = (self.clone(), grant.clone());
+        self.tasks.spawn(async move { push.retire(&retiring).await });
         Ok(parts)
     }
 

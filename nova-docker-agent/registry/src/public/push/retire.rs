@@ -1,5 +1,5 @@
 //! Images that nobody names any more. A tag that moves leaves a whole image behind: it goes when it has had no tag for long, with
-//! the rights of whoever pushes to its repository then.
+//! the rights of whoever pushes to its project then, or of the registry's own identity, where that may push.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,31 +8,35 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Push, What};
+use crate::public::images::Age;
+use crate::public::name::all_of_glance;
 use crate::public::{Grant, Name, Tag, property};
 use crate::{ApiError, Digest};
 use nova_docker_cloud::glance::ImageMeta;
 
-/// Images that one push looks at, and that it deletes.
+/// Images of a project that are looked at, and that are deleted, at one time.
 const MAX_LOOKED_AT: usize = 32;
 const MAX_DELETED: usize = 8;
 
 impl Push {
-    /// Deletes old images of the repository that have no tag. What cannot be deleted is in the way of nothing.
-    pub(super) async fn retire(&self, grant: &Grant, name: &Name, age: Duration) {
-        if let Err(error) = self.try_retire(grant, name, age).await {
-            tracing::info!(%name, "images without tags were not looked for: {}", error.message);
+    /// Deletes old images of the project that have no tag, where that is wanted. What cannot be deleted is in the way of nothing.
+    pub async fn retire(&self, grant: &Grant) {
+        let Some(age) = self.config.untagged_retention else { return };
+        if let Err(error) = self.try_retire(grant, age).await {
+            tracing::info!(project = grant.owner, "images without tags were not looked for: {}", error.message);
         }
     }
 
-    async fn try_retire(&self, grant: &Grant, name: &Name, age: Duration) -> Result<(), ApiError> {
-        let _alone = self.lock(grant, name, What::Tags).await?;
-        self.images.changed(grant);
-        let mut unnamed = unnamed(self.images.of_repository(grant, name).await?);
+    async fn try_retire(&self, grant: &Grant, age: Duration) -> Result<(), ApiError> {
+        let records = self.images.of_project(grant, Age::now()).await?;
+        let mut unnamed = unnamed(&records);
         // The oldest first.
         unnamed.reverse();
-        unnamed.retain(|record| is_older(record.created_at.as_deref(), age));
+        unnamed.retain(|(record, _)| is_older(record.created_at.as_deref(), age));
         let mut deleted = 0;
-        for record in unnamed.iter().take(MAX_LOOKED_AT) {
+        for (record, repository) in unnamed.iter().take(MAX_LOOKED_AT) {
+            let Ok(name) = format!("{}/{repository}", grant.owner).parse::<Name>() else { continue };
+            let _alone = self.lock(grant, &name, What::Tags).await?;
             // As it is now, and when that was last changed: since then it has no tag.
             let Ok(now) = self.glance.image(&grant.caller(), record.id).await else { continue };
             if now.name != record.name || now.tags != record.tags || !is_older(property::text(&now, "updated_at"), age)
@@ -53,25 +57,28 @@ impl Push {
     }
 }
 
-/// Those of a repository's images that the registry made, and that nothing refers to: no tag, and no image with a tag that says
-/// something of them. What says something of an image stays as long as that.
-fn unnamed(records: Vec<(Arc<ImageMeta>, Vec<Tag>)>) -> Vec<Arc<ImageMeta>> {
+/// Those of a project's images that the registry made, and that nothing refers to: no tag, in whatever repository, and no image
+/// with a tag that says something of them. What says something of an image stays as long as that. Each with its repository.
+fn unnamed(records: &[Arc<ImageMeta>]) -> Vec<(&ImageMeta, &str)> {
     let mut named: HashSet<String> = HashSet::new();
-    for (record, tags) in &records {
+    for record in records {
+        let tags: Vec<Tag> = all_of_glance(record).map(|(_, tag)| tag).collect();
         if !tags.is_empty() {
             named.extend(property::subjects(record).map(str::to_owned));
             named.extend(tags.iter().filter_map(signed));
         }
     }
-    let digest = |record: &ImageMeta| property::text(record, property::DIGEST).map(str::to_owned);
-    let there: HashSet<String> = records.iter().filter_map(|(record, _)| digest(record)).collect();
-    let is_unnamed = |(record, tags): (Arc<ImageMeta>, Vec<Tag>)| {
-        let digest = digest(&record)?;
-        let says_something = property::subjects(&record).any(|subject| there.contains(subject));
-        let is_kept = !tags.is_empty() || named.contains(&digest) || says_something || !property::is_own(&record);
-        (!is_kept).then_some(record)
+    let there: HashSet<&str> = records.iter().filter_map(|record| property::text(record, property::DIGEST)).collect();
+    let is_unnamed = |record: &ImageMeta| {
+        let digest = property::text(record, property::DIGEST);
+        let says_something = property::subjects(record).any(|subject| there.contains(subject));
+        property::is_own(record)
+            && all_of_glance(record).next().is_none()
+            && digest.is_some_and(|digest| !named.contains(digest))
+            && !says_something
     };
-    records.into_iter().filter_map(is_unnamed).collect()
+    let records = records.iter().map(|record| &**record).filter(|record| is_unnamed(record));
+    records.filter_map(|record| Some((record, property::text(record, property::REPOSITORY)?))).collect()
 }
 
 /// The digest that a tag of the form `sha256-HEX` or `sha256-HEX.sig` says something of.

@@ -61,8 +61,21 @@ impl Registry {
         Self::start_in(other.directory.clone(), options, FRESH).await
     }
 
+    /// One before this cloud.
+    pub async fn before(cloud: (Double, MockServer), options: &[((&str, &str), &str)]) -> Self {
+        Self::start_on(cloud, Arc::new(tempfile::tempdir().unwrap()), options, FRESH).await
+    }
+
     async fn start_in(directory: Arc<tempfile::TempDir>, options: &[((&str, &str), &str)], fresh: Duration) -> Self {
-        let (cloud, services) = Double::start().await;
+        Self::start_on(Double::start().await, directory, options, fresh).await
+    }
+
+    async fn start_on(
+        (cloud, services): (Double, MockServer),
+        directory: Arc<tempfile::TempDir>,
+        options: &[((&str, &str), &str)],
+        fresh: Duration,
+    ) -> Self {
         let (keystone, state) = (services.uri(), directory.path().display().to_string());
         let mut map = vec![
             (("registry", "listen"), "127.0.0.1:0"),

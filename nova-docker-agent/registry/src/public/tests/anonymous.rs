@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::Digest;
-use crate::public::testing::{Answer, CREDENTIAL, DEMO, OTHER, PASSWORD, Registry};
+use crate::public::property;
+use crate::public::testing::{Answer, Asked, CREDENTIAL, DEMO, Double, OTHER, PASSWORD, Registry};
 use crate::testing as archives;
 
 async fn registry(user: &str) -> Registry {
@@ -71,6 +72,32 @@ async fn who_has_not_logged_in_changes_and_lists_nothing_whatever_the_identity_m
         assert!(!answer.header("www-authenticate").contains("error="), "{method} {path}");
     }
     assert_eq!(registry.cloud.changes(), []);
+}
+
+#[tokio::test]
+async fn the_identity_deletes_images_without_a_tag_where_it_may_push_and_nowhere_else() {
+    for (user, deletes) in [("ann", true), ("rea", false)] {
+        let (cloud, services) = Double::start().await;
+        let old = json!({
+            "os_hidden": true, "created_at": "2020-01-01T00:00:00Z", "updated_at": "2020-01-01T00:00:00Z",
+            property::REPOSITORY: "web", property::DIGEST: Digest::of(b"old").to_string(),
+        });
+        let name = format!("web@{}", Digest::of(b"old"));
+        cloud.image(DEMO, &name, &archives::oci(&[archives::layer(1, 10)]), old);
+        let options = [
+            (("registry", "anonymous_user"), user),
+            (("registry", "anonymous_password"), PASSWORD),
+            (("registry", "untagged_retention_days"), "1"),
+        ];
+        let registry = Registry::before((cloud.clone(), services), &options).await;
+        match deletes {
+            true => cloud.was_asked(Asked::Delete, 1).await,
+            // Its login, and the token for its project, which says that it may not.
+            false => cloud.was_asked_of("POST /v3/auth/tokens", 2).await,
+        }
+        registry.stop().await;
+        assert_eq!((cloud.images().is_empty(), cloud.asked("GET /v2/images") > 0), (deletes, deletes));
+    }
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ impl Tokens {
     }
 
     /// The login of those who have none.
-    async fn anonymous(&self, request_id: &str) -> Result<Arc<Login>, ApiError> {
+    pub(super) async fn anonymous(&self, request_id: &str) -> Result<Arc<Login>, ApiError> {
         let anonymous = self.anonymous.as_ref().ok_or_else(log_in_first)?;
         let login = self.logins.log_in(&anonymous.user, anonymous.password.expose_secret(), None, request_id).await;
         login.map_err(|error| match error.code {

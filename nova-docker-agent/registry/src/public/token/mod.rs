@@ -193,12 +193,25 @@ impl Tokens {
         Ok(scoped.map(|scoped| Grant {
             owner: project_id.to_owned(),
             project: project_id.to_owned(),
+            is_pusher: self.may_push(&scoped),
             user: scoped.user_id,
             token: scoped.token,
             request_id: request_id.to_owned(),
-            is_pusher: false,
             is_anonymous: false,
         }))
+    }
+
+    /// The registry's own identity, in each project where it may push; nowhere where it has none.
+    pub async fn own(&self, request_id: &str) -> Result<Vec<Grant>, ApiError> {
+        if self.anonymous.is_none() {
+            return Ok(vec![]);
+        }
+        let login = self.anonymous(request_id).await?;
+        let mut grants = vec![];
+        for project in &login.projects {
+            grants.extend(self.member(&login, &project.id, request_id).await?.filter(|grant| grant.is_pusher));
+        }
+        Ok(grants)
     }
 
     /// A token for what a user asks for, as far as the user may have it. What Glance's policy says of an image is found out when

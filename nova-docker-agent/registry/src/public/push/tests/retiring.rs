@@ -42,8 +42,9 @@ async fn a_push_deletes_what_had_no_tag_for_long_and_what_nothing_refers_to() {
     let signed = untagged(&cloud, 10, json!({}));
     kept.push(untagged(&cloud, 11, json!({"name": format!("web:{}.sig", signed.replace(':', "-"))})));
     kept.extend([subject, signed]);
-    let other = untagged(&cloud, 12, json!({"name": "other@sha256:00", property::REPOSITORY: "other"}));
-    kept.push(other);
+    // Tagged in another repository, and untagged in one that nobody pushes to.
+    kept.push(untagged(&cloud, 12, json!({"tags": ["other:v1"]})));
+    gone.push(untagged(&cloud, 13, json!({"name": "other@sha256:00", property::REPOSITORY: "other"})));
 
     for (retention, expected) in [(None, true), (Some(Duration::from_secs(24 * 3600)), false)] {
         let push = open_on(PushConfig { untagged_retention: retention, ..config(directory.path()) }, &cloud).await;
@@ -54,6 +55,6 @@ async fn a_push_deletes_what_had_no_tag_for_long_and_what_nothing_refers_to() {
         let images = cloud.images();
         let is_there = |digest: &String| images.iter().any(|image| image[property::DIGEST] == *digest);
         assert!(kept.iter().all(is_there), "{images:?}");
-        assert_eq!(gone.iter().map(is_there).collect::<Vec<_>>(), [expected; 2], "{images:?}");
+        assert_eq!(gone.iter().map(is_there).collect::<Vec<_>>(), [expected; 3], "{images:?}");
     }
 }
