@@ -87,7 +87,8 @@ impl Journal {
     /// Writes an entry, on the disk when this returns.
     pub fn begin(&self, entry: Entry) -> Result<Open, StagingError> {
         let path = self.directory.join(format!("{}.json", entry.image));
-        let partial = path.with_extension("partial");
+        // Of its own: a process may have been killed while it wrote one for the same image.
+        let partial = path.with_extension(format!("{}.partial", Uuid::new_v4()));
         let failed = |cause| StagingError::io("write", &partial, cause);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
         // Before it has the name by which others find it.

@@ -267,6 +267,17 @@ async fn tokens_are_not_on_the_disk_for_everybody_to_read() {
 }
 
 #[tokio::test]
+async fn an_entry_that_was_never_complete_is_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    let image = cloud.images()[0]["id"].as_str().unwrap().to_owned();
+    std::fs::write(directory.path().join(format!("push/unfinished/{image}.partial")), "{").unwrap();
+    assert_eq!(put(&push, WEB, "v2", &manifest).await.status, 201);
+}
+
+#[tokio::test]
 async fn what_another_process_is_making_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let cloud = Cloud::start().await;
