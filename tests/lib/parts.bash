@@ -20,7 +20,7 @@ cloud_ran_before=
 start_cloud() {
     mini status >/dev/null 2>&1 && cloud_ran_before=yes
     local options=(--agent --door "${doors[0]}" --no-release)
-    [ -z "$full" ] || options=(--agent --door "${doors[0]}" --release --fake-compute)
+    [ -z "$full" ] || options=(--agent --door "${doors[0]}" --release --fake-compute --with heat)
     [[ " ${pytest_arguments[*]-} " != *" --against fake "* ]] || options+=(--fake-compute)
     beside cloud phase cloud-up mini up "${options[@]}"
 }
@@ -119,6 +119,7 @@ run_integration() {
     after cloud-up phase devstack run_pytest devstack/tests
     # Of the plugin as `mini` has built and installed it.
     after cloud-up phase compose run_pytest python-shim/compose/tests -n 2
+    after cloud-up stamped heat "$(digest_of python-shim/heat devstack/requirements.lock)" run_pytest python-shim/heat/tests
 }
 
 # The tests are tested by a registry of somebody else's, which needs nothing of the cloud but its Python.

@@ -1,0 +1,207 @@
+"""A Docker that is none, or means ill. A double: no real one does this."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from nova_docker_heat import options, transport
+from nova_docker_heat.endpoint import BadEndpoint, parse, resolve
+from nova_docker_heat.engine import DockerFailed, Engine
+
+Handler = Callable[["Liar"], None]
+ID = "0" * 64
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """Answers `/version` as Docker does, and all else as the test says."""
+
+    lies: dict[str, Handler]
+    seen: list[str]
+
+    def do_GET(self) -> None:
+        self.seen.append(f"{self.command} {self.path} {self.headers.get('X-Registry-Auth')}")
+        path = self.path.partition("?")[0].removeprefix("/v1.41")
+        if path in self.lies:
+            self.lies[path](self)
+        elif path == "/version":
+            self.say({"ApiVersion": "1.41"})
+        else:
+            self.send_error(404)
+
+    do_POST = do_GET  # noqa: N815, http.server's name
+
+    def say(self, answer: object) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def liar() -> Iterator[Callable[..., Engine]]:
+    """An engine whose Docker lies about some paths."""
+    servers = []
+
+    def lying(lies: dict[str, Handler]) -> Engine:
+        kind = type("OneLiar", (Liar,), {"lies": lies, "seen": []})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        engine = Engine(f"127.0.0.1:{server.server_port}", None)
+        engine.seen = kind.seen  # type: ignore[attr-defined]
+        return engine
+
+    yield lying
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def redirects(to: str) -> Handler:
+    def redirect(request: Liar) -> None:
+        request.send_response(302)
+        request.send_header("Location", to)
+        request.end_headers()
+
+    return redirect
+
+
+def endless(pause: float = 0) -> Handler:
+    def write(request: Liar) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "application/json")
+        request.end_headers()
+        try:
+            for _ in itertools.count():
+                request.wfile.write(b" " * (10 if pause else 65536))
+                time.sleep(pause)
+        except OSError:
+            """Whom it was for is gone."""
+
+    return write
+
+
+def test_no_redirection_is_followed(liar: Callable[..., Engine]) -> None:
+    engine = liar({f"/containers/{ID}/json": redirects("http://169.254.169.254/latest/meta-data")})
+    with pytest.raises(DockerFailed, match="redirect"):
+        engine.inspect(ID)
+
+
+def test_an_answer_without_end_is_cut_off(liar: Callable[..., Engine]) -> None:
+    engine = liar({f"/containers/{ID}/json": endless()})
+    with pytest.raises(DockerFailed, match="more than 4194304 bytes"):
+        engine.inspect(ID)
+
+
+def test_an_answer_that_trickles_is_cut_off(liar: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ANSWER_SECONDS", 0.5)
+    engine = liar({f"/containers/{ID}/json": endless(pause=0.01)})
+    with pytest.raises(DockerFailed, match="too slowly"):
+        engine.inspect(ID)
+
+
+def test_a_log_that_claims_to_be_huge_takes_64_kib(liar: Callable[..., Engine]) -> None:
+    def huge(request: Liar) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(b"\1\0\0\0\xff\xff\xff\xff" + b"x" * 200_000)
+
+    engine = liar({f"/containers/{ID}/json": lambda r: r.say({"Config": {}}), f"/containers/{ID}/logs": huge})
+    assert 60_000 < len(engine.logs(ID)) <= 65536
+
+
+def test_a_message_is_cut_and_has_nothing_that_a_terminal_obeys(liar: Callable[..., Engine]) -> None:
+    def fail(request: Liar) -> None:
+        request.send_response(500)
+        request.send_header("Content-Type", "application/json")
+        request.end_headers()
+        request.wfile.write(json.dumps({"message": "\x1b[2J" + "x" * 5000}).encode())
+
+    with pytest.raises(DockerFailed) as caught:
+        liar({f"/containers/{ID}/json": fail}).inspect(ID)
+    assert len(str(caught.value)) < 1200
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"Id": 5}, {"Id": "../../x"}])
+def test_a_container_without_an_id_is_none(liar: Callable[..., Engine], answer: object) -> None:
+    engine = liar({"/containers/create": lambda request: request.say(answer)})
+    with pytest.raises(DockerFailed, match="without an id"):
+        engine.create(lambda _: {}, None)
+
+
+@pytest.mark.parametrize("version", [None, "2.0", "1.41/../../x", 7, {}])
+def test_what_tells_no_version_is_no_docker(liar: Callable[..., Engine], version: object) -> None:
+    with pytest.raises(DockerFailed, match="is no Docker"):
+        liar({"/version": lambda request: request.say({"ApiVersion": version})})
+
+
+def test_a_pull_that_fails_late_is_a_failure_and_takes_no_password_along(
+    liar: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"r.example": {"auth": "dTpw"}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    def late(request: Liar) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(b'{"status": "Pulling"}\r\n{"error": "no space left on device"}\r\n')
+
+    engine = liar({"/images/create": late})
+    with pytest.raises(DockerFailed, match=r"does not pull the image r.example/a:1: no space left"):
+        engine.pull_if_missing("r.example/a:1")
+    asked = engine.seen[-1]  # type: ignore[attr-defined]
+    assert asked == "POST /v1.41/images/create?fromImage=r.example%2Fa&tag=1 None"
+
+
+# ------------------------------------------------------------ endpoints
+
+
+@pytest.mark.parametrize(
+    ("text", "tls", "shown"),
+    [
+        ("10.0.0.5", False, "tcp://10.0.0.5:2375"),
+        ("10.0.0.5", True, "https://10.0.0.5:2376"),
+        ("10.0.0.5:99", False, "tcp://10.0.0.5:99"),
+        ("tcp://docker.example:99/", False, "tcp://docker.example:99"),
+        ("http://10.0.0.5", False, "tcp://10.0.0.5:2375"),
+        ("https://10.0.0.5", True, "https://10.0.0.5:2376"),
+        ("fd00::5", False, "tcp://[fd00::5]:2375"),
+        ("[fd00::5]:99", False, "tcp://[fd00::5]:99"),
+    ],
+)
+def test_an_endpoint_may_be_a_bare_address(text: str, tls: bool, shown: str) -> None:
+    assert str(parse(text, tls)) == shown
+
+
+@pytest.mark.parametrize("text", ["", "tcp://", "a b", "10.0.0.5/v1", "10.0.0.5:", "[fd00::5", "fe80::1%eth0", "@x"])
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    with pytest.raises(BadEndpoint):
+        parse(text, False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "0", "[::ffff:127.0.0.1]"])
+def test_without_networks_of_the_operator_s_nobody_names_heat_s_own_host(host: str) -> None:
+    with pytest.raises(BadEndpoint, match="the operator lets no template name a Docker at"):
+        resolve(parse(host, False), [])
+
+
+def test_the_operator_s_networks_are_all_there_is(conf: Any) -> None:
+    conf.set_override("endpoint_networks", ["10.0.0.0/24", "fd00::/64"], options.GROUP)
+    networks = options.endpoint_networks()
+    assert resolve(parse("10.0.0.7", False), networks) == "10.0.0.7"
+    assert resolve(parse("fd00::7", False), networks) == "fd00::7"
+    with pytest.raises(BadEndpoint):
+        resolve(parse("10.0.1.7", False), networks)
