@@ -19,6 +19,9 @@ _DRIVER = SOURCE / "python-shim" / "src" / "nova_docker"
 METADATA_DEFINITIONS = _DRIVER / "metadefs"
 EXTRA_SPEC_VALIDATORS = (_DRIVER / "extra_specs.py", _DRIVER / "extra_specs.json")
 
+HEAT_PLUGIN = "heat-plugin"
+"""The marker of what of python-shim/heat is installed."""
+
 REGION = "RegionOne"
 ADDRESS = "127.0.0.1"
 
@@ -55,12 +58,15 @@ OPTIONAL_PORTS = {"heat": {"heat-api": 8004, "heat-api-cfn": 8000}, "cinder": {"
 EXTERNAL_CIDR = "172.24.4.0/24"
 EXTERNAL_HOST_ADDRESS = "172.24.4.1/24"
 
+ADDRESS_FOR_SERVERS = EXTERNAL_HOST_ADDRESS.partition("/")[0]
+"""Where servers reach the host, through their router."""
 
-def url(port_name: str, path: str = "") -> str:
+
+def url(port_name: str, path: str = "", address: str = ADDRESS) -> str:
     """The HTTP address of one of the services in PORTS or OPTIONAL_PORTS."""
     ports = PORTS | OPTIONAL_PORTS["heat"] | OPTIONAL_PORTS["cinder"]
     scheme = "https" if port_name in _TLS_PORTS else "http"
-    return f"{scheme}://{ADDRESS}:{ports[port_name]}{path}"
+    return f"{scheme}://{address}:{ports[port_name]}{path}"
 
 
 def keystone_url() -> str:

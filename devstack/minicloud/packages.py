@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minicloud import process
 from minicloud.files import Marker, write_file
-from minicloud.layout import LOCK_FILE, SOURCE, Layout
+from minicloud.layout import HEAT_PLUGIN, LOCK_FILE, SOURCE, Layout
 
 DEBIAN_PACKAGES: dict[str, tuple[str, ...]] = {
     "Python, and what compiles uWSGI and links the agent": (
@@ -158,7 +158,7 @@ def make_venv(layout: Layout) -> str | None:
     # Always from nothing: an interrupted installation looks like a finished one, and with uv's cache this takes
     # seconds.
     marker.clear()
-    for own in (_VIRT_DRIVER, _COMPOSE):
+    for own in (_VIRT_DRIVER, _COMPOSE, HEAT_PLUGIN):
         Marker(layout.markers, own).clear()
     shutil.rmtree(layout.venv, ignore_errors=True)
     process.run(["/usr/bin/python3", "-m", "venv", layout.venv], log=log, env=environment)
@@ -186,7 +186,7 @@ def _uv_install(layout: Layout, log: Path, *arguments: str | Path) -> None:
 def install_virt_driver(layout: Layout) -> str | None:
     """Build Nova's virt driver for the agent, of which nova-api loads a part, into the virtual environment."""
     source = SOURCE / "python-shim"
-    parts = [path for path in source.iterdir() if path.name not in ("compose", "tests")]
+    parts = [path for path in source.iterdir() if path.name not in ("compose", "heat", "tests")]
     return _install_own(layout, _VIRT_DRIVER, source, [*parts, SOURCE / "proto" / "nova_docker"])
 
 
@@ -194,6 +194,12 @@ def install_compose(layout: Layout) -> str | None:
     """Build the plugin `openstack container compose` from this source, into the virtual environment."""
     source = SOURCE / "python-shim" / "compose"
     return _install_own(layout, _COMPOSE, source, [source / "src", source / "pyproject.toml"])
+
+
+def install_heat_plugin(layout: Layout) -> str | None:
+    """Build Heat's resource DockerInc::Docker::Container from this source, into the virtual environment."""
+    source = SOURCE / "python-shim" / "heat"
+    return _install_own(layout, HEAT_PLUGIN, source, [source / "src", source / "plugins", source / "pyproject.toml"])
 
 
 def _install_own(layout: Layout, name: str, source: Path, parts: Iterable[Path]) -> str | None:

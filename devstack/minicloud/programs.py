@@ -7,8 +7,17 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from minicloud.config.ini import Ini
-from minicloud.layout import ADDRESS, EXTRA_SPEC_VALIDATORS, LOCK_FILE, OPTIONAL_PORTS, PORTS, Layout
+from minicloud.config.ini import Ini, Section
+from minicloud.layout import (
+    ADDRESS,
+    ADDRESS_FOR_SERVERS,
+    EXTRA_SPEC_VALIDATORS,
+    HEAT_PLUGIN,
+    LOCK_FILE,
+    OPTIONAL_PORTS,
+    PORTS,
+    Layout,
+)
 from minicloud.options import Options
 from minicloud.process import SYSTEM_PATH
 
@@ -116,10 +125,19 @@ def uwsgi_files(layout: Layout, options: Options) -> dict[str, Ini]:
     return {f"uwsgi-{service.name}.ini": _uwsgi(layout, service) for service in _wsgi_services(layout, options)}
 
 
+def _listening(service: _Wsgi) -> Section:
+    """Where a service listens: servers signal wait conditions to Heat, and all else is the host's alone."""
+    port = _port(service.name)
+    if service.name not in _EXTRA_APIS["heat"]:
+        return {"http-socket": f"{ADDRESS}:{port}"}
+    # The bridge may come later than the service.
+    return {"http-socket": (f"{ADDRESS}:{port}", f"{ADDRESS_FOR_SERVERS}:{port}"), "freebind": True}
+
+
 def _uwsgi(layout: Layout, service: _Wsgi) -> Ini:
     return {
         "uwsgi": {
-            "http-socket": f"{ADDRESS}:{_port(service.name)}",
+            **_listening(service),
             # Glance reads chunked bodies itself, piece by piece.
             **(
                 {"module": f"{service.module}:application"}
@@ -294,7 +312,9 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
         )
     )
     if "heat" in options.extras:
-        programs.append(daemon("heat-engine", "heat-engine", CONTROL, "heat.conf"))
+        engine = daemon("heat-engine", "heat-engine", CONTROL, "heat.conf")
+        # What of the plugin is installed.
+        programs.append(dataclasses.replace(engine, files=(*engine.files, layout.markers / HEAT_PLUGIN)))
     if "cinder" in options.extras:
         programs += [daemon(name, name, CONTROL, "cinder.conf") for name in ("cinder-scheduler", "cinder-volume")]
     if options.fake_compute:

@@ -132,12 +132,18 @@ class _Up:
             graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
         graph.add("compose plugin", lambda: packages.install_compose(layout), ["Python packages"])
         needed = ["Python packages", "configuration"]
-        graph.add("supervisor", self._supervise, needed)
+        plugins = ["compose plugin"]
+        if "heat" in self.options.extras:
+            # What is installed into one environment goes one after the other.
+            graph.add("heat plugin", lambda: packages.install_heat_plugin(layout), ["compose plugin"])
+            plugins = ["heat plugin"]
+        # Heat's engine is configured with a digest of its plugin.
+        graph.add("supervisor", self._supervise, [*needed, *(plugins if "heat" in self.options.extras else [])])
         if self.options.agent:
             # Only agent and registry wait for it: their programs are configured again when the binaries exist.
             graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
             # Behind both doors: nova-api asks it whether what a flavor says of containers is right.
-            graph.add("virt driver", lambda: packages.install_virt_driver(layout), ["compose plugin"])
+            graph.add("virt driver", lambda: packages.install_virt_driver(layout), plugins)
         graph.add("Horizon (static files)", self._horizon_files, needed)
 
     def _configure(self) -> str:

@@ -12,6 +12,10 @@ def test_what_is_rendered_is_read_back() -> None:
     assert parser["x"]["empty"] == ""
 
 
+def test_an_option_of_several_values_is_said_several_times() -> None:
+    assert render({"uwsgi": {"http-socket": ("a:1", "b:1")}}) == "[uwsgi]\nhttp-socket = a:1\nhttp-socket = b:1\n"
+
+
 def test_a_line_break_in_a_value_is_refused_by_the_option_s_name() -> None:
     with pytest.raises(ValueError, match=r"\[database\] connection"):
         render({"database": {"connection": "a\n[DEFAULT]"}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicloud.config import common
 from minicloud.config.ini import Ini, merge
-from minicloud.layout import ADDRESS, REGION, Layout, url
+from minicloud.layout import ADDRESS, ADDRESS_FOR_SERVERS, REGION, Layout, url
 from minicloud.passwords import Passwords
 
 
@@ -21,20 +21,22 @@ def heat(layout: Layout, passwords: Passwords) -> Ini:
                 # image has these.
                 "default_user_data_format": "RAW",
                 "default_software_config_transport": "POLL_SERVER_HEAT",
-                "heat_metadata_server_url": url("heat-api-cfn"),
-                "heat_waitcondition_server_url": url("heat-api-cfn", "/v1/waitcondition"),
+                "heat_metadata_server_url": url("heat-api-cfn", address=ADDRESS_FOR_SERVERS),
+                "heat_waitcondition_server_url": url("heat-api-cfn", "/v1/waitcondition", ADDRESS_FOR_SERVERS),
                 "auth_encryption_key": passwords["heat_encryption"],
                 "stack_user_domain_name": "heat",
                 "stack_domain_admin": "heat_domain_admin",
                 "stack_domain_admin_password": passwords["heat_domain"],
                 "region_name_for_services": REGION,
-                "plugin_dirs": "",
+                "plugin_dirs": f"{layout.venv}/lib/heat",
                 "environment_dir": f"{layout.venv}/etc/heat/environment.d",
                 "template_dir": f"{layout.venv}/etc/heat/templates",
             },
             "database": common.database(passwords, "heat"),
             "paste_deploy": {"api_paste_config": f"{layout.venv}/etc/heat/api-paste.ini"},
             "clients_keystone": {"auth_uri": url("keystone")},
+            # The catalog's address is loopback; a server that signals a wait condition needs another one.
+            "clients_heat": {"url": url("heat-api", "/v1/%(tenant_id)s", ADDRESS_FOR_SERVERS)},
             "oslo_messaging_notifications": {"driver": "noop"},
             # A trust belongs to the user who made the stack: with a project here the token would be refused.
             "trustee": trustee,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Value = str | int | bool
+Value = str | int | bool | tuple[str, ...]
+"""A tuple is an option that is said several times."""
+
 Section = Mapping[str, Value]
 Ini = Mapping[str, Section]
 
@@ -23,7 +25,9 @@ def render(ini: Ini) -> str:
     blocks = []
     for name, section in ini.items():
         lines = [f"[{name}]"]
-        lines += [f"{option} = {_text(name, option, value)}".rstrip() for option, value in section.items()]
+        for option, value in section.items():
+            several = value if isinstance(value, tuple) else (value,)
+            lines += [f"{option} = {_text(name, option, each)}".rstrip() for each in several]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
