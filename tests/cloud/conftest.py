@@ -18,6 +18,7 @@ from harness import tenant as tenants
 from harness.amqp import Amqp
 from harness.archives import Archive
 from harness.guest import Guest
+from harness.heat import Heat
 from harness.lab import Lab, Side
 from harness.schedule import AloneLast
 from harness.servers import Json, Servers
@@ -51,7 +52,7 @@ def _unfit_markers(config: pytest.Config) -> list[str]:
     return [
         *(["grpc" if lab.door == "amqp" else "amqp"] if options.exists() else []),
         *(["agent"] if config.getoption("--against") == "fake" else []),
-        *(["cinder"] if "cinder" not in extras else []),  # type: ignore[operator]
+        *(name for name in ("cinder", "heat") if name not in extras),  # type: ignore[operator]
         *([] if tenants.has_ipv6() else ["ipv6"]),
     ]
 
@@ -231,6 +232,14 @@ def usable_afterwards(admin_servers: Servers) -> Iterator[None]:
     """A test that stops what the host needs ends when servers can be launched there again."""
     yield
     hosts.wait_usable(admin_servers)
+
+
+@pytest.fixture
+def heat(user: Connection, unique: Callable[[str], str]) -> Iterator[Heat]:
+    """Makes stacks that live as long as the test."""
+    stacks = Heat(user, unique)
+    yield stacks
+    stacks.take_away()
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from harness.compose import Compose, page
+from harness.examples import EXAMPLES, make_images, set_wordpress_up
 from harness.lab import Lab
 from harness.load import Load
 from harness.tenant import Tenant
@@ -17,8 +14,6 @@ from harness.waiting import eventually
 from openstack.connection import Connection
 
 pytestmark = [pytest.mark.agent, pytest.mark.long, pytest.mark.full]
-
-EXAMPLES = Path(__file__).parents[2] / "devstack" / "examples" / "fig"
 
 
 @pytest.fixture
@@ -29,12 +24,9 @@ def example(
     made: list[Compose] = []
 
     def ready(name: str) -> Compose:
-        command = Compose(lab, tenant, admin, EXAMPLES / name, unique(name).lower())
+        command = Compose(lab, tenant, admin, EXAMPLES / "fig" / name, unique(name).lower())
         made.append(command)
-        archive = lab.state / "cache" / "debian.tar"
-        base = f"docker-archive:{archive}" if archive.exists() else "debootstrap"
-        command.set(BASE=base)
-        command.run(str(EXAMPLES / "images"), name, seconds=1500)
+        make_images(lab, command, name)
         return command
 
     yield ready
@@ -81,7 +73,7 @@ def test_wordpress_writes_into_its_database_which_survives_both_containers(
     address = compose("port", "web", "80").strip()
     eventually(lambda: "WordPress" in page(f"{address}/wp-admin/install.php"), "the page that sets WordPress up")
     title = unique("diary")
-    _set_up(address, title)
+    set_wordpress_up(address, title)
     assert title in page(address)
 
     before = compose.ps()
@@ -91,12 +83,3 @@ def test_wordpress_writes_into_its_database_which_survives_both_containers(
         name: each["ID"] for name, each in before.items()
     }
     eventually(lambda: title in page(address), "the page out of the database")
-
-
-def _set_up(address: str, title: str) -> None:
-    """What a user fills in on WordPress' first page."""
-    form: dict[str, Any] = {"weblog_title": title, "user_name": "admin", "admin_email": "admin@example.org"}
-    form |= {"admin_password": "pw1", "admin_password2": "pw1", "pw_weak": "1", "blog_public": "0", "Submit": "Install"}
-    url = f"http://{address}/wp-admin/install.php?step=2"
-    with urllib.request.urlopen(url, urllib.parse.urlencode(form).encode(), timeout=120) as answer:
-        assert "Success!" in answer.read().decode()

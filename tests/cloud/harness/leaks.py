@@ -7,6 +7,7 @@ hidden, or another project's.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -57,6 +58,8 @@ _RECORDS_OF_CINDER = (
     _Record("volume", "id, display_name", "cinder.volumes WHERE deleted = 0"),
     _Record("volume snapshot", "id, display_name", "cinder.snapshots WHERE deleted = 0"),
 )
+_RECORDS_OF_HEAT = (_Record("stack", "id, name", "heat.stack WHERE deleted_at IS NULL", "tenant"),)
+_RECORDS_OF_EXTRAS = {"cinder": _RECORDS_OF_CINDER, "heat": _RECORDS_OF_HEAT}
 
 _REGISTRY = "/glance/"
 """In the names of images that the agent has pulled: a cache, which the agent prunes."""
@@ -80,11 +83,11 @@ def of_cloud(lab: Lab) -> set[str]:
 
 def _records(lab: Lab, project_id: str | None = None) -> str:
     """The statement that lists all records, or those of one project."""
-    cinder = "cinder" in lab.options["extras"]  # type: ignore[operator]
+    extras = [_RECORDS_OF_EXTRAS.get(name, ()) for name in lab.options["extras"]]  # type: ignore[attr-defined]
     return " UNION ".join(
         f"SELECT CONCAT_WS(' ', '{record.kind}', {record.name}) FROM {record.place}"  # noqa: S608, nothing of a user's
         + (f" AND {record.project} = '{project_id}'" if project_id else "")
-        for record in (*_RECORDS, *(_RECORDS_OF_CINDER if cinder else ()))
+        for record in (*_RECORDS, *itertools.chain.from_iterable(extras))
         if record.project or not project_id
     )
 
