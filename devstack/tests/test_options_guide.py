@@ -49,6 +49,8 @@ _TYPES = {
     r"unix:///PATH of a socket, .*": "socket or address",
     r"tcp:ADDRESS:PORT or .*": "database address",
     r"two ports, .*": "port range",
+    r"NAME=PATH with .*": "list of programs",
+    r"NAME=PATH or .*": "list of directories",
     r"a list of .*|URLs that .*": "list",
     # Beyond its type, which is a text.
     r"rabbit://.*": "text",

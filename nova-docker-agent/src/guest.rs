@@ -113,6 +113,8 @@ pub struct GuestSummary {
     pub state: PowerState,
     /// What its check has found; none where it has no check, or does not run.
     pub health: Option<Health>,
+    /// How the script of its user data has ended; none where it has not, or there is none, or the host was restarted since.
+    pub script: Option<i64>,
     /// Identity of the compute service that created it.
     pub compute_id: String,
 }
@@ -151,6 +153,8 @@ pub enum EventKind {
     Unpaused,
     /// Its check has come to another finding.
     Health(Health),
+    /// The script of its user data has ended.
+    ScriptEnded,
     /// Removed from Docker.
     Destroyed,
 }

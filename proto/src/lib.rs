@@ -10,4 +10,4 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
 /// Revision of `nova_docker.v1`: one more with every addition.
-pub const REVISION: u32 = 5;
+pub const REVISION: u32 = 6;

@@ -18,12 +18,16 @@ SPECS = {spec["key"]: spec for spec in json.loads(extra_specs._FILE.read_text(en
 HUGE = {"9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616", "9" * 41}
 IDS = {"2147483648", "4294967295", *HUGE}
 LET_THROUGH = {
+    "allow": {"cap_add:", "cap_add:NOTHING"},
     "command": {"[]", "[1]"},
+    "device_cgroup_rules": {"c 1:99999999 r"},
     "dns": {"a:b:c", "256.1.1.1", "1:2:3"},
     "entrypoint": {"'' a", "[1]"},
     "group_add": IDS,
     "healthcheck": {'{"test": 1}'},
     "host:TZ": {"a:b:c", "256.1.1.1", "1:2:3"},
+    "logging:max-size": {" 7 ", "+1", "+5", "007", "064", "1", "1000", "1001", "1kb", "500", "65", "\xa05\xa0"},
+    "security_opt": {"label=nothing"},
     "shm_size": HUGE,
     "stop_grace_period": {"2147483647", *IDS, "256m", "2h"},
     "ulimit:nofile": {"4294967296:1", "4096:1024"},
@@ -90,6 +94,15 @@ def test_the_names_that_the_agent_refuses_are_refused():
         ("group_add", "audio;44"),
         ("sysctl:net.core.somaxconn", ""),
         ("working_dir", "srv"),
+        ("allow", "cap_add, cap_drop"),
+        ("devices", "/etc/shadow"),
+        ("device_cgroup_rules", "d 1:1 r"),
+        ("gpus", "some"),
+        ("host_mount:data", "/proc"),
+        ("logging:max-size", "0"),
+        ("privileged", "perhaps"),
+        ("runtime", "../crun"),
+        ("security_opt", "no-new-privileges:false"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed_and_never_repeated(key, value):

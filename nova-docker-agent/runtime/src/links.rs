@@ -9,6 +9,7 @@
 //! | `ID.readonly` | the container's processes are to find their root file system read-only |
 //! | `../files/ID/list.json` | files that the container is given: a list of `path`, `mode`, `user`, `group` |
 //! | `../files/ID/N` | content of the Nth of them, from 0 on |
+//! | `ID.runtime` | symbolic link to the OCI runtime that this container needs instead of the usual one |
 //! | `ID.rescue` | symbolic link to the id of a held container, whose file system is to be at `/rescue` |
 
 use std::ffi::{OsStr, OsString};
@@ -57,6 +58,17 @@ impl<'a> Links<'a> {
         match target.into_os_string().into_string() {
             Ok(target) => Ok(Some(target)),
             Err(_) => Err(format!("{} leads to a path that is not UTF-8", link.display())),
+        }
+    }
+
+    /// The OCI runtime that this container needs, where it is not the usual one.
+    pub fn runtime(&self) -> Result<Option<PathBuf>, String> {
+        let link = self.file(self.id, ".runtime");
+        match read_link(&link)? {
+            Some(target) if !target.is_absolute() => {
+                Err(format!("{} does not lead to an absolute path", link.display()))
+            }
+            target => Ok(target),
         }
     }
 

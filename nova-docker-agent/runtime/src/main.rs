@@ -66,13 +66,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let invocation = Invocation::parse(std::env::args_os().skip(1));
-    match invocation.prepare() {
-        Ok(Next::Run) => {}
-        Ok(Next::Nothing) => return ExitCode::SUCCESS,
+    let runtime = match invocation.prepare().and_then(|next| Ok((next, invocation.real_runtime()?))) {
+        Ok((Next::Run, runtime)) => runtime,
+        Ok((Next::Nothing, _)) => return ExitCode::SUCCESS,
         Err(message) => return invocation.fail(&message),
-    }
-    let error = Command::new(&invocation.runtime).args(&invocation.arguments).exec();
-    invocation.fail(&format!("cannot run {}: {error}", invocation.runtime.display()))
+    };
+    let error = Command::new(&runtime).args(&invocation.arguments).exec();
+    invocation.fail(&format!("cannot run {}: {error}", runtime.display()))
 }
 
 /// What Docker (containerd's shim) asks for.
@@ -208,6 +208,19 @@ impl Invocation {
         }
     }
 
+    /// What this program becomes. Every command on a container must reach the runtime that made it, whatever command it is: the id is
+    /// that argument of which the agent has said something.
+    fn real_runtime(&self) -> Result<PathBuf, String> {
+        for argument in &self.arguments {
+            if let Some(links) = Links::of(&self.links, argument)
+                && let Some(runtime) = links.runtime()?
+            {
+                return Ok(runtime);
+            }
+        }
+        Ok(self.runtime.clone())
+    }
+
     fn ports<'a>(&self, links: &Links<'_>, id: &'a OsStr) -> Result<Option<Ports<'a>>, String> {
         let namespace = links.namespace()?;
         Ok(namespace.and_then(|namespace| Ports::of(&self.ports, &namespace, id)))
@@ -338,6 +351,32 @@ mod tests {
         assert_eq!(found.runtime, Path::new("/usr/bin/crun"));
         assert_eq!(found.links, Path::new("/l"));
         assert_eq!(found.arguments, ["--root", "/r", "state", "abc"]);
+    }
+
+    #[test]
+    fn every_command_on_a_container_reaches_the_runtime_that_it_needs() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/usr/bin/crun", directory.path().join("abc.runtime")).unwrap();
+        std::os::unix::fs::symlink("bin/crun", directory.path().join("bad.runtime")).unwrap();
+        let of = |line: &str| {
+            parse(&format!("--nova-runtime=/usr/bin/runc --nova-links={} {line}", directory.path().display()))
+                .real_runtime()
+        };
+        for line in [
+            "--root /run/r --log /l create --bundle /b --pid-file /p abc",
+            "--root /run/r start abc",
+            "kill --all abc 9",
+            "ps --format json abc",
+            "update --resources - abc",
+            "delete --force abc",
+            "exec --process /tmp/p --detach abc",
+        ] {
+            assert_eq!(of(line), Ok("/usr/bin/crun".into()), "{line}");
+        }
+        for line in ["create --bundle /b abd", "--version", "features", "delete ../abc", ""] {
+            assert_eq!(of(line), Ok("/usr/bin/runc".into()), "{line}");
+        }
+        assert!(of("state bad").unwrap_err().contains("does not lead to an absolute path"));
     }
 
     #[test]

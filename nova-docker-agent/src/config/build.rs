@@ -1,11 +1,11 @@
 //! The configuration, put together from checked options.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nova_docker_service::config::{ConfigError, Reader, Settings, ports};
+use nova_docker_service::config::{ConfigError, Reader, Settings, named_directories, ports, programs};
 use nova_docker_service::telemetry::LogConfig;
 use url::Url;
 use uuid::Uuid;
@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{
-    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, ImageCacheConfig, MetadataConfig, MetadataRoute, OvsConfig,
-    RunningDeletedAction, SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
+    Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, HostMount, ImageCacheConfig, MetadataConfig, MetadataRoute,
+    OvsConfig, RunningDeletedAction, SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
 };
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
@@ -227,6 +227,11 @@ fn accept_ra_networks(reader: &mut Reader) -> Option<BTreeSet<Uuid>> {
     networks
 }
 
+fn host_mounts(entries: &[String]) -> BTreeMap<String, HostMount> {
+    let all = named_directories(entries).unwrap_or_default().into_iter();
+    all.map(|(name, (path, read_only))| (name, HostMount { path, read_only })).collect()
+}
+
 fn docker(reader: &mut Reader) -> Option<DockerConfig> {
     Some(DockerConfig {
         host_url: reader.string("docker", "host_url"),
@@ -243,6 +248,8 @@ fn docker(reader: &mut Reader) -> Option<DockerConfig> {
         inject_password: reader.flag("docker", "inject_password"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
         suspend: suspend(reader),
+        runtimes: programs(&reader.list("docker", "runtimes")).unwrap_or_default(),
+        host_mounts: host_mounts(&reader.list("docker", "host_mounts")),
         state_tags: reader.flag("docker", "state_tags"),
         metadata_route: match reader.string("docker", "metadata_route").as_str() {
             "dhcp" => MetadataRoute::Dhcp,

@@ -13,7 +13,7 @@ mod sources;
 mod table;
 mod unmet;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -181,6 +181,14 @@ pub enum MetadataRoute {
     Gateway,
 }
 
+/// A directory of the host that flavors can give to containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostMount {
+    pub path: PathBuf,
+    /// Whether no container can write there.
+    pub read_only: bool,
+}
+
 /// `[docker]`: what is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerConfig {
@@ -209,6 +217,10 @@ pub struct DockerConfig {
     /// How long a named volume is kept that no container names.
     pub volume_grace: Duration,
     pub suspend: Suspend,
+    /// OCI runtimes that flavors can name, and their programs.
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Directories of the host that flavors can name.
+    pub host_mounts: BTreeMap<String, HostMount>,
     /// Whether servers get tags that say how their containers ended and how healthy they are.
     pub state_tags: bool,
     /// Where the metadata service of a network is looked for.

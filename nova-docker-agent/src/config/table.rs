@@ -328,6 +328,8 @@ fn docker() -> Vec<Spec> {
             .or("7"),
         spec("suspend", Kind::Choice(&["freeze", "refuse"]), "What suspending a server does to its container.")
             .or("freeze"),
+        spec("runtimes", Kind::Programs, "OCI runtimes that flavors can name: NAME=PATH.").or(""),
+        spec("host_mounts", Kind::Directories, "Directories that flavors can name: NAME=PATH or NAME=PATH:ro.").or(""),
         spec("state_tags", Kind::Bool, "Give servers tags that tell exit code and health.").or("true"),
         spec(
             "metadata_route",

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    ResourcesUlimits,
 };
 
-use super::{DockerConfig, Error, config_drive, labels, peers, restart, volumes};
-use crate::guest::configuration::Ulimit;
+use super::{DockerConfig, Error, config_drive, labels, peers, privileges, restart, volumes};
+use crate::guest::configuration::{Logging, Ulimit};
 use crate::guest::{Configuration, Guest};
 use crate::limits;
 use crate::network::Interface;
@@ -80,7 +81,7 @@ pub(super) fn body(
 fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig {
     let memory = to_bytes(guest.memory_mb);
     let asked = &guest.configuration;
-    HostConfig {
+    let mut host = HostConfig {
         runtime: Some(config.runtime.clone()),
         network_mode: Some("none".to_owned()),
 
@@ -95,29 +96,34 @@ fn host_config(guest: &Guest, config: &DockerConfig, quota: bool) -> HostConfig 
         // Files in memory count as the container's memory; Docker's own 64 MiB may be more than the flavor has, or too little.
         shm_size: Some(asked.shm_size.map_or(memory / 2, limits::signed)),
         tmpfs: (!asked.tmpfs.is_empty()).then(|| tmpfs(asked)),
-        mounts: Some([volumes::mounts(guest), config_drive::mounts(guest, &config.config_drive_directory)].concat()),
+        mounts: Some(mounts(guest, config)),
         storage_opt: (quota && guest.root_gb > 0)
             .then(|| HashMap::from([("size".to_owned(), format!("{}G", guest.root_gb))])),
-        log_config: Some(log_config(config)),
+        log_config: Some(log_config(asked, config)),
         // Nova owns the power state: what it has not started, Docker does not start again.
         restart_policy: Some(restart::never()),
 
         // The image's own entrypoint is PID 1, as an init or a single service expects: it gets the stop signal, and it reaps
         // what it orphans. Docker's init can be put before it for images that leave zombies.
         init: Some(asked.init.unwrap_or(false)),
-        privileged: Some(false),
         cap_drop: Some(if has_all(asked) { asked.cap_drop.clone() } else { vec![ALL.to_owned()] }),
         cap_add: Some(capabilities(asked)),
         group_add: Some(asked.group_add.clone()),
         ulimits: Some(asked.ulimits.iter().map(ulimit).collect()),
         sysctls: Some(asked.sysctls.clone().into_iter().collect()),
         oom_score_adj: asked.oom_score_adj,
-        // The seccomp profile, masked paths and the LSM profile are Docker's defaults as long as nothing is said of them.
-        security_opt: asked.no_new_privileges.unwrap_or(true).then(|| vec!["no-new-privileges:true".to_owned()]),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         ..Default::default()
-    }
+    };
+    privileges::add(&mut host, asked);
+    host
+}
+
+/// Docker makes them in an order of its own: a path before those below it.
+fn mounts(guest: &Guest, config: &DockerConfig) -> Vec<Mount> {
+    let drive = config_drive::mounts(guest, &config.config_drive_directory);
+    [volumes::mounts(guest), privileges::mounts(guest, config), drive].concat()
 }
 
 /// The usual capabilities and those that the flavor adds, without those that are not wanted.
@@ -162,12 +168,30 @@ fn processes(asked: &Configuration, of_host: i64) -> i64 {
     asked.pids_limit.map_or(most, |limit| limit.min(most))
 }
 
-fn log_config(config: &DockerConfig) -> HostConfigLogConfig {
-    let options = HashMap::from([
-        ("max-size".to_owned(), config.log_max_size.clone()),
-        ("max-file".to_owned(), config.log_max_files.to_string()),
-    ]);
+/// The flavor's bounds, or else the host's; the user may ask for less.
+fn log_config(asked: &Configuration, config: &DockerConfig) -> HostConfigLogConfig {
+    let Logging { size: most_size, files: most_files } = asked.most_logging;
+    let most_size = most_size.map_or_else(|| config.log_max_size.clone(), |size| size.to_string());
+    let size = match asked.logging.size {
+        Some(size) if size < log_bytes(&most_size) => size.to_string(),
+        _ => most_size,
+    };
+    let most_files = most_files.unwrap_or_else(|| config.log_max_files.into());
+    let files = asked.logging.files.map_or(most_files, |files| files.min(most_files));
+    let options = HashMap::from([("max-size".to_owned(), size), ("max-file".to_owned(), files.to_string())]);
     HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(options) }
+}
+
+/// A size of a log as Docker reads it: a number, perhaps with k, m or g, of a thousand each.
+fn log_bytes(text: &str) -> u64 {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let power = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        _ => 0,
+    };
+    digits.parse().unwrap_or(u64::MAX).saturating_mul(1000_u64.pow(power))
 }
 
 /// `NAME=value` of each variable, on top of the image's: what linked servers give, unless somebody says otherwise.
@@ -202,30 +226,33 @@ fn to_bytes(mib: u64) -> i64 {
     i64::try_from(mib.saturating_mul(MIB)).unwrap_or(i64::MAX)
 }
 
+/// For tests.
+#[cfg(test)]
+pub(super) fn an_instance() -> Guest {
+    Guest {
+        uuid: uuid::Uuid::nil(),
+        name: "web 1".to_owned(),
+        hostname: "web-1".to_owned(),
+        project_id: "p".to_owned(),
+        user_id: "u".to_owned(),
+        vcpus: 2,
+        memory_mb: 64,
+        root_gb: 1,
+        swap_mb: 0,
+        configuration: Configuration::default(),
+        links: crate::guest::Peers::default(),
+        key: None,
+        rescues: false,
+        inside: crate::guest::Inside::default(),
+        created_by: "c".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::an_instance as guest;
     use super::*;
     use crate::guest::configuration::Sources;
-
-    fn guest() -> Guest {
-        Guest {
-            uuid: uuid::Uuid::nil(),
-            name: "web 1".to_owned(),
-            hostname: "web-1".to_owned(),
-            project_id: "p".to_owned(),
-            user_id: "u".to_owned(),
-            vcpus: 2,
-            memory_mb: 64,
-            root_gb: 1,
-            swap_mb: 0,
-            configuration: Configuration::default(),
-            links: crate::guest::Peers::default(),
-            key: None,
-            rescues: false,
-            inside: crate::guest::Inside::default(),
-            created_by: "c".to_owned(),
-        }
-    }
 
     fn host_config_of(guest: &Guest) -> HostConfig {
         body(guest, "h", "image", &[], &DockerConfig::default(), false).host_config.unwrap()
@@ -281,12 +308,64 @@ mod tests {
     }
 
     #[test]
+    fn what_a_flavor_loosens_is_asked_of_docker() {
+        let plain = host_config_of(&guest());
+        assert_eq!((plain.privileged, plain.devices, plain.device_requests), (Some(false), None, None));
+        let guest = flavored([
+            ("docker:devices", "/dev/fuse, /dev/net/tun:/dev/tun:rw"),
+            ("docker:device_cgroup_rules", "c 10:200 rwm, b *:* r"),
+            ("docker:gpus", "all"),
+            ("docker:security_opt", "seccomp=unconfined systempaths=unconfined"),
+            ("docker:host_mount:data", "/srv/data"),
+            ("docker:host_mount:gone", "/srv/gone"),
+        ]);
+        let directory = crate::config::HostMount { path: "/export".into(), read_only: true };
+        let config = DockerConfig { host_mounts: [("data".to_owned(), directory)].into(), ..DockerConfig::default() };
+        let host = body(&guest, "h", "image", &[], &config, false).host_config.unwrap();
+        let devices = host.devices.unwrap();
+        let tun = ["/dev/net/tun", "/dev/tun", "rw"].map(|text| Some(text.to_owned()));
+        assert_eq!(
+            [&devices[1].path_on_host, &devices[1].path_in_container, &devices[1].cgroup_permissions],
+            tun.each_ref()
+        );
+        assert_eq!(host.device_cgroup_rules.unwrap(), ["c 10:200 rwm", "b *:* r"]);
+        let request = &host.device_requests.unwrap()[0];
+        assert_eq!((request.count, &request.capabilities), (Some(-1), &Some(vec![vec!["gpu".to_owned()]])));
+        assert_eq!(host.security_opt.unwrap(), ["no-new-privileges:true", "seccomp=unconfined"]);
+        assert_eq!((host.masked_paths, host.readonly_paths), (Some(vec![]), Some(vec![])));
+        let mounts = host.mounts.unwrap();
+        assert_eq!(mounts.len(), 1);
+        assert_eq!((mounts[0].source.as_deref(), mounts[0].read_only), (Some("/export"), Some(true)));
+        assert_eq!(host_config_of(&flavored([("docker:privileged", "true")])).privileged, Some(true));
+    }
+
+    #[test]
+    fn a_log_is_kept_within_the_flavors_bounds_or_else_the_hosts() {
+        let options = |specs: &[(&str, &str)], said: &[(&str, &str)]| {
+            let texts = |pairs: &[(&str, &str)]| {
+                pairs.iter().map(|(key, value)| (format!("docker:logging:{key}"), (*value).to_owned())).collect()
+            };
+            let sources = Sources { extra_specs: texts(specs), metadata: texts(said), ..Sources::default() };
+            let configuration = Configuration::parse(&sources).unwrap();
+            let options = host_config_of(&Guest { configuration, ..guest() }).log_config.unwrap().config.unwrap();
+            (options["max-size"].clone(), options["max-file"].clone())
+        };
+        let pair = |size: &str, files: &str| (size.to_owned(), files.to_owned());
+        assert_eq!(options(&[], &[]), pair("10m", "2"));
+        assert_eq!(options(&[], &[("max-size", "1g"), ("max-file", "9")]), pair("10m", "2"));
+        assert_eq!(options(&[], &[("max-size", "16k"), ("max-file", "1")]), pair("16384", "1"));
+        let flavor = [("max-size", "64m"), ("max-file", "5")];
+        assert_eq!(options(&flavor, &[]), pair("67108864", "5"));
+        assert_eq!(options(&flavor, &[("max-size", "32m"), ("max-file", "4")]), pair("33554432", "4"));
+    }
+
+    #[test]
     fn capabilities_are_the_usual_ones_and_the_flavors_without_those_that_are_dropped() {
         let of = |add: &[&str], drop: &[&str]| {
-            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-            let configuration =
-                Configuration { cap_add: names(add), cap_drop: names(drop), ..Configuration::default() };
-            let host = host_config_of(&Guest { configuration, ..guest() });
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            let mut guest = flavored([("docker:cap_add", &add.join(","))]);
+            guest.configuration.cap_drop = names(drop);
+            let host = host_config_of(&guest);
             (host.cap_add.unwrap(), host.cap_drop.unwrap())
         };
         assert_eq!(of(&[], &[]), (CAPABILITIES.map(str::to_owned).to_vec(), vec!["ALL".to_owned()]));

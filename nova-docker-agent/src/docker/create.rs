@@ -3,7 +3,7 @@
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 
-use super::{Docker, Error, container, image::image_name, labels};
+use super::{Docker, Error, container, image::image_name, labels, made_as};
 use crate::guest::Guest;
 use crate::network::Interface;
 
@@ -55,13 +55,18 @@ impl Docker {
         if guest.rescues {
             self.add_rescued_volumes(guest.uuid, &mut body).await?;
         }
+        made_as::note(&mut body, made_as::made_of(guest, &self.inner.config, self.inner.quota_enforced));
         configure(&mut body);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let created = self.engine().docker.create_container(Some(options), body).await;
         let created =
             created.map_err(|error| create_error(image, self.engine().error("create container", &name, error)))?;
         let prepared = async {
-            self.put_given(&created.id, &guest.configuration.given).await?;
+            match files {
+                Files::OfTheImage => self.put_given_at_first(&created.id, &guest.configuration).await?,
+                // The script has run.
+                Files::OfTheInstance => self.put_given(&created.id, &guest.configuration.given).await?,
+            }
             self.put_files(&created.id, guest, &hostname, interfaces, files).await
         };
         let prepared = prepared.await;

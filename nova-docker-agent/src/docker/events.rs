@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 
 use super::state::ended;
@@ -27,9 +27,26 @@ impl Docker {
         let watcher = Watcher { docker: self.clone(), known: HashMap::new(), lost: false, sender };
         let since = now();
         let task = AbortOnDrop(tokio::spawn(watcher.run(since)));
-        futures::stream::unfold((receiver, task), |(mut receiver, task)| async move {
-            receiver.recv().await.map(|event| (event, (receiver, task)))
+        let scripts = self.inner.scripts.subscribe();
+        futures::stream::unfold((receiver, scripts, task), |(mut receiver, mut scripts, task)| async move {
+            let event = tokio::select! {
+                event = receiver.recv() => event?,
+                uuid = script_end(&mut scripts) => Event::Guest { uuid, kind: EventKind::ScriptEnded },
+            };
+            Some((event, (receiver, scripts, task)))
         })
+    }
+}
+
+/// The instance whose script has ended next.
+async fn script_end(scripts: &mut broadcast::Receiver<Uuid>) -> Uuid {
+    loop {
+        match scripts.recv().await {
+            Ok(uuid) => return uuid,
+            // Who reads as slowly as that finds it when it looks at the instance for another reason.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 
@@ -179,7 +196,9 @@ impl Watcher {
     async fn tell(&mut self, uuid: Uuid, kind: EventKind) -> Result<(), Closed> {
         let state = match kind {
             // Docker tells each finding once.
-            EventKind::Health(_) => return self.sender.send(Event::Guest { uuid, kind }).await.map_err(|_| Closed),
+            EventKind::Health(_) | EventKind::ScriptEnded => {
+                return self.sender.send(Event::Guest { uuid, kind }).await.map_err(|_| Closed);
+            }
             EventKind::Started | EventKind::Unpaused => Some(PowerState::Running),
             EventKind::Paused => Some(PowerState::Paused),
             EventKind::Died { exit_code, oom } => Some(ended(exit_code, oom)),

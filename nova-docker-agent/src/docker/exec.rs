@@ -154,6 +154,13 @@ fn bounding_set(status: &str) -> u64 {
 }
 
 impl Running {
+    /// A command that has been started.
+    pub(super) fn of(docker: Docker, exec: String) -> Self {
+        let process = started(docker.clone(), exec.clone());
+        let session = tokio::spawn(async move { process.await.and_then(Session::of) });
+        Self { docker, exec, session: Known::NotYet(session) }
+    }
+
     /// What [`resize`](Docker::resize_exec) needs.
     pub fn id(&self) -> String {
         self.exec.clone()

@@ -16,12 +16,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Docker, Error};
-use crate::guest::configuration::Given;
+use crate::guest::Configuration;
+use crate::guest::configuration::{Given, GivenFile, SCRIPT_PATH};
 
 /// Beside the directory of links.
 const DIRECTORY: &str = "files";
 /// In the directory of a container: what is what, for the runtime.
 const LIST: &str = "list.json";
+/// The same: the exit code of the script, when it has ended.
+const ENDED: &str = "script-ended";
+const SCRIPT_MODE: u32 = 0o500;
 /// What the name of a directory ends with that is being written.
 const UNFINISHED: &str = ".new";
 
@@ -52,6 +56,34 @@ impl Docker {
             write(directory, &id, &given)
         })
         .await
+    }
+
+    /// The same with the script for the first start, which is there like a config and is lost with the host's memory.
+    pub(super) async fn put_given_at_first(&self, id: &str, asked: &Configuration) -> Result<(), Error> {
+        let script = asked.script.as_ref().map(|script| GivenFile {
+            path: SCRIPT_PATH.to_owned(),
+            mode: SCRIPT_MODE,
+            user: Some(0),
+            group: Some(0),
+            content: script.content.clone(),
+        });
+        let mut given = asked.given.clone();
+        given.extend(script.map(|file| (SCRIPT_PATH.to_owned(), file)));
+        self.put_given(id, &given).await
+    }
+
+    /// Takes down how the script has ended, for as long as the host's memory lasts.
+    pub(super) async fn put_script_exit_code(&self, id: &str, code: i64) -> Result<(), Error> {
+        let id = id.to_owned();
+        self.with_given("note how a script has ended", move |directory| {
+            fs::write(directory.join(id).join(ENDED), code.to_string())
+        })
+        .await
+    }
+
+    /// How the script has ended, where it has and the host's memory knows it.
+    pub(super) fn script_exit_code(&self, id: &str) -> Option<i64> {
+        fs::read_to_string(self.given_directory().join(id).join(ENDED)).ok()?.parse().ok()
     }
 
     /// Removes the files of a container that has gone.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::ContainerSummary;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::guest::Guest;
@@ -38,11 +39,17 @@ pub(super) const LINKS: &str = "org.openstack.nova.links";
 pub(super) const PROJECT: &str = "org.openstack.nova.project-id";
 /// Whether the container is a job, whose launch succeeds when it ends well.
 pub(super) const ONESHOT: &str = "org.openstack.nova.oneshot";
+/// The OCI runtime that the flavor names, by the operator's name of it; nothing for the usual one.
+pub(super) const RUNTIME: &str = "org.openstack.nova.runtime";
+/// A digest of what the container was made of; see `made_as`.
+pub(super) const MADE_OF: &str = "org.openstack.nova.made-of";
+/// What runs once beside the first process, after the first start: a JSON list of words, or nothing.
+pub(super) const SCRIPT: &str = "org.openstack.nova.script";
 const NAME: &str = "org.openstack.nova.name";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 15] = [
+pub(super) const ALL: [&str; 18] = [
     INSTANCE,
     COMPUTE,
     INTERFACES,
@@ -53,6 +60,9 @@ pub(super) const ALL: [&str; 15] = [
     ONESHOT,
     GIVEN,
     LINKS,
+    RUNTIME,
+    MADE_OF,
+    SCRIPT,
     NAME,
     PROJECT,
     USER,
@@ -89,6 +99,9 @@ pub(super) fn of(guest: &Guest, interfaces: usize) -> HashMap<String, String> {
         (ONESHOT, guest.configuration.oneshot.unwrap_or(false).to_string()),
         (GIVEN, guest.configuration.given.len().to_string()),
         (LINKS, link::written(&guest.configuration.links)),
+        (RUNTIME, guest.configuration.privileges.runtime.clone().unwrap_or_default()),
+        (MADE_OF, String::new()),
+        (SCRIPT, guest.configuration.script.as_ref().map(|script| json!(script.argv).to_string()).unwrap_or_default()),
         (NAME, guest.name.clone()),
         (PROJECT, guest.project_id.clone()),
         (USER, guest.user_id.clone()),

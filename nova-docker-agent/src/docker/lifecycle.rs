@@ -38,6 +38,7 @@ impl Docker {
             return Err(Error::GivenMissing { uuid });
         }
         self.link_network(uuid, &found.id, found.interfaces).await?;
+        self.tell_runtime(&found).await?;
         if found.read_only {
             self.tell_read_only(&found.id).await?;
         }
@@ -211,6 +212,7 @@ impl Docker {
             }
         }
         self.unlink(&found.id).await?;
+        self.forget_runtime(&found.id).await?;
         self.forget_given(&found.id).await?;
         self.forget_stop(&found.id).await;
         if found.base_image.is_some() {

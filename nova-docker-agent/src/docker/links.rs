@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{Docker, Error};
+use super::{Docker, Error, state::Found};
 use crate::network::Plumber;
 
 /// What a container's files there end in; the first is the link to its network.
@@ -15,6 +15,7 @@ const HOLD: &str = ".hold";
 const ROOT: &str = ".root";
 const RESCUE: &str = ".rescue";
 const READ_ONLY: &str = ".readonly";
+const RUNTIME: &str = ".runtime";
 
 impl Docker {
     /// Links the container to its instance's network namespace, for the runtime to find. Written before every start: the
@@ -40,6 +41,22 @@ impl Docker {
         self.mark(id, READ_ONLY).await
     }
 
+    /// Tells the runtime what it is to become for a container that needs another OCI runtime than usual. It stays until the container is
+    /// gone: whoever made it must also end it.
+    pub(super) async fn tell_runtime(&self, found: &Found) -> Result<(), Error> {
+        let Some(name) = &found.runtime else { return Ok(()) };
+        let Some(program) = self.inner.config.runtimes.get(name) else {
+            let reason = "this host has no such OCI runtime any more ([docker] runtimes)".to_owned();
+            return Err(Error::Invalid { what: format!("docker:runtime {name:?}"), reason });
+        };
+        self.link(&found.id, RUNTIME, program).await
+    }
+
+    /// The container is gone.
+    pub(super) async fn forget_runtime(&self, id: &str) -> Result<(), Error> {
+        self.remove_link(id, RUNTIME).await
+    }
+
     /// Whether the runtime has done that: it says where the file system is.
     pub(super) async fn is_held(&self, id: &str) -> bool {
         tokio::fs::try_exists(self.file(id, ROOT)).await.unwrap_or(false)
@@ -50,16 +67,20 @@ impl Docker {
         self.link(id, RESCUE, Path::new(held)).await
     }
 
-    /// Removes all that the runtime was told of a container: it has gone, or is to run as it is.
+    /// Removes what the runtime was told of how a container is to run: it has gone, or is to run as it is.
     pub(super) async fn unlink(&self, id: &str) -> Result<(), Error> {
         for ending in ENDINGS {
-            let file = self.file(id, ending);
-            match tokio::fs::remove_file(&file).await {
-                Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed("remove", &file, source)),
-                _ => {}
-            }
+            self.remove_link(id, ending).await?;
         }
         Ok(())
+    }
+
+    async fn remove_link(&self, id: &str, ending: &str) -> Result<(), Error> {
+        let file = self.file(id, ending);
+        match tokio::fs::remove_file(&file).await {
+            Err(source) if source.kind() != ErrorKind::NotFound => Err(failed("remove", &file, source)),
+            _ => Ok(()),
+        }
     }
 
     async fn mark(&self, id: &str, ending: &str) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Whatever users write, alone or together: no container of theirs is held less than the flavor alone holds it.
+//! Whatever users write, alone or together: no container of theirs is held less than the flavor alone holds it, or lets them choose.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,49 @@ const FLAVORS: [&[(&str, &str)]; 7] = [
     &[("docker:cap_add", "ALL"), ("docker:no_new_privileges", "false"), ("docker:oom_score_adj", "500")],
     &[("docker:tmpfs", "/run:1m"), ("docker:read_only", "true"), ("docker:sysctl:net.core.somaxconn", "7")],
     &[("docker:shm_size", "1m"), ("docker:init", "true"), ("docker:restart", "no"), ("docker:stop_grace_period", "9")],
+];
+
+/// What they let users choose, and what a flavor gives that has all of that itself.
+const CHOICES: [(&str, &[(&str, &str)]); 5] = [
+    ("", &[]),
+    ("cap_add:NET_ADMIN, cap_add:MKNOD", &[("docker:cap_add", "NET_ADMIN MKNOD")]),
+    (
+        "devices:/dev/kvm:r, devices:/dev/fuse, device_cgroup_rules:c 1:3 r, runtime:crun",
+        &[
+            ("docker:devices", "/dev/kvm:r /dev/fuse"),
+            ("docker:device_cgroup_rules", "c 1:3 r"),
+            ("docker:runtime", "crun"),
+        ],
+    ),
+    (
+        "security_opt:systempaths=unconfined, no_new_privileges, host_mount:data, gpus:1",
+        &[
+            ("docker:security_opt", "systempaths=unconfined"),
+            ("docker:no_new_privileges", "false"),
+            ("docker:host_mount:data", "/most"),
+            ("docker:gpus", "1"),
+        ],
+    ),
+    ("privileged", &[("docker:privileged", "true")]),
+];
+
+/// Values of keys that a flavor may let users choose.
+const CHOOSABLE: [(&str, &[&str]); 9] = [
+    ("cap_add", &["NET_ADMIN", "MKNOD,net_admin", "SYS_ADMIN", "NET_ADMIN SYS_PTRACE", "ALL"]),
+    ("device_cgroup_rules", &["c 1:3 r", "c  1:3  r", "c 1:3 rw", "a *:* rwm", "c *:3 r"]),
+    (
+        "devices",
+        &["/dev/kvm:r", "/dev/kvm:/dev/a:r /dev/fuse", "/dev/kvm", "/dev/sda", "/dev/fuse/../sda", "/dev/fuse:m"],
+    ),
+    ("gpus", &["1", "2", "all", "device=0"]),
+    ("host_mount:data", &["/data", "/data:ro", "/etc"]),
+    ("host_mount:secret", &["/data"]),
+    ("no_new_privileges", &["false", "true"]),
+    ("privileged", &["true", "false"]),
+    (
+        "security_opt",
+        &["systempaths=unconfined", "systempaths:unconfined", "seccomp=unconfined", "apparmor=unconfined"],
+    ),
 ];
 
 /// Values that each key takes; the first ones ask for the most.
@@ -54,7 +97,8 @@ const TAKEN: [(&str, &[&str]); 25] = [
     ("working_dir", &["/proc/1/root", "/"]),
     ("remove_volumes", &["true"]),
 ];
-const NAMED: [(&str, &[&str]); 3] = [
+const NAMED: [(&str, &[&str]); 4] = [
+    ("logging:", &["max-size", "max-file", "mode"]),
     ("sysctl:", &["net.ipv4.ip_forward", "fs.mqueue.msg_max", "kernel.shmmax", "net.core.somaxconn"]),
     ("ulimit:", &["nofile", "memlock", "core", "nproc", "rtprio", "nice", "msgqueue", "sigpending"]),
     ("label:", &["a", "org.openstack.nova.rescue", "org.openstack.nova.instance-uuid", "org.openstack.nova.x"]),
@@ -162,6 +206,13 @@ impl Dice {
         if self.rng.random_bool(0.1) {
             return (self.one(&STRANGE).to_owned(), "");
         }
+        if self.rng.random_bool(0.2) {
+            let (key, _) = CHOOSABLE[self.rng.random_range(0..CHOOSABLE.len())];
+            return (key.to_owned(), key);
+        }
+        if self.rng.random_bool(0.03) {
+            return ("runtime".to_owned(), "runtime");
+        }
         let known = self.keys[self.rng.random_range(0..self.keys.len())];
         let names = NAMED.iter().find(|(key, _)| *key == known).map_or(&["a", "b", "host"][..], |(_, names)| names);
         let name = if known.ends_with(':') { self.one(names) } else { "" };
@@ -169,10 +220,11 @@ impl Dice {
     }
 
     fn value(&mut self, key: &str) -> String {
-        let taken = TAKEN.iter().find(|(known, _)| *known == key);
+        let taken = TAKEN.iter().chain(&CHOOSABLE).find(|(known, _)| *known == key);
         let numbers = ["1", "1024:1048576", "65536", "8388608"];
         let values = match key {
-            "sysctl:" | "ulimit:" => &numbers[..],
+            "sysctl:" | "ulimit:" | "logging:" => &numbers[..],
+            "runtime" => &["crun", "runsc", "runc"][..],
             _ => taken.map_or(&["true", "false"][..], |(_, values)| values),
         };
         if self.rng.random_bool(0.3) { self.one(&HOSTILE).to_owned() } else { self.one(values).to_owned() }
@@ -203,21 +255,24 @@ fn in_service(key: &str) -> String {
         ("sysctl", "sysctls"),
         ("ulimit", "ulimits"),
         ("volume", "volumes"),
+        ("host_mount", "host_mounts"),
     ];
     compose.iter().find(|(ours, _)| *ours == kind).map_or(kind, |(_, theirs)| theirs).to_owned()
 }
 
 fn of_service(key: &str, value: String) -> Value {
     match key.split_once(':') {
-        Some(("volume", name)) => json!([format!("{name}:{value}")]),
+        Some(("volume" | "host_mount", name)) => json!([format!("{name}:{value}")]),
+        Some(("logging", name)) => json!({ "options": { name: value } }),
+        None if key == "device_cgroup_rules" => json!([value]),
         Some((_, name)) => json!({ name: value }),
         None if key == "healthcheck" => serde_json::from_str(&value).unwrap_or(json!(value)),
         None => json!(value),
     }
 }
 
-/// What the flavor and the users make of a container; none when it is refused.
-fn host_config(flavor: &[(&str, &str)], said: &Said) -> Option<HostConfig> {
+/// What the flavor and the users make of a container, and the OCI runtime that it needs; none when it is refused.
+fn made(flavor: &[(&str, &str)], said: &Said) -> Option<(HostConfig, String)> {
     let user_data = match said.service.is_empty() {
         true => String::new(),
         // JSON is YAML.
@@ -249,13 +304,18 @@ fn host_config(flavor: &[(&str, &str)], said: &Said) -> Option<HostConfig> {
         links: crate::guest::Peers::default(),
         created_by: "c".to_owned(),
     };
-    let made = body(&guest, "h", "image", &[crate::network::an_interface()], &DockerConfig::default(), true);
+    let directory = |path: &str| crate::config::HostMount { path: path.into(), read_only: false };
+    let host_mounts = [("data", "/srv/data"), ("secret", "/srv/secret")]
+        .map(|(name, path)| (name.to_owned(), directory(path)))
+        .into();
+    let config = DockerConfig { host_mounts, ..DockerConfig::default() };
+    let made = body(&guest, "h", "image", &[crate::network::an_interface()], &config, true);
     let labels = made.labels.unwrap();
     let own = [labels::INSTANCE, labels::COMPUTE, labels::INTERFACES, labels::RESCUE, labels::BASE]
         .map(|name| &labels[name][..]);
     assert_eq!(own, [&guest.uuid.to_string(), "c", "1", "false", ""], "{said:?}");
     assert_eq!((made.network_disabled, made.exposed_ports, made.volumes), (Some(true), None, None));
-    made.host_config
+    made.host_config.map(|host| (host, labels[labels::RUNTIME].clone()))
 }
 
 /// Without what would be refused for itself, so that much is left of most combinations.
@@ -269,7 +329,7 @@ fn without_refused(flavor: &[(&str, &str)], said: Said) -> Said {
             metadata: metadata.map(text).into_iter().collect(),
             service: service.map(|(key, value)| (key.clone(), value.clone())).into_iter().collect(),
         };
-        host_config(flavor, &only).is_some()
+        made(flavor, &only).is_some()
     };
     Said {
         properties: said.properties.into_iter().filter(|(key, value)| alone(Some((key, value)), None, None)).collect(),
@@ -284,7 +344,7 @@ fn held_capabilities(host: &HostConfig) -> BTreeSet<String> {
     let drops_all = dropped.iter().any(|name| name == "ALL");
     if added.iter().any(|name| name == "ALL") {
         // Those of others are enough to tell what is dropped.
-        let all = CAPABILITIES.into_iter().chain(["SYS_ADMIN", "MKNOD", "SYS_PTRACE"]).map(str::to_owned);
+        let all = CAPABILITIES.into_iter().chain(["NET_ADMIN", "SYS_ADMIN", "MKNOD", "SYS_PTRACE"]).map(str::to_owned);
         return all.filter(|name| !dropped.contains(name)).collect();
     }
     assert!(drops_all, "Docker's own set would be on top: {host:?}");
@@ -307,10 +367,42 @@ fn bound(name: &str, flavors: &HostConfig) -> i64 {
     if most == -1 { i64::MAX } else { most }
 }
 
-fn check_bounded(users: &HostConfig, flavors: &HostConfig) {
-    let (users_capabilities, flavors_capabilities) = (held_capabilities(users), held_capabilities(flavors));
-    let more: Vec<_> = users_capabilities.difference(&flavors_capabilities).collect();
+/// What a flavor may let users choose is at most what the flavor would give that has all of it.
+fn check_chosen(users: &HostConfig, most: &HostConfig) {
+    let (users_capabilities, most_capabilities) = (held_capabilities(users), held_capabilities(most));
+    let more: Vec<_> = users_capabilities.difference(&most_capabilities).collect();
     assert!(more.is_empty(), "capabilities {more:?}");
+    for device in users.devices.iter().flatten() {
+        let rights = |of: &bollard::models::DeviceMapping| of.cgroup_permissions.clone().unwrap();
+        let may = |most: &bollard::models::DeviceMapping| {
+            most.path_on_host == device.path_on_host && rights(device).chars().all(|right| rights(most).contains(right))
+        };
+        assert!(most.devices.iter().flatten().any(may), "{device:?}");
+    }
+    for rule in users.device_cgroup_rules.iter().flatten() {
+        assert!(most.device_cgroup_rules.iter().flatten().any(|allowed| allowed == rule), "{rule}");
+    }
+    assert!(users.device_requests.is_none() || users.device_requests == most.device_requests);
+    assert!(users.privileged == Some(false) || most.privileged == Some(true));
+    assert!(users.masked_paths.is_none() || most.masked_paths.is_some());
+    assert_eq!(users.readonly_paths, users.masked_paths);
+    let (held, loose): (Vec<_>, Vec<_>) =
+        users.security_opt.iter().flatten().partition(|option| *option == "no-new-privileges:true");
+    assert!(loose.is_empty(), "{loose:?}");
+    assert!(!held.is_empty() || most.security_opt.is_none());
+    for mount in users.mounts.iter().flatten().filter(|mount| mount.typ == Some(bollard::models::MountType::BIND)) {
+        assert!(most.mounts.iter().flatten().any(|allowed| allowed.source == mount.source), "{mount:?}");
+        assert!(is_the_containers(mount.target.as_deref().unwrap()), "{mount:?}");
+    }
+}
+
+fn check_bounded(users: &HostConfig, flavors: &HostConfig) {
+    let log = |host: &HostConfig, name: &str| {
+        let text = host.log_config.as_ref().unwrap().config.as_ref().unwrap()[name].clone();
+        log_bytes(&text)
+    };
+    assert!(["max-size", "max-file"].iter().all(|name| (1..=log(flavors, name)).contains(&log(users, name))));
+    assert_eq!(users.log_config.as_ref().unwrap().typ.as_deref(), Some("json-file"));
     assert!(
         users.pids_limit.unwrap() > 0 && users.pids_limit <= flavors.pids_limit,
         "processes {:?}",
@@ -334,7 +426,7 @@ fn check_bounded(users: &HostConfig, flavors: &HostConfig) {
             "{name}"
         );
     }
-    for mount in users.mounts.iter().flatten() {
+    for mount in users.mounts.iter().flatten().filter(|mount| mount.typ != Some(bollard::models::MountType::BIND)) {
         let (source, target) = (mount.source.as_deref().unwrap(), mount.target.as_deref().unwrap());
         assert!(
             mount.typ == Some(bollard::models::MountType::VOLUME) && source.starts_with("nova-volume.p."),
@@ -364,10 +456,39 @@ fn fixed(host: &HostConfig) -> Value {
         "Mounts",
         "Init",
         "GroupAdd",
+        "LogConfig",
+        // See `check_chosen`.
+        "DeviceCgroupRules",
+        "DeviceRequests",
+        "Devices",
+        "MaskedPaths",
+        "Privileged",
+        "ReadonlyPaths",
+        "SecurityOpt",
     ] {
         all.as_object_mut().unwrap().remove(name);
     }
     all
+}
+
+/// A container of a flavor that has all itself that it lets users choose.
+fn loosest(own: &[(&str, &str)], all_of_them: &[(&str, &str)]) -> (HostConfig, String) {
+    let merged = |key: &str| {
+        let of = |specs: &[(&str, &str)]| {
+            specs.iter().find(|(known, _)| *known == key).map(|(_, value)| (*value).to_owned())
+        };
+        match (of(own), of(all_of_them)) {
+            (Some(one), Some(other)) if key == "docker:cap_add" => format!("{one}, {other}"),
+            (one, other) => other.or(one).unwrap(),
+        }
+    };
+    let is_privileged = all_of_them.iter().any(|(key, _)| *key == "docker:privileged");
+    let keys: BTreeSet<&str> = own.iter().chain(all_of_them).map(|(key, _)| *key).collect();
+    // A privileged flavor cannot drop any.
+    let keys = keys.into_iter().filter(|key| !(is_privileged && *key == "docker:cap_drop"));
+    let specs: Vec<(String, String)> = keys.map(|key| (key.to_owned(), merged(key))).collect();
+    let specs: Vec<(&str, &str)> = specs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    made(&specs, &Said::default()).unwrap()
 }
 
 #[test]
@@ -375,18 +496,24 @@ fn no_combination_of_what_users_write_loosens_what_the_flavor_holds() {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
     let writable = || all_keys().filter(|(_, is_users)| *is_users).map(|(name, _)| name);
     let mut dice = Dice { rng: StdRng::seed_from_u64(seed), keys: writable().collect() };
-    let (mut taken, mut keys) = (0, BTreeSet::new());
+    let (mut taken, mut chosen, mut keys) = (0, 0, BTreeSet::new());
     for number in 0..COMBINATIONS {
-        let flavor = FLAVORS[number % FLAVORS.len()];
+        let own = FLAVORS[number % FLAVORS.len()];
+        let (choices, all_of_them) = CHOICES[number / FLAVORS.len() % CHOICES.len()];
+        let flavor = [own, &[("docker:allow", choices)]].concat();
         let said = dice.said();
-        let whole = host_config(flavor, &said).map(|host| (said.clone(), host));
-        let said = without_refused(flavor, said);
-        let rest = host_config(flavor, &said).map(|host| (said, host));
-        for (said, host) in whole.into_iter().chain(rest) {
-            let flavors = host_config(flavor, &Said::default()).unwrap();
+        let whole = made(&flavor, &said).map(|made| (said.clone(), made));
+        let said = without_refused(&flavor, said);
+        let rest = made(&flavor, &said).map(|made| (said, made));
+        for (said, (host, runtime)) in whole.into_iter().chain(rest) {
+            let (flavors, usual_runtime) = made(&flavor, &Said::default()).unwrap();
             let _shown = Shown(format!("{SEED}={seed}, combination {number} of flavor {flavor:?}: {said:?}"));
             assert_eq!(fixed(&host), fixed(&flavors));
             check_bounded(&host, &flavors);
+            let (most, chosen_runtime) = loosest(own, all_of_them);
+            check_chosen(&host, &most);
+            assert!([usual_runtime, chosen_runtime].contains(&runtime), "{runtime}");
+            chosen += usize::from(host.devices != flavors.devices || host.cap_add > flavors.cap_add);
             let users = said.properties.keys().map(|key| &key["docker_".len()..]);
             let users = users.chain(said.metadata.keys().map(|key| &key["docker:".len()..]));
             keys.extend(users.map(|key| key.find(':').map_or(key, |end| &key[..=end]).to_owned()));
@@ -394,6 +521,7 @@ fn no_combination_of_what_users_write_loosens_what_the_flavor_holds() {
         }
     }
     assert!(taken > COMBINATIONS / 2, "only {taken} were taken; {SEED}={seed}");
+    assert!(chosen > 20, "only {chosen} have what they chose; {SEED}={seed}");
     let never: Vec<_> = writable().filter(|key| !keys.contains(*key)).collect();
     assert!(never.is_empty(), "never taken: {never:?}; {SEED}={seed}");
 }

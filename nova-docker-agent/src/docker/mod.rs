@@ -23,15 +23,18 @@ mod labels;
 mod lifecycle;
 mod links;
 mod log_file;
+mod made_as;
 mod network_files;
 mod password;
 mod peers;
 mod pieces;
+mod privileges;
 mod process;
 mod read_file;
 mod recreate;
 mod rescue;
 mod restart;
+mod script;
 mod scrub;
 mod shadow;
 mod snapshot;
@@ -43,9 +46,13 @@ mod usage;
 mod volumes;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::broadcast;
+use uuid::Uuid;
 
 pub use error::Error;
 pub use exec::{Command, Exec, Running, Size};
@@ -59,7 +66,11 @@ pub use usage::Used;
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
 pub use watch::{Attached, Part};
 
+use crate::config::HostMount;
 use engine::Engine;
+
+/// Ends of scripts that wait for a reader of events.
+const SCRIPTS: usize = 256;
 
 /// Settings of a [`Docker`].
 #[derive(Clone, Debug)]
@@ -86,6 +97,10 @@ pub struct DockerConfig {
     pub stops_directory: PathBuf,
     /// Whether the password that Nova makes for each launch is put into the container.
     pub inject_password: bool,
+    /// OCI runtimes that flavors can name, and their programs.
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Directories of the host that flavors can name.
+    pub host_mounts: BTreeMap<String, HostMount>,
 }
 
 impl Default for DockerConfig {
@@ -102,6 +117,8 @@ impl Default for DockerConfig {
             config_drive_directory: "/var/lib/nova/docker-config-drives".into(),
             stops_directory: "/var/lib/nova/docker-stops".into(),
             inject_password: false,
+            runtimes: BTreeMap::new(),
+            host_mounts: BTreeMap::new(),
         }
     }
 }
@@ -118,6 +135,8 @@ struct Inner {
     volumes: Volumes,
     config: DockerConfig,
     quota_enforced: bool,
+    /// Instances whose scripts have ended.
+    scripts: broadcast::Sender<Uuid>,
 }
 
 impl Docker {
@@ -144,7 +163,15 @@ impl Docker {
             );
         }
         let volumes = Volumes::of(engine.clone());
-        let docker = Self { inner: Arc::new(Inner { engine, volumes, config, quota_enforced }) };
+        let docker = Self {
+            inner: Arc::new(Inner {
+                engine,
+                volumes,
+                config,
+                quota_enforced,
+                scripts: broadcast::Sender::new(SCRIPTS),
+            }),
+        };
         docker.remove_stale_snapshots().await?;
         docker.remove_stale_files().await?;
         docker.remove_stray_config_drives().await?;

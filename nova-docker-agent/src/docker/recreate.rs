@@ -76,6 +76,7 @@ impl Docker {
     ) -> Result<(), Error> {
         self.create_configured(guest, image, interfaces, Files::OfTheInstance, |body| {
             body.labels.get_or_insert_default().insert(labels::BASE.to_owned(), found.base().to_owned());
+            body.labels.get_or_insert_default().insert(labels::SCRIPT.to_owned(), String::new());
             add_volumes(body, found, "");
         })
         .await

@@ -19,6 +19,7 @@ impl Docker {
         let aside = self.get_aside(uuid).await?;
         if aside.state != PowerState::Running {
             self.tell_to_hold(&aside.id).await?;
+            self.tell_runtime(&aside).await?;
             let held = self.engine().docker.start_container(&aside.id, None::<StartContainerOptions>).await;
             held.map_err(|error| self.engine().error("hold container", &aside.name, error))?;
             if !self.is_held(&aside.id).await {

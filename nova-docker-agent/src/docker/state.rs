@@ -53,6 +53,12 @@ pub(super) struct Found {
     pub(super) stop_grace: Option<Duration>,
     /// Whether its processes find their root file system read-only.
     pub(super) read_only: bool,
+    /// The OCI runtime that it needs, by the operator's name of it; none for the usual one.
+    pub(super) runtime: Option<String>,
+    /// See [`labels::MADE_OF`]; empty where a release before this made it.
+    pub(super) made_of: String,
+    /// What runs once beside its first process; nothing where nothing does.
+    pub(super) script: Vec<String>,
     /// Whether it was given configs and secrets.
     pub(super) has_given: bool,
     /// When it starts again by itself.
@@ -103,14 +109,17 @@ impl Docker {
     /// The container of one instance; none when there is no container.
     pub async fn summary(&self, uuid: Uuid) -> Result<Option<GuestSummary>, Error> {
         let found = self.find(uuid).await?;
-        Ok(found.map(|Found { state, health, compute_id, .. }| GuestSummary { uuid, state, health, compute_id }))
+        Ok(found.map(|Found { id, state, health, compute_id, script, .. }| {
+            let script = if script.is_empty() { None } else { self.script_exit_code(&id) };
+            GuestSummary { uuid, state, health, script, compute_id }
+        }))
     }
 
     /// Every container with our label but those that were set aside, from Docker's list alone: a container that was killed for
     /// memory shows as stopped here, and one that ended with a code of its own when it was stopped as crashed;
     /// [`state`](Self::state) knows better.
     pub async fn list(&self) -> Result<Vec<GuestSummary>, Error> {
-        Ok(self.list_all().await?.iter().filter_map(|(uuid, container)| summary(*uuid, container)).collect())
+        Ok(self.list_all().await?.iter().filter_map(|(uuid, container)| self.listed(*uuid, container)).collect())
     }
 
     /// The instance's container, by its exact name, and only with our label on it.
@@ -152,6 +161,9 @@ impl Docker {
             stop_signal: config.stop_signal,
             stop_grace: labels.get(labels::GRACE).and_then(|time| time.parse().ok()).map(Duration::from_secs),
             read_only: labels.get(labels::READ_ONLY).is_some_and(|value| value == "true"),
+            runtime: labels.get(labels::RUNTIME).filter(|name| !name.is_empty()).cloned(),
+            made_of: labels.get(labels::MADE_OF).cloned().unwrap_or_default(),
+            script: labels.get(labels::SCRIPT).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
             has_given: labels.get(labels::GIVEN).is_some_and(|count| !matches!(count.as_str(), "" | "0")),
             restart: labels.get(labels::RESTART).and_then(|text| Restart::parse(text).ok()).flatten(),
             is_oneshot: labels.get(labels::ONESHOT).is_some_and(|value| value == "true"),
@@ -237,6 +249,15 @@ pub(super) fn ended(exit_code: i64, oom: bool) -> PowerState {
     }
 }
 
+impl Docker {
+    fn listed(&self, uuid: Uuid, container: &ContainerSummary) -> Option<GuestSummary> {
+        let summary = summary(uuid, container)?;
+        let has_script = container.labels.as_ref()?.get(labels::SCRIPT).is_some_and(|words| !words.is_empty());
+        let script = if has_script { self.script_exit_code(container.id.as_deref()?) } else { None };
+        Some(GuestSummary { script, ..summary })
+    }
+}
+
 fn summary(uuid: Uuid, container: &ContainerSummary) -> Option<GuestSummary> {
     let labels = container.labels.as_ref()?;
     if !labels::has_name(container, &labels::container_name(uuid)) {
@@ -251,7 +272,8 @@ fn summary(uuid: Uuid, container: &ContainerSummary) -> Option<GuestSummary> {
         _ => PowerState::Running,
     };
     let health = container.status.as_deref().and_then(listed_health);
-    Some(GuestSummary { uuid, state, health, compute_id: labels.get(labels::COMPUTE).cloned().unwrap_or_default() })
+    let compute_id = labels.get(labels::COMPUTE).cloned().unwrap_or_default();
+    Some(GuestSummary { uuid, state, health, script: None, compute_id })
 }
 
 /// The exit code in the list's text: `Exited (137) 3 seconds ago`.

@@ -140,15 +140,6 @@ impl Driver {
         Ok(self.docker.stop_within(uuid, timeout, limit).await?)
     }
 
-    /// Stops a guest and starts it: its files stay, its processes do not.
-    ///
-    /// # Errors
-    /// Those of [`stop`](Self::stop) and [`power_on`](Self::power_on).
-    pub async fn reboot(&self, uuid: Uuid, timeout: StopTimeout, interfaces: &[Interface]) -> Result<(), Error> {
-        self.stop(uuid, timeout).await?;
-        self.power_on(uuid, interfaces).await
-    }
-
     /// Freezes a guest's processes.
     ///
     /// # Errors
@@ -205,6 +196,7 @@ impl Driver {
         // Its interfaces are up now, and what came while they were down nobody has heard.
         self.tell_neighbours(uuid, false).await;
         if is_first {
+            self.docker.run_script(uuid);
             self.docker.started_well(uuid, watch).await?;
         }
         Ok(())

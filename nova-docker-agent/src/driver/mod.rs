@@ -8,6 +8,7 @@
 //! | `spawn`, `image` | a new guest: image and network at the same time, then the container |
 //! | `image_cache` | how long images stay that nobody uses |
 //! | `guests` | guests that are there: power, console log, interfaces, removal |
+//! | `reboot` | a guest's container starts again, as it is or as it is to be |
 //! | `replace` | a guest's container makes room for another one |
 //! | `suspend` | suspend and resume |
 //! | `diagnostics` | what a guest has used |
@@ -29,6 +30,7 @@ mod image_cache;
 mod interfaces;
 mod links;
 mod locks;
+mod reboot;
 mod replace;
 mod snapshot;
 mod spawn;
@@ -159,6 +161,8 @@ async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
         log_max_files: u32::try_from(settings.log_max_files).unwrap_or(u32::MAX),
         inject_key: settings.inject_key,
         inject_password: settings.inject_password,
+        runtimes: settings.runtimes.clone(),
+        host_mounts: settings.host_mounts.clone(),
         config_drive_directory: config.state_path.join(CONFIG_DRIVES),
         stops_directory: config.state_path.join(STOPS),
         ..DockerConfig::default()

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::image::ImagesInUse;
 use super::{Driver, End, Error, Image};
-use crate::{docker, guest::Guest, network::Interface, registry::Lease};
+use crate::{guest::Guest, network::Interface, registry::Lease};
 
 /// An image that is on the host, for a container that is to be made of it. It stays there as long as this lives.
 pub struct Prepared<'a> {
@@ -18,7 +18,7 @@ impl Driver {
     /// # Errors
     /// The image's, or the guest's volumes cannot be had.
     pub async fn prepare(&self, guest: &Guest, image: Image<'_>) -> Result<Prepared<'_>, Error> {
-        docker::check_volumes(guest)?;
+        self.check_asked(guest)?;
         let images = self.use_images().await;
         let most_gb = image.most_gb(guest);
         let lease = self.pull(image.caller, image.descriptor, most_gb).await?;
@@ -51,7 +51,7 @@ impl Driver {
     /// # Errors
     /// Docker's, or an interface cannot be plugged; the container that was there is there again.
     pub async fn recreate(&self, guest: &Guest, interfaces: &[Interface]) -> Result<(), Error> {
-        docker::check_volumes(guest)?;
+        self.check_asked(guest)?;
         self.plug_new(guest.uuid, interfaces).await?;
         Ok(self.docker.recreate(guest, interfaces).await?)
     }

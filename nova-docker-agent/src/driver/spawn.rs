@@ -46,7 +46,7 @@ impl Driver {
         network: impl Future<Output = Result<(Vec<Interface>, T), E>>,
         stop: &CancellationToken,
     ) -> Result<T, E> {
-        docker::check_volumes(guest).map_err(Error::from)?;
+        self.check_asked(guest)?;
         let _images = self.use_images().await;
         let stop_pull = stop.child_token();
         let (lease, network) = tokio::join!(
@@ -63,6 +63,12 @@ impl Driver {
         self.docker.create(guest, &lease.reference.name, &interfaces).await.map_err(Error::from)?;
         check(guest.uuid, stop)?;
         Ok(rest)
+    }
+
+    /// What can be said of a guest before anything of it is made.
+    pub(super) fn check_asked(&self, guest: &Guest) -> Result<(), Error> {
+        docker::check_volumes(guest)?;
+        self.docker.lacks(guest).map_or(Ok(()), |lack| Err(Error::Unsupported(lack)))
     }
 
     async fn pull_until(&self, guest: &Guest, image: Image<'_>, stop: &CancellationToken) -> Result<Lease, Error> {

@@ -109,6 +109,7 @@ pub(super) fn guest_state(guest: &GuestSummary) -> v1::GuestState {
         exit_code,
         owner: guest.compute_id.clone(),
         health: health(guest.health).into(),
+        script_exit_code: guest.script.map(|code| i32::try_from(code).unwrap_or(i32::MAX)),
     }
 }
 
@@ -164,6 +165,7 @@ pub(super) fn event(event: Event) -> v1::WatchEventsResponse {
                 EventKind::Died { exit_code, .. } => (v1::GuestEventKind::Stopped, i32::try_from(exit_code).ok(), None),
                 EventKind::Paused => (v1::GuestEventKind::Paused, None, None),
                 EventKind::Unpaused => (v1::GuestEventKind::Resumed, None, None),
+                EventKind::ScriptEnded => (v1::GuestEventKind::ScriptEnded, None, None),
                 EventKind::Destroyed => (v1::GuestEventKind::Deleted, None, None),
                 EventKind::Health(found) => (v1::GuestEventKind::HealthChanged, None, Some(found)),
             };

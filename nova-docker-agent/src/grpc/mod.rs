@@ -1,7 +1,7 @@
 //! The second door: the driver core over gRPC, for a stock nova-compute with the virt driver of `python-shim/`.
 //!
 //! The contract is `proto/nova_docker/v1`. This service speaks to no message bus and to no placement: its client does.
-//! `listener` lets peers in, `service` has one method for each call, `create`, `replace` and `snapshot` are the long ones, `convert`,
+//! `listener` lets peers in, `service` has one method for each call, `create`, `replace`, `reboot` and `snapshot` are the long ones, `convert`,
 //! `inside`, `links` and `status` are the dictionaries.
 
 mod convert;
@@ -9,6 +9,7 @@ mod create;
 mod inside;
 mod links;
 mod listener;
+mod reboot;
 mod replace;
 mod request;
 mod room;

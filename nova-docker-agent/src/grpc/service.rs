@@ -15,7 +15,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
-    convert, create, inside, links,
+    convert, create, inside, links, reboot,
     replace::Replacement,
     request,
     room::Room,
@@ -256,9 +256,13 @@ impl driver_service_server::DriverService for DriverService {
         let interfaces = convert::interfaces(guest, request.interfaces)?;
         let timeout = StopTimeout::of_peer(request.timeout);
         let user_data = request.user_data.unwrap_or_default();
+        let asked = reboot::asked(guest, timeout, request.guest, request.image)?;
         let reboot = async move |h: Arc<Driver>| {
             h.give_again(guest, &user_data).await?;
-            h.reboot(guest, timeout, &interfaces).await
+            match asked {
+                Some(asked) => reboot::as_asked(&h, asked, &interfaces).await,
+                None => h.reboot(guest, timeout, &interfaces).await,
+            }
         };
         self.change("reboot_guest", &metadata, guest, reboot).await?;
         Ok(Response::new(v1::RebootGuestResponse {}))

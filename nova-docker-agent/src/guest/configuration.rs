@@ -11,9 +11,12 @@ mod explain;
 mod given;
 mod keys;
 pub mod link;
+mod logging;
 mod mistakes;
+mod privileges;
 mod reader;
 mod restart;
+mod script;
 mod user_data;
 mod value;
 mod volume;
@@ -30,9 +33,12 @@ use std::time::Duration;
 pub use explain::explain;
 pub use given::{Given, GivenFile};
 pub use link::{Links, Target};
+pub use logging::Logging;
 pub use mistakes::Mistakes;
+pub use privileges::{Device, Gpus, Layers, Privileges};
 use reader::{Reader, Won};
 pub use restart::Restart;
+pub use script::{PATH as SCRIPT_PATH, Script};
 pub use volume::{Volume, are_removed as volumes_are_removed};
 
 /// What image properties begin with.
@@ -106,13 +112,19 @@ pub struct Configuration {
     /// Labels on top of the image's and of ours.
     pub labels: BTreeMap<String, String>,
     /// Capabilities on top of the usual ones, without `CAP_`; `ALL` is all.
-    pub cap_add: Vec<String>,
+    pub cap_add: Layers<String>,
     /// Capabilities that the container does not get, whoever adds them.
     pub cap_drop: Vec<String>,
     /// Those of them that the flavor names; nobody gives them back.
     pub least_drop: Vec<String>,
     /// Whether programs can gain privileges; without it they cannot.
     pub no_new_privileges: Option<bool>,
+    /// What else loosens the hold on it.
+    pub privileges: Privileges,
+    /// How much of its log is kept; bounded by `most_logging`, or else by the host's.
+    pub logging: Logging,
+    /// The flavor's bounds of that, which hold where nothing else is said.
+    pub most_logging: Logging,
     /// Processes and threads; bounded by `most_processes`, or else by the host's limit.
     pub pids_limit: Option<i64>,
     /// The flavor's limit of processes and threads, which takes the place of the host's.
@@ -147,6 +159,8 @@ pub struct Configuration {
     pub link_wait: Option<link::Wait>,
     /// Configs and secrets.
     pub given: Given,
+    /// What runs once beside the first process, after the first start.
+    pub script: Option<Script>,
     /// The flavor's limit of volumes.
     pub most_volumes: Option<usize>,
 }
@@ -205,8 +219,8 @@ impl Configuration {
 
     /// The configs and secrets of a service in user data, whatever else is wrong there: it was read before.
     pub fn given_by(user_data: &str) -> Given {
-        let mut reader = Reader::new(u64::MAX);
-        reader.user_data(user_data);
+        let mut reader = Reader::new(u64::MAX, user_data);
+        reader.user_data();
         reader.given()
     }
 
@@ -219,12 +233,13 @@ impl Configuration {
     /// Beside the configuration, where each part of it comes from.
     fn read(sources: &Sources) -> Result<(Self, BTreeMap<String, Won>), Mistakes> {
         let memory = sources.memory_mb.saturating_mul(1024 * 1024);
-        let mut reader = Reader::new(memory);
+        let mut reader = Reader::new(memory, &sources.user_data);
+        reader.choices(&sources.extra_specs);
         reader.command_line(&sources.properties);
         reader.source(Place::Image, &sources.properties);
         reader.source(Place::Flavor, &sources.extra_specs);
         reader.source(Place::Metadata, &sources.metadata);
-        reader.user_data(&sources.user_data);
+        reader.user_data();
         for (name, value) in &sources.environment {
             reader.set(Place::Metadata, "env:", &format!("environment {name}"), name, value);
         }

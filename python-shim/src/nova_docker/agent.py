@@ -16,7 +16,7 @@ from nova_docker.v1 import console_pb2, inside_pb2, links_pb2
 from nova_docker.v1 import driver_pb2 as api
 
 #: The revision of the contract that this client was written for, and the least that it can work with.
-REVISION = 5
+REVISION = 6
 OLDEST_REVISION = 1
 
 _SERVICE = "/nova_docker.v1.DriverService/"

@@ -26,6 +26,8 @@ POWER_STATES: dict[int, int] = {
 }
 
 _IMAGE = "image_"
+# Nova cuts the image's properties after 255 bytes, and before a character of more than one that would go beyond.
+_SURELY_WHOLE = 251
 
 
 def is_suspended(instance: Any) -> bool:
@@ -52,10 +54,18 @@ def guest(instance: Any, inside: inside_pb2.Inside | None = None) -> guest_pb2.G
         extra_specs={text(name): text(value) for name, value in (flavor.extra_specs or {}).items()},
         key=key,
         owner=owner(),
-        metadata={text(name): text(value) for name, value in (instance.metadata or {}).items()},
+        metadata=_metadata(instance),
         user_data=text(instance.user_data),
         inside=inside,
     )
+
+
+def _metadata(instance: Any) -> dict[str, str]:
+    found = {text(name): text(value) for name, value in (instance.metadata or {}).items()}
+    if instance.vm_state == vm_states.SHELVED_OFFLOADED:
+        # The script had run before the server was shelved.
+        found.pop("docker:run_user_data", None)
+    return found
 
 
 def owner() -> str:
@@ -94,6 +104,15 @@ def image_properties(instance: Any, image_meta: Any, record: Mapping[str, Any]) 
         found.update({name: known.get(name) for name in known.fields if known.get(name) is not None})
     found.update(record.get("properties") or {})
     return {text(name): text(value) for name, value in found.items() if isinstance(value, str | int)}
+
+
+def properties_are_whole(instance: Any) -> bool:
+    """Whether Nova has kept those properties of the image whole that the agent reads."""
+    return not any(
+        len(str(value).encode()) > _SURELY_WHOLE
+        for name, value in (instance.system_metadata or {}).items()
+        if name.startswith((f"{_IMAGE}docker_", f"{_IMAGE}os_command_line"))
+    )
 
 
 def _field(image_meta: Any, name: str) -> Any:

@@ -1,4 +1,5 @@
-"""Tags of servers that tell of their guests: exit:CODE of one that has ended, health:FINDING of one with a check."""
+"""Tags of servers that tell of their guests: exit:CODE of one that has ended, health:FINDING of one with a check,
+user_data:CODE of one whose script has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ HEALTH: dict[int, str] = {
     inside_pb2.GUEST_HEALTH_UNHEALTHY: "unhealthy",
 }
 # Tags in any other form are their users'.
-_OURS = re.compile(r"exit:(0|-?[1-9][0-9]*)|health:(starting|healthy|unhealthy)")
+_OURS = re.compile(r"(exit|user_data):(0|-?[1-9][0-9]*)|health:(starting|healthy|unhealthy)")
 
 
 def has_ended(guest: guest_pb2.GuestState | None) -> bool:
@@ -37,6 +38,8 @@ def wanted(guest: guest_pb2.GuestState | None) -> list[str]:
     told = []
     if guest is not None and has_ended(guest) and guest.HasField("exit_code"):
         told.append(f"exit:{guest.exit_code}")
+    if guest is not None and guest.HasField("script_exit_code"):
+        told.append(f"user_data:{guest.script_exit_code}")
     if guest is not None and guest.health in HEALTH:
         told.append(f"health:{HEALTH[guest.health]}")
     return told

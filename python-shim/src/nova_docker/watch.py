@@ -124,7 +124,7 @@ class Watcher:
             self._catch_up()
 
     def _take_guest(self, event: guest_pb2.GuestEvent) -> None:
-        if event.kind == guest_pb2.GUEST_EVENT_KIND_HEALTH_CHANGED:
+        if event.kind in (guest_pb2.GUEST_EVENT_KIND_HEALTH_CHANGED, guest_pb2.GUEST_EVENT_KIND_SCRIPT_ENDED):
             self._looks.now_and_then(event.guest_id)
             return
         if self._states is not None:

@@ -41,6 +41,20 @@ pub fn configured<const N: usize>(metadata: [(&str, &str); N]) -> Guest {
     Guest { configuration: Configuration::parse(&sources).expect("a configuration"), ..guest("sleep 1000") }
 }
 
+/// An instance of a flavor with extra specs, and with server metadata; without a command of its own it sleeps.
+pub fn flavored<const N: usize, const M: usize>(specs: [(&str, &str); N], metadata: [(&str, &str); M]) -> Guest {
+    let texts =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let sources = Sources {
+        properties: texts(&[("os_command_line", "sleep 1000")]),
+        extra_specs: texts(&specs),
+        metadata: texts(&metadata),
+        memory_mb: 64,
+        ..Sources::default()
+    };
+    Guest { configuration: Configuration::parse(&sources).expect("a configuration"), ..guest("sleep 1000") }
+}
+
 /// An instance with a service in its user data, of which there is no first line here; and that user data.
 pub fn composed(service: &str) -> (Guest, String) {
     let user_data = STANDARD.encode(format!("#container-config\n{service}"));

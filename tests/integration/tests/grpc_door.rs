@@ -76,6 +76,7 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
             exit_code: None,
             owner: "compute-of-the-test".to_owned(),
             health: v1::GuestHealth::Unspecified.into(),
+            script_exit_code: None,
         };
         assert_eq!(listed, [made]);
 
@@ -110,12 +111,8 @@ fn a_guest_is_made_started_frozen_thawed_stopped_rebooted_and_deleted() {
         // As after a restart of the host.
         client.resume_guest(resume()).await.unwrap();
         until_logged(&mut client, &id, &"BOOTED\n".repeat(2)).await;
-        let reboot = v1::RebootGuestRequest {
-            guest_id: guest_id(),
-            interfaces: interfaces.to_vec(),
-            timeout: None,
-            user_data: None,
-        };
+        let reboot =
+            v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.to_vec(), ..Default::default() };
         client.reboot_guest(reboot).await.unwrap();
         assert_eq!(state(&mut client, &id).await, PowerState::Running);
         until_logged(&mut client, &id, &"BOOTED\n".repeat(3)).await;
@@ -193,8 +190,12 @@ fn a_deadline_that_passes_in_the_middle_of_a_change_does_not_leave_half_of_it() 
         let id =
             launch(&mut client, door.guest("sh -c 'trap : TERM; echo BOOTED; while :; do sleep 0.1; done'", &[])).await;
         until_logged(&mut client, &id, "BOOTED\n").await;
-        let reboot =
-            v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![], timeout: seconds(10), user_data: None };
+        let reboot = v1::RebootGuestRequest {
+            guest_id: id.clone(),
+            interfaces: vec![],
+            timeout: seconds(10),
+            ..Default::default()
+        };
         let mut request = tonic::Request::new(reboot);
         request.set_timeout(std::time::Duration::from_secs(5));
         let status = client.reboot_guest(request).await.unwrap_err();

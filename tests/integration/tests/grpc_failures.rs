@@ -24,8 +24,7 @@ async fn every_call(client: &mut Client, id: &str) -> Vec<(&'static str, Status)
     let guest_id = || id.to_owned();
     let (interfaces, interface) = (vec![port(0, 5)], Some(port(1, 5)));
     let start = v1::StartGuestRequest { guest_id: guest_id(), interfaces: interfaces.clone(), user_data: None };
-    let reboot =
-        v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.clone(), timeout: None, user_data: None };
+    let reboot = v1::RebootGuestRequest { guest_id: guest_id(), interfaces: interfaces.clone(), ..Default::default() };
     let console = v1::GetConsoleOutputRequest { guest_id: guest_id(), tail_lines: None };
     let snapshot =
         v1::SnapshotGuestRequest { guest_id: guest_id(), image_id: guest_id(), project_id: "project".to_owned() };

@@ -103,12 +103,7 @@ fn the_first_interface_of_a_guest_that_had_none_stays_through_a_reboot() {
         let interface = port(0, 5);
         let id = launch(&mut client, door.guest("sleep 1000", &[])).await;
         client.attach_interface(attach(&id, &interface)).await.unwrap();
-        let reboot = v1::RebootGuestRequest {
-            guest_id: id.clone(),
-            interfaces: vec![interface],
-            timeout: None,
-            user_data: None,
-        };
+        let reboot = v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![interface], ..Default::default() };
         client.reboot_guest(reboot).await.unwrap();
         assert!(addresses(&door, &id).await.contains("10.9.0.5/24"));
     });
@@ -174,8 +169,7 @@ fn a_changed_address_and_name_server_reach_a_running_guest_and_a_file_of_its_use
         let edit = "echo 'nameserver 192.0.2.99' >/etc/resolv.conf";
         door.docker.docker(&["exec", &format!("nova-{id}"), "sh", "-c", edit]).await;
         now.subnets[0].dns_servers = vec!["192.0.2.3".to_owned()];
-        let reboot =
-            v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![now], timeout: None, user_data: None };
+        let reboot = v1::RebootGuestRequest { guest_id: id.clone(), interfaces: vec![now], ..Default::default() };
         client.reboot_guest(reboot).await.unwrap();
         assert_eq!(read(&door, &id, "/etc/resolv.conf").await.trim(), "nameserver 192.0.2.99");
     });

@@ -102,4 +102,67 @@ fn a_resize_keeps_the_files_within_other_limits_and_is_settled() {
     });
 }
 
-tests!(a_rebuild_begins_anew_and_can_be_undone, a_resize_keeps_the_files_within_other_limits_and_is_settled,);
+fn a_hard_reboot_makes_the_container_again_where_it_is_asked_for_otherwise_and_only_there() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let mut request = door.guest("sh -c 'echo A is $A; exec sleep 1000'", &[]);
+        request.guest.as_mut().unwrap().metadata.insert("docker:env:A".to_owned(), "1".to_owned());
+        let id = launch(&mut client, request.clone()).await;
+        let name = format!("nova-{id}");
+        let inspect = async |format: &str| door.docker.docker(&["inspect", "--format", format, &name]).await;
+        let inside = async |command: &str| door.docker.docker(&["exec", &name, "sh", "-c", command]).await;
+        inside("echo kept > /mark").await;
+        let metadata = |key: &str, value: &str| {
+            let mut request = request.clone();
+            request.guest.as_mut().unwrap().metadata.insert(key.to_owned(), value.to_owned());
+            v1::RebootGuestRequest {
+                guest_id: id.clone(),
+                guest: request.guest,
+                image: request.image,
+                ..Default::default()
+            }
+        };
+        let first = inspect("{{.Id}}").await;
+        client.reboot_guest(metadata("unrelated", "1")).await.unwrap();
+        assert_eq!(inspect("{{.Id}}").await, first, "nothing has changed");
+        // A soft reboot keeps the container.
+        let soft = v1::RebootGuestRequest {
+            timeout: Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 }),
+            ..metadata("docker:env:A", "2")
+        };
+        client.reboot_guest(soft).await.unwrap();
+        assert_eq!(inspect("{{.Id}}").await, first);
+
+        let pid = inspect("{{.State.Pid}}").await;
+        let refused = client.reboot_guest(metadata("docker:tty", "perhaps")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains("docker:tty: it is neither true nor false"), "{refused}");
+        let lacking = client.reboot_guest(metadata("docker:runtime", "crun")).await.unwrap_err();
+        assert!(lacking.message().contains("docker:runtime: only a flavor can set it"), "{lacking}");
+        assert_eq!(inspect("{{.State.Pid}}").await, pid, "it runs as it ran");
+
+        client.reboot_guest(metadata("docker:env:A", "2")).await.unwrap();
+        until_logged(&mut client, &id, "A is 2").await;
+        assert_ne!(inspect("{{.Id}}").await, first);
+        assert_eq!(inside("cat /mark; echo $A").await, "kept\n2");
+        let second = inspect("{{.Id}}").await;
+        client.reboot_guest(metadata("docker:command", "/no/such/command")).await.unwrap_err();
+        assert_eq!(
+            inspect("{{.Id}} {{.State.Running}}").await,
+            format!("{second} true"),
+            "the one from before is back"
+        );
+        let containers = door.docker.docker(&["ps", "-a", "--format", "{{.Names}}"]).await;
+        assert_eq!(containers, name);
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
+tests!(
+    a_rebuild_begins_anew_and_can_be_undone,
+    a_resize_keeps_the_files_within_other_limits_and_is_settled,
+    a_hard_reboot_makes_the_container_again_where_it_is_asked_for_otherwise_and_only_there,
+);

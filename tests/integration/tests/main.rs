@@ -36,8 +36,10 @@ mod driver_inside;
 mod driver_jobs;
 mod driver_lifecycle;
 mod driver_output;
+mod driver_privileges;
 mod driver_pull;
 mod driver_restart;
+mod driver_script;
 mod driver_upgrade;
 mod driver_volumes;
 mod grpc_channel;
@@ -83,8 +85,10 @@ fn main() -> ExitCode {
         driver_jobs::tests(),
         driver_lifecycle::tests(),
         driver_output::tests(),
+        driver_privileges::tests(),
         driver_pull::tests(),
         driver_restart::tests(),
+        driver_script::tests(),
         driver_upgrade::tests(),
         driver_volumes::tests(),
         grpc_channel::tests(),

@@ -1,7 +1,9 @@
 //! Types of options, by oslo.config's rules for their text.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use url::Url;
 
@@ -36,6 +38,10 @@ pub enum Kind {
     WebSocketUrl,
     /// `FIRST:LAST`.
     PortRange,
+    /// `NAME=PATH` of programs, with commas between.
+    Programs,
+    /// `NAME=PATH` or `NAME=PATH:ro` of directories, with commas between.
+    Directories,
 }
 
 pub(super) const TRUE: [&str; 4] = ["true", "1", "on", "yes"];
@@ -105,6 +111,17 @@ impl Kind {
                 Some(_) => Ok(()),
                 None => Err("two ports, as FIRST:LAST, the first one the smaller".into()),
             },
+            Self::Programs => match programs(&list(text)) {
+                Some(_) => Ok(()),
+                None => Err("NAME=PATH with commas between, such as crun=/usr/bin/crun, no name twice".into()),
+            },
+            Self::Directories => match named_directories(&list(text)) {
+                Some(_) => Ok(()),
+                None => {
+                    Err("NAME=PATH or NAME=PATH:ro with commas between, such as data=/srv/data:ro, no name twice"
+                        .into())
+                }
+            },
             Self::OvsdbUrl => {
                 let good = match text.split_once(':') {
                     Some(("unix", path)) => path.starts_with('/'),
@@ -136,6 +153,46 @@ pub fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.trim().split_once(':')?;
     let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
     (1 <= first && first <= last).then_some(first..=last)
+}
+
+/// Paths by their names; none when an entry is wrong or a name is there twice.
+pub fn programs(entries: &[String]) -> Option<BTreeMap<String, PathBuf>> {
+    let mut all = BTreeMap::new();
+    for entry in entries {
+        let (name, path) = entry.split_once('=')?;
+        if all.insert(short_name(name)?, absolute(path)?).is_some() {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// The same of directories, and whether `:ro` follows.
+pub fn named_directories(entries: &[String]) -> Option<BTreeMap<String, (PathBuf, bool)>> {
+    let mut all = BTreeMap::new();
+    for entry in entries {
+        let (name, path) = entry.split_once('=')?;
+        let (path, read_only) = path.strip_suffix(":ro").map_or((path, false), |path| (path, true));
+        if path.contains(':') || all.insert(short_name(name)?, (absolute(path)?, read_only)).is_some() {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// As a flavor can write it.
+fn short_name(text: &str) -> Option<String> {
+    let name = text.trim();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let is_right = (1..=63).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(plain);
+    is_right.then(|| name.to_owned())
+}
+
+fn absolute(text: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(text.trim());
+    path.is_absolute().then_some(path)
 }
 
 /// Parts between commas, without blanks around them.
@@ -181,6 +238,9 @@ mod tests {
             (Kind::WebSocketUrl, "wss://cloud.example:6083/"),
             (Kind::PortRange, "10000:20000"),
             (Kind::PortRange, "6100:6100"),
+            (Kind::Programs, ""),
+            (Kind::Programs, "crun=/usr/bin/crun, runsc = /usr/local/bin/runsc"),
+            (Kind::Directories, "data=/srv/data:ro,models=/srv/models"),
         ];
         for (kind, text) in good {
             assert_eq!(kind.check(text), Ok(()), "{text}");
@@ -199,6 +259,12 @@ mod tests {
             (Kind::PortRange, "0:10"),
             (Kind::PortRange, "10000"),
             (Kind::PortRange, "10000:70000"),
+            (Kind::Programs, "crun"),
+            (Kind::Programs, "crun=bin/crun"),
+            (Kind::Programs, "crun=/bin/a,crun=/bin/b"),
+            (Kind::Programs, "/bin/crun=/bin/crun"),
+            (Kind::Directories, "data=/srv:rw"),
+            (Kind::Directories, "-data=/srv"),
         ];
         for (kind, text) in bad {
             assert!(kind.check(text).is_err(), "{text}");

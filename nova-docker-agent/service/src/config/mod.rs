@@ -20,7 +20,7 @@ mod spelling;
 mod unknown;
 
 pub use error::{ConfigError, Origin};
-pub use kind::{Kind, ports};
+pub use kind::{Kind, named_directories, ports, programs};
 pub use listing::Listing;
 pub use reader::Reader;
 pub use settings::{Setting, Settings};

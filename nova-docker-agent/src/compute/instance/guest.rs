@@ -12,6 +12,11 @@ use crate::{
     objects::{Instance, PowerState},
 };
 
+/// What the names of an image's properties begin with in the instance's system metadata.
+const KEPT: &str = "image_";
+/// Nova cuts after 255 bytes, and before a character of more than one that would go beyond.
+const SURELY_WHOLE: usize = 251;
+
 /// What a container is doing, in Nova's words; `NoState` when there is none.
 pub(crate) fn power_state(state: Option<&guest::PowerState>) -> PowerState {
     match state {
@@ -70,6 +75,18 @@ pub(crate) fn guest(instance: &Instance, image: &Value, compute_id: Uuid) -> Res
 pub(crate) fn admin_user(instance: &Instance) -> String {
     let named = instance.system_metadata().remove("image_os_admin_user").filter(|name| !name.is_empty());
     named.unwrap_or_else(|| "root".to_owned())
+}
+
+/// The image's record with the properties that Nova keeps with the instance, which has cut them. None when that may be so with one
+/// that counts here.
+pub(crate) fn kept_image(instance: &Instance) -> Option<Value> {
+    let kept = instance.system_metadata();
+    let properties: BTreeMap<&str, &str> =
+        kept.iter().filter_map(|(name, value)| Some((name.strip_prefix(KEPT)?, value.as_str()))).collect();
+    let is_cut = |(name, value): (&&str, &&str)| {
+        value.len() > SURELY_WHOLE && (name.starts_with("docker_") || *name == "os_command_line")
+    };
+    (!properties.iter().any(is_cut)).then(|| serde_json::json!({ "properties": properties }))
 }
 
 /// The image's properties that are texts, numbers or truths, as texts.
@@ -142,6 +159,19 @@ mod tests {
         let made = guest(&instance(json!({"docker:env:A": "1"})), &image, Uuid::nil()).unwrap().configuration;
         assert_eq!(made.command, Some(vec!["sh".to_owned(), "-c".to_owned(), "echo a b".to_owned()]));
         assert_eq!((made.tty, made.user.as_deref(), made.environment.0["A"].as_str()), (Some(true), Some("7"), "1"));
+    }
+
+    #[test]
+    fn properties_that_nova_keeps_are_the_images_unless_it_has_cut_one_of_ours() {
+        let with = |value: &str| {
+            let mut instance = instance(json!({}));
+            instance
+                .set("system_metadata", json!({"image_docker_user": value, "image_note": "n".repeat(255), "x": "y"}));
+            kept_image(&instance).map(|image| guest(&instance, &image, Uuid::nil()).unwrap().configuration.user)
+        };
+        assert_eq!(with("7"), Some(Some("7".to_owned())));
+        assert_eq!(with(&"u".repeat(251)), Some(Some("u".repeat(251))));
+        assert_eq!(with(&"u".repeat(252)), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::compute::{
@@ -10,15 +11,20 @@ use crate::compute::{
     arguments::{Arguments, instance_uuid},
     duties::Duties,
     error::Error,
-    instance::guest::power_state,
+    instance::guest::{guest, kept_image, power_state},
+    instance::image::described,
     operation::Method,
     ports::interfaces::usable_interfaces,
 };
 use crate::{
+    guest::Guest,
     limits::StopTimeout,
     messaging::Context,
     objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
+
+/// What says what a container is to be.
+const ASKED_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor"];
 
 /// `start_instance`.
 pub(in crate::compute) struct Start {
@@ -168,6 +174,8 @@ impl Compute {
             [TaskState::RebootPending, TaskState::RebootStarted]
         };
         self.operate(context, uuid, Duties::of("compute_reboot_instance"), async {
+            // With a mistake in it nothing is touched.
+            let asked = if hard { self.asked_now(context, uuid).await? } else { None };
             let state = json!({"power_state": self.power_state(uuid).await?, "task_state": pending});
             self.save(context, &mut instance, state, Expected::before(pending)).await?;
             self.save(context, &mut instance, json!({"task_state": started}), Expected::before(started)).await?;
@@ -175,13 +183,20 @@ impl Compute {
             if instance.vm_state() == Some(VmState::Error) {
                 self.driver.tidy(uuid).await?;
             }
-            let rebooted = self.restart_guest(context, uuid, timeout).await;
+            let rebooted = self.restart_guest(context, uuid, timeout, asked).await;
             self.after_reboot(context, &mut instance, rebooted).await
         })
         .await
     }
 
-    async fn restart_guest(&self, context: &Context, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
+    /// As it is, or as `asked`.
+    async fn restart_guest(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        timeout: StopTimeout,
+        asked: Option<Guest>,
+    ) -> Result<(), Error> {
         self.end_first_run(uuid);
         let network = self.network_to_start(context, uuid).await?;
         self.give_again(context, uuid).await?;
@@ -189,7 +204,37 @@ impl Compute {
         if let Some(limit) = self.config.reboot_timeout {
             self.driver.stop_within(uuid, timeout, limit).await?;
         }
-        Ok(self.driver.reboot(uuid, timeout, &usable_interfaces(&network, &self.host)?).await?)
+        let interfaces = usable_interfaces(&network, &self.host)?;
+        match asked {
+            Some(guest) => self.driver.reboot_as(&guest, &interfaces).await?,
+            None => self.driver.reboot(uuid, timeout, &interfaces).await?,
+        }
+        Ok(())
+    }
+
+    /// What the container is to be by the instance's metadata of now. None when that cannot be known: then it stays what it is.
+    async fn asked_now(&self, context: &Context, uuid: Uuid) -> Result<Option<Guest>, Error> {
+        let instance = self.conductor.instance(context, &uuid.to_string(), ASKED_ATTRS).await?;
+        let Some(image) = self.image_of(context, &instance).await else { return Ok(None) };
+        let mut guest = guest(&instance, &image, self.compute_id)?;
+        self.link_what_is_there(&mut guest).await?;
+        self.keep_config_drive(&instance, &image, &mut guest);
+        Ok(Some(guest))
+    }
+
+    /// The image as Nova keeps it with the instance. It cuts long properties, which Glance still has, if it has the image.
+    async fn image_of(&self, context: &Context, instance: &Instance) -> Option<Value> {
+        if let Some(image) = kept_image(instance) {
+            return Some(image);
+        }
+        let id = instance.image_ref().and_then(|id| Uuid::parse_str(id).ok())?;
+        match self.cloud.glance.image(&self.caller(context), id).await {
+            Ok(image) => Some(described(&image)),
+            Err(error) => {
+                warn!(%error, "the container stays as it was made: Nova has cut properties of the image, and the image cannot be read");
+                None
+            }
+        }
     }
 
     /// After a failed reboot the instance has its container's state: active if it runs, else error.

@@ -117,6 +117,8 @@ impl Compute {
         let described = descriptor(image)?;
         // The files in the image are the instance's own, and may be more than its disk holds besides the image that it began with.
         let mut guest = Guest { key: None, ..guest(instance, image, self.compute_id)? };
+        // It had run before the server was shelved.
+        guest.configuration.script = None;
         self.link_what_is_there(&mut guest).await?;
         guest.inside.has_config_drive = is_wanted(instance, image, &self.config.metadata);
         let source = Image { caller: self.caller(context), descriptor: &described, is_bounded: false };

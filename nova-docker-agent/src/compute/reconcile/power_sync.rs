@@ -113,9 +113,11 @@ impl Compute {
             let compute = self.clone();
             // Each in a task of its own: it may have to wait for the operation that caused the event.
             match event {
-                Event::Guest { uuid, kind: EventKind::Health(_) } => self.health_changed(uuid),
                 // The operation under way has removed it.
                 Event::Guest { uuid, kind: EventKind::Destroyed } if self.locks.is_busy(uuid) => {}
+                Event::Guest { uuid, kind: EventKind::Health(_) | EventKind::ScriptEnded } => {
+                    self.finding_changed(uuid)
+                }
                 Event::Guest { uuid, .. } => {
                     // What a Docker that comes back has found is told before it is said to be back.
                     if docker_is_lost {

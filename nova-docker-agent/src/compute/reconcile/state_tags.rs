@@ -1,4 +1,5 @@
-//! Tags of servers that say what their containers are: `exit:CODE` when one has ended, `health:FINDING` while one with a check runs.
+//! Tags of servers that say what their containers are: `exit:CODE` when one has ended, `health:FINDING` while one with a check runs,
+//! `user_data:CODE` when the script of its user data has ended.
 
 use std::{
     collections::HashMap,
@@ -18,6 +19,7 @@ use crate::{
 
 const EXIT: &str = "exit:";
 const HEALTH: &str = "health:";
+const SCRIPT: &str = "user_data:";
 /// Nova's limit for a server (`MAX_TAG_COUNT`). Only its API keeps it.
 const MOST: usize = 50;
 /// A check may come to another finding every second; Nova is not told more often than this.
@@ -43,8 +45,8 @@ impl Looks {
 }
 
 impl Compute {
-    /// A check has come to another finding. What it is by then is told, at once or after a while.
-    pub(in crate::compute) fn health_changed(self: &Arc<Self>, uuid: Uuid) {
+    /// A check has come to another finding, or a script has ended. What it is by then is told, at once or after a while.
+    pub(in crate::compute) fn finding_changed(self: &Arc<Self>, uuid: Uuid) {
         if !self.config.docker.state_tags {
             return;
         }
@@ -122,12 +124,15 @@ fn wanted(guest: Option<&GuestSummary>) -> Vec<String> {
     };
     let health = guest.and_then(|guest| guest.health);
     let exit = exit_code.map(|code| format!("{EXIT}{code}"));
-    exit.into_iter().chain(health.map(|health| format!("{HEALTH}{}", health.as_str()))).collect()
+    let script = guest.and_then(|guest| guest.script).map(|code| format!("{SCRIPT}{code}"));
+    let health = health.map(|health| format!("{HEALTH}{}", health.as_str()));
+    exit.into_iter().chain(script).chain(health).collect()
 }
 
 /// Whether a tag is one that tells of a container. All others are their users'.
 fn is_ours(tag: &str) -> bool {
-    let is_exit = tag.strip_prefix(EXIT).is_some_and(|code| code.parse::<i64>().is_ok_and(|it| it.to_string() == code));
+    let is_code = |code: &str| code.parse::<i64>().is_ok_and(|it| it.to_string() == code);
+    let is_exit = [EXIT, SCRIPT].iter().any(|kind| tag.strip_prefix(kind).is_some_and(is_code));
     is_exit || tag.strip_prefix(HEALTH).is_some_and(|word| Health::of(word).is_some())
 }
 
@@ -159,7 +164,7 @@ mod tests {
     }
 
     fn guest(state: PowerState, health: Option<Health>) -> GuestSummary {
-        GuestSummary { uuid: Uuid::nil(), state, health, compute_id: String::new() }
+        GuestSummary { uuid: Uuid::nil(), state, health, script: None, compute_id: String::new() }
     }
 
     #[test]
@@ -171,17 +176,30 @@ mod tests {
             assert!(of(state).is_empty(), "{state:?}");
         }
         assert_eq!(wanted(Some(&guest(PowerState::Running, Some(Health::Starting)))), ["health:starting"]);
+        let ran = GuestSummary { script: Some(3), ..guest(PowerState::Running, None) };
+        assert_eq!(wanted(Some(&ran)), ["user_data:3"]);
         assert!(wanted(None).is_empty(), "there is no container");
     }
 
     #[test]
     fn only_tags_in_exactly_our_form_are_ours() {
-        for tag in ["exit:0", "exit:255", "exit:-1", "health:healthy", "health:unhealthy", "health:starting"] {
+        for tag in
+            ["exit:0", "exit:255", "exit:-1", "user_data:0", "health:healthy", "health:unhealthy", "health:starting"]
+        {
             assert!(is_ours(tag), "{tag}");
         }
-        for tag in
-            ["exit:", "exit:007", "exit:+1", "exit:strategy", "Exit:0", "health:", "health:poor", "health", "web"]
-        {
+        for tag in [
+            "exit:",
+            "exit:007",
+            "exit:+1",
+            "exit:strategy",
+            "user_data:x",
+            "Exit:0",
+            "health:",
+            "health:poor",
+            "health",
+            "web",
+        ] {
             assert!(!is_ours(tag), "{tag}");
         }
     }

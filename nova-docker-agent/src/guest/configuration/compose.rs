@@ -38,10 +38,14 @@ enum Form {
     Files,
     /// A map, as JSON.
     Object,
+    /// A list of texts; with commas between.
+    Rules,
+    /// A map of `driver` and `options`.
+    Logging,
 }
 
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 36] = [
+const FORMS: [(&str, &str, Form); 44] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
     ("configs", "config:", Form::Files),
@@ -59,6 +63,7 @@ const FORMS: [(&str, &str, Form); 36] = [
     ("labels", "label:", Form::Pairs(false)),
     ("link_wait", "link_wait", Form::Scalar),
     ("links", "link:", Form::Links),
+    ("logging", "logging:", Form::Logging),
     ("oneshot", "oneshot", Form::Scalar),
     ("oom_score_adj", "oom_score_adj", Form::Scalar),
     ("pids_limit", "pids_limit", Form::Scalar),
@@ -76,9 +81,16 @@ const FORMS: [(&str, &str, Form); 36] = [
     ("user", "user", Form::Scalar),
     ("volumes", "volume:", Form::Volumes),
     ("working_dir", "working_dir", Form::Scalar),
-    // Only to say so: users do not set them.
+    // Only what a flavor allows.
     ("cap_add", "cap_add", Form::Words),
+    ("device_cgroup_rules", "device_cgroup_rules", Form::Rules),
+    ("devices", "devices", Form::Words),
+    ("gpus", "gpus", Form::Scalar),
+    ("host_mounts", "host_mount:", Form::Volumes),
     ("no_new_privileges", "no_new_privileges", Form::Scalar),
+    ("privileged", "privileged", Form::Scalar),
+    ("runtime", "runtime", Form::Scalar),
+    ("security_opt", "security_opt", Form::Words),
 ];
 
 /// Keys of Compose that another part of the cloud has, or that containers of Nova do not have.
@@ -130,6 +142,7 @@ impl Settings {
             Form::Links => self.links(ours, key, node),
             Form::Limits => self.each(ours, key, node, limit),
             Form::Files => self.each(ours, key, node, file),
+            Form::Logging => self.logging(ours, key, node),
             form => match text(*form, node) {
                 Ok(value) => self.say(ours, "", key.to_owned(), value),
                 Err(problem) => self.refuse(key, problem),
@@ -194,6 +207,21 @@ impl Settings {
         }
     }
 
+    /// Of the drivers of Compose there is the one whose files the agent reads.
+    fn logging(&mut self, ours: &'static str, key: &str, node: Node) {
+        let Node::Map(entries) = node else { return self.refuse(key, "it is no map") };
+        for (name, node) in entries {
+            let place = format!("{key}.{name}");
+            match (name.as_str(), node) {
+                ("options", Node::Map(options)) => self.each(ours, &place, Node::Map(options), scalar),
+                ("driver", Node::Scalar(Some(driver))) if driver == "json-file" => {}
+                ("driver", _) => self.refuse(&place, "it is not json-file"),
+                ("options", _) => self.refuse(&place, "it is no map"),
+                _ => self.refuse(&place, "it is neither driver nor options"),
+            }
+        }
+    }
+
     fn say(&mut self, key: &'static str, name: &str, place: String, value: String) {
         // A list can name the same twice.
         if self.said.iter().any(|said| said.key == key && said.name == name) {
@@ -217,6 +245,7 @@ fn text(form: Form, node: Node) -> Result<String, &'static str> {
             }
         },
         Form::Words => words(node),
+        Form::Rules => scalars(node).map(|rules| rules.join(", ")),
         Form::Tmpfs => tmpfs(node),
         Form::Object => object(node),
         _ => scalar(node),

@@ -119,7 +119,7 @@ fn id(text: &str) -> Result<u32, &'static str> {
 
 /// Keys of the files whose path another file, a volume or a directory in memory has too.
 pub(super) fn without_own_path(made: &Configuration) -> Vec<&String> {
-    let volumes = made.volumes.values().map(|volume| volume.path.as_str());
+    let volumes = made.volumes.values().chain(made.privileges.host_mounts.values()).map(|volume| volume.path.as_str());
     let mut taken: Vec<&str> = made.tmpfs.keys().map(String::as_str).chain(volumes).collect();
     let mut clashing = vec![];
     for (key, file) in &made.given {

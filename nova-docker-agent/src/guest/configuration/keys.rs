@@ -1,11 +1,11 @@
 //! The one table of keys: where each may be set, and what its value may be.
 
 use super::value::{self, Tmpfs};
-use super::{Configuration, Place, Restart, given, link, volume};
+use super::{Configuration, Place, Restart, given, link, logging, privileges, script, volume};
 
 /// Keys for all.
 pub(super) const EVERYWHERE: &[Place] = &[Place::Image, Place::Flavor, Place::Metadata, Place::UserData];
-/// Keys that loosen what holds a container: the operator's alone.
+/// Keys that loosen what holds a container: the operator's, and of some of them what a flavor lets others choose.
 pub(super) const OPERATOR: &[Place] = &[Place::Flavor];
 /// Keys that say what others may do in a container: not its user's.
 pub(super) const PROVIDERS: &[Place] = &[Place::Image, Place::Flavor];
@@ -33,18 +33,27 @@ pub(super) struct Setting<'a> {
     pub(super) value: &'a str,
     /// The flavor's memory in bytes.
     pub(super) memory: u64,
+    /// As Nova keeps it.
+    pub(super) user_data: &'a str,
 }
 
 /// Keys whose values are longer than metadata may be, and nobody else's business.
 pub(super) const SERVICE: &[Place] = &[Place::UserData];
 
 /// All keys.
-pub(super) const KEYS: [Key; 38] = [
+pub(super) const KEYS: [Key; 48] = [
+    Key {
+        name: "allow",
+        places: OPERATOR,
+        allowed: privileges::ALLOWED_CHOICES,
+        // It was read before all others.
+        set: |_, new| privileges::Choices::parse(new.value).map(drop),
+    },
     Key {
         name: "cap_add",
         places: OPERATOR,
         allowed: "names of capabilities, with commas or spaces between, or ALL",
-        set: |all, new| value::capabilities(new.value).map(|names| all.cap_add = names),
+        set: |all, new| all.cap_add.set(new.place, value::capabilities(new.value)?),
     },
     Key {
         name: "cap_drop",
@@ -77,6 +86,18 @@ pub(super) const KEYS: [Key; 38] = [
         places: PROVIDERS,
         allowed: "an absolute path, or none",
         set: |all, new| value::shell(new.value).map(|shell| all.console_shell = Some(shell)),
+    },
+    Key {
+        name: "device_cgroup_rules",
+        places: OPERATOR,
+        allowed: privileges::ALLOWED_RULES,
+        set: |all, new| all.privileges.device_cgroup_rules.set(new.place, privileges::rules(new.value)?),
+    },
+    Key {
+        name: "devices",
+        places: OPERATOR,
+        allowed: privileges::ALLOWED_DEVICES,
+        set: |all, new| all.privileges.devices.set(new.place, privileges::devices(new.value)?),
     },
     Key {
         name: "dns",
@@ -119,6 +140,12 @@ pub(super) const KEYS: [Key; 38] = [
         },
     },
     Key {
+        name: "gpus",
+        places: OPERATOR,
+        allowed: privileges::ALLOWED_GPUS,
+        set: |all, new| privileges::gpus(new.value).map(|gpus| all.privileges.gpus = Some(gpus)),
+    },
+    Key {
         name: "group_add",
         places: EVERYWHERE,
         allowed: "groups, by names or numbers, with commas or spaces between",
@@ -137,6 +164,16 @@ pub(super) const KEYS: [Key; 38] = [
         set: |all, new| {
             value::host_name(new.name)?;
             all.hosts.insert(new.name.to_owned(), value::addresses(new.value)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "host_mount:",
+        places: OPERATOR,
+        allowed: volume::ALLOWED,
+        set: |all, new| {
+            volume::name(new.name)?;
+            all.privileges.host_mounts.insert(new.name.to_owned(), volume::place(new.value)?);
             Ok(())
         },
     },
@@ -173,6 +210,12 @@ pub(super) const KEYS: [Key; 38] = [
         set: |all, new| link::wait(new.value).map(|wait| all.link_wait = Some(wait)),
     },
     Key {
+        name: "logging:",
+        places: EVERYWHERE,
+        allowed: logging::ALLOWED,
+        set: |all, new| logging::set(all, new.place, new.name, new.value),
+    },
+    Key {
         name: "no_new_privileges",
         places: OPERATOR,
         allowed: "true or false",
@@ -201,6 +244,12 @@ pub(super) const KEYS: [Key; 38] = [
         },
     },
     Key {
+        name: "privileged",
+        places: OPERATOR,
+        allowed: "true or false",
+        set: |all, new| value::flag(new.value).map(|flag| all.privileges.privileged = Some(flag)),
+    },
+    Key {
         name: "read_only",
         places: EVERYWHERE,
         allowed: "true or false",
@@ -220,10 +269,33 @@ pub(super) const KEYS: [Key; 38] = [
         set: |all, new| Restart::parse(new.value).map(|restart| all.restart = restart),
     },
     Key {
+        name: "run_user_data",
+        places: &[Place::Metadata],
+        allowed: "true or false; with true, user data that is a script",
+        set: |all, new| {
+            if value::flag(new.value)? {
+                all.script = Some(script::script(new.user_data)?);
+            }
+            Ok(())
+        },
+    },
+    Key {
+        name: "runtime",
+        places: OPERATOR,
+        allowed: "the name of an OCI runtime in the agent's configuration",
+        set: |all, new| privileges::runtime(new.value).map(|name| all.privileges.runtime = Some(name)),
+    },
+    Key {
         name: "secret:",
         places: SERVICE,
         allowed: given::ALLOWED,
         set: |all, new| given::give(all, given::Kind::Secret, new.name, new.value),
+    },
+    Key {
+        name: "security_opt",
+        places: OPERATOR,
+        allowed: privileges::ALLOWED_OPTIONS,
+        set: |all, new| all.privileges.security_opt.set(new.place, privileges::security_options(new.value)?),
     },
     Key {
         name: "shm_size",

@@ -1,15 +1,21 @@
 //! Reads the sources of a configuration, one after the other.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::compose::{self, Said};
 use super::keys::{KEYS, OPERATOR, PROVIDERS, SERVICE, Setting, USERS};
 use super::mistakes::{Allowed, Mistake, Mistakes};
+use super::privileges::Choices;
 use super::yaml::Refused;
-use super::{Configuration, Given, METADATA, PROPERTY, Place, Restart, given, link, user_data, volume, yaml};
+use super::{
+    Configuration, Given, METADATA, PROPERTY, Place, Restart, given, link, logging, privileges, user_data, volume, yaml,
+};
 
 /// Nova's own image property for a command; weaker than `docker_command`.
 const COMMAND_LINE: &str = "os_command_line";
+/// What a flavor lets others choose.
+const CHOICES: &str = "docker:allow";
 /// How mistakes name it.
 const USER_DATA: &str = "user_data";
 /// As in metadata and extra specs.
@@ -26,9 +32,11 @@ pub(super) struct Won {
 }
 
 /// Reads one source after the other, weakest first.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     /// The flavor's, in bytes.
     memory: u64,
+    user_data: &'a str,
+    choices: Choices,
     made: Configuration,
     /// Where the value of each key and name comes from.
     won: BTreeMap<String, Won>,
@@ -36,9 +44,22 @@ pub(super) struct Reader {
     mistakes: Vec<Mistake>,
 }
 
-impl Reader {
-    pub(super) fn new(memory: u64) -> Self {
-        Self { memory, made: Configuration::default(), won: BTreeMap::new(), bytes: 0, mistakes: vec![] }
+impl<'a> Reader<'a> {
+    pub(super) fn new(memory: u64, user_data: &'a str) -> Self {
+        Self {
+            memory,
+            user_data,
+            choices: Choices::default(),
+            made: Configuration::default(),
+            won: BTreeMap::new(),
+            bytes: 0,
+            mistakes: vec![],
+        }
+    }
+
+    /// What the flavor lets others choose, which an image may do before the flavor has its turn. A mistake is told then.
+    pub(super) fn choices(&mut self, extra_specs: &BTreeMap<String, String>) {
+        self.choices = extra_specs.get(CHOICES).and_then(|text| Choices::parse(text).ok()).unwrap_or_default();
     }
 
     /// An empty one is none.
@@ -64,8 +85,8 @@ impl Reader {
     }
 
     /// A service in user data.
-    pub(super) fn user_data(&mut self, encoded: &str) {
-        let service = match user_data::configuration(encoded) {
+    pub(super) fn user_data(&mut self) {
+        let service = match user_data::configuration(self.user_data) {
             Ok(None) => return,
             Ok(Some(text)) => yaml::parse(&text),
             Err(problem) => return self.mistake(USER_DATA, problem, Allowed::Nothing),
@@ -102,19 +123,24 @@ impl Reader {
             return self.mistake(shown, problem, Allowed::Keys);
         };
         if !key.places.contains(&place) {
-            let only = match key.places {
-                OPERATOR => "only a flavor can set it",
-                SERVICE => "only a service in user data can set it",
-                PROVIDERS => "only an image and a flavor can set it",
-                USERS => "only server metadata and user data can set it",
-                _ => "only server metadata can set it",
+            let objection = match key.places {
+                OPERATOR => self.choices.objection(key.name, name, value).map(Cow::from),
+                SERVICE => Some("only a service in user data can set it".into()),
+                PROVIDERS => Some("only an image and a flavor can set it".into()),
+                USERS => Some("only server metadata and user data can set it".into()),
+                _ => Some("only server metadata can set it".into()),
             };
-            return self.mistake(shown, only, Allowed::Nothing);
+            if let Some(problem) = objection {
+                return self.mistake(shown, problem, Allowed::Nothing);
+            }
         }
         let checked = match value {
             _ if value.len() > MOST_OF_VALUE => Err("it is longer than 65536 bytes"),
             _ if value.contains('\0') => Err("it has a zero byte"),
-            _ => (key.set)(&mut self.made, Setting { place, name, value, memory: self.memory }),
+            _ => {
+                let Self { memory, user_data, .. } = *self;
+                (key.set)(&mut self.made, Setting { place, name, value, memory, user_data })
+            }
         };
         match checked {
             Ok(()) => drop(self.won.insert(format!("{}{name}", key.name), Won { place, value: value.to_owned() })),
@@ -127,15 +153,20 @@ impl Reader {
         self.made.given
     }
 
-    fn mistake(&mut self, key: &str, problem: &'static str, allowed: Allowed) {
+    fn mistake(&mut self, key: &str, problem: impl Into<Cow<'static, str>>, allowed: Allowed) {
         self.mistakes.push(Mistake { key: key.to_owned(), problem: problem.into(), allowed });
     }
 
     /// Known only when every source has been read.
     fn volumes(&mut self) {
+        let clashing: Vec<String> = privileges::without_own_path(&self.made).into_iter().cloned().collect();
+        for name in clashing {
+            let problem = "another host_mount or tmpfs has its path";
+            self.mistake(&format!("docker:host_mount:{name}"), problem, Allowed::Values(volume::ALLOWED));
+        }
         let clashing: Vec<String> = volume::without_own_path(&self.made).into_iter().cloned().collect();
         for name in clashing {
-            let problem = "another volume or tmpfs has its path";
+            let problem = "another volume, host_mount or tmpfs has its path";
             self.mistake(&format!("docker:volume:{name}"), problem, Allowed::Values(volume::ALLOWED));
         }
         let clashing: Vec<String> = given::without_own_path(&self.made).into_iter().cloned().collect();
@@ -162,6 +193,13 @@ impl Reader {
             && time > most
         {
             self.mistake("docker:stop_grace_period", "it is more than the flavor's", Allowed::Nothing);
+        }
+        if logging::is_too_much(&self.made) {
+            self.mistake("docker:logging:*", "it is more than the flavor's", Allowed::Nothing);
+        }
+        if self.made.privileges.privileged == Some(true) && !self.made.cap_drop.is_empty() {
+            let problem = "it gives all capabilities, and docker:cap_drop takes some away";
+            self.mistake("docker:privileged", problem, Allowed::Nothing);
         }
         if self.made.links.len() > link::MOST {
             self.mistake("docker:link:*", "there are more than 64 links", Allowed::Nothing);

@@ -2,6 +2,8 @@ mod given;
 mod help;
 mod hostile;
 mod links;
+mod privileges;
+mod script;
 mod service;
 mod volumes;
 
@@ -62,6 +64,8 @@ fn a_user_sets_what_the_guide_says() {
         ("docker:dns_opt", "ndots:2 rotate"),
         ("docker:dns_search", "a.example b.example."),
         ("docker:domainname", "shop.example."),
+        ("docker:logging:max-size", "1m"),
+        ("docker:logging:max-file", "3"),
         ("docker:group_add", "audio, 44"),
         ("docker:healthcheck", r#"{"test": ["CMD", "true"], "interval": "1m30s", "retries": 5}"#),
         ("docker:host:db", "192.0.2.7 2001:db8::7"),
@@ -99,6 +103,7 @@ fn a_user_sets_what_the_guide_says() {
         dns_opt: strings(&["ndots:2", "rotate"]),
         dns_search: strings(&["a.example", "b.example"]),
         domainname: Some("shop.example".to_owned()),
+        logging: Logging { size: Some(1 << 20), files: Some(3) },
         read_only: Some(true),
         restart: Some(Restart::OnFailure(Some(3))),
         stop_grace_period: Some(Duration::from_secs(90)),
@@ -176,9 +181,9 @@ fn only_a_flavor_loosens_what_holds_a_container() {
         ("docker:pids_limit", "500"),
     ])
     .unwrap();
-    assert_eq!(made.cap_add, ["NET_ADMIN", "MKNOD"]);
+    assert_eq!(made.cap_add.iter().collect::<Vec<_>>(), ["NET_ADMIN", "MKNOD"]);
     assert_eq!((made.no_new_privileges, made.most_processes, made.pids_limit), (Some(false), Some(500), None));
-    for key in ["cap_add", "no_new_privileges"] {
+    for key in ["allow", "cap_add", "devices", "no_new_privileges", "privileged", "runtime", "host_mount:a"] {
         let only = format!("{key}: only a flavor can set it");
         assert!(refused(&format!("docker:{key}"), "true").ends_with(&only));
         let error = of_image([(&format!("docker_{key}"), "true")]).unwrap_err().to_string();
@@ -223,6 +228,10 @@ fn a_job_is_not_started_again_when_it_is_done() {
 #[test]
 fn a_mistake_of_the_flavor_says_so() {
     for (key, value, problem) in [
+        ("docker:allow", "cap_add, cap_drop", "there is no such key to choose (allowed: KEY or KEY:VALUE"),
+        ("docker:allow", "devices:/etc/shadow", "a device is not below /dev"),
+        ("docker:allow", "cap_add:MKNOD SYS_ADMIN", "there is not one value after a key's colon"),
+        ("docker:logging:max-size", "10k", "it is less than 16k"),
         ("docker:cap_add", "NET_RAW,NOTHING", "there is no such capability (allowed: names"),
         ("docker:init", "perhaps", "it is neither true nor false"),
         ("docker:inti", "true", "there is no such key; the keys are in docs"),

@@ -7,6 +7,8 @@ use flate2::read::GzDecoder;
 
 /// The first line of user data that is a configuration. To YAML it is a comment.
 const MARK: &str = "#container-config";
+/// What a script begins with.
+const SCRIPT: &[u8] = b"#!";
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Bytes before unpacking; Nova itself takes 65535 of base64.
 const MOST_PACKED: usize = 64 * 1024;
@@ -14,10 +16,19 @@ const MOST: usize = 512 * 1024;
 
 /// The text of a configuration; none when the user data is something else.
 pub(super) fn configuration(encoded: &str) -> Result<Option<String>, &'static str> {
+    text(encoded, is_marked)
+}
+
+/// The text of a script; none when the user data is something else.
+pub(super) fn script(encoded: &str) -> Result<Option<String>, &'static str> {
+    text(encoded, |plain| plain.starts_with(SCRIPT))
+}
+
+fn text(encoded: &str, is_meant: impl Fn(&[u8]) -> bool) -> Result<Option<String>, &'static str> {
     let encoded: Vec<u8> = encoded.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let Ok(packed) = STANDARD.decode(encoded) else { return Ok(None) };
     let (plain, is_whole) = if packed.starts_with(&GZIP) { unpack(&packed) } else { (packed.clone(), true) };
-    if !is_marked(&plain) {
+    if !is_meant(&plain) {
         return Ok(None);
     }
     match String::from_utf8(plain) {

@@ -53,9 +53,10 @@ pub(super) fn most(text: &str) -> Result<Option<usize>, &'static str> {
     }
 }
 
-/// Names of the volumes whose path another volume or a directory in memory has too.
+/// Names of the volumes whose path another volume, a directory of the host or a directory in memory has too.
 pub(super) fn without_own_path(made: &Configuration) -> Vec<&String> {
-    let mut taken: Vec<&str> = made.tmpfs.keys().map(String::as_str).collect();
+    let mounts = made.privileges.host_mounts.values().map(|mount| mount.path.as_str());
+    let mut taken: Vec<&str> = made.tmpfs.keys().map(String::as_str).chain(mounts).collect();
     let mut clashing = vec![];
     for (name, volume) in &made.volumes {
         if taken.contains(&volume.path.as_str()) {

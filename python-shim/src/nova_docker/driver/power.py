@@ -10,7 +10,13 @@ from nova_docker import agent as service
 from nova_docker import amounts, errors
 from nova_docker.driver.base import Driver
 from nova_docker.interfaces import interfaces
+from nova_docker.reboot import complete
 from nova_docker.v1 import driver_pb2 as api
+
+# The revision of the contract in which a hard reboot says what the guest shall be.
+_SAYS_AT_REBOOT = 6
+# Seconds that the agent may take to keep the files of a container that it makes again.
+_MADE_AGAIN = 4 * 3600
 
 
 class Power(Driver):
@@ -58,6 +64,9 @@ class Power(Driver):
                 user_data=amounts.text(instance.user_data) or None,
             )
             self._linker.follow(instance, network_info)
+            if reboot_type == "HARD" and self._revision >= _SAYS_AT_REBOOT and complete(request, context, instance):
+                self._linker.complete(instance, request)
+                seconds = _MADE_AGAIN
             self._agent.call(service.REBOOT_GUEST, request, longer=seconds)
 
     def resume_state_on_host_boot(

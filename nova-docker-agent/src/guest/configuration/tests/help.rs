@@ -312,6 +312,37 @@ const VALUES: &[&str] = &[
     "//a",
     "/a/",
     "/a:",
+    "cap_add:NET_ADMIN, devices:/dev/kvm",
+    "cap_add",
+    " runtime ,, gpus:all,",
+    "cap_drop",
+    "cap_add:",
+    "cap_add:NOTHING",
+    "devices:/dev/kvm:r,device_cgroup_rules:c 1:3 r",
+    "allow",
+    "/dev/fuse, /dev/net/tun:/dev/tun:rw",
+    "/dev/kvm:r",
+    "/dev/kvm:/etc/x",
+    "/dev/../etc/shadow",
+    "/dev/",
+    "/dev/kvm:rwx",
+    "/dev/kvm:/dev/a:/dev/b:r",
+    "c 10:200 rwm",
+    "c 10:200 rwm, b *:* r",
+    "d 1:1 r",
+    "c 1:99999999 r",
+    "all",
+    "device=0,GPU-1",
+    "device=",
+    "65",
+    "crun",
+    "../crun",
+    "seccomp=unconfined systempaths:unconfined",
+    "apparmor=docker-default, label=disable",
+    "label=level:s0:c1",
+    "label=nothing",
+    "seccomp=profile.json",
+    "no-new-privileges:false",
     "a\u{0}b",
     "\u{a0}5\u{a0}",
     "é",
@@ -337,6 +368,8 @@ const NAMES: &[&str] = &[
     "_a",
     "a.b",
     "db-1",
+    "max-size",
+    "max-",
     "nofile",
     "NOFILE",
     "nice",
@@ -371,7 +404,8 @@ fn verdicts() -> String {
     let mut lines =
         vec![format!("\"values\": {}", json!(values().collect::<Vec<_>>())), format!("\"names\": {}", json!(NAMES))];
     for key in KEYS.iter().filter(|key| key.places.contains(&Place::Flavor)) {
-        let (usual, example) = (["TZ", "db", "role", "net.core.somaxconn", "nofile", "data"], row(key).example);
+        let (usual, example) =
+            (["TZ", "db", "role", "net.core.somaxconn", "nofile", "data", "max-size"], row(key).example);
         let usual = if key.name.ends_with(':') { &usual[..] } else { &[""] };
         let name = usual.iter().find(|name| takes(key, name, &example)).expect("a good name for the guide's example");
         let taken: Vec<&str> = values().filter(|value| takes(key, name, value)).collect();

@@ -35,6 +35,7 @@ labels: [role=web, bare]
 oneshot: true
 links: ["mariadb:db"]
 link_wait: 90
+logging: {driver: json-file, options: {max-size: 1m, max-file: 3}}
 oom_score_adj: 500
 pids_limit: 100
 read_only: true
@@ -77,6 +78,8 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:oneshot", "true"),
         ("docker:link:db", "mariadb"),
         ("docker:link_wait", "90"),
+        ("docker:logging:max-size", "1m"),
+        ("docker:logging:max-file", "3"),
         ("docker:oom_score_adj", "500"),
         ("docker:pids_limit", "100"),
         ("docker:read_only", "true"),
@@ -139,6 +142,7 @@ fn compose_writes_the_same_in_several_forms() {
         ("restart: no", "restart: false"),
         ("healthcheck: {disable: true}", "healthcheck: {test: [NONE]}"),
         ("healthcheck: {test: a b}", "healthcheck: {test: [CMD-SHELL, a b]}"),
+        ("logging: {options: {max-file: 3}}", "logging: {driver: json-file, options: {max-file: '3'}}"),
         ("# nothing", "x-anything: [1]"),
     ] {
         assert_eq!(of_service(one).unwrap(), of_service(other).unwrap(), "{one}");
@@ -165,13 +169,18 @@ fn all_mistakes_of_a_service_are_told_with_their_places_and_without_values() {
     let error = mistakes(
         "tyt: secret\ntty: secret\nports: [secret]\ncap_add: [ALL]\nenvironment: [SECRET_NAME]\nlabels: secret\n\
          ulimits: {nofile: {soft: 1}}\nuser: {a: secret}\nworking_dir: [/secret]\nimage: secret\nhealthcheck: [secret]\n\
-         volumes: [/etc:/secret, /secret, {type: bind}]\n",
+         volumes: [/etc:/secret, /secret, {type: bind}]\nprivileged: true\n\
+         logging: {driver: secret, options: {mode: secret}, x: 1}\n",
     );
     for part in [
         "user_data tyt: there is no such key",
         "user_data tty: it is neither true nor false (allowed: true or false)",
         "user_data ports: Neutron's security groups",
         "user_data cap_add: only a flavor can set it",
+        "user_data privileged: only a flavor can set it",
+        "user_data logging.driver: it is not json-file",
+        "user_data logging.x: it is neither driver nor options",
+        "user_data logging.options.mode: there is no such setting of a log",
         "user_data environment.0: it has no value",
         "user_data labels: it is neither a map nor a list",
         "user_data ulimits.nofile: it is neither a number nor a map of soft and hard",

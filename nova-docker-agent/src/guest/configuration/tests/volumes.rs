@@ -17,9 +17,9 @@ fn a_name_of_a_volume_is_neither_a_path_nor_anything_else() {
 #[test]
 fn every_volume_has_a_path_of_its_own_when_all_is_read() {
     let error = of_user([("docker:volume:a", "/x"), ("docker:volume:b", "/x:ro")]).unwrap_err().to_string();
-    assert!(error.starts_with("docker:volume:b: another volume or tmpfs has its path"), "{error}");
+    assert!(error.starts_with("docker:volume:b: another volume, host_mount or tmpfs has its path"), "{error}");
     let error = of_user([("docker:volume:a", "/x"), ("docker:tmpfs", "/x:1m")]).unwrap_err().to_string();
-    assert!(error.starts_with("docker:volume:a: another volume or tmpfs has its path"), "{error}");
+    assert!(error.starts_with("docker:volume:a: another volume, host_mount or tmpfs has its path"), "{error}");
     // The user puts the image's volume elsewhere, and another one where it was.
     let sources = Sources {
         properties: texts([("docker_volume:a", "/x")]),

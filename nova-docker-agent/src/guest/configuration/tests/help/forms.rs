@@ -2,6 +2,7 @@
 //!
 //! A form takes whatever the agent takes; it may take more, where only the agent can know. A key that is not here takes any text.
 
+use crate::guest::configuration::privileges::CHOOSABLE;
 use crate::guest::configuration::value::kernel::{CAPABILITIES, RESOURCES, SETTINGS};
 use crate::guest::configuration::value::{RESERVED, SIGNAL_NAMES};
 
@@ -40,6 +41,8 @@ const SIZE: &str = r"\s*0*[1-9][0-9]*[kKmMgG]?[bB]?\s*";
 const PATH: &str = r"(?!/(?:dev|proc|sys)(?:[/:]|$))(?:/(?!\.{1,2}(?:[/:]|$))[^/:\x00-\x1f\x7f-\x9f]+)+";
 /// The same, as one of several words.
 const WORD: &str = r"(?!/(?:dev|proc|sys)(?:[/:\s]|$))(?:/(?!\.{1,2}(?:[/:\s]|$))[^/: \x00-\x1f\x7f-\x9f]+)+";
+/// A path below /dev, as one of several words.
+const DEVICE: &str = r"/dev(?:/(?!\.{1,2}(?:[/:, ]|$))[^/:, \x00-\x1f\x7f-\x9f]+)+";
 const LIMIT: &str = r"\s*(?:unlimited|-1|[0-9]+)\s*";
 
 impl Form {
@@ -58,33 +61,43 @@ pub(super) fn shown(key: &str) -> Shown {
     Shown { title: title.to_owned(), form: form(key), name: name(key), examples: examples(key) }
 }
 
-const TITLES: [(&str, &str); 38] = [
+const TITLES: [(&str, &str); 48] = [
+    ("allow", "What users may choose"),
     ("cap_add", "Capabilities to add"),
     ("cap_drop", "Capabilities to drop"),
     ("command", "Command"),
     ("config:", "Config file"),
     ("console_shell", "Shell of serial consoles"),
+    ("device_cgroup_rules", "Rules of devices"),
+    ("devices", "Devices of the host"),
     ("dns", "Name servers"),
     ("dns_opt", "Options of the resolver"),
     ("dns_search", "Domains to search"),
     ("domainname", "Domain"),
     ("entrypoint", "Entry point"),
     ("env:", "Environment variable"),
+    ("gpus", "Graphics processors"),
     ("group_add", "More groups of the user"),
     ("healthcheck", "Health check"),
     ("host:", "Host name"),
+    ("host_mount:", "Directory of the host"),
     ("init", "Init process"),
     ("label:", "Label"),
     ("link:", "Linked server"),
     ("link_wait", "Wait for linked servers"),
+    ("logging:", "Bound of the log"),
     ("no_new_privileges", "No new privileges"),
     ("oneshot", "Job"),
     ("oom_score_adj", "Willingness to be killed for memory"),
     ("pids_limit", "Limit of processes"),
+    ("privileged", "Privileged"),
     ("read_only", "Read-only root file system"),
     ("remove_volumes", "Remove volumes with the server"),
     ("restart", "Restart policy"),
+    ("run_user_data", "Run the user data"),
+    ("runtime", "OCI runtime"),
     ("secret:", "Secret file"),
+    ("security_opt", "Security options"),
     ("shm_size", "Size of /dev/shm"),
     ("stdin_open", "Standard input stays open"),
     ("stop_grace_period", "Time to stop"),
@@ -102,6 +115,7 @@ const TITLES: [(&str, &str); 38] = [
 fn examples(key: &str) -> &'static [&'static str] {
     match key {
         "env:" => &["TZ"],
+        "logging:" => &["max-file", "max-size"],
         "sysctl:" => &["net.core.somaxconn"],
         "ulimit:" => &["core", "memlock", "nofile"],
         "volume:" => &["data"],
@@ -120,7 +134,8 @@ fn name(key: &str) -> Option<String> {
             format!(r"(?:net|fs\.mqueue)(?:\.[A-Za-z0-9_-]+)+|{own}")
         }
         "ulimit:" => RESOURCES.map(|(name, _)| name).join("|"),
-        "volume:" => SHORT_NAME.to_owned(),
+        "logging:" => "max-size|max-file".to_owned(),
+        "host_mount:" | "volume:" => SHORT_NAME.to_owned(),
         _ => return None,
     };
     Some(pattern)
@@ -128,7 +143,8 @@ fn name(key: &str) -> Option<String> {
 
 fn form(key: &str) -> Option<Form> {
     Some(match key {
-        "init" | "no_new_privileges" | "oneshot" | "read_only" | "remove_volumes" | "stdin_open" | "tty" => Form::Flag,
+        "init" | "no_new_privileges" | "oneshot" | "privileged" | "read_only" | "remove_volumes" | "run_user_data"
+        | "stdin_open" | "tty" => Form::Flag,
         "oom_score_adj" => Form::Number { least: 0, most: 1000 },
         "pids_limit" => Form::Number { least: 1, most: i64::MAX },
         "cap_add" | "cap_drop" => {
@@ -136,6 +152,19 @@ fn form(key: &str) -> Option<Form> {
         }
         "command" => Form::Text(words()),
         "entrypoint" => Form::Text(format!(r"\s*|{}", words())),
+        "allow" => Form::Text(choices()),
+        "device_cgroup_rules" => {
+            let rule = r"[abc]\s+(?:[0-9]+|\*):(?:[0-9]+|\*)\s+[rwm]{1,3}";
+            Form::Text(format!(r"(?:\s*(?:{rule})?\s*(?:,|$))*"))
+        }
+        "devices" => Form::Text(list(&format!("{DEVICE}(?::{DEVICE})?(?::[rwm]{{1,3}})?"), "[ ,]")),
+        "gpus" => Form::Text(r"\s*(?:all|\+?0*(?:[1-9]|[1-5][0-9]|6[0-4])|device=[A-Za-z0-9_.:, -]+)\s*".to_owned()),
+        "logging:" => Form::Text(r"\s*\+?0*[1-9][0-9]*[kKmMgG]?[bB]?\s*".to_owned()),
+        "runtime" => Form::Text(SHORT_NAME.to_owned()),
+        "security_opt" => Form::Text(list(
+            "(?:(?:seccomp|systempaths)[=:]unconfined|(?:apparmor|label)[=:][A-Za-z0-9_./:-]+)",
+            "[ ,]",
+        )),
         "console_shell" => Form::Text(format!("none|/{PRINTABLE}*")),
         "dns" => Form::Text(format!(r"\s*{ADDRESS}(?:\s+{ADDRESS}){{0,2}}\s*")),
         "dns_opt" => Form::Text(list("[A-Za-z0-9_:.-]+", r"\s")),
@@ -153,7 +182,7 @@ fn form(key: &str) -> Option<Form> {
         "tmpfs" => Form::Text(format!(r#"[ \t\n]*(?:{WORD}(?::{SIZE})?(?:[ \t\n]+|$))+|[\s\S]*['"\\#\[][\s\S]*"#)),
         "ulimit:" => Form::Text(format!("{LIMIT}(?::{LIMIT})?")),
         "user" => Form::Text(format!("{ACCOUNT}(?::{ACCOUNT})?")),
-        "volume:" => Form::Text(format!("{PATH}(?::r[ow])?")),
+        "host_mount:" | "volume:" => Form::Text(format!("{PATH}(?::r[ow])?")),
         "volumes" => Form::Text(r"\s*(?:(?i:true|yes|on|false|no|off)|\+?[0-9]+)\s*".to_owned()),
         "working_dir" => Form::Text(format!("/{PRINTABLE}*")),
         _ => return None,
@@ -169,6 +198,12 @@ fn list(item: &str, separator: &str) -> String {
 fn words() -> String {
     let quoted = r#"\\[\s\S]|'[^']*'|"(?:[^"\\]|\\[\s\S])*""#;
     format!(r#"\s*\[[\s\S]*\]\s*|[\s\S]*#[\s\S]*|[ \t\n]*(?:[^ \t\n\['"\\]|{quoted})(?:[^'"\\]|{quoted})*"#)
+}
+
+/// Values of the keys are not looked into.
+fn choices() -> String {
+    let keys = CHOOSABLE.map(|(key, _)| key).join("|");
+    format!(r"(?:\s*(?:(?:{keys})(?::[^,]*)?)?\s*(?:,|$))*")
 }
 
 fn signal() -> String {
