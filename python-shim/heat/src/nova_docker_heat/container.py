@@ -20,6 +20,9 @@ from nova_docker_heat.transport import CERTIFICATE, KEY, context_of
 _ASKED = "asked"
 """Of the resource's own data: whether Docker was ever asked for the container."""
 
+_ENDPOINT = "endpoint"
+"""Of the same: where the container is. Heat, when it asks for outputs, does not know what the property refers to."""
+
 _ANSWER_POLL = 3
 """Turns of Heat's, of about a second each, between two looks whether Docker answers."""
 
@@ -66,7 +69,8 @@ class Container(resource.Resource):
         return found
 
     def _engine(self) -> Engine:
-        return _engine_of(self.properties)
+        endpoint = self.data().get(_ENDPOINT) or self.properties[schema.DOCKER_ENDPOINT]
+        return Engine(endpoint or "", _certificates(self.properties))
 
     def _engine_when_it_answers(self, progress: _Progress) -> Engine:
         """Raises PollDelay as long as Docker does not answer, and DockerFailed in the end."""
@@ -94,6 +98,7 @@ class Container(resource.Resource):
         engine.pull_if_missing(self.properties[schema.IMAGE])
         # From here on there may be a container, also if this engine dies before it has heard of it.
         self.data_set(_ASKED, "1")
+        self.data_set(_ENDPOINT, self.properties[schema.DOCKER_ENDPOINT])
         configure = functools.partial(configuration.container, properties=self.properties, resource=self.uuid)
         try:
             made = engine.create(configure, self.properties[schema.NAME])

@@ -15,6 +15,9 @@ from requests.adapters import HTTPAdapter
 SILENCE_SECONDS = 120
 """How long Docker may say nothing: a request's answer begins, and goes on, in that time."""
 
+CONNECT_SECONDS = 10
+"""For a connection; who waits for Docker tries again."""
+
 ANSWER_SECONDS = 300
 ANSWER_BYTES = 4 << 20
 """Of one whole answer."""
@@ -74,7 +77,8 @@ class Bounded(HTTPAdapter):
 
     def send(self, request: Any, stream: bool = False, timeout: Any = None, **more: Any) -> Any:
         # The library gives some requests none.
-        response = super().send(request, stream=stream, timeout=timeout or SILENCE_SECONDS, **more)
+        both = (CONNECT_SECONDS, timeout or SILENCE_SECONDS)
+        response = super().send(request, stream=stream, timeout=both, **more)
         response.raw = _Limited(response.raw, self.size, self.seconds)
         return response
 
