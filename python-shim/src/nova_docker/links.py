@@ -38,7 +38,11 @@ class Linker:
         self.revision = 0
 
     def complete(
-        self, instance: Any, request: api.CreateGuestRequest | api.ReplaceGuestRequest, *, waits: bool = False
+        self,
+        instance: Any,
+        request: api.CreateGuestRequest | api.ReplaceGuestRequest | api.RebootGuestRequest,
+        *,
+        waits: bool = False,
     ) -> None:
         """Puts the servers into a request that the guest to be made is linked to.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_log import log as logging
@@ -15,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 def complete(request: api.RebootGuestRequest, context: Any, instance: Any) -> bool:
     """Puts what the guest shall be into the request; False where that cannot be known, and the guest stays as it is."""
-    record = {}
+    record: Mapping[str, Any] = {}
     if not properties_are_whole(instance):
         record = image_record(context, instance.image_meta)
         if not record:
