@@ -45,6 +45,14 @@ enum Decision {
     Fail,
 }
 
+/// What came of a look at an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    Done,
+    /// It has a task, which it is left to.
+    HasTask,
+}
+
 /// Instances whose containers changed while they had a task that holds no lock, as a snapshot does: they are looked at when it has
 /// ended.
 #[derive(Debug, Default)]
@@ -57,6 +65,10 @@ pub(in crate::compute) struct PutOff {
 impl PutOff {
     fn add(&self, uuid: Uuid) {
         self.instances().insert(uuid, false);
+    }
+
+    fn forget(&self, uuid: Uuid) {
+        self.instances().remove(&uuid);
     }
 
     /// An operation on the instance has ended.
@@ -181,23 +193,29 @@ impl Compute {
         // What ran before a restart of the host may be about to be started.
         self.recovered(uuid).await;
         let _lock = self.locks.lock(uuid).await;
+        // Before the look: a task that ends meanwhile is not missed.
+        self.put_off.add(uuid);
+        let looked = self.look_at(uuid).await;
+        if !matches!(looked, Ok(Looked::HasTask)) {
+            self.put_off.forget(uuid);
+        }
+        looked.map(drop)
+    }
+
+    async fn look_at(&self, uuid: Uuid) -> Result<Looked, Error> {
         let context = Context::admin();
         let attrs = &["system_metadata", "tags"];
         let mut instance = match self.conductor.instance(&context, &uuid.to_string(), attrs).await {
             Ok(instance) => instance,
             Err(error) if error.class() == Some("InstanceNotFound") => {
                 self.take_outage(uuid);
-                return Ok(());
+                return Ok(Looked::Done);
             }
             Err(error) => return Err(error.into()),
         };
-        let is_here = instance.host() == Some(self.host.as_str());
-        if !is_here {
+        if instance.host() != Some(self.host.as_str()) {
             self.take_outage(uuid);
-            if is_here {
-                self.put_off.add(uuid);
-            }
-            return Ok(());
+            return Ok(Looked::Done);
         }
         // Docker is asked once, for tags and state.
         let guest = self.driver.guest(uuid).await;
@@ -207,7 +225,7 @@ impl Compute {
         }
         if instance.task_state().is_some() {
             self.take_outage(uuid);
-            return Ok(());
+            return Ok(Looked::HasTask);
         }
         let guest = guest?;
         let actual = in_words_of(instance.vm_state(), power_state(guest.as_ref().map(|guest| &guest.state)));
@@ -222,26 +240,26 @@ impl Compute {
         }
         let after_outage = self.take_outage(uuid);
         if is_lost && self.fail_short_first_run(&context, &mut instance, uuid).await? {
-            return Ok(());
+            return Ok(Looked::Done);
         }
         match decide(instance.vm_state(), recorded, actual, resumes && after_outage) {
-            Decision::Nothing => Ok(()),
+            Decision::Nothing => {}
             Decision::Record => {
-                self.save(&context, &mut instance, json!({"power_state": actual}), Expected::no_task()).await
+                self.save(&context, &mut instance, json!({"power_state": actual}), Expected::no_task()).await?;
             }
-            Decision::Stop => self.stop_as_its_user(&context, instance, actual).await,
+            Decision::Stop => self.stop_as_its_user(&context, instance, actual).await?,
             Decision::Resume => {
                 info!(instance = %uuid, "starting the instance that was running before Docker was restarted");
-                self.power_on(&context, uuid).await
+                self.power_on(&context, uuid).await?;
             }
             Decision::Fail => {
                 warn!(instance = %uuid, "the container of the instance has vanished; setting the instance to error");
                 let state = json!({"vm_state": VmState::Error, "power_state": PowerState::NoState});
                 self.save(&context, &mut instance, state, Expected::no_task()).await?;
                 self.record_fault(&context, uuid, &Error::Vanished).await;
-                Ok(())
             }
         }
+        Ok(Looked::Done)
     }
 
     async fn stop_as_its_user(
