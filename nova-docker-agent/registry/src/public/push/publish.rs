@@ -109,16 +109,27 @@ impl Push {
     /// Publishes a manifest, and then what waits for its image because it says something of it.
     async fn publish_all(self: &Arc<Self>, first: Publication) -> Result<(), ApiError> {
         let Publication { grant, name, document, tags, stop } = &first;
+        let waited = tags.is_empty() && self.staged_manifest(grant, name, &document.digest).await?.is_some();
         let published = self.publish(&first).await;
-        if published.is_err() && tags.is_empty() {
-            self.drop_staged(grant, name, &document.digest).await?;
+        // What an earlier request was told of stays.
+        if published.is_err()
+            && tags.is_empty()
+            && !waited
+            && let Err(error) = self.drop_staged(grant, name, &document.digest).await
+        {
+            tracing::warn!(%name, %error, "a manifest that was not accepted waits until it is too old");
         }
         let mut waiting = self.staged_referrers(grant, name, &published?).await?;
         while let Some(digest) = waiting.pop() {
             let Some(document) = self.staged_manifest(grant, name, &digest).await? else { continue };
             let (grant, name, stop) = (grant.clone(), name.clone(), stop.clone());
-            let published = self.publish(&Publication { grant, name, document, tags: vec![], stop }).await?;
-            waiting.extend(self.staged_referrers(&first.grant, &first.name, &published).await?);
+            match self.publish(&Publication { grant, name, document, tags: vec![], stop }).await {
+                Ok(published) => {
+                    waiting.extend(self.staged_referrers(&first.grant, &first.name, &published).await?);
+                }
+                // It waits on; the image that it says something of is there.
+                Err(error) => tracing::warn!(name = %first.name, %digest, "it cannot be published: {}", error.message),
+            }
         }
         Ok(())
     }

@@ -67,6 +67,8 @@ impl Push {
             Err(error) if error.is_not_found() => Ok("was not made"),
             Err(error) => Err(told(error)),
             Ok(record) if record.status == "active" => self.complete(grant, &record, &open.entry).await,
+            // An operator has locked it: it was complete.
+            Ok(record) if record.status == "deactivated" => Err("the image is deactivated".to_owned()),
             Ok(_) => self.glance.delete(&caller, id).await.map(|_| "was removed").map_err(told),
         };
         match result {

@@ -43,17 +43,32 @@ impl Push {
             {
                 continue;
             }
+            if self.speaks_of_what_is_there(grant, &name, record).await? {
+                continue;
+            }
             match self.glance.delete(&grant.caller(), record.id).await {
-                Ok(_) => tracing::info!(image = %record.id, %name, "an image that had no tag for long was deleted"),
+                Ok(_) => {
+                    tracing::info!(image = %record.id, %name, "an image that had no tag for long was deleted");
+                    deleted += 1;
+                }
                 Err(error) => tracing::info!(image = %record.id, %name, %error, "an image without a tag stays"),
             }
-            deleted += 1;
             if deleted == MAX_DELETED {
                 break;
             }
         }
         self.images.changed(grant);
         Ok(())
+    }
+
+    /// Whether it says something of a manifest that an image has, if only within an index's.
+    async fn speaks_of_what_is_there(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> Result<bool, ApiError> {
+        for subject in property::subjects(record).filter_map(|subject| subject.parse::<Digest>().ok()) {
+            if self.images.holder(grant, name, &subject, Age::now()).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

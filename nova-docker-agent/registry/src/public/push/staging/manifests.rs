@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Staging, StagingError, blocking, entries, make_parent, remove_file, sync_parent, write};
+use super::{Staging, StagingError, blocking, entries, make_parent, remove_file, write_durably};
 use crate::public::push::Push;
 use crate::public::push::manifest::Document;
 use crate::public::{Grant, Name};
@@ -77,9 +77,7 @@ impl Staging {
         let mut content = serde_json::to_vec(&head).map_err(|error| failed(error.into()))?;
         content.push(b'\n');
         content.extend_from_slice(&document.bytes);
-        write(&path, &content)?;
-        File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?;
-        sync_parent(&path)
+        write_durably(&path, &content)
     }
 
     /// A manifest of the repository that was kept.
@@ -104,7 +102,14 @@ impl Staging {
             let digest =
                 name.strip_prefix(&prefix(repository)).and_then(|rest| rest.replacen('-', ":", 1).parse().ok());
             let Some(digest) = digest else { continue };
-            let subject = open(&path)?.and_then(|(head, _)| head.subject);
+            let subject = match open(&path) {
+                Ok(head) => head.and_then(|(head, _)| head.subject),
+                // One that is damaged is in the way of no other.
+                Err(error) => {
+                    tracing::warn!(%error, "a manifest that waits for its name cannot be read");
+                    continue;
+                }
+            };
             if subject.is_some_and(|subject| subjects.contains(&subject)) {
                 found.push(digest);
             }

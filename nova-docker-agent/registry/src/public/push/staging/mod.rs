@@ -338,9 +338,20 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StagingError> {
 
 /// Writes a file at once: nobody sees a part of it.
 fn write(path: &Path, content: &[u8]) -> Result<(), StagingError> {
+    replace(path, content, |_| Ok(()))
+}
+
+/// As [`write`], on the disk when this returns: no crash leaves a file that is not whole.
+fn write_durably(path: &Path, content: &[u8]) -> Result<(), StagingError> {
+    replace(path, content, File::sync_all)?;
+    sync_parent(path)
+}
+
+fn replace(path: &Path, content: &[u8], sync: impl Fn(&File) -> io::Result<()>) -> Result<(), StagingError> {
     let partial = path.with_extension(Uuid::new_v4().to_string());
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).and_then(|mut file| {
         file.write_all(content)?;
+        sync(&file)?;
         fs::rename(&partial, path)
     });
     written.map_err(|cause| StagingError::io("write", path, cause))
