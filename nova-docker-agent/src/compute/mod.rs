@@ -31,7 +31,7 @@ mod refusal;
 mod run;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Instant,
 };
@@ -49,7 +49,10 @@ use self::{
     instance::group_policy::GroupChecks,
     node::tracker::ResourceTracker,
     ports::{Ports, waiters::PlugWaiters},
-    reconcile::{power_sync::PutOff, state_tags::Looks},
+    reconcile::{
+        power_sync::{PutOff, Remembered},
+        state_tags::Looks,
+    },
 };
 use crate::{
     cloud::{Caller, Cloud},
@@ -88,7 +91,9 @@ pub(crate) struct Compute {
     /// Builds whose server group has not been looked at.
     group_checks: GroupChecks,
     /// Instances whose containers changed while Docker was away.
-    outages: Mutex<HashSet<Uuid>>,
+    outages: Remembered,
+    /// Instances whose containers Docker has removed.
+    removals: Remembered,
     /// Instances that are looked at when their task has ended.
     put_off: PutOff,
     /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.

@@ -19,7 +19,11 @@ use super::{
     node::identity::{self, IdentityError},
     node::tracker::{NodeNames, ResourceTracker},
     ports::{Ports, waiters::PlugWaiters},
-    reconcile::{periodic::spawn_until, power_sync::PutOff, state_tags::Looks},
+    reconcile::{
+        periodic::spawn_until,
+        power_sync::{PutOff, Remembered},
+        state_tags::Looks,
+    },
 };
 use crate::{
     cloud::{self, Cloud},
@@ -180,7 +184,8 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         waiters: PlugWaiters::default(),
         building: Mutex::new(HashMap::new()),
         group_checks: GroupChecks::default(),
-        outages: Mutex::default(),
+        outages: Remembered::default(),
+        removals: Remembered::default(),
         put_off: PutOff::default(),
         first_runs: Mutex::default(),
         health_looks: Looks::default(),

@@ -201,14 +201,14 @@ impl Compute {
         let network = self.network_to_start(context, uuid).await?;
         self.give_again(context, uuid).await?;
         self.renew_links(uuid).await;
-        if let Some(limit) = self.config.reboot_timeout {
-            self.driver.stop_within(uuid, timeout, limit).await?;
-        }
         let interfaces = usable_interfaces(&network, &self.host)?;
-        match asked {
-            Some(guest) => self.driver.reboot_as(&guest, &interfaces).await?,
-            None => self.driver.reboot(uuid, timeout, &interfaces).await?,
-        }
+        let Some(guest) = asked else {
+            if let Some(limit) = self.config.reboot_timeout {
+                self.driver.stop_within(uuid, timeout, limit).await?;
+            }
+            return Ok(self.driver.reboot(uuid, timeout, &interfaces).await?);
+        };
+        self.driver.reboot_as(&guest, &interfaces).await?;
         Ok(())
     }
 

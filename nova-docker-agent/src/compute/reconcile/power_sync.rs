@@ -1,7 +1,7 @@
 //! Containers that change by themselves: Nova is told what they are now.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -41,7 +41,7 @@ enum Decision {
     Stop,
     /// The container is started again: only Docker's end was its end.
     Resume,
-    /// There is no container any more: the instance is in error, with the reason.
+    /// There is no container any more: if Docker has removed it, the instance is in error, with the reason.
     Fail,
 }
 
@@ -51,6 +51,21 @@ enum Looked {
     Done,
     /// It has a task, which it is left to.
     HasTask,
+}
+
+/// Instances of which something is remembered until they are looked at.
+#[derive(Debug, Default)]
+pub(in crate::compute) struct Remembered(Mutex<HashSet<Uuid>>);
+
+impl Remembered {
+    fn insert(&self, uuid: Uuid) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid);
+    }
+
+    /// Whether it was remembered; it is forgotten with that.
+    fn take(&self, uuid: Uuid) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid)
+    }
 }
 
 /// Instances whose containers changed while they had a task that holds no lock, as a snapshot does: they are looked at when it has
@@ -125,15 +140,16 @@ impl Compute {
             let compute = self.clone();
             // Each in a task of its own: it may have to wait for the operation that caused the event.
             match event {
-                // The operation under way has removed it.
-                Event::Guest { uuid, kind: EventKind::Destroyed } if self.locks.is_busy(uuid) => {}
                 Event::Guest { uuid, kind: EventKind::Health(_) | EventKind::ScriptEnded } => {
                     self.finding_changed(uuid)
                 }
-                Event::Guest { uuid, .. } => {
+                Event::Guest { uuid, kind } => {
+                    if kind == EventKind::Destroyed {
+                        self.removals.insert(uuid);
+                    }
                     // What a Docker that comes back has found is told before it is said to be back.
                     if docker_is_lost {
-                        self.mark_outage(uuid);
+                        self.outages.insert(uuid);
                     }
                     drop(tokio::spawn(async move { compute.sync_after_event(uuid).await }));
                 }
@@ -144,16 +160,6 @@ impl Compute {
                 }
             }
         }
-    }
-
-    /// Remembers that the instance's container changed while Docker was away.
-    fn mark_outage(&self, uuid: Uuid) {
-        self.outages.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid);
-    }
-
-    /// Whether it was remembered; it is forgotten with that.
-    fn take_outage(&self, uuid: Uuid) -> bool {
-        self.outages.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid)
     }
 
     /// The last events of a Docker that stops are about containers that it ends; what became of them it tells when it is
@@ -167,7 +173,7 @@ impl Compute {
             if !docker_is_away {
                 return;
             }
-            self.mark_outage(uuid);
+            self.outages.insert(uuid);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
@@ -208,13 +214,15 @@ impl Compute {
         let mut instance = match self.conductor.instance(&context, &uuid.to_string(), attrs).await {
             Ok(instance) => instance,
             Err(error) if error.class() == Some("InstanceNotFound") => {
-                self.take_outage(uuid);
+                self.outages.take(uuid);
+                self.removals.take(uuid);
                 return Ok(Looked::Done);
             }
             Err(error) => return Err(error.into()),
         };
         if instance.host() != Some(self.host.as_str()) {
-            self.take_outage(uuid);
+            self.outages.take(uuid);
+            self.removals.take(uuid);
             return Ok(Looked::Done);
         }
         // Docker is asked once, for tags and state.
@@ -224,9 +232,10 @@ impl Compute {
             self.sync_state_tags(&instance, guest.as_ref()).await;
         }
         if instance.task_state().is_some() {
-            self.take_outage(uuid);
+            self.outages.take(uuid);
             return Ok(Looked::HasTask);
         }
+        self.put_off.forget(uuid);
         let guest = guest?;
         let actual = in_words_of(instance.vm_state(), power_state(guest.as_ref().map(|guest| &guest.state)));
         let recorded = instance.power_state().unwrap_or(PowerState::NoState);
@@ -238,7 +247,7 @@ impl Compute {
             // connections meanwhile.
             self.driver.takes_connections().await?;
         }
-        let after_outage = self.take_outage(uuid);
+        let (after_outage, was_removed) = (self.outages.take(uuid), self.removals.take(uuid));
         if is_lost && self.fail_short_first_run(&context, &mut instance, uuid).await? {
             return Ok(Looked::Done);
         }
@@ -251,6 +260,10 @@ impl Compute {
             Decision::Resume => {
                 info!(instance = %uuid, "starting the instance that was running before Docker was restarted");
                 self.power_on(&context, uuid).await?;
+            }
+            // An empty Docker may be one whose disk is not mounted: then nothing is known of any instance.
+            Decision::Fail if !was_removed => {
+                warn!(instance = %uuid, "Docker has no container of the instance; it is left alone");
             }
             Decision::Fail => {
                 warn!(instance = %uuid, "the container of the instance has vanished; setting the instance to error");
