@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, Mount, MountType};
-use bollard::query_parameters::{CommitContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, InspectContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+};
 
 use super::create::Files;
 use super::snapshot::{COMMIT, neutral_config};
@@ -57,6 +59,30 @@ impl Docker {
             self.remove_files(&image.id).await?;
         }
         Ok(())
+    }
+
+    /// Whether a guest's files, with those of its image, are within its disk. Each time that they are kept, what is written on top
+    /// of them may have that size again.
+    ///
+    /// # Errors
+    /// They are not.
+    pub async fn check_disk(&self, guest: &Guest) -> Result<(), Error> {
+        if guest.root_gb == 0 {
+            return Ok(());
+        }
+        let found = self.get(guest.uuid).await?;
+        let options = InspectContainerOptionsBuilder::default().size(true).build();
+        let measured = self.engine().patient(COMMIT).inspect_container(&found.id, Some(options)).await;
+        let measured = measured.map_err(|error| self.engine().error("measure container", &found.name, error))?;
+        let bytes = measured.size_root_fs.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        if bytes <= guest.root_gb.saturating_mul(1 << 30) {
+            return Ok(());
+        }
+        let (used, disk) = (bytes >> 20, guest.root_gb);
+        let reason = format!(
+            "the server's files and its image take {used} MiB, and its disk has {disk} GiB: delete files, or rebuild it"
+        );
+        Err(Error::Lacking { reason })
     }
 
     async fn commit_files(&self, found: &Found) -> Result<String, Error> {

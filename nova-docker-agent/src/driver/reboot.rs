@@ -26,7 +26,7 @@ impl Driver {
     /// files and volumes. A new one that cannot be made, or does not start, is replaced by the one from before, which runs again.
     ///
     /// # Errors
-    /// This host has not what the guest asks for: then nothing has changed. Those of [`reboot`](Self::reboot) and of
+    /// This host has not what the guest asks for, or the guest's files are larger than its disk: then nothing has changed. Those of [`reboot`](Self::reboot) and of
     /// [`recreate`](Self::recreate).
     pub async fn reboot_as(&self, guest: &Guest, interfaces: &[Interface]) -> Result<(), Error> {
         let uuid = guest.uuid;
@@ -35,6 +35,7 @@ impl Driver {
         if self.docker.is_made_as(guest).await? {
             return self.reboot(uuid, StopTimeout::KILL, interfaces).await;
         }
+        self.docker.check_disk(guest).await?;
         info!(instance = %uuid, "what was asked for the container has changed: it is made again");
         self.stop(uuid, StopTimeout::KILL).await?;
         let made = async {
