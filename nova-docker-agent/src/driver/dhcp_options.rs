@@ -85,8 +85,8 @@ impl Options {
     }
 }
 
-/// IPv4's least MTU for a host that takes part (RFC 2132).
-const LEAST_MTU: u32 = 68;
+/// Linux takes IPv6 from an interface with less.
+const LEAST_MTU: u32 = 1280;
 
 fn is_default(route: &Route) -> bool {
     route.destination == IpNet::V4(Ipv4Net::default()) && !route.via.is_unspecified()

@@ -1,4 +1,4 @@
-"""Replacements container in the place of the one that a guest has."""
+"""Another container in the place of the one that a guest has."""
 
 from __future__ import annotations
 
