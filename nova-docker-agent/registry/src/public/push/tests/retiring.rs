@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Digest;
+use crate::manifest::OCI_LAYER;
 use crate::public::property;
 use crate::public::push::PushConfig;
 use crate::public::push::testing::{Cloud, DEMO, config, content, open_on, put, upload_image};
-use crate::testing::oci;
+use crate::testing::{config as image_config, oci, oci_manifest};
 
 const WEB: &str = "demo/web";
 const OLD: &str = "2020-01-01T00:00:00Z";
@@ -45,6 +46,11 @@ async fn a_push_deletes_what_had_no_tag_for_long_and_what_nothing_refers_to() {
     // Tagged in another repository, and untagged in one that nobody pushes to.
     kept.push(untagged(&cloud, 12, json!({"tags": ["other:v1"]})));
     gone.push(untagged(&cloud, 13, json!({"name": "other@sha256:00", property::REPOSITORY: "other"})));
+    // Of a manifest that an image has within.
+    untagged(&cloud, 14, json!({"name": "web:v14"}));
+    let layers = [content(14, 100)];
+    let within = oci_manifest(&serde_json::to_vec(&image_config(&layers)).unwrap(), &layers, OCI_LAYER);
+    kept.push(untagged(&cloud, 15, json!({property::SUBJECT: Digest::of(&within).to_string()})));
 
     for (retention, expected) in [(None, true), (Some(Duration::from_secs(24 * 3600)), false)] {
         let push = open_on(PushConfig { untagged_retention: retention, ..config(directory.path()) }, &cloud).await;
