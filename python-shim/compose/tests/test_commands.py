@@ -237,6 +237,17 @@ def test_up_builds_what_is_missing_and_with_build_what_is_there(run: Run, cloud:
     assert server["imageRef"] == newest["id"]
 
 
+def test_up_with_build_gives_all_services_the_image_that_it_has_made(
+    run: Run, cloud: FakeCloud, docker: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: p-b}, b: {build: .}}")
+    for _ in range(2):
+        assert run("up", "--build")[0] == 0
+    newest = max((each for each in cloud.images if each["name"] == "p-b"), key=lambda each: each["created_at"])
+    assert glance(cloud, "p-b") == 2
+    assert {each["imageRef"] for each in cloud.servers.values()} == {newest["id"]}
+
+
 def test_up_pushes_what_only_the_local_docker_has(run: Run, cloud: FakeCloud, docker: Path, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: {a: {image: mine}, b: {image: tiny}}")
     code, _, told = run("up")

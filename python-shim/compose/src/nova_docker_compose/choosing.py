@@ -30,6 +30,10 @@ class Choices:
             self._images[reference] = self._find_image(reference)
         return self._images[reference]
 
+    def forget_image(self, reference: str) -> None:
+        """It is asked for anew: it has been pushed."""
+        self._images.pop(reference, None)
+
     def flavor(self, wanted: Wanted, image: Json) -> Json:
         """The flavor that is named, or the smallest that fits. Raises ComposeError."""
         if self._flavors is None:

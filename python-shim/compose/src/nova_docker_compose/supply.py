@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 
 from nova_docker_compose.building import Builder, Pusher
 from nova_docker_compose.choosing import Choices
-from nova_docker_compose.cloud import Api
+from nova_docker_compose.cloud import Api, CloudError
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.project import Project
 from nova_docker_compose.translation import Wanted
+
+_NOT_FOUND = 404
 
 
 def supply(
@@ -39,11 +41,17 @@ def supply(
             builder.build(project, each.name)
         if builder.has(each.image):
             Pusher(api, builder, tell).push(each.image)
+            # Another service may have looked at the one from before.
+            choices.forget_image(each.image)
 
 
 def _is_there(choices: Choices, reference: str) -> bool:
     try:
         choices.image(reference)
+    except CloudError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        return False
     except ComposeError:
         return False
     return True
