@@ -38,7 +38,9 @@ measured() {
     shift
     "$@"
     status=$?
-    times | tail -n 1 | awk -F '[ms ]+' '{ printf "%d\n", $1 * 60 + $2 + $3 * 60 + $4 }' >"$logs/$name.cpu"
+    # In this process: one of a pipe has no children.
+    times >"$logs/$name.times"
+    awk -F '[ms ]+' 'END { printf "%d\n", $1 * 60 + $2 + $3 * 60 + $4 }' "$logs/$name.times" >"$logs/$name.cpu"
     return $status
 }
 
