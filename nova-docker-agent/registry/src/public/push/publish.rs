@@ -2,8 +2,8 @@
 //!
 //! While Glance is being filled, its image is `queued` or `saving`, has the property [`property::PUSH`] and an entry in
 //! the journal. When that fails, when the client goes away, and when the registry shuts down, it is deleted; once
-//! Glance says that it is `active`, it stays. The entry stays until it has its tags, and no other image has them. Proxies in front of the registry must wait for as long as Glance takes to
-//! store an image.
+//! Glance says that it is `active`, it stays. The entry stays until it has its tags, and no other image has them. Proxies in
+//! front of the registry must wait for as long as Glance takes to store an image.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
