@@ -201,7 +201,6 @@ impl TaskState {
             Self::ImageBackup => &[Some(Self::ImageBackup)],
             Self::Shelving => &[Some(Self::Shelving)],
             Self::ShelvingOffloading => &[Some(Self::ShelvingOffloading)],
-            Self::Suspending => &[Some(Self::Suspending)],
             // A reboot that a restart of the agent has interrupted begins again.
             Self::RebootPending => &[Some(Self::Rebooting), Some(Self::RebootPending), Some(Self::RebootStarted)],
             Self::RebootStarted => &[Some(Self::RebootPending)],
@@ -211,8 +210,6 @@ impl TaskState {
             Self::RebootStartedHard => &[Some(Self::RebootPendingHard)],
             Self::RebuildBlockDeviceMapping => &[Some(Self::Rebuilding)],
             Self::RebuildSpawning => &[Some(Self::RebuildBlockDeviceMapping)],
-            // The request may have waited in a queue: the record says whether the instance is still to be stopped.
-            Self::PoweringOff => &[Some(Self::PoweringOff)],
             _ => &[],
         }
     }
