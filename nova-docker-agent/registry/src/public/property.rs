@@ -20,6 +20,10 @@ pub const ARTIFACT_TYPE: &str = "oci_artifact_type";
 pub const BLOBS: &str = "oci_blobs";
 /// While an image is being filled: the push that does it, so that one that was cut off is recognised.
 pub const PUSH: &str = "oci_push";
+/// Of an image without a tag: when it was last pushed by its digest.
+pub const RENEWED: &str = "oci_renewed";
+/// How the properties begin by which a registry says that it is about to delete an image without a tag, and since when.
+pub const RETIRING: &str = "oci_retiring_";
 
 /// Nova's, of an image that it made of a server.
 pub const IMAGE_TYPE: &str = "image_type";

@@ -36,7 +36,7 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Registries of different hosts have no lock in common: one that gave a tag to its image may have lost it to another one,
 /// and that one to the first. Then whoever is first tries again.
-const TAG_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+pub(super) const TAG_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(100))
     .with_max_delay(Duration::from_secs(2))
     .with_max_times(6)
@@ -147,7 +147,10 @@ impl Push {
         let known = known.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str()));
         let parts = match known {
             // It can be pulled by its digest, also within an index's image.
-            Some(_) if tags.is_empty() => return Ok(vec![]),
+            Some(content) if tags.is_empty() => {
+                self.renew_image(grant, &content.record).await?;
+                return Ok(vec![]);
+            }
             Some(content) if content.root == document.digest => {
                 self.tag_known(publication, &content).await?;
                 content.manifests.keys().chain(content.blobs.keys()).copied().collect()
@@ -206,13 +209,18 @@ impl Push {
             // As it is now: another push may have taken its tags, or given it more, since it was made or found.
             let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
             self.add_tags(grant, name, &record, tags, runnable).await?;
+            // No other image loses the tags to one that goes.
+            if self.is_retiring(grant, &record).await? {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
             self.take_tags(grant, name, tags, id).await?;
             if self.are_given(grant, name, tags, id).await? {
                 return Ok(());
             }
             tokio::time::sleep(pause).await;
         }
-        Err(ApiError::new(Code::Unavailable, "another registry moves the same tags; try again"))
+        Err(ApiError::new(Code::Unavailable, "another registry moves the same tags, or deletes the image; try again"))
     }
 
     /// Makes an image. Returns the digests of everything that is in it.

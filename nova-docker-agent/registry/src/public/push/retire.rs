@@ -1,22 +1,32 @@
 //! Images that nobody names any more. A tag that moves leaves a whole image behind: it goes when it has had no tag for long, with
 //! the rights of whoever pushes to its project then, or of the registry's own identity, where that may push.
+//!
+//! Registries of different hosts have no lock in common. So one that is about to delete an image writes that into it, and looks
+//! again; and one that gives it a tag, or renews it, does so first and looks then. At least one of them sees the other.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use backon::BackoffBuilder;
 use jiff::Timestamp;
+use uuid::Uuid;
 
+use super::publish::TAG_PAUSES;
+use super::refused::refused;
 use super::{Push, What};
 use crate::public::images::Age;
 use crate::public::name::all_of_glance;
 use crate::public::{Grant, Name, Tag, property};
-use crate::{ApiError, Digest};
-use nova_docker_cloud::glance::ImageMeta;
+use crate::{ApiError, Code, Digest};
+use nova_docker_cloud::Error;
+use nova_docker_cloud::glance::{ImageMeta, Patch};
 
 /// Images of a project that are looked at, and that are deleted, at one time.
 const MAX_LOOKED_AT: usize = 32;
 const MAX_DELETED: usize = 8;
+/// A registry that has not deleted an image so long after it said that it would does not do so: it was killed.
+const SAID: Duration = Duration::from_secs(600);
 
 impl Push {
     /// Deletes old images of the project that have no tag, where that is wanted. What cannot be deleted is in the way of nothing.
@@ -46,11 +56,12 @@ impl Push {
             if self.speaks_of_what_is_there(grant, &name, record).await? {
                 continue;
             }
-            match self.glance.delete(&grant.caller(), record.id).await {
-                Ok(_) => {
+            match self.delete_unnamed(grant, &now).await {
+                Ok(true) => {
                     tracing::info!(image = %record.id, %name, "an image that had no tag for long was deleted");
                     deleted += 1;
                 }
+                Ok(false) => tracing::info!(image = %record.id, %name, "an image was named again, and stays"),
                 Err(error) => tracing::info!(image = %record.id, %name, %error, "an image without a tag stays"),
             }
             if deleted == MAX_DELETED {
@@ -59,6 +70,59 @@ impl Push {
         }
         self.images.changed(grant);
         Ok(())
+    }
+
+    /// Deletes an image, if nobody gives it a tag, or renews it, at the same time. Whether it was deleted.
+    async fn delete_unnamed(&self, grant: &Grant, seen: &ImageMeta) -> Result<bool, Error> {
+        let (caller, begun) = (grant.caller(), Instant::now());
+        // Of its own: another registry's stays when this one's goes.
+        let said = format!("{}{}", property::RETIRING, Uuid::new_v4().simple());
+        self.glance.update(&caller, seen.id, &[Patch::set(&said, Timestamp::now().to_string())]).await?;
+        let renewed = |record: &ImageMeta| property::text(record, property::RENEWED).map(str::to_owned);
+        let is_seen = |now: &ImageMeta| now.name == seen.name && now.tags == seen.tags && renewed(now) == renewed(seen);
+        let deleted = match self.glance.image(&caller, seen.id).await {
+            Ok(now) if is_seen(&now) && begun.elapsed() < SAID / 2 => {
+                self.glance.delete(&caller, seen.id).await.map(|_| true)
+            }
+            looked => looked.map(|_| false),
+        };
+        // What Glance has not answered may still be done.
+        let is_over = match &deleted {
+            Ok(deleted) => !deleted,
+            Err(error) => error.status().is_some_and(|status| status < 500) && !error.is_not_found(),
+        };
+        if is_over {
+            self.glance.update(&caller, seen.id, &[Patch::Remove { path: format!("/{said}") }]).await?;
+        }
+        deleted
+    }
+
+    /// Whether an image that had no tag when it was `seen`, and was given one or renewed since, is about to be deleted.
+    pub(super) async fn is_retiring(&self, grant: &Grant, seen: &ImageMeta) -> Result<bool, ApiError> {
+        let says_so = |record: &ImageMeta| {
+            let mut said = record.properties.iter().filter(|(key, _)| key.starts_with(property::RETIRING));
+            said.any(|(_, since)| !is_older(since.as_str(), SAID))
+        };
+        if all_of_glance(seen).next().is_some() {
+            return Ok(says_so(seen));
+        }
+        Ok(says_so(&self.glance.image(&grant.caller(), seen.id).await.map_err(|error| refused(&error))?))
+    }
+
+    /// Lets an image without a tag, which was pushed by its digest again, stay for as long as a new one.
+    pub(super) async fn renew_image(&self, grant: &Grant, record: &ImageMeta) -> Result<(), ApiError> {
+        if !property::is_own(record) || all_of_glance(record).next().is_some() {
+            return Ok(());
+        }
+        for pause in TAG_PAUSES.build() {
+            let patch = [Patch::set(property::RENEWED, Timestamp::now().to_string())];
+            self.glance.update(&grant.caller(), record.id, &patch).await.map_err(|error| refused(&error))?;
+            if !self.is_retiring(grant, record).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Err(ApiError::new(Code::Unavailable, "another registry deletes the image; try again"))
     }
 
     /// Whether it says something of a manifest that an image has, if only within an index's.

@@ -59,6 +59,8 @@ pub(super) struct State {
     /// After so many changes, one is never answered; whether it is made.
     hangs: Option<(usize, bool)>,
     has_hung: bool,
+    /// What somebody else writes into an image right after its next change.
+    pub beside: Option<Value>,
 }
 
 /// Keystone and Glance.
@@ -144,6 +146,18 @@ impl Double {
         while !self.state().has_hung {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Somebody else writes this into the image of this name.
+    pub fn change(&self, name: &str, properties: Value) {
+        let mut state = self.state();
+        let image = state.images.iter_mut().find(|image| image.record["name"] == name).unwrap();
+        image.record.extend(properties.as_object().unwrap().clone());
+    }
+
+    /// Right after the next change of an image's record, somebody else writes this into it.
+    pub fn change_beside(&self, properties: Value) {
+        self.state().beside = Some(properties);
     }
 
     /// Stores every upload with another first byte.

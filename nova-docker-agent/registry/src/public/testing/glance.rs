@@ -78,7 +78,10 @@ impl State {
             Asked::Update => {
                 let patch: Vec<Value> = request.body_json().unwrap();
                 patch.iter().for_each(|operation| apply(record, operation));
-                ok(json!(record))
+                record.insert("updated_at".into(), jiff::Timestamp::now().to_string().into());
+                let answer = ok(json!(record));
+                record.extend(self.beside.take().iter().filter_map(Value::as_object).cloned().flatten());
+                answer
             }
             Asked::Delete if record["protected"] == true => ResponseTemplate::new(403)
                 .set_body_json(json!({"message": "Image is protected and cannot be deleted."})),

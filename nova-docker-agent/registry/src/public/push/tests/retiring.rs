@@ -1,15 +1,16 @@
 //! Images without tags.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::Digest;
 use crate::manifest::OCI_LAYER;
 use crate::public::property;
-use crate::public::push::PushConfig;
-use crate::public::push::testing::{Cloud, DEMO, config, content, open_on, put, upload_image};
+use crate::public::push::testing::{Asked, Cloud, DEMO, alice, config, content, on_cloud, open_on, put, upload_image};
+use crate::public::push::{Push, PushConfig};
 use crate::testing::{config as image_config, oci, oci_manifest};
 
 const WEB: &str = "demo/web";
@@ -63,4 +64,94 @@ async fn a_push_deletes_what_had_no_tag_for_long_and_what_nothing_refers_to() {
         assert!(kept.iter().all(is_there), "{images:?}");
         assert_eq!(gone.iter().map(is_there).collect::<Vec<_>>(), [expected; 3], "{images:?}");
     }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A pushed image that has lost its tag long ago; its manifest.
+async fn long_untagged(cloud: &Cloud, push: &Arc<Push>, seed: u8) -> Vec<u8> {
+    let manifest = upload_image(push, WEB, seed).await;
+    assert_eq!(put(push, WEB, "old", &manifest).await.status, 201);
+    let untagged = json!({
+        "name": format!("web@{}", Digest::of(&manifest)), "os_hidden": true, "created_at": OLD, "updated_at": OLD,
+    });
+    cloud.change("web:old", untagged);
+    manifest
+}
+
+/// The record of the image that was pushed as this.
+fn record_of(cloud: &Cloud, manifest: &[u8]) -> Option<Map<String, Value>> {
+    cloud.images().into_iter().find(|image| image[property::DIGEST] == Digest::of(manifest).to_string())
+}
+
+fn says_that_it_goes(record: &Map<String, Value>) -> bool {
+    record.keys().any(|key| key.starts_with(property::RETIRING))
+}
+
+/// Has a registry that deletes what was untagged for a day look.
+async fn retire(directory: &tempfile::TempDir, cloud: &Cloud) {
+    let push = open_on(PushConfig { untagged_retention: Some(DAY), ..config(directory.path()) }, cloud).await;
+    push.retire(&alice().access[0].2).await;
+}
+
+#[tokio::test]
+async fn an_image_without_a_tag_stays_longer_when_it_is_pushed_by_its_digest_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let [again, never] = [long_untagged(&cloud, &push, 1).await, long_untagged(&cloud, &push, 5).await];
+    let updates = cloud.count(Asked::Update);
+    assert_eq!(put(&push, WEB, &Digest::of(&again).to_string(), &again).await.status, 201);
+    assert_eq!(cloud.count(Asked::Update), updates + 1);
+    retire(&directory, &cloud).await;
+    assert!(record_of(&cloud, &again).is_some() && record_of(&cloud, &never).is_none());
+    // What has a tag needs nothing.
+    assert_eq!(put(&push, WEB, "v1", &again).await.status, 201);
+    let updates = cloud.count(Asked::Update);
+    assert_eq!(put(&push, WEB, &Digest::of(&again).to_string(), &again).await.status, 201);
+    assert_eq!(cloud.count(Asked::Update), updates);
+}
+
+#[tokio::test]
+async fn what_another_host_names_or_renews_while_it_is_being_retired_stays() {
+    for change in [json!({"name": "web:v1"}), json!({"tags": ["web:v1"]}), json!({property::RENEWED: "now"})] {
+        let directory = tempfile::tempdir().unwrap();
+        let (cloud, push) = on_cloud(&directory).await;
+        let manifest = long_untagged(&cloud, &push, 1).await;
+        cloud.change_beside(change.clone());
+        retire(&directory, &cloud).await;
+        let record = record_of(&cloud, &manifest).unwrap();
+        assert!(!says_that_it_goes(&record), "{change}: {record:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_may_not_be_deleted_is_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let manifest = long_untagged(&cloud, &push, 1).await;
+    cloud.refuse(Asked::Delete, 403, "protected");
+    retire(&directory, &cloud).await;
+    assert_eq!(cloud.count(Asked::Delete), 1);
+    assert!(!says_that_it_goes(&record_of(&cloud, &manifest).unwrap()));
+}
+
+#[tokio::test]
+async fn an_image_that_another_host_is_about_to_delete_takes_no_tag_from_another_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let going = long_untagged(&cloud, &push, 1).await;
+    let tagged = upload_image(&push, WEB, 5).await;
+    assert_eq!(put(&push, WEB, "v1", &tagged).await.status, 201);
+    let said = format!("{}other", property::RETIRING);
+    // It says so after it has looked, and before it sees the tag or the renewal.
+    for reference in [Digest::of(&going).to_string(), "v1".to_owned()] {
+        cloud.change_beside(json!({said.clone(): Timestamp::now().to_string()}));
+        assert_eq!(put(&push, WEB, &reference, &going).await.error(), (503, "UNAVAILABLE".into()), "{reference}");
+        assert_eq!(record_of(&cloud, &tagged).unwrap()["name"], "web:v1");
+        cloud.change(record_of(&cloud, &going).unwrap()["name"].as_str().unwrap(), json!({said.clone(): OLD}));
+    }
+    // It was killed, and does not do it any more.
+    assert_eq!(put(&push, WEB, "v1", &going).await.status, 201);
+    assert_eq!(record_of(&cloud, &going).unwrap()["name"], "web:v1");
+    assert_ne!(record_of(&cloud, &tagged).unwrap()["name"], "web:v1");
 }
