@@ -119,19 +119,35 @@ impl Push {
         {
             tracing::warn!(%name, %error, "a manifest that was not accepted waits until it is too old");
         }
-        let mut waiting = self.staged_referrers(grant, name, &published?).await?;
-        while let Some(digest) = waiting.pop() {
-            let Some(document) = self.staged_manifest(grant, name, &digest).await? else { continue };
-            let (grant, name, stop) = (grant.clone(), name.clone(), stop.clone());
-            match self.publish(&Publication { grant, name, document, tags: vec![], stop }).await {
-                Ok(published) => {
-                    waiting.extend(self.staged_referrers(&first.grant, &first.name, &published).await?);
+        let mut named = published?;
+        while !named.is_empty() {
+            let waiting = self.staged_referrers(grant, name, &named).await.unwrap_or_else(|error| {
+                tracing::warn!(%name, "what waits for an image cannot be looked for: {}", error.message);
+                vec![]
+            });
+            named.clear();
+            for digest in waiting {
+                match self.publish_staged(grant, name, &digest, stop).await {
+                    Ok(published) => named.extend(published),
+                    // It waits on; the image that it says something of is there.
+                    Err(error) => tracing::warn!(%name, %digest, "it cannot be published: {}", error.message),
                 }
-                // It waits on; the image that it says something of is there.
-                Err(error) => tracing::warn!(name = %first.name, %digest, "it cannot be published: {}", error.message),
             }
         }
         Ok(())
+    }
+
+    /// Publishes a manifest that waits.
+    async fn publish_staged(
+        self: &Arc<Self>,
+        grant: &Grant,
+        name: &Name,
+        digest: &Digest,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Digest>, ApiError> {
+        let Some(document) = self.staged_manifest(grant, name, digest).await? else { return Ok(vec![]) };
+        let (grant, name, stop) = (grant.clone(), name.clone(), stop.clone());
+        self.publish(&Publication { grant, name, document, tags: vec![], stop }).await
     }
 
     /// Returns what is in an image now; nothing where the manifest waits for a name.

@@ -141,6 +141,16 @@ async fn an_image_that_was_complete_when_its_push_was_cut_off_stays() {
     assert_eq!((images.len(), images[0].get(property::PUSH), unfinished(&directory)), (1, None, 0));
 }
 
+#[tokio::test]
+async fn an_image_that_an_operator_has_locked_when_its_push_was_cut_off_is_neither_deleted_nor_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    cut_off(&directory, &cloud, "a11ce", "deactivated");
+    let push = open_on(config(directory.path()), &cloud).await;
+    push.shutdown().await;
+    assert_eq!((cloud.images().len(), cloud.changes(), unfinished(&directory)), (1, vec![], 1));
+}
+
 /// What is killed, with two images of which the first has the tag `v1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {

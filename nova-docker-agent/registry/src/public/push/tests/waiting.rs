@@ -177,6 +177,46 @@ async fn of_what_glance_refuses_nothing_waits_but_what_was_acknowledged_before()
 }
 
 #[tokio::test]
+async fn an_acknowledged_manifest_waits_on_when_the_same_push_fails_later() {
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (cloud, push) = on_cloud(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    let early = signature_of(&push, &manifest).await;
+    assert_eq!(put_by_digest(&push, &early).await.status, 201);
+    // What it says something of is an image now, which another host has made.
+    let other = open_on(config(elsewhere.path()), &cloud).await;
+    upload_image(&other, WEB, 1).await;
+    assert_eq!(put(&other, WEB, "v1", &manifest).await.status, 201);
+    cloud.refuse(Asked::Create, 403, "Quota exceeded");
+    assert_eq!(put_by_digest(&push, &early).await.status, 403);
+    assert!(waits(&push, WEB, &early).await);
+}
+
+#[tokio::test]
+async fn what_says_something_of_an_image_and_cannot_become_one_does_not_fail_its_push() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let staged = directory.path().join("push/staged");
+    let manifest = upload_image(&push, WEB, 1).await;
+    let [lacking, damaged] = [signature_of(&push, &manifest).await, {
+        let mut other = signature_of(&push, &manifest).await;
+        other.push(b'\n');
+        other
+    }];
+    for early in [&lacking, &damaged] {
+        assert_eq!(put_by_digest(&push, early).await.status, 201);
+    }
+    let deleted = Answer::of(push.delete_blob(&alice(), &name(WEB), &Digest::of(b"{}")).await).await;
+    assert_eq!(deleted.status, 202);
+    let file = files(&staged).into_iter().find(|path| path.to_string_lossy().ends_with(&Digest::of(&damaged).hex()));
+    let file = file.unwrap();
+    let content = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &content[..content.len() - 2]).unwrap();
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    assert_eq!((cloud.images().len(), waits(&push, WEB, &lacking).await, file.exists()), (1, true, true));
+}
+
+#[tokio::test]
 async fn an_index_of_blobs_is_kept_as_buildkit_makes_it_and_is_hidden() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
