@@ -65,6 +65,8 @@ pub enum PowerState {
     Running,
     /// Frozen.
     Paused,
+    /// Its processes are on disk.
+    Suspended,
     /// Ended well, or by the signals that a stop sends (exit codes 0, 137 and 143), or with any code when it was stopped.
     Stopped {
         /// Exit code of the first process; 128 + n for signal n.

@@ -78,6 +78,8 @@ def dockerd(layout: Layout) -> str:
                 # as the host's own Docker.
                 "containerd": f"{layout.run}/containerd/containerd.sock",
                 **docker_config.NETWORK,
+                # Checkpoints, for servers that are suspended to disk.
+                "experimental": True,
                 "runtimes": docker_config.runtimes(layout.bin / "nova-docker-runtime"),
             },
             indent=1,

@@ -11,6 +11,8 @@
 //! | `../files/ID/N` | content of the Nth of them, from 0 on |
 //! | `ID.runtime` | symbolic link to the OCI runtime that this container needs instead of the usual one |
 //! | `ID.rescue` | symbolic link to the id of a held container, whose file system is to be at `/rescue` |
+//! | `ID.checkpoint` | symbolic link to the directory that the container goes into when it goes to disk, and comes back from |
+//! | `ID.criu` | symbolic link to the program `criu` that does it |
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -19,6 +21,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+
+use crate::checkpoint::Checkpoint;
 
 /// Where the agent writes, and what it wrote of one container.
 #[derive(Debug)]
@@ -63,7 +67,17 @@ impl<'a> Links<'a> {
 
     /// The OCI runtime that this container needs, where it is not the usual one.
     pub fn runtime(&self) -> Result<Option<PathBuf>, String> {
-        let link = self.file(self.id, ".runtime");
+        self.absolute(".runtime")
+    }
+
+    /// Where the container goes to disk, where the agent has said that it may.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, String> {
+        let Some(directory) = self.absolute(".checkpoint")? else { return Ok(None) };
+        Ok(Some(Checkpoint { directory, criu: self.absolute(".criu")? }))
+    }
+
+    fn absolute(&self, ending: &str) -> Result<Option<PathBuf>, String> {
+        let link = self.file(self.id, ending);
         match read_link(&link)? {
             Some(target) if !target.is_absolute() => {
                 Err(format!("{} does not lead to an absolute path", link.display()))

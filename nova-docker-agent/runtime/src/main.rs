@@ -12,8 +12,10 @@
 //! `config.json` as the path of the network namespace; [`links`] says what else it finds there. Only root can write there;
 //! environment, labels and annotations of the container, which a tenant may influence, are never looked at. A container of which the
 //! agent has said nothing is refused: after a restart of the host, Docker may start it before the agent has made its network.
+//! `checkpoint` and `restore` get what Docker does not ask for, and a directory of the agent's; see [`checkpoint`].
 
 mod bundle;
+mod checkpoint;
 mod links;
 mod ports;
 
@@ -23,12 +25,13 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use serde_json::json;
 
 use bundle::Bundle;
+use checkpoint::{Checkpoint, Way};
 use links::{Given, Links};
 use ports::Ports;
 
@@ -39,7 +42,7 @@ const DEFAULT_LINKS: &str = "/run/nova-docker-agent/netns";
 const DEFAULT_PORTS: &str = "/run/nova-docker-agent/ports";
 
 /// Options of runc, crun, youki and runsc that take the next argument as their value where it is not attached with `=`.
-const VALUE_OPTIONS: [&str; 18] = [
+const VALUE_OPTIONS: [&str; 27] = [
     "b",
     "bundle",
     "c",
@@ -58,6 +61,15 @@ const VALUE_OPTIONS: [&str; 18] = [
     "r",
     "root",
     "rootless",
+    "image-path",
+    "work-path",
+    "parent-path",
+    "page-server",
+    "manage-cgroups-mode",
+    "empty-ns",
+    "status-fd",
+    "lsm-profile",
+    "lsm-mount-context",
 ];
 
 fn main() -> ExitCode {
@@ -69,6 +81,7 @@ fn main() -> ExitCode {
     let runtime = match invocation.prepare().and_then(|next| Ok((next, invocation.real_runtime()?))) {
         Ok((Next::Run, runtime)) => runtime,
         Ok((Next::Nothing, _)) => return ExitCode::SUCCESS,
+        Ok((Next::Move(way, checkpoint), runtime)) => return invocation.run_checkpoint(way, &checkpoint, &runtime),
         Err(message) => return invocation.fail(&message),
     };
     let error = Command::new(&runtime).args(&invocation.arguments).exec();
@@ -85,6 +98,8 @@ struct Invocation {
     arguments: Vec<OsString>,
     /// Where the runtime's log goes; Docker shows its last error to the user.
     log: Option<PathBuf>,
+    /// Which of the arguments is the subcommand.
+    subcommand: usize,
     request: Request,
 }
 
@@ -97,6 +112,8 @@ enum Request {
     Pause { id: OsString },
     Resume { id: OsString },
     Delete { id: OsString },
+    Checkpoint { id: OsString },
+    Restore { bundle: PathBuf, id: OsString },
     Other,
 }
 
@@ -106,6 +123,8 @@ enum Next {
     /// To become the real runtime.
     Run,
     Nothing,
+    /// To run it, and to see to what comes of it.
+    Move(Way, Checkpoint),
 }
 
 impl Invocation {
@@ -127,7 +146,9 @@ impl Invocation {
             }
         }
         let mut words = Words { arguments: &passed, next: 0, log: None, bundle: None };
-        let (command, id) = (words.positional().map(OsStr::as_bytes), words.positional().map(OsStr::to_owned));
+        let command = words.positional().map(OsStr::as_bytes);
+        let subcommand = words.next.saturating_sub(1);
+        let id = words.positional().map(OsStr::to_owned);
         let request = match (command, id) {
             (Some(b"create" | b"run"), Some(id)) => {
                 Request::Create { id, bundle: words.finish().unwrap_or_else(|| ".".into()) }
@@ -137,10 +158,14 @@ impl Invocation {
             (Some(b"pause"), Some(id)) => Request::Pause { id },
             (Some(b"resume"), Some(id)) => Request::Resume { id },
             (Some(b"delete"), Some(id)) => Request::Delete { id },
+            (Some(b"checkpoint"), Some(id)) => Request::Checkpoint { id },
+            (Some(b"restore"), Some(id)) => {
+                Request::Restore { id, bundle: words.finish().unwrap_or_else(|| ".".into()) }
+            }
             _ => Request::Other,
         };
         let log = words.log;
-        Self { runtime, links, ports, arguments: passed, log, request }
+        Self { runtime, links, ports, arguments: passed, log, subcommand, request }
     }
 
     /// Brings the bundle of a container that is about to be created to what the agent says of it, and its instance's interfaces up
@@ -151,7 +176,9 @@ impl Invocation {
         | Request::Exec { id }
         | Request::Pause { id }
         | Request::Resume { id }
-        | Request::Delete { id }) = &self.request
+        | Request::Delete { id }
+        | Request::Checkpoint { id }
+        | Request::Restore { id, .. }) = &self.request
         else {
             return Ok(Next::Run);
         };
@@ -167,28 +194,12 @@ impl Invocation {
                     links.record_root(&Bundle::read(bundle)?.root()?)?;
                     return Ok(Next::Run);
                 }
-                let (namespace, rescued) = (links.namespace()?, links.rescued_root()?);
-                if namespace.is_none() && !links.is_alone() {
-                    return Err(
-                        "nova-docker-agent has not said what this container is, and starts it itself".to_owned()
-                    );
-                }
-                let mut bundle = Bundle::read(bundle)?;
-                if let Some(namespace) = namespace {
-                    bundle.set_network_namespace(&namespace)?;
-                }
-                if links.is_read_only() {
-                    bundle.set_read_only()?;
-                }
-                if let Some(root) = rescued {
-                    bundle.mount_rescued(&root)?;
-                }
-                let owner = bundle.owner();
-                for file in links.given()? {
-                    hand_over(&file, owner)?;
-                    bundle.mount_file(&file.source, &file.path)?;
-                }
-                bundle.write().map(|()| Next::Run)
+                complete(&links, bundle).map(|()| Next::Run)
+            }
+            Request::Checkpoint { .. } => Ok(links.checkpoint()?.map_or(Next::Run, |to| Next::Move(Way::ToDisk, to))),
+            Request::Restore { bundle, .. } => {
+                complete(&links, bundle)?;
+                Ok(links.checkpoint()?.map_or(Next::Run, |from| Next::Move(Way::Back, from)))
             }
             Request::Start { .. } | Request::Resume { .. } => {
                 if let Some(ports) = self.ports(&links, id)? {
@@ -221,6 +232,28 @@ impl Invocation {
         Ok(self.runtime.clone())
     }
 
+    /// Runs the real runtime for a container that goes to disk or comes back. The interfaces are down until it is back: the kernel
+    /// would answer its peers that it knows of no such connection.
+    fn run_checkpoint(&self, way: Way, checkpoint: &Checkpoint, runtime: &Path) -> ExitCode {
+        match checkpoint.run(way, runtime, &self.arguments, self.subcommand) {
+            Ok((0, _)) if way == Way::Back => match self.open_ports() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(message) => self.fail(&message),
+            },
+            Ok((0, _)) => ExitCode::SUCCESS,
+            Ok((_, Some(reason))) => self.fail(&format!("CRIU: {reason}")),
+            // The real runtime has said what it is.
+            Ok((code, None)) => ExitCode::from(code),
+            Err(message) => self.fail(&message),
+        }
+    }
+
+    fn open_ports(&self) -> Result<(), String> {
+        let Request::Restore { id, .. } = &self.request else { return Ok(()) };
+        let Some(links) = Links::of(&self.links, id) else { return Ok(()) };
+        self.ports(&links, id)?.map_or(Ok(()), |ports| ports.open())
+    }
+
     fn ports<'a>(&self, links: &Links<'_>, id: &'a OsStr) -> Result<Option<Ports<'a>>, String> {
         let namespace = links.namespace()?;
         Ok(namespace.and_then(|namespace| Ports::of(&self.ports, &namespace, id)))
@@ -242,6 +275,30 @@ impl Invocation {
         }
         ExitCode::FAILURE
     }
+}
+
+/// Brings the bundle of a container that is about to be made to what the agent says of it.
+fn complete(links: &Links<'_>, bundle: &Path) -> Result<(), String> {
+    let (namespace, rescued) = (links.namespace()?, links.rescued_root()?);
+    if namespace.is_none() && !links.is_alone() {
+        return Err("nova-docker-agent has not said what this container is, and starts it itself".to_owned());
+    }
+    let mut bundle = Bundle::read(bundle)?;
+    if let Some(namespace) = namespace {
+        bundle.set_network_namespace(&namespace)?;
+    }
+    if links.is_read_only() {
+        bundle.set_read_only()?;
+    }
+    if let Some(root) = rescued {
+        bundle.mount_rescued(&root)?;
+    }
+    let owner = bundle.owner();
+    for file in links.given()? {
+        hand_over(&file, owner)?;
+        bundle.mount_file(&file.source, &file.path)?;
+    }
+    bundle.write()
 }
 
 /// Makes the file its owner's. Its directory keeps others on the host away.
@@ -310,12 +367,29 @@ mod tests {
     use serde_json::Value;
 
     use std::os::unix::fs::MetadataExt;
-    use std::path::Path;
 
     use super::*;
 
     fn parse(line: &str) -> Invocation {
         Invocation::parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn a_checkpoint_and_a_restore_are_found_and_go_where_the_agent_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = |ending: &str, target: &str| {
+            std::os::unix::fs::symlink(target, directory.path().join(format!("abc{ending}"))).unwrap();
+        };
+        let line = format!("--nova-links={} --root /r checkpoint --image-path /d/c abc", directory.path().display());
+        let found = parse(&line);
+        assert_eq!((&found.request, found.subcommand), (&Request::Checkpoint { id: "abc".into() }, 2));
+        assert_eq!(found.prepare(), Ok(Next::Run), "whoever asked for it, it was not the agent");
+        link(".checkpoint", "/var/own");
+        link(".criu", "/opt/criu/criu");
+        let own = Checkpoint { directory: "/var/own".into(), criu: Some("/opt/criu/criu".into()) };
+        assert_eq!(found.prepare(), Ok(Next::Move(Way::ToDisk, own)));
+        let back = parse("restore --image-path /d/c --work-path /w --bundle /b --pid-file /p --detach abc");
+        assert_eq!(back.request, Request::Restore { id: "abc".into(), bundle: "/b".into() });
     }
 
     #[test]

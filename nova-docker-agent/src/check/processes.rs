@@ -1,7 +1,7 @@
 //! Who runs on this host, from `/proc`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the kernel keeps of a process's name.
 const AGENT: &str = "nova-docker-age";
@@ -71,20 +71,6 @@ pub(super) fn holder(inode: u64) -> Option<u32> {
     })
 }
 
-/// Where a program is, as a shell looks for it.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|path| is_program(path));
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| is_program(path))
-}
-
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,13 +88,5 @@ mod tests {
         let inode = link.to_str().unwrap().trim_start_matches("socket:[").trim_end_matches(']').parse().unwrap();
         assert_eq!(holder(inode), Some(std::process::id()));
         assert_eq!(holder(u64::MAX), None);
-    }
-
-    #[test]
-    fn a_program_is_found_on_the_path_and_by_its_path() {
-        assert_eq!(find_program("/bin/sh"), Some("/bin/sh".into()));
-        assert!(find_program("sh").is_some());
-        assert_eq!(find_program("/etc/passwd"), None);
-        assert_eq!(find_program("no-such-program"), None);
     }
 }

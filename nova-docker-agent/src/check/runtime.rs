@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::finding::Finding;
-use super::processes;
-use crate::docker::RuntimeEntry;
+use crate::docker::{RuntimeEntry, find_program};
 use crate::network::LINK_DIRECTORY;
 
 pub(super) const CHECK: &str = "runtime";
@@ -21,9 +20,7 @@ pub(super) async fn look(name: &str, entry: Option<&RuntimeEntry>) -> Finding {
     let Some(entry) = entry else { return unknown(name) };
     let path = entry.path.clone();
     let real = argument(entry, REAL).unwrap_or(DEFAULT_REAL).to_owned();
-    let found = tokio::task::spawn_blocking(move || {
-        (processes::find_program(&path).is_some(), processes::find_program(&real).is_some())
-    });
+    let found = tokio::task::spawn_blocking(move || (find_program(&path).is_some(), find_program(&real).is_some()));
     let (is_there, has_real) = found.await.unwrap_or_default();
     let version = if is_there { version(&entry.path).await } else { None };
     judge(name, entry, &Program { is_there, has_real, version })

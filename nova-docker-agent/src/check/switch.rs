@@ -33,7 +33,7 @@ pub(super) async fn look(config: Arc<Config>) -> Vec<Finding> {
         Err(error) => vec![unavailable(&error.to_string())],
         Ok(survey) => {
             let host = tokio::task::spawn_blocking(|| Host {
-                has_ethtool: processes::find_program("ethtool").is_some(),
+                has_ethtool: crate::docker::find_program("ethtool").is_some(),
                 has_module: std::path::Path::new("/sys/module/openvswitch").exists(),
                 has_controller: !processes::named(CONTROLLER).is_empty(),
             });

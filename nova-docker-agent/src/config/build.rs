@@ -248,6 +248,7 @@ fn docker(reader: &mut Reader) -> Option<DockerConfig> {
         inject_password: reader.flag("docker", "inject_password"),
         volume_grace: Duration::from_secs(reader.number::<u64>("docker", "volume_grace_days").saturating_mul(DAY)),
         suspend: suspend(reader),
+        criu: reader.string("docker", "criu"),
         runtimes: programs(&reader.list("docker", "runtimes")).unwrap_or_default(),
         host_mounts: host_mounts(&reader.list("docker", "host_mounts")),
         state_tags: reader.flag("docker", "state_tags"),
@@ -322,7 +323,12 @@ fn shelved_offload(reader: &Reader) -> ShelvedOffload {
 }
 
 fn suspend(reader: &Reader) -> Suspend {
-    if reader.string("docker", "suspend") == "refuse" { Suspend::Refuse } else { Suspend::Freeze }
+    match reader.string("docker", "suspend").as_str() {
+        "checkpoint" => Suspend::Checkpoint,
+        "freeze" => Suspend::Freeze,
+        "refuse" => Suspend::Refuse,
+        _ => Suspend::Auto,
+    }
 }
 
 fn period(seconds: i64) -> Option<Duration> {

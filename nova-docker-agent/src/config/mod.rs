@@ -155,6 +155,10 @@ pub enum ShelvedOffload {
 /// What suspending a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspend {
+    /// To disk where that can be done, else in memory.
+    Auto,
+    /// Its processes are written to disk.
+    Checkpoint,
     /// Its processes are frozen in memory.
     Freeze,
     Refuse,
@@ -217,6 +221,8 @@ pub struct DockerConfig {
     /// How long a named volume is kept that no container names.
     pub volume_grace: Duration,
     pub suspend: Suspend,
+    /// CRIU, by its path or its name.
+    pub criu: String,
     /// OCI runtimes that flavors can name, and their programs.
     pub runtimes: BTreeMap<String, PathBuf>,
     /// Directories of the host that flavors can name.

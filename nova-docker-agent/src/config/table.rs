@@ -326,8 +326,13 @@ fn docker() -> Vec<Spec> {
         spec("inject_password", Kind::Bool, "Write the password of a launch into the container.").or("false"),
         spec("volume_grace_days", Kind::Int { min: 0, max: 36_500 }, "Days that an unused named volume is kept.")
             .or("7"),
-        spec("suspend", Kind::Choice(&["freeze", "refuse"]), "What suspending a server does to its container.")
-            .or("freeze"),
+        spec(
+            "suspend",
+            Kind::Choice(&["auto", "checkpoint", "freeze", "refuse"]),
+            "What suspending a server does to its container.",
+        )
+        .or("auto"),
+        spec("criu", Kind::Text, "The program that suspends to disk.").or("criu"),
         spec("runtimes", Kind::Programs, "OCI runtimes that flavors can name: NAME=PATH.").or(""),
         spec("host_mounts", Kind::Directories, "Directories that flavors can name: NAME=PATH or NAME=PATH:ro.").or(""),
         spec("state_tags", Kind::Bool, "Give servers tags that tell exit code and health.").or("true"),

@@ -81,6 +81,18 @@ pub enum Error {
         /// What it has not.
         reason: String,
     },
+    /// The container's processes cannot be written to disk; they run as before.
+    #[error("the container cannot be suspended to disk: {reason}")]
+    NotDumped {
+        /// Why not.
+        reason: String,
+    },
+    /// The container's processes are on disk, and could not be brought back; they can be tried again.
+    #[error("the container cannot be brought back, and stays suspended: {reason}")]
+    NotRestored {
+        /// Why not.
+        reason: String,
+    },
     /// The instance has no serial console, now or at all.
     #[error("the server has no serial console: {reason}")]
     NoConsole {

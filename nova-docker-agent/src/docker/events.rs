@@ -250,6 +250,8 @@ fn difference(known: PowerState, now: PowerState) -> Option<EventKind> {
         (_, PowerState::Running | PowerState::Paused) => Some(EventKind::Started),
         (_, PowerState::Stopped { exit_code }) => Some(EventKind::Died { exit_code, oom: false }),
         (_, PowerState::Crashed { exit_code, oom }) => Some(EventKind::Died { exit_code, oom }),
+        // As Docker says it of those that it sees go to disk.
+        (_, PowerState::Suspended) => Some(EventKind::Died { exit_code: 137, oom: false }),
         (_, PowerState::Created) => None,
     }
 }

@@ -3,7 +3,7 @@
 //! The client library takes what a terminal writes for frames wherever a chunk begins like one, and then waits for as many bytes
 //! as it believes to be announced: up to 4 GiB, by the will of whoever writes.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use bollard::errors::Error as DockerError;
 use bytes::Bytes;
@@ -46,6 +46,28 @@ impl Docker {
         let opened = tokio::time::timeout(self.inner.config.timeout, self.get_body(path)).await;
         let opened = opened.unwrap_or(Err(DockerError::RequestTimeoutError));
         opened.map_err(|error| self.engine().error(action, what, error))
+    }
+
+    /// Asks for something that has no answer but that it is done, within `limit`.
+    pub(super) async fn order(
+        &self,
+        (method, path): (Method, &str),
+        limit: Duration,
+        action: &str,
+        what: &str,
+    ) -> Result<(), Error> {
+        let done = tokio::time::timeout(limit, self.done(method, path)).await;
+        let done = done.unwrap_or(Err(DockerError::RequestTimeoutError));
+        done.map_err(|error| self.engine().error(action, what, error))
+    }
+
+    async fn done(&self, method: Method, path: &str) -> Result<(), DockerError> {
+        let response = self.send(Request::builder().method(method), path, String::new()).await?;
+        // 304: there was nothing to do.
+        if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(());
+        }
+        Err(refusal(response).await?)
     }
 
     async fn open(&self, path: &str, body: &Value) -> Result<Stream, DockerError> {

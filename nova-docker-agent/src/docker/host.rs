@@ -68,6 +68,12 @@ fn disk(root: &Path) -> Result<(u64, u64), Error> {
     Ok((total, total.saturating_sub(found.blocks_available().saturating_mul(found.fragment_size()))))
 }
 
+/// Bytes that are free for others than root.
+pub(super) fn free(directory: &Path) -> std::io::Result<u64> {
+    let found = statvfs(directory)?;
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+}
+
 fn read(path: &str) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::System { action: format!("read {path}"), source })
 }

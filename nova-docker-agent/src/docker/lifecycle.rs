@@ -24,7 +24,7 @@ const LOOKS: usize = 500;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 impl Docker {
-    /// Starts the container; no failure when it runs. An instance with interfaces does not start without its namespace. Returns
+    /// Starts the container; no failure when it runs. What is on disk of its processes is given up. An instance with interfaces does not start without its namespace. Returns
     /// whether it had never run before.
     pub async fn start(&self, uuid: Uuid) -> Result<bool, Error> {
         let found = self.get(uuid).await?;
@@ -34,14 +34,8 @@ impl Docker {
         if found.rescues {
             self.hold_aside(uuid, &found.id).await?;
         }
-        if found.has_given && !self.has_given(&found.id) {
-            return Err(Error::GivenMissing { uuid });
-        }
-        self.link_network(uuid, &found.id, found.interfaces).await?;
-        self.tell_runtime(&found).await?;
-        if found.read_only {
-            self.tell_read_only(&found.id).await?;
-        }
+        self.tell_before_start(uuid, &found).await?;
+        self.drop_checkpoint(&found.id).await?;
         self.forget_stop(&found.id).await;
         self.let_restart(&found).await?;
         let started = self.engine().docker.start_container(&found.id, None::<StartContainerOptions>).await;
@@ -51,6 +45,19 @@ impl Docker {
             return Err(start_error(self.engine().error("start container", &name, error)));
         }
         Ok(found.state == PowerState::Created)
+    }
+
+    /// What the runtime must know of a container whose processes are about to be there.
+    pub(super) async fn tell_before_start(&self, uuid: Uuid, found: &Found) -> Result<(), Error> {
+        if found.has_given && !self.has_given(&found.id) {
+            return Err(Error::GivenMissing { uuid });
+        }
+        self.link_network(uuid, &found.id, found.interfaces).await?;
+        self.tell_runtime(found).await?;
+        if found.read_only {
+            self.tell_read_only(&found.id).await?;
+        }
+        Ok(())
     }
 
     /// Waits until a container just started has run for `grace`. Told by Docker's own wait, so that an exit is known at once. A job
@@ -110,11 +117,13 @@ impl Docker {
         }
     }
 
-    /// Stops with the image's stop signal, and kills after `timeout`; zero kills at once. No failure when it is not running.
+    /// Stops with the image's stop signal, and kills after `timeout`; zero kills at once. No failure when it is not running. One that
+    /// is suspended to disk will not go on.
     /// A paused container is thawed, since a frozen process takes no signal. One that does not heed its stop signal is killed at
     /// once. One with a grace period of its own has that instead of a timeout.
     pub async fn stop(&self, uuid: Uuid, timeout: StopTimeout) -> Result<(), Error> {
         let found = self.get(uuid).await?;
+        self.drop_checkpoint(&found.id).await?;
         self.forbid_restart(&found).await?;
         if found.is_restarting {
             // Nothing of it runs that a signal could end, and Docker waits until it has given the restart up.
@@ -211,6 +220,7 @@ impl Docker {
                 other => return Err(other),
             }
         }
+        self.drop_checkpoint(&found.id).await?;
         self.unlink(&found.id).await?;
         self.forget_runtime(&found.id).await?;
         self.forget_given(&found.id).await?;

@@ -9,12 +9,14 @@ use super::{Docker, Error, state::Found};
 use crate::network::Plumber;
 
 /// What a container's files there end in; the first is the link to its network.
-const ENDINGS: [&str; 6] = ["", ALONE, HOLD, ROOT, RESCUE, READ_ONLY];
+const ENDINGS: [&str; 8] = ["", ALONE, HOLD, ROOT, RESCUE, READ_ONLY, CHECKPOINT, CRIU];
 const ALONE: &str = ".alone";
 const HOLD: &str = ".hold";
 const ROOT: &str = ".root";
 const RESCUE: &str = ".rescue";
 const READ_ONLY: &str = ".readonly";
+const CHECKPOINT: &str = ".checkpoint";
+const CRIU: &str = ".criu";
 const RUNTIME: &str = ".runtime";
 
 impl Docker {
@@ -50,6 +52,18 @@ impl Docker {
             return Err(Error::Invalid { what: format!("docker:runtime {name:?}"), reason });
         };
         self.link(&found.id, RUNTIME, program).await
+    }
+
+    /// Tells the runtime where the container goes to disk, and comes back from, and by what.
+    pub(super) async fn tell_checkpoint(&self, id: &str, directory: &Path, criu: &Path) -> Result<(), Error> {
+        self.link(id, CRIU, criu).await?;
+        self.link(id, CHECKPOINT, directory).await
+    }
+
+    /// The container neither goes to disk nor comes back.
+    pub(super) async fn forget_checkpoint(&self, id: &str) -> Result<(), Error> {
+        self.remove_link(id, CHECKPOINT).await?;
+        self.remove_link(id, CRIU).await
     }
 
     /// The container is gone.

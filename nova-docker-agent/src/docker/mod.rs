@@ -5,10 +5,12 @@
 //! `nova-docker-runtime` puts it into the namespace that [`network`](crate::network) has plugged.
 
 mod aside;
+mod checkpoint;
 mod config_drive;
 mod console;
 mod container;
 mod create;
+mod criu;
 mod engine;
 mod error;
 mod events;
@@ -54,6 +56,8 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+pub(crate) use criu::find_program;
+pub use criu::{Criu, look as look_for_criu};
 pub use error::Error;
 pub use exec::{Command, Exec, Running, Size};
 pub use image::{UnusedImage, name_in_registry};
@@ -95,6 +99,10 @@ pub struct DockerConfig {
     pub config_drive_directory: PathBuf,
     /// Where it is noted which containers were stopped.
     pub stops_directory: PathBuf,
+    /// Where the processes of suspended instances are.
+    pub checkpoint_directory: PathBuf,
+    /// What writes them there, by its path or its name.
+    pub criu: String,
     /// Whether the password that Nova makes for each launch is put into the container.
     pub inject_password: bool,
     /// OCI runtimes that flavors can name, and their programs.
@@ -116,6 +124,8 @@ impl Default for DockerConfig {
             inject_key: true,
             config_drive_directory: "/var/lib/nova/docker-config-drives".into(),
             stops_directory: "/var/lib/nova/docker-stops".into(),
+            checkpoint_directory: "/var/lib/nova/docker-checkpoints".into(),
+            criu: "criu".to_owned(),
             inject_password: false,
             runtimes: BTreeMap::new(),
             host_mounts: BTreeMap::new(),
@@ -177,6 +187,7 @@ impl Docker {
         docker.remove_stray_config_drives().await?;
         docker.remove_stray_given().await?;
         docker.remove_stray_stops().await?;
+        docker.remove_stray_checkpoints().await?;
         Ok(docker)
     }
 

@@ -65,7 +65,7 @@ fn is_wanted(found: &Found) -> bool {
     let failed = match found.state {
         PowerState::Stopped { exit_code } => exit_code != 0,
         PowerState::Crashed { .. } => true,
-        PowerState::Created | PowerState::Running | PowerState::Paused => return false,
+        PowerState::Created | PowerState::Running | PowerState::Paused | PowerState::Suspended => return false,
     };
     match found.restart {
         Some(Restart::Always) => true,

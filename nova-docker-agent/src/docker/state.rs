@@ -151,6 +151,7 @@ impl Docker {
             }
             other => other,
         };
+        let power_state = self.unless_checkpointed(&id, power_state);
         Ok(Some(Found {
             id,
             name: name.to_owned(),
@@ -253,8 +254,20 @@ impl Docker {
     fn listed(&self, uuid: Uuid, container: &ContainerSummary) -> Option<GuestSummary> {
         let summary = summary(uuid, container)?;
         let has_script = container.labels.as_ref()?.get(labels::SCRIPT).is_some_and(|words| !words.is_empty());
-        let script = if has_script { self.script_exit_code(container.id.as_deref()?) } else { None };
-        Some(GuestSummary { script, ..summary })
+        let id = container.id.as_deref()?;
+        let script = if has_script { self.script_exit_code(id) } else { None };
+        let state = self.unless_checkpointed(id, summary.state);
+        Some(GuestSummary { script, state, ..summary })
+    }
+
+    /// Docker calls a container ended whose processes are on disk.
+    fn unless_checkpointed(&self, id: &str, state: PowerState) -> PowerState {
+        match state {
+            PowerState::Stopped { .. } | PowerState::Crashed { .. } if self.is_checkpointed(id) => {
+                PowerState::Suspended
+            }
+            other => other,
+        }
     }
 }
 

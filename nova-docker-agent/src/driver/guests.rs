@@ -181,7 +181,7 @@ impl Driver {
         self.tell_neighbours(uuid, true).await;
     }
 
-    async fn tell_neighbours(&self, uuid: Uuid, anew: bool) {
+    pub(super) async fn tell_neighbours(&self, uuid: Uuid, anew: bool) {
         if let Err(error) = self.plumber.announce(uuid, anew).await {
             warn!(instance = %uuid, %error, "neighbours may look for the instance's addresses at the old place for a while");
         }

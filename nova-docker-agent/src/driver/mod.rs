@@ -76,6 +76,8 @@ pub const CAPABILITIES: &[(&str, bool)] = &[
 const CONFIG_DRIVES: &str = "docker-config-drives";
 /// Name of the directory of notes which containers were stopped, there too.
 const STOPS: &str = "docker-stops";
+/// Name of the directory of what suspended containers had in memory, there too.
+const CHECKPOINTS: &str = "docker-checkpoints";
 /// Tells placement that containers run here.
 pub const TRAIT: &str = "CUSTOM_HV_DOCKER";
 
@@ -165,6 +167,8 @@ async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
         host_mounts: settings.host_mounts.clone(),
         config_drive_directory: config.state_path.join(CONFIG_DRIVES),
         stops_directory: config.state_path.join(STOPS),
+        checkpoint_directory: config.state_path.join(CHECKPOINTS),
+        criu: settings.criu.clone(),
         ..DockerConfig::default()
     };
     let backoff = ExponentialBuilder::default().with_max_delay(Duration::from_secs(30)).without_max_times();

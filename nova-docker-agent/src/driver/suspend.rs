@@ -1,18 +1,26 @@
 //! Guests whose processes rest for longer than a pause.
 
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Driver, Error};
-use crate::{config::Suspend, guest::PowerState, network::Interface};
+use crate::{config::Suspend, docker, guest::PowerState, network::Interface};
 
 impl Driver {
-    /// Suspends a guest: its processes are frozen, and stay in memory.
+    /// Suspends a guest: its processes go to disk, or are frozen and stay in memory.
     ///
     /// # Errors
-    /// The guest does not run; [`Error::Unsupported`] where an operator has switched this off.
+    /// The guest does not run; [`Error::Unsupported`] where an operator has switched this off, or wants it on disk and it cannot be.
     pub async fn suspend(&self, uuid: Uuid) -> Result<(), Error> {
         match self.suspend {
+            Suspend::Auto => match self.docker.checkpoint(uuid).await {
+                Err(docker::Error::NotDumped { reason }) => {
+                    info!(instance = %uuid, reason, "it cannot be suspended to disk; freezing it in memory");
+                    self.pause(uuid).await
+                }
+                done => Ok(done?),
+            },
+            Suspend::Checkpoint => self.docker.checkpoint(uuid).await.map_err(unchanged),
             Suspend::Freeze => self.pause(uuid).await,
             Suspend::Refuse => {
                 let problem = "servers are not suspended on this host ([docker] suspend = refuse); pause or shelve it";
@@ -22,18 +30,48 @@ impl Driver {
     }
 
     /// Lets a suspended guest go on. One whose container ended meanwhile, with the host or with Docker, is plugged and started: its
-    /// files are there, its processes are new.
+    /// files are there, its processes are new. One on disk is plugged, and goes on.
     ///
     /// # Errors
-    /// There is no such guest, or it does not start.
+    /// There is no such guest, or it does not start; [`Error::Unsupported`] when it cannot be brought back from disk, where it stays.
     pub async fn resume(&self, uuid: Uuid, interfaces: &[Interface]) -> Result<(), Error> {
         match self.docker.state(uuid).await? {
             Some(PowerState::Running) => Ok(()),
             Some(PowerState::Paused) => self.unpause(uuid).await,
+            Some(PowerState::Suspended) => {
+                self.plug(uuid, interfaces).await?;
+                self.bring_back(uuid).await
+            }
             _ => {
                 warn!(instance = %uuid, "its container ended while it was suspended; starting it afresh");
                 self.power_on(uuid, interfaces).await
             }
         }
+    }
+
+    /// Lets a guest go on that was suspended just now, whichever way.
+    ///
+    /// # Errors
+    /// Those of [`resume`](Self::resume).
+    pub async fn undo_suspend(&self, uuid: Uuid) -> Result<(), Error> {
+        match self.docker.state(uuid).await? {
+            Some(PowerState::Suspended) => self.bring_back(uuid).await,
+            _ => self.unpause(uuid).await,
+        }
+    }
+
+    async fn bring_back(&self, uuid: Uuid) -> Result<(), Error> {
+        self.docker.restore(uuid).await.map_err(unchanged)?;
+        // Its interfaces were down, as before a start.
+        self.tell_neighbours(uuid, false).await;
+        Ok(())
+    }
+}
+
+/// What has failed without a change is refused.
+fn unchanged(error: docker::Error) -> Error {
+    match error {
+        docker::Error::NotDumped { .. } | docker::Error::NotRestored { .. } => Error::Unsupported(error.to_string()),
+        other => other.into(),
     }
 }

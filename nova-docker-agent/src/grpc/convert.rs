@@ -128,6 +128,7 @@ fn power_state(state: PowerState) -> (v1::PowerState, Option<i32>) {
         PowerState::Created => (v1::PowerState::Created, None),
         PowerState::Running => (v1::PowerState::Running, None),
         PowerState::Paused => (v1::PowerState::Paused, None),
+        PowerState::Suspended => (v1::PowerState::Suspended, None),
         PowerState::Stopped { exit_code } => (v1::PowerState::Stopped, code(exit_code)),
         PowerState::Crashed { exit_code, .. } => (v1::PowerState::Crashed, code(exit_code)),
     }

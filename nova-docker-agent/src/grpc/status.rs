@@ -114,7 +114,9 @@ fn docker_failure(error: &docker::Error, guest: Uuid, image: Option<Uuid>) -> St
         E::ImageUnacceptable { .. } => {
             with(Code::FailedPrecondition, ErrorReason::ImageUnacceptable, message, of_image())
         }
-        E::GivenMissing { .. } => status(Code::FailedPrecondition, ErrorReason::Unsupported, message),
+        E::GivenMissing { .. } | E::NotDumped { .. } | E::NotRestored { .. } => {
+            status(Code::FailedPrecondition, ErrorReason::Unsupported, message)
+        }
         E::NetworkMissing { .. } => status(Code::FailedPrecondition, ErrorReason::PlugFailed, message),
         E::CommandNotFound { .. } => status(Code::FailedPrecondition, ErrorReason::CommandNotFound, message),
         E::ExitedAtOnce { exit_code, log_tail, .. } => {

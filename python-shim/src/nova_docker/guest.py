@@ -23,6 +23,7 @@ POWER_STATES: dict[int, int] = {
     guest_pb2.POWER_STATE_PAUSED: power_state.PAUSED,
     guest_pb2.POWER_STATE_STOPPED: power_state.SHUTDOWN,
     guest_pb2.POWER_STATE_CRASHED: power_state.CRASHED,
+    guest_pb2.POWER_STATE_SUSPENDED: power_state.SUSPENDED,
 }
 
 _IMAGE = "image_"

@@ -17,7 +17,7 @@ _CONTAINERS = {
     "active": {"running"},
     "stopped": {"exited", "created"},
     "paused": {"paused"},
-    "suspended": {"paused"},
+    "suspended": {"paused", "exited"},
     "resized": {"running", "exited"},
     "error": {"running", "exited", "created", "paused", None},
     "shelved_offloaded": {None},

@@ -58,7 +58,7 @@ impl Dockerd {
             "hosts": [dockerd.host_url()],
             "data-root": own("data"), "exec-root": own("exec"), "pidfile": own("docker.pid"),
             "group": "root", "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false,
-            "shutdown-timeout": 1, "live-restore": false,
+            "shutdown-timeout": 1, "live-restore": false, "experimental": true,
             "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", dockerd.links().display())]}},
         });
         std::fs::write(own("daemon.json"), configuration.to_string()).expect("a configuration file");
@@ -136,6 +136,8 @@ impl Dockerd {
             link_directory: self.links(),
             config_drive_directory: self.path("config-drives"),
             stops_directory: self.path("stops"),
+            checkpoint_directory: self.path("checkpoints"),
+            criu: crate::programs::criu(),
             ..DockerConfig::default()
         }
     }

@@ -19,6 +19,13 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// CRIU, by its path or its name: of the cloud that `devstack/mini` makes, where it has one.
+pub fn criu() -> String {
+    let state = std::env::var("STATE").unwrap_or_else(|_| "/var/lib/nova-docker-mini".to_owned());
+    let fetched = Path::new(&state).join("criu/criu");
+    if fetched.exists() { fetched.to_string_lossy().into_owned() } else { "criu".to_owned() }
+}
+
 fn beside_this_test() -> PathBuf {
     // As it was called: where the kernel sees the file, it may be out of reach of a process in another mount namespace.
     let test = std::path::absolute(std::env::args_os().next().expect("a name")).expect("a path");

@@ -27,6 +27,7 @@ macro_rules! tests {
 }
 
 mod check;
+mod checkpoint;
 mod driver_aside;
 mod driver_configuration;
 mod driver_failures;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         messaging_restart::tests(),
         messaging_python::tests(),
         check::tests(),
+        checkpoint::tests(),
         driver_aside::tests(),
         driver_configuration::tests(),
         driver_failures::tests(),

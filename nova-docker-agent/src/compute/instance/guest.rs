@@ -23,6 +23,7 @@ pub(crate) fn power_state(state: Option<&guest::PowerState>) -> PowerState {
         None => PowerState::NoState,
         Some(guest::PowerState::Running) => PowerState::Running,
         Some(guest::PowerState::Paused) => PowerState::Paused,
+        Some(guest::PowerState::Suspended) => PowerState::Suspended,
         Some(guest::PowerState::Created | guest::PowerState::Stopped { .. }) => PowerState::Shutdown,
         Some(guest::PowerState::Crashed { .. }) => PowerState::Crashed,
     }

@@ -1,4 +1,4 @@
-//! Suspend and resume: the processes rest in memory, frozen.
+//! Suspend and resume: the processes rest on disk, or in memory, frozen.
 
 use std::sync::Arc;
 
@@ -62,15 +62,15 @@ impl Compute {
             self.or_error_state(context, uuid, self.driver.suspend(uuid).await).await?;
             let recorded = self.record_suspension(context, &mut instance).await;
             if recorded.as_ref().is_err_and(|error| !error.is_gone()) {
-                // Nobody could thaw a server that Nova holds for running.
-                self.driver.unpause(uuid).await?;
+                // Nobody could wake a server that Nova holds for running.
+                self.driver.undo_suspend(uuid).await?;
             }
             recorded
         })
         .await
     }
 
-    /// The container is frozen; Nova is told.
+    /// The container is frozen, or on disk; Nova is told.
     pub(in crate::compute) async fn record_suspension(
         &self,
         context: &Context,
@@ -101,7 +101,7 @@ impl Compute {
     }
 
     /// Nova's rule for these two: whatever the driver fails at leaves an instance of which nobody knows what it does. What the
-    /// host refuses has changed nothing.
+    /// host refuses has changed nothing, and what it could not bring back from disk stays there.
     async fn or_error_state(
         &self,
         context: &Context,

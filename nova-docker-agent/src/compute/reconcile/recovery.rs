@@ -50,7 +50,7 @@ enum Recovery {
     Pause,
     Unpause,
     Suspend,
-    /// The container is frozen, and nobody recorded that its instance is suspended.
+    /// The container is frozen or on disk, and nobody recorded that its instance is suspended.
     SettleSuspended,
     Resume,
     /// The snapshot is not whole; the container is still there.
@@ -260,7 +260,7 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
         (_, T::Pausing) if running => Recovery::Pause,
         (_, T::Unpausing) if paused => Recovery::Unpause,
         (_, T::Pausing | T::Unpausing) if running || paused => Recovery::Settle,
-        (_, T::Suspending) if paused => Recovery::SettleSuspended,
+        (_, T::Suspending) if paused || actual == PowerState::Suspended => Recovery::SettleSuspended,
         (_, T::Suspending) if running => Recovery::Suspend,
         (_, T::Resuming) => Recovery::Resume,
         (_, T::PoweringOff) => Recovery::Stop,
@@ -356,9 +356,10 @@ mod tests {
         let (active, suspended) = (Some(VmState::Active), Some(VmState::Suspended));
         let suspending = Some(TaskState::Suspending);
         assert_eq!(decide(active, suspending, PowerState::Paused), Recovery::SettleSuspended);
+        assert_eq!(decide(active, suspending, PowerState::Suspended), Recovery::SettleSuspended, "to disk");
         assert_eq!(decide(active, suspending, PowerState::Running), Recovery::Suspend);
         assert_eq!(decide(active, suspending, PowerState::Shutdown), Recovery::ClearTask);
-        for actual in [PowerState::Paused, PowerState::Running, PowerState::Shutdown] {
+        for actual in [PowerState::Paused, PowerState::Suspended, PowerState::Running, PowerState::Shutdown] {
             assert_eq!(decide(suspended, Some(TaskState::Resuming), actual), Recovery::Resume);
         }
     }
