@@ -130,19 +130,3 @@ def running(
     finally:
         if own.process is not None and own.process.poll() is None:
             own.stop()
-
-
-def pid_of_cloud_s(state: Path) -> int:
-    """The process of the cloud's own registry."""
-    mark = f"NOVA_DOCKER_MINI={state}".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            ours = mark in (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if ours and Path(os.fsdecode(words[0])).name == PROGRAM:
-            return int(entry.name)
-    raise AssertionError("the cloud's registry does not run")
