@@ -52,6 +52,7 @@
 //! | `guest`, `image`, `inside` | from Nova's instance and image to the driver's words |
 //! | `links` | other servers of the project |
 //! | `config_drive`, `devices` | what an instance's metadata says |
+//! | `task` | how an operation begins, also one that came late |
 //! | `power` | start, stop, reboot, pause, unpause |
 //! | `first_run` | a launch whose container ends at once is a failed one |
 //! | `backup`, `suspend`, `shelve`, `shelve_offload`, `unshelve` | the operation of that name |
@@ -86,5 +87,6 @@ pub(in crate::compute) mod snapshot;
 pub(in crate::compute) mod soft_delete;
 pub(in crate::compute) mod spawn;
 pub(in crate::compute) mod suspend;
+pub(in crate::compute) mod task;
 pub(in crate::compute) mod terminate;
 pub(in crate::compute) mod unshelve;

@@ -117,8 +117,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_stop_instance"), async {
-            let is_down = self.power_state(uuid).await?.is_down();
-            self.check_task(context, &mut instance, TaskState::PoweringOff, is_down).await?;
+            if !self.take_up(context, &mut instance, TaskState::PoweringOff).await? {
+                return Ok(());
+            }
             self.stop_locked(context, &mut instance, clean).await
         })
         .await
@@ -144,8 +145,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_start_instance"), async {
-            let is_up = self.power_state(uuid).await? == PowerState::Running;
-            self.check_task(context, &mut instance, TaskState::PoweringOn, is_up).await?;
+            if !self.take_up(context, &mut instance, TaskState::PoweringOn).await? {
+                return Ok(());
+            }
             self.power_on(context, uuid).await?;
             let mut state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
@@ -174,11 +176,13 @@ impl Compute {
             [TaskState::RebootPending, TaskState::RebootStarted]
         };
         self.operate(context, uuid, Duties::of("compute_reboot_instance"), async {
-            // With a mistake in it nothing is touched.
+            if !self.take_up(context, &mut instance, pending).await? {
+                return Ok(());
+            }
+            // With a mistake in it the container is not touched.
             let asked = if hard { self.asked_now(context, uuid).await? } else { None };
-            let state = json!({"power_state": self.power_state(uuid).await?, "task_state": pending});
-            self.save(context, &mut instance, state, Expected::before(pending)).await?;
-            self.save(context, &mut instance, json!({"task_state": started}), Expected::before(started)).await?;
+            let state = json!({"power_state": self.power_state(uuid).await?, "task_state": started});
+            self.save(context, &mut instance, state, Expected::before(started)).await?;
             let timeout = if hard { StopTimeout::KILL } else { self.stop_timeout(&instance) };
             if instance.vm_state() == Some(VmState::Error) {
                 self.driver.tidy(uuid).await?;
@@ -261,8 +265,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
-            let is_frozen = self.power_state(uuid).await? == PowerState::Paused;
-            self.check_task(context, &mut instance, TaskState::Pausing, is_frozen).await?;
+            if !self.take_up(context, &mut instance, TaskState::Pausing).await? {
+                return Ok(());
+            }
             self.driver.pause(uuid).await?;
             let state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Paused, "task_state": null});
@@ -276,28 +281,15 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
-            let is_up = self.power_state(uuid).await? == PowerState::Running;
-            self.check_task(context, &mut instance, TaskState::Unpausing, is_up).await?;
+            if !self.take_up(context, &mut instance, TaskState::Unpausing).await? {
+                return Ok(());
+            }
             self.driver.unpause(uuid).await?;
             let state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
             self.save(context, &mut instance, state, Expected::task(TaskState::Unpausing)).await
         })
         .await
-    }
-
-    /// Whether the instance still has the task of the operation. The request may have waited in a queue, while recovery did what it
-    /// asks for, or gave it up; where it `is_done`, no task will do too.
-    pub(in crate::compute) async fn check_task(
-        &self,
-        context: &Context,
-        instance: &mut Instance,
-        task: TaskState,
-        is_done: bool,
-    ) -> Result<(), Error> {
-        let expected = Expected::task(task);
-        let expected = if is_done { expected.or_no_task() } else { expected };
-        self.save(context, instance, json!({"task_state": task}), expected).await
     }
 
     /// Plugs what is not plugged (the host may have been restarted) and starts the container.

@@ -70,12 +70,14 @@ impl Method for Unrescue {
 }
 
 impl Compute {
-    async fn rescue(&self, context: &Context, request: Rescue) -> Result<(), Error> {
+    async fn rescue(&self, context: &Context, mut request: Rescue) -> Result<(), Error> {
         let uuid = instance_uuid(&request.instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of(RESCUE_EVENT).erroring_out(), async {
+            if !self.take_up(context, &mut request.instance, TaskState::Rescuing).await? {
+                return Ok(());
+            }
             let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
-            self.check_task(context, &mut instance, TaskState::Rescuing, false).await?;
             if let Err(error) = self.run_rescue(context, &instance, &request).await {
                 return Err(self.undo_rescue(uuid, error).await);
             }
@@ -150,7 +152,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_unrescue_instance").erroring_out(), async {
-            self.check_task(context, &mut instance, TaskState::Unrescuing, false).await?;
+            if !self.take_up(context, &mut instance, TaskState::Unrescuing).await? {
+                return Ok(());
+            }
             self.driver.restore(uuid).await?;
             self.power_on(context, uuid).await?;
             let state = json!({

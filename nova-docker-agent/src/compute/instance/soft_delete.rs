@@ -55,7 +55,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_soft_delete_instance"), async {
-            self.check_task(context, &mut instance, TaskState::SoftDeleting, false).await?;
+            if !self.take_up(context, &mut instance, TaskState::SoftDeleting).await? {
+                return Ok(());
+            }
             // One whose container is gone must be deletable all the same.
             if self.power_state(uuid).await? != PowerState::NoState {
                 self.driver.stop(uuid, StopTimeout::KILL).await?;
@@ -72,7 +74,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_restore_instance"), async {
-            self.check_task(context, &mut instance, TaskState::Restoring, false).await?;
+            if !self.take_up(context, &mut instance, TaskState::Restoring).await? {
+                return Ok(());
+            }
             self.driver.tidy(uuid).await?;
             self.power_on(context, uuid).await?;
             let power = self.power_state(uuid).await?;

@@ -58,7 +58,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_suspend_instance"), async {
-            self.check_task(context, &mut instance, TaskState::Suspending, false).await?;
+            if !self.take_up(context, &mut instance, TaskState::Suspending).await? {
+                return Ok(());
+            }
             self.or_error_state(context, uuid, self.driver.suspend(uuid).await).await?;
             let recorded = self.record_suspension(context, &mut instance).await;
             if recorded.as_ref().is_err_and(|error| !error.is_gone()) {
@@ -88,7 +90,9 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.operate(context, uuid, Duties::of("compute_resume_instance"), async {
-            self.check_task(context, &mut instance, TaskState::Resuming, false).await?;
+            if !self.take_up(context, &mut instance, TaskState::Resuming).await? {
+                return Ok(());
+            }
             self.give_again(context, uuid).await?;
             let network = self.network_to_start(context, uuid).await?;
             let interfaces = usable_interfaces(&network, &self.host)?;
