@@ -12,7 +12,10 @@ use crate::network::Interface;
 pub(super) enum Files {
     OfTheImage,
     /// They are as its user has left them. Of the agent's own, it needs those that Docker empties in each new container.
-    OfTheInstance,
+    OfTheInstance {
+        /// Whether the first start, with its script, is over.
+        ran: bool,
+    },
 }
 
 impl Docker {
@@ -63,9 +66,8 @@ impl Docker {
             created.map_err(|error| create_error(image, self.engine().error("create container", &name, error)))?;
         let prepared = async {
             match files {
-                Files::OfTheImage => self.put_given_at_first(&created.id, &guest.configuration).await?,
-                // The script has run.
-                Files::OfTheInstance => self.put_given(&created.id, &guest.configuration.given).await?,
+                Files::OfTheInstance { ran: true } => self.put_given(&created.id, &guest.configuration.given).await?,
+                _ => self.put_given_at_first(&created.id, &guest.configuration).await?,
             }
             self.put_files(&created.id, guest, &hostname, interfaces, files).await
         };

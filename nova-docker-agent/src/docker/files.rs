@@ -97,7 +97,7 @@ impl Docker {
         let asked = &guest.configuration;
         let mut files = vec![hosts(hostname, interfaces, asked, &guest.links)];
         files.extend(resolv_conf(interfaces, asked));
-        if image_files == Files::OfTheInstance {
+        if matches!(image_files, Files::OfTheInstance { .. }) {
             return self.upload(id, &files).await;
         }
         files.extend(guest.key.as_ref().filter(|_| self.inner.config.inject_key).map(authorized_keys));

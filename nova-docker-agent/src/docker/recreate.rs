@@ -4,15 +4,16 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerCreateBody, Mount, MountType};
+use bollard::models::{ContainerCreateBody, Mount, MountPoint, MountType};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, InspectContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
 };
+use uuid::Uuid;
 
 use super::create::Files;
 use super::snapshot::{COMMIT, neutral_config};
-use super::{Docker, Error, labels, state::Found};
-use crate::guest::Guest;
+use super::{Docker, Error, labels, state::Found, volumes};
+use crate::guest::{Guest, PowerState};
 use crate::network::Interface;
 
 impl Docker {
@@ -35,6 +36,12 @@ impl Docker {
             tracing::warn!(instance = %uuid, error = %cleanup, "not everything of the container that was not made is gone");
         }
         Err(error)
+    }
+
+    /// Whether the instance's container was made anew by [`recreate`](Self::recreate), and never ran.
+    pub async fn is_remade(&self, uuid: Uuid) -> Result<bool, Error> {
+        let found = self.find(uuid).await?;
+        Ok(found.is_some_and(|found| found.state == PowerState::Created && found.base_image.is_some()))
     }
 
     /// Removes the files of a container that has gone, where they were an image of their own. Those that another container
@@ -100,20 +107,35 @@ impl Docker {
         found: &Found,
         interfaces: &[Interface],
     ) -> Result<(), Error> {
-        self.create_configured(guest, image, interfaces, Files::OfTheInstance, |body| {
-            body.labels.get_or_insert_default().insert(labels::BASE.to_owned(), found.base().to_owned());
-            body.labels.get_or_insert_default().insert(labels::SCRIPT.to_owned(), String::new());
-            add_volumes(body, found, "");
+        // The script belongs to the first start, which one that was rebuilt while its server was off has before it.
+        let ran = found.state != PowerState::Created;
+        let files = Files::OfTheInstance { ran };
+        self.create_configured(guest, image, interfaces, files, |body| {
+            let labels = body.labels.get_or_insert_default();
+            labels.insert(labels::BASE.to_owned(), found.base().to_owned());
+            if ran {
+                labels.insert(labels::SCRIPT.to_owned(), String::new());
+            }
+            add_volumes(body, unnamed(found), "");
         })
         .await
     }
 }
 
-/// The volumes of another container, below `directory`, where the container has none of its own.
-pub(super) fn add_volumes(body: &mut ContainerCreateBody, of: &Found, directory: &str) {
+/// The volumes that are the container's own. Which named ones it has the guest says.
+fn unnamed(of: &Found) -> impl Iterator<Item = &MountPoint> {
+    of.volumes.iter().filter(|volume| !volume.name.as_deref().is_some_and(volumes::is_named))
+}
+
+/// These volumes of another container, below `directory`, where the container has none of its own.
+pub(super) fn add_volumes<'a>(
+    body: &mut ContainerCreateBody,
+    volumes: impl IntoIterator<Item = &'a MountPoint>,
+    directory: &str,
+) {
     let host = body.host_config.get_or_insert_default();
     let mounts = host.mounts.get_or_insert_default();
-    for volume in &of.volumes {
+    for volume in volumes {
         let (Some(name), Some(destination)) = (&volume.name, &volume.destination) else { continue };
         let target = format!("{directory}{destination}");
         if mounts.iter().all(|mount| mount.target.as_ref() != Some(&target)) {

@@ -42,7 +42,7 @@ impl Docker {
     /// The volumes of the container that was set aside, below the place of its file system.
     pub(super) async fn add_rescued_volumes(&self, uuid: Uuid, body: &mut ContainerCreateBody) -> Result<(), Error> {
         let aside = self.get_aside(uuid).await?;
-        add_volumes(body, &aside, RESCUE);
+        add_volumes(body, &aside.volumes, RESCUE);
         Ok(())
     }
 

@@ -6,11 +6,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Driver, Error};
-use crate::{
-    guest::{Guest, PowerState},
-    limits::StopTimeout,
-    network::Interface,
-};
+use crate::{guest::Guest, limits::StopTimeout, network::Interface};
 
 impl Driver {
     /// Stops a guest and starts it: its files stay, its processes do not.
@@ -59,9 +55,10 @@ impl Driver {
         }
     }
 
-    /// A reboot that was cut short may have left two containers, of which the new one never ran and may be half made.
+    /// A reboot that was cut short may have left two containers, of which the new one never ran and may be half made. One that was
+    /// rebuilt while its server was off never ran either, and is whole.
     async fn end_interrupted(&self, uuid: Uuid) -> Result<(), Error> {
-        if self.has_aside(uuid).await? && self.power_state(uuid).await? == Some(PowerState::Created) {
+        if self.has_aside(uuid).await? && self.docker.is_remade(uuid).await? {
             self.restore(uuid).await?;
         }
         self.tidy(uuid).await

@@ -65,6 +65,25 @@ fn a_script_runs_as_root_after_the_first_start_and_what_it_writes_is_in_the_cons
     });
 }
 
+fn a_script_of_a_container_that_never_ran_runs_when_it_was_made_anew() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let guest = scripted("sleep 1000", "#!/bin/sh\necho run >>/ran\n", &[]);
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        let mut events = std::pin::pin!(driver.events());
+        driver.recreate(&guest, &[]).await.unwrap();
+        driver.remove_aside(guest.uuid).await.unwrap();
+        assert!(driver.start(guest.uuid).await.unwrap());
+        driver.run_script(guest.uuid);
+        let ended = Event::Guest { uuid: guest.uuid, kind: EventKind::ScriptEnded };
+        let told = tokio::time::timeout(PATIENCE, async { while events.next().await.unwrap() != ended {} });
+        told.await.expect("the end of the script is told");
+        assert_eq!(inside(&docker, &guest, "cat /ran").await, "run");
+        driver.remove(guest.uuid).await.unwrap();
+    });
+}
+
 fn a_script_that_fails_or_cannot_run_says_so() {
     on_host(async |host| {
         let docker = host.docker().await;
@@ -96,6 +115,7 @@ fn a_first_process_that_has_put_something_else_in_the_place_of_its_output_is_not
 
 tests! {
     a_script_runs_as_root_after_the_first_start_and_what_it_writes_is_in_the_console_log,
+    a_script_of_a_container_that_never_ran_runs_when_it_was_made_anew,
     a_script_that_fails_or_cannot_run_says_so,
     a_first_process_that_has_put_something_else_in_the_place_of_its_output_is_not_written_to,
 }

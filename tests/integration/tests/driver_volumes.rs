@@ -265,6 +265,32 @@ fn a_restart_of_a_container_keeps_its_volumes() {
     });
 }
 
+fn a_container_that_is_made_anew_has_the_named_volumes_that_it_is_to_have_and_its_anonymous_ones() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        docker.import("volumes:test", &["VOLUME /var/anonymous"]).await;
+        let driver = docker.driver().await;
+        let first = with(&["data=/srv/a", "gone=/gone"]);
+        driver.create(&first, "volumes:test", &[]).await.unwrap();
+        driver.start(first.uuid).await.unwrap();
+        inside(&docker, &first, "echo kept | tee /srv/a/file >/var/anonymous/file").await;
+        driver.stop(first.uuid, nova_docker_agent::limits::StopTimeout::KILL).await.unwrap();
+        let again = Guest { uuid: first.uuid, ..with(&["data=/srv/b"]) };
+        driver.recreate(&again, &[]).await.unwrap();
+        driver.remove_aside(again.uuid).await.unwrap();
+        driver.start(again.uuid).await.unwrap();
+        assert_eq!(inside(&docker, &again, "cat /srv/b/file /var/anonymous/file").await, "kept\nkept");
+        let places = "{{range .Mounts}}{{.Destination}} {{end}}";
+        let places = docker.docker(&["inspect", "--format", places, &format!("nova-{}", again.uuid)]).await;
+        let mut places: Vec<&str> = places.split_whitespace().collect();
+        places.retain(|place| place.starts_with("/srv") || place.starts_with("/var") || place.starts_with("/gone"));
+        places.sort_unstable();
+        assert_eq!(places, ["/srv/b", "/var/anonymous"]);
+        driver.remove(again.uuid).await.unwrap();
+        remove_volumes(&docker).await;
+    });
+}
+
 tests! {
     servers_of_a_project_share_a_volume_and_other_projects_see_nothing_of_it,
     an_empty_volume_gets_the_images_files_and_anonymous_volumes_go_with_their_container,
@@ -274,4 +300,5 @@ tests! {
     without_a_grace_a_volume_goes_with_its_last_server,
     what_a_flavor_does_not_allow_fails_before_anything_is_made,
     a_restart_of_a_container_keeps_its_volumes,
+    a_container_that_is_made_anew_has_the_named_volumes_that_it_is_to_have_and_its_anonymous_ones,
 }

@@ -161,8 +161,61 @@ fn a_hard_reboot_makes_the_container_again_where_it_is_asked_for_otherwise_and_o
     });
 }
 
+/// A hard reboot of a guest that shall be `request`, with one more key in its metadata.
+fn reboot(id: &str, request: &v1::CreateGuestRequest, key: &str, value: &str) -> v1::RebootGuestRequest {
+    let mut request = request.clone();
+    request.guest.as_mut().unwrap().metadata.insert(key.to_owned(), value.to_owned());
+    v1::RebootGuestRequest { guest_id: id.to_owned(), guest: request.guest, image: request.image, ..Default::default() }
+}
+
+fn a_hard_reboot_makes_no_container_again_whose_files_are_larger_than_the_flavors_disk() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let mut request = door.guest("sh -c 'echo A is $A; exec sleep 1000'", &[]);
+        request.guest.as_mut().unwrap().root_gib = 1;
+        let id = launch(&mut client, request.clone()).await;
+        let name = format!("nova-{id}");
+        let inspect = async |format: &str| door.docker.docker(&["inspect", "--format", format, &name]).await;
+        // Docker counts what a file seems to have.
+        door.docker.docker(&["exec", &name, "truncate", "-s", "1100M", "/large"]).await;
+        let before = inspect("{{.Id}} {{.State.Pid}}").await;
+        let refused = client.reboot_guest(reboot(&id, &request, "docker:env:A", "2")).await.unwrap_err();
+        assert!(refused.message().contains("its disk has 1 GiB: delete files, or rebuild it"), "{refused}");
+        assert_eq!(inspect("{{.Id}} {{.State.Pid}}").await, before, "it runs as it ran");
+        door.docker.docker(&["exec", &name, "rm", "/large"]).await;
+        client.reboot_guest(reboot(&id, &request, "docker:env:A", "2")).await.unwrap();
+        until_logged(&mut client, &id, "A is 2").await;
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
+fn a_hard_reboot_keeps_what_was_rebuilt_and_never_ran() {
+    on_host(async |host| {
+        let door = Door::open(&host).await;
+        let mut client = door.client().await;
+        let request = door.guest("sh -c 'echo A is $A; exec sleep 1000'", &[]);
+        let id = launch(&mut client, request.clone()).await;
+        let name = format!("nova-{id}");
+        door.docker.docker(&["exec", &name, "sh", "-c", "echo old > /mark"]).await;
+        stop(&mut client, &id).await;
+        replace(&mut client, &request, ReplacePurpose::Rebuild).await.unwrap();
+        client.reboot_guest(reboot(&id, &request, "docker:env:A", "2")).await.unwrap();
+        until_logged(&mut client, &id, "A is 2").await;
+        let mark = door.docker.docker(&["exec", &name, "sh", "-c", "ls /mark 2>/dev/null || echo none"]).await;
+        assert_eq!(mark, "none", "the container from before the rebuild is back");
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
 tests!(
     a_rebuild_begins_anew_and_can_be_undone,
     a_resize_keeps_the_files_within_other_limits_and_is_settled,
     a_hard_reboot_makes_the_container_again_where_it_is_asked_for_otherwise_and_only_there,
+    a_hard_reboot_makes_no_container_again_whose_files_are_larger_than_the_flavors_disk,
+    a_hard_reboot_keeps_what_was_rebuilt_and_never_ran,
 );
