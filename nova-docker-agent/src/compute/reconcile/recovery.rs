@@ -71,8 +71,8 @@ impl Compute {
         let actual = self.power_state(uuid).await?;
         let (vm_state, task) = (instance.vm_state(), instance.task_state());
         let recovery = decide(vm_state, task, actual);
-        if task.is_none() && !keeps_aside(vm_state) && self.driver.has_aside(uuid).await? {
-            info!("ending what a recorded operation has left: one of two containers");
+        if is_over(task, recovery) && !keeps_aside(vm_state) && self.driver.has_aside(uuid).await? {
+            info!("ending what an operation that is done has left: one of two containers");
             self.driver.tidy(uuid).await?;
         }
         if recovery != Recovery::Nothing && recovery != Recovery::Replug {
@@ -206,6 +206,11 @@ fn is_snapshot(task: TaskState) -> bool {
     matches!(task, ImageBackup | ImagePendingUpload | ImageSnapshot | ImageSnapshotPending | ImageUploading)
 }
 
+/// Whether nobody is to go on with an operation: a second container that is left of it has no use.
+fn is_over(task: Option<TaskState>, recovery: Recovery) -> bool {
+    task.is_none() || recovery == Recovery::Settle
+}
+
 /// Whether a container that was set aside belongs to an instance in this state.
 fn keeps_aside(vm_state: Option<VmState>) -> bool {
     matches!(vm_state, Some(VmState::Rescued | VmState::Resized | VmState::Error | VmState::SoftDelete))
@@ -324,6 +329,15 @@ mod tests {
             decide(Some(VmState::Active), Some(TaskState::RebootStarted), PowerState::Shutdown),
             Recovery::Reboot { hard: true }
         );
+    }
+
+    #[test]
+    fn what_a_settled_reboot_has_set_aside_is_not_kept_and_what_is_redone_keeps_it() {
+        let of = |task, actual| is_over(Some(task), decide(Some(VmState::Active), Some(task), actual));
+        assert!(of(TaskState::RebootStartedHard, PowerState::Running));
+        assert!(of(TaskState::RebootStarted, PowerState::Running));
+        assert!(!of(TaskState::RebootStartedHard, PowerState::Shutdown));
+        assert!(!of(TaskState::RebuildSpawning, PowerState::Running));
     }
 
     #[test]
