@@ -68,8 +68,18 @@ impl Options {
     /// Brings the interface's routes and gateways of IPv4 to what the options say. Metadata stays where it is.
     pub(super) fn settle_ways(&self, interface: &mut Interface, metadata: IpNet) {
         let is_v4 = |address: &IpAddr| address.is_ipv4();
-        let usable = |via: &IpAddr| !interface.addresses.iter().any(|own| own.addr() == *via);
-        if let Some(routes) = self.routes.as_ref().filter(|routes| routes.iter().all(|route| usable(&route.via))) {
+        let usable = |via: &IpAddr| {
+            let usable = !interface.addresses.iter().any(|own| own.addr() == *via || is_edge(own, *via));
+            if !usable {
+                tracing::warn!(port = %interface.port_id, %via, "left out a DHCP option's next hop that is nobody's, or the instance's own");
+            }
+            usable
+        };
+        let asked = self.routes.as_ref().map(|routes| routes.iter().filter(|route| usable(&route.via)).cloned());
+        let routes: Option<Vec<Route>> = asked.map(Iterator::collect);
+        // Where none of them is left, the option says nothing.
+        let says_something = |left: &Vec<Route>| !left.is_empty() || self.routes.as_ref().is_some_and(Vec::is_empty);
+        if let Some(routes) = routes.filter(says_something) {
             let kept = |route: &Route| {
                 let named = routes.iter().any(|other| other.destination == route.destination);
                 !is_v4(&route.via) || (route.destination == metadata && !named)
@@ -83,6 +93,11 @@ impl Options {
             interface.gateways.extend(router);
         }
     }
+}
+
+/// Whether the address is that of the subnet itself, or its broadcast address: the kernel takes neither as a next hop.
+fn is_edge(own: &IpNet, via: IpAddr) -> bool {
+    matches!(own, IpNet::V4(net) if net.prefix_len() < 31) && (own.network() == via || own.broadcast() == via)
 }
 
 /// Linux takes IPv6 from an interface with less.
@@ -236,7 +251,9 @@ mod tests {
         assert_eq!(settled(&[(4, "router", "10.0.0.9")]).1, addresses(&["fd00::1", "10.0.0.9"]));
         assert_eq!(settled(&[(4, "router", "")]).1, addresses(&["fd00::1"]));
         assert_eq!(settled(&[(4, "router", "0.0.0.0")]).1, addresses(&["fd00::1"]));
-        assert_eq!(settled(&[(4, "router", "10.0.0.5")]), settled(&[]), "the instance's own address is no way out");
+        for nobody in ["10.0.0.5", "10.0.0.0", "10.0.0.255"] {
+            assert_eq!(settled(&[(4, "router", nobody)]), settled(&[]), "{nobody} is no way out");
+        }
     }
 
     #[test]
@@ -249,6 +266,12 @@ mod tests {
         assert_eq!(gateways, addresses(&["fd00::1", "10.0.0.7"]));
         let (routes, _) = settled(&[(4, "classless-static-route", "169.254.169.254/32,10.0.0.8")]);
         assert!(routes.contains(&"169.254.169.254/32 10.0.0.8".to_owned()) && routes.len() == 2, "{routes:?}");
-        assert_eq!(settled(&[(4, "classless-static-route", "192.0.2.0/24,10.0.0.5")]), settled(&[]));
+        for nobody in ["10.0.0.5", "10.0.0.0", "10.0.0.255"] {
+            let alone = format!("192.0.2.0/24,{nobody}");
+            assert_eq!(settled(&[(4, "classless-static-route", &alone)]), settled(&[]));
+            let among = format!("{alone},198.51.100.0/24,10.0.0.8");
+            let (routes, _) = settled(&[(4, "classless-static-route", &among)]);
+            assert_eq!(routes, ["169.254.169.254/32 10.0.0.3", "fd01::/64 fd00::2", "198.51.100.0/24 10.0.0.8"]);
+        }
     }
 }
