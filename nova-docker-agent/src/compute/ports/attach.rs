@@ -239,10 +239,7 @@ impl Compute {
             }
             self.save_network_info(context, uuid, &network).await?;
             self.follow_network(uuid, &network).await;
-            self.change_tagged(context, uuid, |interfaces| interfaces.retain(|other| other.mac != vif.address)).await?;
-            if vif.preserve_on_delete {
-                self.forget_user_port(context, uuid, vif.id).await;
-            }
+            self.forget_marks(context, uuid, &vif).await?;
             info!(%port, "detached an interface");
             Ok(())
         })
@@ -258,6 +255,15 @@ impl Compute {
     ) -> Result<(), Error> {
         self.driver.detach(uuid, port).await?;
         self.conductor.delete_virtual_interface(context, &port.to_string()).await?;
+        Ok(())
+    }
+
+    /// Removes what the instance's record has of a port that is not the instance's any more: its tag, and that it was the user's.
+    pub(in crate::compute) async fn forget_marks(&self, context: &Context, uuid: Uuid, vif: &Vif) -> Result<(), Error> {
+        self.change_tagged(context, uuid, |interfaces| interfaces.retain(|other| other.mac != vif.address)).await?;
+        if vif.preserve_on_delete {
+            self.forget_user_port(context, uuid, vif.id).await;
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
@@ -19,8 +19,17 @@ use crate::compute::{
 };
 use crate::{cloud::Caller, messaging::Context, objects::Instance};
 
-/// How long a start waits for Neutron's word.
+/// How long a start waits for Neutron's word, and then for ports that it has bound again.
 const NEUTRON_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the work comes to, or none where it takes longer than the patience.
+async fn within<T>(patience: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+    tokio::time::timeout(patience, work).await.ok().transpose()
+}
+
+fn slow() -> Error {
+    Error::Exception { class: "NovaException", message: "Neutron is slow".to_owned(), kwargs: Map::new() }
+}
 
 /// The cache as an instance carries it.
 pub(in crate::compute) fn network_info(instance: &Instance) -> Result<NetworkInfo, Error> {
@@ -95,7 +104,7 @@ impl Compute {
 
     async fn follow_neutron(&self, uuid: Uuid, rebind: Rebind) -> Result<(), Error> {
         let _lock = self.cache_locks.lock(uuid).await;
-        match self.read_network_info(uuid, rebind).await? {
+        match self.read_network_info(uuid, rebind, Duration::MAX).await? {
             // On its way to the shelf: nobody is to plug what is bound to no host.
             Some(network) if network.is_unbound() => Ok(()),
             Some(network) => Ok(self.driver.follow(uuid, &usable_interfaces(&network, &self.host)?).await?),
@@ -114,8 +123,13 @@ impl Compute {
     }
 
     /// What Neutron says of the instance's network, written into the cache; none when the instance is gone. With the cache's
-    /// lock held.
-    async fn read_network_info(&self, uuid: Uuid, rebind: Rebind) -> Result<Option<NetworkInfo>, Error> {
+    /// lock held. Neutron has the `patience` to tell it, and once more to bind ports and to tell what came of that.
+    async fn read_network_info(
+        &self,
+        uuid: Uuid,
+        rebind: Rebind,
+        patience: Duration,
+    ) -> Result<Option<NetworkInfo>, Error> {
         let context = Context::admin();
         let wanted = ["info_cache", "system_metadata"];
         let instance = match self.conductor.instance(&context, &uuid.to_string(), &wanted).await {
@@ -126,12 +140,17 @@ impl Compute {
         let cache = network_info(&instance)?;
         let project = instance.project_id().unwrap_or_default();
         let caller = Caller::service(context.request_id());
-        let mut current = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
+        let read =
+            || async { self.ports.build_network_info(&caller, uuid, project, &cache).await.map_err(Error::from) };
+        let mut current = within(patience, read()).await?.ok_or_else(slow)?;
         if instance.host() == Some(self.host.as_str()) {
             let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
-            if self.ports.bind_again(&caller, &current, rebind, &self.host, zone).await {
-                current = self.ports.build_network_info(&caller, uuid, project, &cache).await?;
-            }
+            let bound = async {
+                let asked = self.ports.bind_again(&caller, &current, rebind, &self.host, zone).await;
+                if asked { read().await.map(Some) } else { Ok(None) }
+            };
+            // What has been read is known, whatever becomes of this.
+            current = within(patience, bound).await?.flatten().unwrap_or(current);
         }
         self.forget_vanished(&context, uuid, &cache, &mut current).await;
         keep_user_ports(&mut current, &instance);
@@ -147,7 +166,11 @@ impl Compute {
         let caller = Caller::service(context.request_id());
         for vif in self.ports.vanished(&caller, cache, current).await {
             info!(instance = %uuid, port = %vif.id, "Neutron no longer has this port for the instance; unplugging it");
-            if let Err(error) = self.forget_interface(context, uuid, vif.id).await {
+            let forgotten = async {
+                self.forget_interface(context, uuid, vif.id).await?;
+                self.forget_marks(context, uuid, &vif).await
+            };
+            if let Err(error) = forgotten.await {
                 warn!(instance = %uuid, port = %vif.id, %error, "cannot unplug a port that has gone; it is tried again");
                 current.0.push(vif);
             }
@@ -162,11 +185,10 @@ impl Compute {
         uuid: Uuid,
     ) -> Result<NetworkInfo, Error> {
         let _lock = self.cache_locks.lock(uuid).await;
-        match tokio::time::timeout(NEUTRON_PATIENCE, self.read_network_info(uuid, Rebind::All)).await {
-            Ok(Ok(Some(network))) => return Ok(network),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => warn!(instance = %uuid, %error, "starting with the network that is remembered"),
-            Err(_) => warn!(instance = %uuid, "Neutron is slow; starting with the network that is remembered"),
+        match self.read_network_info(uuid, Rebind::All, NEUTRON_PATIENCE).await {
+            Ok(Some(network)) => return Ok(network),
+            Ok(None) => {}
+            Err(error) => warn!(instance = %uuid, %error, "starting with the network that is remembered"),
         }
         self.load_network_info(context, uuid).await
     }
@@ -209,5 +231,25 @@ impl Compute {
         self.conductor.delete_virtual_interfaces(context, &id).await?;
         self.save_network_info(context, uuid, &NetworkInfo::default()).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_binding_that_takes_too_long_costs_nothing_of_what_was_read_and_each_has_the_whole_patience() {
+        let patience = Duration::from_secs(10);
+        let takes = |seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(seconds)
+        };
+        let began = tokio::time::Instant::now();
+        let read = within(patience, takes(8)).await.unwrap();
+        let bound = within(patience, takes(8)).await.unwrap();
+        assert_eq!((read, bound, began.elapsed().as_secs()), (Some(8), Some(8), 16));
+        assert_eq!(within(patience, takes(11)).await.unwrap(), None);
+        assert_eq!(within(Duration::MAX, takes(3600)).await.unwrap(), Some(3600));
     }
 }

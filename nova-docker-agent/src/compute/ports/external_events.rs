@@ -82,6 +82,7 @@ impl Compute {
         let vif = network.0.remove(position);
         info!(instance = %uuid, port, "the port was deleted; unplugging it");
         self.forget_interface(&context, uuid, vif.id).await?;
+        self.forget_marks(&context, uuid, &vif).await?;
         self.save_network_info(&context, uuid, &network).await?;
         self.follow_network(uuid, &network).await;
         Ok(())
