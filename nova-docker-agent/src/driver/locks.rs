@@ -20,6 +20,11 @@ impl InstanceLocks {
         self.entry(instance).lock_owned().await
     }
 
+    /// The lock, if nobody holds it now.
+    pub fn try_lock(&self, instance: Uuid) -> Option<OwnedMutexGuard<()>> {
+        self.entry(instance).try_lock_owned().ok()
+    }
+
     /// Whether an operation holds the lock of `instance` right now.
     pub fn is_busy(&self, instance: Uuid) -> bool {
         self.entry(instance).try_lock().is_err()

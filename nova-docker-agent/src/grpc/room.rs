@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tower::limit::GlobalConcurrencyLimitLayer;
+use uuid::Uuid;
+
+use crate::driver::InstanceLocks;
+
+/// The room of one long call.
+pub(super) type Taken = [Option<OwnedSemaphorePermit>; 2];
 
 /// Room for so many calls, half of which at most may be long ones: creations, replacements, snapshots.
 #[derive(Clone)]
@@ -22,12 +28,31 @@ impl Room {
         GlobalConcurrencyLimitLayer::with_semaphore(self.calls.clone())
     }
 
-    /// Waits for room for a long call, for as long as what is returned lives. It is entered before any guest's turn, so that nobody
-    /// who has a turn waits for room.
-    pub(super) async fn enter(&self) -> [Option<OwnedSemaphorePermit>; 2] {
+    /// Waits for the guest's turn and for room for a long call, both for as long as what is returned lives. Nobody waits for one of them
+    /// while holding the other: calls that wait for one guest leave the room to others, and a turn waits for no room.
+    pub(super) async fn enter(&self, locks: &InstanceLocks, guest: Uuid) -> (OwnedMutexGuard<()>, Taken) {
+        loop {
+            let turn = locks.lock(guest).await;
+            if let Some(room) = self.try_take() {
+                return (turn, room);
+            }
+            drop(turn);
+            let room = self.take().await;
+            if let Some(turn) = locks.try_lock(guest) {
+                return (turn, room);
+            }
+        }
+    }
+
+    async fn take(&self) -> Taken {
         // They are never closed.
         let long = self.long.clone().acquire_owned().await.ok();
         [long, self.calls.clone().acquire_owned().await.ok()]
+    }
+
+    fn try_take(&self) -> Option<Taken> {
+        let long = self.long.clone().try_acquire_owned().ok()?;
+        Some([Some(long), Some(self.calls.clone().try_acquire_owned().ok()?)])
     }
 }
 
@@ -40,20 +65,38 @@ mod tests {
     #[test]
     fn long_calls_leave_half_of_the_room_to_others() {
         let room = Room::new(4);
-        let first = room.enter().now_or_never();
-        let second = room.enter().now_or_never();
+        let first = room.take().now_or_never();
+        let second = room.take().now_or_never();
         assert!(first.is_some() && second.is_some());
-        assert!(room.enter().now_or_never().is_none(), "a third long one");
+        assert!(room.take().now_or_never().is_none(), "a third long one");
         assert_eq!(room.calls.available_permits(), 2);
         drop(first);
-        assert!(room.enter().now_or_never().is_some());
+        assert!(room.take().now_or_never().is_some());
     }
 
     #[test]
     fn with_room_for_one_a_long_call_has_it_alone() {
         let room = Room::new(1);
-        let long = room.enter().now_or_never();
+        let long = room.take().now_or_never();
         assert!(long.is_some());
         assert_eq!(room.calls.available_permits(), 0);
+    }
+
+    #[test]
+    fn who_waits_for_a_guest_takes_no_room_and_who_waits_for_room_keeps_no_guest() {
+        let (room, locks) = (Room::new(4), InstanceLocks::default());
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let first = room.enter(&locks, one).now_or_never().unwrap();
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(room.enter(&locks, one))).collect();
+        assert!(waiting.iter_mut().all(|call| call.now_or_never().is_none()));
+        let second = room.enter(&locks, other).now_or_never();
+        assert!(second.is_some(), "calls for another guest hold the room");
+        let mut third = Box::pin(room.enter(&locks, Uuid::from_u128(3)));
+        assert!((&mut third).now_or_never().is_none());
+        assert!(locks.try_lock(Uuid::from_u128(3)).is_some(), "a guest is held without room");
+        drop(first);
+        let next =
+            (&mut third).now_or_never().is_some() || waiting.iter_mut().any(|call| call.now_or_never().is_some());
+        assert!(next, "nobody follows");
     }
 }

@@ -110,11 +110,10 @@ impl DriverService {
         let (driver, locks, room) = (self.driver.clone(), self.locks.clone(), self.room.clone());
         let progress = sender.clone();
         let work = async move {
-            let _room = tokio::select! {
+            let (turn, _room) = tokio::select! {
                 () = stop.cancelled() => return Err(failure(&Error::Cancelled(guest), guest, None)),
-                room = room.enter() => room,
+                entered = room.enter(&locks, guest) => entered,
             };
-            let turn = locks.lock(guest).await;
             info!("started");
             work(driver, progress, stop, turn).await
         };
