@@ -9,11 +9,16 @@ use crate::Error;
 /// How long a failed refresh is not repeated, as long as there is an older list.
 const REST: Duration = Duration::from_secs(30);
 
+/// What the first list may take, with all repetitions.
+const FIRST: Duration = Duration::from_secs(60);
+
 /// The list, and who refreshes it.
 #[derive(Default)]
 pub(super) struct Extensions {
     kept: Mutex<Option<Kept>>,
     refresh: tokio::sync::Mutex<()>,
+    /// When the first list was last asked for in vain, and why. Held while somebody asks for it.
+    failed: tokio::sync::Mutex<Option<(Instant, String)>>,
 }
 
 #[derive(Clone)]
@@ -42,7 +47,7 @@ impl Extensions {
             }
             older => older,
         };
-        let Some(older) = older else { return self.first(read).await };
+        let Some(older) = older else { return self.first(FIRST.max(patience), read).await };
         let Ok(_refresh) = self.refresh.try_lock() else { return Ok(older.aliases) };
         match tokio::time::timeout(patience, read).await {
             Ok(Ok(aliases)) => Ok(self.keep(Arc::new(aliases), Duration::ZERO)),
@@ -57,16 +62,29 @@ impl Extensions {
         }
     }
 
-    /// Nobody can do without the first list.
+    /// Nobody can do without the first list. Who waited while somebody asked in vain has that failure, and does not wait as long again.
     async fn first(
         &self,
+        patience: Duration,
         read: impl Future<Output = Result<HashSet<String>, Error>>,
     ) -> Result<Arc<HashSet<String>>, Error> {
-        let _refresh = self.refresh.lock().await;
+        let since = Instant::now();
+        let mut failed = self.failed.lock().await;
         if let Some(kept) = self.kept() {
             return Ok(kept.aliases);
         }
-        Ok(self.keep(Arc::new(read.await?), Duration::ZERO))
+        if let Some((at, reason)) = failed.as_ref().filter(|(at, _)| *at >= since) {
+            tracing::debug!(?at, "somebody else has asked neutron for its extensions in vain");
+            return Err(unreachable(reason.clone()));
+        }
+        let read = tokio::time::timeout(patience, read).await;
+        match read.unwrap_or_else(|_| Err(unreachable(format!("no answer in {} s", patience.as_secs())))) {
+            Ok(aliases) => Ok(self.keep(Arc::new(aliases), Duration::ZERO)),
+            Err(error) => {
+                *failed = Some((Instant::now(), error.to_string()));
+                Err(error)
+            }
+        }
     }
 
     fn kept(&self) -> Option<Kept> {
@@ -79,6 +97,10 @@ impl Extensions {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         aliases
     }
+}
+
+fn unreachable(reason: String) -> Error {
+    Error::Unreachable { service: "neutron", method: "GET".to_owned(), path: "/v2.0/extensions".to_owned(), reason }
 }
 
 #[cfg(test)]
@@ -124,5 +146,16 @@ mod tests {
         extensions.get(Duration::ZERO, LONG, async { list("old") }).await.unwrap();
         assert!(extensions.get(Duration::ZERO, LONG, async { list("new") }).await.unwrap().contains("new"));
         assert!(extensions.get(LONG, LONG, async { panic!("asked") as Listed }).await.unwrap().contains("new"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_list_is_not_waited_for_without_end_and_a_failure_is_shared() {
+        let extensions = Extensions::default();
+        let began = tokio::time::Instant::now();
+        let ask = || extensions.get(LONG, Duration::from_secs(10), std::future::pending());
+        let (one, other) = tokio::join!(ask(), ask());
+        assert!(one.is_err() && other.is_err());
+        assert_eq!(began.elapsed(), FIRST);
+        assert!(extensions.get(LONG, LONG, async { list("new") }).await.unwrap().contains("new"));
     }
 }
