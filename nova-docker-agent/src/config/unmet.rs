@@ -66,6 +66,12 @@ const TABLE: &[Entry] = &[
     entry("compute", "cpu_shared_set", &[], NO_PINNING),
     entry(
         "compute",
+        "consecutive_build_service_disable_threshold",
+        &["10"],
+        "failed launches always count; `[filter_scheduler] build_failure_weight_multiplier = 0` at the schedulers ignores them",
+    ),
+    entry(
+        "compute",
         "provider_config_location",
         &["/etc/nova/provider_config", "/etc/nova/provider_config/"],
         "the agent reads no inventories from files; give the provider traits with the openstack command",
