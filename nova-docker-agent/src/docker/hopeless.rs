@@ -31,9 +31,11 @@ pub(super) fn ignores(status: &str, signal: Option<&str>) -> bool {
     }
 }
 
-/// Whether the process with this status is still runc's: the command of its container is about to take its place.
+/// Whether the process with this status is still the runtime's, runc's or crun's: the command of its container is about to take its
+/// place.
 pub(super) fn is_runtimes(status: &str) -> bool {
-    status.lines().find_map(|line| line.strip_prefix("Name:")).is_some_and(|name| name.trim().starts_with("runc:["))
+    let name = status.lines().find_map(|line| line.strip_prefix("Name:")).map(str::trim);
+    name.is_some_and(|name| name.starts_with("runc:[") || name == "crun")
 }
 
 /// `15`, `TERM`, `SIGTERM`, `RTMIN+3`; an empty one is SIGTERM.
@@ -64,8 +66,10 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_yet_the_command_is_told_from_it() {
-        assert!(is_runtimes("Name:\trunc:[2:INIT]\nUmask:\t0022\n"));
-        for other in ["Name:\tsleep\n", "Name:\trunc\n", "Umask:\t0022\n", ""] {
+        for runtime in ["runc:[2:INIT]", "crun"] {
+            assert!(is_runtimes(&format!("Name:\t{runtime}\nUmask:\t0022\n")), "{runtime}");
+        }
+        for other in ["Name:\tsleep\n", "Name:\trunc\n", "Name:\tcrunch\n", "Umask:\t0022\n", ""] {
             assert!(!is_runtimes(other), "{other:?}");
         }
     }
