@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Launcher
 from harness import logs
-from harness.amqp import Amqp, RpcFailure
+from harness.amqp import Amqp, RpcFailure, instance
 from harness.lab import Lab, Side
 from harness.servers import Json, Servers
 
@@ -48,17 +48,6 @@ def refusal(amqp: Amqp, side: Side, method: str, arguments: Json, **fields: Any)
     except RpcFailure as failure:
         return failure
     pytest.fail(f"{method} with {arguments} and {fields} was answered with {answer!r}")
-
-
-def instance(server_id: str, **fields: Any) -> Json:
-    """As little of an Instance as a message may carry."""
-    return {
-        "nova_object.name": "Instance",
-        "nova_object.namespace": "nova",
-        "nova_object.version": "2.8",
-        "nova_object.data": {"uuid": server_id, **fields},
-        "nova_object.changes": [],
-    }
 
 
 def test_a_ping_is_answered_on_both_topics(amqp: Amqp, side: Side) -> None:

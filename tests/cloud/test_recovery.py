@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Launcher
 from harness import hosts
-from harness.amqp import wait_consumers
+from harness.amqp import Amqp, RpcFailure, instance, wait_consumers
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
 from harness.programs import kill_agent, setting, without
@@ -159,6 +159,83 @@ def test_a_reboot_that_waited_for_the_agent_is_done_once(
     servers.action(server_id, "os-stop")
     servers.wait(server_id, "SHUTOFF")
     assert _starts(lab, server_id) == starts + 1
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_request_whose_work_was_done_before_it_came_succeeds_and_does_nothing(
+    lab: Lab, launch: Launcher, servers: Servers, amqp: Amqp
+) -> None:
+    """As when recovery was faster than the queue: the request finds no task, and the server as it shall be."""
+    server_id = launch("done")["id"]
+    for action, method, status in [
+        ("pause", "pause_instance", "PAUSED"),
+        ("unpause", "unpause_instance", "ACTIVE"),
+        ("suspend", "suspend_instance", "SUSPENDED"),
+        ("resume", "resume_instance", "ACTIVE"),
+        ("reboot", "reboot_instance", "ACTIVE"),
+        ("os-stop", "stop_instance", "SHUTOFF"),
+        ("os-start", "start_instance", "ACTIVE"),
+    ]:
+        hard = {"type": "HARD"} if action == "reboot" else None
+        servers.action(server_id, action, hard)
+        servers.wait(server_id, status)
+        before = started_at(lab, server_id)
+        more = {"reboot_type": "HARD"} if hard else {}
+        amqp.call("compute", lab.host, method, {"instance": instance(server_id), **more})
+        assert (servers.get(server_id)["status"], started_at(lab, server_id)) == (status, before), action
+    assert _faults(lab, server_id) == "0"
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_request_without_its_task_leaves_the_task_of_another_alone_while_docker_is_away(
+    lab: Lab, launch: Launcher, servers: Servers, amqp: Amqp
+) -> None:
+    server_id = launch("busy")["id"]
+    with without(lab, "dockerd"):
+        _set_task(lab, server_id, "rescuing")
+        for method in ("stop_instance", "start_instance", "pause_instance", "unpause_instance", "reboot_instance"):
+            with pytest.raises(RpcFailure) as failure:
+                amqp.call("compute", lab.host, method, {"instance": instance(server_id)})
+            assert failure.value.cls.startswith("UnexpectedTaskStateError"), failure.value
+            assert servers.get(server_id)["OS-EXT-STS:task_state"] == "rescuing", method
+        _set_task(lab, server_id, None)
+    servers.wait_idle(server_id)
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_the_container_from_before_a_hard_reboot_goes_when_the_agent_died_before_it_said_so(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    """The moment between the start of the new container and the end of the task is too short to be met."""
+    server_id = launch("again")["id"]
+    name = f"nova-{server_id}"
+    form = '{{index .Config.Labels "org.openstack.nova.compute-id"}}'
+    compute = lab.docker("inspect", "--format", form, name)
+    os.kill(lab.pid(AGENT_PROGRAM), signal.SIGSTOP)
+    try:
+        labels = [
+            f"--label=org.openstack.nova.instance-uuid={server_id}",
+            f"--label=org.openstack.nova.compute-id={compute}",
+        ]
+        image = lab.docker("inspect", "--format", "{{.Image}}", name)
+        lab.docker("create", f"--name={name}-aside", *labels, image)
+        _set_task(lab, server_id, "reboot_started_hard")
+    finally:
+        kill_agent(lab)
+    assert servers.wait_idle(server_id)["status"] == "ACTIVE"
+    assert lab.docker("ps", "--all", "--format={{.Names}}", f"--filter=name={name}") == name
+
+
+def _faults(lab: Lab, server_id: str) -> str:
+    return lab.sql("SELECT COUNT(*) FROM nova.instance_faults WHERE instance_uuid = %(id)s", {"id": server_id})
+
+
+def _set_task(lab: Lab, server_id: str, task: str | None) -> None:
+    value = "NULL" if task is None else f"'{task}'"
+    lab.sql(f"UPDATE nova.instances SET task_state = {value} WHERE uuid = '{server_id}';")  # noqa: S608, the test's own
 
 
 def _starts(lab: Lab, server_id: str) -> int:

@@ -107,6 +107,17 @@ class Amqp:
         return answer["result"]
 
 
+def instance(server_id: str, **fields: Any) -> Json:
+    """As little of an Instance as a message may carry."""
+    return {
+        "nova_object.name": "Instance",
+        "nova_object.namespace": "nova",
+        "nova_object.version": "2.8",
+        "nova_object.data": {"uuid": server_id, **fields},
+        "nova_object.changes": [],
+    }
+
+
 def wait_consumers(lab: Lab, *queues: str) -> None:
     """Wait until the cloud's RabbitMQ has somebody at each of the queues."""
 
