@@ -248,6 +248,25 @@ def test_a_registry_that_is_killed_before_any_step_has_the_old_or_the_new(
         assert number > least, "the steps are not seen"
 
 
+def test_a_manifest_that_the_disk_has_not_taken_is_not_acknowledged(
+    tmp_path: Path, run_own: RunOwn, repository: str, steps: Steps
+) -> None:
+    with run_own(tmp_path, steps=steps) as own:
+        client = Registry(own.target)
+        manifest = content.image(repository, layers=1)
+        for blob in manifest.blobs:
+            client.push_blob(repository, blob)
+        put = functools.partial(client.put_manifest, repository, manifest.digest, manifest.data, manifest.media_type)
+        steps.keep_nothing()
+        refused = put()
+        steps.kill_at(0)
+        ok(refused, 500, 503)
+        ok(client.manifest(repository, manifest.digest), 404)
+        ok(put(), 201)
+        ok(client.manifest(repository, manifest.digest), 200)
+        client.take_away()
+
+
 def is_killed(own: process.Own, steps: Steps, number: int, change: Callable[[], requests.Response]) -> bool:
     """Makes the change, without the step of this number. Whether it has so many steps: then the registry is killed."""
     steps.kill_at(number)

@@ -1,8 +1,9 @@
 /* Kills a process before a step that changes something: before it gives, or takes away, the name of a file, or asks another
- * service for a change over HTTP. Which one is in the first eight bytes of the file STEPS: 1 is the next; with 0 it lives. For
- * LD_PRELOAD. */
+ * service for a change over HTTP. Which one is in the first eight bytes of the file STEPS: 1 is the next; with 0 it lives, and
+ * with -1 it lives, with a disk that keeps nothing. For LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -58,6 +59,15 @@ int linkat(int from, const char *name, int to, const char *other, int flags)
 {
     step();
     return REAL(linkat)(from, name, to, other, flags);
+}
+
+int fsync(int file)
+{
+    if (__atomic_load_n(left, __ATOMIC_SEQ_CST) < 0) {
+        errno = EIO;
+        return -1;
+    }
+    return REAL(fsync)(file);
 }
 
 ssize_t send(int socket, const void *bytes, size_t length, int flags)

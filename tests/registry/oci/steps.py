@@ -25,3 +25,7 @@ class Steps:
         # In place: the process has the file in its memory.
         with self._file.open("r+b") as file:
             file.write(struct.pack("=q", number))
+
+    def keep_nothing(self) -> None:
+        """The disk takes nothing of what the process asks it to keep, until `kill_at` is called."""
+        self.kill_at(-1)
