@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.server
 import itertools
 import json
@@ -11,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from nova_docker_heat import options, transport
+from nova_docker_heat import options
 from nova_docker_heat.endpoint import BadEndpoint, parse, resolve
-from nova_docker_heat.engine import DockerFailed, Engine
+from nova_docker_heat.engine import DockerFailed, Engine, NoAnswer
 
 Handler = Callable[["Liar"], None]
 ID = "0" * 64
@@ -105,11 +107,78 @@ def test_an_answer_without_end_is_cut_off(liar: Callable[..., Engine]) -> None:
         engine.inspect(ID)
 
 
-def test_an_answer_that_trickles_is_cut_off(liar: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "ANSWER_SECONDS", 0.5)
-    engine = liar({f"/containers/{ID}/json": endless(pause=0.01)})
-    with pytest.raises(DockerFailed, match="too slowly"):
+def _again_and_again(head: bytes, piece: bytes) -> Handler:
+    """What is never done with the answer."""
+
+    def write(request: Liar) -> None:
+        with contextlib.suppress(OSError):
+            request.wfile.write(head)
+            while True:
+                request.wfile.write(piece)
+                time.sleep(0.005)
+
+    return write
+
+
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+_EMPTY = gzip.compress(b"")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(pause=0.01),
+        _again_and_again(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        _again_and_again(b"HTTP/1.1 200 O", b"K"),
+        _again_and_again(_OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"A: b\r\n"),
+        _again_and_again(_OK + b"Content-Encoding: gzip\r\n\r\n", _EMPTY),
+        _again_and_again(
+            _OK + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"%x\r\n%s\r\n" % (len(_EMPTY), _EMPTY),
+        ),
+    ],
+    ids=["trickle", "interim answers", "status", "trailers", "empty gzip", "empty gzip in pieces"],
+)
+@pytest.mark.timeout(60)
+def test_an_answer_that_takes_too_long_is_cut_off_whatever_it_is_made_of(
+    liar: Callable[..., Engine], answer: Handler
+) -> None:
+    engine = liar({f"/containers/{ID}/json": answer})
+    engine._transport.seconds = 1
+    with pytest.raises(DockerFailed, match="too slowly") as caught:
         engine.inspect(ID)
+    assert not isinstance(caught.value, NoAnswer)
+
+
+def test_a_connection_that_stays_open_has_its_time_anew_for_each_answer(liar: Callable[..., Engine]) -> None:
+    def keep(request: Liar) -> None:
+        request.protocol_version = "HTTP/1.1"
+        time.sleep(0.6)
+        request.close_connection = False
+        request.say({"Id": ID})
+
+    engine = liar({f"/containers/{ID}/json": keep})
+    engine._transport.seconds = 1
+    assert [engine.inspect(ID)["Id"] for _ in range(3)] == [ID] * 3
+
+
+@pytest.mark.parametrize("found", [[{}], [5], {"a": 1}, 5, [{"Id": 5}], [{"Id": "../x"}], None])
+def test_a_list_of_containers_that_is_none_is_told(liar: Callable[..., Engine], found: object) -> None:
+    engine = liar({"/containers/json": lambda request: request.say(found)})
+    with pytest.raises(DockerFailed, match="does not list containers"):
+        engine.containers_of("x")
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "5", "null", '{"message": 5}', "[" * 100_000])
+def test_an_error_that_is_none_of_docker_s_is_told(liar: Callable[..., Engine], body: str) -> None:
+    def fail(request: Liar) -> None:
+        request.send_response(500)
+        request.send_header("Content-Type", "application/json")
+        request.end_headers()
+        request.wfile.write(body.encode())
+
+    with pytest.raises(DockerFailed, match="does not show the container"):
+        liar({f"/containers/{ID}/json": fail}).inspect(ID)
 
 
 def test_a_log_that_claims_to_be_huge_takes_64_kib(liar: Callable[..., Engine]) -> None:

@@ -86,6 +86,9 @@ class Engine:
             raise kind(self._message(what, error)) from error
         except (docker.errors.DockerException, requests.exceptions.RequestException, ValueError, TypeError) as error:
             raise DockerFailed(self._message(what, error)) from error
+        except (LookupError, AttributeError, RecursionError) as error:
+            # docker takes it for granted that an answer has the form that Docker's have.
+            raise DockerFailed(self._message(what, "its answer is none of Docker's")) from error
 
     def _message(self, what: str, reason: object) -> str:
         return f"the Docker at {self._name} does not {what}: {_plain(str(reason))}"
@@ -122,10 +125,13 @@ class Engine:
         """Make a container of what `configure` makes for the client, and return its id."""
         with self._telling("create the container"):
             made = _map(self._client.create_container_from_config(configure(self._client), name))
-        container = made.get("Id")
-        if not (isinstance(container, str) and re.fullmatch(r"[0-9a-f]{64}", container)):
-            raise DockerFailed(self._message("create the container", "it answers without an id"))
-        return container
+        return self._id_of(made, "create the container")
+
+    def _id_of(self, container: object, what: str) -> str:
+        told = _map(container).get("Id")
+        if not (isinstance(told, str) and re.fullmatch(r"[0-9a-f]{64}", told)):
+            raise DockerFailed(self._message(what, "it answers without an id"))
+        return told
 
     def start(self, container: str) -> None:
         with self._telling("start the container"):
@@ -154,9 +160,10 @@ class Engine:
 
     def containers_of(self, resource: str) -> list[str]:
         """The ids of the containers that a resource of Heat is."""
-        with self._telling("list containers"):
-            found = self._client.containers(all=True, filters={"label": f"{LABEL}={resource}"})
-            return [str(_map(each)["Id"]) for each in found]
+        what = "list containers"
+        with self._telling(what):
+            found = list(self._client.containers(all=True, filters={"label": f"{LABEL}={resource}"}))
+        return [self._id_of(each, what) for each in found]
 
     def logs(self, container: str, lines: int | None = None) -> str:
         """The beginning of the log, or of its last `lines`, at most 64 KiB."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import io
 import os
+import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3 import connection, connectionpool
 
 SILENCE_SECONDS = 120
 """How long Docker may say nothing: a request's answer begins, and goes on, in that time."""
@@ -19,6 +24,8 @@ CONNECT_SECONDS = 10
 """For a connection; who waits for Docker tries again."""
 
 ANSWER_SECONDS = 300
+"""From a request's beginning to its answer's end, whatever comes between: interim answers, empty pieces, trailers."""
+
 ANSWER_BYTES = 4 << 20
 """Of one whole answer."""
 
@@ -30,24 +37,74 @@ class TooMuch(requests.exceptions.RequestException):
     """An answer that is longer, or takes longer, than any that Docker gives."""
 
 
+class _Timely(io.RawIOBase):
+    """What is read from a connection, until the time is up: below HTTP, which itself skips without end."""
+
+    def __init__(self, raw: io.RawIOBase, channel: socket.socket, end: float) -> None:
+        self._raw = raw
+        self._channel = channel
+        self._silence = channel.gettimeout() or SILENCE_SECONDS
+        self._end = end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time is up")
+        self._channel.settimeout(min(self._silence, left))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+def _pools(end: Callable[[], float]) -> dict[str, type]:
+    """urllib3's pools of connections, whose answers end at `end()`."""
+
+    class Answer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
+            super().__init__(sock, *arguments, **more)
+            self.fp = io.BufferedReader(_Timely(self.fp.detach(), sock, end()))  # type: ignore[attr-defined]
+
+    class Plain(connection.HTTPConnection):
+        response_class = Answer
+
+    class Secure(connection.HTTPSConnection):
+        response_class = Answer
+
+    class PlainPool(connectionpool.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(connectionpool.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
 class _Limited:
     """The body of an answer, as urllib3 has it, up to the bounds."""
 
-    def __init__(self, raw: Any, size: int, seconds: float) -> None:
+    def __init__(self, raw: Any, size: int, late: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
         self._raw = raw
         self._size = size
-        self._end = time.monotonic() + seconds
+        self._late = late
 
     def stream(self, amount: int, decode_content: bool | None = None) -> Iterator[bytes]:
         left = self._size
-        # What is there at once: a whole piece could take for ever.
-        while chunk := self._raw.read1(amount, decode_content=decode_content):
+        while chunk := self._piece(amount, decode_content):
             left -= len(chunk)
             if left < 0:
                 raise TooMuch(f"the answer has more than {self._size} bytes")
-            if time.monotonic() > self._end:
-                raise TooMuch("the answer comes too slowly")
             yield chunk
+
+    def _piece(self, amount: int, decode_content: bool | None) -> bytes:
+        with self._late():
+            # What is there at once: a whole piece could take for ever.
+            return bytes(self._raw.read1(amount, decode_content=decode_content))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
@@ -61,10 +118,12 @@ class Bounded(HTTPAdapter):
         self._tls = {"ssl_context": context, "server_hostname": name} if context else {}
         self.size: int = ANSWER_BYTES
         self.seconds: float = ANSWER_SECONDS
+        self._end = 0.0
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
         super().init_poolmanager(*arguments, **more, **self._tls)
+        self.poolmanager.pool_classes_by_scheme = _pools(lambda: self._end)
 
     def build_connection_pool_key_attributes(
         self, request: Any, verify: Any, cert: Any = None
@@ -78,9 +137,21 @@ class Bounded(HTTPAdapter):
     def send(self, request: Any, stream: bool = False, timeout: Any = None, **more: Any) -> Any:
         # The library gives some requests none.
         both = (CONNECT_SECONDS, timeout or SILENCE_SECONDS)
-        response = super().send(request, stream=stream, timeout=both, **more)
-        response.raw = _Limited(response.raw, self.size, self.seconds)
+        self._end = time.monotonic() + self.seconds
+        with self._late():
+            response = super().send(request, stream=stream, timeout=both, **more)
+        response.raw = _Limited(response.raw, self.size, self._late)
         return response
+
+    @contextlib.contextmanager
+    def _late(self) -> Iterator[None]:
+        """What fails when the time is up has failed of that."""
+        try:
+            yield
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+            if time.monotonic() < self._end:
+                raise
+            raise TooMuch(f"the answer comes too slowly: it took more than {self.seconds:g} seconds") from error
 
     @contextlib.contextmanager
     def bounds(self, size: int, seconds: float) -> Iterator[None]:
