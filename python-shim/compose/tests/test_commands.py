@@ -265,7 +265,7 @@ def test_up_pushes_what_only_the_local_docker_has(run: Run, cloud: FakeCloud, do
 def test_a_mistake_of_the_file_is_told_before_anything_is_pushed(
     run: Run, cloud: FakeCloud, docker: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "compose.yaml").write_text("services: {a: {build: ., privileged: true}}")
+    (tmp_path / "compose.yaml").write_text("services: {a: {build: ., pid: host}}")
     before = len(cloud.images)
     assert run("up")[0] == 1
     assert (len(cloud.images), (tmp_path / "asked").exists()) == (before, False)

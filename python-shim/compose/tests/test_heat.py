@@ -232,5 +232,5 @@ services:
 
 
 def test_a_refusal_ends_it_as_it_ends_up(cloud: FakeCloud, project_of: Read) -> None:
-    with pytest.raises(ComposeError, match=r"services.a.privileged"):
-        template_of(cloud, project_of("services: {a: {image: tiny, privileged: true}}"))
+    with pytest.raises(ComposeError, match=r"services.a.pid"):
+        template_of(cloud, project_of("services: {a: {image: tiny, pid: host}}"))

@@ -15,15 +15,13 @@ from nova_docker_compose.cloud import Api
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.keys import CONTAINERS, SERVICE, Fate
 from nova_docker_compose.project import Project
+from nova_docker_compose.servers import Recipe
 from nova_docker_compose.translation import translate
 
 Read = Callable[[str], Project]
 
 SAMPLES = {
     "credential_spec": "{file: x}",
-    "device_cgroup_rules": "['c 1:3 mr']",
-    "devices": "[/dev/fuse]",
-    "gpus": "all",
     "ipc": "host",
     "isolation": "x",
     "models": "[x]",
@@ -31,10 +29,7 @@ SAMPLES = {
     "pid": "host",
     "post_start": "[{command: x}]",
     "pre_stop": "[{command: x}]",
-    "privileged": "true",
     "provider": "{type: x}",
-    "runtime": "x",
-    "security_opt": "[x]",
     "storage_opt": "{size: 1g}",
     "use_api_socket": "true",
     "userns_mode": "host",
@@ -49,7 +44,6 @@ SAMPLES = {
     "cpu_rt_runtime": "1ms",
     "cpu_shares": "5",
     "cpuset": "'0'",
-    "logging": "{driver: none}",
     "mem_reservation": "1m",
     "mem_swappiness": "5",
     "memswap_limit": "1m",
@@ -102,17 +96,20 @@ def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
             "services.a.depends_on.b: b has no healthcheck, so it is never healthy",
         ),
         (
-            "image: x, deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}",
-            "services.a.deploy.resources.reservations.devices: it cannot be had",
+            "image: x, deploy: {resources: {reservations: {devices: [{capabilities: [tpu]}]}}}",
+            "services.a.deploy.resources.reservations.devices: it cannot be had: only the capability gpu can",
         ),
+        ("image: x, devices: ['/etc/passwd:/dev/x']", "services.a.devices: /etc/passwd:/dev/x cannot be had"),
+        ("image: x, security_opt: ['seccomp=./p.json']", "services.a.security_opt: seccomp=./p.json cannot be had"),
+        ("image: x, gpus: [{count: 1}, {count: 2}]", "services.a.gpus: it cannot be had: only one entry"),
     ],
 )
 def test_what_nova_lacks_is_refused(project_of: Read, service: str, problem: str) -> None:
-    project = project_of(f"services: {{a: {{{service}}}, b: {{image: x, privileged: true}}}}")
+    project = project_of(f"services: {{a: {{{service}}}, b: {{image: x, pid: host}}}}")
     with pytest.raises(ComposeError) as caught:
         translate(project)
     assert problem in str(caught.value)
-    assert "services.b.privileged" in str(caught.value), "all refusals are told at once"
+    assert "services.b.pid" in str(caught.value), "all refusals are told at once"
 
 
 def test_drivers_and_external_secrets_are_refused_and_the_local_driver_is_not(project_of: Read) -> None:
@@ -193,6 +190,99 @@ def test_the_configuration_is_what_the_agent_reads(project_of: Read) -> None:
         agent.user_data({"environment": {"A": "x" * 60000}})
 
 
+PRIVILEGES = """
+services:
+  a:
+    image: tiny
+    cap_add: [CAP_NET_ADMIN, MKNOD]
+    device_cgroup_rules: ['c  10:200 rwm']
+    devices: [/dev/kvm, '/dev/net/tun:/dev/tun:rw']
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 2, capabilities: [gpu]}]}}}
+    privileged: true
+    runtime: crun
+    security_opt: ['seccomp:unconfined', 'no-new-privileges:false']
+"""
+ALLOWED = {
+    "docker:allow": "cap_add:NET_ADMIN, device_cgroup_rules:c 10:200 rwm, devices:/dev/kvm, devices:/dev/net/tun:rw,"
+    " gpus, privileged:true, runtime:crun, security_opt:seccomp=unconfined, no_new_privileges",
+    "docker:cap_add": "MKNOD",
+}
+
+
+def _with_flavor(cloud: FakeCloud, specs: dict[str, str]) -> None:
+    cloud.flavors.append(cloud._flavor("c1.lab", 1, 8, specs))
+
+
+def test_what_a_flavor_lets_users_choose_is_chosen_and_what_it_gives_is_not(project_of: Read, cloud: FakeCloud) -> None:
+    _with_flavor(cloud, ALLOWED)
+    wanted = translate(project_of(PRIVILEGES)).wanted["a"]
+    choices = Choices(Api(cloud))
+    flavor = choices.flavor(wanted, choices.image("tiny"))
+    assert flavor["name"] == "c1.lab"
+    encoded = Recipe(wanted, {}, flavor, []).user_data({})
+    assert encoded is not None
+    assert yaml.safe_load(base64.b64decode(encoded)) == {
+        "cap_add": ["NET_ADMIN"],
+        "device_cgroup_rules": ["c 10:200 rwm"],
+        "devices": ["/dev/kvm:/dev/kvm:rwm", "/dev/net/tun:/dev/tun:rw"],
+        "gpus": "2",
+        "no_new_privileges": False,
+        "privileged": True,
+        "runtime": "crun",
+        "security_opt": ["seccomp=unconfined"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        ("cap_add:NET_ADMIN,", ""),
+        ("c 10:200 rwm", "c 10:200 r"),
+        ("devices:/dev/kvm,", "devices:/dev/kvm:rw,"),
+        ("gpus,", "gpus:1,"),
+        ("privileged:true", "privileged:false"),
+        ("runtime:crun", "runtime:runsc"),
+        ("seccomp=unconfined", "label=disable"),
+        (", no_new_privileges", ""),
+    ],
+)
+def test_a_flavor_that_lacks_one_privilege_is_not_taken(
+    project_of: Read, cloud: FakeCloud, was: str, becomes: str
+) -> None:
+    assert was in ALLOWED["docker:allow"]
+    _with_flavor(cloud, {**ALLOWED, "docker:allow": ALLOWED["docker:allow"].replace(was, becomes)})
+    wanted = translate(project_of(PRIVILEGES)).wanted["a"]
+    choices = Choices(Api(cloud))
+    with pytest.raises(ComposeError, match=r"^no flavor has "):
+        choices.flavor(wanted, choices.image("tiny"))
+
+
+def test_a_flavor_with_privileges_is_for_those_who_ask(project_of: Read, cloud: FakeCloud) -> None:
+    _with_flavor(cloud, {"docker:privileged": "true"})
+    project = project_of("services: {a: {image: tiny}, b: {image: tiny, privileged: true}}")
+    choices = Choices(Api(cloud))
+    chosen = {
+        name: choices.flavor(each, choices.image("tiny"))["name"] for name, each in translate(project).wanted.items()
+    }
+    assert chosen == {"a": "c1.tiny", "b": "c1.lab"}
+
+
+def test_the_bounds_of_a_log_are_the_agent_s_and_the_rest_is_left_out_by_name(project_of: Read) -> None:
+    project = project_of(
+        "services: {a: {image: x, logging: {driver: json-file, options: {max-size: 1m, max-file: '3', tag: t}}},"
+        " b: {image: x, logging: {driver: syslog, options: {max-size: 1m}}}}"
+    )
+    translation = translate(project)
+    made = {
+        name: agent.configuration(each.service, [], {}, {}).get("logging") for name, each in translation.wanted.items()
+    }
+    assert made == {"a": {"options": {"max-size": "1m", "max-file": "3"}}, "b": None}
+    assert [each.partition(": ")[0] for each in translation.warnings] == [
+        "services.a.logging.options.tag",
+        "services.b.logging.driver",
+    ]
+
+
 def test_configs_secrets_and_files_are_given_with_their_contents(project_of: Read, tmp_path: Path) -> None:
     (tmp_path / "c.conf").write_text("from a file")
     (tmp_path / "run.sh").write_text("#!/bin/sh")
@@ -265,7 +355,12 @@ def test_the_smallest_flavor_that_fits_is_chosen(project_of: Read, cloud: FakeCl
     ("service", "problem"),
     [
         ("image: tiny, mem_limit: 5g", "no flavor has 1 processors, 5120 MiB of memory, 1 GiB of disk"),
-        ("image: tiny, cap_add: [NET_ADMIN]", r"the capabilities NET_ADMIN \(docker:cap_add\)"),
+        ("image: tiny, cap_add: [NET_ADMIN]", r"1 GiB of disk, cap_add NET_ADMIN \(docker:cap_add or docker:allow\)$"),
+        (
+            "image: tiny, cap_add: [MKNOD], x-openstack: {flavor: c1.tiny}",
+            "c1.tiny neither gives nor lets users choose cap_add MKNOD; the privileges are to be had with c1.fuse$",
+        ),
+        ("image: tiny, cap_add: [MKNOD], mem_limit: 5g", "; the privileges are to be had with c1.fuse$"),
         ("image: tiny, x-openstack: {flavor: c1.tinny}", "there is no flavor c1.tinny; there is c1.tiny"),
         ("image: 'web:v2'", "there is no image web:v2 in Glance; there is web:v1"),
     ],

@@ -25,6 +25,7 @@ TAKES = (
     "healthcheck",
     "init",
     "labels",
+    "logging",
     "oom_score_adj",
     "pids_limit",
     "read_only",
@@ -46,17 +47,25 @@ TAKES = (
 
 _MOST_BYTES = 65535
 """Of user data in base64, in Nova's API."""
-_MADE = ("volumes", "tmpfs", "extra_hosts", "external_links", "configs", "secrets")
+_MADE = ("volumes", "tmpfs", "extra_hosts", "external_links", "configs", "secrets", "logging")
+LOG_DRIVER = "json-file"
+LOG_OPTIONS = ("max-size", "max-file")
 _CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
 
 
 def configuration(
-    service: Service, volumes: list[str], given: dict[str, Any], hosts: dict[str, list[str]], oneshot: bool = False
+    service: Service,
+    volumes: list[str],
+    given: dict[str, Any],
+    hosts: dict[str, list[str]],
+    oneshot: bool = False,
+    privileges: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The service as the agent reads it.
 
     `volumes` are NAME:PATH[:ro], `given` configs and secrets with their contents, `hosts` more names for /etc/hosts.
-    `oneshot`: it is to end by itself, which then is no failed launch.
+    `oneshot`: it is to end by itself, which then is no failed launch. `privileges`: what it chooses of those that the
+    flavor lets it have.
     """
     made = {key: service[key] for key in TAKES if key in service and key not in _MADE}
     if "environment" in made:
@@ -70,12 +79,19 @@ def configuration(
     made["volumes"] = volumes
     # The agent's links are to any server; those of Compose are among extra_hosts.
     made["links"] = service.get("external_links", [])
+    made["logging"] = _logging(service.get("logging", {}))
     made.update(given)
+    made.update(privileges or {})
     if oneshot:
         made["oneshot"] = True
     made["extra_hosts"] = {**hosts, **service.get("extra_hosts", {})}
     empty = {key for key, value in made.items() if value in ([], {}) and key not in ("command", "entrypoint")}
     return {key: value for key, value in made.items() if key not in empty}
+
+
+def _logging(said: dict[str, Any]) -> dict[str, Any]:
+    options = {key: value for key, value in said.get("options", {}).items() if key in LOG_OPTIONS}
+    return {"options": options} if options and said.get("driver", LOG_DRIVER) == LOG_DRIVER else {}
 
 
 def _directories_in_memory(service: Service) -> list[str]:

@@ -7,6 +7,7 @@ import math
 import re
 from typing import Any
 
+from nova_docker_compose import privileges
 from nova_docker_compose.cloud import Api, Json
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.translation import Wanted
@@ -45,18 +46,29 @@ class Choices:
                 raise ComposeError(
                     f"there is no flavor {named}{_near(named, [each['name'] for each in self._flavors])}"
                 )
+            lacking = privileges.not_had(wanted.privileges, _specs(found[0]))
+            if lacking:
+                raise ComposeError(
+                    f"the flavor {named} neither gives nor lets users choose {', '.join(lacking)}{self._others(wanted)}"
+                )
             return found[0]
         fitting = [each for each in _for_containers(self._flavors) if _fits(each, wanted, image)]
         if not fitting:
             raise ComposeError(self._nothing_fits(wanted, image))
-        return min(fitting, key=lambda each: (each["ram"], each["vcpus"], each["disk"], each["name"]))
+        return min(fitting, key=lambda each: _rank(each, wanted))
 
     def _nothing_fits(self, wanted: Wanted, image: Json) -> str:
         needs = [f"{wanted.vcpus} processors", f"{max(wanted.memory, image.get('min_ram') or 0)} MiB of memory"]
         needs.append(f"{_disk(image)} GiB of disk")
-        if wanted.capabilities:
-            needs.append(f"the capabilities {', '.join(wanted.capabilities)} (docker:cap_add)")
-        return f"no flavor has {', '.join(needs)}"
+        needs += [
+            f"{key} {', '.join(items)} (docker:{key} or docker:allow)" for key, items in wanted.privileges.items()
+        ]
+        return f"no flavor has {', '.join(needs)}{self._others(wanted)}"
+
+    def _others(self, wanted: Wanted) -> str:
+        """The flavors with the privileges that are asked for, whatever else they lack."""
+        able = [each["name"] for each in _for_containers(self._flavors or []) if _gives(each, wanted)]
+        return f"; the privileges are to be had with {', '.join(sorted(able))}" if wanted.privileges and able else ""
 
     def _find_image(self, reference: str) -> Json:
         if _UUID.fullmatch(reference):
@@ -122,13 +134,26 @@ def _for_containers(flavors: list[Json]) -> list[Json]:
 
 
 def _fits(flavor: Json, wanted: Wanted, image: Json) -> bool:
-    allowed = re.split("[, ]+", str(flavor.get("extra_specs", {}).get("docker:cap_add", "")).upper())
     return (
         flavor["vcpus"] >= wanted.vcpus
         and flavor["ram"] >= max(wanted.memory, image.get("min_ram") or 0)
         and (flavor["disk"] == 0 or flavor["disk"] >= _disk(image))
-        and ("ALL" in allowed or set(wanted.capabilities) <= {each.removeprefix("CAP_") for each in allowed})
+        and _gives(flavor, wanted)
     )
+
+
+def _gives(flavor: Json, wanted: Wanted) -> bool:
+    return not privileges.not_had(wanted.privileges, _specs(flavor))
+
+
+def _specs(flavor: Json) -> Json:
+    return dict(flavor.get("extra_specs") or {})
+
+
+def _rank(flavor: Json, wanted: Wanted) -> tuple[Any, ...]:
+    """The less the better; privileges that nobody has asked for count first."""
+    more = privileges.unasked(wanted.privileges, _specs(flavor))
+    return more, flavor["ram"], flavor["vcpus"], flavor["disk"], flavor["name"]
 
 
 def _disk(image: dict[str, Any]) -> int:

@@ -22,6 +22,7 @@ _NESTED: list[tuple[str, nested.Table]] = [
     ("Build", nested.BUILD),
     ("Healthcheck", nested.HEALTHCHECK),
     ("Dependencies of a service", nested.DEPENDS_ON),
+    ("Logging of a service", nested.LOGGING),
     ("Ports of a service", nested.PORTS),
     ("Networks of a service", nested.NETWORKS),
     ("Volumes of a service", nested.VOLUMES),

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nova_docker_compose import agent
+from nova_docker_compose import agent, privileges
 from nova_docker_compose.choosing import Choices, choose
 from nova_docker_compose.cloud import Api, Json
 from nova_docker_compose.errors import ComposeError
@@ -154,7 +154,7 @@ class Template:
 
     def _server(self, wanted: Wanted, image: Json, flavor: Json) -> Json:
         made: Json = {"image": image["id"], "flavor": flavor["id"], "user_data_format": "RAW"}
-        text, parameters = self._user_data(wanted)
+        text, parameters = self._user_data(wanted, flavor)
         if text:
             made["user_data"] = {"str_replace": {"template": text, "params": parameters}} if parameters else text
         if wanted.extra.get("metadata"):
@@ -169,9 +169,10 @@ class Template:
             made["scheduler_hints"] = {"group": {"get_resource": group}}
         return made
 
-    def _user_data(self, wanted: Wanted) -> tuple[str, Json]:
+    def _user_data(self, wanted: Wanted, flavor: Json) -> tuple[str, Json]:
         """What the agent reads, with words for the addresses, and what Heat puts in their places."""
-        configuration = agent.configuration(wanted.service, wanted.volumes, wanted.given, {}, wanted.oneshot)
+        chosen = privileges.choices(wanted.privileges, flavor.get("extra_specs") or {})
+        configuration = agent.configuration(wanted.service, wanted.volumes, wanted.given, {}, wanted.oneshot, chosen)
         hosts: dict[str, list[str]] = {}
         parameters: Json = {}
         mine = {key for key, _ in wanted.networks}

@@ -54,7 +54,8 @@ _CONFIG = "the container's configuration"
 _FLAVOR = "the smallest flavor that has so much"
 _SHARES = "a flavor's processors are a quota"
 _HOST = "a container of Nova has namespaces of its own"
-_OPERATOR = "only a flavor gives it, by its operator"
+_PRIVILEGES = "../../../nova-docker-agent/docs/privileges.md"
+_CHOSEN = f"a flavor that gives it or lets users [choose]({_PRIVILEGES}) it; without one: refused"
 
 SERVICE: dict[str, Key] = {
     "annotations": _warned(forms.labels, "Docker's own; write labels"),
@@ -63,7 +64,7 @@ SERVICE: dict[str, Key] = {
     "build": _taken(
         services.build, "`build` and `push` make the image; so does `up` where it lacks; [see below](#build)"
     ),
-    "cap_add": _taken(texts, "a flavor whose `docker:cap_add` has them; without one: refused"),
+    "cap_add": _taken(texts, _CHOSEN),
     "cap_drop": _taken(texts, _CONFIG),
     "cgroup": _warned(text, _HOST),
     "cgroup_parent": _warned(text, _HOST),
@@ -87,8 +88,8 @@ SERVICE: dict[str, Key] = {
     ),
     "deploy": _taken(services.deploy, "[see below](#deploy)"),
     "develop": _ignored(anything, "nothing watches files"),
-    "device_cgroup_rules": _refused(texts, _OPERATOR),
-    "devices": _refused(items(services.device), _OPERATOR),
+    "device_cgroup_rules": _taken(texts, _CHOSEN),
+    "devices": _taken(items(services.device), _CHOSEN),
     "dns": _taken(forms.one_or_more, _CONFIG),
     "dns_opt": _taken(texts, _CONFIG),
     "dns_search": _taken(forms.one_or_more, _CONFIG),
@@ -100,7 +101,7 @@ SERVICE: dict[str, Key] = {
     "extends": _taken(services.extends, "read"),
     "external_links": _taken(texts, f"{_CONFIG}: links to servers of the project, by name, id or `@TAG`"),
     "extra_hosts": _taken(forms.hosts, _CONFIG),
-    "gpus": _refused(services.gpus, "there are none"),
+    "gpus": _taken(services.gpus, f"`all`, or `count` or `device_ids` of one entry; {_CHOSEN}"),
     "group_add": _taken(texts, _CONFIG),
     "healthcheck": _taken(services.healthcheck, _CONFIG),
     "hostname": _taken(text, "the server's host name; one replica only"),
@@ -113,8 +114,8 @@ SERVICE: dict[str, Key] = {
     "label_file": _taken(forms.one_or_more, "read, below `labels`"),
     "labels": _taken(forms.labels, f"{_CONFIG}: labels of the container"),
     "links": _taken(texts, "the other service's name and ALIAS in `/etc/hosts`, and order"),
-    "logging": _warned(
-        record({"driver": text, "options": map_of(text)}), "the console log is Nova's, and has the agent's bounds"
+    "logging": _taken(
+        record({"driver": text, "options": map_of(text)}), f"{_CONFIG}; [see below](#logging-of-a-service)"
     ),
     "mac_address": _taken(text, "of the port on the first network; one replica only"),
     "mem_limit": _taken(forms.size, _FLAVOR),
@@ -128,7 +129,7 @@ SERVICE: dict[str, Key] = {
     "networks": _taken(
         services.networks, "a port on each, with `ipv4_address`, `ipv6_address`, `mac_address`, `aliases`"
     ),
-    "oom_kill_disable": _refused(truth, _OPERATOR),
+    "oom_kill_disable": _refused(truth, "the kernel protects the host's memory"),
     "oom_score_adj": _taken(whole, _CONFIG),
     "pid": _refused(text, _HOST),
     "pids_limit": _taken(whole, _CONFIG),
@@ -138,19 +139,19 @@ SERVICE: dict[str, Key] = {
     ),
     "post_start": _refused(items(services.hook), "nothing runs a command in a container of Nova"),
     "pre_stop": _refused(items(services.hook), "nothing runs a command in a container of Nova"),
-    "privileged": _refused(truth, _OPERATOR),
+    "privileged": _taken(truth, _CHOSEN),
     "profiles": _taken(texts, "read"),
     "provider": _refused(anything, "nothing provides one"),
     "pull_policy": _ignored(text, "a host fetches what it lacks from Glance"),
     "pull_refresh_after": _ignored(text, "a host fetches what it lacks from Glance"),
     "read_only": _taken(truth, _CONFIG),
     "restart": _taken(services.restart, _CONFIG),
-    "runtime": _refused(text, _OPERATOR),
+    "runtime": _taken(text, _CHOSEN),
     "scale": _taken(whole, "servers"),
     "secrets": _taken(
         items(services.file_reference("/run/secrets")), f"{_CONFIG}: a file, whose content is in user data"
     ),
-    "security_opt": _refused(texts, _OPERATOR),
+    "security_opt": _taken(texts, _CHOSEN),
     "shm_size": _taken(forms.size, _CONFIG),
     "stdin_open": _taken(truth, _CONFIG),
     "stop_grace_period": _taken(forms.duration, _CONFIG),
@@ -184,7 +185,8 @@ DEPLOY: dict[str, tuple[Fate, str]] = {
     "update_config": (Fate.WARNED, "one server after the other is rebuilt"),
     "resources": (
         Fate.TAKEN,
-        "`limits`: the smallest flavor that has so much, and `pids`; `reservations` count where they are more",
+        "`limits`: the smallest flavor that has so much, and `pids`; `reservations` count where they are more, and"
+        " their `devices` are as `gpus`",
     ),
     "restart_policy": (Fate.WARNED, "write `restart`"),
     "placement": (Fate.WARNED, "write `x-openstack.host_group`"),

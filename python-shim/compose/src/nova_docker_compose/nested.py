@@ -58,6 +58,11 @@ DEPENDS_ON: Table = {
     "required": (_TAKEN, "`false`: a service that no profile has is no mistake"),
     "restart": (_IGNORED, "a server that is rebuilt keeps its addresses"),
 }
+LOGGING: Table = {
+    "driver": (_TAKEN, "`json-file`; another one is left out with its options, and you hear so"),
+    **dict.fromkeys(("options.max-file", "options.max-size"), (_TAKEN, "the agent's; at most the flavor's")),
+    "options": (_WARNED, "but for these two"),
+}
 PORTS: Table = {
     **dict.fromkeys(("published", "target", "protocol"), (_TAKEN, "see `ports`")),
     **dict.fromkeys(("app_protocol", "mode", "name"), (_IGNORED, "a floating IP has no word for it")),

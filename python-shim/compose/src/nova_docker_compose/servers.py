@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nova_docker_compose import agent, cloud
+from nova_docker_compose import agent, cloud, privileges
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.slots import Hosts, Place, slot_name
@@ -35,9 +35,9 @@ class Recipe:
 
     def user_data(self, hosts: Hosts) -> str | None:
         """What the agent reads; `hosts` are the project's other servers."""
-        configuration = agent.configuration(
-            self.wanted.service, self.wanted.volumes, self.wanted.given, hosts, self.wanted.oneshot
-        )
+        wanted = self.wanted
+        chosen = privileges.choices(wanted.privileges, self.flavor.get("extra_specs") or {})
+        configuration = agent.configuration(wanted.service, wanted.volumes, wanted.given, hosts, wanted.oneshot, chosen)
         try:
             return agent.user_data(configuration)
         except ComposeError as error:

@@ -12,6 +12,7 @@ from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.given import Given, given
 from nova_docker_compose.keys import CONTAINERS, DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
 from nova_docker_compose.nested import left_out, left_out_of_network
+from nova_docker_compose.privileges import Asked, asked_of
 from nova_docker_compose.project import COMPLETED, HEALTHY, Project, Service, has_check, image_of, replicas
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
@@ -29,7 +30,7 @@ class Wanted:
     vcpus: int
     memory: int
     """MiB."""
-    capabilities: list[str]
+    privileges: Asked
     volumes: list[str]
     given: Given
     ports: list[dict[str, Any]]
@@ -74,9 +75,10 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
         problems: list[str] = []
         doubts: list[str] = []
         files = given(project, service, problems, doubts)
+        privileges = asked_of(service, problems)
         refused += [f"{place}.{problem}" for problem in problems]
         warnings += [f"{place}.{doubt}" for doubt in doubts]
-        wanted[name] = _wanted(project, name, service, count, files)
+        wanted[name] = _wanted(project, name, service, count, files, privileges)
         wanted[name].oneshot = name in oneshot
     warnings += _shared_volumes(wanted)
     if refused:
@@ -107,9 +109,8 @@ def _judge_deploy(place: str, deploy: dict[str, Any], refused: list[str], warnin
             warnings.append(f"{place}.{key}: it is left out: {_plain(DEPLOY[key][1])}")
     if deploy.get("mode", "replicated") != "replicated":
         refused.append(f"{place}.mode: it cannot be had: only replicated can")
-    for key in ("devices", "generic_resources"):
-        if deploy.get("resources", {}).get("reservations", {}).get(key):
-            refused.append(f"{place}.resources.reservations.{key}: it cannot be had: there are none")
+    if deploy.get("resources", {}).get("reservations", {}).get("generic_resources"):
+        refused.append(f"{place}.resources.reservations.generic_resources: it cannot be had: there are none")
 
 
 def _judge_agent(place: str, service: Service, refused: list[str]) -> None:
@@ -189,10 +190,18 @@ def _doubts(service: Service) -> list[str]:
     found = []
     if any(set(port.get("host_ip", "")) - set("0.:") for port in service.get("ports", [])):
         found.append("ports: the host's address is left out: a port is open to all that reach the floating IP")
-    return found
+    return found + _doubts_of_logging(service.get("logging", {}))
 
 
-def _wanted(project: Project, name: str, service: Service, count: int, files: Given) -> Wanted:
+def _doubts_of_logging(said: dict[str, Any]) -> list[str]:
+    driver = said.get("driver", agent.LOG_DRIVER)
+    if driver != agent.LOG_DRIVER:
+        return [f"logging.driver: it is left out: the console log is what {agent.LOG_DRIVER} keeps"]
+    others = [option for option in said.get("options", {}) if option not in agent.LOG_OPTIONS]
+    return [f"logging.options.{option}: it is left out: the console log has no such setting" for option in others]
+
+
+def _wanted(project: Project, name: str, service: Service, count: int, files: Given, privileges: Asked) -> Wanted:
     extra = service.get("x-openstack", {})
     limits = service.get("deploy", {}).get("resources", {})
     cpus = [service.get("cpus"), service.get("cpu_count"), *(limits.get(half, {}).get("cpus") for half in _HALVES)]
@@ -208,7 +217,7 @@ def _wanted(project: Project, name: str, service: Service, count: int, files: Gi
         image=image_of(project, name),
         vcpus=max(1, *(math.ceil(float(each)) for each in cpus if each), 1),
         memory=max(0, *(math.ceil(int(each) / 1048576) for each in memory if each), 0),
-        capabilities=[each.upper().removeprefix("CAP_") for each in service.get("cap_add", [])],
+        privileges=privileges,
         volumes=[
             _volume(project, each) for each in service.get("volumes", []) if each.get("source") in project.volumes
         ],
