@@ -1,4 +1,4 @@
-"""The balancer of devstack/examples as stacks: groups that scale under load."""
+"""The applications of devstack/examples as stacks: groups that scale under load, and a WordPress with its database."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.compose import Compose
-from harness.examples import make_images
+from harness.compose import Compose, page
+from harness.examples import make_images, set_wordpress_up
 from harness.heat import TEMPLATES, Heat, Stack
 from harness.lab import Lab
 from harness.load import Load
@@ -81,6 +81,25 @@ def test_a_balancer_follows_a_group_that_scales_by_signals(
         one = eventually(lambda: names if len(names := set(stack.output("names"))) == 1 else None, "one server")
         _follows(servers, stack, load, one)
     assert load.failures == []
+
+
+def test_wordpress_writes_into_its_database_which_survives_a_rebuild(
+    images: Callable[[str], None], heat: Heat, servers: Servers, tenant: Tenant, unique: Callable[[str], str]
+) -> None:
+    images("wordpress")
+    secret = f'it\'s "{unique("secret")}"'
+    stack = heat("wordpress", network=tenant.name, db_password=secret, remove_data="true")
+    address = stack.output("address")
+    eventually(lambda: "WordPress" in page(f"{address}/wp-admin/install.php"), "the page that sets WordPress up")
+    title = unique("diary")
+    set_wordpress_up(address, title)
+    assert title in page(address)
+
+    database = servers.get(stack.resource("db"))
+    servers.action(database["id"], "rebuild", {"imageRef": database["image"]["id"]})
+    servers.wait(database["id"], "ACTIVE")
+    # The container is another one: what is left is the volume.
+    eventually(lambda: title in page(address), "the page out of the database")
 
 
 def test_the_templates_are_all_tested() -> None:
