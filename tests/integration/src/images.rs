@@ -148,9 +148,10 @@ pub fn to_oci(saved: &Stored, layer_type: &str, compress: impl Fn(Vec<u8>) -> Ve
     archive(&blobs.chain(rest).collect())
 }
 
-/// A saved image with another configuration.
+/// A saved image with another configuration, in the layout of Docker before version 25: no index tells its digest and size.
 pub fn reconfigured(saved: &Stored, edit: impl FnOnce(&mut Value)) -> Arc<Stored> {
     let mut files = files(&saved.0);
+    files.retain(|path, _| path != "index.json" && path != "oci-layout");
     let listed: Value = serde_json::from_slice(&files["manifest.json"]).expect("a manifest");
     let config = files.get_mut(listed[0]["Config"].as_str().expect("a name")).expect("a configuration");
     let mut edited = serde_json::from_slice(config).expect("JSON");
