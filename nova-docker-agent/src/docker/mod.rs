@@ -36,6 +36,7 @@ mod read_file;
 mod recreate;
 mod rescue;
 mod restart;
+mod saved;
 mod script;
 mod scrub;
 mod shadow;

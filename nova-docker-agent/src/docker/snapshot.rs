@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use super::state::Found;
-use super::{Docker, Error, labels, scrub};
+use super::{Docker, Error, labels, saved, scrub};
 
 /// Repository of the temporary images. The tag is random, and says nothing of the instance.
 const REPOSITORY: &str = "nova-snapshot";
@@ -86,9 +86,9 @@ impl Snapshot {
     /// The archive's bytes. To be read while this lives.
     pub fn stream(&self) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
         let engine = self.image.engine.clone();
-        let saved = engine.patient(COMMIT).export_image(&self.id);
-        let saved = saved.map_err(move |error| engine.error("save", "the snapshot", error));
-        scrub::scrubbed(saved, self.base.clone())
+        let archive = engine.patient(COMMIT).export_image(&self.id);
+        let archive = archive.map_err(move |error| engine.error("save", "the snapshot", error));
+        saved::scrubbed(archive, self.base.clone())
     }
 
     /// Removes the temporary image, and waits for it.

@@ -71,7 +71,7 @@ fn what_is_wrong_with_an_image_or_a_flavor_is_told_in_dockers_words_and_final() 
             ("/config/WorkingDir", json!("/etc/passwd"), "/etc/passwd is not a directory"),
             ("/config/Volumes", json!({"/etc/passwd": {}}), "cannot mount volume over existing file"),
             ("/config/Entrypoint", json!(["/no/such"]), "command \"/no/such\" cannot be run"),
-            ("/config/Entrypoint", json!(7), "Entrypoint"),
+            ("/config/Entrypoint", json!(7), "cannot unmarshal number"),
             ("/config/Env", json!({"A": "b"}), "Env"),
             ("/created", json!("yesterday"), "yesterday"),
             ("/history", json!([{}, {}, {}]), "too many non-empty layers"),
