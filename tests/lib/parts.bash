@@ -113,9 +113,16 @@ unit_tests() { cargo test --locked --no-fail-fast --workspace --lib --bins; }
 # Some of them need the Python of the cloud, and all its Debian packages.
 integration_tests() { STATE_DIR=$state_dir cargo test --locked --workspace --test integration; }
 
+# Docker writes other archives and answers since version 25.
+integration_docker26() { NOVA_DOCKER_TEST_DOCKER=$tools/docker26 integration_tests; }
+
 run_integration() {
     join cloud
     after build phase integration integration_tests
+    if [ -n "$full" ]; then
+        phase docker26 install_docker26
+        after docker26 phase integration-docker26 integration_docker26
+    fi
     after cloud-up phase devstack run_pytest devstack/tests
     # Of the plugin as `mini` has built and installed it.
     after cloud-up phase compose run_pytest python-shim/compose/tests -n 2

@@ -1,6 +1,7 @@
 //! The Docker of a [`Host`](crate::Host): data, sockets and runtime of its own, no bridge and no iptables.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,8 @@ use crate::process::{Server, require, run};
 use crate::programs::program;
 
 const PACKAGE: &str = "docker.io";
+/// Variable of the environment: the root of a tree with another Docker than the installed one.
+const TREE: &str = "NOVA_DOCKER_TEST_DOCKER";
 const BUSYBOX: &str = "/bin/busybox";
 /// The last log line of a dockerd whose containerd did not answer within 15 s. No option changes this limit.
 const SLOW_CONTAINERD: &str = "timeout waiting for containerd to start";
@@ -231,7 +234,8 @@ impl Dockerd {
     async fn try_start_server(&self) -> Result<(), String> {
         let log = self.own("log");
         let arguments = [format!("--config-file={}", self.own("daemon.json").display())];
-        let mut server = Server::start("dockerd", PACKAGE, &arguments, &[], &log);
+        let path = search_path();
+        let mut server = Server::start("dockerd", PACKAGE, &arguments, &[("PATH", Path::new(&path))], &log);
         // There is no client before there is a socket.
         let host = self.host_url();
         let client = || bollard::Docker::connect_with_host(&host).ok();
@@ -263,6 +267,19 @@ impl Drop for Inner {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(server.take().is_none() || std::thread::panicking(), "nobody has ended this Docker");
     }
+}
+
+/// Where dockerd is, and what it starts: in the tree that the environment names, then as installed.
+fn search_path() -> OsString {
+    let installed = std::env::var_os("PATH").expect("PATH");
+    let Some(tree) = std::env::var_os(TREE) else { return installed };
+    let directories = ["usr/sbin", "usr/bin"].map(|directory| Path::new(&tree).join(directory));
+    assert!(
+        directories[0].join("dockerd").exists(),
+        "{TREE} names a tree without usr/sbin/dockerd: {}",
+        tree.display()
+    );
+    std::env::join_paths(directories.into_iter().chain(std::env::split_paths(&installed))).expect("a search path")
 }
 
 async fn answers(client: Option<bollard::Docker>) -> bool {
