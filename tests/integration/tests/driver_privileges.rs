@@ -119,7 +119,12 @@ fn the_runtime_that_the_flavor_names_runs_the_container_from_its_beginning_to_it
         // crun refuses hosts that have controllers of both versions of cgroups: there it does not see the second one.
         let crun = "umount /sys/fs/cgroup/unified 2>/dev/null; exec crun \"$@\"";
         let log_and_run = format!("echo \"$@\" >>{}; exec unshare -m sh -c '{crun}' crun \"$@\"", log.display());
-        let script = format!("#!/bin/sh\n{log_and_run}\n");
+        // crun 1.8 refuses the version of the specification that Docker 26 writes.
+        let version = r#"s/"ociVersion":"[^"]*"/"ociVersion":"1.0.2"/"#;
+        let known = format!(
+            "for word; do [ \"$before\" != --bundle ] || sed -i '{version}' \"$word/config.json\"; before=$word; done"
+        );
+        let script = format!("#!/bin/sh\n{known}\n{log_and_run}\n");
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let runtimes = [("crun".to_owned(), program)].into();
