@@ -1,6 +1,6 @@
 //! Images as they are stored in Glance: what a real Docker saves, and the same in the layout of a newer Docker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -96,11 +96,14 @@ pub async fn remove_all(dockerd: &Dockerd) {
     dockerd.docker(&["image", "prune", "-af"]).await;
 }
 
-/// Whether a layer of a saved image is there twice, the second time as a link.
-pub fn has_links(saved: &Stored) -> bool {
+/// Whether a saved image has a layer twice, the second time as a link, or, from Docker 25 on, under the same name.
+pub fn repeats_a_layer(saved: &Stored) -> bool {
     let mut archive = tar::Archive::new(Cursor::new(&*saved.0));
     let mut entries = archive.entries().expect("an archive").map(|entry| entry.expect("an entry"));
-    entries.any(|entry| entry.header().entry_type().is_symlink())
+    let listed: Value = serde_json::from_slice(&files(&saved.0)["manifest.json"]).expect("a manifest");
+    let paths = listed[0]["Layers"].as_array().expect("layers").iter().map(Value::to_string);
+    let mut seen = BTreeSet::new();
+    entries.any(|entry| entry.header().entry_type().is_symlink()) || !paths.into_iter().all(|path| seen.insert(path))
 }
 
 /// The files of an archive, with links replaced by what they lead to.
