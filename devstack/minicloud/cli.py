@@ -33,7 +33,7 @@ The dashboard is Horizon at http://127.0.0.1:8080; user and password are printed
 
 _EPILOG = """\
 Everything is kept below one directory (--state-dir) and listens on 127.0.0.1 or on the cloud's own bridges.
-Later runs of `up` remember --with, --fake-compute, --no-agent, --door and --release.
+Later runs of `up` remember --with, --fake-compute, --no-agent, --door, --network and --release.
 More: devstack/README.md
 """
 
@@ -92,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="how Nova reaches the agent: amqp, the agent is the compute service (the default); grpc, a stock"
         " nova-compute drives it with the virt driver of python-shim/. A change keeps servers that run",
+    )
+    up.add_argument(
+        "--network",
+        choices=options_module.NETWORKS,
+        default=None,
+        help="what wires the ports of servers: ovs, Neutron's Open vSwitch agent (the default); or ovn, OVN's"
+        " controller. A cloud keeps what it was made with",
     )
     up.add_argument(
         "--release",
@@ -159,14 +166,17 @@ def _up(layout: Layout, arguments: argparse.Namespace) -> int:
         for warning in host.check(layout):
             progress.say(f"warning: {warning}")
         with up.exclusive(layout):
+            before = options_module.load(layout.options_file)
             options = options_module.change(
-                options_module.load(layout.options_file),
+                before,
                 extras=arguments.extras,
                 fake_compute=arguments.fake_compute,
                 agent=arguments.agent,
                 door=arguments.door,
+                network=arguments.network,
                 release=arguments.release,
             )
+            host.check_network(layout, before, options)
             up.up(layout, options, progress)
     except (host.UnfitHost, up.Busy) as error:
         print(f"mini: {error}", file=sys.stderr)

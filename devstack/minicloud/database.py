@@ -227,6 +227,7 @@ def namespace_names(layout: Layout) -> set[str]:
     names: set[str] = set()
     for prefix, column in (
         ("qdhcp", "SELECT id FROM neutron.networks"),
+        ("ovnmeta", "SELECT id FROM neutron.networks"),
         ("qrouter", "SELECT id FROM neutron.routers"),
         ("nova", "SELECT uuid FROM nova.instances"),
     ):

@@ -41,6 +41,21 @@ def check(layout: Layout) -> list[str]:
     return warnings
 
 
+def check_network(layout: Layout, before: Options, options: Options) -> None:
+    """Raise UnfitHost for a network that this cloud cannot have: what exists in Neutron belongs to its driver."""
+    if layout.passwords_file.exists() and options.network != before.network:
+        raise UnfitHost(
+            f"the cloud in {layout.root} was made with --network {before.network}, and its networks and ports belong"
+            f" to that; for --network {options.network} first remove it, with all its servers"
+            " (`mini down --wipe --keep-cache`), or make another cloud with --state-dir"
+        )
+    if options.network == "ovn" and options.fake_compute:
+        raise UnfitHost(
+            "--fake-compute needs --network ovs: the stand-in agent of its host binds ports for Open vSwitch alone;"
+            " leave it out (`--no-fake-compute`)"
+        )
+
+
 def _os_release() -> dict[str, str]:
     lines = Path("/etc/os-release").read_text().splitlines()
     pairs = (line.split("=", 1) for line in lines if "=" in line)

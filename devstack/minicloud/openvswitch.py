@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from minicloud import process
@@ -57,9 +58,11 @@ def answers(layout: Layout) -> bool:
     return True
 
 
-def prepare(layout: Layout, host: str) -> None:
-    """Settings that must exist before ovs-vswitchd reads them."""
-    vsctl(layout, "--no-wait", "set", "Open_vSwitch", ".", f"external-ids:system-id={host}")
+def prepare(layout: Layout, host: str, external_ids: Mapping[str, str]) -> None:
+    """Settings that must exist before ovs-vswitchd, and OVN's controller, read them."""
+    settings = {"system-id": host, **external_ids}
+    pairs = [f'external-ids:{key}="{value}"' for key, value in settings.items()]
+    vsctl(layout, "--no-wait", "set", "Open_vSwitch", ".", *pairs)
 
 
 def make_external_bridge(layout: Layout, datapath: str) -> None:

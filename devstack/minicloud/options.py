@@ -19,12 +19,17 @@ DOORS = ("amqp", "grpc")
 """How Nova reaches the agent: it is the compute service itself, or a stock nova-compute drives it."""
 
 
+NETWORKS = ("ovs", "ovn")
+"""What wires the ports of servers: Neutron's Open vSwitch agent, or OVN's controller."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     extras: tuple[str, ...] = ()
     fake_compute: bool = False
     agent: bool = True
     door: str = "amqp"
+    network: str = "ovs"
     release: bool = False
     """Whether cargo builds the agent for release."""
     # Kept from the first `up`: Nova and Neutron know a host by this name for ever, even when DHCP renames it.
@@ -55,6 +60,7 @@ def load(path: Path) -> Options:
         fake_compute=stored["fake_compute"],
         agent=stored["agent"],
         door=stored.get("door", "amqp"),
+        network=stored.get("network", "ovs"),
         release=stored.get("release", False),
         host=stored["host"],
     )

@@ -50,12 +50,21 @@ EXTRA_DEBIAN_PACKAGES = {
     "debian": ("debootstrap",),
 }
 
+NETWORK_DEBIAN_PACKAGES = {"ovs": (), "ovn": ("ovn-central", "ovn-host")}
+
 _UNITS = {
     "mariadb-server": ("mariadb.service",),
     "rabbitmq-server": ("rabbitmq-server.service",),
     "erlang-base": ("epmd.service", "epmd.socket"),
     "memcached": ("memcached.service",),
     "openvswitch-switch": ("openvswitch-switch.service",),
+    "ovn-central": (
+        "ovn-central.service",
+        "ovn-northd.service",
+        "ovn-ovsdb-server-nb.service",
+        "ovn-ovsdb-server-sb.service",
+    ),
+    "ovn-host": ("ovn-host.service", "ovn-controller.service"),
     "haproxy": ("haproxy.service",),
     "radvd": ("radvd.service",),
     "keepalived": ("keepalived.service",),
@@ -109,10 +118,11 @@ def _apt(layout: Layout, *arguments: str) -> None:
     )
 
 
-def install_debian(layout: Layout, extras: Iterable[str]) -> str | None:
+def install_debian(layout: Layout, extras: Iterable[str], network: str) -> str | None:
     """Install what is missing. The services of the packages stay off, now and at the next boot."""
     before = _installed()
     groups = [*DEBIAN_PACKAGES.values(), *(EXTRA_DEBIAN_PACKAGES.get(extra, ()) for extra in extras)]
+    groups.append(NETWORK_DEBIAN_PACKAGES[network])
     missing = [name for group in groups for name in group if name not in before]
     if not missing:
         restore_policy()

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from minicloud import ovn
 from minicloud.config.ini import Ini, Section
 from minicloud.layout import (
     ADDRESS,
@@ -98,6 +99,8 @@ def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
             4,
             ("neutron.conf", "ml2_conf.ini"),
             {"OS_NEUTRON_CONFIG_DIR": etc, "OS_NEUTRON_CONFIG_FILES": "neutron.conf;ml2_conf.ini"},
+            # By it the OVN driver tells the workers of this start from those of an earlier one.
+            {"start-time": "%t"},
         ),
         _Wsgi(
             "horizon",
@@ -266,23 +269,25 @@ def _infrastructure(layout: Layout) -> list[Program]:
     ]
 
 
-def _daemons(layout: Layout, options: Options) -> list[Program]:
+def _daemon(layout: Layout, name: str, script: str, level: int, *config: str, **more: object) -> Program:
+    files = tuple(layout.etc / name for name in config)
+    command = [f"{layout.venv}/bin/{script}"]
+    for path in files:
+        command += ["--config-file", str(path)]
+    # At SIGTERM oslo.service waits for up to a minute for work that a cloud at its end needs no more.
+    signal = "TERM" if level == COMPUTE else "INT"
+    return Program(name, tuple(command), level, files, stop_signal=signal, **more)  # type: ignore[arg-type]
+
+
+def _ovs(layout: Layout) -> list[Program]:
+    """Neutron's agents that wire ports into Open vSwitch, and the worker that they talk to."""
+
     def daemon(name: str, script: str, level: int, *config: str, **more: object) -> Program:
-        files = tuple(layout.etc / name for name in config)
-        command = [f"{layout.venv}/bin/{script}"]
-        for path in files:
-            command += ["--config-file", str(path)]
-        # At SIGTERM oslo.service waits for up to a minute for work that a cloud at its end needs no more.
-        signal = "TERM" if level == COMPUTE else "INT"
-        return Program(name, tuple(command), level, files, stop_signal=signal, **more)  # type: ignore[arg-type]
+        return _daemon(layout, name, script, level, *config, **more)
 
     ovs = ovs_environment(layout)
-    programs = [
-        daemon("nova-conductor", "nova-conductor", CONTROL, "nova.conf"),
-        daemon("nova-scheduler", "nova-scheduler", CONTROL, "nova.conf"),
-        daemon("nova-serialproxy", "nova-serialproxy", CONTROL, "nova.conf"),
+    return [
         daemon("neutron-rpc", "neutron-rpc-server", CONTROL, "neutron.conf", "ml2_conf.ini"),
-        daemon("neutron-periodic", "neutron-periodic-workers", CONTROL, "neutron.conf", "ml2_conf.ini"),
         daemon(
             "neutron-ovs",
             "neutron-openvswitch-agent",
@@ -302,15 +307,69 @@ def _daemons(layout: Layout, options: Options) -> list[Program]:
             "metadata_agent.ini",
             stop_seconds=DEAF_SECONDS,
         ),
-    ]
-    programs.append(
         Program(
             "neutron-dhcp-watch",
             (str(layout.python), "-BP", str(_DHCP_WATCH), str(layout.root)),
             NETWORK,
             (_DHCP_WATCH,),
+        ),
+    ]
+
+
+def _ovn(layout: Layout) -> list[Program]:
+    """OVN's databases and daemons, and what Neutron runs beside them."""
+    run = f"{layout.run}/ovn"
+    surroundings = {**ovs_environment(layout), "OVN_RUNDIR": run, "OVN_LOGDIR": str(layout.log)}
+    quiet = ("--no-chdir", "-vconsole:warn")
+
+    def database(name: str) -> Program:
+        command = (
+            "/usr/sbin/ovsdb-server",
+            str(ovn.database(layout, name)),
+            f"--remote=punix:{ovn.socket(layout, name)}",
+            f"--pidfile={run}/ovn-{name}.pid",
+            f"--unixctl={run}/ovn-{name}.ctl",
+            *quiet,
         )
-    )
+        return Program(f"ovn-{name}", command, INFRASTRUCTURE, environment=surroundings)
+
+    northd = ("/usr/bin/ovn-northd", *(f"--ovn{name}-db={ovn.connection(layout, name)}" for name in ovn.DATABASES))
+    controller = ("/usr/bin/ovn-controller", f"unix:{layout.ovs_db_socket}")
+    maintenance = ("neutron-ovn-maintenance", "neutron-ovn-maintenance-worker")
+    return [
+        *(database(name) for name in ovn.DATABASES),
+        Program("ovn-northd", (*northd, f"--pidfile={run}/ovn-northd.pid", *quiet), CONTROL, environment=surroundings),
+        Program(
+            "ovn-controller",
+            (*controller, f"--pidfile={run}/ovn-controller.pid", *quiet),
+            NETWORK,
+            environment=surroundings,
+        ),
+        _daemon(layout, *maintenance, CONTROL, "neutron.conf", "ml2_conf.ini"),
+        _daemon(
+            layout,
+            "neutron-ovn-metadata",
+            "neutron-ovn-metadata-agent",
+            NETWORK,
+            "neutron.conf",
+            "ovn_metadata_agent.ini",
+            environment=surroundings,
+            stop_seconds=DEAF_SECONDS,
+        ),
+    ]
+
+
+def _daemons(layout: Layout, options: Options) -> list[Program]:
+    def daemon(name: str, script: str, level: int, *config: str, **more: object) -> Program:
+        return _daemon(layout, name, script, level, *config, **more)
+
+    programs = [
+        daemon("nova-conductor", "nova-conductor", CONTROL, "nova.conf"),
+        daemon("nova-scheduler", "nova-scheduler", CONTROL, "nova.conf"),
+        daemon("nova-serialproxy", "nova-serialproxy", CONTROL, "nova.conf"),
+        daemon("neutron-periodic", "neutron-periodic-workers", CONTROL, "neutron.conf", "ml2_conf.ini"),
+    ]
+    programs += _ovn(layout) if options.network == "ovn" else _ovs(layout)
     if "heat" in options.extras:
         engine = daemon("heat-engine", "heat-engine", CONTROL, "heat.conf")
         # What of the plugin is installed.

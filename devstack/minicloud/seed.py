@@ -125,6 +125,8 @@ class Seeder:
     def _wait_for_agents(self, network: Any, seconds: float = 300) -> None:
         """Routers and DHCP ports that are made before their agents report would stay unbound."""
         wanted = {"Open vSwitch agent", "DHCP agent", "L3 agent"}
+        if self.options.network == "ovn":
+            wanted = {"OVN Controller Gateway agent", "OVN Metadata agent"}
         hosts = {self.options.host}
         end = time.monotonic() + seconds
         while True:

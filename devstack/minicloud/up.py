@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minicloud import agent_build, broker, certificates, database, host, openvswitch, packages, process
+from minicloud import agent_build, broker, certificates, database, host, openvswitch, ovn, packages, process
 from minicloud import passwords as passwords_module
 from minicloud.config import clients, extras, identity, infrastructure, neutron, nova, registry
 from minicloud.config.ini import Ini, render
@@ -27,7 +27,10 @@ from minicloud.programs import Program, programs, uwsgi_files
 from minicloud.supervisor import Supervisor
 from minicloud.tasks import Graph, Progress
 
-NEUTRON_AGENTS = ("neutron-ovs", "neutron-dhcp", "neutron-dhcp-watch", "neutron-l3", "neutron-metadata")
+NEUTRON_AGENTS = {
+    "ovs": ("neutron-ovs", "neutron-dhcp", "neutron-dhcp-watch", "neutron-l3", "neutron-metadata"),
+    "ovn": ("ovn-controller", "neutron-ovn-metadata"),
+}
 
 
 class Busy(Exception):
@@ -71,11 +74,12 @@ def write_configuration(layout: Layout, options: Options, secrets: Passwords, da
         "registry.conf": registry.registry(layout),
         "nova-compute.conf": nova.grpc_compute(layout, secrets, options, host.reserved_memory_mb()),
         "neutron.conf": neutron.neutron(layout, secrets, options),
-        "ml2_conf.ini": neutron.ml2(),
+        "ml2_conf.ini": neutron.ml2(layout, options),
         "ovs_agent.ini": neutron.ovs_agent(datapath),
         "dhcp_agent.ini": neutron.dhcp_agent(datapath),
         "l3_agent.ini": neutron.l3_agent(datapath),
         "metadata_agent.ini": neutron.metadata_agent(secrets),
+        "ovn_metadata_agent.ini": neutron.ovn_metadata_agent(layout, secrets),
         "heat.conf": extras.heat(layout, secrets),
         "cinder.conf": extras.cinder(layout, secrets),
         "nova-compute-fake.conf": nova.fake_compute(layout, secrets, options),
@@ -111,6 +115,11 @@ class _Up:
         """The step, if there is one, that installs what Nova loads of this repository."""
         return ["virt driver"] if self.options.agent else []
 
+    @property
+    def _ovn_step(self) -> list[str]:
+        """The step, if there is one, that starts what Neutron writes to."""
+        return ["OVN databases and northd"] if self.options.network == "ovn" else []
+
     def run(self) -> None:
         graph = Graph(self.progress)
         self._foundation(graph)
@@ -124,7 +133,7 @@ class _Up:
 
     def _foundation(self, graph: Graph) -> None:
         layout = self.layout
-        graph.add("Debian packages", lambda: packages.install_debian(layout, self.options.extras))
+        graph.add("Debian packages", lambda: self._debian())
         graph.add("Python packages", lambda: packages.make_venv(layout), ["Debian packages"])
         graph.add("configuration", self._configure, ["Debian packages"])
         graph.add("image tiny (file)", lambda: tiny.build(layout.cache), ["Debian packages"])
@@ -145,6 +154,9 @@ class _Up:
             # Behind both doors: nova-api asks it whether what a flavor says of containers is right.
             graph.add("virt driver", lambda: packages.install_virt_driver(layout), plugins)
         graph.add("Horizon (static files)", self._horizon_files, needed)
+
+    def _debian(self) -> str | None:
+        return packages.install_debian(self.layout, self.options.extras, self.options.network)
 
     def _configure(self) -> str:
         layout = self.layout
@@ -176,7 +188,7 @@ class _Up:
         layout, supervisor = self.layout, self.supervisor
         if not supervisor.answers():
             ended = host.end_processes(layout)
-            for leftover in ("docker", "docker.pid", "docker.sock", "containerd", "mysql", "ovs"):
+            for leftover in ("docker", "docker.pid", "docker.sock", "containerd", "mysql", "ovs", "ovn"):
                 path = layout.run / leftover
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
@@ -221,6 +233,8 @@ class _Up:
         graph.add("RabbitMQ", self._rabbitmq, ["supervisor"])
         graph.add("memcached", lambda: self.supervisor.start("memcached"), ["supervisor"])
         graph.add("Open vSwitch", self._open_vswitch, ["supervisor"])
+        if self.options.network == "ovn":
+            graph.add("OVN databases and northd", self._ovn, ["supervisor"])
         graph.add("Docker Engine", self._docker, ["supervisor"])
         for service in ("keystone", "neutron", "nova", "placement", "glance", *self.options.services):
             graph.add(f"schema of {service}", self._schema(service), ["MariaDB"])
@@ -243,9 +257,17 @@ class _Up:
         if self.supervisor.states()["ovsdb"] != "RUNNING":
             openvswitch.make_database(self.layout)
         self.supervisor.start_and_wait("ovsdb", lambda: openvswitch.answers(self.layout), 20)
-        openvswitch.prepare(self.layout, self.options.host)
+        name = self.options.host
+        chassis = ovn.chassis(self.layout, name, self.datapath) if self.options.network == "ovn" else {}
+        openvswitch.prepare(self.layout, name, chassis)
         self.supervisor.start("ovs-vswitchd")
         openvswitch.make_external_bridge(self.layout, self.datapath)
+
+    def _ovn(self) -> None:
+        for name in ovn.DATABASES:
+            ovn.make_database(self.layout, name)
+            self.supervisor.start_and_wait(f"ovn-{name}", ovn.socket(self.layout, name).exists, 20)
+        self.supervisor.start("ovn-northd")
 
     def _docker(self) -> None:
         layout = self.layout
@@ -261,7 +283,7 @@ class _Up:
             ("keystone", ["schema of keystone", "memcached"]),
             ("placement", ["schema of placement", "memcached"]),
             ("glance", ["schema of glance", "memcached"]),
-            ("neutron-api", ["schema of neutron", "memcached", "RabbitMQ"]),
+            ("neutron-api", ["schema of neutron", "memcached", "RabbitMQ", *self._ovn_step]),
             ("nova-api", ["schema of nova", "memcached", "RabbitMQ", *self._driver]),
             ("nova-metadata", ["schema of nova", "memcached", "RabbitMQ"]),
             ("horizon", ["Horizon (static files)", "memcached", "supervisor"]),
@@ -274,7 +296,11 @@ class _Up:
             ["schema of nova", "RabbitMQ", "users and catalog"],
         )
         graph.add("nova-serialproxy", self._starter("nova-serialproxy"), ["schema of nova", "RabbitMQ"])
-        graph.add("neutron workers", self._neutron_workers, ["schema of neutron", "RabbitMQ", "users and catalog"])
+        graph.add(
+            "neutron workers",
+            self._neutron_workers,
+            ["schema of neutron", "RabbitMQ", "users and catalog", *self._ovn_step],
+        )
         for extra in self.options.services:
             graph.add(extra, self._extra(extra), [f"schema of {extra}", "RabbitMQ", "users and catalog"])
 
@@ -296,6 +322,10 @@ class _Up:
 
     def _neutron_workers(self) -> None:
         self.supervisor.start("neutron-periodic")
+        if self.options.network == "ovn":
+            # Neutron hears of this host from OVN's databases.
+            self.supervisor.start("neutron-ovn-maintenance")
+            return
         # An agent whose report nobody hears waits a minute before it tries again.
         self.supervisor.start_and_wait("neutron-rpc", lambda: broker.has_queue(self.layout, "q-plugin"), 120)
 
@@ -335,10 +365,11 @@ class _Up:
         )
 
     def _neutron_agents(self) -> None:
-        for name in NEUTRON_AGENTS:
+        for name in NEUTRON_AGENTS[self.options.network]:
             self.supervisor.start(name)
         # The compute service plugs into it. After a reboot it does so at once, to bring its servers back.
-        self.supervisor.start_and_wait("neutron-ovs", lambda: openvswitch.has_bridge(self.layout, "br-int"), 120)
+        first = NEUTRON_AGENTS[self.options.network][0]
+        self.supervisor.start_and_wait(first, lambda: openvswitch.has_bridge(self.layout, "br-int"), 120)
 
     def _compute(self, graph: Graph) -> None:
         needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]

@@ -2,7 +2,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from minicloud import agent_build
+from minicloud import agent_build, host
 from minicloud import passwords as passwords_module
 from minicloud.config import clients, nova
 from minicloud.config.ini import render
@@ -25,6 +25,38 @@ def test_no_secret_is_in_any_command_line_or_environment(secrets: Passwords) -> 
     text = render(configuration(LAYOUT, programs(LAYOUT, EVERYTHING).values()))
     text += "".join(render(ini) for ini in uwsgi_files(LAYOUT, EVERYTHING).values())
     assert not [name for name, value in secrets.items() if value in text]
+
+
+def test_ovn_takes_the_place_of_neutrons_agents() -> None:
+    ovs, ovn = (set(programs(LAYOUT, Options(network=network))) for network in ("ovs", "ovn"))
+    assert ovs - ovn == {
+        "neutron-rpc",
+        "neutron-ovs",
+        "neutron-dhcp",
+        "neutron-dhcp-watch",
+        "neutron-l3",
+        "neutron-metadata",
+    }
+    assert ovn - ovs == {
+        "ovn-nb",
+        "ovn-sb",
+        "ovn-northd",
+        "ovn-controller",
+        "neutron-ovn-maintenance",
+        "neutron-ovn-metadata",
+    }
+
+
+def test_a_cloud_keeps_the_network_that_it_was_made_with(tmp_path: Path) -> None:
+    layout, ovs, ovn = Layout(tmp_path), Options(), Options(network="ovn")
+    host.check_network(layout, ovs, ovn)
+    layout.passwords_file.touch()
+    host.check_network(layout, ovn, ovn)
+    for before, after in ((ovs, ovn), (ovn, ovs)):
+        with pytest.raises(host.UnfitHost, match="down --wipe --keep-cache"):
+            host.check_network(layout, before, after)
+    with pytest.raises(host.UnfitHost, match="--no-fake-compute"):
+        host.check_network(layout, ovn, Options(network="ovn", fake_compute=True))
 
 
 def test_options_select_programs() -> None:
@@ -104,7 +136,7 @@ def test_the_agent_gets_nova_s_section_and_option_names(secrets: Passwords) -> N
 
 def test_what_is_not_given_on_the_command_line_stays_as_it_was() -> None:
     before = Options(extras=("heat",), fake_compute=True, agent=False, host="node")
-    assert change(before, extras=None, fake_compute=None, agent=None, door=None) == before
+    assert change(before, extras=None, fake_compute=None, agent=None, door=None, network=None) == before
     after = change(before, extras=(), fake_compute=False, agent=True, door="grpc")
     assert after == Options(extras=(), fake_compute=False, agent=True, door="grpc", host="node")
 

@@ -1,7 +1,8 @@
-"""neutron: server, ML2 with Open vSwitch, and the agents of the one node."""
+"""neutron: server, ML2 with Open vSwitch or OVN, and the agents of the one node."""
 
 from __future__ import annotations
 
+from minicloud import ovn
 from minicloud.config import common
 from minicloud.config.ini import Ini, merge
 from minicloud.layout import ADDRESS, PORTS, Layout
@@ -26,7 +27,7 @@ def neutron(layout: Layout, passwords: Passwords, options: Options) -> Ini:
                 "use_stderr": True,
                 "state_path": f"{layout.root}/neutron",
                 "core_plugin": "ml2",
-                "service_plugins": "router",
+                "service_plugins": "ovn-router" if options.network == "ovn" else "router",
                 "api_paste_config": f"{layout.venv}/etc/neutron/api-paste.ini",
                 "auth_strategy": "keystone",
                 "transport_url": common.transport_url(passwords),
@@ -54,7 +55,33 @@ def neutron(layout: Layout, passwords: Passwords, options: Options) -> Ini:
     )
 
 
-def ml2() -> Ini:
+def ml2(layout: Layout, options: Options) -> Ini:
+    return _ml2_ovn(layout) if options.network == "ovn" else _ml2_ovs()
+
+
+def _ml2_ovn(layout: Layout) -> Ini:
+    return {
+        "ml2": {
+            "type_drivers": "local,flat,vlan,geneve",
+            "project_network_types": "geneve",
+            "mechanism_drivers": "ovn",
+            # With `dns` ports carry the names of their servers, for which OVN itself answers.
+            "extension_drivers": "port_security,dns",
+        },
+        "ml2_type_flat": {"flat_networks": "public"},
+        # OVN's header needs 38 bytes.
+        "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": 38},
+        "securitygroup": {"enable_security_group": True},
+        "ovn": {
+            "ovn_nb_connection": ovn.connection(layout, "nb"),
+            "ovn_sb_connection": ovn.connection(layout, "sb"),
+            # Makes the port of the metadata service in every network.
+            "ovn_metadata_enabled": True,
+        },
+    }
+
+
+def _ml2_ovs() -> Ini:
     return {
         "ml2": {
             "type_drivers": "local,flat,vlan,vxlan",
@@ -119,6 +146,16 @@ def metadata_agent(passwords: Passwords) -> Ini:
             "metadata_workers": 0,
         }
     }
+
+
+def ovn_metadata_agent(layout: Layout, passwords: Passwords) -> Ini:
+    return merge(
+        metadata_agent(passwords),
+        {
+            "ovs": {"ovsdb_connection": f"unix:{layout.ovs_db_socket}"},
+            "ovn": {"ovn_sb_connection": ovn.connection(layout, "sb")},
+        },
+    )
 
 
 def fake_agent(layout: Layout, passwords: Passwords, options: Options) -> Ini:
