@@ -222,7 +222,7 @@ def test_a_daemon_json_that_docker_cannot_read_ends_the_run_and_stays(machine: M
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"Q_AGENT": "ovn"}, "needs ML2/OVS"),
+        ({"Q_AGENT": "ovn"}, "which this plugin does not set up yet"),
         ({"VIRT_DRIVER": "libvirt"}, "VIRT_DRIVER=nova-docker"),
         ({"NDA_DOOR": "rest"}, "must be amqp or grpc"),
         ({"NDA_IMAGES": "app=/nowhere.tar"}, "there is no file /nowhere.tar"),
