@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from minicloud import agent_build, host
 from minicloud import passwords as passwords_module
-from minicloud.config import clients, nova
+from minicloud.config import clients, neutron, nova
 from minicloud.config.ini import render
 from minicloud.layout import EXTRA_SPEC_VALIDATORS, Layout
 from minicloud.options import Options, change
@@ -45,6 +45,19 @@ def test_ovn_takes_the_place_of_neutrons_agents() -> None:
         "neutron-ovn-maintenance",
         "neutron-ovn-metadata",
     }
+
+
+def test_neutron_and_its_metadata_agent_know_the_databases_of_ovn(secrets: Passwords) -> None:
+    options = Options(network="ovn")
+    commands = {name: " ".join(program.command) for name, program in programs(LAYOUT, options).items()}
+    ml2 = neutron.ml2(LAYOUT, options)
+    served = {name: ml2["ovn"][f"ovn_{name}_connection"] for name in ("nb", "sb")}
+    for name, connection in served.items():
+        assert str(connection).removeprefix("unix:") in commands[f"ovn-{name}"]
+    assert neutron.ovn_metadata_agent(LAYOUT, secrets)["ovn"]["ovn_sb_connection"] == served["sb"]
+    assert (ml2["ml2"]["mechanism_drivers"], ml2["ml2"]["project_network_types"]) == ("ovn", "geneve")
+    assert neutron.neutron(LAYOUT, secrets, options)["DEFAULT"]["service_plugins"] == "ovn-router"
+    assert "ovn" not in neutron.ml2(LAYOUT, Options())
 
 
 def test_a_cloud_keeps_the_network_that_it_was_made_with(tmp_path: Path) -> None:
