@@ -256,10 +256,12 @@ def key_name(tenant: Tenant) -> str:
 
 @pytest.fixture(scope="session")
 def guest_of(lab: Lab, tenant: Tenant, servers: Servers) -> Callable[[str], Guest]:
-    """The inside of a server on the tenant's network, seen from its router."""
+    """The inside of a server on the tenant's network, seen from its router, or with OVN, whose router has no network
+    namespace, from the metadata service's port in the network."""
+    space = f"ovnmeta-{tenant.network.id}" if lab.network == "ovn" else f"qrouter-{tenant.router.id}"
 
     def guest(server_id: str) -> Guest:
-        return Guest(lab, servers.addresses(server_id)[0], tenant.key, f"qrouter-{tenant.router.id}")
+        return Guest(lab, servers.addresses(server_id)[0], tenant.key, space)
 
     return guest
 

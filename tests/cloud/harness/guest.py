@@ -22,8 +22,8 @@ _SSH = (
 class Guest:
     """ssh and http to one address of a server.
 
-    `namespace` is the router's network namespace, from which fixed addresses can be reached; None means from the
-    host itself, as for floating addresses.
+    `namespace` is the network namespace of a router, or of OVN's metadata service, from which fixed addresses can be
+    reached; None means from the host itself, as for floating addresses.
     """
 
     lab: Lab

@@ -59,6 +59,11 @@ class Lab:
         """How Nova reaches the agent: `amqp`, or `grpc` through a stock nova-compute."""
         return str(self.options["door"])
 
+    @property
+    def network(self) -> str:
+        """What wires ports: ovs or ovn."""
+        return str(self.options.get("network", "ovs"))
+
     def side(self, name: str) -> Side:
         if name == "agent":
             programs = (AGENT_PROGRAM,) if self.door == "amqp" else (COMPUTE_PROGRAM, AGENT_PROGRAM)
