@@ -61,12 +61,16 @@ pub fn show(text: &impl Display) -> bool {
     !printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe)
 }
 
+/// What the stack of a thread may grow to. An operation's future is polled through all of its callers, and without
+/// optimisation each of them has copies on its stack: the usual 2 MiB were not enough for a rescue. Memory is taken as it is used.
+const STACK: usize = 16 << 20;
+
 /// What its tasks run on; `name` is that of its threads.
 ///
 /// # Errors
 /// When there are no threads to be had.
 pub fn runtime(name: &str) -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).build()
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).thread_stack_size(STACK).build()
 }
 
 /// Completes at the first SIGTERM or SIGINT. The second one ends the process: its sender does not want to wait.
