@@ -80,7 +80,9 @@ impl State {
                 patch.iter().for_each(|operation| apply(record, operation));
                 record.insert("updated_at".into(), jiff::Timestamp::now().to_string().into());
                 let answer = ok(json!(record));
-                record.extend(self.beside.take().iter().filter_map(Value::as_object).cloned().flatten());
+                if let Some(Value::Object(fields)) = self.beside.take() {
+                    record.extend(fields);
+                }
                 answer
             }
             Asked::Delete if record["protected"] == true => ResponseTemplate::new(403)
