@@ -68,7 +68,7 @@ def _pools(end: Callable[[], float]) -> dict[str, type]:
     class Answer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
             super().__init__(sock, *arguments, **more)
-            self.fp = io.BufferedReader(_Timely(self.fp.detach(), sock, end()))  # type: ignore[attr-defined]
+            self.fp = io.BufferedReader(_Timely(self.fp.detach(), sock, end()))
 
     class Plain(connection.HTTPConnection):
         response_class = Answer
