@@ -194,12 +194,12 @@ impl Rest {
 
     /// Sends a call within the service's time limit (body included); an error status is an error.
     pub(super) async fn send(&self, caller: &Caller, call: &Call) -> Result<Response, Error> {
-        self.repeat(caller, call, |request| request.timeout(self.timeout)).await
+        Box::pin(self.repeat(caller, call, |request| request.timeout(self.timeout))).await
     }
 
     /// Sends a call whose answer is long: the time limit is only for its head.
     pub(super) async fn open(&self, caller: &Caller, call: &Call) -> Result<Response, Error> {
-        let head = self.repeat(caller, call, |request| request);
+        let head = Box::pin(self.repeat(caller, call, |request| request));
         match tokio::time::timeout(self.timeout, head).await {
             Ok(result) => result,
             Err(_) => Err(call.asked(self.service).unreachable(format!("no answer within {:?}", self.timeout))),

@@ -62,8 +62,9 @@ pub fn show(text: &impl Display) -> bool {
 }
 
 /// What the stack of a thread may grow to. An operation's future is polled through all of its callers, and without
-/// optimisation each of them has copies on its stack: the usual 2 MiB were not enough for a rescue. Memory is taken as it is used.
-const STACK: usize = 16 << 20;
+/// optimisation each of them has copies on its stack. Large futures lie on the heap (clippy's `large_futures`); this is a margin
+/// beyond the usual 2 MiB. Memory is taken as it is used.
+const STACK: usize = 8 << 20;
 
 /// What its tasks run on; `name` is that of its threads.
 ///

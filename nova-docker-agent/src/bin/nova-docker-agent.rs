@@ -228,9 +228,9 @@ fn run(door: Door, config: Config) -> Result<(), Box<dyn std::error::Error>> {
         match door {
             Door::ComputeService => {
                 config.unmet.iter().for_each(|unmet| tracing::warn!("{unmet}"));
-                compute::run(config, shutdown).await?;
+                Box::pin(compute::run(config, shutdown)).await?;
             }
-            Door::ContainerDriver => grpc::serve(config, shutdown).await?,
+            Door::ContainerDriver => Box::pin(grpc::serve(config, shutdown)).await?,
         }
         Ok(())
     })

@@ -38,21 +38,23 @@ impl Duties {
 
 impl Compute {
     /// Runs `work` with its duties. A failure has been reported to Nova by the time this returns it.
-    pub(super) async fn operate<T>(
+    pub(super) fn operate<T>(
         &self,
         context: &Context,
         instance: Uuid,
         duties: Duties,
         work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+    ) -> impl Future<Output = Result<T, Error>> {
         let span =
             info_span!("operation", name = duties.event, instance = %instance, request_id = context.request_id());
-        async {
+        // Put on the heap before it is awaited: an operation is large, and all around it would be as large, on one stack.
+        let work = caught(work);
+        async move {
             info!("started");
             // Whatever ends the container from now on is not the launch's fault.
             self.end_first_run(instance);
             self.start_event(context, instance, duties.event).await;
-            let result = caught(work).await;
+            let result = work.await;
             if let Err(error) = &result {
                 self.report_failure(context, instance, duties, error).await;
             } else {
@@ -63,7 +65,6 @@ impl Compute {
             result
         }
         .instrument(span)
-        .await
     }
 
     /// The event is the user's view of progress; its absence must not stop the operation.

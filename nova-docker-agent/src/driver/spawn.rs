@@ -75,7 +75,7 @@ impl Driver {
         let most_gb = image.most_gb(guest);
         tokio::select! {
             () = stop.cancelled() => Err(Error::Cancelled(guest.uuid)),
-            lease = self.pull(image.caller, image.descriptor, most_gb) => lease,
+            lease = Box::pin(self.pull(image.caller, image.descriptor, most_gb)) => lease,
         }
     }
 

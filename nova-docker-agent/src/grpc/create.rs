@@ -62,7 +62,7 @@ impl Creation {
             tell(&mut progress, v1::CreateStage::NetworkPlugged).await;
             return Ok(());
         }
-        let Err(error) = self.create(&driver, progress, &stop).await else { return Ok(()) };
+        let Err(error) = Box::pin(self.create(&driver, progress, &stop)).await else { return Ok(()) };
         let status = of_guest(error);
         match driver.remove(uuid, End::Replaced).await {
             Ok(()) => Err(status),

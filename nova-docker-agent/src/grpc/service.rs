@@ -214,7 +214,7 @@ impl driver_service_server::DriverService for DriverService {
         let creation = create::Creation::new(request.into_inner(), caller)?;
         let (guest, id) = (creation.guest.uuid, creation.caller.request_id.clone());
         Ok(self.stream("create_guest", id, guest, async move |driver, progress, stop, _turn| {
-            creation.run(driver, progress, stop).await?;
+            Box::pin(creation.run(driver, progress, stop)).await?;
             Ok(v1::CreateGuestResponse { stage: v1::CreateStage::Ready.into() })
         }))
     }
@@ -344,7 +344,7 @@ impl driver_service_server::DriverService for DriverService {
         let replacement = Replacement::new(request.into_inner(), caller)?;
         let (guest, id) = (replacement.guest.uuid, replacement.caller.request_id.clone());
         Ok(self.stream("replace_guest", id, guest, async move |driver, progress, stop, _turn| {
-            replacement.run(driver, progress, stop).await?;
+            Box::pin(replacement.run(driver, progress, stop)).await?;
             Ok(v1::ReplaceGuestResponse { stage: v1::CreateStage::Ready.into() })
         }))
     }

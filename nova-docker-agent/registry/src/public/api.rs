@@ -41,7 +41,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request<Body>) -> Response
     let request_id = format!("req-{}", Uuid::new_v4());
     let mut entry = Entry::new(request.method(), request.uri().path(), &request_id);
     let (request, unread) = unread_body::share(request, api.limits.pace);
-    let answered = api.answer(request, &request_id, &mut entry.user).await;
+    let answered = Box::pin(api.answer(request, &request_id, &mut entry.user)).await;
     // Of a client that takes too long to send its request, the rest is not waited for.
     if answered.as_ref().is_err_and(|error| error.status != StatusCode::REQUEST_TIMEOUT) {
         unread.discard(unread_body::LONGEST).await;

@@ -187,7 +187,7 @@ impl Compute {
             if instance.vm_state() == Some(VmState::Error) {
                 self.driver.tidy(uuid).await?;
             }
-            let rebooted = self.restart_guest(context, uuid, timeout, asked).await;
+            let rebooted = Box::pin(self.restart_guest(context, uuid, timeout, asked)).await;
             self.after_reboot(context, &mut instance, rebooted).await
         })
         .await

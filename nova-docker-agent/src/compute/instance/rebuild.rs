@@ -87,7 +87,7 @@ impl Compute {
             self.save(context, &mut instance, rebuilding, Expected::task(TaskState::Rebuilding)).await?;
             let done = match asks_too_much {
                 Some(error) => Err(error),
-                None => self.rebuild_locked(context, &mut instance, &request.arguments).await,
+                None => Box::pin(self.rebuild_locked(context, &mut instance, &request.arguments)).await,
             };
             let Err(error) = done else { return Ok(()) };
             Err(self.after_failed_rebuild(context, uuid, &request.before, error).await)

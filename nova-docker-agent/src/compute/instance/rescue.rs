@@ -78,7 +78,7 @@ impl Compute {
                 return Ok(());
             }
             let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
-            if let Err(error) = self.run_rescue(context, &instance, &request).await {
+            if let Err(error) = Box::pin(self.run_rescue(context, &instance, &request)).await {
                 return Err(self.undo_rescue(uuid, error).await);
             }
             let state = json!({

@@ -110,7 +110,7 @@ impl Push {
     async fn publish_all(self: &Arc<Self>, first: Publication) -> Result<(), ApiError> {
         let Publication { grant, name, document, tags, stop } = &first;
         let waited = tags.is_empty() && self.staged_manifest(grant, name, &document.digest).await?.is_some();
-        let published = self.publish(&first).await;
+        let published = Box::pin(self.publish(&first)).await;
         // What an earlier request was told of stays.
         if published.is_err()
             && tags.is_empty()
@@ -147,7 +147,7 @@ impl Push {
     ) -> Result<Vec<Digest>, ApiError> {
         let Some(document) = self.staged_manifest(grant, name, digest).await? else { return Ok(vec![]) };
         let (grant, name, stop) = (grant.clone(), name.clone(), stop.clone());
-        self.publish(&Publication { grant, name, document, tags: vec![], stop }).await
+        Box::pin(self.publish(&Publication { grant, name, document, tags: vec![], stop })).await
     }
 
     /// Returns what is in an image now; nothing where the manifest waits for a name.
