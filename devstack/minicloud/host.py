@@ -76,14 +76,15 @@ def reserved_memory_mb() -> int:
 def processes(layout: Layout) -> dict[int, str]:
     """The command lines of all processes that belong to this cloud, by process id."""
     mark = f"{STATE_VARIABLE}={layout.root}".encode()
+    # In a chroot, a container or another mount namespace the same path is another directory, of another cloud.
+    place = layout.root if layout.root.exists() else Path("/")
     found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            # In a chroot or a container the same path is another directory, of another cloud.
-            ours = mark in (entry / "environ").read_bytes().split(b"\0") and (entry / "root").samefile("/")
-            if ours:
+            marked = mark in (entry / "environ").read_bytes().split(b"\0")
+            if marked and (entry / "root" / place.relative_to("/")).samefile(place):
                 found[int(entry.name)] = (
                     (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 )
