@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::create::Files;
 use super::snapshot::{COMMIT, neutral_config};
-use super::{Docker, Error, labels, state::Found, volumes};
+use super::{Docker, Error, labels, scrub, state::Found, volumes};
 use crate::guest::{Guest, PowerState};
 use crate::network::Interface;
 
@@ -94,7 +94,11 @@ impl Docker {
 
     async fn commit_files(&self, found: &Found) -> Result<String, Error> {
         let base = self.base_config(found).await?;
-        let options = CommitContainerOptionsBuilder::default().container(&found.id).pause(false).build();
+        let options = CommitContainerOptionsBuilder::default()
+            .container(&found.id)
+            .comment(scrub::FILES_OF_AN_INSTANCE)
+            .pause(false)
+            .build();
         let config = neutral_config(&base, found);
         let committed = self.engine().patient(COMMIT).commit_container(options, config).await;
         Ok(committed.map_err(|error| self.engine().error("keep the files of container", &found.name, error))?.id)
@@ -107,8 +111,9 @@ impl Docker {
         found: &Found,
         interfaces: &[Interface],
     ) -> Result<(), Error> {
-        // The script belongs to the first start, which one that was rebuilt while its server was off has before it.
-        let ran = found.state != PowerState::Created;
+        // The script belongs to the first start, which one that was rebuilt while its server was off has before it. One that was made
+        // anew while its server was off has no script any more.
+        let ran = found.state != PowerState::Created || found.script.is_empty();
         let files = Files::OfTheInstance { ran };
         self.create_configured(guest, image, interfaces, files, |body| {
             let labels = body.labels.get_or_insert_default();

@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 
 use bollard::models::ImageConfig;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// The comment of a commit that keeps an instance's files for its next container.
+pub(super) const FILES_OF_AN_INSTANCE: &str = "the files of an instance";
 
 /// What the image of the container was configured with.
 #[derive(Clone, Debug, Default)]
@@ -36,14 +39,20 @@ impl Base {
 
 impl Base {
     /// Leaves of an image's configuration what the image of the container had. Docker up to 24 also writes down how the
-    /// committed container was configured, and every release writes its command into the history.
+    /// committed container was configured, and every release writes its command into the history: at this commit, and at each
+    /// one that kept the instance's files while its container was made anew.
     pub(super) fn scrub(&self, config: &mut Value) {
         let Some(image) = config.as_object_mut() else { return };
         image.remove("container");
         image.remove("container_config");
         let history = image.get_mut("history").and_then(Value::as_array_mut);
-        if let Some(commit) = history.and_then(|history| history.last_mut()).and_then(Value::as_object_mut) {
-            commit.remove("created_by");
+        if let Some(history) = history {
+            let last = history.len().saturating_sub(1);
+            let entries = history.iter_mut().enumerate().filter_map(|(n, entry)| Some((n, entry.as_object_mut()?)));
+            for (_, commit) in entries.filter(|(n, entry)| *n == last || keeps_files(entry)) {
+                commit.remove("created_by");
+                commit.remove("comment");
+            }
         }
         let Some(config) = image.get_mut("config").and_then(Value::as_object_mut) else { return };
         config.insert("Hostname".to_owned(), "".into());
@@ -64,6 +73,10 @@ impl Base {
     }
 }
 
+fn keeps_files(entry: &Map<String, Value>) -> bool {
+    entry.get("comment").and_then(Value::as_str) == Some(FILES_OF_AN_INSTANCE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,13 +90,15 @@ mod tests {
             ..ImageConfig::default()
         });
         let mut config = serde_json::json!({"container": "c", "container_config": {"Hostname": "secret"}, "os": "linux",
-            "history": [{"created_by": "of the image"}, {"created": "now", "created_by": "of the user"}],
+            "history": [{"created_by": "of the image", "comment": "of its author"},
+                {"created": "then", "created_by": "of the user", "comment": FILES_OF_AN_INSTANCE},
+                {"created": "now", "created_by": "of the user"}],
             "config": {"Hostname": "h", "Env": ["PATH=/bin", "TOKEN="], "Entrypoint": ["of the user"], "User": "8",
                 "Healthcheck": {"Test": ["CMD-SHELL", "secret"]},
                 "Labels": {"org.openstack.nova.project-id": "", "of-the-user": "", "mine": "1"}}});
         base.scrub(&mut config);
         let expected = serde_json::json!({"os": "linux",
-            "history": [{"created_by": "of the image"}, {"created": "now"}],
+            "history": [{"created_by": "of the image", "comment": "of its author"}, {"created": "then"}, {"created": "now"}],
             "config": {"Hostname": "", "Domainname": "", "Env": ["PATH=/bin"], "User": "7", "Labels": {"mine": "1"}}});
         assert_eq!(config, expected);
     }
