@@ -55,9 +55,12 @@ impl Driver {
         }
     }
 
-    /// A reboot that was cut short may have left two containers, of which the new one never ran and may be half made. One that was
-    /// rebuilt while its server was off never ran either, and is whole.
-    async fn end_interrupted(&self, uuid: Uuid) -> Result<(), Error> {
+    /// What makes a container again, with its files, may have been cut short, and have left two: the new one never ran and may be half
+    /// made. One that was rebuilt while its server was off never ran either, and is whole.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn end_interrupted(&self, uuid: Uuid) -> Result<(), Error> {
         if self.has_aside(uuid).await? && self.docker.is_remade(uuid).await? {
             self.restore(uuid).await?;
         }

@@ -71,8 +71,11 @@ impl Replacement {
     ) -> Result<(), Status> {
         let (uuid, image) = (self.guest.uuid, self.image.as_ref().map(|image| image.id));
         let replaced = async {
-            // A repetition begins anew: nobody knows how far the call before came.
-            if driver.has_aside(uuid).await? && driver.power_state(uuid).await? == Some(PowerState::Created) {
+            // A repetition begins anew: nobody knows how far the call before came. One that keeps the files has them of a container
+            // that was rebuilt while its server was off, and never ran either.
+            if self.image.is_none() {
+                driver.end_interrupted(uuid).await?;
+            } else if driver.has_aside(uuid).await? && driver.power_state(uuid).await? == Some(PowerState::Created) {
                 info!("the guest is replaced once more");
                 driver.restore(uuid).await?;
             }
