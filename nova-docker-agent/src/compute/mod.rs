@@ -94,6 +94,8 @@ pub(crate) struct Compute {
     outages: Remembered,
     /// Instances whose containers Docker has removed.
     removals: Remembered,
+    /// Instances whose reboot recovery has done, while its request may still wait.
+    rebooted: Remembered,
     /// Instances that are looked at when their task has ended.
     put_off: PutOff,
     /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.

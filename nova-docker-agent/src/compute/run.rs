@@ -186,6 +186,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         group_checks: GroupChecks::default(),
         outages: Remembered::default(),
         removals: Remembered::default(),
+        rebooted: Remembered::default(),
         put_off: PutOff::default(),
         first_runs: Mutex::default(),
         health_looks: Looks::default(),

@@ -26,6 +26,7 @@ impl Compute {
     ) -> Result<bool, Error> {
         let expected = if task.follows().is_empty() { Expected::task(task) } else { Expected::before(task) };
         let Err(error) = self.save(context, instance, json!({"task_state": task}), expected).await else {
+            self.rebooted.take(instance_uuid(instance)?);
             return Ok(true);
         };
         if error.is_gone() || !error.is_unexpected_task_state() {
@@ -50,7 +51,10 @@ impl Compute {
         if instance.task_state().is_some() {
             return Ok(false);
         }
-        Ok(is_as_after(task, instance.vm_state(), self.power_state(uuid).await?))
+        // Before and after a reboot an instance is the same.
+        let is_reboot = matches!(task, TaskState::RebootPending | TaskState::RebootPendingHard);
+        let was_done = !is_reboot || self.rebooted.take(uuid);
+        Ok(was_done && is_as_after(task, instance.vm_state(), self.power_state(uuid).await?))
     }
 }
 

@@ -142,7 +142,10 @@ impl Compute {
     async fn resume_reboot(&self, context: &Context, mut instance: Instance, hard: bool) -> Result<(), Error> {
         let pending = if hard { TaskState::RebootPendingHard } else { TaskState::RebootPending };
         self.save(context, &mut instance, json!({"task_state": pending}), Expected::Any).await?;
-        self.reboot(context, instance, hard).await
+        let uuid = instance_uuid(&instance)?;
+        self.reboot(context, instance, hard).await?;
+        self.rebooted.insert(uuid);
+        Ok(())
     }
 
     /// The container, the network and the claim of a build that a restart cut short.
