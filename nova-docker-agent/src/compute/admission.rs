@@ -8,10 +8,8 @@ use crate::messaging::{Admission, Pace, Request};
 pub(super) fn admission(request: &Request) -> Admission {
     let of_instance = |pace| Admission { order: instance(&request.args), urgent: false, pace };
     match request.method.as_str() {
-        "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "suspend_instance"
-        | "resume_instance" | "attach_interface" | "detach_interface" | "set_admin_password" | "prep_resize" => {
-            of_instance(Pace::Quick)
-        }
+        "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "attach_interface"
+        | "detach_interface" | "set_admin_password" | "prep_resize" => of_instance(Pace::Quick),
         // They wait for the guest, which may ignore them for as long as its image says.
         "stop_instance"
         | "reboot_instance"
@@ -29,6 +27,9 @@ pub(super) fn admission(request: &Request) -> Admission {
         | "unshelve_instance"
         | "rebuild_instance"
         | "rescue_instance"
+        // All of the guest's memory goes to the disk, or comes back from it.
+        | "suspend_instance"
+        | "resume_instance"
         | "finish_resize" => of_instance(Pace::Long),
         // Takes no lock: the task state keeps other operations away.
         "snapshot_instance" | "backup_instance" => Admission { pace: Pace::Long, ..Admission::default() },
