@@ -116,7 +116,7 @@ impl Compute {
             Err(error) if error.class() == Some("InstanceNotFound") => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        if !is_reclaimable(&instance, &self.host) {
+        if !self.is_here(&instance) || !is_reclaimable(&instance) {
             return Ok(());
         }
         info!(instance = %uuid, "reclaiming a soft-deleted instance");
@@ -124,8 +124,8 @@ impl Compute {
     }
 }
 
-fn is_reclaimable(instance: &Instance, host: &str) -> bool {
-    instance.vm_state() == Some(VmState::SoftDelete) && instance.task_state().is_none() && instance.host() == Some(host)
+fn is_reclaimable(instance: &Instance) -> bool {
+    instance.vm_state() == Some(VmState::SoftDelete) && instance.task_state().is_none()
 }
 
 #[cfg(test)]
@@ -136,13 +136,11 @@ mod tests {
     fn an_instance_that_was_restored_or_is_being_restored_is_not_reclaimed() {
         let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
         instance.set("vm_state", "soft-delete");
-        instance.set("host", "here");
-        assert!(is_reclaimable(&instance, "here"));
-        assert!(!is_reclaimable(&instance, "there"));
+        assert!(is_reclaimable(&instance));
         instance.set("task_state", "restoring");
-        assert!(!is_reclaimable(&instance, "here"));
+        assert!(!is_reclaimable(&instance));
         instance.set("task_state", json!(null));
         instance.set("vm_state", "active");
-        assert!(!is_reclaimable(&instance, "here"));
+        assert!(!is_reclaimable(&instance));
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{
     messaging::Context,
-    objects::{Instance, Migration, TaskState},
+    objects::{Expected, Instance, Migration, TaskState},
 };
 
 /// The statuses of a migration on its way to `finished`.
@@ -15,7 +15,7 @@ const ON_THE_WAY: &[&str] = &["accepted", "pre-migrating", "migrating", "post-mi
 
 impl Compute {
     /// The migrations of an instance with one of these statuses.
-    pub(super) async fn migrations_of(
+    pub(in crate::compute) async fn migrations_of(
         &self,
         context: &Context,
         uuid: Uuid,
@@ -39,8 +39,9 @@ impl Compute {
             "the compute service was restarted while it resized the instance, which is as it was before; resize it again",
             json!({}),
         );
-        let (instance, _) = self.read_for_resize(context, uuid).await?;
-        let last = instance.task_state() == Some(TaskState::ResizeFinish);
+        let (mut instance, _) = self.read_for_resize(context, uuid).await?;
+        let task = instance.task_state();
+        let last = task == Some(TaskState::ResizeFinish);
         let statuses = [ON_THE_WAY, if last { &["finished"] } else { &[] }].concat();
         let mut migrations = self.migrations_of(context, uuid, &statuses).await?;
         // What fails here is tried again, with the record as it is.
@@ -52,8 +53,8 @@ impl Compute {
             self.finish_event(context, uuid, event, Some(&error)).await;
         }
         self.record_fault(context, uuid, &error).await;
-        self.set_state(context, uuid, json!({"task_state": null})).await;
-        Ok(())
+        // Not one that was set meanwhile.
+        self.save(context, &mut instance, json!({"task_state": null}), Expected::OneOf(vec![task, None])).await
     }
 
     /// Ends what an instance that is deleted has left of its resizes.
@@ -84,7 +85,7 @@ impl Compute {
         let Some(mut migration) = migrations.pop() else {
             warn!("the migration that is to be reverted is not there");
             let mut instance = instance.clone();
-            let reverting = crate::objects::Expected::task(TaskState::ResizeReverting);
+            let reverting = Expected::task(TaskState::ResizeReverting);
             return self.save(context, &mut instance, json!({"task_state": null}), reverting).await;
         };
         self.set_migration(context, &mut migration, "reverted").await?;

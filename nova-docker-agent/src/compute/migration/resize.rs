@@ -27,7 +27,7 @@ impl Method for PrepResize {
 
     async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
         let Self(step) = self;
-        if step.instance.host() != Some(compute.host.as_str()) {
+        if !compute.is_here(&step.instance) {
             return compute.refuse_migration(context, step.instance, step.migration).await;
         }
         compute.prep_resize(context, step).await.map(|()| Value::Null)

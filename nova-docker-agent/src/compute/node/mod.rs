@@ -4,6 +4,7 @@ pub(in crate::compute) mod allocations;
 pub(in crate::compute) mod audit;
 pub(in crate::compute) mod host;
 pub mod identity;
+pub(in crate::compute) mod ownership;
 pub(in crate::compute) mod provider;
 pub(in crate::compute) mod schedulers;
 pub(in crate::compute) mod tracker;

@@ -143,14 +143,17 @@ impl Compute {
         let read =
             || async { self.ports.build_network_info(&caller, uuid, project, &cache).await.map_err(Error::from) };
         let mut current = within(patience, read()).await?.ok_or_else(slow)?;
-        if instance.host() == Some(self.host.as_str()) {
+        if self.is_here(&instance) {
             let zone = instance.availability_zone().unwrap_or(&self.config.default_availability_zone);
             let bound = async {
                 let asked = self.ports.bind_again(&caller, &current, rebind, &self.host, zone).await;
                 if asked { read().await.map(Some) } else { Ok(None) }
             };
             // What has been read is known, whatever becomes of this.
-            current = within(patience, bound).await?.flatten().unwrap_or(current);
+            match within(patience, bound).await {
+                Ok(again) => current = again.flatten().unwrap_or(current),
+                Err(error) => warn!(%error, instance = %uuid, "ports that were bound again cannot be read"),
+            }
         }
         self.forget_vanished(&context, uuid, &cache, &mut current).await;
         keep_user_ports(&mut current, &instance);

@@ -58,12 +58,12 @@ enum Looked {
 pub(in crate::compute) struct Remembered(Mutex<HashSet<Uuid>>);
 
 impl Remembered {
-    fn insert(&self, uuid: Uuid) {
+    pub(in crate::compute) fn insert(&self, uuid: Uuid) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid);
     }
 
     /// Whether it was remembered; it is forgotten with that.
-    fn take(&self, uuid: Uuid) -> bool {
+    pub(in crate::compute) fn take(&self, uuid: Uuid) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid)
     }
 }
@@ -220,7 +220,7 @@ impl Compute {
             }
             Err(error) => return Err(error.into()),
         };
-        if instance.host() != Some(self.host.as_str()) {
+        if !self.is_here(&instance) {
             self.outages.take(uuid);
             self.removals.take(uuid);
             return Ok(Looked::Done);

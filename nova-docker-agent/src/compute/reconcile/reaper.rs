@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error, node::ownership::Ownership};
 use crate::{config::RunningDeletedAction, driver::End, limits::StopTimeout, messaging::Context, objects::VmState};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
@@ -82,7 +82,7 @@ impl Compute {
     pub(in crate::compute) async fn reap_strays(&self, here: &HashSet<Uuid>) -> Result<(), Error> {
         let strays: Vec<Uuid> = self.present().await?.into_iter().filter(|uuid| !here.contains(uuid)).collect();
         for uuid in strays {
-            if self.is_elsewhere(uuid).await? {
+            if self.belongs_elsewhere(uuid).await? {
                 info!(instance = %uuid, "removing what is left of an instance of another host");
                 if let Err(error) = self.driver.remove(uuid, End::Replaced).await {
                     warn!(%error, instance = %uuid, "cannot remove it");
@@ -92,13 +92,12 @@ impl Compute {
         Ok(())
     }
 
-    /// Whether Nova knows the instance and says that it is elsewhere. An instance that Nova does not know is left to an
+    /// Whether Nova knows the instance and says that nothing of it belongs here. An instance that Nova does not know is left to an
     /// operator: the agent may be looking at the wrong cloud.
-    async fn is_elsewhere(&self, uuid: Uuid) -> Result<bool, Error> {
+    async fn belongs_elsewhere(&self, uuid: Uuid) -> Result<bool, Error> {
         let context = Context::admin().with_read_deleted("yes");
         match self.conductor.instance(&context, &uuid.to_string(), &[]).await {
-            Ok(instance) if instance.deleted() => Ok(true),
-            Ok(instance) => Ok(instance.host() != Some(self.host.as_str())),
+            Ok(instance) => Ok(self.ownership(&instance).await? == Ownership::Elsewhere),
             Err(error) if error.class() == Some("InstanceNotFound") => {
                 warn!(instance = %uuid, "a container of an instance that Nova does not know: left alone");
                 Ok(false)

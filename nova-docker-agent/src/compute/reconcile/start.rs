@@ -142,7 +142,7 @@ impl Compute {
         }
         let _guard = self.recovering.lock(uuid).await;
         match self.conductor.instance(&Context::admin(), &uuid.to_string(), INSTANCE_ATTRS).await {
-            Ok(instance) if instance.host() == Some(self.host.as_str()) => self.try_recover(instance).await,
+            Ok(instance) if self.is_here(&instance) => self.try_recover(instance).await,
             Ok(_) => true,
             Err(error) if error.class() == Some("InstanceNotFound") => true,
             Err(error) => {
