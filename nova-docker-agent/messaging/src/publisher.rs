@@ -1,13 +1,12 @@
 //! Publishing with confirms, and again on the next connection when one is lost.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -17,18 +16,32 @@ use super::{Error, TransportConfig, topology};
 /// The first and the longest pause before a message is offered again.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
-/// Hands messages to the broker over one channel.
+/// How many channels are kept for the next messages.
+const IDLE_CHANNELS: usize = 8;
+
+/// Hands messages to the broker, each over a channel that has nothing else under way.
+///
+/// What the broker returns, because there is no such queue, does not say which message it was. lapin takes it for that of
+/// the next confirm, whoever waits for that: of two messages on one channel, the one that was lost would count as taken.
 pub(super) struct Publisher {
     link: Link,
     config: TransportConfig,
-    channel: Mutex<Option<Arc<PublishChannel>>>,
+    last: Arc<Mutex<Last>>,
+}
+
+/// What is known of the last connection.
+#[derive(Default)]
+struct Last {
+    session: Option<Arc<Session>>,
+    /// Channels on which every message has its confirm.
+    idle: Vec<Channel>,
+    /// Exchanges that were there when they were last needed.
+    exchanges: HashSet<String>,
 }
 
 struct PublishChannel {
     session: Arc<Session>,
     channel: Channel,
-    /// Exchanges that were there when they were last needed.
-    exchanges: Mutex<HashSet<String>>,
 }
 
 /// Where a message goes.
@@ -62,7 +75,7 @@ pub(super) struct Message {
 
 impl Publisher {
     pub(super) fn new(link: Link, config: TransportConfig) -> Self {
-        Self { link, config, channel: Mutex::new(None) }
+        Self { link, config, last: Arc::default() }
     }
 
     /// Offers a message to the broker until it has it or the deadline has come.
@@ -115,39 +128,76 @@ impl Publisher {
             Destination::Queue(queue) => (String::new(), queue.clone()),
             Destination::Fanout(topic) => return fan_out(session, topic, message).await,
         };
+        let ensured = self.ensure_exchange(session, &exchange).await;
+        ensured.inspect_err(|_| session.suspect()).map_err(|error| error.to_string())?;
         let open = self.channel(session).await.map_err(|error| error.to_string())?;
-        let result = match open.ensure_exchange(&self.config, &exchange).await {
-            Ok(()) => open.send(exchange, routing_key, true, message).await,
-            Err(error) => Err(error.to_string()),
-        };
-        if result.is_err() {
-            self.forget(&open).await;
-        }
-        result
+        let (last, message) = (self.last.clone(), message.clone());
+        // In a task, because the confirm must be awaited even when nobody wants to know any more: until then the channel
+        // is not fit for another message.
+        let sent = tokio::spawn(async move {
+            let result = open.send(&exchange, &routing_key, true, &message).await;
+            lock(&last).put(open, result.is_ok());
+            result
+        });
+        sent.await.map_err(|error| error.to_string())?
     }
 
-    /// The channel of the current session, a new one if the last one broke.
-    async fn channel(&self, session: &Arc<Session>) -> lapin::Result<Arc<PublishChannel>> {
-        let mut current = self.channel.lock().await;
-        if let Some(open) = &*current
-            && Arc::ptr_eq(&open.session, session)
-            && open.channel.status().connected()
-        {
-            return Ok(open.clone());
+    async fn channel(&self, session: &Arc<Session>) -> lapin::Result<PublishChannel> {
+        let idle = lock(&self.last).on(session).take();
+        match idle {
+            Some(channel) => Ok(PublishChannel { session: session.clone(), channel }),
+            None => PublishChannel::open(session).await,
         }
-        *current = None;
-        let open = Arc::new(PublishChannel::open(session).await?);
-        *current = Some(open.clone());
-        Ok(open)
     }
 
-    async fn forget(&self, broken: &Arc<PublishChannel>) {
-        broken.session.suspect();
-        let mut current = self.channel.lock().await;
-        if current.as_ref().is_some_and(|open| Arc::ptr_eq(open, broken) && !open.channel.status().connected()) {
-            *current = None;
+    async fn ensure_exchange(&self, session: &Arc<Session>, name: &str) -> lapin::Result<()> {
+        // The default exchange is always there.
+        if name.is_empty() || lock(&self.last).on(session).exchanges.contains(name) {
+            return Ok(());
+        }
+        topology::ensure_exchange(session, &self.config, name).await?;
+        lock(&self.last).on(session).exchanges.insert(name.to_owned());
+        Ok(())
+    }
+}
+
+impl Last {
+    /// The same of this connection, of which nothing is known if it is a new one.
+    fn on(&mut self, session: &Arc<Session>) -> &mut Self {
+        if !self.is_on(session) {
+            *self = Self { session: Some(session.clone()), ..Self::default() };
+        }
+        self
+    }
+
+    fn is_on(&self, session: &Arc<Session>) -> bool {
+        self.session.as_ref().is_some_and(|last| Arc::ptr_eq(last, session))
+    }
+
+    fn take(&mut self) -> Option<Channel> {
+        self.idle.retain(|channel| channel.status().connected());
+        self.idle.pop()
+    }
+
+    /// Keeps a channel for the next message. After a failure it is closed, and so are those that are too many.
+    fn put(&mut self, open: PublishChannel, is_fit: bool) {
+        if !is_fit {
+            open.session.suspect();
+        }
+        if !self.is_on(&open.session) {
+            return;
+        }
+        if !is_fit {
+            // It may be that an exchange has gone.
+            self.exchanges.clear();
+        } else if self.idle.len() < IDLE_CHANNELS {
+            self.idle.push(open.channel);
         }
     }
+}
+
+fn lock(last: &Mutex<Last>) -> MutexGuard<'_, Last> {
+    last.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 enum Attempt {
@@ -164,59 +214,44 @@ async fn fan_out(session: &Arc<Session>, topic: &str, message: &Message) -> Resu
         Ok(false) => return Ok(Outcome::Unroutable),
         Err(error) => return Err(error.to_string()),
     }
-    let channel = Arc::new(PublishChannel::open(session).await.map_err(|error| error.to_string())?);
-    channel.send(exchange, String::new(), false, message).await
+    let channel = PublishChannel::open(session).await.map_err(|error| error.to_string())?;
+    let message = message.clone();
+    // In a task, which sees to it that what is late never leaves.
+    let sent = tokio::spawn(async move { channel.send(&exchange, "", false, &message).await });
+    sent.await.map_err(|error| error.to_string())?
 }
 
 impl PublishChannel {
     async fn open(session: &Arc<Session>) -> lapin::Result<Self> {
         let channel = session.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { session: session.clone(), channel, exchanges: Mutex::default() })
+        Ok(Self { session: session.clone(), channel })
     }
 
-    /// Hands a message over, and waits for the confirm.
+    /// Hands a message over, and waits for the confirm, which may never come from a queue that has lost its nodes. After an
+    /// error the channel is to be dropped.
     async fn send(
-        self: &Arc<Self>,
-        exchange: String,
-        routing_key: String,
+        &self,
+        exchange: &str,
+        routing_key: &str,
         mandatory: bool,
         message: &Message,
     ) -> Result<Outcome, String> {
         let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-        let (open, message) = (self.clone(), message.clone());
-        // In a task, because the confirm must be awaited even when nobody wants to know any more: lapin keeps the ones
-        // that are dropped.
-        let confirm = tokio::spawn(async move {
-            let (exchange, routing_key) = (exchange.as_str().into(), routing_key.as_str().into());
-            let properties = properties(&message);
-            let sent = open.channel.basic_publish(exchange, routing_key, options, &message.body, properties);
-            let Ok(sent) = tokio::time::timeout_at(message.deadline, sent).await else {
-                // It waits in the library for a connection that takes nothing, and would be sent after all, minutes
-                // later, as if it were new. What else waits there is offered again on the next connection.
-                open.session.abort();
-                return Err("the connection took nothing before the deadline".to_owned());
-            };
-            sent.map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())
-        });
-        match confirm.await.map_err(|error| error.to_string())?? {
+        let properties = properties(message);
+        let sent = self.channel.basic_publish(exchange.into(), routing_key.into(), options, &message.body, properties);
+        let Ok(sent) = tokio::time::timeout_at(message.deadline, sent).await else {
+            // It waits in the library for a connection that takes nothing, and would be sent after all, minutes later,
+            // as if it were new. What else waits there is offered again on the next connection.
+            self.session.abort();
+            return Err("the connection took nothing before the deadline".to_owned());
+        };
+        let confirm = tokio::time::timeout_at(message.deadline, sent.map_err(|error| error.to_string())?).await;
+        match confirm.map_err(|_| "no confirm in time".to_owned())?.map_err(|error| error.to_string())? {
             Confirmation::Ack(None) | Confirmation::NotRequested => Ok(Outcome::Taken),
             Confirmation::Ack(Some(_returned)) => Ok(Outcome::Unroutable),
             Confirmation::Nack(_) => Err("the broker could not store the message".to_owned()),
         }
-    }
-
-    async fn ensure_exchange(&self, config: &TransportConfig, name: &str) -> lapin::Result<()> {
-        // The default exchange is always there.
-        if name.is_empty() {
-            return Ok(());
-        }
-        let mut known = self.exchanges.lock().await;
-        if !known.contains(name) {
-            topology::ensure_exchange(&self.session, config, name).await?;
-            known.insert(name.to_owned());
-        }
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests and replies over a real broker.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -262,6 +263,38 @@ async fn a_reply_waits_for_its_queue_and_holds_up_no_other_reply() {
     assert_eq!(replies.next().await.0["result"], json!(1));
 }
 
+async fn replies_that_wait_for_their_queue_all_arrive_whatever_else_is_sent_meanwhile() {
+    let broker = Broker::shared().await;
+    let topic = unique("compute");
+    let mut config = config(&broker.url());
+    config.missing_consumer_timeout = PATIENCE * 2;
+    let server = Transport::connect(config.clone()).await.unwrap();
+    let client = Transport::connect(config).await.unwrap();
+    let served = serve(&server, &topic, |request| async move { Ok(request.args["n"].clone()) }).await;
+    let raw = Raw::connect(broker.port()).await;
+    let (missing, count) = (unique("reply"), 200);
+    let calls: Vec<_> = (0..count)
+        .map(|n| {
+            let (client, topic) = (client.clone(), topic.clone());
+            tokio::spawn(async move { call(&client, &topic, "m", json!({"n": n})).await })
+        })
+        .collect();
+    for n in 0..count {
+        let message = json!({
+            "method": "m", "args": {"n": n}, "version": "6.0", "_msg_id": format!("m{n}"), "_reply_q": missing,
+        });
+        raw.publish("", served.queue(), &message).await;
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap(), json!(n));
+    }
+    let mut replies = raw.named_queue(&missing).await;
+    let mut left: HashSet<u64> = (0..count).collect();
+    while !left.is_empty() {
+        left.remove(&replies.next().await.0["result"].as_u64().unwrap());
+    }
+}
+
 async fn a_reply_queue_that_never_comes_is_given_up() {
     let broker = Broker::shared().await;
     let topic = unique("compute");
@@ -368,6 +401,7 @@ tests! {
     a_malformed_call_is_answered,
     a_monitored_caller_gets_signs_of_life_and_others_do_not,
     a_reply_waits_for_its_queue_and_holds_up_no_other_reply,
+    replies_that_wait_for_their_queue_all_arrive_whatever_else_is_sent_meanwhile,
     a_reply_queue_that_never_comes_is_given_up,
     a_graceful_stop_lets_the_handler_finish_and_leaves_the_rest_in_the_queue,
     a_closed_transport_ends_calls_at_once,
