@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
@@ -111,6 +112,15 @@ struct Consumer {
     consuming: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
+/// Why a queue is not consumed any more.
+enum End {
+    Stopped,
+    /// The connection.
+    Lost,
+    /// By the broker.
+    Cancelled,
+}
+
 /// A request that waits for its turn, and is the broker's until then.
 struct Waiting {
     delivery: Delivery,
@@ -142,15 +152,21 @@ impl Consumer {
                 () = stopping.cancelled() => return,
             };
             let Ok(session) = session else { return };
-            let consumed = tokio::select! {
-                consumed = self.consume(&session) => consumed,
+            let begun = tokio::select! {
+                begun = self.begin_to_consume(&session) => begun,
                 () = session.lost() => continue,
                 () = link.closing() => return,
             };
+            // Not to be dropped half-way: a request that is acknowledged must be executed.
+            let consumed = match begun {
+                Ok((channel, deliveries)) => self.consume(&session, &channel, deliveries).await,
+                Err(error) => Err(error),
+            };
             let queue = &self.setup.queue;
             match consumed {
-                Ok(()) if stopping.is_cancelled() => return,
-                Ok(()) => tracing::warn!(queue, "the broker cancelled the consumer; consuming again"),
+                Ok(End::Stopped) => return,
+                Ok(End::Lost) => continue,
+                Ok(End::Cancelled) => tracing::warn!(queue, "the broker cancelled the consumer; consuming again"),
                 Err(error) => tracing::warn!(queue, %error, "cannot consume; trying again"),
             }
             session.suspect();
@@ -161,15 +177,14 @@ impl Consumer {
         }
     }
 
-    /// Consumes until the server is stopped or the broker ends it.
-    async fn consume(&mut self, session: &Session) -> lapin::Result<()> {
+    async fn begin_to_consume(&mut self, session: &Session) -> lapin::Result<(Channel, lapin::Consumer)> {
         let Setup { config, queue, .. } = &self.setup;
         topology::ensure_exchange(session, config, &config.control_exchange).await?;
         topology::ensure_request_queue(session, config, queue).await?;
         let channel = session.channel().await?;
         channel.basic_qos(config.look_ahead(), BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
-        let mut deliveries =
+        let deliveries =
             channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await?;
         tracing::debug!(queue, "consuming");
         self.pauses.reset();
@@ -180,15 +195,31 @@ impl Consumer {
         }
         // The broker delivers again what waited on the last connection.
         self.backlog.clear();
-        let stopping = self.stopping.clone();
+        Ok((channel, deliveries))
+    }
+
+    /// Consumes until the server is stopped, the connection is lost or the broker ends it.
+    async fn consume(
+        &mut self,
+        session: &Session,
+        channel: &Channel,
+        mut deliveries: lapin::Consumer,
+    ) -> lapin::Result<End> {
+        let (link, stopping) = (self.setup.link.clone(), self.stopping.clone());
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = stopping.cancelled() => {
                     // What was delivered and not acknowledged goes back to the queue with the channel.
-                    channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await?;
-                    return channel.close(200, "the server stops".into()).await;
+                    tokio::select! {
+                        left = leave(channel, &deliveries) => left?,
+                        () = session.lost() => {}
+                        () = link.closing() => {}
+                    }
+                    return Ok(End::Stopped);
                 }
+                () = link.closing() => return Ok(End::Stopped),
+                () = session.lost() => return Ok(End::Lost),
                 Some(admission) = self.ended.recv() => {
                     self.backlog.ended(&admission);
                     self.begin().await;
@@ -198,7 +229,7 @@ impl Consumer {
             };
             match delivery {
                 Some(delivery) => self.receive(delivery?).await,
-                None => return Ok(()),
+                None => return Ok(End::Cancelled),
             }
             self.begin().await;
         }
@@ -295,6 +326,11 @@ impl Consumer {
             replies.send(&caller, &result).await;
         });
     }
+}
+
+async fn leave(channel: &Channel, deliveries: &lapin::Consumer) -> lapin::Result<()> {
+    channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await?;
+    channel.close(200, "the server stops".into()).await
 }
 
 async fn acknowledge(queue: &str, delivery: &Delivery) -> bool {
