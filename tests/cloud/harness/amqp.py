@@ -40,18 +40,26 @@ class Amqp:
         self.collected: list[Json] = []
         """Every answer that came so far, whoever it was for."""
         queue = kombu.Queue(self.reply_queue, channel=self._channel, durable=False, auto_delete=True)
-        queue.declare()
-        self._queue = queue
+        # For as long as the connection is there: the broker deletes the queue with its last consumer.
+        self._consumer = kombu.Consumer(self._channel, queues=[queue], callbacks=[self._received], accept=["json"])
+        self._consumer.consume()
 
     def close(self) -> None:
-        # The broker deletes the queue with its last consumer, or here.
         with contextlib.suppress(AMQPError):
-            self._queue.delete()
+            self._consumer.cancel()
         self._connection.release()
 
     def consumers(self, queue: str) -> int:
         """How many take messages from a queue, which must be there."""
         return int(kombu.Queue(queue, channel=self._channel).queue_declare(passive=True).consumer_count)
+
+    def waiting(self, queue: str) -> int:
+        """How many messages of a queue, which must be there, nobody has taken."""
+        return int(kombu.Queue(queue, channel=self._channel).queue_declare(passive=True).message_count)
+
+    def purge(self, queue: str) -> None:
+        """Drop all messages that nobody has taken, as a broker that ends does."""
+        kombu.Queue(queue, channel=self._channel).purge()
 
     def publish(self, routing_key: str, body: bytes, content_type: str = "application/json") -> None:
         """Anything at all to the exchange `nova`."""
@@ -87,24 +95,23 @@ class Amqp:
     def answer(self, message_id: str, seconds: float = 300) -> Any:
         """The result that comes for the message of that id. Raises RpcFailure or TimeoutError."""
 
-        def received(body: Any, message: Any) -> None:
-            message.ack()
-            payload = body if isinstance(body, dict) else json.loads(body)
-            self.collected.append(json.loads(payload["oslo.message"]))
-
         def final() -> Json | None:
             mine = (answer for answer in self.collected if answer["_msg_id"] == message_id and answer.get("ending"))
             return next(mine, None)
 
-        with kombu.Consumer(self._channel, queues=[self._queue], callbacks=[received], accept=["json"]):
-            while (answer := final()) is None:
-                try:
-                    self._connection.drain_events(timeout=seconds)
-                except TimeoutError:
-                    raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+        while (answer := final()) is None:
+            try:
+                self._connection.drain_events(timeout=seconds)
+            except TimeoutError:
+                raise TimeoutError(f"no answer in {seconds:.0f} s") from None
         if answer["failure"]:
             raise RpcFailure(json.loads(answer["failure"]))
         return answer["result"]
+
+    def _received(self, body: Any, message: Any) -> None:
+        message.ack()
+        payload = body if isinstance(body, dict) else json.loads(body)
+        self.collected.append(json.loads(payload["oslo.message"]))
 
 
 def instance(server_id: str, **fields: Any) -> Json:
