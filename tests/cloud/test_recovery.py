@@ -161,6 +161,69 @@ def test_a_reboot_that_waited_for_the_agent_is_done_once(
     assert _starts(lab, server_id) == starts + 1
 
 
+def _asks(servers: Servers, server_id: str, action: str) -> Json | None:
+    """The body of an action."""
+    if action == "rebuild":
+        return {"imageRef": servers.get(server_id)["image"]["id"]}
+    if action == "resize":
+        return {"flavorRef": servers.connection.compute.find_flavor("c1.small", ignore_missing=False).id}
+    return {"name": "awaited"} if action == "createImage" else None
+
+
+def _ask_and_wait_for_the_queue(lab: Lab, servers: Servers, amqp: Amqp, server_id: str, action: str) -> None:
+    queue = f"compute.{lab.host}"
+    before = amqp.waiting(queue)
+    servers.action(server_id, action, _asks(servers, server_id, action))
+    eventually(lambda: amqp.waiting(queue) > before, "the request in the queue")
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("action", "event", "status"),
+    [
+        ("rescue", "compute_rescue_instance", "RESCUE"),
+        ("rebuild", "compute_rebuild_instance", "ACTIVE"),
+        ("resize", "compute_finish_resize", "VERIFY_RESIZE"),
+        ("shelve", "compute_shelve_instance", "SHELVED_OFFLOADED"),
+        ("createImage", "compute_snapshot_instance", "ACTIVE"),
+    ],
+)
+def test_what_cannot_be_repeated_and_had_not_begun_is_left_to_its_request(
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    user: Connection,
+    amqp: Amqp,
+    action: str,
+    event: str,
+    status: str,
+) -> None:
+    server_id = launch("awaited")["id"]
+    with without(lab, AGENT_PROGRAM):
+        _ask_and_wait_for_the_queue(lab, servers, amqp, server_id, action)
+    assert wait_event(admin_servers, server_id, action, event).result == "Success"
+    assert servers.wait_idle(server_id)["status"] == status
+    for image in user.image.images(name="awaited"):
+        assert image.status == "active"
+        user.image.delete_image(image)
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_of_a_request_that_a_broker_has_lost_its_user_is_told(
+    lab: Lab, launch: Launcher, servers: Servers, amqp: Amqp
+) -> None:
+    server_id = launch("awaited")["id"]
+    with without(lab, AGENT_PROGRAM):
+        _ask_and_wait_for_the_queue(lab, servers, amqp, server_id, "rescue")
+        amqp.purge(f"compute.{lab.host}")
+    assert "restarted meanwhile" in servers.wait(server_id, "ERROR")["fault"]["message"]
+    servers.action(server_id, "reboot", {"type": "HARD"})
+    servers.wait(server_id, "ACTIVE")
+
+
 @pytest.mark.amqp
 @pytest.mark.full
 def test_a_request_whose_work_was_done_before_it_came_succeeds_and_does_nothing(

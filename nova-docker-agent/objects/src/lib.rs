@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 
 pub use states::{Expected, PowerState, TaskState, VmState};
 pub use views::{
-    BlockDeviceMapping, ComputeNode, ExternalEvent, Flavor, Instance, InstanceGroup, InstanceInfoCache, Migration,
-    NetworkRequest, RequestSpec, Service, VirtualInterface,
+    BlockDeviceMapping, ComputeNode, ExternalEvent, Flavor, Instance, InstanceAction, InstanceActionEvent,
+    InstanceGroup, InstanceInfoCache, Migration, NetworkRequest, RequestSpec, Service, VirtualInterface,
 };
 
 /// Why a value is not the object that was expected.

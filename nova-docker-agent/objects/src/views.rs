@@ -117,6 +117,14 @@ view! {
     VirtualInterface = "VirtualInterface" "1.3"
 }
 view! {
+    /// Something that was asked of an instance.
+    InstanceAction = "InstanceAction" "1.2"
+}
+view! {
+    /// A step of an action.
+    InstanceActionEvent = "InstanceActionEvent" "1.4"
+}
+view! {
     /// A server group: which instances are to be on one host, or apart.
     InstanceGroup = "InstanceGroup" "1.11"
 }

@@ -20,6 +20,9 @@ pub(super) struct Dispatcher(pub Arc<Compute>);
 
 impl Handler for Dispatcher {
     fn admission(&self, request: &Request) -> Admission {
+        if let Some(instance) = addressed(&request.args) {
+            self.0.arrivals.note(instance, request.context.request_id());
+        }
         admission(request)
     }
 

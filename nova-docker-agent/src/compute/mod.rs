@@ -50,6 +50,7 @@ use self::{
     node::tracker::ResourceTracker,
     ports::{Ports, waiters::PlugWaiters},
     reconcile::{
+        not_begun::Arrivals,
         power_sync::{PutOff, Remembered},
         state_tags::Looks,
     },
@@ -83,6 +84,8 @@ pub(crate) struct Compute {
     locks: InstanceLocks,
     /// Instances that are looked at after a start; requests for them wait.
     recovering: InstanceLocks,
+    /// Requests that have come for instances of which the start is not done with.
+    arrivals: Arrivals,
     /// Instances whose network information is being rewritten.
     cache_locks: InstanceLocks,
     waiters: PlugWaiters,

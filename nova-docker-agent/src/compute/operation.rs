@@ -35,6 +35,7 @@ use super::{
         cache::InjectNetworkInfo,
         external_events::ExternalInstanceEvent,
     },
+    reconcile::not_begun::QueuePassed,
     refusal::table::{Refusal, refusal},
 };
 use crate::messaging::Context;
@@ -140,6 +141,7 @@ operations! {
     "cache_images" => CacheImages,
     "check_instance_shared_storage" => CheckSharedStorage,
     "validate_console_port" => ValidateConsolePort,
+    "queue_passed" => QueuePassed,
 }
 
 #[cfg(test)]

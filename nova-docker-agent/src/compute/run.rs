@@ -20,6 +20,7 @@ use super::{
     node::tracker::{NodeNames, ResourceTracker},
     ports::{Ports, waiters::PlugWaiters},
     reconcile::{
+        not_begun::Arrivals,
         periodic::spawn_until,
         power_sync::{PutOff, Remembered},
         state_tags::Looks,
@@ -180,6 +181,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         tracker,
         locks: InstanceLocks::default(),
         recovering: InstanceLocks::default(),
+        arrivals: Arrivals::default(),
         cache_locks: InstanceLocks::default(),
         waiters: PlugWaiters::default(),
         building: Mutex::new(HashMap::new()),

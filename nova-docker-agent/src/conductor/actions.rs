@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Conductor, kwargs};
 use crate::messaging::{CallError, Context};
-use crate::objects::Object;
+use crate::objects::{InstanceAction, InstanceActionEvent, Object};
 
 /// How an event failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,17 @@ impl Conductor {
             ("want_result", false.into()),
         ]);
         self.class_action(context, "InstanceActionEvent", "event_finish_with_failure", args, options).await.map(drop)
+    }
+
+    /// The last actions on an instance, the newest first.
+    pub async fn actions(&self, context: &Context, uuid: &str, limit: u32) -> Result<Vec<InstanceAction>, CallError> {
+        let options = kwargs([("limit", limit.into())]);
+        self.list(context, "InstanceActionList", "get_by_instance_uuid", vec![uuid.into()], options).await
+    }
+
+    /// The events of an action, by the action's number.
+    pub async fn events(&self, context: &Context, action: i64) -> Result<Vec<InstanceActionEvent>, CallError> {
+        self.list(context, "InstanceActionEventList", "get_by_action", vec![action.into()], kwargs([])).await
     }
 
     /// Begins an action that nobody asked for, such as the stop that follows when a guest ended by itself.

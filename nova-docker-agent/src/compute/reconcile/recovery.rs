@@ -7,6 +7,7 @@ use serde_json::json;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::not_begun::{Fate, actions_of};
 use crate::compute::{
     Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
     ports::interfaces::usable_interfaces,
@@ -64,9 +65,24 @@ enum Recovery {
     Replug,
 }
 
+/// What came of a look at an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovered {
+    Done,
+    /// Its request may still come. To be looked at again.
+    NotYet,
+}
+
+impl Recovery {
+    /// Whether it ends an operation that its user has to ask for again.
+    fn gives_up(self) -> bool {
+        matches!(self, Self::FailRebuild | Self::FailRescue | Self::UndoResize | Self::FailShelve | Self::ClearTask)
+    }
+}
+
 impl Compute {
     /// Looks at one instance. No request is served for it meanwhile.
-    pub(super) async fn recover_instance(self: Arc<Self>, mut instance: Instance) -> Result<(), Error> {
+    pub(super) async fn recover_instance(self: Arc<Self>, instance: Instance) -> Result<Recovered, Error> {
         let uuid = instance_uuid(&instance)?;
         let actual = self.power_state(uuid).await?;
         let (vm_state, task) = (instance.vm_state(), instance.task_state());
@@ -75,51 +91,69 @@ impl Compute {
             info!("ending what an operation that is done has left: one of two containers");
             self.driver.tidy(uuid).await?;
         }
+        // Without a project, so that events go to the instance's newest action: the one that was interrupted.
+        let context = Context::admin();
+        if let (true, Some(actions)) = (recovery.gives_up(), actions_of(task)) {
+            match self.fate_of_task(&context, uuid, actions).await? {
+                Fate::GivenUp => {}
+                Fate::Left => return Ok(Recovered::Done),
+                Fate::Awaited => return Ok(Recovered::NotYet),
+            }
+        }
         if recovery != Recovery::Nothing && recovery != Recovery::Replug {
             info!(?vm_state, ?task, power_state = ?actual, ?recovery, "recovering");
         }
-        // Without a project, so that events go to the instance's newest action: the one that was interrupted.
-        let context = Context::admin();
+        self.carry_out(&context, recovery, instance, actual).await.map(|()| Recovered::Done)
+    }
+
+    async fn carry_out(
+        &self,
+        context: &Context,
+        recovery: Recovery,
+        mut instance: Instance,
+        actual: PowerState,
+    ) -> Result<(), Error> {
+        let (uuid, task) = (instance_uuid(&instance)?, instance.task_state());
         match recovery {
             Recovery::Nothing => Ok(()),
-            Recovery::Replug => self.replug(&context, instance, actual).await,
+            Recovery::Replug => self.replug(context, instance, actual).await,
             Recovery::ClearTask => {
                 // Not one that was set meanwhile.
-                self.save(&context, &mut instance, json!({"task_state": null}), still(task)).await?;
+                self.save(context, &mut instance, json!({"task_state": null}), still(task)).await?;
                 if task.is_some_and(is_snapshot) {
-                    self.discard_cut_off_snapshots(&context, uuid).await;
+                    self.discard_cut_off_snapshots(context, uuid).await;
                 }
                 Ok(())
             }
             Recovery::Settle => {
                 let vm_state = if actual == PowerState::Paused { VmState::Paused } else { VmState::Active };
                 let state = json!({"vm_state": vm_state, "power_state": actual, "task_state": null});
-                self.save(&context, &mut instance, state, still(task)).await
+                self.save(context, &mut instance, state, still(task)).await
             }
-            Recovery::FailBuild => self.fail_interrupted_build(&context, instance).await,
-            Recovery::FailRebuild => self.fail_interrupted_rebuild(&context, &instance).await,
-            Recovery::FailRescue => self.fail_interrupted_rescue(&context, &instance).await,
-            Recovery::Unrescue => self.unrescue(&context, instance).await,
-            Recovery::UndoResize => self.undo_interrupted_resize(&context, &instance).await,
-            Recovery::FinishRevert => self.finish_interrupted_revert(&context, &instance).await,
+            Recovery::FailBuild => self.fail_interrupted_build(context, instance).await,
+            Recovery::FailRebuild => self.fail_interrupted_rebuild(context, &instance).await,
+            Recovery::FailRescue => self.fail_interrupted_rescue(context, &instance).await,
+            Recovery::Unrescue => self.unrescue(context, instance).await,
+            Recovery::UndoResize => self.undo_interrupted_resize(context, &instance).await,
+            Recovery::FinishRevert => self.finish_interrupted_revert(context, &instance).await,
             Recovery::ConfirmAgain => {
-                self.replug(&context, instance.clone(), actual).await?;
-                self.confirm_again(&context, &instance).await
+                self.replug(context, instance.clone(), actual).await?;
+                self.confirm_again(context, &instance).await
             }
-            Recovery::Delete => self.resume_delete(&context, instance).await,
-            Recovery::Stop => self.stop(&context, instance, true).await,
-            Recovery::Start => self.start(&context, instance).await,
-            Recovery::SoftDelete => self.soft_delete(&context, instance).await,
-            Recovery::Restore => self.restore(&context, instance).await,
-            Recovery::Pause => self.pause(&context, instance).await,
-            Recovery::Unpause => self.unpause(&context, instance).await,
-            Recovery::Suspend => self.suspend(&context, instance).await,
-            Recovery::SettleSuspended => self.record_suspension(&context, &mut instance).await,
-            Recovery::Resume => self.resume(&context, instance).await,
-            Recovery::FailShelve => self.fail_interrupted_shelve(&context, &instance).await,
-            Recovery::FinishOffload => self.finish_offload(&context, instance).await,
-            Recovery::FailUnshelve => self.fail_interrupted_unshelve(&context, &instance).await,
-            Recovery::Reboot { hard } => self.resume_reboot(&context, instance, hard).await,
+            Recovery::Delete => self.resume_delete(context, instance).await,
+            Recovery::Stop => self.stop(context, instance, true).await,
+            Recovery::Start => self.start(context, instance).await,
+            Recovery::SoftDelete => self.soft_delete(context, instance).await,
+            Recovery::Restore => self.restore(context, instance).await,
+            Recovery::Pause => self.pause(context, instance).await,
+            Recovery::Unpause => self.unpause(context, instance).await,
+            Recovery::Suspend => self.suspend(context, instance).await,
+            Recovery::SettleSuspended => self.record_suspension(context, &mut instance).await,
+            Recovery::Resume => self.resume(context, instance).await,
+            Recovery::FailShelve => self.fail_interrupted_shelve(context, &instance).await,
+            Recovery::FinishOffload => self.finish_offload(context, instance).await,
+            Recovery::FailUnshelve => self.fail_interrupted_unshelve(context, &instance).await,
+            Recovery::Reboot { hard } => self.resume_reboot(context, instance, hard).await,
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
-use super::recovery::INSTANCE_ATTRS;
+use super::recovery::{INSTANCE_ATTRS, Recovered};
 use crate::compute::{Compute, arguments::instance_uuid, defect::caught, error::Error};
 use crate::{messaging::Context, objects::Instance};
 
@@ -38,6 +38,7 @@ impl Compute {
                 Ok(uuid) => {
                     // Free: nobody has been served yet.
                     let guard = self.recovering.lock(uuid).await;
+                    self.arrivals.expect(uuid);
                     found.here.insert(uuid);
                     found.instances.push((instance, guard));
                 }
@@ -61,6 +62,9 @@ impl Compute {
                 async move {
                     let uuid = instance_uuid(&instance).ok()?;
                     let recovered = compute.try_recover(instance).await;
+                    if recovered {
+                        compute.arrivals.forget(uuid);
+                    }
                     drop(guard);
                     (!recovered).then_some(uuid)
                 }
@@ -74,7 +78,7 @@ impl Compute {
         for error in rest.into_iter().filter_map(Result::err) {
             warn!(%error, "recovery is incomplete; the periodic tasks do the rest");
         }
-        info!(instances = here.len(), failed = failed.len(), "every instance has been looked at");
+        info!(instances = here.len(), again = failed.len(), "every instance has been looked at");
         self.links_changed();
         // Containers may have ended while nobody watched.
         if let Err(error) = caught(self.sync_power_states()).await {
@@ -113,7 +117,7 @@ impl Compute {
             if let Err(error) = &recovered {
                 warn!(%error, "cannot recover the instance; it is tried again");
             }
-            recovered.is_ok()
+            matches!(recovered, Ok(Recovered::Done))
         };
         tokio::spawn(task.instrument(span)).await.unwrap_or(false)
     }
@@ -126,7 +130,9 @@ impl Compute {
             pause = (pause * 2).min(LAST_PAUSE);
             let mut still = Vec::new();
             for uuid in failed {
-                if !self.recover_once_more(uuid).await {
+                if self.recover_once_more(uuid).await {
+                    self.arrivals.forget(uuid);
+                } else {
                     still.push(uuid);
                 }
             }

@@ -1,0 +1,211 @@
+//! Requests that wait in this host's queue when the service starts. The API has set their tasks, and nothing of them has begun:
+//! recovery leaves such a task to its request. One that the broker has lost never comes. A message that the host sends itself tells
+//! that: it comes behind everything that was in the queue before it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::{Value, json};
+use tracing::info;
+use uuid::Uuid;
+
+use crate::compute::{Compute, arguments::Arguments, error::Error, operation::Method};
+use crate::{
+    messaging::Context,
+    objects::{InstanceAction, TaskState},
+};
+
+/// Actions of an instance that are looked at: what its user asked for before and after the one that waits.
+const ACTIONS: u32 = 20;
+/// What events of a compute host begin with.
+const OF_COMPUTE: &str = "compute_";
+
+/// The requests that have come since the start, before which none could come, for instances that it is not done with.
+#[derive(Debug, Default)]
+pub(in crate::compute) struct Arrivals(Mutex<HashMap<Uuid, Requests>>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    /// By their ids.
+    arrived: HashSet<String>,
+    /// What was in the queue before this request was missed has come.
+    passed: Option<String>,
+    /// Its task was left to a request.
+    is_left: bool,
+}
+
+/// What becomes of a task that has an operation of its own, which cannot be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its operation was cut short, or is lost.
+    GivenUp,
+    /// Its request is here.
+    Left,
+    /// Its request has not come yet.
+    Awaited,
+}
+
+impl Arrivals {
+    /// To be called before the first request can come.
+    pub(super) fn expect(&self, uuid: Uuid) {
+        self.instances().entry(uuid).or_default();
+    }
+
+    /// The start is done with the instance.
+    pub(super) fn forget(&self, uuid: Uuid) {
+        self.instances().remove(&uuid);
+    }
+
+    /// A request has come.
+    pub(in crate::compute) fn note(&self, uuid: Uuid, request: &str) {
+        if let Some(requests) = self.instances().get_mut(&uuid) {
+            requests.arrived.insert(request.to_owned());
+        }
+    }
+
+    fn pass(&self, uuid: Uuid, request: String) {
+        if let Some(requests) = self.instances().get_mut(&uuid) {
+            requests.passed = Some(request);
+        }
+    }
+
+    /// The fate of the task that `request` has set.
+    fn fate(&self, uuid: Uuid, request: &str, has_begun: bool) -> Fate {
+        let mut instances = self.instances();
+        let Some(requests) = instances.get_mut(&uuid) else { return Fate::GivenUp };
+        let fate = requests.fate(request, has_begun);
+        requests.is_left |= fate != Fate::GivenUp;
+        fate
+    }
+
+    fn instances(&self) -> MutexGuard<'_, HashMap<Uuid, Requests>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Requests {
+    fn fate(&self, request: &str, has_begun: bool) -> Fate {
+        let is_here = self.arrived.contains(request);
+        if has_begun {
+            // By this process, where it was left before.
+            if self.is_left && is_here { Fate::Left } else { Fate::GivenUp }
+        } else if is_here {
+            Fate::Left
+        } else if self.passed.as_deref() == Some(request) {
+            Fate::GivenUp
+        } else {
+            Fate::Awaited
+        }
+    }
+}
+
+/// The actions that set a task of which recovery gives up what has begun, by Nova's names; none for other tasks.
+pub(super) fn actions_of(task: Option<TaskState>) -> Option<&'static [&'static str]> {
+    match task? {
+        TaskState::Rebuilding => Some(&["rebuild"]),
+        TaskState::Rescuing => Some(&["rescue"]),
+        TaskState::ResizePrep => Some(&["resize", "migrate"]),
+        TaskState::Shelving => Some(&["shelve"]),
+        TaskState::ImageSnapshotPending => Some(&["createImage"]),
+        TaskState::ImageBackup => Some(&["createBackup"]),
+        _ => None,
+    }
+}
+
+/// This host's message to itself; not one of Nova's.
+pub(in crate::compute) struct QueuePassed {
+    instance: Uuid,
+    request: String,
+}
+
+impl QueuePassed {
+    pub(in crate::compute) const METHOD: &'static str = "queue_passed";
+}
+
+impl Method for QueuePassed {
+    fn parse(arguments: Arguments) -> Result<Self, Error> {
+        Ok(Self { instance: arguments.id("instance_uuid")?, request: arguments.text("request")?.to_owned() })
+    }
+
+    async fn run(self, compute: Arc<Compute>, _: &Context) -> Result<Value, Error> {
+        compute.arrivals.pass(self.instance, self.request);
+        Ok(Value::Null)
+    }
+}
+
+impl Compute {
+    /// The fate of a task that one of `actions` has set.
+    pub(super) async fn fate_of_task(&self, context: &Context, uuid: Uuid, actions: &[&str]) -> Result<Fate, Error> {
+        let Some((request, has_begun)) = self.request_of_task(context, uuid, actions).await? else {
+            return Ok(Fate::GivenUp);
+        };
+        let fate = self.arrivals.fate(uuid, &request, has_begun);
+        if fate == Fate::Awaited {
+            info!(request, "nothing of the instance's task has begun: it is left to its request");
+            let args = json!({"instance_uuid": uuid, "request": request});
+            self.conductor.ask_compute(context, &self.host, QueuePassed::METHOD, args).await?;
+        }
+        Ok(fate)
+    }
+
+    /// The id of the request that has set the task, and whether a compute host has begun with it.
+    async fn request_of_task(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        actions: &[&str],
+    ) -> Result<Option<(String, bool)>, Error> {
+        let done = self.conductor.actions(context, &uuid.to_string(), ACTIONS).await?;
+        let is_it = |action: &&InstanceAction| action.str("action").is_some_and(|name| actions.contains(&name));
+        let Some(action) = done.iter().find(is_it) else { return Ok(None) };
+        let (Some(id), Some(request)) = (action.int("id"), action.str("request_id")) else { return Ok(None) };
+        let events = self.conductor.events(context, id).await?;
+        let has_begun = events.iter().any(|event| event.str("event").is_some_and(|name| name.starts_with(OF_COMPUTE)));
+        Ok(Some((request.to_owned(), has_begun)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_left_to_a_request_that_is_here_or_may_still_come() {
+        let (arrivals, uuid) = (Arrivals::default(), Uuid::from_u128(1));
+        arrivals.expect(uuid);
+        assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::Awaited);
+        arrivals.note(uuid, "req-0");
+        assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::Awaited, "another one");
+        arrivals.note(uuid, "req-1");
+        arrivals.pass(uuid, "req-1".to_owned());
+        assert_eq!(arrivals.fate(uuid, "req-1", true), Fate::Left, "it has begun since");
+    }
+
+    #[test]
+    fn a_request_that_is_not_among_what_was_in_the_queue_is_lost_and_the_next_one_is_not() {
+        let (arrivals, uuid) = (Arrivals::default(), Uuid::from_u128(1));
+        arrivals.expect(uuid);
+        assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::Awaited);
+        arrivals.pass(uuid, "req-1".to_owned());
+        assert_eq!(arrivals.fate(uuid, "req-2", false), Fate::Awaited, "its user has asked again");
+        assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::GivenUp);
+    }
+
+    #[test]
+    fn what_another_process_has_begun_is_given_up_though_its_request_is_delivered_again() {
+        let (arrivals, uuid) = (Arrivals::default(), Uuid::from_u128(1));
+        arrivals.expect(uuid);
+        arrivals.note(uuid, "req-1");
+        assert_eq!(arrivals.fate(uuid, "req-1", true), Fate::GivenUp);
+        arrivals.forget(uuid);
+        assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::GivenUp, "nothing is expected of the instance");
+    }
+
+    #[test]
+    fn only_tasks_that_the_api_sets_may_be_waiting() {
+        let waiting = TaskState::ALL.iter().filter(|task| actions_of(Some(**task)).is_some()).count();
+        assert_eq!((waiting, actions_of(None)), (6, None));
+    }
+}
