@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -256,13 +257,35 @@ def test_a_request_without_its_task_leaves_the_task_of_another_alone_while_docke
     lab: Lab, launch: Launcher, servers: Servers, amqp: Amqp
 ) -> None:
     server_id = launch("busy")["id"]
+    image = {"image_id": str(uuid.uuid4())}
+    here = {"source_compute": lab.host, "dest_compute": lab.host}
+    migration = {"migration": {**instance(server_id, **here), "nova_object.name": "Migration"}}
+    requests: dict[str, Json] = {
+        "stop_instance": {},
+        "start_instance": {},
+        "pause_instance": {},
+        "unpause_instance": {},
+        "suspend_instance": {},
+        "resume_instance": {},
+        "reboot_instance": {},
+        "unrescue_instance": {},
+        "rebuild_instance": {},
+        "snapshot_instance": image,
+        "backup_instance": {**image, "backup_type": "daily", "rotation": 1},
+        "shelve_instance": image,
+        "shelve_offload_instance": {},
+        "prep_resize": migration,
+        "resize_instance": migration,
+        "finish_resize": migration,
+    }
     with without(lab, "dockerd"):
         _set_task(lab, server_id, "rescuing")
-        for method in ("stop_instance", "start_instance", "pause_instance", "unpause_instance", "reboot_instance"):
+        for method, more in requests.items():
             with pytest.raises(RpcFailure) as failure:
-                amqp.call("compute", lab.host, method, {"instance": instance(server_id)})
-            assert failure.value.cls.startswith("UnexpectedTaskStateError"), failure.value
-            assert servers.get(server_id)["OS-EXT-STS:task_state"] == "rescuing", method
+                amqp.call("compute", lab.host, method, {"instance": instance(server_id, host=lab.host), **more})
+            assert failure.value.cls.startswith("UnexpectedTaskStateError"), (method, failure.value)
+            shown = servers.get(server_id)
+            assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", "rescuing"), method
         _set_task(lab, server_id, None)
     servers.wait_idle(server_id)
 

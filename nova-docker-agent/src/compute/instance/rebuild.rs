@@ -83,7 +83,7 @@ impl Compute {
         self.operate(context, uuid, duties, async {
             let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
             // A request that came twice, or late, ends here: what there is is not its own.
-            let rebuilding = json!({"task_state": TaskState::Rebuilding, "power_state": self.power_state(uuid).await?});
+            let rebuilding = json!({"task_state": TaskState::Rebuilding});
             self.save(context, &mut instance, rebuilding, Expected::task(TaskState::Rebuilding)).await?;
             let done = match asks_too_much {
                 Some(error) => Err(error),

@@ -60,8 +60,7 @@ impl Compute {
         steps: Steps,
     ) -> Result<(), Error> {
         let taken = async {
-            let begun = json!({"task_state": steps.begun, "power_state": self.power_state_of(instance).await?});
-            self.save(context, instance, begun, Expected::before(steps.begun)).await?;
+            self.save(context, instance, json!({"task_state": steps.begun}), Expected::before(steps.begun)).await?;
             self.fill_image(context, instance, image, steps, &CancellationToken::new()).await?;
             match self.save(context, instance, json!({"task_state": null}), Expected::task(steps.uploading)).await {
                 // The instance was deleted during the upload; its image is whole.

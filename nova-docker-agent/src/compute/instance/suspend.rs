@@ -117,11 +117,6 @@ impl Compute {
         }
         Ok(done?)
     }
-
-    /// Nova's power state of the instance's container, in the words of the instance.
-    pub(in crate::compute) async fn power_state_of(&self, instance: &Instance) -> Result<PowerState, Error> {
-        Ok(in_words_of(instance.vm_state(), self.power_state(instance_uuid(instance)?).await?))
-    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ impl Compute {
 
     /// The record has the new flavor. A request that came twice, or late, ends here: the resize is another one's.
     async fn begin_arrival(&self, context: &Context, instance: &mut Instance, old: &Flavor) -> Result<(), Error> {
+        let arriving = json!({"task_state": TaskState::ResizeMigrated});
+        self.save(context, instance, arriving, Expected::task(TaskState::ResizeMigrated)).await?;
         let new = instance.new_flavor().ok_or_else(|| Error::BadRequest {
             method: "finish_resize".to_owned(),
             problem: "the instance has no new flavor".to_owned(),

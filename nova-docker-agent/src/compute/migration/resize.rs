@@ -81,6 +81,9 @@ impl Compute {
     async fn claim_resize(&self, context: &Context, step: &mut Step) -> Result<Instance, Error> {
         let uuid = step.uuid;
         let (mut instance, old) = self.read_for_resize(context, uuid).await?;
+        // Before all that can fail or change something: the task, and the container that is aside, may be another resize's.
+        let preparing = json!({"task_state": TaskState::ResizePrep});
+        self.save(context, &mut instance, preparing, Expected::task(TaskState::ResizePrep)).await?;
         let new = step.flavor()?;
         if new.get("id") == old.get("id") {
             let words = format!("Unable to migrate instance ({uuid}) to current host ({}).", self.host);
