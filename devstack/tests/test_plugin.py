@@ -11,7 +11,7 @@ import pytest
 
 PLUGIN = Path(__file__).resolve().parent.parent.parent
 HARNESS = Path(__file__).resolve().parent / "plugin"
-SERVICES = "key,rabbit,mysql,g-api,placement-api,n-api,n-cond,n-sch,n-cpu,q-svc,q-agt,tempest"
+SERVICES = "key,rabbit,mysql,g-api,placement-api,n-api,n-cond,n-sch,n-cpu,q-svc,q-ovn-agent,ovn-controller,tempest"
 INSTANCE = "5f8a3c1e-0000-4000-8000-0123456789ab"
 
 
@@ -38,7 +38,7 @@ class Machine:
         """Write local.conf's variables; the others have the values of the sample."""
         values = {
             "VIRT_DRIVER": "nova-docker",
-            "Q_AGENT": "openvswitch",
+            "Q_AGENT": "ovn",
             "ENABLED_SERVICES": SERVICES,
             "NDA_PREBUILT_DIR": str(self.root / "prebuilt"),
         } | variables
@@ -100,6 +100,13 @@ def test_the_agent_is_the_compute_service_behind_the_first_door(machine: Machine
     assert f"--path {PLUGIN}/python-shim/src/nova_docker/metadefs " in loaded
     # The agent reads the cell's own broker.
     assert options(machine.read("etc/nova-cpu.conf"), "DEFAULT")["transport_url"] == "rabbit://host/nova_cell1"
+
+
+@pytest.mark.parametrize("agent", ["ovn", "openvswitch"])
+def test_the_agent_starts_on_both_of_devstack_s_networks(machine: Machine, agent: str) -> None:
+    machine.configure(Q_AGENT=agent)
+    machine.succeed("stack")
+    assert "nova-docker-agent run" in machine.read("units/n-docker")
 
 
 def test_a_stock_nova_compute_drives_the_agent_behind_the_second_door(machine: Machine) -> None:
@@ -222,7 +229,7 @@ def test_a_daemon_json_that_docker_cannot_read_ends_the_run_and_stays(machine: M
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"Q_AGENT": "ovn"}, "which this plugin does not set up yet"),
+        ({"Q_AGENT": "macvtap"}, "needs ML2/OVN (Q_AGENT=ovn) or ML2/OVS"),
         ({"VIRT_DRIVER": "libvirt"}, "VIRT_DRIVER=nova-docker"),
         ({"NDA_DOOR": "rest"}, "must be amqp or grpc"),
         ({"NDA_IMAGES": "app=/nowhere.tar"}, "there is no file /nowhere.tar"),
@@ -272,7 +279,7 @@ def test_tempest_is_told_what_a_container_is_not(machine: Machine) -> None:
 
 
 def test_a_node_with_the_agent_alone_gets_nova_s_configuration_and_placement(machine: Machine) -> None:
-    machine.configure(ENABLED_SERVICES="n-cpu,q-agt,placement-client")
+    machine.configure(ENABLED_SERVICES="n-cpu,ovn-controller,q-ovn-agent,placement-client")
     said = machine.succeed("stack")
     assert "nova-docker-agent run" in machine.read("units/n-docker")
     assert options(machine.read("etc/nova-cpu.conf"), "placement") == {"username": "nova"}

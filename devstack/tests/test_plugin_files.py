@@ -53,12 +53,17 @@ def test_zuul_has_a_job_for_each_door() -> None:
 
 def test_the_samples_and_zuul_s_jobs_choose_the_driver_and_a_network_that_the_agent_knows() -> None:
     job = next(entry["job"] for entry in _yaml(".zuul.yaml") if entry["job"].get("abstract"))
-    wanted = {"VIRT_DRIVER": "nova-docker", "Q_AGENT": "openvswitch"}
-    assert wanted.items() <= job["vars"]["devstack_localrc"].items()
+    chosen = [job["vars"]["devstack_localrc"]]
     for sample in ("local.conf.sample", "local.conf.subnode.sample"):
         text = (DEVSTACK / sample).read_text()
-        assert wanted.items() <= dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)).items()
+        chosen.append(dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)))
         assert re.search("^enable_plugin nova-docker-agent ", text, re.MULTILINE)
+    for variables in chosen:
+        assert variables["VIRT_DRIVER"] == "nova-docker"
+        # DevStack's own default.
+        assert variables.get("Q_AGENT", "ovn") == "ovn"
+    # A list of services replaces DevStack's, so the one of a further host names OVN's.
+    assert {"ovn-controller", "ovs-vswitchd", "ovsdb-server"} <= set(chosen[-1]["ENABLED_SERVICES"].split(","))
 
 
 def test_every_variable_of_the_plugin_is_in_its_readme() -> None:
