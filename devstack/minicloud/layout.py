@@ -111,6 +111,7 @@ class Layout:
             (self.cache, 0o755),
             (self.markers, 0o755),
             (self.run / "ovs", 0o755),
+            (self.neutron_starts, 0o755),
         ):
             path.mkdir(mode=mode, parents=True, exist_ok=True)
             path.chmod(mode)
@@ -198,6 +199,11 @@ class Layout:
     @property
     def ovs_db_socket(self) -> Path:
         return self.run / "ovs" / "db.sock"
+
+    @property
+    def neutron_starts(self) -> Path:
+        """Where Neutron's API keeps the time of its start, by the id of a process: worthless after a reboot."""
+        return self.run / "neutron"
 
     @property
     def supervisor_socket(self) -> Path:

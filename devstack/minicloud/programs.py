@@ -62,7 +62,7 @@ class _Wsgi:
     config: tuple[str, ...]
     """Its configuration files under etc/."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: Section = dataclasses.field(default_factory=dict)
     loaded: tuple[Path, ...] = ()
     """What it loads of this repository. Its source, because what is installed may come later than the configuration."""
 
@@ -98,9 +98,15 @@ def _wsgi_services(layout: Layout, options: Options) -> list[_Wsgi]:
             "neutron.wsgi.api",
             4,
             ("neutron.conf", "ml2_conf.ini"),
-            {"OS_NEUTRON_CONFIG_DIR": etc, "OS_NEUTRON_CONFIG_FILES": "neutron.conf;ml2_conf.ini"},
-            # By it the OVN driver tells the workers of this start from those of an earlier one.
-            {"start-time": "%t"},
+            {
+                "OS_NEUTRON_CONFIG_DIR": etc,
+                "OS_NEUTRON_CONFIG_FILES": "neutron.conf;ml2_conf.ini",
+                "TMPDIR": str(layout.neutron_starts),
+            },
+            # Neutron keeps the time of a start in a file that is named after the parent process. By it the OVN driver
+            # tells its workers from those of an earlier start, so each start needs a parent of its own; and only a
+            # worker that loads Neutron itself is its child.
+            {"master": True, "lazy-apps": True, "no-orphans": True},
         ),
         _Wsgi(
             "horizon",

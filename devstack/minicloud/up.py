@@ -32,6 +32,9 @@ NEUTRON_AGENTS = {
     "ovn": ("ovn-controller", "neutron-ovn-metadata"),
 }
 
+LEFTOVERS = ("docker", "docker.pid", "docker.sock", "containerd", "mysql", "neutron", "ovs", "ovn")
+"""What below run/ a crash or a reboot leaves behind, and would mislead what starts anew."""
+
 
 class Busy(Exception):
     """Another `up` or `down` works on the same state directory."""
@@ -188,7 +191,7 @@ class _Up:
         layout, supervisor = self.layout, self.supervisor
         if not supervisor.answers():
             ended = host.end_processes(layout)
-            for leftover in ("docker", "docker.pid", "docker.sock", "containerd", "mysql", "ovs", "ovn"):
+            for leftover in LEFTOVERS:
                 path = layout.run / leftover
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)

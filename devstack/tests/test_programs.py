@@ -11,6 +11,7 @@ from minicloud.options import Options, change
 from minicloud.passwords import Passwords
 from minicloud.programs import environment, programs, uwsgi_files
 from minicloud.supervisor import configuration
+from minicloud.up import LEFTOVERS
 
 LAYOUT = Layout.at("/srv/cloud/one")
 EVERYTHING = Options(extras=("cinder", "heat"), fake_compute=True, agent=True, host="node")
@@ -58,6 +59,20 @@ def test_neutron_and_its_metadata_agent_know_the_databases_of_ovn(secrets: Passw
     assert (ml2["ml2"]["mechanism_drivers"], ml2["ml2"]["project_network_types"]) == ("ovn", "geneve")
     assert neutron.neutron(LAYOUT, secrets, options)["DEFAULT"]["service_plugins"] == "ovn-router"
     assert "ovn" not in neutron.ml2(LAYOUT, Options())
+
+
+def test_each_start_of_neutron_s_api_is_one_of_its_own_to_the_driver_of_ovn(tmp_path: Path) -> None:
+    layout, options = Layout(tmp_path), Options(network="ovn")
+    uwsgi = uwsgi_files(layout, options)["uwsgi-neutron-api.ini"]["uwsgi"]
+    # The parent of the process that loads Neutron names the file with the time of the start.
+    assert uwsgi["master"] and uwsgi["lazy-apps"]
+    assert "start-time" not in uwsgi
+    layout.create()
+    kept = Path(environment(layout, programs(layout, options)["neutron-api"])["TMPDIR"])
+    assert kept.is_dir()
+    # `down` removes it, and so does an `up` after a reboot, when ids of processes begin anew.
+    assert kept.parent == layout.run
+    assert kept.name in LEFTOVERS
 
 
 def test_a_cloud_keeps_the_network_that_it_was_made_with(tmp_path: Path) -> None:
