@@ -34,8 +34,12 @@ def _from_files(layout: Layout) -> set[str]:
     """The names that the agents' and Docker's own directories show after a crash."""
     neutron = layout.root / "neutron"
     names = {f"qdhcp-{path.name}" for path in neutron.glob("dhcp/*") if path.is_dir()}
-    for pattern in ("ns-metadata-proxy/*.conf", "ra/*.conf"):
-        names |= {f"qrouter-{path.name.partition('.')[0]}" for path in neutron.glob(pattern)}
+    for prefix, pattern in (
+        ("qrouter", "ns-metadata-proxy/*.conf"),
+        ("qrouter", "ra/*.conf"),
+        ("ovnmeta", "ovn-metadata-proxy/*.conf"),
+    ):
+        names |= {f"{prefix}-{path.name.partition('.')[0]}" for path in neutron.glob(pattern)}
     for path in layout.root.glob("docker/containers/*/config.v2.json"):
         # A container and its namespace are both named after the server.
         names.add(str(json.loads(path.read_text()).get("Name", "")).removeprefix("/"))
