@@ -24,12 +24,20 @@ def database(layout: Layout, name: str) -> Path:
 
 
 def make_database(layout: Layout, name: str) -> None:
-    """Made once: Neutron's networks are in it."""
+    """Made once, whole or not at all: Neutron's networks are in it."""
     path = database(layout, name)
     (layout.run / "ovn").mkdir(exist_ok=True)
     path.parent.mkdir(exist_ok=True)
-    if not path.exists():
-        process.run(["ovsdb-tool", "create", path, f"/usr/share/ovn/ovn-{name}.ovsschema"])
+    if path.exists():
+        return
+    fresh = path.with_name(f"{path.name}.new")
+    leftovers = (fresh, path.with_name(f".{fresh.name}.~lock~"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    process.run(["ovsdb-tool", "create", fresh, f"/usr/share/ovn/ovn-{name}.ovsschema"])
+    fresh.rename(path)
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
 
 
 def chassis(layout: Layout, host: str, datapath: str) -> dict[str, str]:
