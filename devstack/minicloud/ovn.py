@@ -40,6 +40,11 @@ def make_database(layout: Layout, name: str) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def answers(layout: Layout, name: str) -> bool:
+    """Whether the database's server answers. The socket alone may be that of one that was killed."""
+    return process.succeeds(["ovsdb-client", "--timeout=20", "list-dbs", connection(layout, name)])
+
+
 def chassis(layout: Layout, host: str, datapath: str) -> dict[str, str]:
     """What ovn-controller reads of this host in Open vSwitch. Neutron binds ports by the name in `hostname`."""
     return {

@@ -269,8 +269,11 @@ class _Up:
     def _ovn(self) -> None:
         for name in ovn.DATABASES:
             ovn.make_database(self.layout, name)
-            self.supervisor.start_and_wait(f"ovn-{name}", ovn.socket(self.layout, name).exists, 20)
+            self.supervisor.start_and_wait(f"ovn-{name}", self._ovn_answers(name), 20)
         self.supervisor.start("ovn-northd")
+
+    def _ovn_answers(self, name: str) -> Callable[[], bool]:
+        return lambda: ovn.answers(self.layout, name)
 
     def _docker(self) -> None:
         layout = self.layout
