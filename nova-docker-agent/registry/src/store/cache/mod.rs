@@ -54,19 +54,22 @@ pub struct Cache {
 struct State {
     /// A blob that is larger than this goes first.
     limit: u64,
+    /// How many blobs there may be.
+    most: usize,
     blobs: HashMap<Digest, Kept>,
-    /// The same blobs, in the order in which they go.
+    /// Those of them that nothing pins, in the order in which they go.
     order: BTreeSet<Rank>,
     pins: HashMap<Digest, usize>,
-    /// Bytes of `blobs`.
+    /// Bytes of `blobs`, and of those in `order`.
     total: u64,
+    evictable: u64,
     /// Bytes that partial files were begun for.
     reserved: u64,
     /// When the directory is read again.
     look_after: Option<Instant>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept {
     size: u64,
     used: SystemTime,
@@ -93,7 +96,8 @@ impl Cache {
         fs::create_dir(&partial).map_err(|cause| Error::cache("create", &partial, cause))?;
         let alive = lock(&partial.join("lock"), FlockArg::LockExclusive)?;
         drop(starting);
-        let (state, (unpinned, _)) = (Mutex::new(State { limit, ..State::default() }), watch::channel(()));
+        let state = Mutex::new(State { limit, most: MAX_BLOBS, ..State::default() });
+        let (unpinned, _) = watch::channel(());
         let cache = Self { blobs, partial, limit, state, unpinned, evictions: AtomicU64::new(0), _alive: alive };
         cache.look()?;
         Ok(Arc::new(cache))
@@ -138,15 +142,14 @@ impl Cache {
 
     /// Is told whether the content of a blob is right. It goes if not, and is read again from its image.
     pub fn check(&self, digest: &Digest, is_right: bool) {
-        let mut state = self.state();
         if is_right {
-            if let Some(kept) = state.blobs.get_mut(digest) {
+            if let Some(kept) = self.state().blobs.get_mut(digest) {
                 kept.checked = Some(Instant::now());
             }
             return;
         }
         tracing::error!("layer cache: {} is damaged: it is read again from its image", self.path(digest).display());
-        self.remove(&mut state, digest);
+        self.remove(self.state(), digest);
     }
 
     /// Where it is.
@@ -200,7 +203,7 @@ impl Cache {
         if size <= self.limit {
             self.trim(size);
         }
-        let evictable = self.evictable();
+        let evictable = self.state().evictable;
         loop {
             let available = self.available()?;
             let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
@@ -215,12 +218,6 @@ impl Cache {
         }
     }
 
-    /// Bytes of blobs that nothing pins.
-    fn evictable(&self) -> u64 {
-        let state = self.state();
-        state.total - state.pins.keys().filter_map(|digest| state.blobs.get(digest)).map(|kept| kept.size).sum::<u64>()
-    }
-
     /// Finds what other processes have stored and removed. Where there are very many blobs, that takes a while: no more than
     /// a tenth of the time is spent on it.
     fn look(&self) -> Result<(), Error> {
@@ -228,25 +225,30 @@ impl Cache {
         if self.state().look_after.is_some_and(|after| begun < after) {
             return Ok(());
         }
-        self.take(scan(&self.blobs)?);
+        self.take(&scan(&self.blobs)?);
         self.state().look_after = Some(Instant::now() + 10 * begun.elapsed());
         Ok(())
     }
 
-    /// Replaces what is known by what a scan has found, and what was stored when it had passed by.
-    fn take(&self, mut found: HashMap<Digest, Kept>) {
-        let mut state = self.state();
-        for (digest, kept) in std::mem::take(&mut state.blobs) {
-            match found.get_mut(&digest) {
-                Some(found) => found.checked = kept.checked,
-                None if self.path(&digest).exists() => drop(found.insert(digest, kept)),
-                None => {}
+    /// Learns what a scan has found. One blob at a time: nobody waits for all of them.
+    fn take(&self, found: &HashMap<Digest, Kept>) {
+        for (digest, kept) in found {
+            let mut state = self.state();
+            let checked = state.blobs.get(digest).and_then(|known| known.checked);
+            let kept = Kept { checked, ..*kept };
+            if state.blobs.get(digest) != Some(&kept) {
+                state.remember(*digest, kept);
             }
         }
-        state.total = found.values().map(|kept| kept.size).sum();
-        let limit = state.limit;
-        state.order = found.iter().map(|(digest, kept)| kept.rank(digest, limit)).collect();
-        state.blobs = found;
+        let missing: Vec<Digest> =
+            self.state().blobs.keys().filter(|digest| !found.contains_key(digest)).copied().collect();
+        for digest in missing {
+            let mut state = self.state();
+            // It may have been stored when the scan had passed by.
+            if !self.path(&digest).exists() {
+                state.forget(&digest);
+            }
+        }
     }
 
     fn available(&self) -> Result<u64, Error> {
@@ -262,29 +264,28 @@ impl Cache {
 
     fn is_over(&self, coming: u64) -> bool {
         let state = self.state();
-        state.total.saturating_add(coming) > self.limit || state.blobs.len() > MAX_BLOBS
+        state.total.saturating_add(coming) > self.limit || state.blobs.len() > state.most
     }
 
     /// Removes a blob that nothing pins; whether there was one. One that is larger than the bound goes first, then the one that
     /// was not used for longest.
     pub fn evict_one(&self) -> bool {
-        let mut state = self.state();
-        let Some((.., digest)) = state.order.iter().find(|(.., digest)| !state.pins.contains_key(digest)).copied()
-        else {
-            return false;
-        };
-        // Under the lock, so that the file cannot be opened, and pinned, in between.
-        if self.remove(&mut state, &digest) {
+        let state = self.state();
+        let Some((.., digest)) = state.order.first().copied() else { return false };
+        if self.remove(state, &digest) {
             self.evictions.fetch_add(1, Ordering::Relaxed);
         }
         true
     }
 
-    /// Whether there was such a file.
-    fn remove(&self, state: &mut State, digest: &Digest) -> bool {
+    /// Whether there was such a file. It loses its name under the lock, so that nobody opens it, and pins it, in between. Its
+    /// content, which may take the file system long, goes when others have the lock.
+    fn remove(&self, mut state: MutexGuard<'_, State>, digest: &Digest) -> bool {
         state.forget(digest);
-        let path = self.path(digest);
-        match fs::remove_file(&path) {
+        let (path, aside) = (self.path(digest), self.partial.join(Uuid::new_v4().to_string()));
+        let moved = fs::rename(&path, &aside);
+        drop(state);
+        match moved.and_then(|()| fs::remove_file(&aside)) {
             Ok(()) => return true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("layer cache: cannot remove {}: {error}", path.display()),
@@ -305,14 +306,25 @@ impl State {
     fn remember(&mut self, digest: Digest, kept: Kept) {
         self.forget(&digest);
         self.total += kept.size;
-        self.order.insert(kept.rank(&digest, self.limit));
         self.blobs.insert(digest, kept);
+        self.set_evictable(&digest, !self.pins.contains_key(&digest));
     }
 
     fn forget(&mut self, digest: &Digest) {
+        self.set_evictable(digest, false);
         if let Some(kept) = self.blobs.remove(digest) {
             self.total -= kept.size;
-            self.order.remove(&kept.rank(digest, self.limit));
+        }
+    }
+
+    /// Lets a blob go when its turn has come, or not, if it is there.
+    fn set_evictable(&mut self, digest: &Digest, evictable: bool) {
+        let Some(kept) = self.blobs.get(digest) else { return };
+        let rank = kept.rank(digest, self.limit);
+        match evictable {
+            true if self.order.insert(rank) => self.evictable += kept.size,
+            false if self.order.remove(&rank) => self.evictable -= kept.size,
+            _ => {}
         }
     }
 }
@@ -398,7 +410,9 @@ impl Pins {
 
     /// Pins one more.
     pub fn add(&mut self, digest: Digest) {
-        *self.cache.state().pins.entry(digest).or_default() += 1;
+        let mut state = self.cache.state();
+        *state.pins.entry(digest).or_default() += 1;
+        state.set_evictable(&digest, false);
         self.digests.push(digest);
     }
 }
@@ -411,6 +425,7 @@ impl Drop for Pins {
                 *count -= 1;
                 if *count == 0 {
                     state.pins.remove(digest);
+                    state.set_evictable(digest, true);
                 }
             }
         }

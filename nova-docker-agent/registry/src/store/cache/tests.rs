@@ -50,6 +50,39 @@ fn a_pinned_blob_is_not_evicted_until_its_last_pin_is_gone() {
 }
 
 #[test]
+fn what_is_pinned_is_not_among_what_an_eviction_looks_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 1000).unwrap();
+    let evictable = |expected: u64| {
+        let state = cache.state();
+        assert_eq!((state.order.len() as u64 * 100, state.evictable), (expected, expected));
+    };
+    let digests: Vec<Digest> = (0..9).map(|seed| keep(&cache, &[seed; 100])).collect();
+    let pins = cache.pin(digests[..8].iter().copied());
+    // Neither a use, nor a look at the disk, nor a second pin brings them back.
+    assert!(cache.get(&digests[0]).is_some());
+    cache.state().look_after = None;
+    cache.look().unwrap();
+    drop(cache.pin([digests[0]]));
+    evictable(100);
+    assert!(cache.evict_one() && cache.get(&digests[8]).is_none());
+    assert!(!cache.evict_one());
+    drop(pins);
+    evictable(800);
+    assert!(cache.evict_one() && cache.get(&digests[1]).is_none());
+    assert_eq!((cache.total(), files(&cache.partial)), (700, 1), "its own lock");
+}
+
+#[test]
+fn blobs_have_a_bound_in_number_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 1000).unwrap();
+    cache.state().most = 2;
+    let digests = [1, 2, 3].map(|seed| keep(&cache, &[seed; 10]));
+    assert_eq!(digests.map(|digest| cache.get(&digest).is_some()), [false, true, true]);
+}
+
+#[test]
 fn what_a_dead_process_left_half_written_is_removed_and_what_a_living_one_writes_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let partials = directory.path().join("partial");
@@ -87,7 +120,7 @@ fn what_is_stored_while_the_directory_is_read_is_counted() {
     let found = scan(&cache.blobs).unwrap();
     let stored = keep(&cache, &[3; 100]);
     fs::remove_file(cache.path(&removed)).unwrap();
-    cache.take(found);
+    cache.take(&found);
     assert_eq!((cache.total(), cache.has(&stored)), (300, true), "removed by another process: seen the next time");
     cache.state().look_after = None;
     cache.look().unwrap();
