@@ -57,7 +57,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
 }
 
 /// Keys that Go's readers look for.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "schemaVersion",
     "mediaType",
     "artifactType",
@@ -73,6 +73,8 @@ const KEYS: [&str; 15] = [
     "platform",
     "annotations",
     "os",
+    "architecture",
+    "variant",
 ];
 
 /// Any JSON in which these keys are written so, but for annotations, whose keys are anybody's.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Archive;
 use super::configuration::Configuration;
-use super::layout::{MAX_CONFIG, bad, blob, locate, parse, required, several, shorten};
+use super::layout::{MAX_CONFIG, bad, blob, locate, parse, parse_manifest, required, several, shorten};
 use crate::manifest::{Descriptor, Index, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS, Manifest};
 use crate::platform::Fitness;
 use crate::{Error, Platform, Problem};
@@ -35,7 +35,7 @@ pub async fn choose(archive: &mut Archive, host: &Platform) -> Result<(Descripto
     let mut fitting = vec![];
     let mut others = vec![];
     for found in found {
-        let manifest: Manifest = parse(&found.descriptor.digest, &found.bytes)?;
+        let manifest: Manifest = parse_manifest(&found.descriptor.digest, &found.bytes)?;
         let declared = platform_of(archive, &found.descriptor, &manifest).await?;
         match host.fitness(&declared) {
             Some(fitness) => fitting.push(Fitting { found, fitness, manifest }),
@@ -71,7 +71,7 @@ impl Found {
 /// The manifests in the archive, each once, however many names it has.
 async fn manifests(archive: &mut Archive) -> Result<Vec<Found>, Error> {
     let bytes = required(archive, "index.json", MAX_MANIFEST).await?;
-    let index: Index = parse("index.json", &bytes)?;
+    let index: Index = parse_manifest("index.json", &bytes)?;
     let top = index.manifests.into_iter().rev();
     let mut waiting: Vec<_> = top.map(|descriptor| (image_of(&descriptor), descriptor, 0)).collect();
     let mut found: Vec<Found> = vec![];
@@ -89,7 +89,7 @@ async fn manifests(archive: &mut Archive) -> Result<Vec<Found>, Error> {
             continue;
         }
         if descriptor.is_index() {
-            let index: Index = parse(&path, &blob(archive, &descriptor, MAX_MANIFEST).await?)?;
+            let index: Index = parse_manifest(&path, &blob(archive, &descriptor, MAX_MANIFEST).await?)?;
             let below = index.manifests.into_iter().rev();
             waiting.extend(below.map(|descriptor| (image.clone(), descriptor, depth + 1)));
         } else if descriptor.is_manifest() {

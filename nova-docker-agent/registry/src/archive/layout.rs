@@ -159,7 +159,7 @@ fn no_manifest(archive: &Archive) -> Problem {
 async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error> {
     let (descriptor, bytes) = choose(archive, platform).await?;
     let file = descriptor.digest.clone();
-    let manifest: Manifest = parse(&file, &bytes)?;
+    let manifest: Manifest = parse_manifest(&file, &bytes)?;
     let config = blob(archive, &manifest.config, MAX_CONFIG).await?;
     let configuration: Configuration = parse(&manifest.config.digest, &config)?;
     check_layers(manifest.layers.len(), configuration.diff_ids.len(), &manifest.config.digest)?;
@@ -251,6 +251,11 @@ fn check_platform(found: &Platform, host: &Platform) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::Platform { found: shorten(&found.to_string()), host: host.to_string() })
+}
+
+/// Of a manifest or an index, which dockerd reads as well.
+pub fn parse_manifest<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {
+    manifest::parse(bytes).map_err(|error| bad(file, &error.to_string()))
 }
 
 pub fn parse<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {

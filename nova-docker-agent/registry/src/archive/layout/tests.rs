@@ -266,11 +266,15 @@ async fn layers_that_dockerd_could_not_unpack_or_would_fetch_elsewhere_are_refus
     let bytes = testing::oci_manifest(&config, &[vec![1]], "application/vnd.oci.image.layer.v1.tar+encrypted");
     let found = problem(archive(&serde_json::from_slice(&bytes).unwrap())).await;
     assert!(matches!(found, Problem::UnsupportedLayer { .. }), "{found}");
-    let mut elsewhere: Value =
+    let elsewhere: Value =
         serde_json::from_slice(&testing::oci_manifest(&config, &[vec![1]], manifest::OCI_LAYER)).unwrap();
-    elsewhere["layers"][0]["urls"] = json!(["http://169.254.169.254/"]);
-    let found = problem(archive(&elsewhere)).await;
-    assert!(matches!(found, Problem::BadMetadata { .. }), "{found}");
+    // dockerd takes a key in any case.
+    for (key, reason) in [("urls", "another address"), ("URLs", "case")] {
+        let mut elsewhere = elsewhere.clone();
+        elsewhere["layers"][0][key] = json!(["http://169.254.169.254/"]);
+        let found = problem(archive(&elsewhere)).await;
+        assert!(matches!(&found, Problem::BadMetadata { reason: told, .. } if told.contains(reason)), "{found}");
+    }
 }
 
 #[tokio::test]
