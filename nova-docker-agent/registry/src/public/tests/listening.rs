@@ -80,6 +80,35 @@ async fn a_form_that_does_not_come_to_its_end_is_not_waited_for() {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
+/// Faster than a body must come at least, so that only the deadline of a manifest ends it.
+#[tokio::test]
+async fn a_manifest_that_does_not_come_to_its_end_is_not_waited_for() {
+    let options = [(("registry", "idle_timeout_seconds"), "1"), (("registry", "min_kb_per_second"), "1")];
+    let registry = Registry::with(&options).await;
+    let token = registry.token("ann", &["repository:demo/web:pull,push"]).await;
+    let mut stream = TcpStream::connect(registry.address()).await.unwrap();
+    let head = format!(
+        "PUT /v2/demo/web/manifests/v1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-length: 4000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut answers, mut body) = stream.split();
+    let mut answer = [0; 12];
+    let sending = async {
+        while body.write_all(&[b' '; 1024]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        std::future::pending().await
+    };
+    let told = tokio::select! {
+        told = answers.read_exact(&mut answer) => told,
+        () = sending => unreachable!(),
+        () = tokio::time::sleep(LONG) => panic!("it is waited for"),
+    };
+    told.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
 const GET: &str = "GET /healthcheck HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]

@@ -4,8 +4,10 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use serde_json::json;
 
-use crate::public::push::Push;
-use crate::public::push::testing::{ALICE, Answer, DEMO, alice, bearer_of, content, name, on_cloud, staged, upload};
+use crate::public::push::testing::{
+    ALICE, Answer, Cloud, DEMO, alice, bearer_of, config, content, name, on_cloud, open_on, staged, upload,
+};
+use crate::public::push::{Push, PushConfig};
 use crate::public::{Action, Bearer};
 use crate::{Digest, testing as archives};
 
@@ -54,6 +56,19 @@ async fn a_staged_blob_of_another_project_is_shared_with_whoever_may_push_to_bot
     assert_eq!(staged(&push, &alice(), "demo/web", &digest).await, None);
     assert_eq!(mount(&push, &in_two_projects(), "demo/web", &digest, "other/base").await.status, 201);
     assert_eq!(staged(&push, &alice(), "demo/web", &digest).await, Some(blob));
+}
+
+#[tokio::test]
+async fn what_is_shared_counts_for_the_project_that_gets_it_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    let push = open_on(PushConfig { max_staged: 1500, ..config(directory.path()) }, &cloud).await;
+    let digest = upload(&push, &in_two_projects(), "other/base", &content(1, 1000)).await;
+    upload(&push, &alice(), "demo/web", &content(2, 600)).await;
+    let answer = mount(&push, &in_two_projects(), "demo/web", &digest, "other/base").await;
+    assert_eq!(answer.error(), (403, "DENIED".into()));
+    assert!(answer.message().contains("600 bytes, and may have 1500"), "{}", answer.message());
+    assert_eq!(staged(&push, &alice(), "demo/web", &digest).await, None);
 }
 
 #[tokio::test]
