@@ -73,6 +73,12 @@ fn specs() -> Vec<Spec> {
             "Days after which the next push to its project deletes a pushed image without a tag; 0: never.",
         )
         .or("0"),
+        spec(
+            "max_untagged_gb_per_project",
+            Kind::Int { min: 0, max: 1_000_000 },
+            "GiB of such images that a project may keep: beyond, the oldest go sooner; 0: no bound.",
+        )
+        .or("0"),
         number("max_connections", 65_536, "Connections at the same time; more are refused (503).", "4096"),
         number("max_connections_per_address", 65_536, "Those of one address, or of one /64 of IPv6.", "512"),
         spec("shared_addresses", Kind::List, "Proxies and NATs, without a bound of their own: addresses or networks."),
@@ -135,6 +141,7 @@ fn build(reader: &mut Reader) -> Option<Options> {
     let idle = reader.seconds(SECTION, "idle_timeout_seconds");
     let seconds = |option| reader.seconds(SECTION, option);
     let number = |option| reader.number::<u64>(SECTION, option);
+    let unless_zero = |option| Some(number(option)).filter(|number| *number > 0);
     let registry = Config {
         listen: listen?,
         tls,
@@ -164,9 +171,9 @@ fn build(reader: &mut Reader) -> Option<Options> {
             max_staged: number("max_staged_gb_per_project") << 30,
             max_staged_in_all: number("max_staged_gb") << 30,
             upload_expiry: Duration::from_secs(number("upload_expiry_hours") * 3600),
-            untagged_retention: Some(number("untagged_retention_days"))
-                .filter(|days| *days > 0)
+            untagged_retention: unless_zero("untagged_retention_days")
                 .map(|days| Duration::from_secs(days * 24 * 3600)),
+            max_untagged: unless_zero("max_untagged_gb_per_project").map(|gb| gb << 30),
         },
         state_directory,
         keystone: KeystoneConfig {

@@ -103,7 +103,7 @@ impl Server {
         let api = Arc::new(Api { tokens, images: images.clone(), push: push.clone(), limits: config.limits.clone() });
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(expire(push.clone())));
-        if config.push.untagged_retention.is_some() {
+        if config.push.retires() {
             tokio::spawn(stop.clone().run_until_cancelled_owned(retire(api.clone())));
         }
         let router = api::router(api);

@@ -84,6 +84,15 @@ pub struct PushConfig {
     pub upload_expiry: Duration,
     /// Age at which images without a tag are deleted; None where they stay.
     pub untagged_retention: Option<Duration>,
+    /// Bytes of them that a project may keep; None where there is no bound.
+    pub max_untagged: Option<u64>,
+}
+
+impl PushConfig {
+    /// Whether images without a tag are ever deleted.
+    pub fn retires(&self) -> bool {
+        self.untagged_retention.is_some() || self.max_untagged.is_some()
+    }
 }
 
 /// The write side of the registry.

@@ -1,5 +1,6 @@
-//! Images that nobody names any more. A tag that moves leaves a whole image behind: it goes when it has had no tag for long, with
-//! the rights of whoever pushes to its project then, or of the registry's own identity, where that may push.
+//! Images that nobody names any more. A tag that moves leaves a whole image behind: it goes when it has had no tag for long, or
+//! when its project keeps too many bytes so, with the rights of whoever pushes to its project then, or of the registry's own
+//! identity, where that may push.
 //!
 //! Registries of different hosts have no lock in common. So one that is about to delete an image writes that into it, and looks
 //! again; and one that gives it a tag, or renews it, does so first and looks then. At least one of them sees the other.
@@ -25,26 +26,29 @@ use nova_docker_cloud::glance::{ImageMeta, Patch};
 /// Images of a project that are looked at, and that are deleted, at one time.
 const MAX_LOOKED_AT: usize = 32;
 const MAX_DELETED: usize = 8;
+/// What was named so short a time ago stays, however much there is: somebody may be pulling it.
+const SHORTEST: Duration = Duration::from_secs(3600);
 /// A registry that has not deleted an image so long after it said that it would does not do so: it was killed.
 const SAID: Duration = Duration::from_secs(600);
 
 impl Push {
     /// Deletes old images of the project that have no tag, where that is wanted. What cannot be deleted is in the way of nothing.
     pub async fn retire(&self, grant: &Grant) {
-        let Some(age) = self.config.untagged_retention else { return };
-        if let Err(error) = self.try_retire(grant, age).await {
+        if !self.config.retires() {
+            return;
+        }
+        if let Err(error) = self.try_retire(grant).await {
             tracing::info!(project = grant.owner, "images without tags were not looked for: {}", error.message);
         }
     }
 
-    async fn try_retire(&self, grant: &Grant, age: Duration) -> Result<(), ApiError> {
+    async fn try_retire(&self, grant: &Grant) -> Result<(), ApiError> {
         let records = self.images.of_project(grant, Age::now()).await?;
-        let mut unnamed = unnamed(&records);
+        let mut going = self.going(&records);
         // The oldest first.
-        unnamed.reverse();
-        unnamed.retain(|(record, _)| is_older(record.created_at.as_deref(), age));
+        going.reverse();
         let mut deleted = 0;
-        for (record, repository) in unnamed.iter().take(MAX_LOOKED_AT) {
+        for (record, repository, age) in going.into_iter().take(MAX_LOOKED_AT) {
             let Ok(name) = format!("{}/{repository}", grant.owner).parse::<Name>() else { continue };
             let _alone = self.lock(grant, &name, What::Tags).await?;
             // As it is now, and when that was last changed: since then it has no tag.
@@ -70,6 +74,18 @@ impl Push {
         }
         self.images.changed(grant);
         Ok(())
+    }
+
+    /// The images that have no tag and are to go, the newest first; each with its repository, and how long it must have had none.
+    fn going<'a>(&self, records: &'a [Arc<ImageMeta>]) -> Vec<(&'a ImageMeta, &'a str, Duration)> {
+        let (retention, most) = (self.config.untagged_retention, self.config.max_untagged.unwrap_or(u64::MAX));
+        let mut kept: u64 = 0;
+        let goes = |(record, repository): (&'a ImageMeta, &'a str)| {
+            kept = kept.saturating_add(record.size.unwrap_or_default());
+            let age = if kept > most { SHORTEST } else { retention? };
+            is_older(record.created_at.as_deref(), age).then_some((record, repository, age))
+        };
+        unnamed(records).into_iter().filter_map(goes).collect()
     }
 
     /// Deletes an image, if nobody gives it a tag, or renews it, at the same time. Whether it was deleted.

@@ -76,6 +76,7 @@ pub fn config(directory: &Path) -> PushConfig {
         max_staged_in_all: 1 << 30,
         upload_expiry: Duration::from_secs(3600),
         untagged_retention: None,
+        max_untagged: None,
     }
 }
 

@@ -95,6 +95,38 @@ async fn retire(directory: &tempfile::TempDir, cloud: &Cloud) {
 }
 
 #[tokio::test]
+async fn a_project_keeps_so_much_without_tags_and_the_oldest_go_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start().await;
+    let (day, hour) = (Duration::from_secs(24 * 3600), Duration::from_secs(3600));
+    let ago = |time: Duration| json!((Timestamp::now() - time).to_string());
+    let of_age = |seed: u8, time: Duration| json!({"created_at": ago(time), "updated_at": ago(time), "size": seed});
+    let at = |seed: u8, time: Duration| untagged(&cloud, seed, of_age(seed, time));
+    // Their sizes are the first numbers: the newest two are within the bound of 20 bytes, and one has just lost its tag.
+    let [oldest, old, newer, newest] = [at(15, 9 * day), at(6, 8 * day), at(7, 7 * day), at(9, 2 * hour)];
+    let mut just = of_age(16, 10 * day);
+    just["updated_at"] = ago(hour / 2);
+    let just = untagged(&cloud, 16, just);
+    let mut tagged = of_age(40, hour / 4);
+    tagged["name"] = "web:v4".into();
+    let tagged = untagged(&cloud, 40, tagged);
+    for (retention, kept) in [
+        (None, vec![&newer, &newest, &just, &tagged]),
+        (Some(3 * hour), vec![&newest, &just, &tagged]),
+        (Some(hour), vec![&just, &tagged]),
+    ] {
+        let options = PushConfig { untagged_retention: retention, max_untagged: Some(20), ..config(directory.path()) };
+        let push = open_on(options, &cloud).await;
+        push.retire(&alice().access[0].2).await;
+        let images = cloud.images();
+        let is_there = |digest: &&String| images.iter().any(|image| image[property::DIGEST] == **digest);
+        let all = [&oldest, &old, &newer, &newest, &just, &tagged];
+        let left: Vec<&String> = all.into_iter().filter(is_there).collect();
+        assert_eq!(left, kept, "{retention:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_image_without_a_tag_stays_longer_when_it_is_pushed_by_its_digest_again() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
