@@ -204,6 +204,33 @@ async fn something_that_is_not_json_is_reported_as_such() {
 }
 
 #[tokio::test]
+async fn an_answer_without_end_is_given_up() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let server = control_plane().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = service("network");
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    config.endpoint.endpoint_override = Some(address.parse().unwrap());
+    let endless = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(connection.read(&mut request).await.unwrap() > 0);
+        connection.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        let chunk = [b"100000\r\n".as_slice(), &[b' '; 1 << 20], b"\r\n"].concat();
+        let mut sent = 0;
+        while connection.write_all(&chunk).await.is_ok() {
+            sent += 1;
+            assert!(sent < 1024, "all of it is taken");
+        }
+    });
+    let rest = Rest::new("neutron", Some(session(&server)), None, &config).unwrap();
+    let error = rest.json::<Value>(&agent(), Call::get("/thing")).await.unwrap_err().to_string();
+    assert!(error.contains("more than 67108864 bytes"), "{error}");
+    endless.await.unwrap();
+}
+
+#[tokio::test]
 async fn an_endpoint_override_needs_no_catalog_and_its_version_is_not_doubled() {
     let server = control_plane().await;
     Mock::given(method("GET")).and(path("/network/thing")).respond_with(answer(200)).mount(&server).await;
