@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use super::NAMESPACE;
 use super::api::{self, Service};
@@ -41,6 +40,14 @@ pub struct RegistryConfig {
 pub struct Registry {
     address: SocketAddr,
     shared: Arc<Shared>,
+}
+
+/// An image that is to be opened, as messages call it, and how many bytes of the disk that it is for it may have.
+struct Wanted<'a> {
+    descriptor: &'a ImageDescriptor,
+    source: &'a Arc<dyn Source>,
+    label: &'a str,
+    disk: Option<u64>,
 }
 
 struct Shared {
@@ -102,7 +109,7 @@ impl Registry {
             let problem = Problem::ContainerFormat { found: descriptor.container_format.clone() };
             return Err(Error::BadImage { image: label, problem });
         }
-        let (image, spooled) = self.shared.image(descriptor, &source, &label, disk).await?;
+        let (image, spooled) = self.shared.image(&Wanted { descriptor, source: &source, label: &label, disk }).await?;
         check_size(&image, disk).map_err(|problem| Error::from(problem).of(&label))?;
         let Service { secret, leases, fetcher } = &*self.shared.service;
         let pins = fetcher.cache.pin(image.layers.keys().copied());
@@ -138,18 +145,13 @@ impl Registry {
 impl Shared {
     /// The index of an image: the one that is kept, when the content is the same, or read now. The pins keep what was put into
     /// the cache on the way.
-    async fn image(
-        &self,
-        descriptor: &ImageDescriptor,
-        source: &Arc<dyn Source>,
-        label: &str,
-        disk: Option<u64>,
-    ) -> Result<(Arc<Image>, Pins), Error> {
-        let Some(hash) = &descriptor.content_hash else { return self.read(descriptor, source, label, disk).await };
+    async fn image(&self, wanted: &Wanted<'_>) -> Result<(Arc<Image>, Pins), Error> {
+        let Wanted { descriptor, source, label, .. } = wanted;
+        let Some(hash) = &descriptor.content_hash else { return self.read(wanted).await };
         let stamp = (descriptor.id, descriptor.size, hash.clone());
         let mut fresh = None;
         let read = async {
-            let (image, spooled) = self.read(descriptor, source, label, disk).await?;
+            let (image, spooled) = self.read(wanted).await?;
             fresh = Some(spooled);
             Ok(image)
         };
@@ -161,40 +163,27 @@ impl Shared {
         let pins = cache.pin(image.layers.keys().copied());
         if image.sequential && !image.layers.keys().all(|digest| cache.get(digest).is_some()) {
             // One pass through the file, rather than one for each layer.
-            return self.read(descriptor, source, label, disk).await;
+            return self.read(wanted).await;
         }
         source.check_access(label).await?;
         Ok((image, pins))
     }
 
-    async fn read(
-        &self,
-        descriptor: &ImageDescriptor,
-        source: &Arc<dyn Source>,
-        label: &str,
-        disk: Option<u64>,
-    ) -> Result<(Arc<Image>, Pins), Error> {
+    async fn read(&self, wanted: &Wanted<'_>) -> Result<(Arc<Image>, Pins), Error> {
+        let Wanted { descriptor, source, label, .. } = wanted;
         let fetcher = &self.service.fetcher;
         count(&fetcher.tally.indexes, 1);
-        let read = layout::read_image(source.clone(), descriptor.size, &fetcher.cache, &self.platform).await;
+        let read = layout::read_image((*source).clone(), descriptor.size, &fetcher.cache, &self.platform).await;
         let (mut image, mut pins) = read.map_err(|failure| failure.of(label))?;
         count(&fetcher.tally.index_reads, image.reads);
-        self.unpack(&mut image, &mut pins, (descriptor.id, label), source, disk)
-            .await
-            .map_err(|error| error.of(label))?;
+        self.unpack(&mut image, &mut pins, wanted).await.map_err(|error| error.of(label))?;
         Ok((Arc::new(image), pins))
     }
 
     /// Unpacks the layers that Docker could not, into the cache: only then is it known how large they are. No more than fits on
     /// the disk that the image is for.
-    async fn unpack(
-        &self,
-        image: &mut Image,
-        pins: &mut Pins,
-        (id, label): (Uuid, &str),
-        source: &Arc<dyn Source>,
-        disk: Option<u64>,
-    ) -> Result<(), Error> {
+    async fn unpack(&self, image: &mut Image, pins: &mut Pins, wanted: &Wanted<'_>) -> Result<(), Error> {
+        let Wanted { descriptor, source, label, disk } = *wanted;
         let packed: Vec<(Digest, Layer)> = image.packed().collect();
         if packed.is_empty() {
             return Ok(());
@@ -203,7 +192,7 @@ impl Shared {
         packed.iter().for_each(|(digest, _)| pins.add(*digest));
         for (digest, Layer { range, packing, .. }) in packed {
             let (label, source, sharing) = (label.to_owned(), source.clone(), Sharing::Host);
-            let stored = Stored { image: id, lease: NO_LEASE, label, source, range, packing, sharing };
+            let stored = Stored { image: descriptor.id, lease: NO_LEASE, label, source, range, packing, sharing };
             let room = disk.map_or(u64::MAX, |disk| disk.saturating_sub(image.unpacked()));
             let size = self.service.fetcher.size(digest, &stored, room).await?;
             image.set_size(&digest, size);
