@@ -3,9 +3,9 @@
 //! `JOURNAL/IMAGE.json` is there from before an image is made in Glance, or given tags, until it is complete and has them alone;
 //! it is locked (flock) by the process that does so, so that what is not locked was left behind.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::staging::{StagingError, is_at};
+use super::staging::{StagingError, is_at, make};
 use crate::public::token::seal::Sealer;
 use crate::public::{Name, Tag};
 
@@ -79,8 +79,7 @@ pub struct Open {
 
 impl Journal {
     pub fn open(directory: PathBuf) -> Result<Self, StagingError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.map_err(|cause| StagingError::io("create", &directory, cause))?;
+        make(&directory)?;
         Ok(Self { directory })
     }
 

@@ -26,12 +26,8 @@ pub enum StagingError {
         "what has been uploaded to this registry and has no manifest yet has reached its bound of {limit} bytes; try again later"
     )]
     AllFull { limit: u64 },
-    #[error("the project has {limit} uploads open, and more are not possible: complete or cancel some")]
-    TooManyUploads { limit: usize },
-    #[error(
-        "the project has {limit} manifests that have no tag and are in no index, and more are not possible: tag or delete some"
-    )]
-    TooManyManifests { limit: usize },
+    #[error("the project has {limit} {what}, and more are not possible: {advice}")]
+    TooMany { limit: usize, what: &'static str, advice: &'static str },
     #[error("the registry has no room on its disk")]
     DiskFull,
     #[error("the content has the digest {found}, not {expected}")]
@@ -64,9 +60,7 @@ impl From<StagingError> for ApiError {
                 Self::new(Code::SizeInvalid, message).with_status(StatusCode::PAYLOAD_TOO_LARGE)
             }
             StagingError::Quota { .. } | StagingError::BadProject => Self::new(Code::Denied, message),
-            StagingError::TooManyUploads { .. } | StagingError::TooManyManifests { .. } => {
-                Self::new(Code::TooManyRequests, message)
-            }
+            StagingError::TooMany { .. } => Self::new(Code::TooManyRequests, message),
             StagingError::Mismatch { .. } => Self::new(Code::DigestInvalid, message),
             StagingError::DiskFull
             | StagingError::AllFull { .. }

@@ -69,7 +69,8 @@ impl Staging {
         self.admit(project, document.bytes.len() as u64)?;
         make_parent(&path)?;
         if entries(path.parent().unwrap_or(&path))?.len() >= MAX_MANIFESTS && !path.exists() {
-            return Err(StagingError::TooManyManifests { limit: MAX_MANIFESTS });
+            let (what, advice) = ("manifests that have no tag and are in no index", "tag or delete some");
+            return Err(StagingError::TooMany { limit: MAX_MANIFESTS, what, advice });
         }
         let subject = document.subject.map(|subject| subject.to_string());
         let head = Head { media_type: document.media_type.clone(), subject };

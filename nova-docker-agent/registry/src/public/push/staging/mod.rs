@@ -42,6 +42,8 @@ const FREE: u64 = 256 * 1024 * 1024;
 const RECHECK: u64 = 64 * 1024 * 1024;
 /// Uploads of one project that are open at one time.
 const MAX_SESSIONS: usize = 1000;
+/// Blobs and manifests of one project, whatever their size: each takes room of its own, and all are looked at for every upload.
+const MAX_BLOBS: usize = 32_768;
 
 /// A blob that is read from an image of another repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,6 +132,7 @@ impl Staging {
     pub fn share(&self, from: &str, to: &str, digest: &Digest) -> Result<bool, StagingError> {
         let source = self.blob_path(from, "blobs", digest)?;
         let Some((size, _)) = measure(&source)? else { return Ok(false) };
+        self.admit_one(to)?;
         self.admit(to, size)?;
         let target = self.blob_path(to, "blobs", digest)?;
         make_parent(&target)?;
@@ -197,6 +200,15 @@ impl Staging {
             }
         }
         Ok(())
+    }
+
+    /// Whether a project may have one more blob, of whatever size.
+    fn admit_one(&self, project: &str) -> Result<(), StagingError> {
+        if files(&self.project(project)?, &["blobs"])?.len() < MAX_BLOBS {
+            return Ok(());
+        }
+        let (what, advice) = ("blobs and manifests that are in no image", "push or tag manifests, or delete some");
+        Err(StagingError::TooMany { limit: MAX_BLOBS, what, advice })
     }
 
     /// Removes what nobody went on with.

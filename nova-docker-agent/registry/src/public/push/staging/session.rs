@@ -66,10 +66,12 @@ pub struct Session {
 impl Staging {
     /// Begins an upload.
     pub fn begin(self: &Arc<Self>, uploader: &Uploader, algorithm: Algorithm) -> Result<Session, StagingError> {
+        self.admit_one(&uploader.project)?;
         self.admit(&uploader.project, 0)?;
         let sessions = self.project(&uploader.project)?.join("sessions");
         if entries(&sessions)?.len() >= MAX_SESSIONS {
-            return Err(StagingError::TooManyUploads { limit: MAX_SESSIONS });
+            let (what, advice) = ("uploads open", "complete or cancel some");
+            return Err(StagingError::TooMany { limit: MAX_SESSIONS, what, advice });
         }
         let id = Uuid::new_v4();
         let directory = sessions.join(id.to_string());

@@ -393,6 +393,24 @@ async fn a_project_above_its_bound_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_project_has_a_bound_in_number_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let push = open(config(directory.path())).await;
+    let place = directory.path().join("push/staged").join(DEMO).join("blobs/sha256");
+    std::fs::create_dir_all(&place).unwrap();
+    for number in 1..32_768 {
+        File::create(place.join(number.to_string())).unwrap();
+    }
+    upload(&push, &alice(), WEB, b"the last one").await;
+    let answer = push.begin(&alice(), &name(WEB), "", &HeaderMap::new(), Body::empty()).await;
+    let answer = Answer::of(answer).await;
+    assert_eq!(answer.error(), (429, "TOOMANYREQUESTS".into()));
+    assert!(answer.message().contains("32768 blobs"), "{}", answer.message());
+    let neighbour = bearer_of("b0b", "0ther", &["other/web"]);
+    upload(&push, &neighbour, "other/web", b"").await;
+}
+
+#[tokio::test]
 async fn all_projects_together_have_a_bound_too() {
     let directory = tempfile::tempdir().unwrap();
     let push = open(PushConfig { max_staged_in_all: 1000, ..config(directory.path()) }).await;
