@@ -57,7 +57,7 @@ def test_neutron_and_its_metadata_agent_know_the_databases_of_ovn(secrets: Passw
         assert str(connection).removeprefix("unix:") in commands[f"ovn-{name}"]
     assert neutron.ovn_metadata_agent(LAYOUT, secrets)["ovn"]["ovn_sb_connection"] == served["sb"]
     assert (ml2["ml2"]["mechanism_drivers"], ml2["ml2"]["project_network_types"]) == ("ovn", "geneve")
-    assert neutron.neutron(LAYOUT, secrets, options)["DEFAULT"]["service_plugins"] == "ovn-router"
+    assert neutron.neutron(LAYOUT, secrets, options)["DEFAULT"]["service_plugins"] == "ovn-router,port_forwarding"
     assert "ovn" not in neutron.ml2(LAYOUT, Options())
 
 

@@ -27,7 +27,7 @@ def neutron(layout: Layout, passwords: Passwords, options: Options) -> Ini:
                 "use_stderr": True,
                 "state_path": f"{layout.root}/neutron",
                 "core_plugin": "ml2",
-                "service_plugins": "ovn-router" if options.network == "ovn" else "router",
+                "service_plugins": f"{'ovn-router' if options.network == 'ovn' else 'router'},port_forwarding",
                 "api_paste_config": f"{layout.venv}/etc/neutron/api-paste.ini",
                 "auth_strategy": "keystone",
                 "transport_url": common.transport_url(passwords),
@@ -135,7 +135,13 @@ def dhcp_agent(datapath: str) -> Ini:
 
 
 def l3_agent(datapath: str) -> Ini:
-    return merge({"DEFAULT": {"interface_driver": "openvswitch", "agent_mode": "legacy"}}, _ovs(datapath))
+    return merge(
+        {
+            "DEFAULT": {"interface_driver": "openvswitch", "agent_mode": "legacy"},
+            "agent": {"extensions": "port_forwarding"},
+        },
+        _ovs(datapath),
+    )
 
 
 def metadata_agent(passwords: Passwords) -> Ini:

@@ -66,6 +66,8 @@ class FakeCloud:
         self.told: dict[str, list[str]] = {}
         """Tags that the agent writes, by the name of the server: another with every look, once it runs."""
         self.may_choose_address = True
+        self.can_forward = True
+        """Whether Neutron forwards ports of floating IPs."""
         self.full = False
         """Whether Glance takes no image any more."""
         self.login = {"username": "demo", "password": "secret", "user_domain_name": "Default"}
@@ -154,6 +156,12 @@ class FakeCloud:
         kind = parts[0]
         if kind == "security-group-rules":
             return self._rule(method, parts, body)
+        if kind == "extensions":
+            if parts[1] != "floating-ip-port-forwarding" or not self.can_forward:
+                raise Refusal(404, "no such extension")
+            return {"extension": {}}
+        if parts[2:3] == ["port_forwardings"]:
+            return self._forwarding(method, _one(self.things[kind], parts[1]), parts[3:], body)
         things = self.things[kind]
         single = kind.replace("-", "_").removesuffix("s")
         if method == "POST":
@@ -174,8 +182,39 @@ class FakeCloud:
         if method == "DELETE":
             return self._remove(kind, thing)
         assert body is not None
+        if kind == "floatingips" and body[single].get("port_id") and thing["forwardings"]:
+            raise Refusal(409, "in use by port forwarding")
         thing.update(body[single])
         return {single: thing}
+
+    def _forwarding(self, method: str, address: Json, parts: list[str], body: Json | None) -> Json | None:
+        if not self.can_forward:
+            raise Refusal(404, "no such resource")
+        mine = address["forwardings"]
+        if method == "GET":
+            return {"port_forwardings": list(mine.values())}
+        if method == "DELETE":
+            _one(mine, parts[0])
+            del mine[parts[0]]
+            return None
+        assert body is not None
+        identity = parts[0] if parts else f"forwarding-{next(self._ids)}"
+        made = {**mine.get(identity, {}), **body["port_forwarding"], "id": identity}
+        if address["port_id"] or made["internal_ip_address"] not in [
+            each["ip_address"] for each in _one(self.things["ports"], made["internal_port_id"])["fixed_ips"]
+        ]:
+            raise Refusal(400, "bad request")
+        for other in self.things["floatingips"].values():
+            if other["port_id"] == made["internal_port_id"]:
+                raise Refusal(409, "the port has a floating IP")
+            for each in other["forwardings"].values():
+                outside = other is address and each["external_port"] == made["external_port"]
+                keys = ("internal_port_id", "internal_port")
+                inside = [each[key] for key in keys] == [made[key] for key in keys]
+                if each["id"] != identity and each["protocol"] == made["protocol"] and (outside or inside):
+                    raise Refusal(400, "There is a port collision")
+        mine[identity] = made
+        return {"port_forwarding": made}
 
     def _add(self, kind: str, body: Json) -> Json:
         identity = f"{next(self._ids) * 7919 % 10007:05d}-{kind}"
@@ -191,7 +230,9 @@ class FakeCloud:
         elif kind == "security-groups":
             thing["security_group_rules"] = []
         elif kind == "floatingips":
-            if any(each["port_id"] == body["port_id"] for each in self.things[kind].values()):
+            thing.setdefault("port_id", None)
+            thing["forwardings"] = {}
+            if thing["port_id"] and any(each["port_id"] == body["port_id"] for each in self.things[kind].values()):
                 raise Refusal(409, "already associated")
             thing["floating_ip_address"] = f"172.24.4.{next(self._ids) % 250}"
             thing |= {"status": "DOWN", "looks": 3}
@@ -245,7 +286,16 @@ class FakeCloud:
         }.get(kind)
         if used:
             raise Refusal(409, f"{kind} {thing['id']} is in use")
+        if kind == "floatingips" and thing["forwardings"]:
+            raise Refusal(409, "in use by port forwarding")
         del self.things[kind][thing["id"]]
+        if kind == "ports":
+            for address in self.things["floatingips"].values():
+                gone = [
+                    each["id"] for each in address["forwardings"].values() if each["internal_port_id"] == thing["id"]
+                ]
+                for identity in gone:
+                    del address["forwardings"][identity]
         if kind == "networks":
             gone = [each for each in self.things["subnets"].values() if each["network_id"] == thing["id"]]
             for each in gone:

@@ -267,6 +267,9 @@ BOMB = "x-a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("services: {" + ", ".join(f"s{number}: {{image: x}}" for number in range(1001)) + "}", "more than 1000"),
         ("services: {a/b: {image: x}}", "services.a/b: a name has 1 to 63 letters"),
         ("services: {a: {image: x, ports: ['1-60000:1-60000']}}", "more than 1000 ports"),
+        ("services: {a: {image: x, cpu_quota: 1e400}}", "services.a.cpu_quota: it is larger than any number"),
+        ("services: {a: {image: x, ports: ['90-10:80']}}", "90-10 ends before it begins"),
+        ("services: {a: {image: x, post_start: [{command: ''}]}}", "services.a.post_start.0.command: it is empty"),
         ("services: {a: {image: x, cpus: " + "9" * 5000 + "}}", "services.a.cpus: it is a text, and must be a number"),
     ],
 )

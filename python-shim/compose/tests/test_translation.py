@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +28,6 @@ SAMPLES = {
     "models": "[x]",
     "oom_kill_disable": "true",
     "pid": "host",
-    "post_start": "[{command: x}]",
-    "pre_stop": "[{command: x}]",
     "provider": "{type: x}",
     "storage_opt": "{size: 1g}",
     "use_api_socket": "true",
@@ -86,7 +85,9 @@ def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
         ("image: x, network_mode: none", "services.a.network_mode: none cannot be had"),
         ("image: x, volumes: ['./d:/d']", "services.a.volumes: "),
         ("image: x, volumes: [/d]", "services.a.volumes: /d needs the name of a volume"),
-        ("image: x, ports: ['8080:80']", "services.a.ports: 8080:80 cannot be had"),
+        ("image: x, post_start: [{command: x, privileged: true}]", "services.a.post_start: privileged cannot be had"),
+        ("image: x, networks: {n: {ipv4_address: 10.0.0.999}}", "services.a.networks.n.ipv4_address: '10.0.0.999'"),
+        ("image: x, networks: {n: {ipv6_address: 10.0.0.9}}", "services.a.networks.n.ipv6_address: '10.0.0.9' is no"),
         ("image: x, ports: ['80:80'], scale: 2", "write x-openstack.floating_ip: each"),
         ("image: x, hostname: h, scale: 2", "services.a.hostname: 2 replicas cannot have one"),
         ("image: x, deploy: {mode: global}", "services.a.deploy.mode: it cannot be had"),
@@ -105,7 +106,7 @@ def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
     ],
 )
 def test_what_nova_lacks_is_refused(project_of: Read, service: str, problem: str) -> None:
-    project = project_of(f"services: {{a: {{{service}}}, b: {{image: x, pid: host}}}}")
+    project = project_of(f"services: {{a: {{{service}}}, b: {{image: x, pid: host}}}}\nnetworks: {{n: }}")
     with pytest.raises(ComposeError) as caught:
         translate(project)
     assert problem in str(caught.value)
@@ -390,3 +391,27 @@ def test_an_image_is_found_by_its_name_its_tag_its_place_in_the_registry_or_its_
     cloud: FakeCloud, reference: str, name: str
 ) -> None:
     assert Choices(Api(cloud)).image(reference)["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("subnet: 10.0.0.0/99", "'10.0.0.0/99' does not appear to be an IPv4 or IPv6 network"),
+        ("subnet: 10.0.0.0/24, gateway: 10.0.1.1", "10.0.1.1 is not in 10.0.0.0/24"),
+        ("subnet: 10.0.0.0/24, ip_range: 10.0.0.0/8", "10.255.255.255 is not in 10.0.0.0/24"),
+        ("subnet: 10.0.0.0/24, gateway: x", "'x' does not appear to be an IPv4 or IPv6 address"),
+    ],
+)
+def test_ranges_that_are_none_are_refused(project_of: Read, said: str, problem: str) -> None:
+    project = project_of(
+        f"services: {{a: {{image: x, networks: [n]}}}}\nnetworks: {{n: {{ipam: {{config: [{{{said}}}]}}}}}}"
+    )
+    with pytest.raises(ComposeError, match=f"^networks.n.ipam.config: {re.escape(problem)}$"):
+        translate(project)
+
+
+def test_the_largest_range_is_no_trouble(project_of: Read) -> None:
+    said = "subnet: '::/0', ip_range: '::/0'"
+    assert translate(
+        project_of(f"services: {{a: {{image: x, networks: [n]}}}}\nnetworks: {{n: {{ipam: {{config: [{{{said}}}]}}}}}}")
+    ).wanted

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from nova_docker_compose import host_groups, slots
 from nova_docker_compose.cloud import Api, CloudError, Json, Server, of_project
+from nova_docker_compose.floating import addresses, release
+from nova_docker_compose.hooks import Said
 from nova_docker_compose.servers import Servers
 
 
-def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None]) -> bool:
+def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None], said: Said = dict) -> bool:
     """Removes servers, addresses, networks and groups; with `volumes` the named volumes too. Whether there were any."""
-    servers = Servers(api, project, tell)
+    servers = Servers(api, project, tell, said)
     going = servers.listed(oneoffs=True)
     if volumes:
         for server in going:
@@ -19,7 +21,10 @@ def down(api: Api, project: str, volumes: bool, tell: Callable[[str], None]) -> 
     servers.delete(going)
     found = bool(going)
     remove = _Remover(api, project, tell)
-    found |= remove.all("floatingips")
+    for address in addresses(api, project):
+        found = True
+        tell(f"floatingip {address.body['floating_ip_address']}: removing")
+        release(api, address)
     slots.remove(api, project)
     for router in of_project(api, project, "routers"):
         _detach(api, router)
@@ -51,8 +56,7 @@ class _Remover:
         found = of_project(self._api, self._project, kind)
         for each in found:
             if kind != "subnets":
-                name = each.get("name") or each.get("floating_ip_address")
-                self._tell(f"{kind.removesuffix('s').replace('-', ' ')} {name}: removing")
+                self._tell(f"{kind.removesuffix('s').replace('-', ' ')} {each['name']}: removing")
             _gone(self._api, "DELETE", f"/{kind}/{each['id']}")
         return bool(found)
 

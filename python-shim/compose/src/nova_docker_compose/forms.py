@@ -6,6 +6,7 @@ A form raises `Wrong` at the place of the mistake.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -74,6 +75,8 @@ def truth(value: Any, where: Where) -> bool:
 def number(value: Any, where: Where) -> int | float:
     """A number; also as a text."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise where.wrong("it is larger than any number")
         return value
     if isinstance(value, str) and len(value) < 30 and _NUMBER.fullmatch(value):
         return float(value) if "." in value else int(value)

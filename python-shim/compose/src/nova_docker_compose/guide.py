@@ -19,9 +19,11 @@ _TABLES: list[tuple[str, dict[str, Key]]] = [
 ]
 _NESTED: list[tuple[str, nested.Table]] = [
     ("Deploy", DEPLOY),
+    ("update_config", nested.UPDATE),
     ("Build", nested.BUILD),
     ("Healthcheck", nested.HEALTHCHECK),
     ("Dependencies of a service", nested.DEPENDS_ON),
+    ("Hooks of a service", nested.HOOK),
     ("Logging of a service", nested.LOGGING),
     ("Ports of a service", nested.PORTS),
     ("Networks of a service", nested.NETWORKS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +10,11 @@ from nova_docker_compose import agent, privileges
 from nova_docker_compose.choosing import Choices, choose
 from nova_docker_compose.cloud import Api, Json
 from nova_docker_compose.errors import ComposeError
-from nova_docker_compose.network import free_range, outside_network
+from nova_docker_compose.network import outside_network
 from nova_docker_compose.project import Project, as_plain_yaml, needed_by
+from nova_docker_compose.reaching import Reaching
 from nova_docker_compose.slots import slot_name
+from nova_docker_compose.subnets import free_range, subnet_of
 from nova_docker_compose.translation import Wanted, known_as, translate
 
 VERSION = "2018-08-31"
@@ -38,6 +39,7 @@ class Template:
         self._wanted = {name: each for name, each in translation.wanted.items() if each.replicas}
         for warning in [*translation.warnings, *_warnings(self._wanted)]:
             self._tell(f"warning: {warning}")
+        Reaching(self._api, self._project.name, self._tell).check(self._wanted.values())
         picked = choose(Choices(self._api), list(self._wanted.values()))
         self._networks()
         self._groups()
@@ -214,9 +216,21 @@ class Template:
         if outside is None:
             raise ComposeError(f"services.{wanted.name}.ports: the cloud has no network outside")
         name = f"address-{wanted.name}-{number}"
-        properties = {"floating_network": outside, "port_id": {"get_resource": port}}
         after = self._of_network(wanted.networks[0][0], "interface")
+        properties: Json = {"floating_network": outside}
+        if not wanted.forwards:
+            properties["port_id"] = {"get_resource": port}
         self._add(name, "OS::Neutron::FloatingIP", properties, after)
+        for protocol, published, target in wanted.forwards:
+            forwarding = {
+                "floating_ip": {"get_resource": name},
+                "protocol": protocol,
+                "external_port": published,
+                "internal_port_number": target,
+                "internal_port": {"get_resource": port},
+                "internal_ip_address": {"get_attr": [port, "fixed_ips", 0, "ip_address"]},
+            }
+            self._add(f"{name}-{published}-{protocol}", "OS::Neutron::FloatingIPPortForward", forwarding, after)
         self._outputs[f"{wanted.name}-{number}"] = {
             "description": f"Where {slot_name(self._project.name, wanted.name, number)} is reached",
             "value": {"get_attr": [name, "floating_ip_address"]},
@@ -234,12 +248,7 @@ def _port(wanted: Wanted, number: int, key: str) -> str:
 
 def _ranges(part: Json, taken: list[Json]) -> list[Json]:
     said = [each for each in part.get("ipam", {}).get("config", []) if each.get("subnet")]
-    made = []
-    for each in said:
-        properties = {"cidr": each["subnet"], "ip_version": ipaddress.ip_network(each["subnet"], strict=False).version}
-        if "gateway" in each:
-            properties["gateway_ip"] = each["gateway"]
-        made.append(properties)
+    made = [subnet_of(each) for each in said]
     return made or [{"cidr": free_range(part["name"], taken), "ip_version": 4}]
 
 

@@ -55,6 +55,7 @@ _FLAVOR = "the smallest flavor that has so much"
 _SHARES = "a flavor's processors are a quota"
 _HOST = "a container of Nova has namespaces of its own"
 _PRIVILEGES = "../../../nova-docker-agent/docs/privileges.md"
+_HOOKS = "[see below](#hooks-of-a-service)"
 _CHOSEN = f"a flavor that gives it or lets users [choose]({_PRIVILEGES}) it; without one: refused"
 
 SERVICE: dict[str, Key] = {
@@ -135,10 +136,14 @@ SERVICE: dict[str, Key] = {
     "pids_limit": _taken(whole, _CONFIG),
     "platform": _warned(text, "an image of several platforms is taken for the host's own"),
     "ports": _taken(
-        services.ports, "rules of a security group, and a floating IP; the published port must be the target, or unsaid"
+        services.ports,
+        "rules of a security group, and a floating IP; where a published port is another than the target, Neutron"
+        " forwards ports of the floating IP, if the cloud has that; else refused",
     ),
-    "post_start": _refused(items(services.hook), "nothing runs a command in a container of Nova"),
-    "pre_stop": _refused(items(services.hook), "nothing runs a command in a container of Nova"),
+    "post_start": _taken(items(services.hook), f"commands, through the serial console, when the server runs; {_HOOKS}"),
+    "pre_stop": _taken(
+        items(services.hook), f"commands, through the serial console, before a command stops the server; {_HOOKS}"
+    ),
     "privileged": _taken(truth, _CHOSEN),
     "profiles": _taken(texts, "read"),
     "provider": _refused(anything, "nothing provides one"),
@@ -182,7 +187,7 @@ DEPLOY: dict[str, tuple[Fate, str]] = {
     "replicas": (Fate.TAKEN, "servers"),
     "labels": (Fate.IGNORED, "of a service, which Nova does not have"),
     "rollback_config": (Fate.WARNED, "what failed stays to be looked at"),
-    "update_config": (Fate.WARNED, "one server after the other is rebuilt"),
+    "update_config": (Fate.TAKEN, "how many servers change at once, and in which order; [see below](#update_config)"),
     "resources": (
         Fate.TAKEN,
         "`limits`: the smallest flavor that has so much, and `pids`; `reservations` count where they are more, and"

@@ -68,6 +68,18 @@ PORTS: Table = {
     **dict.fromkeys(("app_protocol", "mode", "name"), (_IGNORED, "a floating IP has no word for it")),
     "host_ip": (_WARNED, "a port is open to all that reach the floating IP"),
 }
+UPDATE: Table = {
+    "parallelism": (_TAKEN, "so many servers at once, 1 without it; 0: all"),
+    "order": (_TAKEN, "`stop-first`; `start-first`: [others stand in](../README.md#updates)"),
+    "delay": (_TAKEN, "a pause between them"),
+    "failure_action": (_TAKEN, "`pause`: an update stops where it fails; others are left out, and you hear so"),
+    "max_failure_ratio": (_WARNED, "an update stops where it fails"),
+    "monitor": (_WARNED, "a server is looked at until it runs, and is healthy where it has a health check"),
+}
+HOOK: Table = {
+    **dict.fromkeys(("command", "environment", "user", "working_dir"), (_TAKEN, "the command's")),
+    "privileged": (_REFUSED, "a command has the rights of its container"),
+}
 IPAM: Table = {
     "config": (_TAKEN, "a subnet for each `subnet`"),
     **dict.fromkeys(("config.subnet", "config.gateway"), (_TAKEN, "the subnet's")),
@@ -80,6 +92,7 @@ IPAM: Table = {
 
 def left_out(service: dict[str, Any]) -> Iterator[str]:
     """What is left out within a service's keys, each with the reason. `build` tells of its own when it builds."""
+    yield from _told("deploy.update_config", service.get("deploy", {}).get("update_config") or {}, UPDATE)
     yield from _told("healthcheck", service.get("healthcheck") or {}, HEALTHCHECK)
     for name, said in (service.get("networks") or {}).items():
         yield from _told(f"networks.{name}", said or {}, NETWORKS)

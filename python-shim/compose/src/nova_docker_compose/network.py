@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -12,11 +10,10 @@ from typing import Any
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, of_project
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.project import Project
+from nova_docker_compose.subnets import free_range, subnet_of
 from nova_docker_compose.translation import Wanted
 
 _BUSY = 409
-_POOL = ipaddress.ip_network("10.128.0.0/9")
-"""Where the subnets come from whose range nobody says."""
 
 
 class Networks:
@@ -113,7 +110,7 @@ class Networks:
         """Makes the subnets that are missing; returns them."""
         there = [each for each in others if each["network_id"] == network["id"]]
         said = [each for each in part.get("ipam", {}).get("config", []) if each.get("subnet")]
-        bodies = [_subnet(each) for each in said]
+        bodies = [subnet_of(each) for each in said]
         if not said and not there:
             bodies = [{"cidr": free_range(network["id"], others), "ip_version": 4}]
         made = []
@@ -188,32 +185,3 @@ def wait_out(api: Api, created_at: str) -> None:
     left = (end - api.now).total_seconds()
     # A clock that is far off has nothing to say.
     time.sleep(min(max(left, 0), 2))
-
-
-def _subnet(said: Json) -> Json:
-    try:
-        range_ = ipaddress.ip_network(said["subnet"], strict=False)
-        body: Json = {"cidr": str(range_), "ip_version": range_.version}
-        if "gateway" in said:
-            body["gateway_ip"] = str(ipaddress.ip_address(said["gateway"]))
-        if "ip_range" in said:
-            pool = list(ipaddress.ip_network(said["ip_range"], strict=False))
-            body["allocation_pools"] = [{"start": str(pool[0]), "end": str(pool[-1])}]
-    except ValueError as error:
-        raise ComposeError(f"networks: ipam: {error}") from error
-    if range_.version == 6:
-        body.setdefault("gateway_ip", str(range_.network_address + 1))
-    return body
-
-
-def free_range(network_id: str, others: list[Json]) -> str:
-    """A range of 254 addresses that the project has not yet; each `up` finds the same for a network."""
-    taken = [ipaddress.ip_network(each["cidr"]) for each in others]
-    size = 1 << (24 - _POOL.prefixlen)
-    start = int(hashlib.sha256(network_id.encode()).hexdigest(), 16)
-    for step in range(size):
-        base = int(_POOL.network_address) + ((start + step) % size) * 256
-        found = ipaddress.ip_network((base, 24))
-        if not any(found.version == each.version and found.overlaps(each) for each in taken):
-            return str(found)
-    raise ComposeError("networks: there is no free range of addresses left")

@@ -27,7 +27,7 @@ from nova_docker_compose.supply import supply
 from nova_docker_compose.translation import Translation, Wanted, translate
 from nova_docker_compose.up import Options, Up
 
-_OF_SERVICES = ("container_name", "ports", "restart", "mac_address", "scale")
+_OF_SERVICES = ("container_name", "ports", "restart", "mac_address", "scale", "post_start", "pre_stop")
 """What only a service's own servers have."""
 _EXITED = re.compile(r"exited at once with code (-?[0-9]+)")
 """In the fault of a launch whose command has failed at once."""

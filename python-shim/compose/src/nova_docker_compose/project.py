@@ -17,6 +17,9 @@ Service = dict[str, Any]
 HEALTHY = "service_healthy"
 COMPLETED = "service_completed_successfully"
 """Conditions of `depends_on`, beside `service_started`."""
+POST_START = "post_start"
+PRE_STOP = "pre_stop"
+"""Commands of a service, after a start and before a stop."""
 
 
 @dataclass

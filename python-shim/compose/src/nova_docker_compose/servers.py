@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nova_docker_compose import agent, cloud, privileges
+from nova_docker_compose import agent, cloud, hooks, privileges
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, Server
 from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.hooks import Hooks, Said
+from nova_docker_compose.project import POST_START, PRE_STOP
 from nova_docker_compose.slots import Hosts, Place, slot_name
 from nova_docker_compose.translation import Wanted
 
@@ -50,6 +52,7 @@ class Recipe:
         """
         service, extra = self.wanted.service, self.wanted.extra
         rebuilt = [self.image["id"], self.user_data({}), extra.get("metadata"), extra.get("key_name")]
+        rebuilt += [service[kind] for kind in (POST_START, PRE_STOP) if service.get(kind)]
         kept = [self.flavor["id"], self.networks, [said for _, said in self.wanted.networks], self.group]
         kept += [service.get("hostname"), service.get("container_name")]
         return f"{_digest(rebuilt)}-{_digest(kept)}"
@@ -62,10 +65,12 @@ def _digest(parts: Any) -> str:
 class Servers:
     """The servers of one project."""
 
-    def __init__(self, api: Api, project: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, api: Api, project: str, tell: Callable[[str], None], said: Said = dict) -> None:
+        """`said` tells what the files say of services, when that is needed."""
         self._api = api
         self._project = project
         self.tell = tell
+        self._hooks = Hooks(api, said, tell)
 
     def listed(self, service: str | None = None, oneoffs: bool = False) -> list[Server]:
         """Those of a service, or all; with those of `run` or without."""
@@ -122,6 +127,7 @@ class Servers:
         }
         if "key_name" in recipe.wanted.extra:
             body["key_name"] = recipe.wanted.extra["key_name"]
+        self._before_stop(server)
         self._action(server, {"rebuild": body})
         self.tell(f"{server.name}: rebuilding")
 
@@ -130,6 +136,7 @@ class Servers:
         extra = {key: value or "" for key, value in wanted.extra.get("metadata", {}).items()}
         return {
             **extra,
+            **hooks.metadata(wanted.service),
             "compose:project": self._project,
             "compose:service": wanted.name,
             "compose:hash": recipe.digest(),
@@ -138,18 +145,44 @@ class Servers:
 
     def start(self, server: Server) -> None:
         """Starts a server that is stopped."""
+        self._start_anew(server)
         self._action(server, {"os-start": None})
         self.tell(f"{server.name}: starting")
 
     def stop(self, server: Server) -> None:
         """Stops a server that runs."""
+        self._before_stop(server)
         self._action(server, {"os-stop": None})
         self.tell(f"{server.name}: stopping")
 
     def restart(self, server: Server) -> None:
         """Restarts a server, whatever it does."""
+        self._before_stop(server)
+        self._start_anew(server)
         self._action(server, {"reboot": {"type": "HARD" if server.status != "ACTIVE" else "SOFT"}})
         self.tell(f"{server.name}: restarting")
+
+    def _before_stop(self, server: Server) -> None:
+        if server.status == "ACTIVE" and hooks.has(server, PRE_STOP):
+            self._hooks.before_stop(server)
+
+    def _start_anew(self, server: Server) -> None:
+        if hooks.has(server, POST_START):
+            self.set_metadata(server, hooks.PENDING)
+
+    def come_up(self, ids: Iterable[str]) -> None:
+        """Waits until servers run, then runs their commands after the start. Raises ComposeError."""
+        chosen = list(ids)
+        self.wait(chosen, ("ACTIVE",))
+        for server in self.listed():
+            if server.id in chosen:
+                self.after_start(server)
+
+    def after_start(self, server: Server) -> None:
+        """Runs the commands after the start of a server that runs, if that is still to be done."""
+        if hooks.is_pending(server):
+            self._hooks.after_start(server)
+            self.set_metadata(server, hooks.DONE)
 
     def log(self, server: Server, lines: int | None) -> str:
         """What a server has printed."""

@@ -53,6 +53,9 @@ def _check_port(port: dict[str, Any], where: Where) -> None:
         raise where.wrong("what is published is a port or a range of ports up to 65535")
     if not 1 <= port["target"] <= 65535 or any(int(each) > 65535 for each in published.split("-")):
         raise where.wrong("a port is a number from 1 to 65535")
+    first, _, last = published.partition("-")
+    if int(last or first) < int(first):
+        raise where.wrong(f"{published} ends before it begins")
 
 
 def _span(shown: str) -> range:
@@ -244,8 +247,15 @@ def extends(value: Any, where: Where) -> dict[str, Any]:
     return made
 
 
+def _words(value: Any, where: Where) -> list[str]:
+    made = forms.command(value, where)
+    if not made or not made[0]:
+        raise where.wrong("it is empty")
+    return made
+
+
 hook = record(
-    {"command": forms.command, "user": text, "privileged": truth, "working_dir": text, "environment": forms.pairs},
+    {"command": _words, "user": text, "privileged": truth, "working_dir": text, "environment": forms.pairs},
     needed=("command",),
 )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, of_project
+from nova_docker_compose.floating import addresses, release
 from nova_docker_compose.network import wait_out
 from nova_docker_compose.translation import Wanted, known_as
 
@@ -181,12 +182,12 @@ def claimed(api: Api, project: str, place: Place) -> Iterator[None]:
 
 def remove(api: Api, project: str, slots: set[str] | None = None) -> None:
     """Removes places with their floating IPs: these, or all. Their servers are gone."""
-    floating = of_project(api, project, "floatingips")
+    there = addresses(api, project)
     for port in of_project(api, project, "ports"):
         if slots is None or _slot(port) in slots:
-            for each in floating:
-                if each["port_id"] == port["id"]:
-                    _delete(api, f"/floatingips/{each['id']}")
+            for each in there:
+                if each.leads_to(port["id"]):
+                    release(api, each, port["id"])
             _delete(api, f"/ports/{port['id']}")
 
 

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from nova_docker_compose import agent
+from nova_docker_compose import agent, forms
 from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.floating import Forward
 from nova_docker_compose.given import Given, given
 from nova_docker_compose.keys import CONTAINERS, DEPLOY, NETWORK, SECTIONS, SERVICE, Fate, Key
 from nova_docker_compose.nested import left_out, left_out_of_network
 from nova_docker_compose.privileges import Asked, asked_of
-from nova_docker_compose.project import COMPLETED, HEALTHY, Project, Service, has_check, image_of, replicas
+from nova_docker_compose.project import (
+    COMPLETED,
+    HEALTHY,
+    POST_START,
+    PRE_STOP,
+    Project,
+    Service,
+    has_check,
+    image_of,
+    replicas,
+)
+from nova_docker_compose.subnets import subnet_of
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}")
+
+
+@dataclass(frozen=True)
+class Update:
+    """How the servers of a service are changed."""
+
+    said: bool = False
+    """Whether the file says it: then each waits until those before it are healthy."""
+    parallelism: int = 1
+    """How many at once; 0: all."""
+    delay: float = 0
+    """Seconds between them."""
+    start_first: bool = False
 
 
 @dataclass
@@ -37,6 +64,9 @@ class Wanted:
     networks: list[tuple[str, dict[str, Any]]]
     """Keys of the project's networks, in order, and what the service says of each."""
     floating: bool
+    forwards: list[Forward] = field(default_factory=list)
+    """The ports, where one is published as another than the container's: a floating IP forwards each."""
+    update: Update = Update()
     oneshot: bool = False
     """Whether another service waits for its end."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -60,6 +90,7 @@ def translate(project: Project, scale: dict[str, int] | None = None) -> Translat
             _judge(f"{section}.{key}", part, table, refused, warnings)
             if table is NETWORK:
                 warnings += [f"{section}.{key}.{doubt}" for doubt in left_out_of_network(part)]
+                refused += [f"{section}.{key}.{problem}" for problem in _problems_of_network(part)]
     wanted = {}
     oneshot = _oneshot(project)
     for name in project.order():
@@ -99,6 +130,17 @@ def _judge(place: str, part: dict[str, Any], table: dict[str, Key], refused: lis
             refused.append(f"{place}.{key}: it cannot be had: {_plain(known.note)}")
 
 
+def _problems_of_network(network: dict[str, Any]) -> list[str]:
+    found = []
+    for said in network.get("ipam", {}).get("config") or []:
+        if said.get("subnet"):
+            try:
+                subnet_of(said)
+            except ComposeError as error:
+                found.append(str(error))
+    return found
+
+
 def _plain(note: str) -> str:
     return note.replace("`", "")
 
@@ -134,34 +176,75 @@ def _problems(name: str, service: Service, count: int) -> list[str]:
             found.append(f"volumes: {volume['target']} needs the name of a volume")
         elif volume.get("volume", {}).get("subpath"):
             found.append(f"volumes: a part of a volume ({volume['target']}) cannot be had")
-    several = count > 1
-    one_only = [key for key in ("container_name", "hostname", "mac_address") if service.get(key) and several]
-    found += [f"{key}: {count} replicas cannot have one" for key in one_only]
+    found += [
+        f"{kind}: privileged cannot be had: a command has the rights of its container"
+        for kind in (POST_START, PRE_STOP)
+        if any(hook.get("privileged") for hook in service.get(kind, []))
+    ]
     for network, said in (service.get("networks") or {}).items():
-        if several and said and {"ipv4_address", "ipv6_address", "mac_address"} & set(said):
-            found.append(f"networks.{network}: {count} replicas cannot have one address")
+        found += [
+            f"networks.{network}.{key}: {said[key]!r} is no address of IPv{version}"
+            for key, version in (("ipv4_address", 4), ("ipv6_address", 6))
+            if said and key in said and not _is_address(said[key], version)
+        ]
+    several = count > 1
+    update = _update(service)
+    who = f"{count} replicas" if several else "two servers, as deploy.update_config.order: start-first has them,"
+    if several or update.start_first:
+        one_only = [key for key in ("container_name", "hostname", "mac_address") if service.get(key)]
+        found += [f"{key}: {who} cannot have one" for key in one_only]
+        for network, said in (service.get("networks") or {}).items():
+            if said and {"ipv4_address", "ipv6_address", "mac_address"} & set(said):
+                found.append(f"networks.{network}: {who} cannot have one address")
+    if update.parallelism < 0:
+        found.append("deploy.update_config.parallelism: it must be 0, for all at once, or more")
     return found + _problems_of_ports(service, several)
+
+
+def _is_address(text: str, version: int) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(text).version == version
+    return False
 
 
 def _problems_of_ports(service: Service, several: bool) -> list[str]:
     found = []
     each = service.get("x-openstack", {}).get("floating_ip")
-    for port in service.get("ports", []):
-        published = port.get("published")
-        if published is None or each == "none":
-            continue
-        first, _, last = published.partition("-")
-        if not int(first) <= port["target"] <= int(last or first):
-            found.append(
-                f"ports: {published}:{port['target']} cannot be had: a floating IP has the container's own ports;"
-                f" write {port['target']}:{port['target']}"
-            )
-        if several and each != "each":
-            found.append(
-                f"ports: {published} cannot be had for several replicas: write x-openstack.floating_ip: each, for an"
-                " address for each of them, or only the container's port"
-            )
+    if each == "none":
+        return []
+    if several and each != "each":
+        found = [
+            f"ports: {port['published']} cannot be had for several replicas: write x-openstack.floating_ip: each, for"
+            " an address for each of them, or only the container's port"
+            for port in service.get("ports", [])
+            if port.get("published") is not None
+        ]
+    return found + _problems_of_forwards(_forwards(service))
+
+
+def _problems_of_forwards(forwards: list[Forward]) -> list[str]:
+    found = []
+    for end, word in ((1, "published"), (2, "the container's")):
+        ports = [(each[0], each[end]) for each in forwards]
+        twice = sorted({each for each in ports if ports.count(each) > 1})
+        found += [
+            f"ports: {port}/{protocol} is {word} port twice, and a floating IP has it once" for protocol, port in twice
+        ]
     return found
+
+
+def _forwards(service: Service) -> list[Forward]:
+    """What a floating IP has to forward; nothing where each port is published as it is."""
+    made = sorted({(port["protocol"], _published(port), port["target"]) for port in service.get("ports", [])})
+    return made if any(published != target for _, published, target in made) else []
+
+
+def _published(port: dict[str, Any]) -> int:
+    """Where a port is reached: of a range that holds it, the same. 0 leaves it to Docker, so it is unsaid."""
+    first, _, last = str(port.get("published") or "0").partition("-")
+    if int(first) == 0 or int(first) <= port["target"] <= int(last or first):
+        return int(port["target"])
+    return int(first)
 
 
 def _oneshot(project: Project) -> set[str]:
@@ -190,6 +273,9 @@ def _doubts(service: Service) -> list[str]:
     found = []
     if any(set(port.get("host_ip", "")) - set("0.:") for port in service.get("ports", [])):
         found.append("ports: the host's address is left out: a port is open to all that reach the floating IP")
+    action = service.get("deploy", {}).get("update_config", {}).get("failure_action", "pause")
+    if action != "pause":
+        found.append(f"deploy.update_config.failure_action: {action} is left out: an update stops where it fails")
     return found + _doubts_of_logging(service.get("logging", {}))
 
 
@@ -209,6 +295,7 @@ def _wanted(project: Project, name: str, service: Service, count: int, files: Gi
         cpus.append(service["cpu_quota"] / (service.get("cpu_period") or 100000))
     memory = [service.get("mem_limit"), *(limits.get(half, {}).get("memory") for half in _HALVES)]
     networks = service.get("networks") or {"default": None}
+    reached = bool(service.get("ports")) and extra.get("floating_ip") != "none"
     ranked = sorted(networks, key=lambda key: -((networks[key] or {}).get("priority", 0)))
     return Wanted(
         name=name,
@@ -224,8 +311,20 @@ def _wanted(project: Project, name: str, service: Service, count: int, files: Gi
         given=files,
         ports=service.get("ports", []),
         networks=[(key, networks[key] or {}) for key in ranked],
-        floating=bool(service.get("ports")) and extra.get("floating_ip") != "none",
+        floating=reached,
+        forwards=_forwards(service) if reached else [],
+        update=_update(service),
         extra=extra,
+    )
+
+
+def _update(service: Service) -> Update:
+    said = service.get("deploy", {}).get("update_config", {})
+    return Update(
+        said=bool(said),
+        parallelism=said.get("parallelism", 1),
+        delay=forms.seconds(said["delay"]) or 0 if "delay" in said else 0,
+        start_first=said.get("order") == "start-first",
     )
 
 
@@ -249,7 +348,7 @@ def _shared_volumes(wanted: dict[str, Wanted]) -> list[str]:
         f"volumes.{volume}: {', '.join(each.name for each in those)} have it only on one host together; write"
         " x-openstack.host_group: affinity in each"
         for volume, those in users.items()
-        if sum(each.replicas for each in those) > 1
+        if sum(each.replicas + each.update.start_first for each in those) > 1
         and any(each.extra.get("host_group") != "affinity" for each in those)
     ]
 

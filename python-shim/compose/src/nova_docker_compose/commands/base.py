@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cliff import command
 
@@ -12,7 +13,7 @@ from nova_docker_compose.cloud import Api, Server
 from nova_docker_compose.errors import ComposeError, NoFile
 from nova_docker_compose.loader import Request, load, name_without_files
 from nova_docker_compose.progress import Progress
-from nova_docker_compose.project import Project
+from nova_docker_compose.project import Project, Service
 from nova_docker_compose.servers import Servers
 
 
@@ -79,6 +80,11 @@ def project_of(parsed_args: argparse.Namespace, services: Sequence[str] = ()) ->
     return project
 
 
+def said_of(parsed_args: argparse.Namespace) -> Callable[[], Mapping[str, Service]]:
+    """What the files say of services, for commands that can do without."""
+    return functools.cache(lambda: load(request_of(parsed_args)).services)
+
+
 def name_of(parsed_args: argparse.Namespace) -> str:
     """The project's name, for commands whose knowledge is all in the cloud."""
     return name_without_files(request_of(parsed_args))
@@ -113,7 +119,7 @@ class CloudCommand(ComposeCommand):
 
         Raises ComposeError if a service has none.
         """
-        servers = Servers(self.api(), name_of(parsed_args), Progress(sys.stderr))
+        servers = Servers(self.api(), name_of(parsed_args), Progress(sys.stderr), said_of(parsed_args))
         there = servers.listed(oneoffs=oneoffs)
         chosen = [each for each in there if not parsed_args.service or each.service in parsed_args.service]
         for name in parsed_args.service:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from nova_docker_compose.choosing import Choices
-from nova_docker_compose.commands.base import CloudCommand, name_of, project_of, tell
+from nova_docker_compose.commands.base import CloudCommand, name_of, project_of, said_of, tell
 from nova_docker_compose.down import down
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.progress import Progress
@@ -98,7 +98,7 @@ class Down(CloudCommand):
         after = words[words.index("down") :] if "down" in words else []
         volumes = parsed_args.volumes or "-v" in after
         project = name_of(parsed_args)
-        if not down(self.api(), project, volumes, Progress(sys.stderr)):
+        if not down(self.api(), project, volumes, Progress(sys.stderr), said_of(parsed_args)):
             tell(f"warning: there is nothing of the project {project}")
         return 0
 

@@ -14,6 +14,7 @@ from nova_docker_compose.cloud import of_project
 from nova_docker_compose.commands.base import CloudCommand, ended, name_of, tell
 from nova_docker_compose.commands.inside import add_log_options, follow, log_request, needs_channel
 from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.floating import forwarded_to, reached_at
 from nova_docker_compose.following import Printer
 from nova_docker_compose.servers import Servers
 
@@ -39,6 +40,7 @@ class Ps(lister.Lister, CloudCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
         """The columns and the servers."""
         _, servers = self.servers_of(parsed_args, oneoffs=parsed_args.all)
+        forwarded = forwarded_to(self.api(), name_of(parsed_args))
         rows = [
             (
                 each.name,
@@ -48,7 +50,7 @@ class Ps(lister.Lister, CloudCommand):
                 each.health or "",
                 "" if each.exit_code is None else each.exit_code,
                 ", ".join(each.addresses),
-                ", ".join(each.floating),
+                ", ".join([*each.floating, *(at for way in forwarded.get(each.id, []) for at in reached_at(*way))]),
                 each.id,
             )
             for each in servers
@@ -66,7 +68,7 @@ class Start(CloudCommand):
         stopped = [each for each in chosen if each.status == "SHUTOFF"]
         for each in stopped:
             servers.start(each)
-        servers.wait([each.id for each in stopped], ("ACTIVE",))
+        servers.come_up(each.id for each in stopped)
         return 0
 
 
@@ -91,7 +93,7 @@ class Restart(CloudCommand):
         servers, chosen = self.servers_of(parsed_args)
         for each in chosen:
             servers.restart(each)
-        servers.wait([each.id for each in chosen], ("ACTIVE",))
+        servers.come_up(each.id for each in chosen)
         return 0
 
 
@@ -138,6 +140,11 @@ class Port(CloudCommand):
         servers = [each for each in Servers(api, project, tell).listed(name) if each.number == parsed_args.index]
         if not servers:
             raise ComposeError(f"no such service: {name} has no server {parsed_args.index}")
+        for address, port_id in forwarded_to(api, project).get(servers[0].id, []):
+            for protocol, published, target in address.forwarded(port_id):
+                if (protocol, target) == (parsed_args.protocol, port):
+                    print(f"{address.body['floating_ip_address']}:{published}", file=self.app.stdout)
+                    return 0
         groups = [each for each in of_project(api, project, "security-groups") if each["name"] == f"{project}-{name}"]
         rules = [rule for group in groups for rule in group["security_group_rules"]]
         is_open = any((rule["protocol"], rule["port_range_min"]) == (parsed_args.protocol, port) for rule in rules)

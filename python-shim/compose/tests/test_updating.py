@@ -1,0 +1,199 @@
+"""How many servers of a service change at once, and in which order: `deploy.update_config`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fake_cloud import FakeCloud
+from nova_docker_compose.cloud import Api
+from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.project import Project
+from nova_docker_compose.translation import translate
+from nova_docker_compose.up import Options, Up
+
+Read = Callable[[str], Project]
+
+FILE = "services: {web: {image: tiny, command: COMMAND, ports: [80], scale: COUNT, deploy: {update_config: {SAID}}}}"
+
+
+def file(said: str, command: str = "serve", count: int = 1) -> str:
+    return FILE.replace("SAID", said).replace("COMMAND", command).replace("COUNT", str(count))
+
+
+def up(cloud: FakeCloud, project: Project, **options: Any) -> list[str]:
+    told: list[str] = []
+    Up(Api(cloud), project, Options(**options), told.append).run()
+    return told
+
+
+def states(cloud: FakeCloud) -> dict[str, str]:
+    return {each["name"]: each["status"] for each in cloud.servers.values()}
+
+
+def most_away(cloud: FakeCloud, project: Project) -> int:
+    """How many servers were away at the same time during an `up`."""
+    counts = [0]
+    cloud.after = lambda number: counts.append(sum(each != "ACTIVE" for each in states(cloud).values()))
+    up(cloud, project)
+    cloud.after = lambda number: None
+    return max(counts)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("", 1), ("parallelism: 1", 1), ("parallelism: 2", 2), ("parallelism: 0", 5)]
+)
+def test_so_many_change_at_once(cloud: FakeCloud, project_of: Read, said: str, wanted: int) -> None:
+    up(cloud, project_of(file(said, count=5)))
+    assert most_away(cloud, project_of(file(said, "other", 5))) == wanted
+    assert set(states(cloud).values()) == {"ACTIVE"}
+
+
+def test_the_pause_between_them_is_kept(cloud: FakeCloud, project_of: Read) -> None:
+    up(cloud, project_of(file("delay: 10m", count=3)))
+    begun = cloud.time
+    up(cloud, project_of(file("delay: 10m", "other", 3)))
+    assert 1200 <= (cloud.time - begun).total_seconds() < 1300
+
+
+def reached(cloud: FakeCloud) -> set[str]:
+    """The states of the servers at the floating IPs."""
+    ports = {port["port"]: each["status"] for each in cloud.servers.values() for port in each["networks"]}
+    return {ports[each["port_id"]] for each in cloud.things["floatingips"].values()}
+
+
+@pytest.mark.parametrize("change", ["serve --fast", "serve, mem_limit: 100m"])
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (3, ", parallelism: 2")])
+def test_with_start_first_a_server_is_always_behind_the_address(
+    cloud: FakeCloud, project_of: Read, count: int, more: str, change: str
+) -> None:
+    up(cloud, project_of(file(f"order: start-first{more}", count=count)))
+    before = {each["floating_ip_address"]: each["port_id"] for each in cloud.things["floatingips"].values()}
+    seen = set[str]()
+    fewest = [count]
+
+    def look(number: int) -> None:
+        seen.update(reached(cloud))
+        fewest.append(sum(each == "ACTIVE" for each in states(cloud).values()))
+
+    cloud.after = look
+    told = up(cloud, project_of(file(f"order: start-first{more}", change, count)))
+    assert (seen, min(fewest)) == ({"ACTIVE"}, count)
+    stand_in = f"p-web-{count + 1}"
+    assert told.index(f"{stand_in}: running") < told.index(f"{stand_in}: removing")
+    assert sorted(states(cloud)) == [f"p-web-{number}" for number in range(1, count + 1)]
+    assert {each["floating_ip_address"]: each["port_id"] for each in cloud.things["floatingips"].values()} == before
+    again = up(cloud, project_of(file(f"order: start-first{more}", change, count)))
+    assert {line.partition(": ")[2] for line in again} == {"running"}
+
+
+def test_what_does_not_come_up_takes_nobody_s_place(cloud: FakeCloud, project_of: Read) -> None:
+    up(cloud, project_of(file("order: start-first")))
+    cloud.faults["p-web-2"] = "no such command"
+    with pytest.raises(ComposeError, match="p-web-2: it is ERROR: no such command"):
+        up(cloud, project_of(file("order: start-first", "typo")))
+    assert states(cloud)["p-web-1"] == "ACTIVE"
+    assert reached(cloud) == {"ACTIVE"}
+    cloud.faults.clear()
+    up(cloud, project_of(file("order: start-first", "other")))
+    assert states(cloud) == {"p-web-1": "ACTIVE"}
+
+
+def test_those_with_a_health_check_are_waited_for(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: cloud.time.timestamp())
+    text = file("order: start-first", count=1).replace("ports:", "healthcheck: {test: ask}, ports:")
+    up(cloud, project_of(text))
+    cloud.told["p-web-2"] = ["health:starting", "health:unhealthy"]
+    with pytest.raises(ComposeError, match="p-web-2: it is unhealthy"):
+        up(cloud, project_of(text.replace("serve", "other")))
+    cloud.told = {"p-web-2": ["health:starting", "health:healthy"], "p-web-1": ["health:healthy"]}
+    up(cloud, project_of(text.replace("serve", "other")))
+    assert states(cloud) == {"p-web-1": "ACTIVE"}
+
+
+class Stopped(BaseException):
+    """As Ctrl-C."""
+
+
+def test_one_that_is_stopped_after_any_request_can_be_run_again(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fresh() -> FakeCloud:
+        made = FakeCloud()
+        monkeypatch.setattr("time.sleep", made.sleep)
+        up(made, project_of(file("order: start-first")))
+        made.requests.clear()
+        return made
+
+    counted = fresh()
+    up(counted, project_of(file("order: start-first", "other")))
+    for stop_at in range(1, len(counted.requests)):
+        made = fresh()
+        (address,) = [each["floating_ip_address"] for each in made.things["floatingips"].values()]
+
+        def stop(number: int, at: int = stop_at) -> None:
+            if number == at:
+                raise Stopped
+
+        made.after = stop
+        with pytest.raises(Stopped):
+            up(made, project_of(file("order: start-first", "other")))
+        made.after = lambda number: None
+        up(made, project_of(file("order: start-first", "other")))
+        assert states(made) == {"p-web-1": "ACTIVE"}, f"stopped after request {stop_at}"
+        assert [each["floating_ip_address"] for each in made.things["floatingips"].values()] == [address]
+        assert reached(made) == {"ACTIVE"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_at_once_end_as_one(cloud: FakeCloud, project_of: Read, seed: int) -> None:
+    up(cloud, project_of(file("order: start-first", count=2)))
+    changed = project_of(file("order: start-first", "other", 2))
+    errors: list[BaseException] = []
+    cloud.after = lambda number: threading.Event().wait((number * 7 + seed) % 3 / 1000)  # type: ignore[assignment]
+
+    def run() -> None:
+        try:
+            up(cloud, changed)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert states(cloud) == {"p-web-1": "ACTIVE", "p-web-2": "ACTIVE"}
+    assert reached(cloud) == {"ACTIVE"}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("hostname: h", "hostname: two servers, as deploy.update_config.order: start-first has them, cannot have one"),
+        ("networks: {n: {ipv4_address: 10.9.0.4}}", "networks.n: two servers"),
+    ],
+)
+def test_what_two_servers_cannot_have_is_refused(project_of: Read, said: str, told: str) -> None:
+    text = (
+        f"services: {{a: {{image: x, {said}, deploy: {{update_config: {{order: start-first}}}}}}}}\nnetworks: {{n: }}"
+    )
+    with pytest.raises(ComposeError, match=f"services.a.{told}"):
+        translate(project_of(text))
+
+
+def test_what_is_left_out_is_told(project_of: Read) -> None:
+    said = "failure_action: rollback, monitor: 5s, max_failure_ratio: 0.5"
+    warnings = translate(project_of(file(said))).warnings
+    assert [each.partition(" is left out")[0].partition(": it")[0] for each in warnings] == [
+        "services.web.deploy.update_config.monitor",
+        "services.web.deploy.update_config.max_failure_ratio",
+        "services.web.deploy.update_config.failure_action: rollback",
+    ]
+    with pytest.raises(ComposeError, match="parallelism: it must be 0"):
+        translate(project_of(file("parallelism: -1")))
