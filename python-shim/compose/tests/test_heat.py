@@ -221,13 +221,16 @@ def test_what_heat_has_no_word_for_is_a_warning(cloud: FakeCloud, project_of: Re
     text = """
 services:
   a: {image: tiny, hostname: h, depends_on: {b: {condition: service_completed_successfully}}}
-  b: {image: tiny}
+  b: {image: tiny, post_start: [{command: x}], pre_stop: [{command: y}], deploy: {update_config: {delay: 1s}}}
 """
     Template(Api(cloud), project_of(text), told.append).make()
     assert {line.partition(": ")[2].partition(": ")[0] for line in told} == {
         "services.a.hostname",
         "services.a.depends_on.b",
         "services.b",
+        "services.b.post_start",
+        "services.b.pre_stop",
+        "services.b.deploy.update_config",
     }
 
 

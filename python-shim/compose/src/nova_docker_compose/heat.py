@@ -11,7 +11,7 @@ from nova_docker_compose.choosing import Choices, choose
 from nova_docker_compose.cloud import Api, Json
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.network import outside_network
-from nova_docker_compose.project import Project, as_plain_yaml, needed_by
+from nova_docker_compose.project import POST_START, PRE_STOP, Project, as_plain_yaml, needed_by
 from nova_docker_compose.reaching import Reaching
 from nova_docker_compose.slots import slot_name
 from nova_docker_compose.subnets import free_range, subnet_of
@@ -257,6 +257,13 @@ def _warnings(wanted: dict[str, Wanted]) -> list[str]:
     for name, each in wanted.items():
         if "hostname" in each.service:
             found.append(f"services.{name}.hostname: it is left out: Heat makes it of the server's name")
+        for hook in (POST_START, PRE_STOP):
+            if each.service.get(hook):
+                found.append(f"services.{name}.{hook}: it is left out: Heat runs no commands in a server")
+        if each.update.said:
+            found.append(
+                f"services.{name}.deploy.update_config: it is left out: Heat's own groups have update policies"
+            )
         for other, said in each.service.get("depends_on", {}).items():
             if said["condition"] != "service_started":
                 found.append(f"services.{name}.depends_on.{other}: Heat waits until its servers are ACTIVE, no longer")
