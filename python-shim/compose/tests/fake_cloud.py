@@ -66,6 +66,8 @@ class FakeCloud:
         self.told: dict[str, list[str]] = {}
         """Tags that the agent writes, by the name of the server: another with every look, once it runs."""
         self.may_choose_address = True
+        self.conflict = 409
+        """What Nova answers where two want to change a server; 500 where both come at the same moment."""
         self.can_forward = True
         """Whether Neutron forwards ports of floating IPs."""
         self.full = False
@@ -420,7 +422,7 @@ class FakeCloud:
             lines = server.get("log", "one\ntwo\nthree\n").splitlines()
             return {"output": "\n".join(lines[-arguments.get("length", 1000) :])}
         if server["OS-EXT-STS:task_state"] is not None:
-            raise Refusal(409, f"Cannot '{action}' instance while it is in task_state")
+            raise Refusal(self.conflict, f"Cannot '{action}' while in task_state <class 'UnexpectedTaskStateError'>")
         following = {"os-start": "ACTIVE", "os-stop": "SHUTOFF", "reboot": "ACTIVE", "rebuild": "ACTIVE"}[action]
         if action == "rebuild":
             server.update({key: arguments[key] for key in ("imageRef", "metadata", "user_data")})

@@ -354,6 +354,7 @@ def test_two_ups_at_once_make_everything_once(
 @pytest.mark.parametrize("seed", range(6))
 def test_two_ups_at_once_change_everything(cloud: FakeCloud, project_of: Read, seed: int, change: str) -> None:
     up(cloud, project_of(TWO))
+    cloud.conflict = (409, 500)[seed % 2]
     two_at_once(cloud, project_of(TWO.replace("serve", change)), seed)
     assert left(cloud) == ALL_OF_TWO
     assert set(states(cloud).values()) == {"ACTIVE"}

@@ -21,6 +21,8 @@ from nova_docker_compose.translation import Wanted
 _POLL = 1.0
 _PATIENCE = 1800.0
 """Seconds for one step of all servers of a service; Nova gives up much earlier."""
+_CONFLICT = 409
+_RACE = "UnexpectedTaskStateError"
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,9 @@ class Servers:
         try:
             return self._api.request("compute", "POST", f"/servers/{server.id}/action", body)
         except CloudError as error:
-            raise CloudError(error.status, f"{server.name}: {error}") from error
+            # So Nova says that another request has come between the check of a server's state and its change.
+            status = _CONFLICT if _RACE in str(error) else error.status
+            raise CloudError(status, f"{server.name}: {error}") from error
 
     def _tolerant(self, do: Callable[[], Any], *allowed: int) -> None:
         try:
