@@ -50,7 +50,7 @@ class Inside:
         self.before(word)
         self.asked.append(request)
         self.servers.append(socket.address.rpartition("=")[2])
-        socket.send(frame(1, f"{word} was here\n".encode()))
+        socket.send(frame(1, f"{word} was \x1b[2Jhere\n".encode()))
         socket.finish(self.codes.get(word, 0))
 
     def words(self) -> list[str]:
@@ -83,7 +83,7 @@ def test_they_are_run_in_order_when_a_server_has_come_up(cloud: FakeCloud, proje
     assert (first["op"], first["argv"], first["user"]) == ("exec", ["begin", "now"], "root")
     assert (first["env"], first["working_dir"], first["stdin"], first["tty"]) == ({"A": "b"}, "/srv", False, False)
     assert inside.words() == ["begin", "second"]
-    assert "p-web-1: post_start: begin was here" in told
+    assert "p-web-1: post_start: begin was  [2Jhere" in told
     up(cloud, project_of(FILE))
     assert inside.words() == [], "once for each start"
 

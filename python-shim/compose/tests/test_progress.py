@@ -59,6 +59,14 @@ def test_warnings_and_what_has_no_state_stay_above() -> None:
     ]
 
 
+def test_what_a_command_in_a_server_has_written_stays_above() -> None:
+    assert told("a-1: creating", "a-1: post_start: one", "a-1: post_start: two", "a-1: running") == [
+        "a-1: post_start: one",
+        "a-1: post_start: two",
+        "a-1: running",
+    ]
+
+
 def test_what_is_long_or_hostile_takes_one_line() -> None:
     assert told("a-1: it is in ERROR (" + "x" * 100 + ")", "b-1: \x1b[2J\nmore", "a-1: creating") == [
         "a-1: creating",

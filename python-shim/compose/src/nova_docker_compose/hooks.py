@@ -85,7 +85,7 @@ class Hooks:
             "size": None,
             "stdin": False,
         }
-        lines = Lines(lambda line: self._tell(prefix + line))
+        lines = Lines(lambda line: self._tell(prefix + "".join(char if char.isprintable() else " " for char in line)))
         with Channel(url(self._api, server.id), self._api.verify(), request) as channel:
             code = channel.run(lines.add)
             lines.end()

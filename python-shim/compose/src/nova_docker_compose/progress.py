@@ -5,6 +5,11 @@ from __future__ import annotations
 import shutil
 from typing import TextIO
 
+from nova_docker_compose.project import POST_START, PRE_STOP
+
+_LASTING = ("building ", f"{POST_START}: ", f"{PRE_STOP}: ")
+"""What builds writes below its line, and what a command has written is not to be lost."""
+
 
 class Progress:
     """Takes lines. `NAME: STATE` is the state of a thing; everything else, warnings too, is printed for good."""
@@ -18,8 +23,7 @@ class Progress:
     def __call__(self, line: str) -> None:
         """Tells a line."""
         name, colon, state = line.partition(": ")
-        # What builds writes below its line.
-        is_state = bool(colon) and " " not in name and name != "warning" and not state.startswith("building ")
+        is_state = bool(colon) and " " not in name and name != "warning" and not state.startswith(_LASTING)
         if not self._in_place:
             print(line, file=self._stream, flush=True)
         elif is_state:
