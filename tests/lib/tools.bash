@@ -30,7 +30,7 @@ install_packages() {
     wants checks && needed+=(python3-venv)
     # What layers are compressed with.
     wants unit integration cloud registry && needed+=(bzip2 xz-utils zstd)
-    wants integration && needed+=(busybox-static crun curl openssl procps shellcheck python3-bashate)
+    wants integration && needed+=(btrfs-progs busybox-static crun curl openssl procps shellcheck python3-bashate)
     wants cloud && needed+=(chromium openssh-client)
     # The images of devstack/examples.
     [ -z "$full" ] || ! wants cloud || needed+=(buildah debootstrap)

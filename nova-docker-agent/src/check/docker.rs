@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use super::{daemon, directories, runtime};
-use crate::config::Config;
-use crate::docker::{self, Survey};
+use crate::config::{Config, DockerConfig, StorageOveruse};
+use crate::docker::{self, Storage, Survey};
 
 const CHECK: &str = "docker";
 const STORAGE: &str = "storage";
@@ -29,10 +29,11 @@ pub(super) async fn look(config: Arc<Config>) -> Vec<Finding> {
     };
     let settings = daemon::settings(host_url).await;
     let entry = survey.runtimes.get(&config.docker.runtime);
-    let mut findings = vec![judge(host_url, &survey), judge_storage(&survey), judge_limits(&survey)];
+    let mut findings =
+        vec![judge(host_url, &survey), judge_storage(&survey.storage, &config.docker), judge_limits(&survey)];
     findings.push(judge_daemon(&survey, settings.as_ref()));
     findings.push(runtime::look(&config.docker.runtime, entry).await);
-    findings.extend(directories::look_at_disk("docker-disk", survey.root.clone()).await);
+    findings.extend(directories::look_at_disk("docker-disk", survey.storage.root.clone()).await);
     findings
 }
 
@@ -69,16 +70,18 @@ fn judge(host_url: &str, survey: &Survey) -> Finding {
     Finding::ok(CHECK, found)
 }
 
-fn judge_storage(survey: &Survey) -> Finding {
-    let (driver, root) = (&survey.storage_driver, survey.root.display());
-    if survey.quota_enforced {
-        return Finding::ok(STORAGE, format!("{driver} in {root} holds root disks to their size"));
+fn judge_storage(storage: &Storage, settings: &DockerConfig) -> Finding {
+    let found = storage.described();
+    if storage.quota_enforced {
+        return Finding::ok(STORAGE, format!("{found} holds root disks to their size"));
     }
-    Finding::warning(
-        STORAGE,
-        format!("{driver} in {root} does not hold root disks to their size: a container can fill the disk"),
-        "put Docker's directory on XFS mounted with `prjquota` (overlay2), or use btrfs or zfs; else watch the disk",
-    )
+    let answer = match (settings.storage_check, settings.storage_overuse) {
+        (None, _) => "nobody looks",
+        (Some(_), StorageOveruse::Log) => "the agent's log tells of it",
+        (Some(_), StorageOveruse::Stop) => "a server that does so is stopped",
+    };
+    let found = format!("{found} does not hold root disks to their size: a container can fill the disk; {answer}");
+    Finding::warning(STORAGE, found, docker::STORAGE_ADVICE)
 }
 
 fn judge_limits(survey: &Survey) -> Finding {
@@ -119,7 +122,7 @@ fn judge_daemon(survey: &Survey, settings: Option<&daemon::Settings>) -> Finding
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::{Verdict, testing};
     use super::*;
 
     fn survey(version: &str) -> Survey {
@@ -145,9 +148,16 @@ mod tests {
 
     #[test]
     fn storage_without_a_quota_is_a_warning() {
-        let held = Survey { quota_enforced: true, ..survey("26.1.5") };
-        assert_eq!(judge_storage(&held).verdict, Verdict::Ok);
-        assert_eq!(judge_storage(&survey("26.1.5")).verdict, Verdict::Warning);
+        let config = testing::config(&[]);
+        let held = Storage { quota_enforced: true, ..Storage::default() };
+        assert_eq!(judge_storage(&held, &config.docker).verdict, Verdict::Ok);
+        let finding = judge_storage(&Storage::default(), &config.docker);
+        assert_eq!(finding.verdict, Verdict::Warning);
+        assert!(finding.found.ends_with("the agent's log tells of it"), "{finding:?}");
+        let stopping = DockerConfig { storage_overuse: StorageOveruse::Stop, ..config.docker };
+        assert!(judge_storage(&Storage::default(), &stopping).found.ends_with("is stopped"));
+        let off = DockerConfig { storage_check: None, ..stopping };
+        assert!(judge_storage(&Storage::default(), &off).found.ends_with("nobody looks"));
     }
 
     #[test]

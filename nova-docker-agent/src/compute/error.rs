@@ -41,6 +41,9 @@ pub(crate) enum Error {
     /// Somebody else has removed the instance's container.
     #[error("the container has vanished from Docker, and its files with it; rebuild the server, or delete it")]
     Vanished,
+    /// The instance was stopped for what it has written.
+    #[error("{0}")]
+    Overuse(#[from] driver::Overuse),
     /// The work panicked.
     #[error("the agent has a defect, see its log: {0}")]
     Defect(String),
@@ -97,7 +100,11 @@ impl Error {
     /// HTTP-like code of the fault: below 500 its details are shown to the user, not to operators alone.
     pub fn fault_code(&self) -> u16 {
         match self {
-            Self::BadRequest { .. } | Self::Exception { .. } | Self::Network(_) | Self::GroupPolicy(_) => 400,
+            Self::BadRequest { .. }
+            | Self::Exception { .. }
+            | Self::Network(_)
+            | Self::GroupPolicy(_)
+            | Self::Overuse(_) => 400,
             Self::Guest(error) if is_users_to_mend(error) => 400,
             Self::Cleanup { error, .. } => error.fault_code(),
             _ => 500,
@@ -134,9 +141,12 @@ impl Error {
             Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
             Self::BadRequest { .. } => nova("Invalid", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
-            Self::Cloud(_) | Self::Conductor(_) | Self::Ports(_) | Self::Vanished | Self::Defect(_) => {
-                nova("NovaException", Map::new())
-            }
+            Self::Cloud(_)
+            | Self::Conductor(_)
+            | Self::Ports(_)
+            | Self::Vanished
+            | Self::Overuse(_)
+            | Self::Defect(_) => nova("NovaException", Map::new()),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::table::{self, HostDefaults};
 use super::unmet;
 use super::{
     Config, DockerConfig, GrpcConfig, GrpcListen, GrpcTls, HostMount, ImageCacheConfig, MetadataConfig, MetadataRoute,
-    OvsConfig, RunningDeletedAction, SerialConsoleConfig, ShelvedOffload, Suspend, VendorData,
+    OvsConfig, RunningDeletedAction, SerialConsoleConfig, ShelvedOffload, StorageOveruse, Suspend, VendorData,
 };
 use crate::cloud::CloudConfig;
 use crate::messaging::{Login, TlsConfig, TransportConfig, TransportUrl};
@@ -251,6 +251,11 @@ fn docker(reader: &mut Reader) -> Option<DockerConfig> {
         criu: reader.string("docker", "criu"),
         runtimes: programs(&reader.list("docker", "runtimes")).unwrap_or_default(),
         host_mounts: host_mounts(&reader.list("docker", "host_mounts")),
+        storage_overuse: match reader.string("docker", "storage_overuse").as_str() {
+            "stop" => StorageOveruse::Stop,
+            _ => StorageOveruse::Log,
+        },
+        storage_check: Some(reader.seconds("docker", "storage_check_seconds")).filter(|period| !period.is_zero()),
         state_tags: reader.flag("docker", "state_tags"),
         metadata_route: match reader.string("docker", "metadata_route").as_str() {
             "dhcp" => MetadataRoute::Dhcp,

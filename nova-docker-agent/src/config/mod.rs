@@ -164,6 +164,15 @@ pub enum Suspend {
     Refuse,
 }
 
+/// What becomes of a server that has written more than its flavor's disk, where nothing holds it to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageOveruse {
+    /// The agent's log tells of it.
+    Log,
+    /// It is stopped, too.
+    Stop,
+}
+
 /// `[image_cache]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageCacheConfig {
@@ -220,6 +229,9 @@ pub struct DockerConfig {
     pub inject_password: bool,
     /// How long a named volume is kept that no container names.
     pub volume_grace: Duration,
+    pub storage_overuse: StorageOveruse,
+    /// Time between two looks at what a server has written; none: nobody looks.
+    pub storage_check: Option<Duration>,
     pub suspend: Suspend,
     /// CRIU, by its path or its name.
     pub criu: String,

@@ -335,6 +335,18 @@ fn docker() -> Vec<Spec> {
         spec("criu", Kind::Text, "The program that suspends to disk.").or("criu"),
         spec("runtimes", Kind::Programs, "OCI runtimes that flavors can name: NAME=PATH.").or(""),
         spec("host_mounts", Kind::Directories, "Directories that flavors can name: NAME=PATH or NAME=PATH:ro.").or(""),
+        spec(
+            "storage_overuse",
+            Kind::Choice(&["log", "stop"]),
+            "What happens to a server that writes more than its disk where Docker does not hold it to that.",
+        )
+        .or("log"),
+        spec(
+            "storage_check_seconds",
+            Kind::Int { min: 0, max: 10_000_000 },
+            "Seconds between two looks at what a server has written. 0: nobody looks.",
+        )
+        .or("600"),
         spec("state_tags", Kind::Bool, "Give servers tags that tell exit code and health.").or("true"),
         spec(
             "metadata_route",

@@ -53,12 +53,12 @@ impl Docker {
     ) -> Result<(), Error> {
         let name = labels::container_name(guest.uuid);
         let hostname = container::hostname(&guest.hostname)?;
-        let mut body =
-            container::body(guest, &hostname, image, interfaces, &self.inner.config, self.inner.quota_enforced);
+        let mut body = container::body(guest, &hostname, image, interfaces, &self.inner.config, self.quota_enforced());
         if guest.rescues {
             self.add_rescued_volumes(guest.uuid, &mut body).await?;
         }
-        made_as::note(&mut body, made_as::made_of(guest, &self.inner.config, self.inner.quota_enforced));
+        let made_of = made_as::made_of(guest, &self.inner.config, self.quota_enforced());
+        made_as::note(&mut body, made_of, guest.root_gb);
         configure(&mut body);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let created = self.engine().docker.create_container(Some(options), body).await;

@@ -77,6 +77,10 @@ impl Engine {
         if message.contains("no space left on device") {
             return Error::NoSpace { reason: message };
         }
+        if message.contains("disk quota exceeded") {
+            let reason = "the server's disk is full: delete files in it, or resize it to a flavor with a larger disk";
+            return Error::Lacking { reason: format!("cannot {action} {what}: {reason}") };
+        }
         if status == 400 && refuses_version(&message) {
             return Error::Unavailable { host: self.host.clone(), reason: message };
         }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use bollard::models::SystemInfo;
 use nix::sys::statvfs::statvfs;
 
 use super::{Docker, Error};
@@ -34,7 +33,7 @@ impl Docker {
             disk_used_gb: disk_used / GIB,
             docker_version: version.version.unwrap_or_default(),
             api_version: self.engine().api_version(),
-            quota_enforced: self.inner.quota_enforced,
+            quota_enforced: self.quota_enforced(),
             storage_driver: info.driver.unwrap_or_default(),
             arch: info.architecture.unwrap_or_default(),
             kernel: info.kernel_version.unwrap_or_default(),
@@ -96,52 +95,9 @@ fn load(loadavg: &str) -> [f64; 3] {
     std::array::from_fn(|_| numbers.next().unwrap_or_default())
 }
 
-/// Whether Docker's storage driver enforces `storage-opt size`. The containerd image store takes the option and ignores it.
-pub(super) fn quota_enforced(info: &SystemInfo, mountinfo: &str) -> bool {
-    match info.driver.as_deref() {
-        Some("btrfs" | "zfs" | "devicemapper") => true,
-        Some("overlay2") => {
-            let root = info.docker_root_dir.as_deref().unwrap_or_default();
-            mount_of(mountinfo, Path::new(root))
-                .is_some_and(|(kind, options)| kind == "xfs" && options.split(',').any(|option| option == "prjquota"))
-        }
-        _ => false,
-    }
-}
-
-/// Type and options of the file system that holds `path`, from `/proc/self/mountinfo`:
-/// `36 35 98:0 /root /mount/point rw,noatime shared:1 - xfs /dev/sda rw,prjquota`.
-fn mount_of<'a>(mountinfo: &'a str, path: &Path) -> Option<(&'a str, &'a str)> {
-    let mounts = mountinfo.lines().filter_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        let point = Path::new(place.split(' ').nth(4)?);
-        let mut words = kind.split(' ');
-        Some((point, words.next()?, words.nth(1)?))
-    });
-    // The last of equal ones lies on top.
-    let best =
-        mounts.filter(|(point, ..)| path.starts_with(point)).max_by_key(|(point, ..)| point.components().count());
-    best.map(|(_, kind, options)| (kind, options))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MOUNTS: &str = "1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
-        2 1 8:2 / /srv/docker rw,noatime shared:2 - xfs /dev/sdb rw,attr2,prjquota\n";
-
-    fn info(driver: &str, root: &str) -> SystemInfo {
-        SystemInfo { driver: Some(driver.to_owned()), docker_root_dir: Some(root.to_owned()), ..Default::default() }
-    }
-
-    #[test]
-    fn overlay_enforces_a_size_on_xfs_with_project_quotas_only() {
-        assert!(quota_enforced(&info("overlay2", "/srv/docker"), MOUNTS));
-        assert!(!quota_enforced(&info("overlay2", "/var/lib/docker"), MOUNTS));
-        assert!(!quota_enforced(&info("overlayfs", "/srv/docker"), MOUNTS));
-        assert!(!quota_enforced(&info("vfs", "/srv/docker"), MOUNTS));
-    }
 
     #[test]
     fn used_memory_is_what_is_not_available() {

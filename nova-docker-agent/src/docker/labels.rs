@@ -45,11 +45,13 @@ pub(super) const RUNTIME: &str = "org.openstack.nova.runtime";
 pub(super) const MADE_OF: &str = "org.openstack.nova.made-of";
 /// What runs once beside the first process, after the first start: a JSON list of words, or nothing.
 pub(super) const SCRIPT: &str = "org.openstack.nova.script";
+/// GiB that the flavor's disk has. Not among what a container was made of: those that were made before have it not.
+pub(super) const ROOT_GB: &str = "org.openstack.nova.root-gb";
 const NAME: &str = "org.openstack.nova.name";
 const USER: &str = "org.openstack.nova.user-id";
 
 /// Every label that we set, whatever an image may bring of the same name.
-pub(super) const ALL: [&str; 18] = [
+pub(super) const ALL: [&str; 19] = [
     INSTANCE,
     COMPUTE,
     INTERFACES,
@@ -68,6 +70,7 @@ pub(super) const ALL: [&str; 18] = [
     USER,
     RESCUE,
     BASE,
+    ROOT_GB,
 ];
 
 /// Name of an instance's container.

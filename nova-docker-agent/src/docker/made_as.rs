@@ -11,7 +11,7 @@ impl Docker {
     /// not count: names, addresses of linked servers, files.
     pub async fn is_made_as(&self, guest: &Guest) -> Result<bool, Error> {
         let found = self.get(guest.uuid).await?;
-        Ok(found.made_of == made_of(guest, &self.inner.config, self.inner.quota_enforced))
+        Ok(found.made_of == made_of(guest, &self.inner.config, self.quota_enforced()))
     }
 }
 
@@ -34,9 +34,11 @@ pub(super) fn made_of(guest: &Guest, config: &DockerConfig, quota: bool) -> Stri
     hex::encode(Sha256::digest(text))
 }
 
-/// Notes it at the container that is to be made.
-pub(super) fn note(body: &mut ContainerCreateBody, made_of: String) {
-    body.labels.get_or_insert_default().insert(labels::MADE_OF.to_owned(), made_of);
+/// Notes it at the container that is to be made, and the size of the guest's disk.
+pub(super) fn note(body: &mut ContainerCreateBody, made_of: String, root_gb: u64) {
+    let labels = body.labels.get_or_insert_default();
+    labels.insert(labels::MADE_OF.to_owned(), made_of);
+    labels.insert(labels::ROOT_GB.to_owned(), root_gb.to_string());
 }
 
 #[cfg(test)]

@@ -43,11 +43,13 @@ mod shadow;
 mod snapshot;
 mod state;
 mod stops;
+mod storage;
 mod survey;
 mod terminal;
 mod usage;
 mod volumes;
 mod watch;
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,11 +67,14 @@ pub use image::{UnusedImage, name_in_registry};
 pub use peers::Linked;
 pub use pieces::{Piece, Pieces, Source};
 pub use snapshot::Snapshot;
+pub(crate) use storage::ADVICE as STORAGE_ADVICE;
+pub use storage::Storage;
 pub use survey::{RuntimeEntry, Survey, survey};
 pub use terminal::{Input, Offer, Shell, Terminal};
 pub use usage::Used;
 pub use volumes::{Removed, Volume, Volumes, check as check_volumes};
 pub use watch::{Attached, Part};
+pub use written::Written;
 
 use crate::config::HostMount;
 use engine::Engine;
@@ -145,7 +150,7 @@ struct Inner {
     engine: Engine,
     volumes: Volumes,
     config: DockerConfig,
-    quota_enforced: bool,
+    storage: Storage,
     /// Instances whose scripts have ended.
     scripts: broadcast::Sender<Uuid>,
 }
@@ -162,26 +167,16 @@ impl Docker {
                 .to_owned();
             return Err(Error::Invalid { what: format!("runtime {:?}", config.runtime), reason });
         }
-        let mountinfo = tokio::fs::read_to_string("/proc/self/mountinfo")
-            .await
-            .map_err(|source| Error::System { action: "read /proc/self/mountinfo".to_owned(), source })?;
-        let quota_enforced = host::quota_enforced(&info, &mountinfo);
-        if !quota_enforced {
-            let storage = info.driver.as_deref().unwrap_or_default();
+        let storage = Storage::look(&info).await?;
+        if !storage.quota_enforced {
+            let (found, advice) = (storage.described(), STORAGE_ADVICE);
             tracing::warn!(
-                storage,
-                "Docker does not enforce the size of root disks here: root_gb is counted, not limited"
+                "Docker does not hold root disks to their size ({found}): root_gb is counted, and no limit; {advice}"
             );
         }
         let volumes = Volumes::of(engine.clone());
         let docker = Self {
-            inner: Arc::new(Inner {
-                engine,
-                volumes,
-                config,
-                quota_enforced,
-                scripts: broadcast::Sender::new(SCRIPTS),
-            }),
+            inner: Arc::new(Inner { engine, volumes, config, storage, scripts: broadcast::Sender::new(SCRIPTS) }),
         };
         docker.remove_stale_snapshots().await?;
         docker.remove_stale_files().await?;

@@ -1,13 +1,12 @@
 //! What Docker says of itself, for an operator.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::{SystemInfo, SystemVersion};
 
 use super::engine::Engine;
-use super::{Error, host};
+use super::{Error, Storage};
 
 /// A runtime in Docker's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,9 +21,8 @@ pub struct Survey {
     pub version: String,
     /// Agreed on with this client.
     pub api_version: String,
-    pub storage_driver: String,
-    /// Whether the storage driver enforces the size of root disks.
-    pub quota_enforced: bool,
+    /// Where it keeps containers.
+    pub storage: Storage,
     /// `1` or `2`.
     pub cgroup_version: String,
     /// `cgroupfs` or `systemd`.
@@ -35,7 +33,6 @@ pub struct Survey {
     pub log_driver: String,
     /// `seccomp`, `userns`, `rootless`, ...
     pub security: Vec<String>,
-    pub root: PathBuf,
     pub runtimes: BTreeMap<String, RuntimeEntry>,
     pub kernel: String,
 }
@@ -48,14 +45,12 @@ pub async fn survey(host_url: &str, timeout: Duration) -> Result<Survey, Error> 
     let engine = Engine::connect(host_url, timeout).await?;
     let asked = tokio::try_join!(engine.docker.info(), engine.docker.version());
     let (info, version) = asked.map_err(|error| engine.error("describe", "itself", error))?;
-    // Without it no file system is known to have quotas.
-    let mountinfo = tokio::fs::read_to_string("/proc/self/mountinfo").await.unwrap_or_default();
-    Ok(Survey { api_version: engine.api_version(), ..of(info, &version, &mountinfo) })
+    let storage = Storage::look(&info).await?;
+    Ok(Survey { api_version: engine.api_version(), storage, ..of(info, &version) })
 }
 
-fn of(info: SystemInfo, version: &SystemVersion, mountinfo: &str) -> Survey {
+fn of(info: SystemInfo, version: &SystemVersion) -> Survey {
     let limits = [("memory", info.memory_limit), ("cpu", info.cpu_cfs_quota), ("pids", info.pids_limit)];
-    let quota_enforced = host::quota_enforced(&info, mountinfo);
     let runtimes = info.runtimes.unwrap_or_default().into_iter().map(|(name, runtime)| {
         let (path, arguments) = (runtime.path.unwrap_or_default(), runtime.runtime_args.unwrap_or_default());
         (name, RuntimeEntry { path, arguments })
@@ -63,15 +58,13 @@ fn of(info: SystemInfo, version: &SystemVersion, mountinfo: &str) -> Survey {
     Survey {
         version: version.version.clone().unwrap_or_default(),
         api_version: String::new(),
-        storage_driver: info.driver.unwrap_or_default(),
-        quota_enforced,
+        storage: Storage::default(),
         cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         unlimited: limits.iter().filter(|(_, can)| *can == Some(false)).map(|&(name, _)| name).collect(),
         live_restore: info.live_restore_enabled.unwrap_or_default(),
         log_driver: info.logging_driver.unwrap_or_default(),
         security: info.security_options.unwrap_or_default().iter().map(|option| security_name(option)).collect(),
-        root: info.docker_root_dir.unwrap_or_default().into(),
         runtimes: runtimes.collect(),
         kernel: info.kernel_version.unwrap_or_default(),
     }
@@ -96,9 +89,8 @@ mod tests {
             security_options: Some(vec!["name=seccomp,profile=default".to_owned(), "name=userns".to_owned()]),
             ..SystemInfo::default()
         };
-        let found = of(info, &SystemVersion::default(), "");
+        let found = of(info, &SystemVersion::default());
         assert_eq!(found.unlimited, ["cpu"]);
         assert_eq!(found.security, ["seccomp", "userns"]);
-        assert!(!found.quota_enforced);
     }
 }

@@ -18,6 +18,7 @@
 //! | `links` | what guests know of others |
 //! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
+//! | `overuse` | what guests have written where Docker does not hold them to their disks |
 //! | `unused` | the record of when that began, of volumes and of images |
 
 mod consoles;
@@ -30,6 +31,7 @@ mod image_cache;
 mod interfaces;
 mod links;
 mod locks;
+mod overuse;
 mod reboot;
 mod replace;
 mod snapshot;
@@ -50,6 +52,7 @@ pub use error::{Error, StartError};
 pub use image::check_status;
 pub use interfaces::{Port, Subnet, interfaces};
 pub use locks::InstanceLocks;
+pub use overuse::{DiskWatch, Overuse};
 pub use replace::Prepared;
 pub use snapshot::{SnapshotImage, SnapshotProgress};
 pub use spawn::Image;

@@ -36,9 +36,10 @@ pub use listener::ListenError;
 use self::{listener::Listener, room::Room, service::DriverService};
 use crate::{
     cloud::{self, Cloud},
-    config::{Config, GrpcTls},
-    driver::{self, Driver},
+    config::{Config, DockerConfig, GrpcTls},
+    driver::{self, DiskWatch, Driver},
     guest::Event,
+    limits::StopTimeout,
 };
 
 /// Bytes of a request: a config drive may have 64 MiB.
@@ -118,6 +119,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     let pruning = prune_images(driver.clone(), config.image_cache.interval);
     tokio::spawn(stopping.clone().run_until_cancelled_owned(pruning));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(reap_volumes(driver.clone())));
+    let watching =
+        watch_disks(driver.clone(), config.docker.clone(), StopTimeout::of_operator(config.shutdown_timeout));
+    tokio::spawn(stopping.clone().run_until_cancelled_owned(watching));
 
     info!(address = %listener.address(), "the container driver is up");
     let ended = {
@@ -221,6 +225,18 @@ async fn reap_volumes(driver: Arc<Driver>) {
         clock.tick().await;
         if let Err(error) = driver.reap_volumes().await {
             warn!(%error, "cannot remove unused volumes; trying again later");
+        }
+    }
+}
+
+/// What stops here nova-compute hears of, and calls the server SHUTOFF.
+async fn watch_disks(driver: Arc<Driver>, settings: DockerConfig, timeout: StopTimeout) {
+    let mut watch = DiskWatch::new(&settings);
+    loop {
+        let overuse = watch.next(&driver).await;
+        info!(instance = %overuse.uuid, reason = %overuse, "stopping the server");
+        if let Err(error) = driver.stop(overuse.uuid, timeout).await {
+            warn!(instance = %overuse.uuid, %error, "cannot stop the server for what it has written; trying again later");
         }
     }
 }

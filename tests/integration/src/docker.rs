@@ -15,8 +15,9 @@ use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::disk::Disk;
 use crate::patience::PATIENCE;
-use crate::process::{Server, require, run};
+use crate::process::{Server, attempt, require, run};
 use crate::programs::program;
 
 const PACKAGE: &str = "docker.io";
@@ -25,6 +26,8 @@ const TREE: &str = "NOVA_DOCKER_TEST_DOCKER";
 const BUSYBOX: &str = "/bin/busybox";
 /// The last log line of a dockerd whose containerd did not answer within 15 s. No option changes this limit.
 const SLOW_CONTAINERD: &str = "timeout waiting for containerd to start";
+/// Directory of images and containers.
+const DATA: &str = "data";
 /// Directory of what a test makes.
 const TEST: &str = "test";
 /// Name under which the test image is imported.
@@ -40,26 +43,39 @@ struct Inner {
     was_stopped: AtomicBool,
     /// What its host held when it came up.
     pristine: OnceLock<BTreeSet<String>>,
+    /// Of its data alone. It goes before the directory.
+    _disk: Option<Disk>,
     directory: tempfile::TempDir,
 }
 
 impl Dockerd {
     /// Starts it, with the runtime `nova` leading to our wrapper.
     pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().expect("a directory"), None).await
+    }
+
+    /// One that has its data on a btrfs of its own, beside the host's. Whoever started it [ends](Self::end) it.
+    pub async fn start_on_btrfs() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let disk = Disk::btrfs(&directory.path().join("disk"), directory.path().join(DATA), 8).await;
+        Self::start_in(directory, Some(disk)).await
+    }
+
+    async fn start_in(directory: tempfile::TempDir, disk: Option<Disk>) -> Self {
         require("dockerd", PACKAGE);
         let runtime = program("nova-docker-runtime");
-        let directory = tempfile::tempdir().expect("a directory");
         let inner = Inner {
             server: Mutex::default(),
             was_stopped: AtomicBool::new(false),
             pristine: OnceLock::new(),
+            _disk: disk,
             directory,
         };
         let dockerd = Self(Arc::new(inner));
         let own = |name: &str| dockerd.own(name);
         let configuration = json!({
             "hosts": [dockerd.host_url()],
-            "data-root": own("data"), "exec-root": own("exec"), "pidfile": own("docker.pid"),
+            "data-root": own(DATA), "exec-root": own("exec"), "pidfile": own("docker.pid"),
             "group": "root", "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false,
             "shutdown-timeout": 1, "live-restore": false, "experimental": true,
             "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", dockerd.links().display())]}},
@@ -104,7 +120,7 @@ impl Dockerd {
 
     /// Where it keeps images and containers.
     pub fn data(&self) -> PathBuf {
-        self.own("data")
+        self.own(DATA)
     }
 
     /// What it has written into its log so far.
@@ -160,6 +176,12 @@ impl Dockerd {
         let host = self.host_url();
         let arguments: Vec<&str> = ["-H", host.as_str()].into_iter().chain(arguments.iter().copied()).collect();
         run("docker", &arguments).await.trim().to_owned()
+    }
+
+    /// Runs a shell's line in an instance; whether it was happy, and what it wrote.
+    pub async fn inside(&self, instance: &str, line: &str) -> (bool, String) {
+        let container = format!("nova-{instance}");
+        attempt("docker", &["-H", &self.host_url(), "exec", &container, "sh", "-c", line]).await
     }
 
     /// Sends a signal to an instance's first process.

@@ -41,6 +41,11 @@ impl Host {
         self.docker.clone()
     }
 
+    /// The same host with another Docker.
+    pub fn with_docker(&self, docker: Dockerd) -> Self {
+        Self { docker, ovs: self.ovs() }
+    }
+
     /// Its Open vSwitch.
     pub fn ovs(&self) -> OpenVSwitch {
         self.ovs.clone()

@@ -1,6 +1,7 @@
 //! What the integration tests share: servers of their own.
 
 pub mod certificates;
+mod disk;
 pub mod docker;
 pub mod door;
 pub mod glance;

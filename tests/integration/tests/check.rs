@@ -10,7 +10,7 @@ use integration_tests::rpc::unique;
 use serde_json::{Value, json};
 
 /// Runs it; its exit status and what it says as JSON.
-async fn check(file: &Path, arguments: &[&str]) -> (i32, Value) {
+pub async fn check(file: &Path, arguments: &[&str]) -> (i32, Value) {
     let mut command = tokio::process::Command::new(program("nova-docker-agent"));
     command.arg("check").arg("--json").arg("--config-file").arg(file).args(arguments);
     let output = command.kill_on_drop(true).output().await.unwrap();
@@ -24,7 +24,7 @@ async fn check(file: &Path, arguments: &[&str]) -> (i32, Value) {
 }
 
 /// Verdict and words of a check that was made once.
-fn of<'a>(report: &'a Value, check: &str) -> (&'a str, &'a str) {
+pub fn of<'a>(report: &'a Value, check: &str) -> (&'a str, &'a str) {
     let mut found = report["checks"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
     let (first, second) = (found.next(), found.next());
     let finding = first.unwrap_or_else(|| panic!("no {check} in {report:#}"));

@@ -6,7 +6,7 @@ use nova_docker_proto::v1::{self, CreateStage, ReplacePurpose};
 use tonic::{Code, Status};
 
 /// Replaces the guest's container; the stages that were told, or the failure.
-async fn replace(
+pub async fn replace(
     client: &mut Client,
     request: &v1::CreateGuestRequest,
     purpose: ReplacePurpose,
@@ -21,12 +21,12 @@ async fn replace(
     Ok(stages)
 }
 
-async fn stop(client: &mut Client, guest_id: &str) {
+pub async fn stop(client: &mut Client, guest_id: &str) {
     let now = v1::StopGuestRequest { guest_id: guest_id.to_owned(), timeout: Some(prost_types::Duration::default()) };
     client.stop_guest(now).await.unwrap();
 }
 
-async fn start(client: &mut Client, guest_id: &str) {
+pub async fn start(client: &mut Client, guest_id: &str) {
     let start = v1::StartGuestRequest { guest_id: guest_id.to_owned(), interfaces: vec![], user_data: None };
     client.start_guest(start).await.unwrap();
 }
@@ -35,7 +35,7 @@ async fn restore(client: &mut Client, guest_id: &str) {
     client.restore_guest(v1::RestoreGuestRequest { guest_id: guest_id.to_owned() }).await.unwrap();
 }
 
-async fn settle(client: &mut Client, guest_id: &str) {
+pub async fn settle(client: &mut Client, guest_id: &str) {
     client.settle_guest(v1::SettleGuestRequest { guest_id: guest_id.to_owned() }).await.unwrap();
 }
 

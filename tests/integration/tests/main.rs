@@ -65,6 +65,7 @@ mod messaging_rpc;
 mod messaging_silence;
 mod network_plug;
 mod registry_docker;
+mod storage;
 
 /// Tests that run at the same time: they wait for servers most of the time.
 const THREADS: usize = 3;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         messaging_silence::tests(),
         network_plug::tests(),
         registry_docker::tests(),
+        storage::tests(),
     ];
     let tests = tests.into_iter().flatten().collect::<Vec<_>>();
     let count = tests.len() as u64;

@@ -1,6 +1,7 @@
 //! What nobody asked for: audits, crashes, leftovers, restarts.
 
 pub(in crate::compute) mod not_begun;
+mod overuse;
 pub(in crate::compute) mod periodic;
 pub(in crate::compute) mod power_sync;
 pub(in crate::compute) mod reaper;

@@ -104,6 +104,8 @@ impl Compute {
         spawn_until(tasks, stopping, async move { kept_up(|| keeper.clone().keep_links()).await });
         let watcher = self.clone();
         spawn_until(tasks, stopping, async move { kept_up(|| watcher.clone().watch_containers()).await });
+        let weigher = self.clone();
+        spawn_until(tasks, stopping, async move { kept_up(|| weigher.clone().watch_disks()).await });
         let late = self.clone();
         spawn_until(tasks, stopping, async move { kept_up(|| late.clone().catch_up_with_containers()).await });
     }

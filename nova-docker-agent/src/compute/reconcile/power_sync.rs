@@ -256,7 +256,11 @@ impl Compute {
             Decision::Record => {
                 self.save(&context, &mut instance, json!({"power_state": actual}), Expected::no_task()).await?;
             }
-            Decision::Stop => self.stop_as_its_user(&context, instance, actual).await?,
+            Decision::Stop => {
+                let vm_state = instance.vm_state();
+                info!(instance = %uuid, ?vm_state, power_state = ?actual, "the container is not what Nova thinks; stopping it");
+                self.stop_by_itself(&context, instance, actual, None).await?;
+            }
             Decision::Resume => {
                 info!(instance = %uuid, "starting the instance that was running before Docker was restarted");
                 self.power_on(&context, uuid).await?;
@@ -275,28 +279,29 @@ impl Compute {
         Ok(Looked::Done)
     }
 
-    async fn stop_as_its_user(
+    /// Stops an instance as its user would, with the instance's lock held. If there is a `reason` its event ends with that, and it
+    /// is the instance's fault.
+    pub(in crate::compute) async fn stop_by_itself(
         &self,
         context: &Context,
         mut instance: Instance,
         actual: PowerState,
+        reason: Option<Error>,
     ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let span = info_span!("power_sync", instance = %uuid, request_id = context.request_id());
         async {
-            info!(
-                vm_state = ?instance.vm_state(),
-                power_state = ?actual,
-                "the container is not what Nova thinks; stopping the instance"
-            );
             let stopping = json!({"task_state": TaskState::PoweringOff, "progress": 0, "power_state": actual});
             self.save(context, &mut instance, stopping, Expected::no_task()).await?;
             let uuid_text = uuid.to_string();
             if let Err(error) = self.conductor.action_start(context, &uuid_text, "stop").await {
                 warn!(%error, "cannot record the stop as an action");
             }
-            let duties = Duties::of("compute_stop_instance");
-            self.operate(context, uuid, duties, self.stop_locked(context, &mut instance, true)).await
+            let stopped = async {
+                self.stop_locked(context, &mut instance, true).await?;
+                reason.map_or(Ok(()), Err)
+            };
+            self.operate(context, uuid, Duties::of("compute_stop_instance"), stopped).await
         }
         .instrument(span)
         .await
