@@ -36,8 +36,7 @@ impl Compute {
         }
         let _lock = self.locks.lock(uuid).await;
         let instance = self.conductor.instance(&context, &uuid.to_string(), &["system_metadata"]).await?;
-        let is_here = instance.host() == Some(self.host.as_str());
-        if !is_here || instance.task_state().is_some() || instance.vm_state() != Some(VmState::Active) {
+        if !self.is_here(&instance) || instance.task_state().is_some() || instance.vm_state() != Some(VmState::Active) {
             return Ok(());
         }
         self.stop_by_itself(&context, instance, PowerState::Running, Some(overuse.into())).await

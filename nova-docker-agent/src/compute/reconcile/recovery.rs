@@ -103,7 +103,7 @@ impl Compute {
         if recovery != Recovery::Nothing && recovery != Recovery::Replug {
             info!(?vm_state, ?task, power_state = ?actual, ?recovery, "recovering");
         }
-        self.carry_out(&context, recovery, instance, actual).await.map(|()| Recovered::Done)
+        Box::pin(self.carry_out(&context, recovery, instance, actual)).await.map(|()| Recovered::Done)
     }
 
     async fn carry_out(
