@@ -6,11 +6,12 @@ import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from fake_cloud import FakeCloud
-from nova_docker_compose import agent
+from nova_docker_compose import agent, privileges
 from nova_docker_compose.choosing import Choices
 from nova_docker_compose.cloud import Api
 from nova_docker_compose.errors import ComposeError
@@ -266,6 +267,76 @@ def test_a_flavor_with_privileges_is_for_those_who_ask(project_of: Read, cloud: 
         name: choices.flavor(each, choices.image("tiny"))["name"] for name, each in translate(project).wanted.items()
     }
     assert chosen == {"a": "c1.tiny", "b": "c1.lab"}
+
+
+@pytest.mark.parametrize(
+    ("loose", "tight"),
+    [
+        ({"docker:cap_add": "ALL"}, {"docker:cap_add": "MKNOD, SYS_ADMIN"}),
+        ({"docker:cap_add": "MKNOD, SYS_ADMIN"}, {"docker:cap_add": "MKNOD"}),
+        (
+            {"docker:cap_add": "MKNOD", "docker:privileged": "yes"},
+            {"docker:cap_add": "MKNOD", "docker:privileged": "off"},
+        ),
+        (
+            {"docker:cap_add": "MKNOD", "docker:no_new_privileges": "0"},
+            {"docker:cap_add": "MKNOD", "docker:no_new_privileges": "True"},
+        ),
+    ],
+)
+def test_of_two_flavors_the_one_that_gives_less_is_taken_however_small_the_other_is(
+    project_of: Read, cloud: FakeCloud, loose: dict[str, str], tight: dict[str, str]
+) -> None:
+    cloud.flavors[:] = [cloud._flavor("c1.loose", 1, 8, loose), cloud._flavor("c1.tight", 1, 4096, tight)]
+    wanted = translate(project_of("services: {a: {image: tiny, cap_add: [MKNOD]}}")).wanted["a"]
+    choices = Choices(Api(cloud))
+    assert choices.flavor(wanted, choices.image("tiny"))["name"] == "c1.tight"
+
+
+@pytest.mark.parametrize(
+    ("specs", "chosen"),
+    [({}, {}), ({"docker:no_new_privileges": "no", "docker:allow": "no_new_privileges"}, {"no_new_privileges": True})],
+)
+def test_who_forbids_new_privileges_has_them_forbidden(specs: dict[str, str], chosen: dict[str, bool]) -> None:
+    asked = privileges.asked_of({"security_opt": ["no-new-privileges:True"]}, [])
+    assert privileges.not_had(asked, specs) == []
+    assert privileges.choices(asked, specs) == chosen
+    assert privileges.not_had(asked, {"docker:no_new_privileges": "false"}) == ["no_new_privileges true"]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"devices": [{"source": "/dev/pci-0000:00:14.0", "target": "/dev/x"}]},
+        {"devices": [{"source": "/dev/kvm", "permissions": "x"}]},
+        {
+            "gpus": "all",
+            "deploy": {"resources": {"reservations": {"devices": [{"capabilities": ["tpu"]}]}}},
+        },
+        {"gpus": [{"count": 2, "device_ids": ["0"]}]},
+    ],
+)
+def test_what_no_flavor_can_give_is_refused(service: dict[str, Any]) -> None:
+    problems: list[str] = []
+    privileges.asked_of(service, problems)
+    assert len(problems) == 1
+
+
+def test_of_a_log_no_more_is_asked_for_than_the_agent_and_the_flavor_take(project_of: Read) -> None:
+    project = project_of(
+        "services: {a: {image: x, logging: {options: {max-size: 2g, max-file: '3'}}},"
+        " b: {image: x, logging: {options: {max-size: 1.5m, max-file: '101'}}},"
+        " c: {image: x, logging: {options: {max-size: '-1', max-file: 3b}}},"
+        " d: {image: x, logging: {options: {max-size: 1k}}}}"
+    )
+    translation = translate(project)
+    specs = {"docker:logging:max-size": "10m", "docker:logging:max-file": "5"}
+    kept = {
+        name: agent.configuration(each.service, [], {}, {}, specs=specs).get("logging")
+        for name, each in translation.wanted.items()
+    }
+    assert kept == {"a": {"options": {"max-size": "10m", "max-file": "3"}}, "b": None, "c": None, "d": None}
+    assert len(translation.warnings) == 5
 
 
 def test_the_bounds_of_a_log_are_the_agent_s_and_the_rest_is_left_out_by_name(project_of: Read) -> None:

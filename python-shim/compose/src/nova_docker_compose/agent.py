@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import re
 from typing import Any
 
 from nova_docker_compose.errors import ComposeError
@@ -50,6 +52,9 @@ _MOST_BYTES = 65535
 _MADE = ("volumes", "tmpfs", "extra_hosts", "external_links", "configs", "secrets", "logging")
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = ("max-size", "max-file")
+_LOG_BOUNDS = {"max-size": (16 << 10, math.inf), "max-file": (1, 100)}
+_SIZE = re.compile("([0-9]+)([kmg]?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
 
 
@@ -60,12 +65,13 @@ def configuration(
     hosts: dict[str, list[str]],
     oneshot: bool = False,
     privileges: dict[str, Any] | None = None,
+    specs: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The service as the agent reads it.
 
     `volumes` are NAME:PATH[:ro], `given` configs and secrets with their contents, `hosts` more names for /etc/hosts.
     `oneshot`: it is to end by itself, which then is no failed launch. `privileges`: what it chooses of those that the
-    flavor lets it have.
+    flavor lets it have. `specs` are the flavor's: of a log no more is kept than they say.
     """
     made = {key: service[key] for key in TAKES if key in service and key not in _MADE}
     if "environment" in made:
@@ -79,7 +85,7 @@ def configuration(
     made["volumes"] = volumes
     # The agent's links are to any server; those of Compose are among extra_hosts.
     made["links"] = service.get("external_links", [])
-    made["logging"] = _logging(service.get("logging", {}))
+    made["logging"] = _logging(service.get("logging", {}), specs or {})
     made.update(given)
     made.update(privileges or {})
     if oneshot:
@@ -89,9 +95,27 @@ def configuration(
     return {key: value for key, value in made.items() if key not in empty}
 
 
-def _logging(said: dict[str, Any]) -> dict[str, Any]:
-    options = {key: value for key, value in said.get("options", {}).items() if key in LOG_OPTIONS}
-    return {"options": options} if options and said.get("driver", LOG_DRIVER) == LOG_DRIVER else {}
+def _logging(said: dict[str, Any], specs: dict[str, Any]) -> dict[str, Any]:
+    if said.get("driver", LOG_DRIVER) != LOG_DRIVER:
+        return {}
+    options = {}
+    for name, value in said.get("options", {}).items():
+        asked = log_bound(name, value)
+        most = log_bound(name, specs.get(f"docker:logging:{name}", ""))
+        if asked is not None:
+            options[name] = value if most is None or asked <= most else specs[f"docker:logging:{name}"]
+    return {"options": options} if options else {}
+
+
+def log_bound(option: str, value: object) -> int | None:
+    """Bytes or files that a setting of a log says; None where the agent does not take it."""
+    text = str(value).strip()
+    found = _SIZE.fullmatch(text)
+    if option not in LOG_OPTIONS or not found or (option == "max-file" and not text.isdecimal()):
+        return None
+    bound = int(found[1]) * _UNITS[found[2].lower()]
+    least, most = _LOG_BOUNDS[option]
+    return bound if least <= bound <= most else None
 
 
 def _directories_in_memory(service: Service) -> list[str]:

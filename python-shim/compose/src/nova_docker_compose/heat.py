@@ -174,7 +174,9 @@ class Template:
     def _user_data(self, wanted: Wanted, flavor: Json) -> tuple[str, Json]:
         """What the agent reads, with words for the addresses, and what Heat puts in their places."""
         chosen = privileges.choices(wanted.privileges, flavor.get("extra_specs") or {})
-        configuration = agent.configuration(wanted.service, wanted.volumes, wanted.given, {}, wanted.oneshot, chosen)
+        configuration = agent.configuration(
+            wanted.service, wanted.volumes, wanted.given, {}, wanted.oneshot, chosen, flavor.get("extra_specs")
+        )
         hosts: dict[str, list[str]] = {}
         parameters: Json = {}
         mine = {key for key, _ in wanted.networks}

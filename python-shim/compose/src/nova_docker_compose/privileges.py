@@ -17,6 +17,12 @@ _LISTS = ("cap_add", "device_cgroup_rules", "devices", "security_opt")
 _SINGLE = ("gpus", "no_new_privileges", "privileged", "runtime")
 KEYS = (*_LISTS, *_SINGLE)
 _EVERY_CAPABILITY = "ALL"
+_CAPABILITIES = 41
+"""How many Linux has."""
+_WORDS = {**dict.fromkeys(("yes", "on", "1"), "true"), **dict.fromkeys(("no", "off", "0"), "false")}
+_WITHOUT = {"no_new_privileges": "true", "privileged": "false"}
+"""What a flavor gives that says nothing of it: the tight side."""
+_PERMISSIONS = re.compile("r?w?m?")
 _OPTION = re.compile(
     r"(seccomp|systempaths)=unconfined|apparmor=[^=]+|label=(disable|(user|role|type|level|filetype):.+)"
 )
@@ -38,8 +44,7 @@ def asked_of(service: dict[str, Any], problems: list[str]) -> Asked:
         spelled = _spelled("security_opt", option)
         name, _, value = spelled.partition("=")
         if name == "no-new-privileges":
-            # It is so unless somebody says otherwise.
-            made["no_new_privileges"] = ["false"] if value == "false" else []
+            made["no_new_privileges"] = [_spelled("no_new_privileges", value or "true")]
         elif _OPTION.fullmatch(spelled):
             made.setdefault("security_opt", []).append(spelled)
         else:
@@ -52,19 +57,23 @@ def _devices(service: dict[str, Any], problems: list[str]) -> list[str]:
     for each in service.get("devices", []):
         source = each["source"]
         path = each.get("target") or source
-        if source.startswith("/dev/") and path.startswith("/dev/"):
-            made.append(f"{source}:{path}:{each.get('permissions') or 'rwm'}")
+        access = "".join(sorted(set(each.get("permissions") or "rwm"), key="rwm".find))
+        if ":" in source + path or not (source.startswith("/dev/") and path.startswith("/dev/")):
+            problems.append(
+                f"devices: {source}:{path} cannot be had: a device is below /dev, without a colon in its name"
+            )
+        elif not _PERMISSIONS.fullmatch(access):
+            problems.append(f"devices: {source}: permissions are of r, w and m, and not {each['permissions']}")
         else:
-            problems.append(f"devices: {source}:{path} cannot be had: a device is below /dev")
+            made.append(f"{source}:{path}:{access}")
     return made
 
 
 def _gpus(service: dict[str, Any], problems: list[str]) -> list[str]:
-    if service.get("gpus") == "all":
-        return ["all"]
     reserved = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices") or []
     where = "gpus" if service.get("gpus") else "deploy.resources.reservations.devices"
-    wanted = [*(service.get("gpus") or []), *reserved]
+    said = service.get("gpus") or []
+    wanted = [*([{}] if said == "all" else said), *reserved]
     if not wanted:
         return []
     one = wanted[0]
@@ -75,6 +84,8 @@ def _gpus(service: dict[str, Any], problems: list[str]) -> list[str]:
         problems.append(f"{where}: it cannot be had: only the capability gpu can")
         return []
     if one.get("device_ids"):
+        if "count" in one:
+            problems.append(f"{where}: a count and device_ids exclude each other")
         return [f"device={','.join(one['device_ids'])}"]
     count = one.get("count", "all")
     return ["all" if count in ("all", -1) else str(count)]
@@ -98,10 +109,17 @@ def not_had(asked: Asked, specs: Specs) -> list[str]:
 
 
 def unasked(asked: Asked, specs: Specs) -> int:
-    """How many kinds of privileges a flavor gives that nobody has asked for."""
-    return sum(f"docker:{key}" in specs and key not in asked for key in KEYS) + sum(
-        key.startswith("docker:host_mount:") for key in specs
-    )
+    """How many privileges a flavor gives that nobody has asked for; every capability is one."""
+    mounts = sum(key.startswith("docker:host_mount:") for key in specs)
+    return mounts + sum(_more(key, given, asked.get(key, [])) for key in KEYS for given in _given(specs, key))
+
+
+def _more(key: str, given: str, asked: list[str]) -> int:
+    if given in asked or given == _WITHOUT.get(key):
+        return 0
+    if key == "cap_add" and given == _EVERY_CAPABILITY:
+        return _CAPABILITIES
+    return 0 if any(_covers(key, given, item) for item in asked) else 1
 
 
 def _plain(item: str) -> Any:
@@ -109,7 +127,7 @@ def _plain(item: str) -> Any:
 
 
 def _gives(specs: Specs, key: str, item: str) -> bool:
-    for given in _items(key, str(specs.get(f"docker:{key}", ""))):
+    for given in _given(specs, key):
         same_place = key != "devices" or given.split(":")[1] == item.split(":")[1]
         if same_place and _covers(key, given, item):
             return True
@@ -136,8 +154,9 @@ def _covers(key: str, allowed: str | None, item: str) -> bool:
     return False
 
 
-def _items(key: str, text: str) -> list[str]:
-    """What an extra specification gives."""
+def _given(specs: Specs, key: str) -> list[str]:
+    """What a flavor's extra specification gives."""
+    text = str(specs.get(f"docker:{key}", _WITHOUT.get(key, "")))
     separators = "," if key == "device_cgroup_rules" else "[, ]"
     words = re.split(separators, text) if key in _LISTS else [text]
     return [_spelled(key, each) for each in words if each.strip()]
@@ -156,6 +175,8 @@ def _spelled(key: str, word: str) -> str:
         host, *rest = word.split(":")
         path = rest.pop(0) if rest and rest[0].startswith("/") else host
         return ":".join([host, path, rest[0] if rest else "rwm"])
-    if key in ("no_new_privileges", "privileged"):
-        return word.lower()
+    if key in _WITHOUT:
+        return _WORDS.get(word.lower(), word.lower())
+    if key == "gpus" and word.isdecimal():
+        return str(int(word))
     return word

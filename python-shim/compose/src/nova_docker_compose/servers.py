@@ -41,7 +41,9 @@ class Recipe:
         """What the agent reads; `hosts` are the project's other servers."""
         wanted = self.wanted
         chosen = privileges.choices(wanted.privileges, self.flavor.get("extra_specs") or {})
-        configuration = agent.configuration(wanted.service, wanted.volumes, wanted.given, hosts, wanted.oneshot, chosen)
+        configuration = agent.configuration(
+            wanted.service, wanted.volumes, wanted.given, hosts, wanted.oneshot, chosen, self.flavor.get("extra_specs")
+        )
         try:
             return agent.user_data(configuration)
         except ComposeError as error:

@@ -283,8 +283,14 @@ def _doubts_of_logging(said: dict[str, Any]) -> list[str]:
     driver = said.get("driver", agent.LOG_DRIVER)
     if driver != agent.LOG_DRIVER:
         return [f"logging.driver: it is left out: the console log is what {agent.LOG_DRIVER} keeps"]
-    others = [option for option in said.get("options", {}) if option not in agent.LOG_OPTIONS]
-    return [f"logging.options.{option}: it is left out: the console log has no such setting" for option in others]
+    found = []
+    for option, value in said.get("options", {}).items():
+        if option not in agent.LOG_OPTIONS:
+            found.append(f"logging.options.{option}: it is left out: the console log has no such setting")
+        elif agent.log_bound(option, value) is None:
+            what = "a size of at least 16k, in whole k, m or g" if option == "max-size" else "a number from 1 to 100"
+            found.append(f"logging.options.{option}: {value} is left out: it has to be {what}")
+    return found
 
 
 def _wanted(project: Project, name: str, service: Service, count: int, files: Given, privileges: Asked) -> Wanted:
