@@ -26,6 +26,11 @@ class Liar(http.server.BaseHTTPRequestHandler):
 
     lies: dict[str, Handler]
     seen: list[str]
+    connections: list[object]
+
+    def setup(self) -> None:
+        self.connections.append(self.client_address)
+        super().setup()
 
     def do_GET(self) -> None:
         self.seen.append(f"{self.command} {self.path} {self.headers.get('X-Registry-Auth')}")
@@ -57,12 +62,13 @@ def liar() -> Iterator[Callable[..., Engine]]:
     servers = []
 
     def lying(lies: dict[str, Handler]) -> Engine:
-        kind = type("OneLiar", (Liar,), {"lies": lies, "seen": []})
+        kind = type("OneLiar", (Liar,), {"lies": lies, "seen": [], "connections": []})
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         engine = Engine(f"127.0.0.1:{server.server_port}", None)
         engine.seen = kind.seen  # type: ignore[attr-defined]
+        engine.connections = kind.connections  # type: ignore[attr-defined]
         return engine
 
     yield lying
@@ -153,16 +159,18 @@ def test_an_answer_that_takes_too_long_is_cut_off_whatever_it_is_made_of(
 def test_a_connection_that_stays_open_has_its_time_anew_for_each_answer(liar: Callable[..., Engine]) -> None:
     def keep(request: Liar) -> None:
         request.protocol_version = "HTTP/1.1"
-        time.sleep(0.6)
+        time.sleep(1.2)
         request.close_connection = False
         request.say({"Id": ID})
 
     engine = liar({f"/containers/{ID}/json": keep})
-    engine._transport.seconds = 1
+    engine._transport.seconds = 3
+    before = len(engine.connections)
     assert [engine.inspect(ID)["Id"] for _ in range(3)] == [ID] * 3
+    assert len(engine.connections) == before + 1
 
 
-@pytest.mark.parametrize("found", [[{}], [5], {"a": 1}, 5, [{"Id": 5}], [{"Id": "../x"}], None])
+@pytest.mark.parametrize("found", [[{}], [5], {"a": 1}, 5, [{"Id": 5}], [{"Id": "../x"}], None, [{"Id": ID}] * 1000])
 def test_a_list_of_containers_that_is_none_is_told(liar: Callable[..., Engine], found: object) -> None:
     engine = liar({"/containers/json": lambda request: request.say(found)})
     with pytest.raises(DockerFailed, match="does not list containers"):

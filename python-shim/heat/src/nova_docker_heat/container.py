@@ -36,6 +36,8 @@ class _Progress:
     """Whether a container that was stopped has been started."""
     ran: bool = False
     """Whether the last look has found the container running."""
+    turn: int = 0
+    """Which of several containers is removed next."""
 
 
 class Container(resource.Resource):
@@ -184,9 +186,11 @@ class Container(resource.Resource):
             return True
         engine = self._engine_when_it_answers(progress)
         left = [self.resource_id] if self.resource_id else engine.containers_of(self.uuid)
-        # Each is asked, also when one before it is not gone.
-        gone = [_is_gone(engine, container) for container in left]
-        return all(gone)
+        if not left:
+            return True
+        # One at a look, in turn: Heat looks at its own limit of time in between, and Docker says how long one takes.
+        progress.turn += 1
+        return _is_gone(engine, left[progress.turn % len(left)]) and len(left) == 1
 
     # ------------------------------------------------------------ attributes
 

@@ -24,6 +24,8 @@ _OLDEST = "1.24"
 _LONGEST_MESSAGE = 1000
 _LOG_BYTES = 64 * 1024
 _PULL_BYTES = 256 << 20
+_MOST_CONTAINERS = 16
+"""Of one resource, which makes one at a time; more is a Docker that lies."""
 """Of a pull's progress, which is read and forgotten."""
 
 LABEL = "org.openstack.heat.resource"
@@ -163,6 +165,8 @@ class Engine:
         what = "list containers"
         with self._telling(what):
             found = list(self._client.containers(all=True, filters={"label": f"{LABEL}={resource}"}))
+        if len(found) > _MOST_CONTAINERS:
+            raise DockerFailed(self._message(what, f"it says that one resource has {len(found)} of them"))
         return [self._id_of(each, what) for each in found]
 
     def logs(self, container: str, lines: int | None = None) -> str:
