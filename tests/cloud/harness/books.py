@@ -24,8 +24,11 @@ _CONTAINERS = {
 }
 """What Docker says of the container, by Nova's state; None is no container."""
 
-_POWER = {"running": 1, "paused": 3, "exited": 4, "created": 4}
+_POWER = {"running": {1}, "paused": {3}, "exited": {4}, "created": {4}}
 """Nova's numbers."""
+
+_POWER_SUSPENDED = {"paused": {7}, "exited": {4, 7}}
+"""In memory; and on disk, or in memory until Docker ended."""
 
 _OVER = ("finished", "confirmed", "reverted", "error", "failed", "completed", "done", "cancelled")
 """Of a migration that nobody works on. One that is `finished` waits for its user."""
@@ -140,7 +143,7 @@ class Books:
             allowed = _CONTAINERS.get(each.vm_state, {state}) if each.is_here else {None}
             if state not in allowed:
                 yield f"server {each.id} is {each.vm_state} on host {each.host}, and its container {state}"
-            elif state and each.vm_state != "error" and _POWER[state] != each.power_state:
+            elif state and each.vm_state != "error" and each.power_state not in _powers(each)[state]:
                 yield f"the container of server {each.id} is {state}, and Nova's power state {each.power_state}"
             aside = containers.pop(f"nova-{each.id}-aside", None)
             if (aside is not None) != (each.vm_state == "resized") and each.vm_state != "error":
@@ -241,6 +244,10 @@ class Books:
 
     def _ever(self) -> set[str]:
         return {row[0] for row in self._rows("SELECT uuid FROM nova.instances WHERE project_id = %(project)s")}
+
+
+def _powers(server: Server) -> dict[str, set[int]]:
+    return _POWER_SUSPENDED if server.vm_state == "suspended" else _POWER
 
 
 def _builds(server: Server) -> bool:
