@@ -41,6 +41,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 
+pub use archive::volumes;
 pub use digest::Digest;
 use digest::{Algorithm, Hasher, InvalidDigest};
 pub use error::{Error, Problem};

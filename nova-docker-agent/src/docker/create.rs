@@ -3,7 +3,7 @@
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 
-use super::{Docker, Error, container, image::image_name, labels, made_as};
+use super::{Docker, Error, container, image::image_name, image_volumes, labels, made_as};
 use crate::guest::Guest;
 use crate::network::Interface;
 
@@ -54,6 +54,8 @@ impl Docker {
         let name = labels::container_name(guest.uuid);
         let hostname = container::hostname(&guest.hostname)?;
         let mut body = container::body(guest, &hostname, image, interfaces, &self.inner.config, self.quota_enforced());
+        let image_volumes = self.image_volumes(image).await?;
+        image_volumes::add(&mut body, guest, &image_volumes);
         if guest.rescues {
             self.add_rescued_volumes(guest.uuid, &mut body).await?;
         }
@@ -68,6 +70,9 @@ impl Docker {
             match files {
                 Files::OfTheInstance { ran: true } => self.put_given(&created.id, &guest.configuration.given).await?,
                 _ => self.put_given_at_first(&created.id, &guest.configuration).await?,
+            }
+            if files == Files::OfTheImage {
+                self.make_directories(guest.uuid, &created.id, &image_volumes).await?;
             }
             self.put_files(&created.id, guest, &hostname, interfaces, files).await
         };

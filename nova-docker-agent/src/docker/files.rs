@@ -42,7 +42,7 @@ const SEAL_BYTES: usize = 8;
 pub(super) struct File {
     /// Directories above it, from the top, with the modes of those that have to be made.
     directories: Vec<(Cow<'static, str>, u32)>,
-    /// Without the slash at its beginning.
+    /// Without the slash at its beginning. Empty: only the directories.
     path: Cow<'static, str>,
     owner: Owner,
     mode: u32,
@@ -135,6 +135,17 @@ impl Docker {
                 other => Err(other),
             },
         }
+    }
+}
+
+/// A directory of root's, open to all for reading.
+pub(super) fn directory(path: &str) -> File {
+    File {
+        directories: vec![(path.to_owned().into(), 0o755)],
+        path: "".into(),
+        owner: Owner::default(),
+        mode: 0,
+        content: Vec::new(),
     }
 }
 
@@ -286,7 +297,9 @@ fn archive(files: &[File], present: &BTreeSet<&str>) -> std::io::Result<Vec<u8>>
                 append(&format!("{}/", &directory[1..]), tar::EntryType::Directory, Owner::default(), *mode, &[])?;
             }
         }
-        append(&file.path, tar::EntryType::Regular, file.owner, file.mode, &file.content)?;
+        if !file.path.is_empty() {
+            append(&file.path, tar::EntryType::Regular, file.owner, file.mode, &file.content)?;
+        }
     }
     archive.into_inner()
 }

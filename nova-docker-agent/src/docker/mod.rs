@@ -21,6 +21,7 @@ mod hijack;
 mod hopeless;
 mod host;
 mod image;
+mod image_volumes;
 mod labels;
 mod lifecycle;
 mod links;

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use bollard::models::ImageConfig;
 use serde_json::{Map, Value};
 
+use crate::registry::volumes;
+
 /// The comment of a commit that keeps an instance's files for its next container.
 pub(super) const FILES_OF_AN_INSTANCE: &str = "the files of an instance";
 
@@ -62,7 +64,12 @@ impl Base {
                 .retain(|variable| variable.as_str().is_some_and(|text| self.environment.iter().any(|e| e == text)));
         }
         if let Some(labels) = config.get_mut("Labels").and_then(Value::as_object_mut) {
-            labels.retain(|label, _| self.labels.contains_key(label));
+            labels.retain(|label, _| self.labels.contains_key(label) && label != volumes::LABEL);
+        }
+        // Elsewhere they are volumes again.
+        if let Some(label) = self.labels.get(volumes::LABEL) {
+            let paths = volumes::paths(label).into_iter().map(|path| (path, Value::Object(Map::new())));
+            config.insert("Volumes".to_owned(), Value::Object(paths.collect()));
         }
         for (name, value) in &self.others {
             match value {
@@ -85,7 +92,9 @@ mod tests {
     fn the_instances_traces_leave_the_configuration_and_all_else_stays() {
         let base = Base::of(&ImageConfig {
             env: Some(vec!["PATH=/bin".to_owned()]),
-            labels: Some([("mine".to_owned(), "1".to_owned())].into()),
+            labels: Some(
+                [("mine".to_owned(), "1".to_owned()), (volumes::LABEL.to_owned(), r#"["/data"]"#.to_owned())].into(),
+            ),
             user: Some("7".to_owned()),
             ..ImageConfig::default()
         });
@@ -95,11 +104,12 @@ mod tests {
                 {"created": "now", "created_by": "of the user"}],
             "config": {"Hostname": "h", "Env": ["PATH=/bin", "TOKEN="], "Entrypoint": ["of the user"], "User": "8",
                 "Healthcheck": {"Test": ["CMD-SHELL", "secret"]},
-                "Labels": {"org.openstack.nova.project-id": "", "of-the-user": "", "mine": "1"}}});
+                "Labels": {"org.openstack.nova.project-id": "", "of-the-user": "", "mine": "1", volumes::LABEL: "x"}}});
         base.scrub(&mut config);
         let expected = serde_json::json!({"os": "linux",
             "history": [{"created_by": "of the image", "comment": "of its author"}, {"created": "then"}, {"created": "now"}],
-            "config": {"Hostname": "", "Domainname": "", "Env": ["PATH=/bin"], "User": "7", "Labels": {"mine": "1"}}});
+            "config": {"Hostname": "", "Domainname": "", "Env": ["PATH=/bin"], "User": "7", "Labels": {"mine": "1"},
+                "Volumes": {"/data": {}}}});
         assert_eq!(config, expected);
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use integration_tests::docker::Dockerd;
 use integration_tests::door::{Client, Door, launch, port};
+use integration_tests::images;
 use integration_tests::patience::until;
 use integration_tests::{Host, on_host};
 use nova_docker_proto::v1::{self, ReplacePurpose};
@@ -176,7 +178,75 @@ fn a_server_that_outgrows_its_disk_is_stopped_where_docker_does_not_hold_it_and_
     });
 }
 
+/// An archive of the guest's snapshot.
+async fn snapshot(docker: &Dockerd, guest: &str) -> Bytes {
+    let driver = docker.driver().await;
+    let snapshot = driver.snapshot(guest.parse().unwrap()).await.unwrap();
+    let chunks: Vec<Bytes> = snapshot.stream().try_collect().await.unwrap();
+    snapshot.finish().await.unwrap();
+    chunks.concat().into()
+}
+
+async fn volumes(docker: &Dockerd) -> usize {
+    docker.docker(&["volume", "ls", "-q"]).await.lines().count()
+}
+
+fn what_is_below_an_images_volumes_is_on_the_servers_disk_and_in_its_snapshots() {
+    on_btrfs(async |host| {
+        let mut door = Door::open(&host).await;
+        let mut client = door.client().await;
+        door.docker.import("volumes:test", &["VOLUME /data /srv/made/here"]).await;
+        door.image = door.glance.add(images::save(&door.docker, "volumes:test").await.0.clone());
+        images::remove_all(&door.docker).await;
+        let first = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        assert_eq!(volumes(&door.docker).await, 0);
+        let (done, said) = door.docker.inside(&first, "echo kept > /data/file && stat -c %a /srv/made/here").await;
+        assert!(done && said.trim() == "755", "{said}");
+        let (done, said) = door.docker.inside(&first, "fallocate -l 1100M /data/large").await;
+        assert!(!done && said.contains("Disk quota exceeded"), "{said}");
+        let archive = snapshot(&door.docker, &first).await;
+        delete(&mut client, first).await;
+
+        // Wherever else it comes to, they are volumes.
+        let file = door.docker.path("snapshot.tar");
+        std::fs::write(&file, &archive).unwrap();
+        let loaded = door.docker.docker(&["load", "-qi", file.to_str().unwrap()]).await;
+        let id = loaded.strip_prefix("Loaded image ID: ").unwrap();
+        let config = door.docker.docker(&["inspect", "-f", "{{json .Config}}", id]).await;
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["Volumes"], serde_json::json!({"/data": {}, "/srv/made/here": {}}));
+        assert!(!config.to_string().contains("image-volumes"), "{config}");
+        images::remove_all(&door.docker).await;
+
+        door.image = door.glance.add(archive);
+        let second = launch(&mut client, door.guest("sleep 1000", &[])).await;
+        assert_eq!(
+            door.docker.inside(&second, "cat /data/file").await,
+            (
+                true,
+                "kept
+"
+                .to_owned()
+            )
+        );
+        assert_eq!(volumes(&door.docker).await, 0);
+        delete(&mut client, second).await;
+
+        let mut request = door.guest("sleep 1000", &[]);
+        request.guest.as_mut().unwrap().metadata.insert("docker:read_only".to_owned(), "true".to_owned());
+        let still = launch(&mut client, request).await;
+        assert_eq!(volumes(&door.docker).await, 2);
+        let (done, said) =
+            door.docker.inside(&still, "cat /data/file && echo more > /data/file && ! touch /file").await;
+        assert!(done && said.starts_with("kept"), "{said}");
+        delete(&mut client, still).await;
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
 tests!(
+    what_is_below_an_images_volumes_is_on_the_servers_disk_and_in_its_snapshots,
     a_server_that_outgrows_its_disk_is_stopped_where_docker_does_not_hold_it_and_can_be_started_to_delete_files,
     a_write_beyond_the_flavors_disk_fails_in_the_container_and_its_neighbour_goes_on,
     a_full_disk_can_be_taken_a_snapshot_of,

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::volumes;
 use crate::manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use crate::store::Packing;
 use crate::{Digest, Platform, Problem};
@@ -87,6 +88,19 @@ impl Image {
         let built = Manifest::build(config, layers);
         let built = built.map_err(|error| super::layout::bad("its manifest", &error.to_string()))?;
         self.manifest = Document::new(OCI_MANIFEST, built);
+        Ok(())
+    }
+
+    /// The same image without volumes; see [`volumes`].
+    pub fn drop_volumes(&mut self) -> Result<(), Problem> {
+        let Some(config) = volumes::dropped(&self.config.bytes) else { return Ok(()) };
+        let broken = |error: serde_json::Error| super::layout::bad("its manifest", &error.to_string());
+        let mut manifest: Manifest = crate::manifest::parse(&self.manifest.bytes).map_err(broken)?;
+        self.config = Document::new(&self.config.media_type, config);
+        manifest.config.digest = self.config.digest.to_string();
+        manifest.config.size = self.config.bytes.len() as u64;
+        let bytes = serde_json::to_vec(&manifest).map_err(broken)?;
+        self.manifest = Document::new(&self.manifest.media_type, bytes.into());
         Ok(())
     }
 

@@ -27,8 +27,8 @@ const MAX_LAYERS: usize = 512;
 /// Images that a message names.
 const MAX_NAMED: usize = 5;
 
-/// Reads the index of the archive that is `size` bytes long, and the image for `platform` in it. The pins keep what was put
-/// into the cache on the way.
+/// Reads the index of the archive that is `size` bytes long, and the image for `platform` in it, without its volumes. The pins keep
+/// what was put into the cache on the way.
 pub async fn read_image(
     source: Arc<dyn Source>,
     size: u64,
@@ -36,11 +36,12 @@ pub async fn read_image(
     platform: &Platform,
 ) -> Result<(Image, Pins), Error> {
     let mut archive = Archive::open(source, size, cache, None).await?;
-    let image = match archive.find("index.json") {
+    let mut image = match archive.find("index.json") {
         Some(_) => oci(&mut archive, platform).await?,
         None => legacy(&mut archive, Serving::Unpacked).await?,
     };
     check_platform(&image.platform, platform)?;
+    image.drop_volumes()?;
     Ok((image, archive.into_pins()))
 }
 

@@ -5,6 +5,7 @@ mod configuration;
 pub mod image;
 mod keep;
 pub mod layout;
+pub mod volumes;
 pub mod walker;
 
 use std::collections::HashMap;

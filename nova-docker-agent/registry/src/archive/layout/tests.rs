@@ -45,6 +45,20 @@ async fn both_layouts_give_the_layers_in_order_and_where_they_are() {
 }
 
 #[tokio::test]
+async fn an_image_is_served_without_its_volumes_and_its_manifest_says_so() {
+    let layers = [testing::layer(1, 3000)];
+    let mut config = testing::config(&layers);
+    config["config"]["Volumes"] = json!({"/data": {}});
+    let (image, _) = read(Memory::new(testing::legacy_with(&layers, &config))).await.unwrap();
+    let served: Value = serde_json::from_slice(&image.config.bytes).unwrap();
+    assert_eq!((&served["config"]["Volumes"], &served["rootfs"]), (&Value::Null, &config["rootfs"]));
+    assert_eq!(served["config"]["Labels"], json!({"a": "b", crate::volumes::LABEL: r#"["/data"]"#}));
+    let described = testing::described(manifest::OCI_CONFIG, &image.config.bytes);
+    assert_eq!(manifest(&image)["config"], described);
+    assert_eq!(image.manifest.digest, Digest::of(&image.manifest.bytes));
+}
+
+#[tokio::test]
 async fn a_big_image_is_known_after_about_one_read_for_each_layer_and_before_any_layer_was_read() {
     let layers = [testing::layer(1, 3 * MIB), testing::layer(2, 2 * MIB), testing::layer(3, 2 * MIB)];
     for archive in [testing::legacy(&layers), testing::oci(&layers)] {
