@@ -189,13 +189,6 @@ impl Double {
         }
     }
 
-    /// Waits until so many requests began so.
-    pub async fn was_asked_of(&self, start: &str, times: usize) {
-        while self.asked(start) < times {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
     /// What was changed, or tried to be, and of which image.
     pub fn changes(&self) -> Vec<(Asked, Uuid)> {
         self.state().of_images.iter().filter(|(asked, _)| asked.is_change()).copied().collect()
