@@ -123,6 +123,21 @@ def test_a_credential_that_may_only_read_does_not_push(
     refused(client.put_manifest(repository, "v2", image.data, image.media_type), (401, 403), "DENIED", "UNAUTHORIZED")
 
 
+def test_a_robot_of_a_member_only_pulls_where_pushes_need_another_role(
+    run_own: RunOwn, tmp_path: Path, repository: str, credential: Credential, pushed: Manifest
+) -> None:
+    """By Glance's own policy members load images: its operator need change nothing."""
+    with run_own(tmp_path, {"push_roles": "image-pusher, admin"}) as own:
+        robot = Registry(own.target, credential.id, credential.secret)
+        assert ok(robot.manifest(repository, "v1"), 200).content == pushed.data
+        for blob in pushed.blobs:
+            assert ok(robot.blob(repository, blob.digest), 200).content == blob.data
+        image = content.image(f"{repository} robot")
+        refused(robot.begin(repository, data=image.blobs[0].data, digest=image.blobs[0].digest), 401, "DENIED")
+        refused(robot.put_manifest(repository, "v2", image.data, image.media_type), 401, "DENIED")
+        refused(robot.delete_manifest(repository, pushed.digest), 401, "DENIED")
+
+
 # ---------------------------------------------------------------- what a token is for
 
 
