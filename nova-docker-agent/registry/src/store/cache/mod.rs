@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! CACHE/blobs/ALGORITHM/HEX   complete and verified: a file gets here by renaming, after it was synced
-//! CACHE/partial/PROCESS/FILE  being written; of processes that are gone, removed when the next one starts
+//! CACHE/partial/PROCESS/FILE  being written, or on its way out; of processes that are gone, removed when the next one starts
 //! CACHE/proven/...            which project's images had which blobs: see `proofs`
 //! CACHE/lock                  held while a process starts
 //! ```
