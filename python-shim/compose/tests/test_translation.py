@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -462,27 +461,3 @@ def test_an_image_is_found_by_its_name_its_tag_its_place_in_the_registry_or_its_
     cloud: FakeCloud, reference: str, name: str
 ) -> None:
     assert Choices(Api(cloud)).image(reference)["name"] == name
-
-
-@pytest.mark.parametrize(
-    ("said", "problem"),
-    [
-        ("subnet: 10.0.0.0/99", "'10.0.0.0/99' does not appear to be an IPv4 or IPv6 network"),
-        ("subnet: 10.0.0.0/24, gateway: 10.0.1.1", "10.0.1.1 is not in 10.0.0.0/24"),
-        ("subnet: 10.0.0.0/24, ip_range: 10.0.0.0/8", "10.255.255.255 is not in 10.0.0.0/24"),
-        ("subnet: 10.0.0.0/24, gateway: x", "'x' does not appear to be an IPv4 or IPv6 address"),
-    ],
-)
-def test_ranges_that_are_none_are_refused(project_of: Read, said: str, problem: str) -> None:
-    project = project_of(
-        f"services: {{a: {{image: x, networks: [n]}}}}\nnetworks: {{n: {{ipam: {{config: [{{{said}}}]}}}}}}"
-    )
-    with pytest.raises(ComposeError, match=f"^networks.n.ipam.config: {re.escape(problem)}$"):
-        translate(project)
-
-
-def test_the_largest_range_is_no_trouble(project_of: Read) -> None:
-    said = "subnet: '::/0', ip_range: '::/0'"
-    assert translate(
-        project_of(f"services: {{a: {{image: x, networks: [n]}}}}\nnetworks: {{n: {{ipam: {{config: [{{{said}}}]}}}}}}")
-    ).wanted
