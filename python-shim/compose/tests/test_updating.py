@@ -89,6 +89,22 @@ def test_with_start_first_a_server_is_always_behind_the_address(
     assert {line.partition(": ")[2] for line in again} == {"running"}
 
 
+def test_with_start_first_forwarded_ports_come_back_too(cloud: FakeCloud, project_of: Read) -> None:
+    def forwarded() -> list[dict[str, Any]]:
+        return [each for address in cloud.things["floatingips"].values() for each in address["forwardings"].values()]
+
+    def serving() -> set[str]:
+        ports = {port["port"]: each["status"] for each in cloud.servers.values() for port in each["networks"]}
+        return {ports[each["internal_port_id"]] for each in forwarded()}
+
+    text = file("order: start-first").replace("[80]", "['8080:80']")
+    up(cloud, project_of(text))
+    before, seen = [{**each} for each in forwarded()], set[str]()
+    cloud.after = lambda number: seen.update(serving())
+    up(cloud, project_of(text.replace("serve", "other")))
+    assert (seen, forwarded()) == ({"ACTIVE"}, before)
+
+
 def test_what_does_not_come_up_takes_nobody_s_place(cloud: FakeCloud, project_of: Read) -> None:
     up(cloud, project_of(file("order: start-first")))
     cloud.faults["p-web-2"] = "no such command"
