@@ -425,7 +425,7 @@ def test_the_smallest_flavor_that_fits_is_chosen(project_of: Read, cloud: FakeCl
 @pytest.mark.parametrize(
     ("service", "problem"),
     [
-        ("image: tiny, mem_limit: 5g", "no flavor has 1 processors, 5120 MiB of memory, 1 GiB of disk"),
+        ("image: tiny, mem_limit: 5g", "no flavor has 1 processor, 5120 MiB of memory, 1 GiB of disk"),
         ("image: tiny, cap_add: [NET_ADMIN]", r"1 GiB of disk, cap_add NET_ADMIN \(docker:cap_add or docker:allow\)$"),
         (
             "image: tiny, cap_add: [MKNOD], x-openstack: {flavor: c1.tiny}",

@@ -254,6 +254,15 @@ def test_networks_are_made_with_their_ranges_and_external_ones_are_used(cloud: F
     assert left(cloud) == ["networks shared"]
 
 
+def test_an_external_network_that_is_not_there_is_told_before_anything_is_made(
+    cloud: FakeCloud, project_of: Read
+) -> None:
+    text = "services: {a: {image: tiny, networks: [own, out]}}\nnetworks: {own: , out: {external: true, name: nowhere}}"
+    with pytest.raises(ComposeError, match=r"^networks.out: it is external, and the cloud has no network nowhere$"):
+        up(cloud, project_of(text))
+    assert left(cloud) == []
+
+
 def test_down_leaves_nothing_and_tells_the_agent_of_volumes(cloud: FakeCloud, project_of: Read) -> None:
     up(cloud, project_of(TWO))
     seen: list[str] = []

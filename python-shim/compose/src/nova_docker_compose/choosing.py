@@ -58,7 +58,10 @@ class Choices:
         return min(fitting, key=lambda each: _rank(each, wanted))
 
     def _nothing_fits(self, wanted: Wanted, image: Json) -> str:
-        needs = [f"{wanted.vcpus} processors", f"{max(wanted.memory, image.get('min_ram') or 0)} MiB of memory"]
+        needs = [
+            f"{wanted.vcpus} processor{'s' if wanted.vcpus > 1 else ''}",
+            f"{max(wanted.memory, image.get('min_ram') or 0)} MiB of memory",
+        ]
         needs.append(f"{_disk(image)} GiB of disk")
         needs += [
             f"{key} {', '.join(items)} (docker:{key} or docker:allow)" for key, items in wanted.privileges.items()

@@ -34,7 +34,7 @@ class Networks:
         mine = {key: part for key, part in self._project.networks.items() if key in used}
         for key, part in mine.items():
             if part.get("external"):
-                self.ids[key] = self._external(part["name"])
+                self.ids[key] = self._external(key, part["name"])
         own = {key: part for key, part in mine.items() if not part.get("external")}
         networks = self._unique("networks", {part["name"]: {} for part in own.values()})
         subnets = of_project(self._api, self._project.name, "subnets")
@@ -46,12 +46,12 @@ class Networks:
         if reachable:
             self._router([each for each in subnets if each["network_id"] in reachable])
 
-    def _external(self, name: str) -> str:
+    def _external(self, key: str, name: str) -> str:
         found = self._api.listed("network", "/networks", "networks", name=name)
         if not found:
-            raise ComposeError(f"networks: there is no network {name} that is there already")
+            raise ComposeError(f"networks.{key}: it is external, and the cloud has no network {name}")
         if len(found) > 1:
-            raise ComposeError(f"networks: there are {len(found)} networks {name}")
+            raise ComposeError(f"networks.{key}: it is external, and there are {len(found)} networks {name}")
         return str(found[0]["id"])
 
     def groups(self, wanted: Iterable[Wanted]) -> dict[str, str]:
