@@ -134,9 +134,10 @@ class Seeder:
             if wanted <= alive:
                 return
             if time.monotonic() > end:
+                logs = "ovn-*.log and neutron-*.log" if self.options.network == "ovn" else "neutron-*.log"
                 raise SystemExit(
                     f"no live report of {', '.join(sorted(wanted - alive))} in {seconds:.0f} s;"
-                    f" see neutron-*.log in {self.layout.log}"
+                    f" see {logs} in {self.layout.log}"
                 )
             time.sleep(0.5)
 

@@ -1,12 +1,16 @@
-"""OVN's databases: how they are made, and when they count as started."""
+"""OVN's databases, how they are made and when they count as started, and what is said of a controller that is not."""
 
 import socket
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from minicloud import ovn, process
+from minicloud import ovn, passwords, process
 from minicloud.layout import Layout
+from minicloud.options import Options
+from minicloud.programs import programs
+from minicloud.seed import Seeder
 
 SCHEMA = '{"name": "Test", "version": "1.0.0", "tables": {}}'
 
@@ -72,3 +76,19 @@ def test_a_database_answers_when_its_server_does_and_not_when_one_that_was_kille
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.mark.parametrize("network", ["ovs", "ovn"])
+def test_where_no_agent_reports_the_logs_are_named(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    # The seed sets it.
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", "")
+    options = Options(network=network)
+    options.save(layout.options_file)
+    passwords.load_or_create(layout.passwords_file)
+    with pytest.raises(SystemExit) as ended:
+        Seeder(layout)._wait_for_agents(SimpleNamespace(agents=lambda: []), seconds=0)
+    said = str(ended.value)
+    assert f"in {layout.log}" in said
+    assert ("ovn-*.log" in said) == ("ovn-controller" in programs(layout, options))
