@@ -19,8 +19,9 @@ describe_run() {
 cloud_ran_before=
 start_cloud() {
     mini status >/dev/null 2>&1 && cloud_ran_before=yes
-    local options=(--agent --door "${doors[0]}" --no-release)
-    [ -z "$full" ] || options=(--agent --door "${doors[0]}" --release --fake-compute --with heat)
+    # A directory that was made with OVN is refused, before tests wait for what is not there.
+    local options=(--network ovs --agent --door "${doors[0]}" --no-release)
+    [ -z "$full" ] || options=(--network ovs --agent --door "${doors[0]}" --release --fake-compute --with heat)
     [[ " ${pytest_arguments[*]-} " != *" --against fake "* ]] || options+=(--fake-compute)
     beside cloud phase cloud-up mini up "${options[@]}"
 }
