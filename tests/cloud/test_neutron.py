@@ -47,16 +47,18 @@ def test_metadata_without_a_router_the_domain_and_the_options_of_a_port_reach_th
         return lab.docker("exec", f"nova-{server['id']}", *command, check=check)
 
     assert inside("ip", "route", "show", "default").split()[2] == "10.92.0.1"
-    [dhcp] = user.network.ports(network_id=port.network_id, device_owner="network:dhcp")
+    # On OVN its metadata agent answers, which has a port of its own.
+    owner = "network:distributed" if lab.network == "ovn" else "network:dhcp"
+    [metadata_port] = user.network.ports(network_id=port.network_id, device_owner=owner)
     way = inside("ip", "route", "get", "169.254.169.254").split()
-    assert way[way.index("via") + 1] == dhcp.fixed_ips[0]["ip_address"]
+    assert way[way.index("via") + 1] == metadata_port.fixed_ips[0]["ip_address"]
 
     def metadata() -> str:
         # Without -T: with it, wget of a static busybox dies of a segmentation fault.
         url = "http://169.254.169.254/openstack/latest/meta_data.json"
         return inside("wget", "-q", "-O", "-", url, check=False)
 
-    # Neutron's DHCP agent starts its proxy when it has heard of the subnet.
+    # Neutron's agent starts its proxy when it has heard of the network.
     assert json.loads(eventually(metadata, "the metadata"))["uuid"] == server["id"]
 
     lines = inside("cat", "/etc/resolv.conf").splitlines()

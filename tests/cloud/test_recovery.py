@@ -14,6 +14,7 @@ import pytest
 from conftest import Launcher
 from harness import hosts
 from harness.amqp import Amqp, RpcFailure, instance, wait_consumers
+from harness.faults import without_wiring
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
 from harness.programs import kill_agent, setting, without
@@ -23,8 +24,6 @@ from keystoneauth1.exceptions import ConnectFailure
 from openstack.connection import Connection
 
 pytestmark = [pytest.mark.agent, pytest.mark.alone, pytest.mark.usefixtures("usable_afterwards")]
-
-OVS_AGENT = "neutron-ovs"
 
 
 def started_at(lab: Lab, server_id: str) -> str:
@@ -54,14 +53,17 @@ def wait_answering(servers: Servers, server_id: str) -> None:
 
 @contextlib.contextmanager
 def without_network_agent(lab: Lab, admin_servers: Servers) -> Iterator[None]:
-    """Ports stay unwired for a while; afterwards the Open vSwitch agent is at work again."""
-    lab.supervisorctl("stop", OVS_AGENT)
+    """Ports stay unwired for a while; afterwards what wires them is at work again."""
     stopped = time.time()
     try:
-        yield
+        with without_wiring(lab):
+            yield
     finally:
-        lab.supervisorctl("start", OVS_AGENT)
-        wait_network_agent(lab, admin_servers, stopped)
+        if lab.network == "ovn":
+            # Ends when the controller has done all that OVN's database says.
+            lab.run(["ovn-nbctl", f"--db=unix:{lab.state}/run/ovn/nb.sock", "--wait=hv", "sync"], seconds=300)
+        else:
+            wait_network_agent(lab, admin_servers, stopped)
 
 
 def wait_network_agent(lab: Lab, admin_servers: Servers, since: float) -> None:

@@ -18,7 +18,7 @@ from harness.waiting import eventually
 STOPPED, SILENT = "stopped", "silent"
 """Connections are refused; connections are taken, and nobody answers."""
 
-PROGRAMS = {
+_PROGRAMS = {
     "rabbitmq": (STOPPED, SILENT),
     "nova-conductor": (STOPPED, SILENT),
     "dockerd": (STOPPED, SILENT),
@@ -28,9 +28,29 @@ PROGRAMS = {
     "keystone": (STOPPED, SILENT),
     "placement": (STOPPED, SILENT),
     "neutron-api": (STOPPED, SILENT),
-    "neutron-ovs": (STOPPED,),
 }
-"""What the agent needs, and how it can be away."""
+
+_NETWORK = {
+    "ovs": (STOPPED,),
+    # One that ends takes its host out of OVN, and then Neutron binds no port.
+    "ovn": (SILENT,),
+}
+
+
+def programs(lab: Lab) -> dict[str, tuple[str, ...]]:
+    """What the agent needs, and how it can be away."""
+    return {**_PROGRAMS, lab.network_program: _NETWORK[lab.network]}
+
+
+def away(lab: Lab, program: str, how: str) -> contextlib.AbstractContextManager[None]:
+    """A program is stopped or silent for a while."""
+    return without(lab, program) if how == STOPPED else silent(lab, program)
+
+
+def without_wiring(lab: Lab) -> contextlib.AbstractContextManager[None]:
+    """Ports are bound and not wired for a while."""
+    [how] = _NETWORK[lab.network]
+    return away(lab, lab.network_program, how)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +66,12 @@ class Weather:
     def of_services(self) -> None:
         """One service after the other is away."""
         draw = random.Random(f"{self.seed}-services")  # noqa: S311, to be drawn again from the same seed
+        ways = programs(self.lab)
         while not self.over.wait(draw.uniform(0.3, 1) * self.longest):
-            program = draw.choice(sorted(PROGRAMS))
-            how, seconds = draw.choice(PROGRAMS[program]), draw.uniform(0, self.longest)
+            program = draw.choice(sorted(ways))
+            how, seconds = draw.choice(ways[program]), draw.uniform(0, self.longest)
             self.note(f"{program} {how} for {seconds:.0f} s")
-            with without(self.lab, program) if how == STOPPED else silent(self.lab, program):
+            with away(self.lab, program, how):
                 self.over.wait(seconds)
             self.note(f"{program} is back")
 
@@ -63,7 +84,7 @@ class Weather:
             if how == "killed":
                 kill_agent(self.lab)
             else:
-                with without(self.lab, AGENT_PROGRAM) if how == STOPPED else silent(self.lab, AGENT_PROGRAM):
+                with away(self.lab, AGENT_PROGRAM, how):
                     self.over.wait(seconds)
             self.note("the agent is back")
 
@@ -82,7 +103,7 @@ def silent(lab: Lab, program: str) -> Iterator[None]:
 
 def put_right(lab: Lab) -> None:
     """Every program that a fault may have stopped runs, whatever went wrong with the fault."""
-    for program in (*PROGRAMS, AGENT_PROGRAM):
+    for program in (*programs(lab), AGENT_PROGRAM):
         eventually(lambda program=program: _runs(lab, program), f"{program} running", interval=2)
 
 

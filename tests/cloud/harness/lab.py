@@ -64,6 +64,11 @@ class Lab:
         """What wires ports: ovs or ovn."""
         return str(self.options.get("network", "ovs"))
 
+    @property
+    def network_program(self) -> str:
+        """The program that wires ports on the agent's host."""
+        return {"ovs": "neutron-ovs", "ovn": "ovn-controller"}[self.network]
+
     def side(self, name: str) -> Side:
         if name == "agent":
             programs = (AGENT_PROGRAM,) if self.door == "amqp" else (COMPUTE_PROGRAM, AGENT_PROGRAM)
