@@ -35,3 +35,35 @@ def run(state: Path, commands: str) -> list[list[str]]:
 def test_the_cloud_of_the_tests_is_asked_for_with_its_network(tmp_path: Path, full: str) -> None:
     [up] = [call for call in run(tmp_path, f"full={full}\nstart_cloud\n") if call[2] == "up"]
     assert up[up.index("--network") + 1] == "ovs"
+
+
+def test_ovn_has_a_cloud_of_its_own_and_then_the_other_one_is_as_it_was(tmp_path: Path) -> None:
+    ovn = tmp_path / "cache/tests/ovn"
+    calls = [call for call in run(tmp_path, "run_ovn\n") if call[2] != "status"]
+    assert [call[:3] for call in calls if call[0] == "mini"] == [
+        ["mini", str(tmp_path), "down"],
+        ["mini", str(ovn), "up"],
+        ["mini", str(ovn), "down"],
+        ["mini", str(tmp_path), "up"],
+    ]
+    down, up, tests, removal, back = calls
+    assert up[up.index("--network") + 1] == "ovn"
+    assert tests[tests.index("--state-dir") + 1] == str(ovn)
+    assert all((ROOT / path).is_file() for path in tests if path.startswith("tests/"))
+    assert "--wipe" in removal
+    assert not {"--wipe", "--network"} & {*down, *back}
+    # What was fetched and built for the other cloud serves this one, and stays.
+    assert (ovn / "cache").resolve() == tmp_path / "cache"
+
+
+def test_a_cloud_that_was_down_stays_down_and_what_an_interrupted_run_left_goes(tmp_path: Path) -> None:
+    ovn = tmp_path / "cache/tests/ovn"
+    ovn.mkdir(parents=True)
+    nothing_runs = 'mini() { noted mini "$state_dir" "$@" && [ "$1" != status ]; }\n'
+    assert [call[1:3] for call in run(tmp_path, nothing_runs + "run_ovn\n") if call[0] == "mini"] == [
+        [str(tmp_path), "status"],
+        [str(tmp_path), "down"],
+        [str(ovn), "down"],
+        [str(ovn), "up"],
+        [str(ovn), "down"],
+    ]

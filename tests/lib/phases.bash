@@ -16,7 +16,7 @@ phase() {
     local name=$1 begin=$SECONDS status
     shift
     # What was started has to stop, also when the time is over.
-    if [ -e "$artifacts/out-of-time" ] && [ "$name" != cloud-down ]; then set -- not_in_time; fi
+    if [ -e "$artifacts/out-of-time" ] && [[ $name != cloud-down && $name != ovn-down ]]; then set -- not_in_time; fi
     note "=== $name${lane:+ (beside the others)}"
     if [ -n "$lane" ]; then
         # Where a command goes to is its own affair.

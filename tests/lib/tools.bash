@@ -8,7 +8,7 @@ check_prerequisites() {
     local status=0
     # rustup installs here, and a shell that was open before does not know it.
     PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-    if wants integration cloud registry bench && [ "$(id -u)" != 0 ]; then
+    if wants integration cloud registry bench ovn && [ "$(id -u)" != 0 ]; then
         missing "integration, cloud and registry tests need root (packages, network namespaces, dockerd)." \
             "Try: sudo tests/run, or only what needs no root: tests/run checks unit"
         status=1
@@ -31,7 +31,8 @@ install_packages() {
     # What layers are compressed with.
     wants unit integration cloud registry && needed+=(bzip2 xz-utils zstd)
     wants integration && needed+=(btrfs-progs busybox-static crun curl openssl procps shellcheck python3-bashate)
-    wants cloud && needed+=(chromium openssh-client)
+    wants cloud && needed+=(chromium)
+    wants cloud ovn && needed+=(openssh-client)
     # The images of devstack/examples.
     [ -z "$full" ] || ! wants cloud || needed+=(buildah debootstrap)
     wants registry bench && needed+=(busybox-static docker-registry skopeo podman buildah runc)
