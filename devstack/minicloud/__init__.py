@@ -7,6 +7,7 @@ How one `mini up` travels through the package:
     host         what the machine must be like; ports, kernel datapath, leftovers of a crash
     packages     Debian packages without starting a service; the virtual environment from the lock file
     agent_build  the release build of the agent
+    criu         CRIU, with which the agent suspends servers to disk
     certificates the authority and certificate of the registry
     config/      every configuration file, rendered from (Layout, Passwords, Options)
     programs     the table of processes: command, environment, files that it depends on

@@ -150,6 +150,11 @@ class Layout:
         return self.root / "venv"
 
     @property
+    def criu(self) -> Path:
+        """The program that suspends servers to disk, where it could be fetched."""
+        return self.root / "criu" / "criu"
+
+    @property
     def python(self) -> Path:
         return self.venv / "bin" / "python"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minicloud import agent_build, broker, certificates, database, host, openvswitch, ovn, packages, process
+from minicloud import agent_build, broker, certificates, criu, database, host, openvswitch, ovn, packages, process
 from minicloud import passwords as passwords_module
 from minicloud.config import clients, extras, identity, infrastructure, neutron, nova, registry
 from minicloud.config.ini import Ini, render
@@ -67,13 +67,12 @@ def up(layout: Layout, options: Options, progress: Progress) -> None:
 
 
 def write_configuration(layout: Layout, options: Options, secrets: Passwords, datapath: str) -> None:
-    """Render every file below etc/. Any may hold secrets, so only its service may read it."""
+    """Render every file below etc/ but the agent's. Any may hold secrets, so only its service may read it."""
     files: dict[str, Ini] = {
         "keystone.conf": identity.keystone(layout, secrets),
         "placement.conf": identity.placement(layout, secrets),
         "glance-api.conf": identity.glance(layout, secrets),
         "nova.conf": nova.control(layout, secrets, options),
-        "nova-docker-agent.conf": nova.agent(layout, secrets, options, host.reserved_memory_mb()),
         "registry.conf": registry.registry(layout),
         "nova-compute.conf": nova.grpc_compute(layout, secrets, options, host.reserved_memory_mb()),
         "neutron.conf": neutron.neutron(layout, secrets, options),
@@ -156,6 +155,8 @@ class _Up:
             graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
             # Behind both doors: nova-api asks it whether what a flavor says of containers is right.
             graph.add("virt driver", lambda: packages.install_virt_driver(layout), plugins)
+            graph.add("CRIU", lambda: criu.fetch(layout), ["Debian packages"])
+            graph.add("configuration of the agent", self._configure_agent, ["configuration", "CRIU"])
         graph.add("Horizon (static files)", self._horizon_files, needed)
 
     def _debian(self) -> str | None:
@@ -186,6 +187,11 @@ class _Up:
         database.make_keystone_keys(layout)
         certificates.make(layout)
         return reason
+
+    def _configure_agent(self) -> None:
+        """By itself, because only the agent waits for CRIU."""
+        ini = nova.agent(self.layout, self.secrets, self.options, host.reserved_memory_mb())
+        write_file(self.layout.etc / "nova-docker-agent.conf", render(ini), mode=0o600)
 
     def _supervise(self) -> str | None:
         layout, supervisor = self.layout, self.supervisor
@@ -380,7 +386,8 @@ class _Up:
     def _compute(self, graph: Graph) -> None:
         needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]
         if self.options.agent:
-            graph.add("agent", self._agent, [*needs, "agent (build)", "Docker Engine", *self._driver])
+            own = ["agent (build)", "configuration of the agent", *self._driver]
+            graph.add("agent", self._agent, [*needs, *own, "Docker Engine"])
             # After the agent: that step looks whether the binaries have changed.
             graph.add("registry", self._api("registry"), ["agent", "glance", "users and catalog"])
         if self.options.fake_compute:

@@ -122,6 +122,8 @@ def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memor
             "runtime": "nova",
             "registry_listen": f"{ADDRESS}:{PORTS['agent registry']}",
             "cache_directory": f"{layout.root}/agent/blobs",
+            # Else the machine may have one of its own.
+            **({"criu": str(layout.criu)} if layout.criu.exists() else {}),
         },
         "docker_grpc": {"listen": f"unix://{layout.driver_socket}"},
         "serial_console": _serial_console(),
