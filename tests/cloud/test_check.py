@@ -54,6 +54,8 @@ def test_this_cloud_is_fit_while_the_agent_runs(lab: Lab) -> None:
     bad = [found for found in findings if found["verdict"] in ("warning", "failed")]
     assert [found for found in bad if found["verdict"] == "failed" or found["check"] not in UNAVOIDABLE] == []
     assert status == 0
+    if (lab.state / "criu/criu").exists():
+        assert "servers are suspended to disk" in _words(findings, "criu", "ok")
     assert "is the running agent's" in _words(findings, "registry-port", "ok")
     if lab.door == "amqp":
         assert "its compute service runs here" in _words(findings, "service", "ok")

@@ -1,4 +1,4 @@
-"""Suspend and resume: the processes rest in memory, frozen."""
+"""Suspend and resume: the processes rest on disk where the host has CRIU, else in memory, frozen."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def _is_frozen(lab: Lab, server_id: str) -> bool:
     return lab.docker("inspect", "--format", "{{.State.Paused}}", f"nova-{server_id}") == "true"
 
 
+def _rests(lab: Lab, server_id: str) -> bool:
+    """On disk where the agent has a CRIU, which `mini up` fetches where it can: then nothing of it is in memory."""
+    if not (lab.state / "criu/criu").exists():
+        return _is_frozen(lab, server_id)
+    pid, container = lab.docker("inspect", "--format", "{{.State.Pid}} {{.Id}}", f"nova-{server_id}").split()
+    return pid == "0" and (lab.state / "agent/docker-checkpoints" / container / "whole").exists()
+
+
+_COUNTING = 'n=0; while read word; do n=$((n + 1)); echo "$n $word"; done'
+"""Counts in memory what comes over its connection."""
+
+
 def _suspend(servers: Servers, admin_servers: Servers, server_id: str) -> Json:
     servers.action(server_id, "suspend")
     server = servers.wait(server_id, "SUSPENDED")
@@ -49,47 +61,74 @@ def test_a_suspended_server_rests_until_it_is_resumed(
     lab: Lab,
 ) -> None:
     server_id = launch("resting", networks=private_network, key_name=key_name)["id"]
-    inside = guest_of(server_id).wait_ssh()
-    boot = inside.ssh("cut -d' ' -f22 /proc/1/stat; echo kept > /root/file")
-    suspended = _suspend(servers, admin_servers, server_id)
-    assert (suspended["OS-EXT-STS:power_state"], suspended["OS-EXT-STS:vm_state"]) == (7, "suspended")
-    assert _is_frozen(lab, server_id)
-    for action in ("suspend", "os-start", "os-stop", "pause", "unpause"):
-        with pytest.raises(Refused) as refusal:
-            servers.action(server_id, action)
-        assert refusal.value.status == 409, action
+    with guest_of(server_id).wait_ssh().talk(_COUNTING) as tell:
+        assert tell("before") == "1 before"
+        suspended = _suspend(servers, admin_servers, server_id)
+        assert (suspended["OS-EXT-STS:power_state"], suspended["OS-EXT-STS:vm_state"]) == (7, "suspended")
+        assert _rests(lab, server_id)
+        for action in ("suspend", "os-start", "os-stop", "pause", "unpause"):
+            with pytest.raises(Refused) as refusal:
+                servers.action(server_id, action)
+            assert refusal.value.status == 409, action
 
-    # Neither a restart nor the comparison of power states wakes it up.
-    log = Tail(lab.log(AGENT_PROGRAM))
-    kill_agent(lab)
-    hosts.wait_usable(admin_servers)
-    if lab.door == "amqp":
-        eventually(lambda: "every instance has been looked at" in log.text(), "the agent has looked at the servers")
-    seen = servers.get(server_id)
-    assert (seen["status"], seen["OS-EXT-STS:power_state"]) == ("SUSPENDED", 7)
-    assert _is_frozen(lab, server_id)
+        # Neither a restart nor the comparison of power states wakes it up.
+        log = Tail(lab.log(AGENT_PROGRAM))
+        kill_agent(lab)
+        hosts.wait_usable(admin_servers)
+        if lab.door == "amqp":
+            eventually(lambda: "every instance has been looked at" in log.text(), "the agent has looked at the servers")
+        seen = servers.get(server_id)
+        assert (seen["status"], seen["OS-EXT-STS:power_state"]) == ("SUSPENDED", 7)
+        assert _rests(lab, server_id)
 
-    _resume(servers, admin_servers, server_id)
-    assert inside.wait_ssh().ssh("cut -d' ' -f22 /proc/1/stat") == boot, "process 1 is another one than before"
-
-    # As after a restart of Docker or of the host: the container has ended.
-    _suspend(servers, admin_servers, server_id)
-    log = Tail(lab.log(AGENT_PROGRAM))
-    lab.docker("kill", f"nova-{server_id}")
-    servers.until(server_id, lambda: servers.get(server_id)["OS-EXT-STS:power_state"] == 4, "the end seen")
-    assert servers.get(server_id)["status"] == "SUSPENDED"
-    _resume(servers, admin_servers, server_id)
-    assert inside.wait_ssh().ssh("cat /root/file") == "kept"
-    assert "starting it afresh" in log.text()
+        _resume(servers, admin_servers, server_id)
+        assert tell("after") == "2 after", "the connection, or what was in memory, is lost"
 
     # Nova lets a hard reboot wake it up too; a deletion asks nobody.
     _suspend(servers, admin_servers, server_id)
     servers.action(server_id, "reboot", {"type": "HARD"})
     servers.wait(server_id, "ACTIVE")
-    assert not _is_frozen(lab, server_id)
+    assert not _rests(lab, server_id)
     _suspend(servers, admin_servers, server_id)
     servers.delete(server_id)
     servers.wait_gone(server_id)
+    assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
+
+
+@pytest.mark.full
+def test_what_was_frozen_and_has_ended_with_docker_is_started_afresh(
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+    key_name: str,
+    lab: Lab,
+) -> None:
+    server_id = launch("frozen", networks=private_network, key_name=key_name)["id"]
+    inside = guest_of(server_id).wait_ssh()
+    inside.ssh("echo kept > /root/file")
+    with setting(lab.state / "etc" / f"{AGENT_PROGRAM}.conf", "docker", "suspend", "freeze"):
+        try:
+            lab.supervisorctl("restart", AGENT_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            _end_frozen(servers, admin_servers, server_id, lab)
+        finally:
+            hosts.wait_usable(admin_servers)
+    lab.supervisorctl("restart", AGENT_PROGRAM)
+    assert inside.wait_ssh().ssh("cat /root/file") == "kept"
+
+
+def _end_frozen(servers: Servers, admin_servers: Servers, server_id: str, lab: Lab) -> None:
+    """Suspend it, end its container as a restart of Docker or of the host does, and resume it."""
+    _suspend(servers, admin_servers, server_id)
+    assert _is_frozen(lab, server_id)
+    log = Tail(lab.log(AGENT_PROGRAM))
+    lab.docker("kill", f"nova-{server_id}")
+    servers.until(server_id, lambda: servers.get(server_id)["OS-EXT-STS:power_state"] == 4, "the end seen")
+    assert servers.get(server_id)["status"] == "SUSPENDED"
+    _resume(servers, admin_servers, server_id)
+    assert "starting it afresh" in log.text()
 
 
 @pytest.mark.full

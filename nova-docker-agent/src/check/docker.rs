@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use super::{daemon, directories, runtime};
-use crate::config::{Config, DockerConfig, StorageOveruse};
-use crate::docker::{self, Storage, Survey};
+use crate::config::{Config, DockerConfig, StorageOveruse, Suspend};
+use crate::docker::{self, Criu, Storage, Survey, look_for_criu};
 
 const CHECK: &str = "docker";
 const STORAGE: &str = "storage";
 const LIMITS: &str = "limits";
 const DAEMON: &str = "dockerd";
+const CHECKPOINTS: &str = "criu";
 /// The oldest release that was tested.
 const OLDEST: (u32, u32) = (20, 10);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,7 +24,7 @@ pub(super) async fn look(config: Arc<Config>) -> Vec<Finding> {
         Err(error) => {
             let left_out = |check| Finding::left_out(check, "Docker must answer first");
             let mut findings = vec![unavailable(&error.to_string())];
-            findings.extend([STORAGE, LIMITS, DAEMON, runtime::CHECK, "docker-disk"].map(left_out));
+            findings.extend([STORAGE, LIMITS, DAEMON, runtime::CHECK, CHECKPOINTS, "docker-disk"].map(left_out));
             return findings;
         }
     };
@@ -33,6 +34,7 @@ pub(super) async fn look(config: Arc<Config>) -> Vec<Finding> {
         vec![judge(host_url, &survey), judge_storage(&survey.storage, &config.docker), judge_limits(&survey)];
     findings.push(judge_daemon(&survey, settings.as_ref()));
     findings.push(runtime::look(&config.docker.runtime, entry).await);
+    findings.push(judge_criu(config.docker.suspend, survey.experimental, look_for_criu(&config.docker.criu).await));
     findings.extend(directories::look_at_disk("docker-disk", survey.storage.root.clone()).await);
     findings
 }
@@ -120,6 +122,29 @@ fn judge_daemon(survey: &Survey, settings: Option<&daemon::Settings>) -> Finding
     )
 }
 
+/// Only who asks for suspension to disk, and for nothing else, is failed without it.
+fn judge_criu(suspend: Suspend, experimental: bool, criu: Result<Criu, String>) -> Finding {
+    if matches!(suspend, Suspend::Freeze | Suspend::Refuse) {
+        return Finding::left_out(CHECKPOINTS, "[docker] suspend wants no server on disk");
+    }
+    let usable = criu.and_then(|criu| match experimental {
+        true => Ok(criu),
+        false => Err("dockerd makes no checkpoints without \"experimental\": true in daemon.json".to_owned()),
+    });
+    match usable {
+        Ok(Criu { program, version }) => {
+            let found = format!("CRIU {version}, {}: servers are suspended to disk", program.display());
+            Finding::ok(CHECKPOINTS, found)
+        }
+        Err(reason) if suspend == Suspend::Checkpoint => Finding::failed(
+            CHECKPOINTS,
+            format!("no server can be suspended: {reason}"),
+            "mend it, or set [docker] suspend = auto, which freezes servers in memory",
+        ),
+        Err(reason) => Finding::ok(CHECKPOINTS, format!("servers are suspended in memory: {reason}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Verdict, testing};
@@ -144,6 +169,19 @@ mod tests {
         assert_eq!(judge("", &with("userns")).verdict, Verdict::Warning);
         assert_eq!(judge("", &with("rootless")).verdict, Verdict::Failed);
         assert_eq!(judge("", &with("seccomp")).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn without_criu_suspension_is_in_memory_unless_only_the_disk_is_wanted() {
+        let criu = || Ok(Criu { program: "/opt/criu".into(), version: "4.2.1".to_owned() });
+        let none = || Err("no program".to_owned());
+        assert!(judge_criu(Suspend::Auto, true, criu()).found.contains("4.2.1, /opt/criu"));
+        let finding = judge_criu(Suspend::Auto, true, none());
+        assert!(finding.verdict == Verdict::Ok && finding.found.contains("in memory: no program"), "{finding:?}");
+        assert!(judge_criu(Suspend::Auto, false, criu()).found.contains("experimental"));
+        assert_eq!(judge_criu(Suspend::Checkpoint, true, criu()).verdict, Verdict::Ok);
+        assert_eq!(judge_criu(Suspend::Checkpoint, true, none()).verdict, Verdict::Failed);
+        assert_eq!(judge_criu(Suspend::Freeze, true, none()).verdict, Verdict::LeftOut);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Survey {
     /// What the kernel cannot limit of containers: `memory`, `cpu`, `pids`.
     pub unlimited: Vec<&'static str>,
     pub live_restore: bool,
+    /// Whether dockerd makes checkpoints.
+    pub experimental: bool,
     pub log_driver: String,
     /// `seccomp`, `userns`, `rootless`, ...
     pub security: Vec<String>,
@@ -63,6 +65,7 @@ fn of(info: SystemInfo, version: &SystemVersion) -> Survey {
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         unlimited: limits.iter().filter(|(_, can)| *can == Some(false)).map(|&(name, _)| name).collect(),
         live_restore: info.live_restore_enabled.unwrap_or_default(),
+        experimental: info.experimental_build.unwrap_or_default(),
         log_driver: info.logging_driver.unwrap_or_default(),
         security: info.security_options.unwrap_or_default().iter().map(|option| security_name(option)).collect(),
         runtimes: runtimes.collect(),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.lab import Lab
@@ -41,6 +44,30 @@ class Guest:
         return self.lab.run(
             [*self._from(), *_SSH, *key, f"root@{self.address}", command], seconds=seconds, check=check
         ).strip()
+
+    @contextlib.contextmanager
+    def talk(self, command: str, *, seconds: int = 900) -> Iterator[Callable[[str], str]]:
+        """Start a shell command inside that answers each line it is told, over a connection of at most `seconds`."""
+        key = ["-i", str(self.key)]
+        ssh = subprocess.Popen(
+            [*self._from(), "timeout", str(seconds), *_SSH, *key, f"root@{self.address}", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+        def tell(line: str) -> str:
+            assert ssh.stdin is not None
+            assert ssh.stdout is not None
+            ssh.stdin.write(line + "\n")
+            return ssh.stdout.readline().strip()
+
+        with ssh:
+            try:
+                yield tell
+            finally:
+                ssh.terminate()
 
     def wait_ssh(self, seconds: float = 300) -> Guest:
         """Wait until a command can be run inside."""
