@@ -1,5 +1,6 @@
 """CRIU out of a later Debian: from which archive, which of its releases, and what becomes of a machine without it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,16 @@ from minicloud.config import nova
 from minicloud.layout import Layout
 from minicloud.options import Options
 
-TARGETS = """\
-Packages|nodistro|main|https://packages.example.com/|nodesource
-DEP-11|bookworm|main|http://mirror.example.com/other/|Debian
-Packages|bookworm|main|http://vendor.example.com/|Vendor
-Packages|bookworm-updates|main|http://mirror.example.com/updates/|Debian
-Packages|bookworm|main|http://mirror.example.com/debian/|Debian
+SOURCES = """\
+http://vendor.example.com/ Vendor
+http://mirror.example.com/debian/ Debian
+http://mirror.example.com/other/ Debian
 """
 NEW = "Version: 4.2.1\n"
 APT = """\
 case "$*" in
-  *indextargets*) echo 'Packages|bookworm|main|http://mirror.example.com/debian/|Debian' ;;
-  *update*) cp "$APT_CONFIG" "$SEEN" ;;
+  *indextargets*) [ "$6" = "Release: $(. /etc/os-release; echo "$VERSION_CODENAME")" ] && cat "$SOURCES" ;;
+  *update*) cat "$APT_CONFIG" "$(dirname "$APT_CONFIG")/sources.list" >"$SEEN" ;;
   *install*) touch "$(dirname "$APT_CONFIG")/cache/archives/criu.deb" ;;
 esac
 """
@@ -39,23 +38,15 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     monkeypatch.setenv("PATH", process.SYSTEM_PATH)
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
     _tool(tools / "apt-get", APT)
-    _tool(tools / "dpkg", "VERSION=4.2.1\n" + DPKG)
-    _tool(tools / "sh", 'case "$*" in *os-release*) echo bookworm ;; *) exec /bin/sh "$@" ;; esac')
+    _tool(tools / "dpkg-deb", "VERSION=4.2.1\n" + DPKG)
+    monkeypatch.setenv("SOURCES", str(tmp_path / "sources"))
+    (tmp_path / "sources").write_text(SOURCES)
     return Layout(tmp_path / "state")
 
 
 def _tool(path: Path, script: str) -> None:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-
-
-def test_the_archive_is_that_of_the_machines_own_debian() -> None:
-    assert criu.mirror(TARGETS, "bookworm") == "http://mirror.example.com/debian/"
-    assert (
-        criu.mirror("Packages|bookworm|main|http://new.example.com/|$(ORIGIN)", "bookworm") == "http://new.example.com/"
-    )
-    with pytest.raises(criu.NoCriu, match="trixie main"):
-        criu.mirror(TARGETS, "trixie")
 
 
 def test_a_release_that_is_too_old_is_not_taken() -> None:
@@ -70,19 +61,29 @@ def test_it_runs_with_its_own_libraries_and_the_machines_apt_is_left_alone(layou
     assert criu.fetch(layout) == "CRIU 4.2.1 fetched"
     assert process.run([layout.criu, "--version"]) == NEW
     assert f"--library-path {layout.root}/criu/root/usr/lib/some-linux-gnu" in layout.criu.read_text()
-    settings = (tmp_path / "seen").read_text()
-    for name in ("Dir::State::status", "Dir::State::lists", "Dir::Cache", "Dir::Etc::sourcelist"):
-        assert f'{name} "{layout.root}/criu/apt' in settings
-    assert not (layout.root / "criu/apt").exists()
+    seen = (tmp_path / "seen").read_text()
+    assert "http://mirror.example.com/debian/ forky main" in seen
+    private = re.search(r'Dir::State "(.*?)"', seen)
+    assert private is not None
+    for name in (
+        "Dir::State::status",
+        "Dir::State::lists",
+        "Dir::Cache",
+        "Dir::Etc::sourcelist",
+        "Dir::Etc::sourceparts",
+    ):
+        assert f'{name} "{private[1]}' in seen
+    assert not Path(private[1]).exists()
     assert criu.fetch(layout) is None
 
 
 @pytest.mark.parametrize(
     ("tool", "script", "reason"),
     [
+        ("apt-get", "", "no source of Debian"),
         ("apt-get", 'echo "Temporary failure" >&2; exit 100', "Temporary failure"),
-        ("dpkg", "VERSION=4.1\n" + DPKG, "4.2 or later"),
-        ("dpkg", "exit 2", "no output"),
+        ("dpkg-deb", "VERSION=4.1\n" + DPKG, "4.2 or later"),
+        ("dpkg-deb", "exit 2", "no output"),
     ],
 )
 def test_where_there_is_none_the_cloud_goes_on_with_a_warning(

@@ -21,13 +21,13 @@ PLUGIN = (
     DEVSTACK / "tempest",
     *(path for path in (DEVSTACK / "lib").rglob("*") if path.is_file()),
 )
-HARNESS_SCRIPTS = (*HARNESS.glob("*.bash"), *(HARNESS / "bin").iterdir())
+SCRIPTS = (*PLUGIN, *HARNESS.glob("*.bash"), *(HARNESS / "bin").iterdir(), DEVSTACK / "unpack-debian")
 
 
 def test_shellcheck_finds_nothing() -> None:
     # SC1090, SC1091: what is sourced depends on variables. SC2034, SC2154: DevStack reads ours, and we read its own.
-    command = ["shellcheck", "--shell=bash", "--exclude=SC1090,SC1091,SC2034,SC2154", *PLUGIN, *HARNESS_SCRIPTS]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["shellcheck", "--shell=bash", "--exclude=SC1090,SC1091,SC2034,SC2154"]
+    found = subprocess.run([*command, *SCRIPTS], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
 
 

