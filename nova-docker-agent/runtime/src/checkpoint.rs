@@ -11,11 +11,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -65,10 +65,20 @@ impl Checkpoint {
         if let Some(path) = self.path_to_criu()? {
             command.env("PATH", path);
         }
-        let status = command.status().map_err(|error| format!("cannot run {}: {error}", runtime.display()))?;
+        if way == Way::ToDisk {
+            // Docker tells the first line only, and the real runtime's is no reason. Of a restore it is the container's.
+            command.stderr(Stdio::piped());
+        }
+        let output = command.spawn().and_then(Child::wait_with_output);
+        let Output { status, stderr, .. } =
+            output.map_err(|error| format!("cannot run {}: {error}", runtime.display()))?;
+        let reason = if status.success() { None } else { self.reason(way) };
+        if reason.is_none() {
+            io::stderr().write_all(&stderr).map_err(|error| format!("cannot write to stderr: {error}"))?;
+        }
         if !status.success() {
             let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1).max(1);
-            return Ok((code, self.reason(way)));
+            return Ok((code, reason));
         }
         let whole = self.directory.join("whole");
         let done = match way {
@@ -98,8 +108,9 @@ impl Checkpoint {
 
 /// `(00.056789) Error (criu/sk-inet.c:188): ...`
 fn reason_in(log: &str) -> Option<String> {
-    let line = log.lines().find(|line| line.contains("Error ("))?;
-    let (_, reason) = line.split_once("): ")?;
+    let errors = log.lines().filter(|line| line.contains("Error (")).filter_map(|line| line.split_once("): "));
+    // It goes on without more descriptors.
+    let (_, reason) = errors.into_iter().find(|(_, reason)| !reason.starts_with("rlimit: "))?;
     Some(reason.chars().filter(|letter| !letter.is_control()).take(MOST_REASON).collect())
 }
 
@@ -176,8 +187,8 @@ mod tests {
 
     #[test]
     fn the_first_error_of_the_log_is_the_reason() {
-        let log =
-            "(00.1) Warn (criu/a.c:1): odd\n(00.2) Error (criu/sk-inet.c:188): inet: \x1bno\n(00.3) Error (b.c:2): x\n";
+        let log = "(00.1) Warn (criu/a.c:1): odd\n(00.1) Error (criu/util.c:9): rlimit: no\n\
+                   (00.2) Error (criu/sk-inet.c:188): inet: \x1bno\n(00.3) Error (b.c:2): x\n";
         assert_eq!(reason_in(log).as_deref(), Some("inet: no"));
         assert_eq!(reason_in("(00.1) all is well\n"), None);
     }
