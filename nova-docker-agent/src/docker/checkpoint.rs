@@ -18,7 +18,7 @@ use hyper::Method;
 use nix::fcntl::{Flock, FlockArg};
 use uuid::Uuid;
 
-use super::{Docker, Error, criu, host, state::Found};
+use super::{Docker, Error, host, state::Found};
 use crate::guest::PowerState;
 
 /// Docker's name of the one checkpoint that a container has.
@@ -43,7 +43,7 @@ impl Docker {
             PowerState::Running => {}
             _ => return Err(not_dumped("its processes do not run")),
         }
-        let criu = criu::look(&self.inner.config.criu).await.map_err(not_dumped)?;
+        let criu = self.inner.criu.look(&self.inner.config.criu).await.map_err(not_dumped)?;
         self.check_fit(&found).await?;
         self.drop_checkpoint(&found.id).await?;
         self.forbid_restart(&found).await?;
@@ -68,7 +68,7 @@ impl Docker {
     /// [`Error::NotRestored`]: they stay on disk, and can be tried again.
     pub async fn restore(&self, uuid: Uuid) -> Result<(), Error> {
         let found = self.get(uuid).await?;
-        let criu = criu::look(&self.inner.config.criu).await.map_err(not_restored)?;
+        let criu = self.inner.criu.look(&self.inner.config.criu).await.map_err(not_restored)?;
         self.tell_before_start(uuid, &found).await?;
         self.prepare_checkpoint(&found.id, &criu.program).await?;
         self.let_restart(&found).await?;

@@ -1,11 +1,12 @@
 //! CRIU, which writes processes to disk and brings them back: whether this host has one that can.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 /// Earlier ones cannot dump a process with an internet socket on Linux 6.16 and later.
 const OLDEST: (u32, u32) = (4, 2);
@@ -18,6 +19,35 @@ const NAME: &str = "criu";
 pub struct Criu {
     pub program: PathBuf,
     pub version: String,
+}
+
+/// A CRIU that was found to be good. It is asked again when its program is another file.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Option<(File, Criu)>>);
+
+/// Which file a program is, and of when: device, inode, seconds and nanoseconds.
+type File = (PathBuf, [u64; 2], [i64; 2]);
+
+impl Known {
+    /// As [`look`], which it remembers.
+    pub(super) async fn look(&self, name: &str) -> Result<Criu, String> {
+        let mut known = self.0.lock().await;
+        let file = find_program(name).and_then(file);
+        if let Some((of, criu)) = &*known
+            && Some(of) == file.as_ref()
+        {
+            return Ok(criu.clone());
+        }
+        *known = None;
+        let criu = look(name).await?;
+        *known = file.map(|file| (file, criu.clone()));
+        Ok(criu)
+    }
+}
+
+fn file(program: PathBuf) -> Option<File> {
+    let found = std::fs::metadata(&program).ok()?;
+    Some((program, [found.dev(), found.ino()], [found.ctime(), found.ctime_nsec()]))
 }
 
 /// Looks for CRIU, by its path or by its name, and asks it for its version and whether the kernel has what it needs.
@@ -104,6 +134,40 @@ mod tests {
         std::fs::rename(good.path().join(NAME), &other).unwrap();
         assert!(super::look(&other.to_string_lossy()).await.unwrap_err().contains("must be called criu"));
         assert!(super::look("/nowhere/criu").await.unwrap_err().contains("no program"));
+    }
+
+    #[tokio::test]
+    async fn a_good_one_is_asked_once_and_again_when_it_is_another_file() {
+        let (directory, known) = (criu("4.2.1", 0), Known::default());
+        let program = directory.path().join(NAME);
+        let version = async || known.look(&program.to_string_lossy()).await.map(|criu| criu.version);
+        let asked = directory.path().join("asked");
+        let install = |version: &str, check: &str| {
+            let script = format!(
+                "#!/bin/sh\necho $1 >>{}\n[ $1 = --version ] || exit {check}\necho 'Version: {version}'\n",
+                asked.display()
+            );
+            let new = directory.path().join("new");
+            std::fs::write(&new, script).unwrap();
+            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::rename(new, &program).unwrap();
+        };
+        let questions = || std::fs::read_to_string(&asked).unwrap().lines().count();
+        install("4.2.1", "0");
+        for _ in 0..2 {
+            assert_eq!(version().await.as_deref(), Ok("4.2.1"));
+        }
+        assert_eq!(questions(), 2);
+        // What was bad may be good by now.
+        install("4.3", "1");
+        for _ in 0..2 {
+            version().await.unwrap_err();
+        }
+        install("4.3", "0");
+        assert_eq!(version().await.as_deref(), Ok("4.3"));
+        assert_eq!(questions(), 8);
+        std::fs::remove_file(&program).unwrap();
+        assert!(version().await.unwrap_err().contains("no program"));
     }
 
     #[test]

@@ -24,8 +24,8 @@ const LOOKS: usize = 500;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 impl Docker {
-    /// Starts the container; no failure when it runs. What is on disk of its processes is given up. An instance with interfaces does not start without its namespace. Returns
-    /// whether it had never run before.
+    /// Starts the container; no failure when it runs. What is on disk of its processes is given up. An instance with interfaces does
+    /// not start without its namespace. Returns whether it had never run before.
     pub async fn start(&self, uuid: Uuid) -> Result<bool, Error> {
         let found = self.get(uuid).await?;
         if found.state == PowerState::Paused {

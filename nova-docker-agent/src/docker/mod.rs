@@ -152,6 +152,7 @@ struct Inner {
     volumes: Volumes,
     config: DockerConfig,
     storage: Storage,
+    criu: criu::Known,
     /// Instances whose scripts have ended.
     scripts: broadcast::Sender<Uuid>,
 }
@@ -177,7 +178,14 @@ impl Docker {
         }
         let volumes = Volumes::of(engine.clone());
         let docker = Self {
-            inner: Arc::new(Inner { engine, volumes, config, storage, scripts: broadcast::Sender::new(SCRIPTS) }),
+            inner: Arc::new(Inner {
+                engine,
+                volumes,
+                config,
+                storage,
+                criu: criu::Known::default(),
+                scripts: broadcast::Sender::new(SCRIPTS),
+            }),
         };
         docker.remove_stale_snapshots().await?;
         docker.remove_stale_files().await?;
