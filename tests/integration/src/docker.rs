@@ -203,6 +203,16 @@ impl Dockerd {
         drop(self.take_server());
     }
 
+    /// Ends the server as a restart of the host does: nothing is left of what is in memory only. See
+    /// [`start_server`](Self::start_server).
+    pub fn lose_memory(&self) {
+        self.stop_server();
+        let of_agent = self.links().parent().expect("a directory of the agent").to_owned();
+        for directory in [self.own("exec"), of_agent] {
+            std::fs::remove_dir_all(directory).expect("files that can be removed");
+        }
+    }
+
     /// Kills the server; its containers run on until the next one is started, which ends them.
     pub fn kill_server(&self) {
         if let Some(mut server) = self.take_server() {

@@ -9,6 +9,7 @@ mod host;
 pub mod images;
 pub mod instance;
 mod inventory;
+pub mod log;
 pub mod ovs;
 pub mod patience;
 pub mod process;

@@ -21,7 +21,7 @@ pub fn program(name: &str) -> PathBuf {
 
 /// CRIU, by its path or its name: of the cloud that `devstack/mini` makes, where it has one.
 pub fn criu() -> String {
-    let state = std::env::var("STATE").unwrap_or_else(|_| "/var/lib/nova-docker-mini".to_owned());
+    let state = std::env::var("STATE_DIR").unwrap_or_else(|_| "/var/lib/nova-docker-mini".to_owned());
     let fetched = Path::new(&state).join("criu/criu");
     if fetched.exists() { fetched.to_string_lossy().into_owned() } else { "criu".to_owned() }
 }

@@ -1,6 +1,4 @@
 //! Suspend to disk, with CRIU and a real Docker: memory, connections and limits come back, and what fails loses nothing.
-//!
-//! Where no CRIU of 4.2 or later is at hand, these tests say so and do nothing.
 
 use std::path::PathBuf;
 
@@ -20,17 +18,6 @@ const SERVER: &str = "nc -l -p 7000 -e sh -c 'n=0; while read line; do n=$((n+1)
 /// Sends what is written into a file, and logs what it is told. It would log an end of the connection.
 const CLIENT: &str =
     "sh -c 'mkfifo /in; sleep 100000 >/in & until nc 10.9.0.5 7000 </in; do sleep 0.1; done; echo ENDED'";
-
-/// Whether there is no CRIU here with which these tests could be run.
-async fn without_criu(test: &str) -> bool {
-    match nova_docker_agent::docker::look_for_criu(&criu()).await {
-        Ok(_) => false,
-        Err(reason) => {
-            println!("{test}: not run: {reason}");
-            true
-        }
-    }
-}
 
 async fn launch(driver: &Docker, guest: &Guest, interfaces: &[Interface]) {
     driver.create(guest, IMAGE, interfaces).await.unwrap();
@@ -52,9 +39,6 @@ const HELD: &str = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.l
 
 fn a_connection_the_memory_and_the_limits_survive_and_nothing_stays_on_disk() {
     on_host(async |host| {
-        if without_criu("a_connection_the_memory_and_the_limits_survive").await {
-            return;
-        }
         let (docker, ovs) = (host.docker().await, host.ovs());
         let (driver, plumber) = (docker.driver().await, ovs.plumber());
         let (server, client) = (guest(SERVER), guest(CLIENT));
@@ -115,9 +99,6 @@ async fn goes_on(driver: &Docker, uuid: Uuid, from: u64) {
 
 fn what_is_on_disk_outlives_docker_and_the_hosts_memory_and_goes_with_the_container() {
     on_host(async |host| {
-        if without_criu("what_is_on_disk_outlives_docker").await {
-            return;
-        }
         let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = guest(COUNTING);
@@ -156,9 +137,6 @@ fn failing(docker: &Dockerd, verb: &str) -> DockerConfig {
 
 fn what_fails_leaves_the_container_running_or_on_disk() {
     on_host(async |host| {
-        if without_criu("what_fails_leaves_the_container_running_or_on_disk").await {
-            return;
-        }
         let docker = host.docker().await;
         let driver = docker.driver().await;
         let broken = Docker::connect(failing(&docker, "swrk")).await.unwrap();
@@ -192,9 +170,6 @@ fn what_fails_leaves_the_container_running_or_on_disk() {
 
 fn what_is_not_known_to_come_back_is_not_dumped_and_runs_on() {
     on_host(async |host| {
-        if without_criu("what_is_not_known_to_come_back_is_not_dumped").await {
-            return;
-        }
         let docker = host.docker().await;
         let driver = docker.driver().await;
         let guest = flavored([], [("docker:init", "true")]);
