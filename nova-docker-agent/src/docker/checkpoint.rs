@@ -27,7 +27,8 @@ const NAME: &str = "nova";
 const WHOLE: &str = "whole";
 /// For as much memory as a container may have, on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// Tries of a restore: containerd takes Docker's mark for one that it knows, now and then.
+/// Tries of a dump: a runtime gives up to freeze processes that go on starting others, on a busy host. And of a restore: containerd
+/// takes Docker's mark for one that it knows, now and then.
 const TRIES: usize = 3;
 
 impl Docker {
@@ -154,8 +155,15 @@ impl Docker {
             exit: true,
             ..Default::default()
         };
-        let dumped = self.engine().patient(PATIENCE).create_checkpoint(&found.id, options).await;
-        dumped.map_err(|error| self.engine().error("checkpoint container", &found.name, error))
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let dumped = self.engine().patient(PATIENCE).create_checkpoint(&found.id, options.clone()).await;
+            match dumped.map_err(|error| self.engine().error("checkpoint container", &found.name, error)) {
+                Err(Error::Docker { message, .. }) if message.contains("unable to freeze") && tries < TRIES => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// Docker has said that the processes are on disk; until it knows that they have ended, it would not start them.
