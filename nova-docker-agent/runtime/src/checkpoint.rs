@@ -7,11 +7,12 @@
 //! |---|---|
 //! | `images` | what CRIU writes |
 //! | `work` | its logs |
+//! | `criu.conf` | what it is told beside its arguments |
 //! | `whole` | there while the images are all of a container that does not run: made after the dump, removed after the restore |
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,13 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// What Docker does not ask for, and without which hardly a server can be dumped.
 const FLAGS: [&str; 3] = ["--tcp-established", "--file-locks", "--ext-unix-sk"];
+/// CRIU's own settings. It would lock the network namespace with rules that stay there when the container never comes back; this
+/// program has the interfaces down instead.
+const SETTINGS: &str = "network-lock skip\n";
 const IMAGES: &str = "--image-path";
 const WORK: &str = "--work-path";
+/// Bytes of CRIU's log that are looked through.
+const MOST_LOG: u64 = 16 << 20;
 /// Bytes of CRIU's reason that Docker is told.
 const MOST_REASON: usize = 300;
 
@@ -60,8 +66,12 @@ impl Checkpoint {
         {
             mark(&dockers)?;
         }
+        let settings = self.directory.join("criu.conf");
+        fs::write(&settings, SETTINGS).map_err(|error| format!("cannot write {}: {error}", settings.display()))?;
+        // Not of an earlier try.
+        drop(fs::remove_file(self.log(way)));
         let mut command = Command::new(runtime);
-        command.args(&arguments);
+        command.args(&arguments).env("CRIU_CONFIG_FILE", &settings);
         if let Some(path) = self.path_to_criu()? {
             command.env("PATH", path);
         }
@@ -82,7 +92,7 @@ impl Checkpoint {
         }
         let whole = self.directory.join("whole");
         let done = match way {
-            Way::ToDisk => fs::write(&whole, ""),
+            Way::ToDisk => on_disk(&self.directory.join("images")).and_then(|()| fs::write(&whole, "")),
             Way::Back => fs::remove_file(&whole),
         };
         done.map(|()| (0, None)).map_err(|error| format!("cannot make or remove {}: {error}", whole.display()))
@@ -100,9 +110,13 @@ impl Checkpoint {
 
     /// The first error in CRIU's log; those after it follow from it.
     fn reason(&self, way: Way) -> Option<String> {
-        let name = if way == Way::ToDisk { "dump.log" } else { "restore.log" };
-        let log = fs::read(self.directory.join("work").join(name)).ok()?;
+        let mut log = Vec::new();
+        fs::File::open(self.log(way)).ok()?.take(MOST_LOG).read_to_end(&mut log).ok()?;
         reason_in(&String::from_utf8_lossy(&log))
+    }
+
+    fn log(&self, way: Way) -> PathBuf {
+        self.directory.join("work").join(if way == Way::ToDisk { "dump.log" } else { "restore.log" })
     }
 }
 
@@ -147,6 +161,14 @@ fn mark(directory: &Path) -> Result<(), String> {
     fs::create_dir_all(directory)
         .and_then(|()| fs::write(directory.join("nova"), unique?))
         .map_err(|error| format!("cannot write into {}: {error}", directory.display()))
+}
+
+/// The images are whole also after a power failure.
+fn on_disk(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        fs::File::open(entry?.path())?.sync_all()?;
+    }
+    fs::File::open(directory)?.sync_all()
 }
 
 /// The agent removes nothing meanwhile.
@@ -203,8 +225,16 @@ mod tests {
         assert!(!is_whole());
         assert_eq!(run(Way::ToDisk, "/bin/true"), (0, None));
         assert!(is_whole());
-        fs::write(directory.path().join("work/restore.log"), "(0) Error (x.c:1): no room\n").unwrap();
-        assert_eq!(run(Way::Back, "/bin/false"), (1, Some("no room".to_owned())));
+        fs::write(directory.path().join("work/restore.log"), "(0) Error (x.c:1): of an earlier try\n").unwrap();
+        assert_eq!(run(Way::Back, "/bin/false"), (1, None));
+        assert!(is_whole());
+        let criu = directory.path().join("fails");
+        let log = directory.path().join("work/restore.log");
+        let settings = "test \"$(cat $CRIU_CONFIG_FILE)\" = 'network-lock skip'";
+        let script = format!("#!/bin/sh\n{settings} && echo '(0) Error (x.c:1): no room' >{}\nexit 1\n", log.display());
+        fs::write(&criu, script).unwrap();
+        fs::set_permissions(&criu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(run(Way::Back, criu.to_str().unwrap()), (1, Some("no room".to_owned())));
         assert!(is_whole());
         assert_eq!(run(Way::Back, "/bin/true"), (0, None));
         assert!(!is_whole());

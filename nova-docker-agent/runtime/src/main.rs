@@ -232,26 +232,32 @@ impl Invocation {
         Ok(self.runtime.clone())
     }
 
-    /// Runs the real runtime for a container that goes to disk or comes back. The interfaces are down until it is back: the kernel
-    /// would answer its peers that it knows of no such connection.
+    /// Runs the real runtime for a container that goes to disk or comes back. The interfaces are down from before the dump until it
+    /// is back: what came meanwhile would be lost, and the kernel would answer its peers that it knows of no such connection.
     fn run_checkpoint(&self, way: Way, checkpoint: &Checkpoint, runtime: &Path) -> ExitCode {
-        match checkpoint.run(way, runtime, &self.arguments, self.subcommand) {
-            Ok((0, _)) if way == Way::Back => match self.open_ports() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(message) => self.fail(&message),
-            },
-            Ok((0, _)) => ExitCode::SUCCESS,
-            Ok((_, Some(reason))) => self.fail(&format!("CRIU: {reason}")),
+        if way == Way::ToDisk
+            && let Err(message) = self.turn_ports(false)
+        {
+            return self.fail(&message);
+        }
+        let done = checkpoint.run(way, runtime, &self.arguments, self.subcommand);
+        let is_done = matches!(done, Ok((0, _)));
+        // It runs: again, or still.
+        let opened = if is_done == (way == Way::Back) { self.turn_ports(true) } else { Ok(()) };
+        match (done, opened) {
+            (Ok((0, _)), Ok(())) => ExitCode::SUCCESS,
+            (Ok((_, Some(reason))), _) => self.fail(&format!("CRIU: {reason}")),
+            (Err(message), _) | (Ok((0, _)), Err(message)) => self.fail(&message),
             // The real runtime has said what it is.
-            Ok((code, None)) => ExitCode::from(code),
-            Err(message) => self.fail(&message),
+            (Ok((code, None)), _) => ExitCode::from(code),
         }
     }
 
-    fn open_ports(&self) -> Result<(), String> {
-        let Request::Restore { id, .. } = &self.request else { return Ok(()) };
+    fn turn_ports(&self, open: bool) -> Result<(), String> {
+        let (Request::Checkpoint { id } | Request::Restore { id, .. }) = &self.request else { return Ok(()) };
         let Some(links) = Links::of(&self.links, id) else { return Ok(()) };
-        self.ports(&links, id)?.map_or(Ok(()), |ports| ports.open())
+        let Some(ports) = self.ports(&links, id)? else { return Ok(()) };
+        if open { ports.open() } else { ports.shut() }
     }
 
     fn ports<'a>(&self, links: &Links<'_>, id: &'a OsStr) -> Result<Option<Ports<'a>>, String> {

@@ -9,12 +9,13 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum, MountPoint};
 use bollard::query_parameters::WaitContainerOptionsBuilder;
 use futures::StreamExt as _;
 use hyper::Method;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ const NAME: &str = "nova";
 const WHOLE: &str = "whole";
 /// For as much memory as a container may have, on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// Between two looks whether the runtime is done, which tells nobody.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// Tries of a dump: a runtime gives up to freeze processes that go on starting others, on a busy host. And of a restore: containerd
 /// takes Docker's mark for one that it knows, now and then.
 const TRIES: usize = 3;
@@ -41,13 +44,18 @@ impl Docker {
         let found = self.get(uuid).await?;
         match found.state {
             PowerState::Suspended => return Ok(()),
+            // A dump that somebody else asked for has just come to its end.
+            PowerState::Running if self.is_checkpointed(&found.id) => return self.ended_whole(&found).await,
             PowerState::Running => {}
             _ => return Err(not_dumped("its processes do not run")),
         }
         let criu = self.inner.criu.look(&self.inner.config.criu).await.map_err(not_dumped)?;
-        self.check_fit(&found).await?;
-        self.drop_checkpoint(&found.id).await?;
-        self.forbid_restart(&found).await?;
+        let prepared = async {
+            self.check_fit(&found).await?;
+            self.drop_checkpoint(&found.id).await?;
+            self.forbid_restart(&found).await
+        };
+        prepared.await.map_err(as_not_dumped)?;
         let dumped = async {
             self.prepare_checkpoint(&found.id, &criu.program).await?;
             self.dump(&found).await
@@ -58,9 +66,12 @@ impl Docker {
         if state != Some(PowerState::Running) {
             return Err(error);
         }
-        self.drop_checkpoint(&found.id).await?;
-        self.let_restart(&found).await?;
-        Err(not_dumped(error))
+        for undone in [self.drop_checkpoint(&found.id).await, self.let_restart(&found).await] {
+            if let Err(error) = undone {
+                tracing::warn!(container = found.name, %error, "not everything is as it was before the dump that failed");
+            }
+        }
+        Err(as_not_dumped(error))
     }
 
     /// Lets the processes go on that are on disk.
@@ -107,13 +118,19 @@ impl Docker {
             tracing::debug!(container = id, %error, "Docker removes no checkpoint");
         }
         self.forget_checkpoint(id).await?;
+        self.settled(id).await?;
         let action = format!("remove {}", directory.display());
         on_disk(action, move || remove(&directory)).await
     }
 
     /// Removes what a crash has left: checkpoints of containers that have gone, run, or were never whole.
     pub(super) async fn remove_stray_checkpoints(&self) -> Result<(), Error> {
-        let suspended: HashSet<String> = (self.list_all().await?.into_iter())
+        let all = self.list_all().await?;
+        if all.is_empty() {
+            // It may be a Docker whose disk is not mounted.
+            return Ok(());
+        }
+        let suspended: HashSet<String> = (all.into_iter())
             .filter(|(_, container)| container.state == Some(ContainerSummaryStateEnum::EXITED))
             .filter_map(|(_, container)| container.id)
             .collect();
@@ -123,8 +140,8 @@ impl Docker {
         for id in listed {
             let directory = self.checkpoint_of(&id);
             // An agent before this one may have asked for what goes on.
-            let is_busy = on_disk(format!("look at {}", directory.display()), move || Ok(!is_free(&directory))).await?;
-            if !is_busy && (!suspended.contains(&id) || !self.is_checkpointed(&id)) {
+            let looked = on_disk(format!("look at {}", directory.display()), move || lock(&directory)).await?;
+            if looked.is_some() && (!suspended.contains(&id) || !self.is_checkpointed(&id)) {
                 tracing::info!(container = id, "removing a checkpoint that is no container's");
                 self.drop_checkpoint(&id).await?;
             }
@@ -135,7 +152,18 @@ impl Docker {
     /// Waits until the runtime has done what it does with the container's directory: an agent that has ended may have asked for it.
     async fn settled(&self, id: &str) -> Result<(), Error> {
         let directory = self.checkpoint_of(id);
-        on_disk(format!("wait for {}", directory.display()), move || lock(&directory).map(drop)).await
+        let action = format!("wait for {}", directory.display());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let looked = directory.clone();
+            if on_disk(action.clone(), move || lock(&looked)).await?.is_some() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::System { action, source: ErrorKind::TimedOut.into() });
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     fn checkpoint_of(&self, id: &str) -> PathBuf {
@@ -215,8 +243,10 @@ impl Docker {
         if let Some(reason) = unfit(found, &details) {
             return Err(not_dumped(reason));
         }
-        if !found.script.is_empty() && self.script_exit_code(&found.id).is_none() {
-            return Err(not_dumped("its script has not ended, and would not go on"));
+        if !found.script.is_empty() {
+            return Err(not_dumped(
+                "it was made with a script, whose file would not be there after a restart of the host",
+            ));
         }
         let most = details.host_config.and_then(|host| host.memory).and_then(|most| u64::try_from(most).ok());
         let directory = config.checkpoint_directory.clone();
@@ -258,6 +288,11 @@ fn not_dumped(reason: impl ToString) -> Error {
     Error::NotDumped { reason: reason.to_string() }
 }
 
+/// Nothing has happened to the container yet.
+fn as_not_dumped(error: Error) -> Error {
+    if matches!(error, Error::NotDumped { .. }) { error } else { not_dumped(error) }
+}
+
 fn not_restored(reason: impl ToString) -> Error {
     Error::NotRestored { reason: reason.to_string() }
 }
@@ -270,21 +305,26 @@ async fn on_disk<T: Send + 'static>(
     done.map_err(|source| Error::System { action, source })
 }
 
-/// The runtime holds it while it works there.
-fn lock(directory: &Path) -> io::Result<Option<Flock<fs::File>>> {
-    match fs::File::open(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        file => Flock::lock(file?, FlockArg::LockExclusive).map(Some).map_err(|(_, errno)| errno.into()),
-    }
+/// What keeps others away from a directory; nothing does where it is not there.
+struct Mine {
+    _lock: Option<Flock<fs::File>>,
 }
 
-fn is_free(directory: &Path) -> bool {
-    fs::File::open(directory).is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
+/// None while the runtime works there, which holds it.
+fn lock(directory: &Path) -> io::Result<Option<Mine>> {
+    match fs::File::open(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Mine { _lock: None })),
+        file => match Flock::lock(file?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Mine { _lock: Some(lock) })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        },
+    }
 }
 
 /// The mark first: half of the images are none.
 fn remove(directory: &Path) -> io::Result<()> {
-    let _lock = lock(directory)?;
+    let Some(_mine) = lock(directory)? else { return Err(ErrorKind::ResourceBusy.into()) };
     for removed in [fs::remove_file(directory.join(WHOLE)), fs::remove_dir_all(directory)] {
         match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -299,5 +339,12 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
         entries => entries?,
     };
-    entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
+    let names: io::Result<Vec<String>> =
+        entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect();
+    Ok(names?.into_iter().filter(|name| is_id(name)).collect())
+}
+
+/// Whether it is the directory of a container, and not something else that is on this disk.
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

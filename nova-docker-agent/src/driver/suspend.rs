@@ -39,8 +39,20 @@ impl Driver {
             Some(PowerState::Running) => Ok(()),
             Some(PowerState::Paused) => self.unpause(uuid).await,
             Some(PowerState::Suspended) => {
-                self.plug(uuid, interfaces).await?;
-                self.bring_back(uuid).await
+                let back = async {
+                    self.plug(uuid, interfaces).await?;
+                    self.bring_back(uuid).await
+                };
+                match back.await {
+                    // Its memory can still be had: whatever it was, that is no reason to give it up.
+                    Err(error)
+                        if !matches!(error, Error::Unsupported(_))
+                            && self.docker.state(uuid).await? == Some(PowerState::Suspended) =>
+                    {
+                        Err(Error::Unsupported(format!("{error}; it stays suspended, and can be resumed again")))
+                    }
+                    done => done,
+                }
             }
             _ => {
                 warn!(instance = %uuid, "its container ended while it was suspended; starting it afresh");

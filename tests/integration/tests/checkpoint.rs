@@ -117,10 +117,17 @@ fn what_is_on_disk_outlives_docker_and_the_hosts_memory_and_goes_with_the_contai
         driver.checkpoint(guest.uuid).await.unwrap();
         driver.remove(guest.uuid).await.unwrap();
         assert_eq!(images_of(&docker), Vec::<PathBuf>::new());
-        // Left by a crash, of a container that is not there.
-        std::fs::create_dir_all(docker.path("checkpoints").join("gone")).unwrap();
+        // Left by a crash, of a container that is not there. A Docker that has none at all may be one whose disk is not mounted.
+        let stray = docker.path("checkpoints").join("0".repeat(64));
+        std::fs::create_dir_all(&stray).unwrap();
         drop(docker.driver().await);
-        assert_eq!(images_of(&docker), Vec::<PathBuf>::new());
+        assert_eq!(images_of(&docker), [stray]);
+        driver.create(&guest, IMAGE, &[]).await.unwrap();
+        // On a disk of its own.
+        std::fs::create_dir_all(docker.path("checkpoints").join("lost+found")).unwrap();
+        drop(docker.driver().await);
+        assert_eq!(images_of(&docker), [docker.path("checkpoints").join("lost+found")]);
+        driver.remove(guest.uuid).await.unwrap();
     });
 }
 

@@ -138,6 +138,16 @@ fn a_connection_survives_a_restart_of_the_host_and_nobody_starts_the_server_befo
         assert_eq!(inspect(&door.docker, &id, "{{.HostConfig.RestartPolicy.Name}}").await, "unless-stopped");
         assert_eq!(on_disk(&door), 0);
         drop(connection);
+
+        // Begun afresh, it is reached as ever.
+        suspend(&mut client, &id).await;
+        let reboot =
+            v1::RebootGuestRequest { guest_id: id.clone(), interfaces: interfaces.to_vec(), ..Default::default() };
+        client.reboot_guest(reboot).await.unwrap();
+        let mut connection = Peer::connect(&namespace(peer), "10.9.0.5");
+        connection.say().await;
+        assert_eq!(connection.hear().await.as_deref(), Some("1"), "its network is locked");
+        drop(connection);
         client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
         plumber.unplug(peer, &[]).await.unwrap();
         assert_eq!(door.leftovers().await, Vec::<String>::new());
