@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use backon::{ExponentialBuilder, Retryable as _};
 use serde_json::{Map, Value, json};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::compute::ports::{NetworkInfo, Rebind};
+use crate::compute::ports::{DeallocateError, NetworkInfo, Rebind};
 use crate::compute::{
     Compute,
     arguments::{Arguments, instance_uuid},
@@ -14,6 +15,7 @@ use crate::compute::{
     operation::Method,
     ports::{
         interfaces::usable_interfaces,
+        seen::vanished,
         user_ports::{keep_user_ports, user_ports},
     },
 };
@@ -166,8 +168,7 @@ impl Compute {
 
     /// Unplugs what Neutron no longer has for the instance. What cannot be unplugged stays in the cache for the next refresh.
     async fn forget_vanished(&self, context: &Context, uuid: Uuid, cache: &NetworkInfo, current: &mut NetworkInfo) {
-        let caller = Caller::service(context.request_id());
-        for vif in self.ports.vanished(&caller, cache, current).await {
+        for vif in vanished(cache, current) {
             info!(instance = %uuid, port = %vif.id, "Neutron no longer has this port for the instance; unplugging it");
             let forgotten = async {
                 self.forget_interface(context, uuid, vif.id).await?;
@@ -226,10 +227,12 @@ impl Compute {
             }
         };
         let caller = Caller::service(context.request_id());
-        let released = self.ports.deallocate(&caller, uuid, &user_ports(instance), &cache).await;
-        if let Err(error) = released {
-            return Err(Error::Ports(error));
-        }
+        let of_user = user_ports(instance);
+        (|| self.ports.deallocate(&caller, uuid, &of_user, &cache))
+            .retry(ExponentialBuilder::default().with_max_times(5))
+            .when(DeallocateError::may_pass)
+            .notify(|error, pause| warn!(%error, retry_in = ?pause, "cannot give the instance's ports back yet"))
+            .await?;
         let id = uuid.to_string();
         self.conductor.delete_virtual_interfaces(context, &id).await?;
         self.save_network_info(context, uuid, &NetworkInfo::default()).await?;

@@ -32,6 +32,13 @@ pub enum DeallocateError {
     Ports { failures: Vec<(Uuid, Error)> },
 }
 
+impl DeallocateError {
+    /// Neutron's list made no sense; another one may.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::List { error: Error::Unexpected { .. }, .. })
+    }
+}
+
 impl Ports {
     /// Deletes the ports that were made for an instance, and unbinds those that belong to the user: `requested_ports` (of a failed
     /// launch) and those that the cache marks `preserve_on_delete`. Ports that are gone, or in other hands by now, are left alone.
@@ -47,8 +54,7 @@ impl Ports {
     ) -> Result<(), DeallocateError> {
         let instance = instance_uuid.to_string();
         let ports = self
-            .neutron
-            .ports(&caller.as_service(), &[("device_id", &instance)])
+            .ports_of(caller, &[("device_id", &instance)], cache)
             .await
             .map_err(|error| DeallocateError::List { instance: instance_uuid, error })?;
         let preserved = |port: &Port| {

@@ -6,7 +6,7 @@
 //! | `refresh`, `network_info`, `cache` | the network information cache: made of what Neutron says, read, written |
 //! | `resources` | what ports ask of placement |
 //! | `services`, `dhcp_words` | what Neutron's DHCP servers, routers and OVN are for a guest, and tell it |
-//! | `deallocate`, `rebind`, `vanished` | ports given back, ports brought to this host or taken off it, ports that have gone |
+//! | `deallocate`, `rebind`, `seen` | ports given back, ports brought to this host or taken off it, ports that have gone |
 //! | `groups` | the names of an instance's security groups |
 //! | `user_ports` | which ports the user brought: they outlive the instance |
 //! | `interfaces` | from the cache to what is plugged |
@@ -30,9 +30,9 @@ mod rebind;
 mod refresh;
 mod request;
 mod resources;
+mod seen;
 mod services;
 pub(in crate::compute) mod user_ports;
-mod vanished;
 pub(in crate::compute) mod waiters;
 
 use std::{collections::HashSet, sync::Arc};

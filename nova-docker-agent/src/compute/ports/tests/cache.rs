@@ -100,29 +100,40 @@ async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_go() 
     let info = client(&server).build_network_info(&agent(), instance(), PROJECT, &cache).await.unwrap();
     assert!(info.0[0].preserve_on_delete);
     assert_eq!(info.0.len(), 1);
-    let gone = client(&server).vanished(&agent(), &cache, &info).await;
-    assert_eq!(gone, [vanished]);
+    assert_eq!(crate::compute::ports::seen::vanished(&cache, &info), [vanished]);
 }
 
 #[tokio::test]
-async fn no_port_has_vanished_for_an_agent_that_may_be_blind() {
+async fn a_neutron_that_shows_nothing_of_its_own_is_not_believed() {
     let cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
-    let nothing = NetworkInfo::default();
     let seen = async |ports: &[Value], status, agents: Value| {
         let server = control_plane().await;
         mount_ports(&server, ports).await;
         mount(&server, "GET", "/v2.0/agents", status, agents).await;
-        client(&server).vanished(&agent(), &cache, &nothing).await.len()
+        client(&server).ports_of(&agent(), &[("device_id", INSTANCE)], &cache).await.is_ok()
     };
     let dhcp = port_json(id(11), id(1));
     // What everybody sees of it.
     let mut users = dhcp.clone();
     users.as_object_mut().unwrap().retain(|key, _| !key.starts_with("binding:"));
-    assert_eq!(seen(&[dhcp], 403, json!({})).await, 1);
-    assert_eq!(seen(&[], 200, json!({ "agents": [] })).await, 0);
-    assert_eq!(seen(&[users], 403, json!({})).await, 0);
+    assert!(seen(&[dhcp], 403, json!({})).await);
+    assert!(!seen(&[], 200, json!({ "agents": [] })).await);
+    assert!(!seen(&[users], 403, json!({})).await);
     let agents = json!({ "agents": [{ "agent_type": "DHCP agent", "host": "vm" }] });
-    assert_eq!(seen(&[], 200, agents).await, 1, "it sees everything, and there is no port");
+    assert!(seen(&[], 200, agents).await, "it sees everything, and there is no port");
+}
+
+#[tokio::test]
+async fn a_neutron_that_was_blind_until_it_was_asked_for_more_is_asked_again() {
+    let server = control_plane().await;
+    let of_instance = || Mock::given(method("GET")).and(path("/v2.0/ports")).and(query_param("device_id", INSTANCE));
+    let answer = |ports: Value| ResponseTemplate::new(200).set_body_json(json!({ "ports": ports }));
+    of_instance().respond_with(answer(json!([]))).up_to_n_times(1).mount(&server).await;
+    of_instance().respond_with(answer(json!([port_json(id(7), id(1))]))).mount(&server).await;
+    mount_ports(&server, &[port_json(id(11), id(1))]).await;
+    let cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
+    let found = client(&server).ports_of(&agent(), &[("device_id", INSTANCE)], &cache).await.unwrap();
+    assert_eq!(found.iter().map(|port| port.id).collect::<Vec<_>>(), [id(7)]);
 }
 
 #[tokio::test]
