@@ -64,15 +64,22 @@ class Storm:
     def user(self, number: int) -> None:
         """Has a server and does something with it, again and again, until the storm is over."""
         draw = random.Random(f"{self.seed}-user-{number}")  # noqa: S311, to be drawn again from the same seed
-        server_id = self._step(draw, number, "")
+        server_id = self._try(draw, number, "")
+        while not server_id and not self.over.wait(1):
+            server_id = self._try(draw, number, "")
         self._wait_idle(server_id)
         self.launched[number] += 1
         self.begun.wait()
         while not self.over.wait(draw.uniform(0, 2)):
-            try:
-                server_id = self._step(draw, number, server_id)
-            except (Refused, ClientException, SDKException) as error:
-                self.history.note(f"user {number}: {type(error).__name__}: {str(error)[:120]!r} {server_id}")
+            server_id = self._try(draw, number, server_id)
+
+    def _try(self, draw: random.Random, number: int, server_id: str) -> str:
+        """A step; what the API refuses, or does not answer in time, is only noted."""
+        try:
+            return self._step(draw, number, server_id)
+        except (Refused, ClientException, SDKException) as error:
+            self.history.note(f"user {number}: {type(error).__name__}: {str(error)[:120]!r} {server_id}")
+            return server_id
 
     def _step(self, draw: random.Random, number: int, server_id: str) -> str:
         state = self._state(server_id)
