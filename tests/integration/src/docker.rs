@@ -44,7 +44,7 @@ struct Inner {
     /// What its host held when it came up.
     pristine: OnceLock<BTreeSet<String>>,
     /// Of its data alone. It goes before the directory.
-    _disk: Option<Disk>,
+    disk: Option<Disk>,
     directory: tempfile::TempDir,
 }
 
@@ -68,18 +68,22 @@ impl Dockerd {
             server: Mutex::default(),
             was_stopped: AtomicBool::new(false),
             pristine: OnceLock::new(),
-            _disk: disk,
+            disk,
             directory,
         };
         let dockerd = Self(Arc::new(inner));
         let own = |name: &str| dockerd.own(name);
-        let configuration = json!({
+        let mut configuration = json!({
             "hosts": [dockerd.host_url()],
             "data-root": own(DATA), "exec-root": own("exec"), "pidfile": own("docker.pid"),
             "group": "root", "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false,
             "shutdown-timeout": 1, "live-restore": false, "experimental": true,
             "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", dockerd.links().display())]}},
         });
+        if dockerd.0.disk.is_some() {
+            // From 23 on Docker has overlay2 there unless it is told.
+            configuration["storage-driver"] = "btrfs".into();
+        }
         std::fs::write(own("daemon.json"), configuration.to_string()).expect("a configuration file");
         for directory in [dockerd.links(), own(TEST)] {
             std::fs::create_dir_all(directory).expect("a directory");
