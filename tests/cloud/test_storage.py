@@ -1,0 +1,45 @@
+"""Servers that write more than their flavor's disk has, on a Docker that does not hold them to it."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Launcher
+from harness import hosts
+from harness.lab import AGENT_PROGRAM, Lab
+from harness.programs import setting
+from harness.servers import Servers, wait_event
+
+pytestmark = [
+    pytest.mark.agent,
+    pytest.mark.alone,
+    pytest.mark.full,
+    pytest.mark.usefixtures("usable_afterwards"),
+]
+
+
+def test_where_storage_has_no_quota_a_server_that_outgrows_its_disk_is_shut_off_until_files_are_gone(
+    launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab
+) -> None:
+    greedy, modest = launch("greedy")["id"], launch("modest")["id"]
+    configuration = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
+    with (
+        setting(configuration, "docker", "storage_overuse", "stop"),
+        setting(configuration, "docker", "storage_check_seconds", "2"),
+    ):
+        try:
+            lab.supervisorctl("restart", AGENT_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            lab.docker("exec", f"nova-{greedy}", "fallocate", "-l", "1100M", "/large")
+            servers.wait(greedy, "SHUTOFF")
+            if lab.door == "amqp":
+                event = wait_event(admin_servers, greedy, "stop", "compute_stop_instance")
+                assert event.result == "Error"
+                assert "and its flavor's disk has 1 GiB" in str(event.details)
+        finally:
+            hosts.wait_usable(admin_servers)
+    lab.supervisorctl("restart", AGENT_PROGRAM)
+    hosts.wait_usable(admin_servers)
+    servers.action(greedy, "os-start")
+    servers.wait(greedy, "ACTIVE")
+    lab.docker("exec", f"nova-{greedy}", "rm", "/large")
+    assert servers.get(modest)["status"] == "ACTIVE"
