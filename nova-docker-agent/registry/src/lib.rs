@@ -24,7 +24,7 @@
 //!   with a number or a weight; streams hold a queue of fixed size (`store::spool`, `store::passthrough`).
 //! - A digest is no proof: content is verified before its last bytes are sent (`store::fetch`), and a cached blob is given
 //!   to a project only after an image of that project was read and had it (`store::proofs`).
-//! - One project cannot take all turns to read (`store::turns`).
+//! - One project cannot take all turns to read, or to list images (`store::turns`).
 //! - Secrets are compared in constant time (`http::auth`) or authenticated by encryption (`public::token::seal`).
 
 mod archive;

@@ -14,6 +14,7 @@ use super::changes::Changes;
 use super::fingerprint;
 use super::search::Age;
 use crate::public::{Grant, property};
+use crate::store::Turns;
 use crate::{ApiError, Code, Digest};
 use nova_docker_cloud::glance::ImageMeta;
 use nova_docker_cloud::{self as cloud, Glance};
@@ -26,6 +27,10 @@ const PAGE: usize = 250;
 const MAX_SIZE: u64 = 48 * 1024 * 1024;
 const MAX_LISTING: usize = 24 * 1024 * 1024;
 const MIN_WEIGHT: usize = 96 * 1024;
+/// Pages that Glance is asked for at a time, in total and for the users of one project: each may take as much memory as an answer
+/// may have.
+const MAX_PAGES: usize = 32;
+const MAX_PAGES_OF_PROJECT: usize = 4;
 /// A property that has more bytes is a long one, and so much of these is kept in one listing: an image without them is opened to
 /// tell. Users write properties too.
 const LONG: usize = 1024;
@@ -45,6 +50,7 @@ pub struct Records {
     fresh: Duration,
     changes: Changes,
     kept: Cache<Key, Kept>,
+    turns: Arc<Turns>,
 }
 
 /// A hash of the user's token, and what is listed.
@@ -90,7 +96,8 @@ impl Kept {
 
 impl Records {
     pub fn new(glance: Glance, changes: Changes, fresh: Duration) -> Self {
-        Self { glance, fresh, changes, kept: bounded(MAX_SIZE) }
+        let turns = Turns::new(MAX_PAGES, MAX_PAGES_OF_PROJECT);
+        Self { glance, fresh, changes, kept: bounded(MAX_SIZE), turns }
     }
 
     /// Those images of the grant's project that its user sees; the newest first.
@@ -217,6 +224,8 @@ impl Records {
         }
         let after = after.map(|after| after.to_string());
         filters.extend(after.as_deref().map(|after| ("marker", after)));
+        // There is none only when the registry ends.
+        let _turn = self.turns.take(Some(&grant.project)).await.ok();
         let mut page = self.glance.list(&grant.caller(), &filters, PAGE).await?;
         let next = page.last().filter(|_| page.len() >= PAGE).map(|image| image.id);
         page.retain(|image| is_of(image, owner));

@@ -52,6 +52,7 @@ pub(super) struct State {
     refusals: Vec<(Asked, u16, String)>,
     pub upload_takes: Duration,
     pub read_takes: Duration,
+    pub list_takes: Duration,
     /// Bytes of an upload that are lost.
     pub loses: usize,
     /// The first byte of an upload is stored as another one.
@@ -131,6 +132,11 @@ impl Double {
         self.state().read_takes = Duration::from_secs(3600);
     }
 
+    /// Listings wait for ever.
+    pub fn stall_listings(&self) {
+        self.state().list_takes = Duration::from_secs(3600);
+    }
+
     /// Every upload loses so many bytes.
     pub fn lose(&self, bytes: usize) {
         self.state().loses = bytes;
@@ -168,6 +174,13 @@ impl Double {
     /// How many requests began so.
     pub fn asked(&self, start: &str) -> usize {
         self.state().asked.iter().filter(|asked| asked.starts_with(start)).count()
+    }
+
+    /// Waits until so many requests began so.
+    pub async fn was_asked_of(&self, start: &str, times: usize) {
+        while self.asked(start) < times {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Forgets the requests so far, and returns them, in an order that does not depend on which of several at a time came first.
@@ -245,7 +258,7 @@ impl Respond for Double {
                 let (user, _) = token_of(request).unwrap();
                 ok(json!({"projects": keystone::projects(user)}))
             }
-            ("GET", "/v2/images") => glance::list(&state, request),
+            ("GET", "/v2/images") => glance::list(&state, request).set_delay(state.list_takes),
             _ => state.image(request),
         }
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::Digest;
-use crate::public::testing::{Asked, DEMO, LONG, OTHER, Registry};
+use crate::public::testing::{Asked, CREDENTIAL, DEMO, LONG, OTHER, Registry};
 use crate::testing as archives;
 
 #[tokio::test]
@@ -77,6 +77,27 @@ async fn the_users_of_one_project_do_not_keep_others_from_opening_images() {
     timeout(LONG, registry.cloud.was_asked(Asked::Read, 3)).await.unwrap();
     // Which is his: all of hers were asked for before, and had no turn.
     assert!(registry.cloud.last_token().unwrap().starts_with("bob/"));
+}
+
+#[tokio::test]
+async fn the_users_of_one_project_do_not_keep_others_from_listing() {
+    let registry = Arc::new(Registry::start().await);
+    registry.cloud.stall_listings();
+    let mut waiting = tokio::task::JoinSet::new();
+    let mut ask = |user: &'static str, project: &str| {
+        let (registry, path) = (registry.clone(), format!("/v2/{project}/web/tags/list"));
+        waiting.spawn(async move { registry.get(user, &path).await.status });
+    };
+    // Each has a token of its own, and wants two listings: of what is shown, and of what is hidden.
+    for user in ["ann", "cat", "rea", CREDENTIAL] {
+        ask(user, "demo");
+    }
+    timeout(LONG, registry.cloud.was_asked_of("GET /v2/images?", 4)).await.unwrap();
+    ask("bob", "other");
+    timeout(LONG, registry.cloud.was_asked_of("GET /v2/images?", 6)).await.unwrap();
+    let asked = registry.cloud.take_asked();
+    let of = |project: &str| asked.iter().filter(|asked| asked.contains(&format!("owner={project}"))).count();
+    assert_eq!((of(DEMO), of(OTHER)), (4, 2));
 }
 
 #[tokio::test]
