@@ -18,7 +18,8 @@ _CONTAINERS = {
     "stopped": {"exited", "created"},
     "paused": {"paused"},
     "suspended": {"paused", "exited"},
-    "resized": {"running", "exited"},
+    # One that was off has a container that never ran.
+    "resized": {"running", "exited", "created"},
     "error": {"running", "exited", "created", "paused", None},
     "shelved_offloaded": {None},
 }
@@ -113,7 +114,9 @@ class Books:
 
     def _in_nova(self, servers: list[Server]) -> Iterator[str]:
         for each in servers:
-            if each.task_state != "None" or each.vm_state not in _CONTAINERS:
+            # The API deletes by itself what no host has; while Neutron is away it fails, and may be asked again.
+            is_apis = not each.is_here and each.task_state == "deleting"
+            if not is_apis and (each.task_state != "None" or each.vm_state not in _CONTAINERS):
                 yield f"server {each.id} is stuck: {each.vm_state}, task {each.task_state}, host {each.host}"
         faults = {
             server
