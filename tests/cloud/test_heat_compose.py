@@ -22,7 +22,7 @@ services:
     entrypoint: [sh, -c]
     command: [mkdir /www && grep -w -e store -e many /etc/hosts >/www/index.html; exec httpd -f -p 80 -h /www]
     links: ["db:store", many]
-    ports: [80]
+    ports: ["8080:80"]
     x-openstack: {flavor: FLAVOR}
   db: {image: IMAGE, entrypoint: sleep 9999, x-openstack: {flavor: FLAVOR}}
   many: {image: IMAGE, entrypoint: sleep 9999, scale: 2, x-openstack: {flavor: FLAVOR, metadata: {owner: me}}}
@@ -43,7 +43,7 @@ def test_heat_makes_the_same_application_of_the_template_that_compose_writes(
 ) -> None:
     compose.write(APPLICATION.replace("IMAGE", side.image).replace("FLAVOR", side.flavor))
     compose("up")
-    of_compose = _looks(user, compose, compose.ps()["web-1"]["Floating IPs"])
+    of_compose = _looks(user, compose, compose("port", "web", "80").strip())
     template = tmp_path / "template.yaml"
     template.write_text(compose("convert", "--format", "heat"))
     compose("down")
@@ -53,7 +53,8 @@ def test_heat_makes_the_same_application_of_the_template_that_compose_writes(
     compose.run("openstack", "stack", "create", "--wait", "-t", str(template), stack, seconds=600)
     try:
         shown = ("stack", "output", "show", stack, "web-1", "-f", "value", "-c", "output_value")
-        assert _looks(user, compose, compose.run("openstack", *shown, seconds=120).strip()) == of_compose
+        address = compose.run("openstack", *shown, seconds=120).strip()
+        assert _looks(user, compose, f"{address}:8080") == of_compose
     finally:
         compose.run("openstack", "stack", "delete", "--yes", "--wait", stack, seconds=600)
 

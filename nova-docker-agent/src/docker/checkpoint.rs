@@ -61,6 +61,11 @@ impl Docker {
             self.dump(&found).await
         };
         let Err(error) = dumped.await else { return self.ended_whole(&found).await };
+        if self.is_checkpointed(&found.id) {
+            // containerd could not keep what Docker has beside it, which the restore makes again.
+            tracing::info!(container = found.name, %error, "it is on disk all the same");
+            return self.ended_whole(&found).await;
+        }
         // Docker may be away: what became of the container is found out when it is back.
         let state = self.state(uuid).await?;
         if state != Some(PowerState::Running) {
@@ -265,8 +270,11 @@ impl Docker {
 async fn mark(found: &Found) -> Result<(), Error> {
     let directory = found.log_path.parent().unwrap_or(Path::new("/")).join("checkpoints").join(NAME);
     let file = directory.join("again");
-    let written = tokio::fs::write(&file, Uuid::new_v4().to_string()).await;
-    written.map_err(|source| Error::System { action: format!("write {}", file.display()), source })
+    let written = async {
+        tokio::fs::create_dir_all(&directory).await?;
+        tokio::fs::write(&file, Uuid::new_v4().to_string()).await
+    };
+    written.await.map_err(|source| Error::System { action: format!("write {}", file.display()), source })
 }
 
 /// What a container has that is not known to come back.

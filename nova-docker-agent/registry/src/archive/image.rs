@@ -93,7 +93,8 @@ impl Image {
 
     /// The same image without volumes; see [`volumes`].
     pub fn drop_volumes(&mut self) -> Result<(), Problem> {
-        let Some(config) = volumes::dropped(&self.config.bytes) else { return Ok(()) };
+        let unread = |reason: String| super::layout::bad("its configuration", &reason);
+        let Some(config) = volumes::dropped(&self.config.bytes).map_err(unread)? else { return Ok(()) };
         let broken = |error: serde_json::Error| super::layout::bad("its manifest", &error.to_string());
         let mut manifest: Manifest = crate::manifest::parse(&self.manifest.bytes).map_err(broken)?;
         self.config = Document::new(&self.config.media_type, config);

@@ -32,9 +32,18 @@ pub const IMAGE_TYPE: &str = "image_type";
 pub const TOLD: [&str; 7] = [REPOSITORY, DIGEST, MEDIA_TYPE, SUBJECT, ARTIFACT_TYPE, BLOBS, IMAGE_TYPE];
 
 /// Whether the registry has made the image, or its user has marked it so: by [`REPOSITORY`]. Then its name and whether it is
-/// hidden are the registry's to change. A snapshot has the mark of the image that its server was made of.
+/// hidden are the registry's to change. A snapshot or backup has the mark of the image that its server was made of.
 pub fn is_own(record: &ImageMeta) -> bool {
-    text(record, REPOSITORY).is_some() && text(record, IMAGE_TYPE) != Some("snapshot")
+    text(record, REPOSITORY).is_some() && !is_of_a_server(record)
+}
+
+/// What an image says of its content. What Nova has copied from the image of a server, and cut, says nothing of a snapshot.
+pub fn told<'a>(record: &'a ImageMeta, key: &str) -> Option<&'a str> {
+    if is_of_a_server(record) { None } else { text(record, key) }
+}
+
+fn is_of_a_server(record: &ImageMeta) -> bool {
+    text(record, IMAGE_TYPE).is_some()
 }
 
 /// What an image's property says.

@@ -76,7 +76,7 @@ struct Hint {
 impl Hint {
     /// None where they say nothing, or nothing that can be.
     fn of(record: &ImageMeta, size: u64) -> Option<Self> {
-        let text = |key| property::text(record, key);
+        let text = |key| property::told(record, key);
         let root = text(property::DIGEST)?.parse().ok()?;
         let media_type = text(property::MEDIA_TYPE).unwrap_or_default().to_owned();
         let places: HashMap<String, (u64, u64)> = serde_json::from_str(text(property::BLOBS)?).ok()?;

@@ -136,7 +136,7 @@ impl Images {
     /// Images that say so come first, then those whose content is known, then those that must be opened to tell. None for one
     /// that says what it holds, and does not hold it.
     fn rank(&self, record: &ImageMeta, is_wanted: impl Fn(&str) -> bool) -> Option<u8> {
-        match (property::text(record, property::DIGEST), property::text(record, property::BLOBS)) {
+        match (property::told(record, property::DIGEST), property::told(record, property::BLOBS)) {
             (Some(root), _) if is_wanted(root) => Some(0),
             // It is JSON whose keys are digests.
             (_, Some(blobs)) if blobs.split('"').any(is_wanted) => Some(1),

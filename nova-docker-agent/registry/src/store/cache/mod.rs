@@ -283,9 +283,13 @@ impl Cache {
     fn remove(&self, mut state: MutexGuard<'_, State>, digest: &Digest) -> bool {
         state.forget(digest);
         let (path, aside) = (self.path(digest), self.partial.join(Uuid::new_v4().to_string()));
-        let moved = fs::rename(&path, &aside);
+        let aside = match fs::rename(&path, &aside) {
+            // A full file system may have no room for another name.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => fs::remove_file(&path).map(|()| None),
+            moved => moved.map(|()| Some(aside)),
+        };
         drop(state);
-        match moved.and_then(|()| fs::remove_file(&aside)) {
+        match aside.and_then(|aside| aside.map_or(Ok(()), fs::remove_file)) {
             Ok(()) => return true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("layer cache: cannot remove {}: {error}", path.display()),

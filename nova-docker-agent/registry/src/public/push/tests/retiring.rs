@@ -34,6 +34,7 @@ async fn a_push_deletes_what_had_no_tag_for_long_and_what_nothing_refers_to() {
     let mut gone = vec![untagged(&cloud, 1, json!({}))];
     let mut kept = vec![untagged(&cloud, 2, json!({"updated_at": Timestamp::now().to_string()}))];
     kept.push(untagged(&cloud, 3, json!({"image_type": "snapshot"})));
+    kept.push(untagged(&cloud, 16, json!({"image_type": "backup", "name": "Nightly"})));
     kept.push(untagged(&cloud, 4, json!({"name": "web:v7"})));
     kept.push(untagged(&cloud, 5, json!({"tags": ["web:v8"]})));
     // One that something with a tag refers to, and what refers to that; and what refers to nothing any more.

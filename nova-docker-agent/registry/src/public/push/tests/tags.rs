@@ -138,20 +138,37 @@ async fn an_image_or_snapshot_that_was_not_pushed_keeps_its_name_and_is_not_what
     let (cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     // A snapshot has what was written into the image of its server.
-    let snapshot = json!({"image_type": "snapshot", property::REPOSITORY: "web"});
-    for properties in [json!({}), snapshot] {
+    let of_a_server = |kind: &str| json!({"image_type": kind, property::REPOSITORY: "web"});
+    for properties in [json!({}), of_a_server("snapshot"), of_a_server("backup")] {
         cloud.image(DEMO, "web", &testing::oci(&[content(9, 100)]), properties);
     }
     assert_eq!(put(&push, WEB, "latest", &manifest).await.status, 201);
     let newer = json!({"created_at": "2030-01-01T00:00:00Z"});
     cloud.image(DEMO, "web", &testing::oci(&[content(8, 100)]), newer);
     let unchanged = || named("web", &[], false);
-    assert_eq!(cloud.names(), [unchanged(), unchanged(), named("web:latest", &[], false), unchanged()]);
+    assert_eq!(cloud.names(), [unchanged(), unchanged(), unchanged(), named("web:latest", &[], false), unchanged()]);
     let (bearer, to) = (alice(), name(WEB));
     let grant = bearer.grant(&to, Action::Pull).unwrap();
     push.images.changed(grant);
     let found = push.images.find(grant, &to, &Reference::Tag(Tag::latest())).await.unwrap().unwrap();
     assert_eq!(found.root, Digest::of(&manifest));
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_pushed_image_is_pulled_by_what_it_holds_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let layers = [content(9, 100)];
+    let config = serde_json::to_vec(&testing::config(&layers)).unwrap();
+    let own = testing::oci_manifest(&config, &layers, testing::OCI_LAYER);
+    // Nova copies the properties of the server's image, and cuts them.
+    let inherited = json!({"image_type": "snapshot", property::REPOSITORY: "web",
+        property::DIGEST: Digest::of(b"base").to_string(), property::BLOBS: "{\"sha256:0"});
+    cloud.image(DEMO, "saved", &testing::oci(&layers), inherited);
+    let (bearer, to) = (alice(), name("demo/saved"));
+    let grant = bearer.grant(&to, Action::Pull).unwrap();
+    let found = push.images.find(grant, &to, &Reference::Digest(Digest::of(&own))).await.unwrap();
+    assert!(found.is_some());
 }
 
 #[tokio::test]
