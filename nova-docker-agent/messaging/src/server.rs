@@ -335,10 +335,18 @@ async fn leave(channel: &Channel, deliveries: &lapin::Consumer) -> lapin::Result
 
 async fn acknowledge(queue: &str, delivery: &Delivery) -> bool {
     let acknowledged = delivery.ack(BasicAckOptions::default()).await;
-    if let Err(error) = &acknowledged {
-        tracing::warn!(queue, %error, "left a request to the broker: it could not be acknowledged");
+    match acknowledged {
+        Ok(true) => true,
+        // The channel is known to have ended.
+        Ok(false) => {
+            tracing::warn!(queue, "left a request to the broker: its channel has ended");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(queue, %error, "left a request to the broker: it could not be acknowledged");
+            false
+        }
     }
-    acknowledged.is_ok()
 }
 
 /// How long the sender of a message wants it to live, of which the broker stops to keep account when it delivers it.

@@ -238,7 +238,9 @@ impl Invocation {
         if way == Way::ToDisk
             && let Err(message) = self.turn_ports(false)
         {
-            return self.fail(&message);
+            // It runs on, with what has been taken down already.
+            let opened = self.turn_ports(true).err().map(|error| format!("; {error}")).unwrap_or_default();
+            return self.fail(&format!("{message}{opened}"));
         }
         let done = checkpoint.run(way, runtime, &self.arguments, self.subcommand);
         let is_done = matches!(done, Ok((0, _)));

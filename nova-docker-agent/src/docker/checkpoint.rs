@@ -28,6 +28,8 @@ const NAME: &str = "nova";
 const WHOLE: &str = "whole";
 /// For as much memory as a container may have, on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// For Docker to notice that the processes of a dump have ended.
+const ENDING: Duration = Duration::from_secs(60);
 /// Between two looks whether the runtime is done, which tells nobody.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// Tries of a dump: a runtime gives up to freeze processes that go on starting others, on a busy host. And of a restore: containerd
@@ -45,7 +47,7 @@ impl Docker {
         match found.state {
             PowerState::Suspended => return Ok(()),
             // A dump that somebody else asked for has just come to its end.
-            PowerState::Running if self.is_checkpointed(&found.id) => return self.ended_whole(&found).await,
+            PowerState::Running if self.is_checkpointed(&found.id) && self.ends(&found, ENDING).await => return Ok(()),
             PowerState::Running => {}
             _ => return Err(not_dumped("its processes do not run")),
         }
@@ -61,6 +63,8 @@ impl Docker {
             self.dump(&found).await
         };
         let Err(error) = dumped.await else { return self.ended_whole(&found).await };
+        // The order may be lost, and the dump go on.
+        self.settled(&found.id).await?;
         if self.is_checkpointed(&found.id) {
             // containerd could not keep what Docker has beside it, which the restore makes again.
             tracing::info!(container = found.name, %error, "it is on disk all the same");
@@ -201,16 +205,22 @@ impl Docker {
 
     /// Docker has said that the processes are on disk; until it knows that they have ended, it would not start them.
     async fn ended_whole(&self, found: &Found) -> Result<(), Error> {
-        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
-        let docker = self.engine().patient(PATIENCE);
-        // What it answers with is the exit code, an error to the client library.
-        drop(docker.wait_container(&found.id, Some(options)).next().await);
-        if self.is_checkpointed(&found.id) {
+        if self.ends(found, PATIENCE).await && self.is_checkpointed(&found.id) {
             return Ok(());
         }
         let reason = "nova-docker-runtime has not said that they are whole: is it of the agent's release?";
         let action = format!("find the processes of {} on disk", found.name);
         Err(Error::System { action, source: io::Error::other(reason) })
+    }
+
+    /// Whether the container ends in time.
+    async fn ends(&self, found: &Found, patience: Duration) -> bool {
+        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+        let docker = self.engine().patient(patience);
+        // What it answers with is the exit code, an error to the client library.
+        drop(docker.wait_container(&found.id, Some(options)).next().await);
+        let details = self.engine().docker.inspect_container(&found.id, None).await;
+        details.is_ok_and(|details| details.state.is_none_or(|state| state.running != Some(true)))
     }
 
     async fn start_from_checkpoint(&self, found: &Found) -> Result<(), Error> {

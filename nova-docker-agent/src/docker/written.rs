@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum};
 use bollard::query_parameters::InspectContainerOptionsBuilder;
-use jiff::Timestamp;
 use tokio::process::Command;
 use uuid::Uuid;
 
 use super::snapshot::COMMIT;
 use super::{Docker, Error, labels, volumes};
 
+/// For a walk through one server's files; with more of them than that it cannot be measured.
+const LONGEST_WALK: Duration = Duration::from_secs(600);
 const GIB: u64 = 1 << 30;
 
 /// What a container has written.
@@ -27,8 +28,6 @@ pub struct Written {
     pub bytes: u64,
     /// Bytes that the flavor's disk has.
     pub disk: u64,
-    /// How long the container has run.
-    pub ran_for: Duration,
 }
 
 impl Docker {
@@ -58,7 +57,6 @@ impl Docker {
         };
         let labels = details.config.as_ref().and_then(|config| config.labels.as_ref());
         let Some(disk) = labels.and_then(disk) else { return Ok(None) };
-        let ran_for = ran_for(&details);
         let mut directories = own_volumes(&details);
         let mut bytes: u64 = 0;
         if !self.quota_enforced() {
@@ -70,7 +68,7 @@ impl Docker {
         if !directories.is_empty() {
             bytes = bytes.saturating_add(measured(&directories).await?);
         }
-        Ok(Some(Written { bytes, disk, ran_for }))
+        Ok(Some(Written { bytes, disk }))
     }
 
     async fn counted_by_docker(&self, name: &str) -> Result<u64, Error> {
@@ -85,12 +83,6 @@ impl Docker {
 fn disk(labels: &HashMap<String, String>) -> Option<u64> {
     let gib: u64 = labels.get(labels::ROOT_GB)?.parse().ok()?;
     (gib > 0).then(|| gib.saturating_mul(GIB))
-}
-
-fn ran_for(details: &ContainerInspectResponse) -> Duration {
-    let started = details.state.as_ref().and_then(|state| state.started_at.as_deref()?.parse::<Timestamp>().ok());
-    let ran_for = started.and_then(|at| Duration::try_from(at.duration_until(Timestamp::now())).ok());
-    ran_for.unwrap_or_default()
 }
 
 /// Where Docker's storage driver has it: of the drivers that hold nobody to a size, `overlay2` says it.
@@ -112,10 +104,12 @@ async fn measured(directories: &[PathBuf]) -> Result<u64, Error> {
     let failed = |source| Error::System { action: format!("measure {directories:?}"), source };
     let mut command = Command::new("nice");
     command.args(["-n", "19", "du", "-s", "-k", "-x", "--"]).args(directories).kill_on_drop(true);
-    let output = command.stdin(Stdio::null()).output().await.map_err(failed)?;
-    // It complains of each file that goes while it looks, and tells the sum all the same.
-    sum(&output.stdout, directories.len())
-        .ok_or_else(|| failed(std::io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())))
+    // It complains of each file that goes while it looks, as often as a guest wants, and tells the sum all the same.
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = tokio::time::timeout(LONGEST_WALK, output).await;
+    let output = output.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
+    let told = sum(&output.stdout, directories.len());
+    told.ok_or_else(|| failed(std::io::Error::other(format!("du: {}", output.status))))
 }
 
 /// Of `KIB<TAB>DIRECTORY` for each.

@@ -4,10 +4,10 @@
 //! times as long as the last one took, so that the watch has no more than a tenth of a disk's time, and periods become longer
 //! instead.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::Driver;
@@ -33,9 +33,10 @@ pub struct Overuse {
     patience: Duration,
 }
 
-/// Guests that were found to have written too much when they were looked at last.
+/// Guests that were found to have written too much when they were looked at last; each with when it was first found so since it
+/// was told of, or stopped for it. Docker's own account begins anew with each restart that a guest brings about.
 #[derive(Debug, Default)]
-struct Over(HashSet<Uuid>);
+struct Over(HashMap<Uuid, Option<Instant>>);
 
 /// What has become of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,18 +51,26 @@ enum Change {
 }
 
 impl Over {
-    fn judge(&mut self, uuid: Uuid, written: &Written, period: Duration) -> Change {
-        match (written.bytes > written.disk, self.0.contains(&uuid)) {
-            (true, false) => {
-                self.0.insert(uuid);
+    fn judge(&mut self, uuid: Uuid, written: &Written, now: Instant, period: Duration) -> Change {
+        let too_much = written.bytes > written.disk;
+        match self.0.get_mut(&uuid) {
+            None if too_much => {
+                self.0.insert(uuid, None);
                 Change::Crossed
             }
-            (true, true) if written.ran_for >= period => Change::Stays,
-            (false, true) => {
+            None => Change::None,
+            Some(_) if !too_much => {
                 self.0.remove(&uuid);
                 Change::Back
             }
-            _ => Change::None,
+            Some(Some(since)) if now.duration_since(*since) >= period => {
+                self.0.insert(uuid, None);
+                Change::Stays
+            }
+            Some(since) => {
+                since.get_or_insert(now);
+                Change::None
+            }
         }
     }
 }
@@ -106,7 +115,8 @@ impl DiskWatch {
             };
             let began = Instant::now();
             let overuse = self.look_at(driver, guest, period).await;
-            self.pause = self.share.max(began.elapsed() * REST);
+            // No guest keeps the others waiting for longer than a period.
+            self.pause = self.share.max(began.elapsed() * REST).min(period);
             if let Some(overuse) = overuse.filter(|_| self.stops) {
                 return overuse;
             }
@@ -128,12 +138,12 @@ impl DiskWatch {
         let written = match driver.docker.written(uuid).await {
             Ok(written) => written?,
             Err(error) => {
-                debug!(instance = %uuid, %error, "cannot measure what the server has written; trying again later");
+                warn!(instance = %uuid, %error, "cannot measure what the server has written; trying again later");
                 return None;
             }
         };
         let (written_mib, disk_gib) = (written.bytes >> 20, written.disk >> 30);
-        let change = self.over.judge(uuid, &written, period);
+        let change = self.over.judge(uuid, &written, Instant::now(), period);
         match change {
             Change::Crossed => {
                 warn!(instance = %uuid, written_mib, disk_gib, "the server has written more than its flavor's disk has");
@@ -154,32 +164,35 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_secs(60);
 
-    fn written(bytes: u64, seconds: u64) -> Written {
-        Written { bytes, disk: 1 << 30, ran_for: Duration::from_secs(seconds) }
+    fn written(bytes: u64) -> Written {
+        Written { bytes, disk: 1 << 30 }
     }
 
     #[test]
     fn a_guest_is_told_of_once_for_each_time_that_it_goes_beyond_its_disk() {
         let (mut over, one, other) = (Over::default(), Uuid::from_u128(1), Uuid::from_u128(2));
-        assert_eq!(over.judge(one, &written(1 << 30, 5), PERIOD), Change::None);
-        assert_eq!(over.judge(one, &written(1 + (1 << 30), 5), PERIOD), Change::Crossed);
-        assert_eq!(over.judge(other, &written(5, 5), PERIOD), Change::None);
-        assert_eq!(over.judge(one, &written(1 + (1 << 30), 5), PERIOD), Change::None);
-        assert_eq!(over.judge(one, &written(5, 5), PERIOD), Change::Back);
-        assert_eq!(over.judge(one, &written(2 << 30, 5), PERIOD), Change::Crossed);
+        let now = Instant::now();
+        let mut judge = |uuid, bytes| over.judge(uuid, &written(bytes), now, PERIOD);
+        assert_eq!(judge(one, 1 << 30), Change::None);
+        assert_eq!(judge(one, 1 + (1 << 30)), Change::Crossed);
+        assert_eq!(judge(other, 5), Change::None);
+        assert_eq!(judge(one, 1 + (1 << 30)), Change::None);
+        assert_eq!(judge(one, 5), Change::Back);
+        assert_eq!(judge(one, 2 << 30), Change::Crossed);
     }
 
     #[test]
-    fn one_that_was_started_again_has_a_period_to_delete_files() {
-        let (mut over, uuid) = (Over::default(), Uuid::nil());
-        assert_eq!(over.judge(uuid, &written(2 << 30, 5), PERIOD), Change::Crossed);
-        assert_eq!(over.judge(uuid, &written(2 << 30, 59), PERIOD), Change::None);
-        assert_eq!(over.judge(uuid, &written(2 << 30, 60), PERIOD), Change::Stays);
+    fn one_that_was_stopped_has_a_period_to_delete_files_from_when_it_is_found_running() {
+        let (mut over, uuid, stopped) = (Over::default(), Uuid::nil(), Instant::now());
+        let mut after = |seconds| over.judge(uuid, &written(2 << 30), stopped + Duration::from_secs(seconds), PERIOD);
+        assert_eq!(after(0), Change::Crossed);
+        assert_eq!([after(500), after(559), after(560)], [Change::None, Change::None, Change::Stays]);
+        assert_eq!([after(600), after(660)], [Change::None, Change::Stays]);
     }
 
     #[test]
     fn the_reason_names_sizes_and_what_to_do() {
-        let overuse = Overuse { uuid: Uuid::nil(), written: written(1500 << 20, 5), patience: Duration::from_secs(61) };
+        let overuse = Overuse { uuid: Uuid::nil(), written: written(1500 << 20), patience: Duration::from_secs(61) };
         let said = overuse.to_string();
         assert!(said.contains("written 1500 MiB") && said.contains("has 1 GiB: within 2 minutes"), "{said}");
         assert!(said.chars().count() <= 255, "a fault's message would be cut");

@@ -37,7 +37,7 @@ use self::{listener::Listener, room::Room, service::DriverService};
 use crate::{
     cloud::{self, Cloud},
     config::{Config, DockerConfig, GrpcTls},
-    driver::{self, DiskWatch, Driver},
+    driver::{self, DiskWatch, Driver, InstanceLocks},
     guest::Event,
     limits::StopTimeout,
 };
@@ -111,6 +111,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     let state_tags = config.docker.state_tags;
     let service =
         DriverService::new(driver.clone(), room, tasks.clone(), state_tags, stopping.clone(), given_up.clone());
+    let locks = service.locks();
     let router = server
         .add_service(health_service)
         .add_service(reflection)
@@ -120,7 +121,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     tokio::spawn(stopping.clone().run_until_cancelled_owned(pruning));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(reap_volumes(driver.clone())));
     let watching =
-        watch_disks(driver.clone(), config.docker.clone(), StopTimeout::of_operator(config.shutdown_timeout));
+        watch_disks(driver.clone(), locks, config.docker.clone(), StopTimeout::of_operator(config.shutdown_timeout));
     tokio::spawn(stopping.clone().run_until_cancelled_owned(watching));
 
     info!(address = %listener.address(), "the container driver is up");
@@ -230,10 +231,12 @@ async fn reap_volumes(driver: Arc<Driver>) {
 }
 
 /// What stops here nova-compute hears of, and calls the server SHUTOFF.
-async fn watch_disks(driver: Arc<Driver>, settings: DockerConfig, timeout: StopTimeout) {
+async fn watch_disks(driver: Arc<Driver>, locks: Arc<InstanceLocks>, settings: DockerConfig, timeout: StopTimeout) {
     let mut watch = DiskWatch::new(&settings);
     loop {
         let overuse = watch.next(&driver).await;
+        // One with an operation under way is left for the next look.
+        let Some(_lock) = locks.try_lock(overuse.uuid) else { continue };
         info!(instance = %overuse.uuid, reason = %overuse, "stopping the server");
         if let Err(error) = driver.stop(overuse.uuid, timeout).await {
             warn!(instance = %overuse.uuid, %error, "cannot stop the server for what it has written; trying again later");

@@ -64,6 +64,11 @@ impl DriverService {
         Self { driver, locks: Arc::default(), room, tasks, state_tags, stopping, given_up }
     }
 
+    /// Of the guests that an operation is under way on.
+    pub(super) fn locks(&self) -> Arc<InstanceLocks> {
+        self.locks.clone()
+    }
+
     /// Runs a change of one guest, alone, to its end.
     async fn change<T, W>(
         &self,

@@ -37,7 +37,7 @@ pub fn dropped(config: &[u8]) -> Result<Option<Bytes>, String> {
     }
     config.retain(|key, _| folded(key) != "volumes");
     let label = Value::from(Value::from(paths).to_string());
-    match values(config, "labels").find_map(Value::as_object_mut) {
+    match values(config, "labels").filter_map(Value::as_object_mut).last() {
         Some(labels) => drop(labels.insert(LABEL.to_owned(), label)),
         None => {
             config.retain(|key, _| folded(key) != "labels");

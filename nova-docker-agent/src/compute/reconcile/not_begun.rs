@@ -34,6 +34,8 @@ struct Requests {
     passed: Option<String>,
     /// Its task was left to a request.
     is_left: bool,
+    /// An operation of this process has begun: a task is its own, and no crash has left it.
+    has_begun: bool,
 }
 
 /// What becomes of a task that has an operation of its own, which cannot be repeated.
@@ -63,6 +65,18 @@ impl Arrivals {
         if let Some(requests) = self.instances().get_mut(&uuid) {
             requests.arrived.insert(request.to_owned());
         }
+    }
+
+    /// An operation on the instance begins.
+    pub(in crate::compute) fn begin(&self, uuid: Uuid) {
+        if let Some(requests) = self.instances().get_mut(&uuid) {
+            requests.has_begun = true;
+        }
+    }
+
+    /// Whether one has, since the start.
+    pub(super) fn has_begun(&self, uuid: Uuid) -> bool {
+        self.instances().get(&uuid).is_some_and(|requests| requests.has_begun)
     }
 
     fn pass(&self, uuid: Uuid, request: String) {
@@ -201,6 +215,17 @@ mod tests {
         assert_eq!(arrivals.fate(uuid, "req-1", true), Fate::GivenUp);
         arrivals.forget(uuid);
         assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::GivenUp, "nothing is expected of the instance");
+    }
+
+    #[test]
+    fn what_this_process_has_begun_is_no_crashs() {
+        let (arrivals, uuid) = (Arrivals::default(), Uuid::from_u128(1));
+        arrivals.begin(uuid);
+        assert!(!arrivals.has_begun(uuid), "the start is done with it");
+        arrivals.expect(uuid);
+        assert!(!arrivals.has_begun(uuid));
+        arrivals.begin(uuid);
+        assert!(arrivals.has_begun(uuid));
     }
 
     #[test]

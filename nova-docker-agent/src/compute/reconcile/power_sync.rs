@@ -297,11 +297,18 @@ impl Compute {
             if let Err(error) = self.conductor.action_start(context, &uuid_text, "stop").await {
                 warn!(%error, "cannot record the stop as an action");
             }
+            // When the reason is told, the task is gone; whatever the instance has by then is its user's.
+            let duties = Duties { reverts_task_state: reason.is_none(), ..Duties::of("compute_stop_instance") };
             let stopped = async {
-                self.stop_locked(context, &mut instance, true).await?;
+                if let Err(error) = self.stop_locked(context, &mut instance, true).await {
+                    if !duties.reverts_task_state {
+                        self.set_state(context, uuid, json!({"task_state": null})).await;
+                    }
+                    return Err(error);
+                }
                 reason.map_or(Ok(()), Err)
             };
-            self.operate(context, uuid, Duties::of("compute_stop_instance"), stopped).await
+            self.operate(context, uuid, duties, stopped).await
         }
         .instrument(span)
         .await

@@ -148,6 +148,8 @@ impl Compute {
         }
         let _guard = self.recovering.lock(uuid).await;
         match self.conductor.instance(&Context::admin(), &uuid.to_string(), INSTANCE_ATTRS).await {
+            // A snapshot holds no lock, and a resize none between its steps.
+            Ok(instance) if instance.task_state().is_some() && self.arrivals.has_begun(uuid) => true,
             Ok(instance) if self.is_here(&instance) => self.try_recover(instance).await,
             Ok(_) => true,
             Err(error) if error.class() == Some("InstanceNotFound") => true,
