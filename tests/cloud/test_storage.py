@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from conftest import Launcher
-from harness import hosts
-from harness.lab import AGENT_PROGRAM, Lab
-from harness.programs import setting
+from harness.lab import Lab
+from harness.programs import agent_with
 from harness.servers import Servers, wait_event
 
 pytestmark = [
@@ -21,24 +20,13 @@ def test_where_storage_has_no_quota_a_server_that_outgrows_its_disk_is_shut_off_
     launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab
 ) -> None:
     greedy, modest = launch("greedy")["id"], launch("modest")["id"]
-    configuration = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
-    with (
-        setting(configuration, "docker", "storage_overuse", "stop"),
-        setting(configuration, "docker", "storage_check_seconds", "2"),
-    ):
-        try:
-            lab.supervisorctl("restart", AGENT_PROGRAM)
-            hosts.wait_usable(admin_servers)
-            lab.docker("exec", f"nova-{greedy}", "fallocate", "-l", "1100M", "/large")
-            servers.wait(greedy, "SHUTOFF")
-            if lab.door == "amqp":
-                event = wait_event(admin_servers, greedy, "stop", "compute_stop_instance")
-                assert event.result == "Error"
-                assert "and its flavor's disk has 1 GiB" in str(event.details)
-        finally:
-            hosts.wait_usable(admin_servers)
-    lab.supervisorctl("restart", AGENT_PROGRAM)
-    hosts.wait_usable(admin_servers)
+    with agent_with(lab, admin_servers, storage_overuse="stop", storage_check_seconds="2"):
+        lab.docker("exec", f"nova-{greedy}", "fallocate", "-l", "1100M", "/large")
+        servers.wait(greedy, "SHUTOFF")
+        if lab.door == "amqp":
+            event = wait_event(admin_servers, greedy, "stop", "compute_stop_instance")
+            assert event.result == "Error"
+            assert "and its flavor's disk has 1 GiB" in str(event.details)
     servers.action(greedy, "os-start")
     servers.wait(greedy, "ACTIVE")
     lab.docker("exec", f"nova-{greedy}", "rm", "/large")

@@ -10,7 +10,7 @@ from harness import hosts
 from harness.guest import Guest
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
-from harness.programs import kill_agent, setting
+from harness.programs import agent_with, kill_agent
 from harness.servers import Json, Refused, Servers, wait_event
 from harness.waiting import eventually
 
@@ -108,14 +108,8 @@ def test_what_was_frozen_and_has_ended_with_docker_is_started_afresh(
     server_id = launch("frozen", networks=private_network, key_name=key_name)["id"]
     inside = guest_of(server_id).wait_ssh()
     inside.ssh("echo kept > /root/file")
-    with setting(lab.state / "etc" / f"{AGENT_PROGRAM}.conf", "docker", "suspend", "freeze"):
-        try:
-            lab.supervisorctl("restart", AGENT_PROGRAM)
-            hosts.wait_usable(admin_servers)
-            _end_frozen(servers, admin_servers, server_id, lab)
-        finally:
-            hosts.wait_usable(admin_servers)
-    lab.supervisorctl("restart", AGENT_PROGRAM)
+    with agent_with(lab, admin_servers, suspend="freeze"):
+        _end_frozen(servers, admin_servers, server_id, lab)
     assert inside.wait_ssh().ssh("cat /root/file") == "kept"
 
 
@@ -136,16 +130,10 @@ def test_where_it_is_switched_off_a_suspension_is_refused_with_words_and_changes
     launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab
 ) -> None:
     server_id = launch("restless")["id"]
-    with setting(lab.state / "etc" / f"{AGENT_PROGRAM}.conf", "docker", "suspend", "refuse"):
-        try:
-            lab.supervisorctl("restart", AGENT_PROGRAM)
-            hosts.wait_usable(admin_servers)
-            servers.action(server_id, "suspend")
-            event = wait_event(admin_servers, server_id, "suspend", "compute_suspend_instance")
-            assert event.result == "Error"
-            assert "suspend = refuse" in str(event.details)
-            assert servers.wait_idle(server_id)["status"] == "ACTIVE"
-            assert not _is_frozen(lab, server_id)
-        finally:
-            hosts.wait_usable(admin_servers)
-    lab.supervisorctl("restart", AGENT_PROGRAM)
+    with agent_with(lab, admin_servers, suspend="refuse"):
+        servers.action(server_id, "suspend")
+        event = wait_event(admin_servers, server_id, "suspend", "compute_suspend_instance")
+        assert event.result == "Error"
+        assert "suspend = refuse" in str(event.details)
+        assert servers.wait_idle(server_id)["status"] == "ACTIVE"
+        assert not _is_frozen(lab, server_id)
