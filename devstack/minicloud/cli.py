@@ -225,7 +225,7 @@ def _down(layout: Layout, arguments: argparse.Namespace) -> int:
             if arguments.wipe:
                 teardown.wipe(layout, arguments.keep_cache)
                 progress.say(f"removed {layout.root}" + (" but its cache" if arguments.keep_cache else ""))
-    except up.Busy as error:
+    except (up.Busy, teardown.NotOurs) as error:
         print(f"mini: {error}", file=sys.stderr)
         return 1
     return 0

@@ -68,12 +68,14 @@ def wipe(layout: Layout, keep_cache: bool) -> None:
         raise NotOurs(f"{layout.root} does not look like the state directory of a cloud; it was left alone")
     if mounts := _mounts_below(layout.root):
         raise NotOurs(f"still mounted below {layout.root}: {', '.join(mounts)}; nothing was removed")
-    for entry in layout.root.iterdir():
+    # By these a directory is known as a cloud's: what was interrupted can be done again.
+    last = [layout.options_file, layout.cache]
+    for entry in [*(entry for entry in layout.root.iterdir() if entry not in last), *last]:
         if keep_cache and entry == layout.cache:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
-            entry.unlink()
+            entry.unlink(missing_ok=True)
     if not keep_cache:
         os.rmdir(layout.root)

@@ -67,3 +67,21 @@ def test_a_cloud_that_was_down_stays_down_and_what_an_interrupted_run_left_goes(
         [str(ovn), "up"],
         [str(ovn), "down"],
     ]
+
+
+def test_what_is_left_of_a_half_removed_ovn_cloud_goes_too(tmp_path: Path) -> None:
+    ovn = tmp_path / "cache/tests/ovn"
+    (ovn / "log").mkdir(parents=True)
+    # The real one leaves alone what it does not know as a cloud's.
+    refuses = 'mini() { noted mini "$state_dir" "$@" && [ "${2-}" != --wipe ]; }\n'
+    assert run(tmp_path, refuses + "remove_ovn_cloud\n") == [["mini", str(ovn), "down"]]
+    assert not ovn.exists()
+
+
+@pytest.mark.parametrize("left", ["cache", "options.json"])
+def test_an_ovn_cloud_that_mini_knows_is_wiped_by_it(tmp_path: Path, left: str) -> None:
+    ovn = tmp_path / "cache/tests/ovn"
+    ovn.mkdir(parents=True)
+    (ovn / left).touch()
+    assert run(tmp_path, "remove_ovn_cloud\n") == [["mini", str(ovn), "down", "--wipe"]]
+    assert ovn.exists()

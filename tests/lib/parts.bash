@@ -247,8 +247,23 @@ end_ovn_cloud() {
     remove_ovn_cloud
 }
 
-# Also one that an interrupted run has left.
+# Also one that an interrupted run has left. `mini` wipes what it knows as a cloud's; of the rest only we know whose it is.
 remove_ovn_cloud() {
     local state_dir=$tools/ovn
-    [ ! -e "$state_dir" ] || mini down --wipe
+    if [ -e "$state_dir/options.json" ] || [ -e "$state_dir/cache" ]; then
+        mini down --wipe
+    elif [ -e "$state_dir" ]; then
+        mini down && remove_directory "$state_dir"
+    fi
+}
+
+# Unless something is mounted in it.
+remove_directory() {
+    local path
+    path=$(readlink -f "$1") || return
+    if grep -F " $path/" /proc/self/mounts; then
+        printf 'mounted below %s, which was left alone: umount it first\n' "$path"
+        return 1
+    fi
+    rm -rf --one-file-system "$path"
 }
