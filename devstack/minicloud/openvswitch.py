@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import sys
 from collections.abc import Mapping
@@ -31,6 +32,19 @@ def host_switch_runs() -> bool:
     """Whether the host has its own Open vSwitch; the kernel's datapath serves one at a time."""
     pid_file = Path("/run/openvswitch/ovs-vswitchd.pid")
     return pid_file.exists() and Path(f"/proc/{pid_file.read_text().strip()}").exists()
+
+
+def switch_runs() -> bool:
+    """Whether any ovs-vswitchd runs in this network namespace: the host's own, or one of any cloud."""
+    namespace = Path("/proc/self/ns/net").readlink()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            # It may have ended meanwhile; what is left of it then has no namespace.
+            with contextlib.suppress(OSError):
+                named = (entry / "comm").read_text().strip() == "ovs-vswitchd"
+                if named and (entry / "ns/net").readlink() == namespace:
+                    return True
+    return False
 
 
 def make_database(layout: Layout) -> None:

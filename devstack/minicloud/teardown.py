@@ -13,6 +13,8 @@ from minicloud.programs import INFRASTRUCTURE, programs
 from minicloud.supervisor import Supervisor
 from minicloud.tasks import Progress
 
+_DEVICES = Path("/sys/class/net")
+
 
 class NotOurs(Exception):
     """The directory does not look like a cloud's, or holds something that must not be removed."""
@@ -51,9 +53,12 @@ def _stop_in_order(layout: Layout, supervisor: Supervisor, progress: Progress) -
 
 
 def _remove_datapath(layout: Layout) -> None:
-    """A kernel datapath outlives an ovs-vswitchd that was killed, with all its devices."""
-    left = [name for name in openvswitch.BRIDGES if Path(f"/sys/class/net/{name}").exists()]
-    if left and Path("/sys/class/net/ovs-system").exists() and not openvswitch.host_switch_runs():
+    """A kernel datapath outlives an ovs-vswitchd that was killed, with all its devices.
+
+    There is one for all: while any ovs-vswitchd runs it is in use, by another cloud or by the host.
+    """
+    left = [name for name in openvswitch.BRIDGES if (_DEVICES / name).exists()]
+    if left and (_DEVICES / "ovs-system").exists() and not openvswitch.switch_runs():
         process.run(["ovs-dpctl", "del-dp", "system@ovs-system"])
 
 

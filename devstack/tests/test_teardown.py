@@ -2,10 +2,12 @@
 
 import argparse
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minicloud import cli, packages, teardown
+from minicloud import cli, openvswitch, packages, process, teardown
 from minicloud.layout import Layout
 
 
@@ -58,3 +60,38 @@ def test_a_directory_that_is_no_cloud_s_is_left_alone_with_words(
     assert cli._down(Layout(theirs), arguments) == 1
     assert "does not look like the state directory of a cloud" in capsys.readouterr().err
     assert (theirs / "letter").exists()
+
+
+@pytest.fixture
+def deleted(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that are run on a machine whose kernel has a datapath with br-int."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(process, "run", commands.append)
+    monkeypatch.setattr(teardown, "_DEVICES", tmp_path / "devices")
+    for device in ("br-int", "ovs-system"):
+        (tmp_path / "devices" / device).mkdir(parents=True)
+    return commands
+
+
+@pytest.fixture
+def another_switch(tmp_path: Path) -> Iterator[None]:
+    """A process with the name of Open vSwitch's, which no pid file names."""
+    program = tmp_path / "ovs-vswitchd"
+    shutil.copy("/usr/bin/sleep", program)
+    with subprocess.Popen([program, "600"]) as switch:
+        yield
+        switch.kill()
+
+
+@pytest.mark.usefixtures("another_switch")
+def test_the_kernels_datapath_stays_while_another_switch_runs(layout: Layout, deleted: list[list[str]]) -> None:
+    teardown._remove_datapath(layout)
+    assert deleted == []
+
+
+def test_what_a_switch_that_was_killed_has_left_in_the_kernel_goes(
+    layout: Layout, deleted: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvswitch, "switch_runs", lambda: False)
+    teardown._remove_datapath(layout)
+    assert deleted == [["ovs-dpctl", "del-dp", "system@ovs-system"]]
