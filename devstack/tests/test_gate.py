@@ -25,6 +25,19 @@ run_pytest() { noted pytest "$@"; }
 """
 
 
+# A supervisor that runs, of a cloud of which `mini status` says that not everything works.
+RUNS_IN_PART = r"""
+mini() { noted mini "$state_dir" "$@" && [ "$1" != status ]; }
+mkdir -p "$state_dir/run"
+bash -c 'exec -a supervisord sleep 600' &
+supervisor=$!
+echo "$supervisor" >"$state_dir/run/supervisord.pid"
+trap 'kill "$supervisor"' EXIT
+"""
+
+NOTHING_RUNS = 'mini() { noted mini "$state_dir" "$@" && [ "$1" != status ]; }\n'
+
+
 def run(state: Path, commands: str) -> list[list[str]]:
     """The calls of mini, with its state directory, and of pytest that the commands make, in order."""
     subprocess.run(["bash", "-c", SCRIPT + commands, "run", ROOT, state], check=True)
@@ -39,7 +52,7 @@ def test_the_cloud_of_the_tests_is_asked_for_with_its_network(tmp_path: Path, fu
 
 def test_ovn_has_a_cloud_of_its_own_and_then_the_other_one_is_as_it_was(tmp_path: Path) -> None:
     ovn = tmp_path / "cache/tests/ovn"
-    calls = [call for call in run(tmp_path, "run_ovn\n") if call[2] != "status"]
+    calls = [call for call in run(tmp_path, RUNS_IN_PART + "run_ovn\n") if call[2] != "status"]
     assert [call[:3] for call in calls if call[0] == "mini"] == [
         ["mini", str(tmp_path), "down"],
         ["mini", str(ovn), "up"],
@@ -59,9 +72,7 @@ def test_ovn_has_a_cloud_of_its_own_and_then_the_other_one_is_as_it_was(tmp_path
 def test_a_cloud_that_was_down_stays_down_and_what_an_interrupted_run_left_goes(tmp_path: Path) -> None:
     ovn = tmp_path / "cache/tests/ovn"
     ovn.mkdir(parents=True)
-    nothing_runs = 'mini() { noted mini "$state_dir" "$@" && [ "$1" != status ]; }\n'
-    assert [call[1:3] for call in run(tmp_path, nothing_runs + "run_ovn\n") if call[0] == "mini"] == [
-        [str(tmp_path), "status"],
+    assert [call[1:3] for call in run(tmp_path, NOTHING_RUNS + "run_ovn\n") if call[0] == "mini"] == [
         [str(tmp_path), "down"],
         [str(ovn), "down"],
         [str(ovn), "up"],
@@ -85,3 +96,32 @@ def test_an_ovn_cloud_that_mini_knows_is_wiped_by_it(tmp_path: Path, left: str) 
     (ovn / left).touch()
     assert run(tmp_path, "remove_ovn_cloud\n") == [["mini", str(ovn), "down", "--wipe"]]
     assert ovn.exists()
+
+
+def test_a_cloud_that_ran_before_is_left_running_although_not_all_of_it_worked(tmp_path: Path) -> None:
+    calls = run(tmp_path, RUNS_IN_PART + "start_cloud\nstop_cloud\n")
+    assert [call[2] for call in calls if call[2] != "status"] == ["up"]
+
+
+def test_a_cloud_that_died_under_its_tests_is_started_again_after_those_on_ovn(tmp_path: Path) -> None:
+    calls = run(tmp_path, NOTHING_RUNS + "cloud_ran_before=yes\nrun_ovn\n")
+    assert calls[-1][:3] == ["mini", str(tmp_path), "up"]
+
+
+def test_when_the_time_is_over_no_phase_begins_but_those_that_put_things_back(tmp_path: Path) -> None:
+    calls = run(tmp_path, RUNS_IN_PART + 'touch "$artifacts/out-of-time"\nstart_cloud\nrun_ovn\nstop_cloud\n')
+    assert [call[2] for call in calls if call[2] != "status"] == ["up"]
+
+
+def test_what_puts_things_back_has_its_time_while_what_was_late_is_killed(tmp_path: Path) -> None:
+    commands = r"""
+sleep() { command sleep 1; }
+stubborn() { trap '' TERM; command sleep 600; }
+putting_back() { command sleep 3 && noted put back; }
+stubborn & late=$!
+limit_run 1
+phase cloud-grpc command sleep 600
+phase cloud-down putting_back
+wait "$late" || :
+"""
+    assert run(tmp_path, commands) == [["put", "back"]]

@@ -15,8 +15,8 @@ note() { printf '[%s] %s\n' "$(clock $((SECONDS - started)))" "$*"; }
 phase() {
     local name=$1 begin=$SECONDS status
     shift
-    # What was started has to stop, also when the time is over.
-    if [ -e "$artifacts/out-of-time" ] && [[ $name != cloud-down && $name != ovn-down ]]; then set -- not_in_time; fi
+    # What was started has to stop, and what was stopped to start again, also when the time is over.
+    if [ -e "$artifacts/out-of-time" ] && [[ ! $name =~ ^(cloud-down|ovn-down|ovs-up)$ ]]; then set -- not_in_time; fi
     note "=== $name${lane:+ (beside the others)}"
     if [ -n "$lane" ]; then
         # Where a command goes to is its own affair.
@@ -107,20 +107,29 @@ limit_run() {
         trap 'kill $! 2>/dev/null' TERM
         sleep "$1" & wait $! || exit 0
         note "the time is over: what runs is ended"
-        end_descendants TERM
+        end_descendants
         sleep 20 & wait $! || exit 0
-        end_descendants KILL
+        kill_ended
     ) &
     watcher=$!
 }
 
 stop_watcher() { [ -z "${watcher-}" ] || kill "$watcher" 2>/dev/null; }
 
-# end_descendants SIGNAL: of what this run has started; the programs of the cloud are no children of it.
+# What this run has started; the programs of the cloud are no children of it.
 end_descendants() {
     local pid asks=$BASHPID
     touch "$artifacts/out-of-time"
-    for pid in $(descendants $$); do kill -"$1" "$pid" 2>/dev/null; done
+    ended=$(descendants $$)
+    for pid in $ended; do kill "$pid" 2>/dev/null; done
+}
+
+# Whatever is left of that, but not what was begun since then: the phases that are still run put things back.
+kill_ended() {
+    local pid asks=$BASHPID
+    for pid in $ended; do
+        for pid in $(descendants "$pid") "$pid"; do kill -KILL "$pid" 2>/dev/null; done
+    done
 }
 
 # All but the process that asks, and what it has started.
