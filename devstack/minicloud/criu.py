@@ -6,6 +6,7 @@ state directory. The machine's own apt and dpkg know nothing of it.
 
 from __future__ import annotations
 
+import datetime
 import re
 import shutil
 from pathlib import Path
@@ -18,6 +19,9 @@ _RELEASE = "forky"
 _OLDEST = (4, 2)
 """Earlier ones cannot dump a process with an internet socket on Linux 6.16 and later."""
 
+_PATIENCE = datetime.timedelta(days=1)
+"""How long an attempt that failed is not repeated."""
+
 
 class NoCriu(Exception):
     """There is none to be had here; the message says why."""
@@ -27,12 +31,39 @@ def fetch(layout: Layout) -> str | None:
     """Fetch CRIU unless it is there. Where none is to be had, servers are frozen instead."""
     if layout.criu.exists():
         return None
-    shutil.rmtree(layout.criu.parent, ignore_errors=True)
+    failure = _last_failure(layout)
+    if failure is None:
+        shutil.rmtree(layout.criu.parent, ignore_errors=True)
+        try:
+            return f"{_install(layout)} fetched"
+        except (NoCriu, process.CommandFailed) as error:
+            reason = str(error).strip().splitlines()[-1]
+        failure = f"{_now().isoformat(timespec='seconds')} {reason}"
+        write_file(_failure_file(layout), failure)
+    date, _, reason = failure.partition(" ")
+    return (
+        f"WARNING: suspended servers will be frozen in memory: no CRIU could be fetched at {date}: {reason};"
+        f" `mini up` tries again after a day, or without {_failure_file(layout)} at once"
+    )
+
+
+def _failure_file(layout: Layout) -> Path:
+    """When the last attempt failed, and why. Without a mirror in reach one takes minutes."""
+    return layout.criu.parent / "failed"
+
+
+def _last_failure(layout: Layout) -> str | None:
+    """What is remembered of it, unless that is too old, or of a clock that was wrong."""
     try:
-        return f"{_install(layout)} fetched"
-    except (NoCriu, process.CommandFailed) as error:
-        reason = str(error).strip().splitlines()[-1]
-        return f"WARNING: suspended servers will be frozen in memory: no CRIU could be fetched: {reason}"
+        failure = _failure_file(layout).read_text()
+        age = _now() - datetime.datetime.fromisoformat(failure.partition(" ")[0])
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return failure if datetime.timedelta() <= age < _PATIENCE else None
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _install(layout: Layout) -> str:

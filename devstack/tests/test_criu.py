@@ -1,5 +1,6 @@
 """CRIU out of a later Debian: from which archive, which of its releases, and what becomes of a machine without it."""
 
+import datetime
 import re
 from pathlib import Path
 
@@ -95,6 +96,34 @@ def test_where_there_is_none_the_cloud_goes_on_with_a_warning(
     assert said.startswith("WARNING:")
     assert reason in said
     assert not layout.criu.exists()
+
+
+@pytest.mark.parametrize(("hours", "again"), [(1, False), (23, False), (25, True), (-1, True)])
+def test_what_failed_is_tried_again_after_a_day_and_until_then_its_reason_is_told(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int, again: bool
+) -> None:
+    _tool(tmp_path / "tools/apt-get", 'echo "Temporary failure" >&2; exit 100')
+    first = criu.fetch(layout)
+    _tool(tmp_path / "tools/apt-get", APT)
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=hours)
+    monkeypatch.setattr(criu, "_now", lambda: later)
+    assert criu.fetch(layout) == ("CRIU 4.2.1 fetched" if again else first)
+    assert layout.criu.exists() == again
+
+
+@pytest.mark.parametrize("remembered", [None, "", "no date", "2026-01-01T00:00:00 of no zone"])
+def test_what_failed_is_tried_again_at_once_where_nothing_is_remembered(
+    layout: Layout, tmp_path: Path, remembered: str | None
+) -> None:
+    _tool(tmp_path / "tools/apt-get", "exit 100")
+    said = criu.fetch(layout)
+    [memory] = [path for path in layout.criu.parent.iterdir() if path.is_file()]
+    assert f"without {memory} at once" in str(said)
+    memory.unlink()
+    if remembered is not None:
+        memory.write_text(remembered)
+    _tool(tmp_path / "tools/apt-get", APT)
+    assert criu.fetch(layout) == "CRIU 4.2.1 fetched"
 
 
 def test_the_agent_is_told_of_it_where_it_is_there(layout: Layout, tmp_path: Path) -> None:
