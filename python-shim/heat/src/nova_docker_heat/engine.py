@@ -24,9 +24,9 @@ _OLDEST = "1.24"
 _LONGEST_MESSAGE = 1000
 _LOG_BYTES = 64 * 1024
 _PULL_BYTES = 256 << 20
+"""Of a pull's progress, which is read and forgotten."""
 _MOST_CONTAINERS = 16
 """Of one resource, which makes one at a time; more is a Docker that lies."""
-"""Of a pull's progress, which is read and forgotten."""
 
 LABEL = "org.openstack.heat.resource"
 """Of a container: the resource that it is. By it one is found that was made while Heat died."""
