@@ -126,9 +126,9 @@ end_descendants() {
 
 # Whatever is left of that, but not what was begun since then: the phases that are still run put things back.
 kill_ended() {
-    local pid asks=$BASHPID
+    local pid child asks=$BASHPID
     for pid in $ended; do
-        for pid in $(descendants "$pid") "$pid"; do kill -KILL "$pid" 2>/dev/null; done
+        for child in $(descendants "$pid") "$pid"; do kill -KILL "$child" 2>/dev/null; done
     done
 }
 
