@@ -160,7 +160,7 @@ async fn a_snapshot_of_a_pushed_image_is_pulled_by_what_it_holds_itself() {
     let (cloud, push) = on_cloud(&directory).await;
     let layers = [content(9, 100)];
     let config = serde_json::to_vec(&testing::config(&layers)).unwrap();
-    let own = testing::oci_manifest(&config, &layers, testing::OCI_LAYER);
+    let own = testing::oci_manifest(&config, &layers, crate::manifest::OCI_LAYER);
     // Nova copies the properties of the server's image, and cuts them.
     let inherited = json!({"image_type": "snapshot", property::REPOSITORY: "web",
         property::DIGEST: Digest::of(b"base").to_string(), property::BLOBS: "{\"sha256:0"});
