@@ -59,8 +59,17 @@ class FakeNeutron:
         assert body is not None
         if kind == "floatingips" and body[single].get("port_id") and thing["forwardings"]:
             raise Refusal(409, "in use by port forwarding")
+        if kind == "floatingips":
+            self._associate(thing, body[single]["port_id"])
         thing.update(body[single])
         return {single: thing}
+
+    def _associate(self, address: Json, port_id: str | None) -> None:
+        if port_id is None:
+            return
+        one(self.things["ports"], port_id)
+        if any(each["port_id"] == port_id for each in self.things["floatingips"].values() if each is not address):
+            raise Refusal(409, "Cannot associate floating IP with port: it already has a floating IP")
 
     def _forwarding(self, method: str, address: Json, parts: list[str], body: Json | None) -> Json | None:
         if not self.can_forward:
@@ -166,6 +175,8 @@ class FakeNeutron:
         del self.things[kind][thing["id"]]
         if kind == "ports":
             for address in self.things["floatingips"].values():
+                if address["port_id"] == thing["id"]:
+                    address["port_id"] = None
                 gone = [
                     each["id"] for each in address["forwardings"].values() if each["internal_port_id"] == thing["id"]
                 ]

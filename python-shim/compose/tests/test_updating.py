@@ -165,6 +165,52 @@ def test_one_that_is_stopped_after_any_request_can_be_run_again(
         assert reached(made) == {"ACTIVE"}
 
 
+def test_one_of_two_servers_that_is_stopped_after_any_request_can_be_run_again(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fresh() -> FakeCloud:
+        made = FakeCloud()
+        monkeypatch.setattr("time.sleep", made.sleep)
+        up(made, project_of(two))
+        made.requests.clear()
+        return made
+
+    two = file("order: start-first", count=2).replace("deploy:", "x-openstack: {floating_ip: each}, deploy:")
+    changed = project_of(two.replace("serve", "other"))
+    counted = fresh()
+    up(counted, changed)
+    for stop_at in range(1, len(counted.requests)):
+        made = fresh()
+        before = leading(made)
+        assert len(before) == 2
+
+        def stop(number: int, at: int = stop_at) -> None:
+            if number == at:
+                raise Stopped
+
+        made.after = stop
+        with pytest.raises(Stopped):
+            up(made, changed)
+        made.after = lambda number: None
+        up(made, changed)
+        assert states(made) == {"p-web-1": "ACTIVE", "p-web-2": "ACTIVE"}, f"stopped after request {stop_at}"
+        assert leading(made) == before, f"stopped after request {stop_at}"
+
+
+def test_the_address_of_a_server_that_goes_is_not_in_the_way_of_others(cloud: FakeCloud, project_of: Read) -> None:
+    text = file("order: start-first", count=3)
+    up(cloud, project_of(text))
+    before = leading(cloud)
+    up(cloud, project_of(text.replace("scale: 3", "scale: 2").replace("serve", "other")))
+    assert leading(cloud) == {address: name for address, name in before.items() if name != "p-web-3"}
+
+
+def leading(cloud: FakeCloud) -> dict[str, str]:
+    """The server that each floating IP leads to."""
+    names = {port["id"]: port["name"] for port in cloud.things["ports"].values()}
+    return {each["floating_ip_address"]: names[each["port_id"]] for each in cloud.things["floatingips"].values()}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_two_at_once_end_as_one(cloud: FakeCloud, project_of: Read, seed: int) -> None:
     up(cloud, project_of(file("order: start-first", count=2)))
@@ -185,7 +231,7 @@ def test_two_at_once_end_as_one(cloud: FakeCloud, project_of: Read, seed: int) -
         thread.join()
     assert errors == []
     assert states(cloud) == {"p-web-1": "ACTIVE", "p-web-2": "ACTIVE"}
-    assert reached(cloud) == {"ACTIVE"}
+    assert sorted(leading(cloud).values()) == ["p-web-1", "p-web-2"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -60,7 +60,7 @@ class Converging:
                 self._start(server)
         self._come_up([number for number in self._numbers() if number not in {each.number for each in changed}])
         self._update(changed)
-        self._reaching.bring(self._wanted, self._ports(self._numbers()), self._ports_beyond())
+        self._reaching.bring(self._wanted, self._ports(self._numbers()), self._ports_beyond)
         superfluous = [server for server in self._there() if server.number > self._wanted.replicas]
         remove(self._api, self._servers, self._project, superfluous)
         # Of servers that an earlier command took away before it was stopped.
@@ -80,7 +80,9 @@ class Converging:
     def _ports_beyond(self) -> list[Json]:
         beyond = self._beyond()
         ports = cloud.of_project(self._api, self._project, "ports") if beyond else []
-        return [port for port in ports if port["name"] in beyond]
+        found = [port for port in ports if port["name"] in beyond]
+        # By number: so addresses come back to where they were.
+        return sorted(found, key=lambda port: (len(port["name"]), port["name"]))
 
     def _without_twins(self) -> dict[int, Server]:
         """The servers by their numbers. Of two with one number the older stays."""
@@ -154,20 +156,20 @@ class Converging:
         said = self._wanted.update
         size = min(said.parallelism or len(changed), len(changed))
         stand_ins = [self._wanted.replicas + 1 + at for at in range(size)] if said.start_first else []
-        if changed:
+        if changed and stand_ins:
+            self._reaching.clear(self._wanted, self._ports(self._numbers()), self._ports_beyond)
             self._stand_in(stand_ins)
         for at in range(0, len(changed), size or 1):
             if at and said.delay:
                 time.sleep(said.delay)
             batch = changed[at : at + size]
             places = list(zip((each.number for each in batch), stand_ins, strict=False))
-            for number, other in places:
-                self._lead(number, other)
+            led = {number: self._lead(number, other) for number, other in places}
             self._refresh(batch)
             if said.said and has_check(self._wanted.service):
                 conditions.wait(self._servers, self._wanted.name, HEALTHY, [each.number for each in batch])
             for number, other in places:
-                self._lead(other, number)
+                self._lead(other, number, led[number])
 
     def _stand_in(self, numbers: list[int]) -> None:
         """Makes servers that stand in for those that are changed; they go as all that are too many."""
@@ -178,13 +180,14 @@ class Converging:
             self._ground.places[self._wanted.name, number] = self._ground.make_place(self._wanted, number)
             self._create(number)
         self._come_up(numbers)
-        if numbers and has_check(self._wanted.service):
+        if has_check(self._wanted.service):
             conditions.wait(self._servers, self._wanted.name, HEALTHY, numbers)
 
-    def _lead(self, number: int, other: int) -> None:
-        """What leads to one server leads to another from now on."""
-        if self._wanted.floating:
-            self._reaching.move(self._port(number), self._port(other))
+    def _lead(self, number: int, other: int, chosen: Set[str] | None = None) -> set[str]:
+        """What leads to one server, or these floating IPs of it, lead to another from now on; those that do then."""
+        if not self._wanted.floating:
+            return set()
+        return self._reaching.move(self._port(number), self._port(other), chosen)
 
     def _refresh(self, servers: list[Server]) -> None:
         """Makes servers what the file says, all at the same time: rebuilt in their places, or made anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from nova_docker_compose import floating
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json
@@ -20,6 +20,8 @@ _TAKEN = (400, 404, 409)
 
 Ports = dict[str, Json]
 """The first port of each server, by the server's place."""
+Beyond = Callable[[], Sequence[Json]]
+"""Lists the ports of servers that will go."""
 
 
 class Reaching:
@@ -37,17 +39,12 @@ class Reaching:
             lines = [f"services.{each.name}.ports: {cannot_forward(each)}" for each in asking]
             raise ComposeError("\n".join(lines))
 
-    def bring(self, wanted: Wanted, ports: Ports, beyond: Sequence[Json] = ()) -> None:
+    def bring(self, wanted: Wanted, ports: Ports, beyond: Beyond) -> None:
         """Gives the servers of a service what it is reached at, takes the rest away, and waits until it leads there.
 
-        `beyond` are the ports of servers that will go: what leads there is the first to be given.
+        What leads to those that will go is the first to be given.
         """
-        there = addresses(self._api, self._project)
-        lacking = [port for port in ports.values() if not any(each.leads_to(port["id"]) for each in there)]
-        for old in beyond:
-            if wanted.floating and lacking and any(each.leads_to(old["id"]) for each in there):
-                self.move(old, lacking.pop(0))
-                there = addresses(self._api, self._project)
+        there = self._take_back(wanted, ports, beyond)
         for name, port in ports.items():
             mine = [each for each in there if each.leads_to(port["id"])]
             if not wanted.floating:
@@ -61,12 +58,46 @@ class Reaching:
         if wanted.floating:
             self._wait({port["id"] for port in ports.values()})
 
-    def move(self, old: Json, new: Json) -> None:
-        """Lets what leads to one port lead to another."""
-        for each in addresses(self._api, self._project):
-            if each.leads_to(old["id"]):
-                floating.move(self._api, each, old, new)
-        self._wait({new["id"]})
+    def clear(self, wanted: Wanted, ports: Ports, beyond: Beyond) -> None:
+        """Lets nothing lead to servers that will go: a port has one floating IP, and others are to be led there."""
+        self._take_back(wanted, ports, beyond, release=True)
+
+    def _take_back(self, wanted: Wanted, ports: Ports, beyond: Beyond, release: bool = False) -> list[Address]:
+        """Gives what leads to servers that go to those that lack it, and may remove the rest; what is there then."""
+        there = addresses(self._api, self._project)
+        # Those that an address leads to by now are among these.
+        for old in beyond():
+            leading = [each for each in there if each.leads_to(old["id"])]
+            lacking = [port for port in ports.values() if not any(each.leads_to(port["id"]) for each in there)]
+            if leading and wanted.floating and lacking:
+                self.move(old, lacking[0], {each.id for each in leading})
+            elif leading and release:
+                for each in leading:
+                    floating.release(self._api, each, old["id"])
+            else:
+                continue
+            there = addresses(self._api, self._project)
+        return there
+
+    def move(self, old: Json, new: Json, chosen: Set[str] | None = None) -> set[str]:
+        """Lets what leads to one port lead to another: these floating IPs, or all. Those that lead there then.
+
+        Where another `up` has led something there, an address stays where it is.
+        """
+        tried = set[str]()
+        for _ in range(_TRIES):
+            leading = [each for each in addresses(self._api, self._project) if each.leads_to(old["id"])]
+            moving = [each for each in leading if chosen is None or each.id in chosen]
+            tried |= {each.id for each in moving}
+            try:
+                for each in moving:
+                    floating.move(self._api, each, old, new)
+                break
+            except CloudError as error:
+                if error.status not in _TAKEN:
+                    raise
+                time.sleep(_POLL)
+        return tried & {each.id for each in self._wait({new["id"]})}
 
     def _whole(self, wanted: Wanted, name: str, port: Json, known: list[Address]) -> None:
         """Gives a server all of a floating IP: one of these, or a new one."""
@@ -141,19 +172,22 @@ class Reaching:
         made = self._api.request("network", "POST", "/floatingips", {"floatingip": body})["floatingip"]
         return Address(made, [])
 
-    def _wait(self, ports: set[str]) -> None:
-        """Waits until what leads to ports can be reached: a router learns of it after Neutron has answered."""
+    def _wait(self, ports: set[str]) -> list[Address]:
+        """Waits until what leads to ports can be reached: a router learns of it after Neutron has answered.
+
+        Returns what leads there.
+        """
         end = time.monotonic() + _REACHED_SECONDS
         while True:
             there = addresses(self._api, self._project)
             leading = [each for each in there if any(each.leads_to(port) for port in ports)]
             missing = [each.body for each in leading if each.body.get("status") != "ACTIVE"]
             if not missing:
-                return
+                return leading
             if time.monotonic() > end:
                 names = ", ".join(each["floating_ip_address"] for each in missing)
                 self._tell(f"warning: Neutron does not say yet that {names} can be reached")
-                return
+                return leading
             time.sleep(_POLL)
 
 
