@@ -164,6 +164,10 @@ class FakeCloud(FakeNeutron):
             assert body is not None
             return {"server": self._launch(body["server"])}
         server = one(self.servers, parts[1])
+        if method == "DELETE" and len(parts) == 4:
+            if server.pop("told", None) != parts[3]:
+                raise Refusal(404, "no such tag")
+            return None
         if method == "DELETE":
             for port in self._ports(server):
                 port["device_id"] = ""
@@ -234,11 +238,14 @@ class FakeCloud(FakeNeutron):
         tags = self.told.get(server["name"], [])
         if server["steps"] or not tags:
             return []
-        if len(tags) > 1:
-            return [tags.pop(0)]
-        if tags[0].startswith("exit:"):
+        if server.get("looks"):
+            # The agent tells of a container that is rebuilt in its own time.
+            server["looks"] -= 1
+            return [server["told"]] if "told" in server else []
+        server["told"] = tags.pop(0) if len(tags) > 1 else tags[0]
+        if server["told"].startswith("exit:"):
             server["status"] = "SHUTOFF"
-        return [tags[0]]
+        return [server["told"]]
 
     def _act(self, server: Json, body: Json) -> Json | None:
         action, arguments = next(iter(body.items()))
@@ -249,10 +256,12 @@ class FakeCloud(FakeNeutron):
             return {"output": "\n".join(lines[-arguments.get("length", 1000) :])}
         if server["OS-EXT-STS:task_state"] is not None:
             raise Refusal(self.conflict, f"Cannot '{action}' while in task_state <class 'UnexpectedTaskStateError'>")
-        following = {"os-start": "ACTIVE", "os-stop": "SHUTOFF", "reboot": "ACTIVE", "rebuild": "ACTIVE"}[action]
+        # One that is rebuilt while it is stopped stays so.
+        rebuilt = server["status"]
+        following = {"os-start": "ACTIVE", "os-stop": "SHUTOFF", "reboot": "ACTIVE", "rebuild": rebuilt}[action]
         if action == "rebuild":
             server.update({key: arguments[key] for key in ("imageRef", "metadata", "user_data")})
-            server["status"] = "REBUILD"
+            server |= {"status": "REBUILD", "looks": 20}
         server.update({"OS-EXT-STS:task_state": action, "next": following, "steps": 2})
         return None
 

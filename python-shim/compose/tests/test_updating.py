@@ -131,6 +131,28 @@ def test_those_with_a_health_check_are_waited_for(
     assert states(cloud) == {"p-web-1": "ACTIVE"}
 
 
+@pytest.mark.parametrize(("before", "after", "changed"), [("healthy", "unhealthy", 1), ("unhealthy", "healthy", 2)])
+def test_the_health_of_the_old_container_counts_no_more(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch, before: str, after: str, changed: int
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: cloud.time.timestamp())
+    text = file("parallelism: 1", count=2).replace("ports:", "healthcheck: {test: ask}, ports:")
+    cloud.told = {f"p-web-{number}": [f"health:{before}"] for number in (1, 2)}
+    up(cloud, project_of(text))
+    old = {each["metadata"]["compose:hash"] for each in cloud.servers.values()}
+
+    def tell(number: int) -> None:
+        if cloud.requests[number - 1].endswith("/action"):
+            cloud.told = {f"p-web-{number}": ["health:starting", f"health:{after}"] for number in (1, 2)}
+
+    cloud.after = tell
+    try:
+        up(cloud, project_of(text.replace("serve", "other")))
+    except ComposeError as error:
+        assert (str(error), after) == ("p-web-1: it is unhealthy", "unhealthy")
+    assert sum(each["metadata"]["compose:hash"] not in old for each in cloud.servers.values()) == changed
+
+
 class Stopped(BaseException):
     """As Ctrl-C."""
 

@@ -127,6 +127,11 @@ class Server:
         told = self._told(_EXIT)
         return None if told is None else int(told)
 
+    @property
+    def told(self) -> list[str]:
+        """The tags that the agent has written."""
+        return [tag for tag in self.tags if _HEALTH.fullmatch(tag) or _EXIT.fullmatch(tag)]
+
     def _told(self, kind: re.Pattern[str]) -> str | None:
         return next((match[1] for tag in self.tags if (match := kind.fullmatch(tag))), None)
 

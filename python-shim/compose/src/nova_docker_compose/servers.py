@@ -132,8 +132,16 @@ class Servers:
         if "key_name" in recipe.wanted.extra:
             body["key_name"] = recipe.wanted.extra["key_name"]
         self._before_stop(server)
+        self._forget(server)
         self._action(server, {"rebuild": body})
         self.tell(f"{server.name}: rebuilding")
+
+    def _forget(self, server: Server) -> None:
+        """Removes what the agent tells of a container that goes: nobody is to take it for the next one's."""
+        for tag in cloud.server(self._api, server.id).told:
+            path = f"/servers/{server.id}/tags/{tag}"
+            # Where it cannot be changed now, Nova says the same of the rebuild.
+            self._tolerant(lambda path=path: self._api.request("compute", "DELETE", path), 404, 409)  # type: ignore[misc]
 
     def _metadata(self, recipe: Recipe) -> dict[str, str]:
         wanted = recipe.wanted
