@@ -53,7 +53,7 @@ _MADE = ("volumes", "tmpfs", "extra_hosts", "external_links", "configs", "secret
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = ("max-size", "max-file")
 _LOG_BOUNDS = {"max-size": (16 << 10, math.inf), "max-file": (1, 100)}
-_SIZE = re.compile("([0-9]+)([kmg]?)b?", re.IGNORECASE)
+_SIZE = re.compile("([0-9]{1,18})([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
 

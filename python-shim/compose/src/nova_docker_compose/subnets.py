@@ -19,14 +19,14 @@ def subnet_of(said: dict[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = {"cidr": str(range_), "ip_version": range_.version}
         if "gateway" in said:
             body["gateway_ip"] = str(_within(range_, ipaddress.ip_address(said["gateway"])))
+        elif range_.version == 6:
+            body["gateway_ip"] = str(range_.network_address + 1)
         if "ip_range" in said:
             pool = ipaddress.ip_network(said["ip_range"], strict=False)
             ends = (_within(range_, pool.network_address), _within(range_, pool.broadcast_address))
             body["allocation_pools"] = [{"start": str(ends[0]), "end": str(ends[1])}]
     except ValueError as error:
         raise ComposeError(f"ipam.config: {error}") from error
-    if range_.version == 6:
-        body.setdefault("gateway_ip", str(range_.network_address + 1))
     return body
 
 
