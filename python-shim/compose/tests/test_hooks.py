@@ -148,6 +148,16 @@ def test_other_hooks_are_a_change(cloud: FakeCloud, project_of: Read, inside: In
     assert [line for line in told if "rebuilding" in line] == ["p-web-1: rebuilding"]
 
 
+def test_a_command_that_is_run_at_another_time_is_a_change(cloud: FakeCloud, project_of: Read, inside: Inside) -> None:
+    text = "services: {web: {image: tiny, post_start: [{command: warm}]}}"
+    up(cloud, project_of(text))
+    assert inside.words() == ["warm"]
+    told = up(cloud, project_of(text.replace("post_start", "pre_stop")))
+    assert "p-web-1: rebuilding" in told
+    up(cloud, project_of(text.replace("post_start", "pre_stop").replace("warm", "cool")))
+    assert inside.words() == ["cool"]
+
+
 def test_what_is_missing_is_told_where_there_is_no_console(cloud: FakeCloud, project_of: Read) -> None:
     cloud.has_consoles = False
     with pytest.raises(ComposeError, match=r"p-web-1: post_start\[0\]: this needs the server's serial console"):

@@ -56,7 +56,7 @@ class Recipe:
         """
         service, extra = self.wanted.service, self.wanted.extra
         rebuilt = [self.image["id"], self.user_data({}), extra.get("metadata"), extra.get("key_name")]
-        rebuilt += [service[kind] for kind in (POST_START, PRE_STOP) if service.get(kind)]
+        rebuilt += [[kind, service[kind]] for kind in (POST_START, PRE_STOP) if service.get(kind)]
         kept = [self.flavor["id"], self.networks, [said for _, said in self.wanted.networks], self.group]
         kept += [service.get("hostname"), service.get("container_name")]
         return f"{_digest(rebuilt)}-{_digest(kept)}"
