@@ -63,6 +63,8 @@ class FakeCloud(FakeNeutron):
         """What Nova answers where two want to change a server; 500 where both come at the same moment."""
         self.can_forward = True
         """Whether Neutron forwards ports of floating IPs."""
+        self.most_addresses = 1000
+        """So many floating IPs are to be had."""
         self.full = False
         """Whether Glance takes no image any more."""
         self.login = {"username": "demo", "password": "secret", "user_domain_name": "Default"}

@@ -22,6 +22,7 @@ class FakeNeutron:
     things: dict[str, dict[str, Json]]
     may_choose_address: bool
     can_forward: bool
+    most_addresses: int
     _ids: itertools.count[int]
 
     def _now(self) -> str:
@@ -116,6 +117,8 @@ class FakeNeutron:
         elif kind == "floatingips":
             thing.setdefault("port_id", None)
             thing["forwardings"] = {}
+            if len(self.things[kind]) >= self.most_addresses:
+                raise Refusal(409, "Quota exceeded for resources: ['floatingip']")
             if thing["port_id"] and any(each["port_id"] == body["port_id"] for each in self.things[kind].values()):
                 raise Refusal(409, "already associated")
             thing["floating_ip_address"] = f"172.24.4.{next(self._ids) % 250}"

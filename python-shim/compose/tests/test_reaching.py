@@ -129,6 +129,16 @@ def test_the_template_of_heat_forwards_the_same(cloud: FakeCloud, project_of: Re
     assert "port_id" not in address["properties"]
 
 
+@pytest.mark.parametrize("text", [WHOLE, FORWARDED])
+def test_a_floating_ip_that_is_not_to_be_had_is_told(cloud: FakeCloud, project_of: Read, text: str) -> None:
+    cloud.most_addresses = 0
+    with pytest.raises(ComposeError, match=r"^services.web.ports: POST /floatingips: Quota exceeded"):
+        up(cloud, project_of(text))
+    cloud.most_addresses = 1
+    up(cloud, project_of(text))
+    assert len(cloud.things["floatingips"]) == 1
+
+
 class Stopped(BaseException):
     """As Ctrl-C."""
 

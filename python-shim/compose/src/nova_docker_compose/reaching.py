@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
 
 from nova_docker_compose import floating
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json
@@ -108,13 +109,15 @@ class Reaching:
                 # Until now only ports of it were forwarded; the address stays.
                 address = known[0]
                 floating.forget(self._api, address, [*address.forwardings])
-                floating.associate(self._api, address, port["id"])
+                with _of(wanted):
+                    floating.associate(self._api, address, port["id"])
             else:
                 address = self._new(wanted, port["id"])
         except CloudError as error:
-            if error.status != 409:
+            there = addresses(self._api, self._project) if error.status == 409 else []
+            # Another `up` has given one; or there are no more to be had, which Neutron says with the same number.
+            if not any(each.leads_to(port["id"]) for each in there):
                 raise
-            # Another `up` has given one.
             return
         self._tell(f"{name}: reached at {address.body['floating_ip_address']}")
 
@@ -142,7 +145,8 @@ class Reaching:
             self._tell(f"{name}: reached at {', '.join(floating.reached_at(address, port['id']))}")
             return
         if refused is not None:
-            raise CloudError(refused.status, f"services.{wanted.name}.ports: {refused}") from refused
+            with _of(wanted):
+                raise refused
 
     def _forward_all(self, address: Address, wanted: Wanted, port: Json) -> None:
         if address.body["port_id"]:
@@ -169,7 +173,8 @@ class Reaching:
         body: Json = {"floating_network_id": outside, "description": MARK + self._project}
         if port_id is not None:
             body["port_id"] = port_id
-        made = self._api.request("network", "POST", "/floatingips", {"floatingip": body})["floatingip"]
+        with _of(wanted):
+            made = self._api.request("network", "POST", "/floatingips", {"floatingip": body})["floatingip"]
         return Address(made, [])
 
     def _wait(self, ports: set[str]) -> list[Address]:
@@ -189,6 +194,15 @@ class Reaching:
                 self._tell(f"warning: Neutron does not say yet that {names} can be reached")
                 return leading
             time.sleep(_POLL)
+
+
+@contextmanager
+def _of(wanted: Wanted) -> Iterator[None]:
+    """Names the service whose ports the cloud refuses."""
+    try:
+        yield
+    except CloudError as error:
+        raise CloudError(error.status, f"services.{wanted.name}.ports: {error}") from error
 
 
 def cannot_forward(wanted: Wanted) -> str:
