@@ -245,7 +245,7 @@ def test_networks_are_made_with_their_ranges_and_external_ones_are_used(cloud: F
     )
     (subnet,) = cloud.things["subnets"].values()
     assert (subnet["cidr"], subnet["gateway_ip"]) == ("10.7.0.0/24", "10.7.0.3")
-    assert subnet["allocation_pools"] == [{"start": "10.7.0.128", "end": "10.7.0.255"}]
+    assert subnet["allocation_pools"] == [{"start": "10.7.0.128", "end": "10.7.0.254"}]
     ports = {each["network_id"]: each for each in cloud.things["ports"].values()}
     assert ports[subnet["network_id"]]["fixed_ips"] == [{"ip_address": "10.7.0.9"}]
     assert own["id"] in ports

@@ -83,7 +83,7 @@ HOOK: Table = {
 IPAM: Table = {
     "config": (_TAKEN, "a subnet for each `subnet`"),
     **dict.fromkeys(("config.subnet", "config.gateway"), (_TAKEN, "the subnet's")),
-    "config.ip_range": (_TAKEN, "the pool of addresses"),
+    "config.ip_range": (_TAKEN, "the pool of addresses, without the gateway and the subnet's first and last"),
     "config.aux_addresses": (_WARNED, "give `ip_range` to keep addresses free"),
     "driver": (_IGNORED, "Neutron's"),
     "options": (_WARNED, "they are of Docker's drivers"),

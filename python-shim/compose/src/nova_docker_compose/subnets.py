@@ -23,11 +23,29 @@ def subnet_of(said: dict[str, Any]) -> dict[str, Any]:
             body["gateway_ip"] = str(range_.network_address + 1)
         if "ip_range" in said:
             pool = ipaddress.ip_network(said["ip_range"], strict=False)
-            ends = (_within(range_, pool.network_address), _within(range_, pool.broadcast_address))
-            body["allocation_pools"] = [{"start": str(ends[0]), "end": str(ends[1])}]
+            # Without a word Neutron takes the first.
+            gateway = ipaddress.ip_address(body["gateway_ip"]) if "gateway_ip" in body else range_[0] + 1
+            body["allocation_pools"] = _pools(range_, pool, gateway)
     except ValueError as error:
         raise ComposeError(f"ipam.config: {error}") from error
     return body
+
+
+def _pools(range_: Any, pool: Any, gateway: Any) -> list[dict[str, str]]:
+    """The addresses of a pool that Neutron gives to servers: not the gateway's, nor those that mean the subnet."""
+    start = _within(range_, pool.network_address)
+    end = _within(range_, pool.broadcast_address)
+    if range_.version == 6 or range_.prefixlen <= 30:
+        start = max(start, range_.network_address + 1)
+    if range_.version == 4 and range_.prefixlen <= 30:
+        end = min(end, range_.broadcast_address - 1)
+    parts = [(start, end)]
+    if start <= gateway <= end:
+        parts = [(start, gateway - 1)] if gateway > start else []
+        parts += [(gateway + 1, end)] if gateway < end else []
+    if start > end or not parts:
+        raise ValueError(f"{pool} has no address for a server")
+    return [{"start": str(first), "end": str(last)} for first, last in parts]
 
 
 def _within(range_: Any, address: Any) -> Any:
