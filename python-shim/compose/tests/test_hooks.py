@@ -142,6 +142,27 @@ def test_without_a_file_they_are_missed_where_a_server_has_some(
     assert "p-db-1: pre_stop" not in told
 
 
+def test_a_profile_that_is_off_keeps_none_from_being_run(run: Run, tmp_path: Path, inside: Inside) -> None:
+    (tmp_path / "compose.yaml").write_text(FILE.replace("command: serve", "profiles: [shop]"))
+    assert run("up", "--profile", "shop")[0] == 0
+    inside.words()
+    code, _, told = run("stop")
+    assert (code, inside.words(), "warning" in told) == (0, ["drain"], False)
+
+
+def test_they_are_missed_where_the_files_have_no_such_service_any_more(
+    run: Run, tmp_path: Path, inside: Inside
+) -> None:
+    (tmp_path / "compose.yaml").write_text(FILE)
+    run("up")
+    inside.words()
+    (tmp_path / "compose.yaml").write_text("services: {db: {image: db}}")
+    code, _, told = run("stop")
+    assert (code, inside.words()) == (0, [])
+    assert "warning: p-web-1: pre_stop is not run: the files have no service web" in told
+    assert "p-db-1: pre_stop" not in told
+
+
 def test_other_hooks_are_a_change(cloud: FakeCloud, project_of: Read, inside: Inside) -> None:
     up(cloud, project_of(FILE))
     told = up(cloud, project_of(FILE.replace("drain", "drain slowly")))

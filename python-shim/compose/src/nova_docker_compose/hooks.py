@@ -62,10 +62,12 @@ class Hooks:
 
     def _run(self, server: Server, kind: str) -> None:
         try:
-            said = self._said().get(server.service, {}).get(kind, [])
+            services = self._said()
         except ComposeError as error:
             raise ComposeError(f"{server.name}: {kind} is not run: {error}") from error
-        for number, hook in enumerate(said):
+        if server.service not in services:
+            self._tell(f"warning: {server.name}: {kind} is not run: the files have no service {server.service}")
+        for number, hook in enumerate(services.get(server.service, {}).get(kind, [])):
             place = f"{server.name}: {kind}[{number}]"
             try:
                 code = self._execute(server, hook, f"{server.name}: {kind}: ")

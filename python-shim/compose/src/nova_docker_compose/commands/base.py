@@ -6,6 +6,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from cliff import command
 
@@ -81,8 +82,12 @@ def project_of(parsed_args: argparse.Namespace, services: Sequence[str] = ()) ->
 
 
 def said_of(parsed_args: argparse.Namespace) -> Callable[[], Mapping[str, Service]]:
-    """What the files say of services, for commands that can do without."""
-    return functools.cache(lambda: load(request_of(parsed_args)).services)
+    """What the files say of services, whatever their profiles, for commands that can do without.
+
+    These commands take servers of a service whose profile is off too.
+    """
+    request = replace(request_of(parsed_args), profiles=["*"])
+    return functools.cache(lambda: load(request).services)
 
 
 def name_of(parsed_args: argparse.Namespace) -> str:
