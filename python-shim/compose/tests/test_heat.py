@@ -14,6 +14,7 @@ from heat.engine import constraints, resource
 from heat.engine import stack as stacks
 from heat.engine import template as templates
 from heat.engine.clients.os import neutron
+from heat.engine.hot import functions
 from heat.tests import utils
 from nova_docker_compose.cloud import Api
 from nova_docker_compose.errors import ComposeError
@@ -204,6 +205,24 @@ def test_heat_s_own_library_takes_the_template(
     template["resources"]["server-lb-1"]["properties"]["flavour"] = "x"
     with pytest.raises(StackValidationFailed, match="flavour"):
         checked(templates.Template(template))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_ports_are_forwarded_to_the_address_of_ipv4(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(constraints.CustomConstraint, "validate", lambda *_: None)
+    monkeypatch.setattr(neutron.NeutronClientPlugin, "has_extension", lambda *_: True)
+    monkeypatch.setattr(neutron.NeutronClientPlugin, "find_resourceid_by_name_or_id", lambda self, kind, name: name)
+    text = "services: {web: {image: tiny, ports: ['8080:80']}}"
+    template = yaml.safe_load(yaml.safe_dump(template_of(cloud, project_of(text))))
+    checked(templates.Template(template))
+    forwarding = template["resources"]["address-web-1-8080-tcp"]["properties"]
+    said = forwarding["internal_ip_address"]["yaql"]
+    assert said["data"] == {"get_attr": [forwarding["internal_port"]["get_resource"], "fixed_ips"]}
+    addresses = [{"subnet_id": "s", "ip_address": "fd00::4"}, {"subnet_id": "t", "ip_address": "10.9.0.4"}]
+    made = {**said, "data": [addresses[first], addresses[1 - first]]}
+    assert functions.Yaql(None, "yaql", made).result() == "10.9.0.4"
 
 
 def checked(template: templates.Template) -> stacks.Stack:

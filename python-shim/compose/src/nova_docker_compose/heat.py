@@ -19,6 +19,9 @@ from nova_docker_compose.translation import Wanted, known_as, translate
 
 VERSION = "2018-08-31"
 
+_FIRST_IPV4 = "coalesce($.data, []).select($.ip_address).where(not ':' in $).first(null)"
+"""Of a port, for Neutron forwards IPv4 alone. Heat asks also when there is no port yet."""
+
 
 class Template:
     """What becomes of a project."""
@@ -230,7 +233,7 @@ class Template:
                 "external_port": published,
                 "internal_port_number": target,
                 "internal_port": {"get_resource": port},
-                "internal_ip_address": {"get_attr": [port, "fixed_ips", 0, "ip_address"]},
+                "internal_ip_address": {"yaql": {"expression": _FIRST_IPV4, "data": {"get_attr": [port, "fixed_ips"]}}},
             }
             self._add(f"{name}-{published}-{protocol}", "OS::Neutron::FloatingIPPortForward", forwarding, after)
         self._outputs[f"{wanted.name}-{number}"] = {
