@@ -164,8 +164,8 @@ async fn a_snapshot_of_a_pushed_image_is_pulled_by_what_it_holds_itself() {
     // Nova copies the properties of the server's image, and cuts them.
     let inherited = json!({"image_type": "snapshot", property::REPOSITORY: "web",
         property::DIGEST: Digest::of(b"base").to_string(), property::BLOBS: "{\"sha256:0"});
-    cloud.image(DEMO, "saved", &testing::oci(&layers), inherited);
-    let (bearer, to) = (alice(), name("demo/saved"));
+    cloud.image(DEMO, "web", &testing::oci(&layers), inherited);
+    let (bearer, to) = (alice(), name(WEB));
     let grant = bearer.grant(&to, Action::Pull).unwrap();
     let found = push.images.find(grant, &to, &Reference::Digest(Digest::of(&own))).await.unwrap();
     assert!(found.is_some());
