@@ -149,8 +149,9 @@ impl Docker {
         for id in listed {
             let directory = self.checkpoint_of(&id);
             // An agent before this one may have asked for what goes on.
-            let looked = on_disk(format!("look at {}", directory.display()), move || lock(&directory)).await?;
-            if looked.is_some() && (!suspended.contains(&id) || !self.is_checkpointed(&id)) {
+            let looking = format!("look at {}", directory.display());
+            let is_free = on_disk(looking, move || Ok(lock(&directory)?.is_some())).await?;
+            if is_free && (!suspended.contains(&id) || !self.is_checkpointed(&id)) {
                 tracing::info!(container = id, "removing a checkpoint that is no container's");
                 self.drop_checkpoint(&id).await?;
             }

@@ -29,8 +29,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // After a failure something may hold it.
-        let how = if std::thread::panicking() { MntFlags::MNT_DETACH } else { MntFlags::empty() };
-        umount2(&self.directory, how).expect("nothing uses it");
+        // What a Docker that has ended mounted there may go a little after it.
+        umount2(&self.directory, MntFlags::MNT_DETACH).expect("it is mounted");
     }
 }

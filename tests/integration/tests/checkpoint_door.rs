@@ -137,10 +137,10 @@ fn a_connection_survives_a_restart_of_the_host_and_nobody_starts_the_server_befo
         assert_eq!(console(&mut client, &id, None).await.matches("UP").count(), 1, "it was started");
         assert_eq!(inspect(&door.docker, &id, "{{.HostConfig.RestartPolicy.Name}}").await, "unless-stopped");
         assert_eq!(on_disk(&door), 0);
-        drop(connection);
 
-        // Begun afresh, it is reached as ever.
+        // Begun afresh, it is reached as ever. With the connection the server's process ends, so that goes last.
         suspend(&mut client, &id).await;
+        drop(connection);
         let reboot =
             v1::RebootGuestRequest { guest_id: id.clone(), interfaces: interfaces.to_vec(), ..Default::default() };
         client.reboot_guest(reboot).await.unwrap();
