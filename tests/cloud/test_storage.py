@@ -23,6 +23,8 @@ def test_where_storage_has_no_quota_a_server_that_outgrows_its_disk_is_shut_off_
     with agent_with(lab, admin_servers, storage_overuse="stop", storage_check_seconds="2"):
         lab.docker("exec", f"nova-{greedy}", "fallocate", "-l", "1100M", "/large")
         servers.wait(greedy, "SHUTOFF")
+        said = servers.console(greedy)
+        assert "stopped: the server has written" in said and "delete files, or resize it" in said
         if lab.door == "amqp":
             event = wait_event(admin_servers, greedy, "stop", "compute_stop_instance")
             assert event.result == "Error"

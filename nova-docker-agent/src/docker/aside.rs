@@ -18,6 +18,7 @@ impl Docker {
                 return self.release(&aside).await;
             }
             // It belongs to an operation that is over.
+            self.keep_log(uuid, &aside).await;
             self.remove_found(&aside).await?;
         }
         self.rename(&found, &labels::aside_name(uuid)).await
@@ -39,8 +40,9 @@ impl Docker {
     pub async fn remove_aside(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
         match self.find_aside(uuid).await? {
             Some(aside) => {
+                self.keep_log(uuid, &aside).await;
                 let volumes = self.remove_found(&aside).await?;
-                self.drop_config_drive(uuid).await;
+                self.drop_files(uuid).await;
                 Ok(volumes)
             }
             None => Ok(vec![]),

@@ -48,18 +48,8 @@ impl Docker {
         self.inner.config.config_drive_directory.join(uuid.to_string()).exists()
     }
 
-    /// Removes the drive of an instance, unless a container of it is still there. What fails is made up for at the next start.
-    pub(super) async fn drop_config_drive(&self, uuid: Uuid) {
-        if let Err(error) = self.remove_config_drive(uuid).await {
-            tracing::warn!(instance = %uuid, %error, "a config drive stays until the agent is started again");
-        }
-    }
-
-    async fn remove_config_drive(&self, uuid: Uuid) -> Result<(), Error> {
-        let drive = self.inner.config.config_drive_directory.join(uuid.to_string());
-        if !tokio::fs::try_exists(&drive).await.unwrap_or(true) || self.list_any().await?.contains(&uuid) {
-            return Ok(());
-        }
+    /// Removes the drive of an instance; no failure when there is none.
+    pub(super) async fn remove_config_drive(&self, uuid: Uuid) -> Result<(), Error> {
         self.with_drives("remove the config drive of instance", uuid, move |directory| remove(directory, uuid)).await
     }
 

@@ -1,4 +1,4 @@
-//! The console log: what a container's processes wrote to stdout and stderr, in the order in which they wrote it.
+//! The console log: what an instance's processes wrote to stdout and stderr, in the order in which they wrote it.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Docker, Error, labels, log_file, state::Found};
 
 /// What Nova's own console logs are cut to.
-const MAX_BYTES: usize = 100 * 1024;
+pub(super) const MAX_BYTES: usize = 100 * 1024;
 /// Docker keeps a line longer than this in several entries, and counts entries.
 const ENTRY_BYTES: usize = 16 * 1024;
 
@@ -18,29 +18,44 @@ impl Docker {
     /// counted as Nova does: what follows the last line end is one, even if it is nothing.
     pub async fn console(&self, uuid: Uuid, tail: Option<usize>) -> Result<String, Error> {
         let found = self.get(uuid).await?;
-        match tail {
-            Some(0) => Ok(String::new()),
-            Some(lines) => self.read_log(&found, lines, MAX_BYTES).await,
-            None => self.read_log(&found, usize::MAX, MAX_BYTES).await,
-        }
-        .map_err(|error| match error {
+        let lines = match tail {
+            Some(0) => return Ok(String::new()),
+            Some(lines) => lines,
+            None => usize::MAX,
+        };
+        let mut kept = Tail::new(MAX_BYTES);
+        let read = async {
+            self.push_log(&found, lines, &mut kept).await?;
+            // What a rescue writes is no part of its server's log, nor the other way round.
+            if !found.rescues && !kept.holds(lines) {
+                kept.put_before(&self.past_log(uuid).await?);
+            }
+            Ok(())
+        };
+        read.await.map_err(|error| match error {
             Error::NotFound { .. } => Error::NotFound { what: format!("container {}", labels::container_name(uuid)) },
             other => other,
-        })
+        })?;
+        Ok(kept.last_lines(lines))
     }
 
     /// The last `lines` lines of a container's log, at most the last `bytes` bytes of them.
     pub(super) async fn read_log(&self, found: &Found, lines: usize, bytes: usize) -> Result<String, Error> {
         let mut kept = Tail::new(bytes);
-        let path = found.log_path.clone();
+        self.push_log(found, lines, &mut kept).await?;
+        Ok(kept.last_lines(lines))
+    }
+
+    async fn push_log(&self, found: &Found, lines: usize, kept: &mut Tail) -> Result<(), Error> {
+        let (path, bytes) = (found.log_path.clone(), kept.bound);
         // A byte more tells whether something is cut.
         let read = tokio::task::spawn_blocking(move || log_file::last_bytes(&path, bytes.saturating_add(1))).await;
         match read {
             Ok(Ok(text)) => kept.push(&text),
             // Docker's files are not where this process could read them, or there are none yet.
-            _ => self.ask_for_log(&found.id, lines, &mut kept).await?,
+            _ => self.ask_for_log(&found.id, lines, kept).await?,
         }
-        Ok(kept.last_lines(lines))
+        Ok(())
     }
 
     async fn ask_for_log(&self, id: &str, lines: usize, kept: &mut Tail) -> Result<(), Error> {
@@ -76,6 +91,21 @@ impl Tail {
         if excess > 0 {
             self.bytes.drain(..excess);
             self.cut = true;
+        }
+    }
+
+    /// Whether it has `lines` lines, or has no room for more.
+    fn holds(&self, lines: usize) -> bool {
+        self.bytes.len() >= self.bound || self.bytes.iter().filter(|&&byte| byte == b'\n').count() >= lines
+    }
+
+    /// Adds what was there before all else, as far as there is room.
+    fn put_before(&mut self, earlier: &[u8]) {
+        let room = self.bound.saturating_sub(self.bytes.len());
+        let begin = earlier.len().saturating_sub(room);
+        self.cut |= begin > 0;
+        for &byte in earlier[begin..].iter().rev() {
+            self.bytes.push_front(byte);
         }
     }
 
@@ -121,6 +151,22 @@ mod tests {
     fn a_line_that_was_cut_by_the_bound_is_dropped() {
         assert_eq!(last("first\nsecond\nthird\n", 10, 100), "third\n");
         assert_eq!(last("only one long line", 4, 100), "line");
+    }
+
+    #[test]
+    fn what_was_before_is_added_as_far_as_it_is_asked_for_and_there_is_room() {
+        let mut tail = Tail::new(12);
+        tail.push(b"c\nd");
+        assert!(tail.holds(1) && !tail.holds(2));
+        tail.put_before(b"a line\nb\n");
+        assert!(tail.holds(3));
+        assert_eq!(tail.last_lines(3), "b\nc\nd");
+
+        let mut full = Tail::new(6);
+        full.push(b"c\nd");
+        full.put_before(b"a line\nb\n");
+        assert!(full.holds(usize::MAX));
+        assert_eq!(full.last_lines(usize::MAX), "b\nc\nd", "of a line that was cut nothing is told");
     }
 
     #[test]

@@ -200,14 +200,32 @@ impl Docker {
     }
 
     /// Kills and removes the container with its anonymous volumes, its link, and, unless the instance has another one, its config
-    /// drive; no failure when it is absent. Docker's names of the volumes that stay, if nobody else removes them.
+    /// drive and its log; no failure when it is absent. Docker's names of the volumes that stay, if nobody else removes them.
     pub async fn remove(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
         let volumes = match self.find(uuid).await? {
             Some(found) => self.remove_found(&found).await?,
             None => vec![],
         };
-        self.drop_config_drive(uuid).await;
+        self.drop_files(uuid).await;
         Ok(volumes)
+    }
+
+    /// Removes what the host has of an instance beside its containers, unless it still has one. What fails is made up for at the next
+    /// start.
+    pub(super) async fn drop_files(&self, uuid: Uuid) {
+        if !self.has_config_drive(uuid) && !self.has_past_log(uuid).await {
+            return;
+        }
+        let dropped = async {
+            if self.list_any().await?.contains(&uuid) {
+                return Ok(());
+            }
+            self.forget_past_log(uuid).await;
+            self.remove_config_drive(uuid).await
+        };
+        if let Err(error) = dropped.await {
+            tracing::warn!(instance = %uuid, %error, "files of the server stay until the agent is started again");
+        }
     }
 
     pub(super) async fn remove_found(&self, found: &Found) -> Result<Vec<String>, Error> {

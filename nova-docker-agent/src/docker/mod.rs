@@ -28,7 +28,9 @@ mod links;
 mod log_file;
 mod made_as;
 mod network_files;
+mod notes;
 mod password;
+mod past_log;
 mod peers;
 mod pieces;
 mod privileges;
@@ -79,6 +81,7 @@ pub use written::Written;
 
 use crate::config::HostMount;
 use engine::Engine;
+use notes::Notes;
 
 /// Ends of scripts that wait for a reader of events.
 const SCRIPTS: usize = 256;
@@ -106,6 +109,8 @@ pub struct DockerConfig {
     pub config_drive_directory: PathBuf,
     /// Where it is noted which containers were stopped.
     pub stops_directory: PathBuf,
+    /// Where it is kept what containers wrote that were made anew.
+    pub past_logs_directory: PathBuf,
     /// Where the processes of suspended instances are.
     pub checkpoint_directory: PathBuf,
     /// What writes them there, by its path or its name.
@@ -131,6 +136,7 @@ impl Default for DockerConfig {
             inject_key: true,
             config_drive_directory: "/var/lib/nova/docker-config-drives".into(),
             stops_directory: "/var/lib/nova/docker-stops".into(),
+            past_logs_directory: "/var/lib/nova/docker-past-logs".into(),
             checkpoint_directory: "/var/lib/nova/docker-checkpoints".into(),
             criu: "criu".to_owned(),
             inject_password: false,
@@ -153,6 +159,8 @@ struct Inner {
     config: DockerConfig,
     storage: Storage,
     criu: criu::Known,
+    stops: Notes,
+    past_logs: Notes,
     /// Instances whose scripts have ended.
     scripts: broadcast::Sender<Uuid>,
 }
@@ -181,9 +189,11 @@ impl Docker {
             inner: Arc::new(Inner {
                 engine,
                 volumes,
-                config,
                 storage,
                 criu: criu::Known::default(),
+                stops: Notes::new(config.stops_directory.clone()),
+                past_logs: Notes::new(config.past_logs_directory.clone()),
+                config,
                 scripts: broadcast::Sender::new(SCRIPTS),
             }),
         };
@@ -192,6 +202,7 @@ impl Docker {
         docker.remove_stray_config_drives().await?;
         docker.remove_stray_given().await?;
         docker.remove_stray_stops().await?;
+        docker.remove_stray_past_logs().await?;
         docker.remove_stray_checkpoints().await?;
         Ok(docker)
     }

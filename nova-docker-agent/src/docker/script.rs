@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::time::Duration;
 
 use bollard::models::ExecConfig;
 use futures::TryStreamExt as _;
@@ -22,6 +23,8 @@ use super::{Docker, Error, pieces};
 /// Major numbers of the terminals that a container's first process can have.
 const TERMINALS: std::ops::RangeInclusive<u64> = 136..=143;
 const ROOT: &str = "0:0";
+/// For a line to a pipe that Docker empties.
+const SAYING: Duration = Duration::from_secs(10);
 
 impl Docker {
     /// Begins the script of a container that was started for the first time, if it has one. Nobody waits for its end.
@@ -94,6 +97,18 @@ impl Docker {
         // Nobody may be listening.
         self.inner.scripts.send(uuid).ok();
         Ok(code)
+    }
+
+    /// Writes a line into the console log of an instance that runs.
+    ///
+    /// # Errors
+    /// Nothing can be written there.
+    pub async fn say(&self, uuid: Uuid, line: &str) -> Result<(), Error> {
+        let found = self.get(uuid).await?;
+        let mut log = self.log_of(uuid, &found).await?;
+        let written = tokio::time::timeout(SAYING, log.write_all(format!("{line}\n").as_bytes())).await;
+        let written = written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        written.map_err(|source| Error::System { action: "write to the console log".to_owned(), source })
     }
 
     /// Where the container's first process writes, which Docker reads.

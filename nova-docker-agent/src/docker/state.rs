@@ -106,6 +106,12 @@ impl Docker {
         Ok(self.find(uuid).await?.map(|found| found.state))
     }
 
+    /// Whether the instance runs in the container with this id.
+    pub async fn runs_in(&self, uuid: Uuid, container: &str) -> Result<bool, Error> {
+        let found = self.find(uuid).await?;
+        Ok(found.is_some_and(|found| found.id == container && found.state == PowerState::Running))
+    }
+
     /// The container of one instance; none when there is no container.
     pub async fn summary(&self, uuid: Uuid) -> Result<Option<GuestSummary>, Error> {
         let found = self.find(uuid).await?;

@@ -22,8 +22,10 @@ const LONGEST_WALK: Duration = Duration::from_secs(600);
 const GIB: u64 = 1 << 30;
 
 /// What a container has written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
+    /// Docker's id of it.
+    pub container: String,
     /// Bytes on the host's disk.
     pub bytes: u64,
     /// Bytes that the flavor's disk has.
@@ -68,7 +70,7 @@ impl Docker {
         if !directories.is_empty() {
             bytes = bytes.saturating_add(measured(&directories).await?);
         }
-        Ok(Some(Written { bytes, disk }))
+        Ok(Some(Written { container: details.id.unwrap_or_default(), bytes, disk }))
     }
 
     async fn counted_by_docker(&self, name: &str) -> Result<u64, Error> {

@@ -79,6 +79,8 @@ pub const CAPABILITIES: &[(&str, bool)] = &[
 const CONFIG_DRIVES: &str = "docker-config-drives";
 /// Name of the directory of notes which containers were stopped, there too.
 const STOPS: &str = "docker-stops";
+/// Name of the directory of what containers wrote that were made anew, there too.
+const PAST_LOGS: &str = "docker-past-logs";
 /// Name of the directory of what suspended containers had in memory, there too.
 const CHECKPOINTS: &str = "docker-checkpoints";
 /// Tells placement that containers run here.
@@ -170,6 +172,7 @@ async fn connect_docker(config: &Config) -> Result<Docker, docker::Error> {
         host_mounts: settings.host_mounts.clone(),
         config_drive_directory: config.state_path.join(CONFIG_DRIVES),
         stops_directory: config.state_path.join(STOPS),
+        past_logs_directory: config.state_path.join(PAST_LOGS),
         checkpoint_directory: config.state_path.join(CHECKPOINTS),
         criu: settings.criu.clone(),
         ..DockerConfig::default()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::Driver;
+use super::{Driver, Error};
 use crate::{
     config::{DockerConfig, StorageOveruse},
     docker::Written,
@@ -20,7 +20,7 @@ use crate::{
 const REST: u32 = 9;
 
 /// A guest that has written more than its flavor's disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the server has written {} MiB, and its flavor's disk has {} GiB: within {} minutes of its next start delete files, or \
      resize it; else it is stopped again",
@@ -31,6 +31,24 @@ pub struct Overuse {
     written: Written,
     /// How long it may run before it is stopped again.
     patience: Duration,
+}
+
+impl Driver {
+    /// Says in the console log why a guest is about to be stopped. Returns whether what was measured is still there, and runs: else it
+    /// is not to be stopped.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub async fn tell_overuse(&self, overuse: &Overuse) -> Result<bool, Error> {
+        let (uuid, container) = (overuse.uuid, &overuse.written.container);
+        if !self.docker.runs_in(uuid, container).await? {
+            return Ok(false);
+        }
+        if let Err(error) = self.docker.say(uuid, &format!("stopped: {overuse}")).await {
+            info!(instance = %uuid, %error, "the console log does not say why the server is stopped");
+        }
+        Ok(true)
+    }
 }
 
 /// Guests that were found to have written too much when they were looked at last; each with when it was first found so since it
@@ -165,7 +183,7 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(60);
 
     fn written(bytes: u64) -> Written {
-        Written { bytes, disk: 1 << 30 }
+        Written { container: String::new(), bytes, disk: 1 << 30 }
     }
 
     #[test]

@@ -237,8 +237,14 @@ async fn watch_disks(driver: Arc<Driver>, locks: Arc<InstanceLocks>, settings: D
         let overuse = watch.next(&driver).await;
         // One with an operation under way is left for the next look.
         let Some(_lock) = locks.try_lock(overuse.uuid) else { continue };
-        info!(instance = %overuse.uuid, reason = %overuse, "stopping the server");
-        if let Err(error) = driver.stop(overuse.uuid, timeout).await {
+        let stopped = async {
+            if driver.tell_overuse(&overuse).await? {
+                info!(instance = %overuse.uuid, reason = %overuse, "stopping the server");
+                driver.stop(overuse.uuid, timeout).await?;
+            }
+            Ok::<_, driver::Error>(())
+        };
+        if let Err(error) = stopped.await {
             warn!(instance = %overuse.uuid, %error, "cannot stop the server for what it has written; trying again later");
         }
     }

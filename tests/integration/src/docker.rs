@@ -159,6 +159,7 @@ impl Dockerd {
             link_directory: self.links(),
             config_drive_directory: self.path("config-drives"),
             stops_directory: self.path("stops"),
+            past_logs_directory: self.path("past-logs"),
             checkpoint_directory: self.path("checkpoints"),
             criu: crate::programs::criu(),
             ..DockerConfig::default()

@@ -167,6 +167,42 @@ fn what_an_operation_has_left_ends_with_the_instances_own_container() {
     });
 }
 
+fn a_console_log_goes_on_when_its_instance_gets_another_container_and_goes_with_the_instance() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let first = guest(r#"sh -c 'printf "first\nhalf"; exec sleep 1000'"#);
+        let uuid = first.uuid;
+        launch(&driver, &first).await;
+        // Docker keeps what has no line end until its writer has ended.
+        until_logged(&driver, uuid, "first").await;
+        let replace = async |said: &str| {
+            driver.stop(uuid, StopTimeout::KILL).await.unwrap();
+            driver.set_aside(uuid).await.unwrap();
+            launch(&driver, &Guest { uuid, ..guest(&format!("sh -c 'echo {said}; exec sleep 1000'")) }).await;
+            until_logged(&driver, uuid, said).await
+        };
+        let two = "first\nhalf\nsecond\n";
+        assert_eq!(replace("second").await, two, "the first one may still come back");
+        driver.remove_aside(uuid).await.unwrap();
+        assert_eq!(driver.console(uuid, None).await.unwrap(), two);
+        assert_eq!(replace("undone").await, format!("{two}undone\n"));
+        driver.bring_back(uuid).await.unwrap();
+        assert_eq!(driver.console(uuid, None).await.unwrap(), two);
+        replace("third").await;
+        driver.remove_aside(uuid).await.unwrap();
+        let restarted = docker.driver().await;
+        assert_eq!(restarted.console(uuid, None).await.unwrap(), format!("{two}third\n"));
+        assert_eq!(restarted.console(uuid, Some(3)).await.unwrap(), "second\nthird\n");
+
+        driver.remove(uuid).await.unwrap();
+        launch(&driver, &Guest { uuid, ..guest("sh -c 'echo anew; exec sleep 1000'") }).await;
+        assert_eq!(until_logged(&driver, uuid, "anew").await, "anew\n");
+        driver.remove(uuid).await.unwrap();
+        assert_eq!(std::fs::read_dir(docker.driver_config().past_logs_directory).unwrap().count(), 0);
+    });
+}
+
 fn a_container_that_cannot_be_made_anew_is_there_as_it_was() {
     on_host(async |host| {
         let docker = host.docker().await;
@@ -212,6 +248,7 @@ tests! {
     a_rescue_has_the_files_and_the_volumes_of_its_instance_and_changes_them,
     a_container_that_is_made_anew_has_the_files_the_volumes_and_the_new_limits,
     what_an_operation_has_left_ends_with_the_instances_own_container,
+    a_console_log_goes_on_when_its_instance_gets_another_container_and_goes_with_the_instance,
     a_container_that_cannot_be_made_anew_is_there_as_it_was,
     a_stop_signal_that_the_first_process_does_not_heed_is_not_waited_for,
 }

@@ -156,6 +156,8 @@ fn a_server_that_outgrows_its_disk_is_stopped_where_docker_does_not_hold_it_and_
         let (_, said) = door.docker.inside(&id, "fallocate -l 1100M /large && ls /large").await;
         assert_eq!(said.trim(), "/large");
         until("the server is stopped", async || !runs(&id).await).await;
+        let said = door.docker.driver().await.console(id.parse().unwrap(), None).await.unwrap();
+        assert!(said.contains("stopped: the server has written") && said.contains("has 1 GiB"), "{said}");
         start(&mut client, &id).await;
         until("it is stopped again", async || !runs(&id).await).await;
         until("its user is quick enough", async || {

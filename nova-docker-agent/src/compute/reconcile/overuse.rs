@@ -18,11 +18,12 @@ impl Compute {
         let mut watch = DiskWatch::new(&self.config.docker);
         loop {
             let overuse = watch.next(&self.driver).await;
+            let uuid = overuse.uuid;
             match self.stop_overusing(overuse).await {
                 // Told to Nova.
                 Ok(()) | Err(Error::Overuse(_)) => {}
                 Err(error) => {
-                    warn!(instance = %overuse.uuid, %error, "cannot stop the server for what it has written; trying again later");
+                    warn!(instance = %uuid, %error, "cannot stop the server for what it has written; trying again later");
                 }
             }
         }
@@ -37,6 +38,9 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         let instance = self.conductor.instance(&context, &uuid.to_string(), &["system_metadata"]).await?;
         if !self.is_here(&instance) || instance.task_state().is_some() || instance.vm_state() != Some(VmState::Active) {
+            return Ok(());
+        }
+        if !self.driver.tell_overuse(&overuse).await? {
             return Ok(());
         }
         self.stop_by_itself(&context, instance, PowerState::Running, Some(overuse.into())).await
