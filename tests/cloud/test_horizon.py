@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness.archives import Archive
 from harness.dashboard import CHROMIUM, Dashboard, browser
 from harness.lab import Lab, Side
 from harness.servers import Servers
@@ -19,6 +20,14 @@ entrypoint: [sh, -c, 'echo "$GREETING with $PASSWORD as $(id -u)"; exec sleep 99
 environment: {GREETING: good day}
 """
 """What is pasted into the launch dialog."""
+
+DATABASE = """#container-config
+entrypoint: [sh, -c, 'echo "$SECRET" >> /data/rows; exec httpd -f -p 3306 -h /data']
+environment: {SECRET: s3cret}
+volumes: ["rows:/data"]
+"""
+WEB = """sh -c 'until wget -qO /tmp/rows "http://$DB_PORT_3306_TCP_ADDR:3306/rows"; do sleep 1; done;\
+ echo "read $(cat /tmp/rows)"; exec sleep 9999'"""
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts" / "horizon"
 
@@ -49,6 +58,17 @@ def name(unique: Callable[[str], str], servers: Servers, user: Connection) -> It
         servers.wait_gone(server.id)
     for image in user.image.images(name=f"{chosen}-snapshot"):
         user.image.delete_image(image)
+
+
+@pytest.fixture
+def pair(unique: Callable[[str], str], servers: Servers, user: Connection) -> Iterator[tuple[str, str]]:
+    """Names for two servers, which are taken away."""
+    names = unique("database"), unique("web")
+    yield names
+    for name in names:
+        for server in user.compute.servers(name=name):
+            servers.delete(server.id)
+            servers.wait_gone(server.id)
 
 
 def test_the_life_of_a_server(
@@ -143,6 +163,37 @@ def test_what_the_menu_of_a_server_offers(
     dashboard.press(name, "confirm")
     servers.wait(server.id, "ACTIVE")
     assert servers.get(server.id)["flavor"]["original_name"] == "c1.small"
+
+
+@pytest.mark.agent
+@pytest.mark.both_doors
+@pytest.mark.full
+def test_an_application_of_two_servers(
+    dashboard: Dashboard,
+    side: Side,
+    tenant: Tenant,
+    key_name: str,
+    user: Connection,
+    servers: Servers,
+    add_image: Callable[..., str],
+    tiny: Archive,
+    unique: Callable[[str], str],
+    pair: tuple[str, str],
+) -> None:
+    database, web = pair
+    image = add_image(tiny.configured(ExposedPorts={"3306/tcp": {}}).tar(), "database")
+    image_name = user.image.get_image(image).name
+    network = tenant.network.name
+    dashboard.log_in(tenant.name, tenant.password)
+    removed = {"docker:remove_volumes": "true"}
+    dashboard.launch(database, image_name, side.flavor, network, key_name, user_data=DATABASE, custom=removed)
+    dashboard.wait_status(database, "Active")
+    custom = {"docker:link:db": database, "docker:entrypoint": WEB}
+    dashboard.launch(web, side.image, side.flavor, network, key_name, custom=custom)
+    dashboard.wait_status(web, "Active")
+    [server] = user.compute.servers(name=web)
+    servers.wait_console(server.id, "read s3cret")
+    assert "read s3cret" in dashboard.console_log(web)
 
 
 def _actions(servers: Servers, server_id: str, action: str) -> list[str]:

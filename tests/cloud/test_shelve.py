@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Launcher
 from harness import hosts
+from harness.archives import Archive
 from harness.guest import Guest
 from harness.lab import AGENT_PROGRAM, Lab, Side
 from harness.logs import Tail
@@ -65,14 +66,18 @@ def test_a_shelved_server_frees_its_host_and_comes_back_as_it_was(
     unique: Callable[[str], str],
     lab: Lab,
     key_name: str,
+    add_image: Callable[..., str],
+    tiny: Archive,
 ) -> None:
+    image = add_image(tiny.configured(Volumes={"/data": {}}).tar(), "volume")
     port = user.network.create_port(name=unique("port"), network_id=private_network[0]["uuid"])
     try:
-        server_id = launch("shelved", networks=[*private_network, {"port": port.id}], key_name=key_name)["id"]
+        networks = [*private_network, {"port": port.id}]
+        server_id = launch("shelved", image=image, networks=networks, key_name=key_name)["id"]
         before = servers.get(server_id)
         held, macs = _held(admin, server_id), {face["mac_addr"] for face in servers.interfaces(server_id)}
         assert held
-        guest_of(server_id).wait_ssh().ssh("echo kept > /root/file")
+        guest_of(server_id).wait_ssh().ssh("echo kept > /root/file; echo data > /data/file")
 
         servers.action(server_id, "shelve")
         shelved = _wait_shelved(servers, admin_servers, server_id)
@@ -94,7 +99,7 @@ def test_a_shelved_server_frees_its_host_and_comes_back_as_it_was(
         assert back["image"]["id"] == before["image"]["id"], "it is still of the image that it was launched from"
         assert back["OS-EXT-STS:power_state"] == 1
         assert {face["mac_addr"] for face in servers.interfaces(server_id)} == macs
-        assert guest_of(server_id).wait_ssh().ssh("cat /root/file") == "kept"
+        assert guest_of(server_id).wait_ssh().ssh("cat /root/file /data/file").split() == ["kept", "data"]
         assert _held(admin, server_id).keys() == held.keys()
         assert _host(admin_servers, server_id) == servers.side.host
         eventually(lambda: _shelved_images(user, server_id) == [], "the image gone")
