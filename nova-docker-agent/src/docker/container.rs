@@ -253,5 +253,5 @@ pub(super) fn an_instance() -> Guest {
 mod tests;
 
 #[cfg(test)]
-#[path = "looser_tests.rs"]
+#[path = "looser_tests/mod.rs"]
 mod looser;
