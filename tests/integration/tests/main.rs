@@ -65,6 +65,7 @@ mod messaging_queues;
 mod messaging_restart;
 mod messaging_rpc;
 mod messaging_silence;
+mod network_neighbours;
 mod network_plug;
 mod registry_docker;
 mod storage;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         messaging_queues::tests(),
         messaging_rpc::tests(),
         messaging_silence::tests(),
+        network_neighbours::tests(),
         network_plug::tests(),
         registry_docker::tests(),
         storage::tests(),
