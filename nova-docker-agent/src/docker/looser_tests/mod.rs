@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rand::{SeedableRng, rngs::StdRng};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::*;
 use crate::guest::configuration::{Sources, all_keys};
