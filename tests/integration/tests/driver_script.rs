@@ -54,12 +54,14 @@ fn a_script_runs_as_root_after_the_first_start_and_what_it_writes_is_in_the_cons
             driver.stop(guest.uuid, StopTimeout::KILL).await.unwrap();
             assert!(!driver.start(guest.uuid).await.unwrap());
             driver.stop(guest.uuid, StopTimeout::KILL).await.unwrap();
-            driver.recreate(&guest, &[]).await.unwrap();
+            for _ in 0..2 {
+                driver.recreate(&guest, &[]).await.unwrap();
+                driver.remove_aside(guest.uuid).await.unwrap();
+            }
             assert!(driver.start(guest.uuid).await.unwrap());
             driver.run_script(guest.uuid);
             assert_eq!(inside(&docker, &guest, "cat /ran").await, "run");
             assert_eq!(driver.summary(guest.uuid).await.unwrap().unwrap().script, None);
-            driver.remove_aside(guest.uuid).await.unwrap();
             driver.remove(guest.uuid).await.unwrap();
         }
     });
