@@ -28,7 +28,7 @@ impl Docker {
             self.push_log(&found, lines, &mut kept).await?;
             // What a rescue writes is no part of its server's log, nor the other way round.
             if !found.rescues && !kept.holds(lines) {
-                kept.put_before(&self.past_log(uuid).await?);
+                kept.put_before(&self.past_log(uuid, &found).await?);
             }
             Ok(())
         };

@@ -1,7 +1,8 @@
 //! What earlier containers of an instance wrote: its console log goes on when it is rebuilt or resized, or a hard reboot makes its
 //! container anew.
 //!
-//! A note for each such instance: the id of the last container whose log is in it, a line end, and as much of the log as Nova shows.
+//! A note for each such instance has as much of that as Nova shows. Its first line says which container was the last one, and how many
+//! of the bytes are that one's: they do not count when it has come back, or is still there because its removal failed.
 
 use std::collections::HashSet;
 
@@ -14,18 +15,10 @@ impl Docker {
     /// Keeps what a container wrote that is about to be removed, and whose instance is not. Without it the log only begins later.
     pub(super) async fn keep_log(&self, uuid: Uuid, found: &Found) {
         let name = uuid.to_string();
-        let note = self.inner.past_logs.read(&name).await.unwrap_or_default();
-        let (last, past) = parts(&note);
-        if last == found.id.as_bytes() {
-            // A crash came between this and the removal.
-            return;
-        }
         let kept = async {
             let written = self.read_log(found, usize::MAX, MAX_BYTES).await?;
-            if written.is_empty() {
-                return Ok(());
-            }
-            let note = joined(&found.id, past, written.as_bytes());
+            let note = self.inner.past_logs.read(&name).await.unwrap_or_default();
+            let note = joined(&found.id, before(&note, &found.id), written.as_bytes());
             let failed = |source| Error::System { action: "keep a console log".to_owned(), source };
             self.inner.past_logs.write(&name, note).await.map_err(failed)
         };
@@ -34,16 +27,21 @@ impl Docker {
         }
     }
 
-    /// What the instance's earlier containers wrote, one that is set aside among them: whole lines.
-    pub(super) async fn past_log(&self, uuid: Uuid) -> Result<Vec<u8>, Error> {
+    /// What the containers of the instance wrote that were there before `current`, one that is set aside among them: whole lines.
+    pub(super) async fn past_log(&self, uuid: Uuid, current: &Found) -> Result<Vec<u8>, Error> {
+        let aside = self.find_aside(uuid).await?.filter(|aside| aside.id != current.id);
+        let (first, mut written) = match &aside {
+            None => (current, Vec::new()),
+            Some(aside) => match self.read_log(aside, usize::MAX, MAX_BYTES).await {
+                Ok(text) => (aside, text.into_bytes()),
+                // It has gone meanwhile: the note, which is read after this, has its log.
+                Err(Error::NotFound { .. }) => (current, Vec::new()),
+                Err(error) => return Err(error),
+            },
+        };
+        end_line(&mut written);
         let note = self.inner.past_logs.read(&uuid.to_string()).await.unwrap_or_default();
-        let (last, past) = parts(&note);
-        let mut log = past.to_vec();
-        if let Some(aside) = self.find_aside(uuid).await?.filter(|aside| aside.id.as_bytes() != last) {
-            log.extend_from_slice(self.read_log(&aside, usize::MAX, MAX_BYTES).await?.as_bytes());
-            end_line(&mut log);
-        }
-        Ok(log)
+        Ok([before(&note, &first.id), &written].concat())
     }
 
     /// Whether something is kept of the instance.
@@ -63,20 +61,28 @@ impl Docker {
     }
 }
 
-/// Whose log is the last one in a note, and all of it.
-fn parts(note: &[u8]) -> (&[u8], &[u8]) {
-    match note.iter().position(|&byte| byte == b'\n') {
-        Some(end) => (&note[..end], &note[end + 1..]),
-        None => (note, &[]),
-    }
+/// What a note has of the containers before this one.
+fn before<'a>(note: &'a [u8], id: &str) -> &'a [u8] {
+    let Some(end) = note.iter().position(|&byte| byte == b'\n') else { return &[] };
+    let log = &note[end + 1..];
+    let said = std::str::from_utf8(&note[..end]).ok().and_then(|line| line.split_once(' '));
+    let its_own = said.filter(|(last, _)| *last == id).and_then(|(_, bytes)| bytes.parse().ok());
+    &log[..log.len().saturating_sub(its_own.unwrap_or(0))]
 }
 
+/// A note whose last container is this one.
 fn joined(id: &str, past: &[u8], written: &[u8]) -> Vec<u8> {
-    let room = MAX_BYTES.saturating_sub(written.len());
-    let begin = past.len().saturating_sub(room);
-    let mut note = [id.as_bytes(), b"\n", &past[begin..], written].concat();
-    end_line(&mut note);
-    note
+    let mut written = written.to_vec();
+    end_line(&mut written);
+    let cut = past.len().saturating_sub(MAX_BYTES.saturating_sub(written.len()));
+    let begin = match past[..cut].last() {
+        // Of a line that loses its beginning nothing is left.
+        Some(&last) if last != b'\n' => {
+            past[cut..].iter().position(|&byte| byte == b'\n').map_or(past.len(), |at| cut + at + 1)
+        }
+        _ => cut,
+    };
+    [format!("{id} {}\n", written.len()).as_bytes(), &past[begin..], &written].concat()
 }
 
 fn end_line(log: &mut Vec<u8>) {
@@ -90,16 +96,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_goes_on_in_a_line_of_its_own_and_the_oldest_of_it_is_lost_first() {
+    fn a_log_goes_on_in_a_line_of_its_own() {
         let first = joined("one", b"", b"first\nhalf a line");
-        assert_eq!(parts(&first), (&b"one"[..], &b"first\nhalf a line\n"[..]));
-        let second = joined("two", parts(&first).1, b"second\n");
-        assert_eq!(parts(&second), (&b"two"[..], &b"first\nhalf a line\nsecond\n"[..]));
+        assert_eq!(before(&first, "two"), b"first\nhalf a line\n");
+        let second = joined("two", before(&first, "two"), b"second\n");
+        assert_eq!(before(&second, "three"), b"first\nhalf a line\nsecond\n");
+        assert_eq!(
+            [before(b"", "one"), before(b"damaged", "one"), before(b"damaged\nlog\n", "one")],
+            [&b""[..], b"", b"log\n"]
+        );
+    }
 
-        let long = vec![b'x'; MAX_BYTES - 3];
-        let third = joined("three", parts(&second).1, &long);
-        let log = parts(&third).1;
-        assert!(log.starts_with(b"nd\nx") && log.len() == MAX_BYTES + 1, "{}", log.len());
-        assert_eq!(parts(b""), (&b""[..], &b""[..]));
+    #[test]
+    fn what_a_container_wrote_that_is_still_there_counts_once() {
+        let kept = joined("two", before(&joined("one", b"", b"first\n"), "two"), b"second");
+        assert_eq!(before(&kept, "two"), b"first\n");
+        let again = joined("two", before(&kept, "two"), b"second, and more\n");
+        assert_eq!(before(&again, "three"), b"first\nsecond, and more\n");
+    }
+
+    #[test]
+    fn the_oldest_lines_are_lost_first_and_as_a_whole() {
+        let long = vec![b'x'; MAX_BYTES - 12];
+        let of = |past: &[u8]| before(&joined("two", past, &long), "three").to_vec();
+        let whole = of(b"first\nsecond\nthird\n");
+        assert!(whole.starts_with(b"third\nx"), "{:?}", &whole[..20]);
+        assert!(of(b"one\ntwo\nthree\n").starts_with(b"two\nthree\nx"), "not even one line is lost without need");
+        assert!(of(b"a line that is longer than the room").starts_with(b"x"));
     }
 }
