@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import websocket
 from fake_cloud import FakeCloud
 from fake_socket import Connect, FakeSocket
+from nova_docker_compose import claims
 from nova_docker_compose.loader import Request, load
 from nova_docker_compose.project import Project
 
@@ -25,6 +28,39 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
     made = FakeCloud()
     monkeypatch.setattr(time, "sleep", made.sleep)
     return made
+
+
+@pytest.fixture
+def two_at_once(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object], int], None]:
+    """Does something twice at the same time, with the requests of both in an order of this seed."""
+    # The cloud's seconds go by faster than those in which a claim is renewed.
+    monkeypatch.setattr(claims, "_SECONDS", float("inf"))
+
+    def run(do: Callable[[], object], seed: int) -> None:
+        errors: list[BaseException] = []
+        choice = random.Random(seed)  # noqa: S311
+        look = cloud.after
+
+        def after(number: int) -> None:
+            look(number)
+            threading.Event().wait(choice.choice((0, 0, 0.001, 0.003)))
+
+        def one() -> None:
+            try:
+                do()
+            except BaseException as error:
+                errors.append(error)
+
+        cloud.after = after
+        threads = [threading.Thread(target=one) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        cloud.after = look
+        assert errors == []
+
+    return run
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ class FakeCloud(FakeNeutron):
         """Whether Glance takes no image any more."""
         self.login = {"username": "demo", "password": "secret", "user_domain_name": "Default"}
         self.config = SimpleNamespace(get_auth_args=lambda: self.login)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._ids = itertools.count(1)
         self.servers: dict[str, Json] = {}
         self.groups: dict[str, Json] = {}
@@ -96,13 +96,13 @@ class FakeCloud(FakeNeutron):
 
     def sleep(self, seconds: float) -> None:
         """Takes the place of time.sleep."""
-        with self._lock:
+        with self.lock:
             self.time += timedelta(seconds=seconds)
         # Another thread gets its turn.
         threading.Event().wait(0.001)
 
     def answer(self, service: str, method: str, path: str, more: Json) -> Answer:
-        with self._lock:
+        with self.lock:
             self.time += timedelta(milliseconds=50)
             self.requests.append(f"{method} {path}")
             number = len(self.requests)

@@ -62,7 +62,7 @@ class FakeNeutron:
             raise Refusal(409, "in use by port forwarding")
         if kind == "floatingips":
             self._associate(thing, body[single]["port_id"])
-        thing.update(body[single])
+        thing.update({**body[single], "updated_at": self._now()})
         return {single: thing}
 
     def _associate(self, address: Json, port_id: str | None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +17,7 @@ from nova_docker_compose.translation import translate
 from nova_docker_compose.up import Options, Up
 
 Read = Callable[[str], Project]
+Twice = Callable[[Callable[[], object], int], None]
 
 FORWARDED = "services: {web: {image: tiny, ports: ['8080:80', '53:53/udp']}}"
 WHOLE = "services: {web: {image: tiny, ports: ['80:80', '53:53/udp']}}"
@@ -178,22 +177,10 @@ def test_an_up_that_is_stopped_after_any_request_is_gone_on_with(
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_two_ups_at_once_forward_everything_once(cloud: FakeCloud, project_of: Read, seed: int) -> None:
-    project, errors = project_of(FORWARDED), list[BaseException]()
-    choice = random.Random(seed)  # noqa: S311
-    cloud.after = lambda number: threading.Event().wait(choice.choice((0, 0, 0.001, 0.003)))  # type: ignore[assignment]
-
-    def run() -> None:
-        try:
-            up(cloud, project)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+def test_two_ups_at_once_forward_everything_once(
+    cloud: FakeCloud, project_of: Read, two_at_once: Twice, seed: int
+) -> None:
+    project = project_of(FORWARDED)
+    two_at_once(lambda: up(cloud, project), seed)
     assert reached(cloud) == ["53->53/udp", "8080->80/tcp"]
     assert len(cloud.things["floatingips"]) == 1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import random
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +18,7 @@ from nova_docker_compose.slots import mac_address
 from nova_docker_compose.up import Options, Up
 
 Read = Callable[[str], Project]
+Twice = Callable[[Callable[[], object], int], None]
 
 TWO = """
 services:
@@ -328,43 +327,27 @@ def test_an_up_that_is_stopped_after_any_request_can_be_run_again(
         assert set(states(fresh).values()) == {"ACTIVE"}
 
 
-def two_at_once(cloud: FakeCloud, project: Project, seed: int) -> None:
-    """Runs two, whose requests come as they like."""
-    errors: list[BaseException] = []
-    choice = random.Random(seed)  # noqa: S311
-    cloud.after = lambda number: threading.Event().wait(choice.choice((0, 0, 0.001, 0.003)))  # type: ignore[assignment]
-
-    def run() -> None:
-        try:
-            up(cloud, project)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-
-
 @pytest.mark.parametrize("may_choose_address", [True, False])
 @pytest.mark.parametrize("seed", range(6))
 def test_two_ups_at_once_make_everything_once(
-    cloud: FakeCloud, project_of: Read, seed: int, may_choose_address: bool
+    cloud: FakeCloud, project_of: Read, two_at_once: Twice, seed: int, may_choose_address: bool
 ) -> None:
     cloud.may_choose_address = may_choose_address
-    two_at_once(cloud, project_of(TWO), seed)
+    project = project_of(TWO)
+    two_at_once(lambda: up(cloud, project), seed)
     assert left(cloud) == ALL_OF_TWO
     assert sum(each == "POST /servers" for each in cloud.requests) == 3
 
 
 @pytest.mark.parametrize("change", ["serve --fast", "serve, mem_limit: 100m"])
 @pytest.mark.parametrize("seed", range(6))
-def test_two_ups_at_once_change_everything(cloud: FakeCloud, project_of: Read, seed: int, change: str) -> None:
+def test_two_ups_at_once_change_everything(
+    cloud: FakeCloud, project_of: Read, two_at_once: Twice, seed: int, change: str
+) -> None:
     up(cloud, project_of(TWO))
     cloud.conflict = (409, 500)[seed % 2]
-    two_at_once(cloud, project_of(TWO.replace("serve", change)), seed)
+    changed = project_of(TWO.replace("serve", change))
+    two_at_once(lambda: up(cloud, changed), seed)
     assert left(cloud) == ALL_OF_TWO
     assert set(states(cloud).values()) == {"ACTIVE"}
     assert all("command" in configuration(cloud, name) for name in ("p-web-1", "p-web-2"))

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from fake_cloud import FakeCloud
+from nova_docker_compose import claims
 from nova_docker_compose.cloud import Api
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.project import Project
+from nova_docker_compose.slots import Place
 from nova_docker_compose.translation import translate
 from nova_docker_compose.up import Options, Up
 
 Read = Callable[[str], Project]
+Twice = Callable[[Callable[[], object], int], None]
 
 FILE = "services: {web: {image: tiny, command: COMMAND, ports: [80], scale: COUNT, deploy: {update_config: {SAID}}}}"
 
@@ -234,26 +237,72 @@ def leading(cloud: FakeCloud) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_two_at_once_end_as_one(cloud: FakeCloud, project_of: Read, seed: int) -> None:
+def test_two_at_once_are_as_one(cloud: FakeCloud, project_of: Read, two_at_once: Twice, seed: int) -> None:
     up(cloud, project_of(file("order: start-first", count=2)))
+    before, seen = leading(cloud), set[str]()
+
+    def look(number: int) -> None:
+        with cloud.lock:
+            seen.update(reached(cloud))
+
+    cloud.after = look
     changed = project_of(file("order: start-first", "other", 2))
-    errors: list[BaseException] = []
-    cloud.after = lambda number: threading.Event().wait((number * 7 + seed) % 3 / 1000)  # type: ignore[assignment]
-
-    def run() -> None:
-        try:
-            up(cloud, changed)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    two_at_once(lambda: up(cloud, changed), seed)
     assert states(cloud) == {"p-web-1": "ACTIVE", "p-web-2": "ACTIVE"}
-    assert sorted(leading(cloud).values()) == ["p-web-1", "p-web-2"]
+    assert (leading(cloud), seen) == (before, {"ACTIVE"})
+    assert sum(each == "POST /servers" for each in cloud.requests) == 3, "two, and one that stands in"
+    assert "ports p-web-0 claim" not in cloud.left()
+
+
+def test_one_who_waits_for_another_s_update_says_so_and_then_makes_its_own(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_SECONDS", float("inf"))
+    up(cloud, project_of(file("order: start-first", count=2)))
+    first, second = (project_of(file("order: start-first", command, 2)) for command in ("other", "third"))
+    told = list[str]()
+    waits = threading.Event()
+
+    def tell(line: str) -> None:
+        told.append(line)
+        waits.set()
+
+    other = threading.Thread(target=Up(Api(cloud), second, Options(), tell).run)
+
+    def look(number: int) -> None:
+        if "p-web-3" in states(cloud) and not other.ident:
+            other.start()
+            assert waits.wait(60)
+
+    cloud.after = look
+    up(cloud, first)
+    other.join()
+    assert told[0] == "p-web: another command changes its servers; waiting for it"
+    assert "p-web-2: rebuilding" in told
+    assert states(cloud) == {"p-web-1": "ACTIVE", "p-web-2": "ACTIVE"}
+
+
+def test_an_update_that_takes_long_keeps_others_waiting(
+    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_RENEWED_SECONDS", 0.002)
+    network = cloud._add("networks", {"name": "p_default", "description": "compose:p"})
+    place = Place("web", 1, [{"network_id": network["id"]}])
+    told = list[str]()
+
+    def wait() -> None:
+        with claims.leased(Api(cloud), "p", place, told.append):
+            told.append("mine")
+
+    other = threading.Thread(target=wait)
+    with claims.leased(Api(cloud), "p", place, told.append):
+        begun = cloud.time
+        other.start()
+        while (cloud.time - begun).total_seconds() < 300:
+            threading.Event().wait(0.001)
+        told.append("done")
+    other.join()
+    assert told == ["p-web: another command changes its servers; waiting for it", "done", "mine"]
 
 
 @pytest.mark.parametrize(

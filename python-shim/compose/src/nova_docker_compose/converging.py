@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nova_docker_compose import cloud, conditions, hooks, slots
+from nova_docker_compose import claims, cloud, conditions, hooks, slots
 from nova_docker_compose.cloud import Api, CloudError, Json, Server
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.project import HEALTHY, has_check
@@ -46,8 +46,17 @@ class Converging:
     def converge(self, force: bool, keep: bool) -> None:
         """Makes, changes and starts servers, and takes away those that are too many.
 
-        `force` rebuilds also what has not changed; `keep` leaves as it is what has.
+        `force` rebuilds also what has not changed; `keep` leaves as it is what has. Where servers stand in for others,
+        one command at a time does so: two would use the same ones, and neither would know where addresses lead.
         """
+        if self._wanted.update.start_first and self._wanted.replicas:
+            first = self._ground.places[self._wanted.name, 1]
+            with claims.leased(self._api, self._project, first, self._tell):
+                self._converge(force, keep)
+        else:
+            self._converge(force, keep)
+
+    def _converge(self, force: bool, keep: bool) -> None:
         there = self._without_twins()
         changed = []
         for number in range(1, self._wanted.replicas + 1):
@@ -118,7 +127,7 @@ class Converging:
 
     def _create(self, number: int) -> None:
         place = self._ground.places[self._wanted.name, number]
-        with slots.claimed(self._api, self._project, place):
+        with claims.claimed(self._api, self._project, place):
             # What was listed before the claim is old.
             if any(server.number == number for server in self._there()):
                 return
@@ -145,7 +154,7 @@ class Converging:
         self._servers.wait(mine, _running(self._wanted))
         for server in self._there():
             if server.id in mine and hooks.is_pending(server):
-                with slots.claimed(self._api, self._project, self._ground.places[self._wanted.name, server.number]):
+                with claims.claimed(self._api, self._project, self._ground.places[self._wanted.name, server.number]):
                     # Another `up` may have run them meanwhile.
                     self._servers.after_start(cloud.server(self._api, server.id))
 

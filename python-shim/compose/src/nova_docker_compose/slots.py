@@ -1,19 +1,14 @@
-"""The places of a service's servers, and whose turn it is to launch one.
+"""The places of a service's servers.
 
 Nova gives two servers one name. Neutron gives no two ports of a network one MAC address, so a port whose address is
-made of project, service and number is the place of that server, whoever makes it. In the same way another port, which
-has no IP address and is there for seconds only, is the claim of whoever launches the server. A port's revision
-(`If-Match`) is no claim: Neutron lets two win that come at the same time.
+made of project, service and number is the place of that server, whoever makes it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 
 from nova_docker_compose.cloud import MARK, Api, CloudError, Json, of_project
 from nova_docker_compose.floating import addresses, release
@@ -23,10 +18,8 @@ from nova_docker_compose.translation import Wanted, known_as
 Hosts = dict[str, list[str]]
 """Addresses by name."""
 
-_CLAIM = "claim"
-_CLAIM_SECONDS = 60
-"""An older claim is of a command that has died with it."""
-_POLL = 1.0
+CLAIM = "claim"
+"""What the names of ports that are claims end with."""
 _TRIES = 10
 
 
@@ -53,7 +46,7 @@ class Places:
         self._networks = networks
         self._groups = groups
         self._there: dict[tuple[str, str], Json] = {}
-        ports = [port for port in of_project(api, project, "ports") if _CLAIM not in port["name"].split()]
+        ports = [port for port in of_project(api, project, "ports") if CLAIM not in port["name"].split()]
         for port in reversed(ports):
             self._there[_slot(port), port["network_id"]] = port
 
@@ -93,7 +86,7 @@ class Places:
         fixed = [said[key] for key in ("ipv4_address", "ipv6_address") if key in said]
         if fixed:
             body["fixed_ips"] = [{"ip_address": address} for address in fixed]
-        port, _ = _exclusive(self._api, body, can_do_without="mac_address" not in said)
+        port, _ = exclusive(self._api, body, can_do_without="mac_address" not in said)
         return port
 
 
@@ -110,7 +103,7 @@ def known_hosts(wanted: Wanted, networks: list[str], neighbours: Iterable[tuple[
     return made
 
 
-def _exclusive(api: Api, body: Json, can_do_without: bool = True) -> tuple[Json, bool]:
+def exclusive(api: Api, body: Json, can_do_without: bool = True) -> tuple[Json, bool]:
     """The one port of this name and address, and whether it is we who have made it."""
     for _ in range(_TRIES):
         try:
@@ -134,7 +127,7 @@ def _exclusive(api: Api, body: Json, can_do_without: bool = True) -> tuple[Json,
     same = [each for each in of_project(api, project, "ports") if _is_same(each, body)]
     if not same or same[0]["id"] == made["id"]:
         return made, True
-    _delete(api, f"/ports/{made['id']}")
+    delete_port(api, made["id"])
     return same[0], False
 
 
@@ -158,28 +151,6 @@ def mac_address(project_id: str, slot: str, network: str) -> str:
     return ":".join(["02", *(f"{byte:02x}" for byte in digest[:5])])
 
 
-@contextmanager
-def claimed(api: Api, project: str, place: Place) -> Iterator[None]:
-    """Only one has this at a time. Who has it looks again for the server, and launches it if it is not there."""
-    network = place.ports[0]["network_id"]
-    name = f"{_slot(place.ports[0])} {_CLAIM}"
-    body: Json = {"name": name, "description": MARK + project, "network_id": network, "fixed_ips": []}
-    body["mac_address"] = mac_address(api.project_id(), name, network)
-    while True:
-        port, mine = _exclusive(api, body)
-        if mine:
-            break
-        if _age(api, port) > _CLAIM_SECONDS:
-            _delete(api, f"/ports/{port['id']}")
-        else:
-            # Neutron has nothing to wait on.
-            time.sleep(_POLL)
-    try:
-        yield
-    finally:
-        _delete(api, f"/ports/{port['id']}")
-
-
 def remove(api: Api, project: str, slots: set[str] | None = None) -> None:
     """Removes places with their floating IPs: these, or all. Their servers are gone."""
     there = addresses(api, project)
@@ -188,7 +159,7 @@ def remove(api: Api, project: str, slots: set[str] | None = None) -> None:
             for each in there:
                 if each.leads_to(port["id"]):
                     release(api, each, port["id"])
-            _delete(api, f"/ports/{port['id']}")
+            delete_port(api, port["id"])
 
 
 def beyond(api: Api, project: str, service: str, replicas: int) -> set[str]:
@@ -201,9 +172,10 @@ def beyond(api: Api, project: str, service: str, replicas: int) -> set[str]:
     return found
 
 
-def _delete(api: Api, path: str) -> None:
+def delete_port(api: Api, port_id: str) -> None:
+    """Removes a port, if it is still there."""
     try:
-        api.request("network", "DELETE", path)
+        api.request("network", "DELETE", f"/ports/{port_id}")
     except CloudError as error:
         if error.status != 404:
             raise
@@ -211,8 +183,3 @@ def _delete(api: Api, path: str) -> None:
 
 def _slot(port: Json) -> str:
     return str(port["name"]).partition(" ")[0]
-
-
-def _age(api: Api, port: Json) -> float:
-    created = datetime.fromisoformat(port["created_at"].replace("Z", "+00:00"))
-    return (api.now - created).total_seconds()

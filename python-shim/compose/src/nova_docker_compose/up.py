@@ -74,10 +74,11 @@ class Up:
         places = Places(self._api, self._project.name, networks.ids, groups)
         more = {wanted.name: more_groups(self._api, wanted) for wanted in chosen}
 
-        def make_place(wanted: Wanted, number: int) -> Place:
-            return places.make(wanted, number, more[wanted.name])
+        def make_later(wanted: Wanted, number: int) -> Place:
+            # Other commands go on: what was there before may have gone.
+            return Places(self._api, self._project.name, networks.ids, groups).make(wanted, number, more[wanted.name])
 
-        ground = Ground(make_place)
+        ground = Ground(make_later)
         for wanted in chosen:
             image, flavor = picked[wanted.name]
             ids = [networks.ids[key] for key, _ in wanted.networks] if wanted.replicas else []
@@ -85,7 +86,7 @@ class Up:
             ground.recipes[wanted.name] = Recipe(wanted, image, flavor, ids, group)
             ground.recipes[wanted.name].user_data({})
             for number in range(1, wanted.replicas + 1):
-                ground.places[wanted.name, number] = make_place(wanted, number)
+                ground.places[wanted.name, number] = places.make(wanted, number, more[wanted.name])
                 ground.neighbours.append((wanted, ground.places[wanted.name, number]))
         ground.neighbours += [(wanted, place) for wanted in others for place in places.there(wanted)]
         return ground
