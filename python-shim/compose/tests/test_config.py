@@ -55,6 +55,18 @@ def test_json_and_lists_of_names_can_be_asked_for(run) -> None:
     assert run("--quiet")[1] == ""
 
 
+def test_what_up_would_say_is_told_beside_it(run) -> None:
+    code, output, errors = run(text="services: {a: {image: x, cpuset: '0', pid: host}, b: {image: x, ipc: host}}")
+    assert (code, output.splitlines()[0]) == (0, "name: p")
+    assert [line.partition(": it")[0] for line in errors.splitlines()] == [
+        "up will refuse it: services.a.pid",
+        "up will refuse it: services.b.ipc",
+    ]
+    code, output, errors = run("--quiet", text="services: {a: {image: x, cpuset: '0'}}")
+    assert (code, output) == (0, "")
+    assert errors.startswith("warning: services.a.cpuset: it is left out")
+
+
 def test_warnings_do_not_mix_with_what_is_printed(run) -> None:
     code, output, errors = run(text="services: {a: {image: $NO_SUCH_VARIABLE}, b: {image: x}}")
     assert code == 15

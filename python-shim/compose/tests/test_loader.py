@@ -143,6 +143,19 @@ def test_a_variable_that_cannot_be_filled_in_is_a_mistake(loaded: Loaded, text: 
     assert problem in told
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("services:\n\tweb: {image: x}\n", ":2: the line is indented by a tab; YAML wants spaces"),
+        ("services:\n  web:\n \t  image: x\n", ":3: the line is indented by a tab; YAML wants spaces"),
+        ("services:\n  web:\n    image: x\n     ports: [80]\n", ":4: mapping values are not allowed in this context:"),
+        ("services:\n  web:\n    image: x\n    command: echo a: b\n", "A text that has ': ' needs quotes"),
+    ],
+)
+def test_the_usual_mistakes_of_yaml_are_told_in_plain_words(loaded: Loaded, text: str, problem: str) -> None:
+    assert problem in refusal(loaded, text)
+
+
 def test_keys_are_not_interpolated_and_unset_variables_are_warned_about(loaded: Loaded) -> None:
     project = loaded("services: {a: {image: x, labels: {$V: '$W'}}}", {"V": "v"})
     assert project.services["a"]["labels"] == {"$V": ""}

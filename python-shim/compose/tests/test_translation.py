@@ -83,15 +83,16 @@ def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
     [
         ("image: x, network_mode: host", "services.a.network_mode: host cannot be had"),
         ("image: x, network_mode: none", "services.a.network_mode: none cannot be had"),
-        ("image: x, volumes: ['./d:/d']", "services.a.volumes: "),
-        ("image: x, volumes: [/d]", "services.a.volumes: /d needs the name of a volume"),
+        ("image: x, volumes: ['.:/d']", "cannot be had: a server sees no directory of yours; bring its files into"),
+        ("image: x, volumes: ['./none:/d']", "none cannot be had: there is no such file"),
+        ("image: x, volumes: ['/dev/null:/d']", "services.a.volumes: /dev/null cannot be had: a server gets copies"),
+        ("image: x, volumes: [/d]", "services.a.volumes: /d needs the name of a volume: NAME:/d"),
         ("image: x, post_start: [{command: x, privileged: true}]", "services.a.post_start: privileged cannot be had"),
         ("image: x, networks: {n: {ipv4_address: 10.0.0.999}}", "services.a.networks.n.ipv4_address: '10.0.0.999'"),
         ("image: x, networks: {n: {ipv6_address: 10.0.0.9}}", "services.a.networks.n.ipv6_address: '10.0.0.9' is no"),
         ("image: x, ports: ['80:80'], scale: 2", "write x-openstack.floating_ip: each"),
         ("image: x, hostname: h, scale: 2", "services.a.hostname: 2 replicas cannot have one"),
         ("image: x, deploy: {mode: global}", "services.a.deploy.mode: it cannot be had"),
-        ("image: x, volumes: ['./nothing:/d']", "services.a.volumes: "),
         (
             "image: x, depends_on: {b: {condition: service_healthy}}",
             "services.a.depends_on.b: b has no healthcheck, so it is never healthy",
@@ -122,6 +123,7 @@ def test_drivers_and_external_secrets_are_refused_and_the_local_driver_is_not(pr
         translate(project)
     assert "volumes.w.driver" in str(caught.value)
     assert "secrets.s.external" in str(caught.value)
+    assert "services.a" not in str(caught.value), "a secret that is refused is not looked for"
     assert "volumes.v" not in str(caught.value)
 
 

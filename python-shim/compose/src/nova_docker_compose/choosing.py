@@ -84,7 +84,8 @@ class Choices:
                 return max(mine or found, key=lambda each: (each["created_at"], each["id"]))
         known = [each["name"] for each in self._api.listed("image", "/images", "images", status="active")]
         raise ComposeError(
-            f"there is no image {reference} in Glance{_near(reference, [name for name in known if name])}"
+            f"there is no image {reference} in Glance{_near(reference, [name for name in known if name])};"
+            " `up` brings one there that the Docker or buildah of this machine has"
         )
 
 

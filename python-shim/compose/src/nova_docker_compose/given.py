@@ -23,8 +23,12 @@ def given(project: Project, service: Service, problems: list[str], doubts: list[
     for kind, files in made.items():
         for reference in service.get(kind, []):
             source = reference["source"]
+            part = getattr(project, kind)[source]
+            if part.get("external"):
+                # It is refused as such.
+                continue
             try:
-                content = _content(getattr(project, kind)[source], project)
+                content = _content(part, project)
             except ComposeError as error:
                 problems.append(f"{kind}.{source}: {error}")
                 continue
@@ -71,8 +75,16 @@ def _content(part: dict[str, Any], project: Project) -> str:
 
 
 def _mounted(source: Path, target: str) -> dict[str, Any]:
+    shown = shown_path(source)
+    if source.is_dir():
+        raise ComposeError(
+            f"{shown} cannot be had: a server sees no directory of yours; bring its files into the image, with COPY, or"
+            f" have a volume with a name: NAME:{target}"
+        )
+    if not source.exists():
+        raise ComposeError(f"{shown} cannot be had: there is no such file")
     if not source.is_file():
-        raise ComposeError(f"{shown_path(source)} cannot be had: a server sees no directory of yours, only files")
+        raise ComposeError(f"{shown} cannot be had: a server gets copies of files, and this is none")
     return {"content": _text(source), "target": target, "mode": "0555" if source.stat().st_mode & 0o111 else "0444"}
 
 

@@ -43,7 +43,7 @@ def guide() -> str:
             "# Every key of Compose\n",
             "Made by `python -m nova_docker_compose.guide`. *Taken*: it has its effect. *Left alone*: it changes"
             " nothing that matters on a cloud.\n*Warning*: it is left out, and you hear so. *Refused*: nothing is made."
-            " `config` takes them all.\n",
+            " `config` takes them all, and tells of these two.\n",
             *parts,
         ]
     ).rstrip("\n")

@@ -53,12 +53,23 @@ def read(text: str | bytes, source: Source) -> Any:
         raise ComposeError(f"{source.name}: a character is no UTF-8, or YAML has none such ({error.reason})") from error
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ComposeError(
-            f"{source.name}{line}: {error.context or ''} {error.problem or ''}".replace(":  ", ": ")
-        ) from error
+        raise ComposeError(f"{source.name}{line}: {_in_plain_words(error, text)}") from error
     except yaml.YAMLError as error:
         raise ComposeError(f"{source.name}: {' '.join(str(error).split())}") from error
     return None if node is None else _Builder(source).build(node, Where(source))
+
+
+def _in_plain_words(error: yaml.MarkedYAMLError, text: str | bytes) -> str:
+    """What is wrong with the YAML; of the two mistakes that are made most, what they come from."""
+    told = f"{error.context or ''} {error.problem or ''}".strip()
+    lines = (text.decode(errors="replace") if isinstance(text, bytes) else text).splitlines()
+    at = error.problem_mark.line if error.problem_mark else -1
+    here = lines[at] if 0 <= at < len(lines) else ""
+    if "\t" in here[: len(here) - len(here.lstrip())]:
+        return "the line is indented by a tab; YAML wants spaces"
+    if "mapping values are not allowed" in told:
+        return f"{told}: is the line indented as its neighbours are? A text that has ': ' needs quotes"
+    return told
 
 
 def _bound_depth(text: str | bytes, source: Source) -> None:

@@ -173,7 +173,7 @@ def _problems(name: str, service: Service, count: int) -> list[str]:
         if volume["type"] not in ("volume", "tmpfs", "bind"):
             found.append(f"volumes: the type {volume['type']} cannot be had")
         elif volume["type"] == "volume" and not volume.get("source"):
-            found.append(f"volumes: {volume['target']} needs the name of a volume")
+            found.append(f"volumes: {volume['target']} needs the name of a volume: NAME:{volume['target']}")
         elif volume.get("volume", {}).get("subpath"):
             found.append(f"volumes: a part of a volume ({volume['target']}) cannot be had")
     found += [

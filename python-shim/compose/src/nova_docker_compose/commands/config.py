@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from nova_docker_compose.commands.base import ComposeCommand, project_of
+from nova_docker_compose.commands.base import ComposeCommand, project_of, tell, warn
+from nova_docker_compose.errors import ComposeError
+from nova_docker_compose.project import Project
+from nova_docker_compose.translation import translate
 
 
 class Config(ComposeCommand):
@@ -42,4 +45,14 @@ class Config(ComposeCommand):
             lines = [(project.as_json() if parsed_args.format == "json" else project.as_yaml()).rstrip("\n")]
         for line in lines:
             print(line, file=self.app.stdout)
+        _foresee(project)
         return 0
+
+
+def _foresee(project: Project) -> None:
+    """Tells what `up` would say to the same files, as far as no cloud is needed to know."""
+    try:
+        warn(translate(project).warnings)
+    except ComposeError as error:
+        for line in str(error).splitlines():
+            tell(f"up will refuse it: {line}")
