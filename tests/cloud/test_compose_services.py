@@ -88,7 +88,7 @@ volumes: {said: }
     assert (failing.returncode, "post_start[0] has ended with exit code 3" in told) == (1, True), told
 
 
-def test_somebody_answers_while_a_service_changes(compose: Compose, text: str) -> None:
+def test_somebody_answers_while_two_change_a_service_at_once(compose: Compose, text: str) -> None:
     more = """\
     ports: [80]
     healthcheck: {test: [CMD, wget, -q, -O, /dev/null, http://127.0.0.1/], interval: 1s}
@@ -101,7 +101,8 @@ def test_somebody_answers_while_a_service_changes(compose: Compose, text: str) -
     load = Load(address)
     with load.going_on():
         compose.write((text + more).replace("good morning", "good night"))
-        compose("up")
+        for running in [compose.begin("up") for _ in range(2)]:
+            compose.end(running)
         eventually(lambda: load.seen_since() == {"good night"}, "the changed page", interval=3)
     assert set(compose.ps()) == {"web-1"}
     assert compose("port", "web", "80").strip() == address
