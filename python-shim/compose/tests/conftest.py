@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
 def cloud(monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
     """A cloud in memory, whose time goes by without waiting."""
     made = FakeCloud()
-    monkeypatch.setattr(time, "sleep", made.sleep)
+    made.keep_time(monkeypatch)
     return made
 
 

@@ -11,11 +11,13 @@ import itertools
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from fake_neutron import PROJECT, FakeNeutron, Json, Refusal, one
 
 
@@ -61,6 +63,8 @@ class FakeCloud(FakeNeutron):
         self.may_choose_address = True
         self.conflict = 409
         """What Nova answers where two want to change a server; 500 where both come at the same moment."""
+        self.tells_time = True
+        """Whether answers have a date: uWSGI gives none."""
         self.can_forward = True
         """Whether Neutron forwards ports of floating IPs."""
         self.most_addresses = 1000
@@ -94,6 +98,11 @@ class FakeCloud(FakeNeutron):
         specs = {"trait:CUSTOM_HV_DOCKER": "required", **specs}
         return {"id": name, "name": name, "vcpus": vcpus, "ram": ram, "disk": 1, "extra_specs": specs}
 
+    def keep_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Time is this cloud's from now on, and goes by without waiting."""
+        monkeypatch.setattr(time, "sleep", self.sleep)
+        monkeypatch.setattr(time, "monotonic", lambda: self.time.timestamp())
+
     def sleep(self, seconds: float) -> None:
         """Takes the place of time.sleep."""
         with self.lock:
@@ -112,6 +121,8 @@ class FakeCloud(FakeNeutron):
             except Refusal as refusal:
                 status, content = refusal.status, {"error": {"message": str(refusal), "code": refusal.status}}
             made = Answer(status, content, self.time)
+            if not self.tells_time:
+                del made.headers["Date"]
         self.after(number)
         return made
 

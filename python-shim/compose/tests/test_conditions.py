@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,12 +26,6 @@ services:
   web: {image: tiny, depends_on: {job: {condition: service_completed_successfully}}}
   job: {image: db, command: migrate}
 """
-
-
-@pytest.fixture(autouse=True)
-def clock(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is waited for takes the cloud's time."""
-    monkeypatch.setattr(time, "monotonic", lambda: cloud.time.timestamp())
 
 
 def up(cloud: FakeCloud, project: Project, **options: Any) -> list[str]:

@@ -195,7 +195,7 @@ def test_an_up_that_is_stopped_after_any_request_runs_them_in_the_end(
     up(cloud, project_of(FILE))
     for stop_at in range(1, len(cloud.requests)):
         fresh = FakeCloud()
-        monkeypatch.setattr("time.sleep", fresh.sleep)
+        fresh.keep_time(monkeypatch)
         inside.words()
 
         def stop(number: int, at: int = stop_at) -> None:

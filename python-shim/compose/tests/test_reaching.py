@@ -148,7 +148,7 @@ def test_an_up_that_is_stopped_after_any_request_is_gone_on_with(
 ) -> None:
     def fresh() -> FakeCloud:
         made = FakeCloud()
-        monkeypatch.setattr("time.sleep", made.sleep)
+        made.keep_time(monkeypatch)
         if first is not None:
             up(made, project_of(first))
             made.requests.clear()

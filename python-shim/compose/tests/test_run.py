@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +206,7 @@ def test_without_a_proxy_the_console_log_is_looked_at_until_the_end(
     assert "console log is looked at" in told
 
 
-def test_an_agent_that_tells_no_exit_code_is_named(run: Run, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: cloud.time.timestamp())
+def test_an_agent_that_tells_no_exit_code_is_named(run: Run, cloud: FakeCloud) -> None:
     cloud.has_consoles = False
     cloud.told["job"] = ["exit:x"]
     code, _, told = run("run", "--name", "job", "db", "quick")

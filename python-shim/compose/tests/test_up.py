@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +92,6 @@ def test_a_floating_ip_that_neutron_does_not_vouch_for_is_a_warning(
     cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cloud, "_reached", dict)
-    monkeypatch.setattr(time, "monotonic", lambda: cloud.time.timestamp())
     assert any(
         line.startswith("warning: Neutron does not say yet that 172.24.4.") for line in up(cloud, project_of(TWO))
     )
@@ -313,7 +311,7 @@ def test_an_up_that_is_stopped_after_any_request_can_be_run_again(
     total = len(cloud.requests)
     for stop_at in range(1, total):
         fresh = FakeCloud()
-        monkeypatch.setattr("time.sleep", fresh.sleep)
+        fresh.keep_time(monkeypatch)
 
         def stop(number: int, at: int = stop_at) -> None:
             if number == at:
@@ -353,7 +351,9 @@ def test_two_ups_at_once_change_everything(
     assert all("command" in configuration(cloud, name) for name in ("p-web-1", "p-web-2"))
 
 
-def test_the_claim_of_a_command_that_has_died_ends(cloud: FakeCloud, project_of: Read) -> None:
+@pytest.mark.parametrize("tells_time", [True, False])
+def test_the_claim_of_a_command_that_has_died_ends(cloud: FakeCloud, project_of: Read, tells_time: bool) -> None:
+    cloud.tells_time = tells_time
     up(cloud, project_of(TWO))
     for server in list(cloud.servers.values()):
         cloud.answer("compute", "DELETE", f"/servers/{server['id']}", {"microversion": "2.90"})

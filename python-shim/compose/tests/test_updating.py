@@ -120,10 +120,7 @@ def test_what_does_not_come_up_takes_nobody_s_place(cloud: FakeCloud, project_of
     assert states(cloud) == {"p-web-1": "ACTIVE"}
 
 
-def test_those_with_a_health_check_are_waited_for(
-    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("time.monotonic", lambda: cloud.time.timestamp())
+def test_those_with_a_health_check_are_waited_for(cloud: FakeCloud, project_of: Read) -> None:
     text = file("order: start-first", count=1).replace("ports:", "healthcheck: {test: ask}, ports:")
     up(cloud, project_of(text))
     cloud.told["p-web-2"] = ["health:starting", "health:unhealthy"]
@@ -136,9 +133,8 @@ def test_those_with_a_health_check_are_waited_for(
 
 @pytest.mark.parametrize(("before", "after", "changed"), [("healthy", "unhealthy", 1), ("unhealthy", "healthy", 2)])
 def test_the_health_of_the_old_container_counts_no_more(
-    cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch, before: str, after: str, changed: int
+    cloud: FakeCloud, project_of: Read, before: str, after: str, changed: int
 ) -> None:
-    monkeypatch.setattr("time.monotonic", lambda: cloud.time.timestamp())
     text = file("parallelism: 1", count=2).replace("ports:", "healthcheck: {test: ask}, ports:")
     cloud.told = {f"p-web-{number}": [f"health:{before}"] for number in (1, 2)}
     up(cloud, project_of(text))
@@ -165,7 +161,7 @@ def test_one_that_is_stopped_after_any_request_can_be_run_again(
 ) -> None:
     def fresh() -> FakeCloud:
         made = FakeCloud()
-        monkeypatch.setattr("time.sleep", made.sleep)
+        made.keep_time(monkeypatch)
         up(made, project_of(file("order: start-first")))
         made.requests.clear()
         return made
@@ -195,7 +191,7 @@ def test_one_of_two_servers_that_is_stopped_after_any_request_can_be_run_again(
 ) -> None:
     def fresh() -> FakeCloud:
         made = FakeCloud()
-        monkeypatch.setattr("time.sleep", made.sleep)
+        made.keep_time(monkeypatch)
         up(made, project_of(two))
         made.requests.clear()
         return made
@@ -285,22 +281,35 @@ def test_one_who_waits_for_another_s_update_says_so_and_then_makes_its_own(
 def test_an_update_that_takes_long_keeps_others_waiting(
     cloud: FakeCloud, project_of: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "_RENEWED_SECONDS", 0.002)
     network = cloud._add("networks", {"name": "p_default", "description": "compose:p"})
     place = Place("web", 1, [{"network_id": network["id"]}])
-    told = list[str]()
+    told, over = list[str](), threading.Event()
+    begun = cloud.time
+
+    def renewals() -> int:
+        return sum(each.startswith("PUT") for each in cloud.requests)
+
+    def sleep(seconds: float) -> None:
+        """In each half minute of the cloud there is a renewal, whatever the machine does."""
+        cloud.sleep(seconds)
+        done = (cloud.time - begun).total_seconds()
+        while renewals() < done // 30 and not over.is_set():
+            threading.Event().wait(0.001)
+
+    monkeypatch.setattr(claims, "_RENEWED_SECONDS", 0.002)
+    monkeypatch.setattr("time.sleep", sleep)
 
     def wait() -> None:
-        with claims.leased(Api(cloud), "p", place, told.append):
+        with claims.all_claimed(Api(cloud), "p", place, told.append):
             told.append("mine")
 
     other = threading.Thread(target=wait)
-    with claims.leased(Api(cloud), "p", place, told.append):
-        begun = cloud.time
+    with claims.all_claimed(Api(cloud), "p", place, told.append):
         other.start()
-        while (cloud.time - begun).total_seconds() < 300:
+        while other.is_alive() and (cloud.time - begun).total_seconds() < 300:
             threading.Event().wait(0.001)
         told.append("done")
+        over.set()
     other.join()
     assert told == ["p-web: another command changes its servers; waiting for it", "done", "mine"]
 

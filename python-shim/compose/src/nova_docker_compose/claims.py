@@ -10,13 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 
 from nova_docker_compose.cloud import MARK, Api, Json
 from nova_docker_compose.slots import CLAIM, Place, delete_port, exclusive, mac_address, slot_name
 
-_SECONDS = 60
-"""An older claim is of a command that has died with it."""
+_SECONDS = 60.0
+"""A claim that stays as it is for longer is of a command that has died with it. No two clocks are compared."""
 _RENEWED_SECONDS = 15.0
 _POLL = 1.0
 _OF_ALL = 0
@@ -25,70 +24,64 @@ _OF_ALL = 0
 
 @contextmanager
 def claimed(api: Api, project: str, place: Place) -> Iterator[None]:
-    """Only one has this at a time. Who has it looks again for the server, and launches it if it is not there.
-
-    It is for what takes seconds.
-    """
+    """Only one has this at a time. Who has it looks again for the server, and launches it if it is not there."""
     with _held(api, project, place, place.number, lambda: None):
         yield
 
 
 @contextmanager
-def leased(api: Api, project: str, place: Place, tell: Callable[[str], None]) -> Iterator[None]:
-    """Only one has the servers of a service, of which this is a place, for itself, however long it takes.
-
-    The claim is renewed as long as this process lives.
-    """
+def all_claimed(api: Api, project: str, place: Place, tell: Callable[[str], None]) -> Iterator[None]:
+    """Only one has the servers of a service, of which this is a place, for itself."""
 
     def wait() -> None:
         tell(f"{project}-{place.service}: another command changes its servers; waiting for it")
 
-    with _held(api, project, place, _OF_ALL, wait) as claim:
-        over = threading.Event()
-        keeper = threading.Thread(target=_renew, args=(api, claim["id"], over), daemon=True)
-        keeper.start()
-        try:
-            yield
-        finally:
-            over.set()
-            keeper.join()
+    with _held(api, project, place, _OF_ALL, wait):
+        yield
 
 
 @contextmanager
-def _held(api: Api, project: str, place: Place, number: int, waiting: Callable[[], None]) -> Iterator[Json]:
+def _held(api: Api, project: str, place: Place, number: int, waiting: Callable[[], None]) -> Iterator[None]:
+    """However long it takes: a claim is renewed as long as this process lives."""
     network = place.ports[0]["network_id"]
     name = f"{slot_name(project, place.service, number)} {CLAIM}"
     body: Json = {"name": name, "description": MARK + project, "network_id": network, "fixed_ips": []}
     body["mac_address"] = mac_address(api.project_id(), name, network)
-    told = False
+    port_id = _made(api, body, waiting)
+    over = threading.Event()
+    keeper = threading.Thread(target=_renew, args=(api, port_id, over), daemon=True)
+    try:
+        keeper.start()
+        yield
+    finally:
+        over.set()
+        delete_port(api, port_id)
+
+
+def _made(api: Api, body: Json, waiting: Callable[[], None]) -> str:
+    """The id of a claim of ours, when nobody else has it any more."""
+    known, since = None, 0.0
     while True:
         port, mine = exclusive(api, body)
         if mine:
-            break
-        if _age(api, port) > _SECONDS:
+            return str(port["id"])
+        now = time.monotonic()
+        if known is None:
+            waiting()
+        if known != (state := (port["id"], port.get("updated_at"))):
+            known, since = state, now
+        elif now - since > _SECONDS:
             delete_port(api, port["id"])
             continue
-        if not told:
-            waiting()
-            told = True
         # Neutron has nothing to wait on.
         time.sleep(_POLL)
-    try:
-        yield port
-    finally:
-        delete_port(api, port["id"])
 
 
 def _renew(api: Api, port_id: str, over: threading.Event) -> None:
-    """Changes a claim now and then, which makes it young."""
+    """Changes a claim now and then, by which others see that somebody has it."""
     up = True
     while not over.wait(_RENEWED_SECONDS):
         up = not up
         # Whatever becomes of it, the next one may succeed.
         with suppress(Exception):
             api.request("network", "PUT", f"/ports/{port_id}", {"port": {"admin_state_up": up}})
-
-
-def _age(api: Api, port: Json) -> float:
-    renewed = datetime.fromisoformat(str(port.get("updated_at") or port["created_at"]).replace("Z", "+00:00"))
-    return (api.now - renewed).total_seconds()

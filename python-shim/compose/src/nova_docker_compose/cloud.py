@@ -6,7 +6,7 @@ import contextlib
 import email.utils
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nova_docker_compose.errors import ComposeError
@@ -34,8 +34,13 @@ class Api:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self.now = datetime.now(UTC)
-        """The cloud's clock at the last answer."""
+        self._ahead = timedelta()
+        """Of the cloud's clock before this machine's; not every server tells its time."""
+
+    @property
+    def now(self) -> datetime:
+        """The cloud's time."""
+        return datetime.now(UTC) + self._ahead
 
     def request(self, service: str, method: str, path: str, body: Any = None, **more: Any) -> Json:
         """The answer's content. Raises CloudError."""
@@ -47,7 +52,7 @@ class Api:
         response = adapter.request(path, method, raise_exc=False, **more)
         date = response.headers.get("Date")
         if date:
-            self.now = email.utils.parsedate_to_datetime(date)
+            self._ahead = email.utils.parsedate_to_datetime(date) - datetime.now(UTC)
         if response.status_code >= 400:
             raise CloudError(response.status_code, f"{method} {path}: {_reason(response)}")
         return response.json() if response.content else {}

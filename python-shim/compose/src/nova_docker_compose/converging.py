@@ -51,7 +51,7 @@ class Converging:
         """
         if self._wanted.update.start_first and self._wanted.replicas:
             first = self._ground.places[self._wanted.name, 1]
-            with claims.leased(self._api, self._project, first, self._tell):
+            with claims.all_claimed(self._api, self._project, first, self._tell):
                 self._converge(force, keep)
         else:
             self._converge(force, keep)
