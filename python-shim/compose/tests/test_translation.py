@@ -410,6 +410,10 @@ def test_a_file_that_cannot_be_given_is_told(
     [
         ("tty: true", "c1.tiny"),
         ("mem_limit: 65m", "c1.small"),
+        ("mem_limit: 20m, shm_size: 128mb", "c1.small"),
+        ("tmpfs: ['/run', '/tmp:mode=1777,size=100m']", "c1.small"),
+        ("tmpfs: ['/tmp:size=10%']", "c1.tiny"),
+        ("volumes: [{type: tmpfs, target: /t, tmpfs: {size: 100m}}]", "c1.small"),
         ("cpus: 0.5", "c1.tiny"),
         ("cpus: 1.5", "c1.fuse"),
         ("cpu_quota: 150000", "c1.fuse"),
@@ -434,6 +438,10 @@ def test_the_smallest_flavor_that_fits_is_chosen(project_of: Read, cloud: FakeCl
             "c1.tiny neither gives nor lets users choose cap_add MKNOD; the privileges are to be had with c1.fuse$",
         ),
         ("image: tiny, cap_add: [MKNOD], mem_limit: 5g", "; the privileges are to be had with c1.fuse$"),
+        (
+            "image: tiny, shm_size: 128mb, x-openstack: {flavor: c1.tiny}",
+            "the flavor c1.tiny has 64 MiB of memory; shm_size or a tmpfs of 128 does not",
+        ),
         ("image: tiny, x-openstack: {flavor: c1.tinny}", "there is no flavor c1.tinny; there is c1.tiny"),
         ("image: 'web:v2'", "there is no image web:v2 in Glance; there is web:v1"),
     ],

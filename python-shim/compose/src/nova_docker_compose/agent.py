@@ -54,6 +54,7 @@ LOG_DRIVER = "json-file"
 LOG_OPTIONS = ("max-size", "max-file")
 _LOG_BOUNDS = {"max-size": (16 << 10, math.inf), "max-file": (1, 100)}
 _SIZE = re.compile("([0-9]{1,18})([kmg]?)b?", re.IGNORECASE)
+_TMPFS_SIZE = re.compile("(?:^|,)size=([^,]+)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _CHECK = ("test", "interval", "timeout", "retries", "start_period", "disable")
 
@@ -125,6 +126,15 @@ def _directories_in_memory(service: Service) -> list[str]:
             size = volume.get("tmpfs", {}).get("size")
             found.append(volume["target"] + (f":size={size}" if size else ""))
     return found
+
+
+def largest_in_memory(service: Service) -> int:
+    """The bytes of the largest file system in memory that a service asks for: the flavor has to have them."""
+    sizes = [str(service.get("shm_size") or 0)]
+    for mount in [*service.get("tmpfs", []), *_directories_in_memory(service)]:
+        sizes += _TMPFS_SIZE.findall(mount.partition(":")[2])
+    # What is no size is the agent's to refuse.
+    return max(int(match[1]) * _UNITS[match[2].lower()] for each in sizes if (match := _SIZE.fullmatch(each)))
 
 
 def user_data(configuration: dict[str, Any]) -> str | None:

@@ -7,13 +7,14 @@ import math
 import re
 from typing import Any
 
-from nova_docker_compose import privileges
+from nova_docker_compose import agent, privileges
 from nova_docker_compose.cloud import Api, Json
 from nova_docker_compose.errors import ComposeError
 from nova_docker_compose.translation import Wanted
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TRAIT = "trait:CUSTOM_HV_DOCKER"
+_MIB = 1 << 20
 _GIB = 1 << 30
 
 
@@ -50,6 +51,12 @@ class Choices:
             if lacking:
                 raise ComposeError(
                     f"the flavor {named} neither gives nor lets users choose {', '.join(lacking)}{self._others(wanted)}"
+                )
+            in_memory = math.ceil(agent.largest_in_memory(wanted.service) / _MIB)
+            if in_memory > found[0]["ram"]:
+                raise ComposeError(
+                    f"the flavor {named} has {found[0]['ram']} MiB of memory; shm_size or a tmpfs of {in_memory} does"
+                    " not fit into it"
                 )
             return found[0]
         fitting = [each for each in _for_containers(self._flavors) if _fits(each, wanted, image)]

@@ -51,6 +51,7 @@ def _refused(form: Form, note: str) -> Key:
 
 
 _CONFIG = "the container's configuration"
+_IN_MEMORY = f"{_CONFIG}; the flavor has at least so much memory"
 _FLAVOR = "the smallest flavor that has so much"
 _SHARES = "a flavor's processors are a quota"
 _HOST = "a container of Nova has namespaces of its own"
@@ -157,13 +158,13 @@ SERVICE: dict[str, Key] = {
         items(services.file_reference("/run/secrets")), f"{_CONFIG}: a file, whose content is in user data"
     ),
     "security_opt": _taken(texts, _CHOSEN),
-    "shm_size": _taken(forms.size, _CONFIG),
+    "shm_size": _taken(forms.size, _IN_MEMORY),
     "stdin_open": _taken(truth, _CONFIG),
     "stop_grace_period": _taken(forms.duration, _CONFIG),
     "stop_signal": _taken(text, _CONFIG),
     "storage_opt": _refused(anything, "a flavor's disk is the limit"),
     "sysctls": _taken(forms.pairs, _CONFIG),
-    "tmpfs": _taken(forms.one_or_more, _CONFIG),
+    "tmpfs": _taken(forms.one_or_more, _IN_MEMORY),
     "tty": _taken(truth, _CONFIG),
     "ulimits": _taken(services.ulimits, _CONFIG),
     "use_api_socket": _refused(truth, "there is no Docker API in a container of Nova"),

@@ -300,6 +300,7 @@ def _wanted(project: Project, name: str, service: Service, count: int, files: Gi
     if int(service.get("cpu_quota", 0)) > 0:
         cpus.append(service["cpu_quota"] / (service.get("cpu_period") or 100000))
     memory = [service.get("mem_limit"), *(limits.get(half, {}).get("memory") for half in _HALVES)]
+    memory.append(agent.largest_in_memory(service))
     networks = service.get("networks") or {"default": None}
     reached = bool(service.get("ports")) and extra.get("floating_ip") != "none"
     ranked = sorted(networks, key=lambda key: -((networks[key] or {}).get("priority", 0)))
