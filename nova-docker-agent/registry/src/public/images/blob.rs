@@ -32,6 +32,8 @@ impl ReadableBlob for StoredBlob {
 
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
         let (image, stored) = ((self.stored.image, self.stored.label.clone()), self.stored.clone());
+        // An open file takes its room whether or not it is evicted.
+        let pins = self.fetcher.cache.pin([self.digest]);
         let kept = BlobRequest::new(self.fetcher.clone(), self.digest, image, stored).stream(range.clone());
         let begun = async move {
             let mut kept = kept.boxed();
@@ -42,6 +44,6 @@ impl ReadableBlob for StoredBlob {
                 first => futures::stream::iter(first).chain(kept).boxed(),
             }
         };
-        begun.into_stream().flatten().boxed()
+        begun.into_stream().flatten().inspect(move |_| _ = &pins).boxed()
     }
 }

@@ -35,7 +35,7 @@ impl Cache {
             Err(cause) => return Err(Error::cache("rename to", &target, cause)),
         }
         self.state().remember(digest, Kept::new(size, used));
-        while self.available()? < MARGIN && self.evict_one() {}
+        self.free(MARGIN, || self.available())?;
         Ok(true)
     }
 }

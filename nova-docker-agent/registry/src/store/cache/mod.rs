@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -45,6 +45,8 @@ pub struct Cache {
     state: Mutex<State>,
     /// Changes when a blob may have lost its last pin.
     unpinned: watch::Sender<()>,
+    /// Is told when a blob on its way out has gone.
+    gone: Condvar,
     evictions: AtomicU64,
     /// Tells other processes that `partial` is in use.
     _alive: Flock<File>,
@@ -63,6 +65,8 @@ struct State {
     /// Bytes of `blobs`, and of those in `order`.
     total: u64,
     evictable: u64,
+    /// Bytes of those that have lost their names and still take room: the file system may need long to remove a large file.
+    leaving: u64,
     /// Bytes that partial files were begun for.
     reserved: u64,
     /// When the directory is read again.
@@ -98,7 +102,8 @@ impl Cache {
         drop(starting);
         let state = Mutex::new(State { limit, most: MAX_BLOBS, ..State::default() });
         let (unpinned, _) = watch::channel(());
-        let cache = Self { blobs, partial, limit, state, unpinned, evictions: AtomicU64::new(0), _alive: alive };
+        let (gone, evictions) = (Condvar::new(), AtomicU64::new(0));
+        let cache = Self { blobs, partial, limit, state, unpinned, gone, evictions, _alive: alive };
         cache.look()?;
         Ok(Arc::new(cache))
     }
@@ -193,8 +198,15 @@ impl Cache {
     }
 
     /// Bytes of complete blobs.
+    #[cfg(test)]
     pub fn total(&self) -> u64 {
         self.state().total
+    }
+
+    /// Bytes of blobs that may go, and of those on their way out.
+    pub fn may_go(&self) -> u64 {
+        let state = self.state();
+        state.evictable.saturating_add(state.leaving)
     }
 
     fn make_room(&self, size: u64) -> Result<(), Error> {
@@ -203,17 +215,31 @@ impl Cache {
         if size <= self.limit {
             self.trim(size);
         }
-        let evictable = self.state().evictable;
+        let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
+        let available = self.free(needed, || self.available())?;
+        if available < needed {
+            let directory = self.blobs.clone();
+            return Err(Error::NoSpace { image: String::new(), needed: size, available, directory });
+        }
+        Ok(())
+    }
+
+    /// Evicts until so many bytes are `available`, waiting for what is on its way out; none where that would not be enough.
+    /// Returns how many there are. Blocks.
+    pub fn free<E>(&self, needed: u64, available: impl Fn() -> Result<u64, E>) -> Result<u64, E> {
         loop {
-            let available = self.available()?;
-            let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
-            if available >= needed {
-                return Ok(());
+            // Before it is measured: what goes in between is counted twice, and not left out.
+            let may_go = self.may_go();
+            let available = available()?;
+            if available >= needed || available.saturating_add(may_go) < needed {
+                return Ok(available);
             }
-            // Nor is what cannot fit.
-            if available.saturating_add(evictable) < needed || !self.evict_one() {
-                let directory = self.blobs.clone();
-                return Err(Error::NoSpace { image: String::new(), needed: size, available, directory });
+            let state = self.state();
+            if state.leaving > 0 {
+                drop(self.gone.wait(state).unwrap_or_else(PoisonError::into_inner));
+            } else {
+                drop(state);
+                self.evict_one();
             }
         }
     }
@@ -281,7 +307,8 @@ impl Cache {
     /// Whether there was such a file. It loses its name under the lock, so that nobody opens it, and pins it, in between. Its
     /// content, which may take the file system long, goes when others have the lock.
     fn remove(&self, mut state: MutexGuard<'_, State>, digest: &Digest) -> bool {
-        state.forget(digest);
+        let size = state.forget(digest);
+        state.leaving += size;
         let (path, aside) = (self.path(digest), self.partial.join(Uuid::new_v4().to_string()));
         let aside = match fs::rename(&path, &aside) {
             // A full file system may have no room for another name.
@@ -289,7 +316,10 @@ impl Cache {
             moved => moved.map(|()| Some(aside)),
         };
         drop(state);
-        match aside.and_then(|aside| aside.map_or(Ok(()), fs::remove_file)) {
+        let removed = aside.and_then(|aside| aside.map_or(Ok(()), fs::remove_file));
+        self.state().leaving -= size;
+        self.gone.notify_all();
+        match removed {
             Ok(()) => return true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("layer cache: cannot remove {}: {error}", path.display()),
@@ -314,11 +344,12 @@ impl State {
         self.set_evictable(&digest, !self.pins.contains_key(&digest));
     }
 
-    fn forget(&mut self, digest: &Digest) {
+    /// Returns how many bytes it had.
+    fn forget(&mut self, digest: &Digest) -> u64 {
         self.set_evictable(digest, false);
-        if let Some(kept) = self.blobs.remove(digest) {
-            self.total -= kept.size;
-        }
+        let size = self.blobs.remove(digest).map_or(0, |kept| kept.size);
+        self.total -= size;
+        size
     }
 
     /// Lets a blob go when its turn has come, or not, if it is there.

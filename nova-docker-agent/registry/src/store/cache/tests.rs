@@ -74,6 +74,34 @@ fn what_is_pinned_is_not_among_what_an_eviction_looks_at() {
 }
 
 #[test]
+fn what_is_on_its_way_out_is_waited_for_before_there_is_no_room_and_before_anything_else_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 1000).unwrap();
+    let kept = keep(&cache, &[1; 100]);
+    cache.state().leaving = 500;
+    let (measured, was_measured) = std::sync::mpsc::channel();
+    let measure = || {
+        let available = if cache.state().leaving > 0 { 100 } else { 600 };
+        measured.send(()).ok();
+        Ok::<u64, Error>(available)
+    };
+    assert_eq!(cache.free(701, measure).unwrap(), 100, "all that may go is too little");
+    assert!(cache.get(&kept).is_some());
+    was_measured.recv().unwrap();
+    let remover = cache.clone();
+    let removing = std::thread::spawn(move || {
+        was_measured.recv().unwrap();
+        remover.state().leaving = 0;
+        remover.gone.notify_all();
+    });
+    assert_eq!(cache.free(600, measure).unwrap(), 600);
+    removing.join().unwrap();
+    assert!(cache.get(&kept).is_some());
+    assert!(cache.evict_one());
+    assert_eq!((cache.may_go(), cache.state().leaving), (0, 0));
+}
+
+#[test]
 fn blobs_have_a_bound_in_number_too() {
     let directory = tempfile::tempdir().unwrap();
     let cache = Cache::open(directory.path(), 1000).unwrap();

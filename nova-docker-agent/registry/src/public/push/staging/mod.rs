@@ -189,17 +189,17 @@ impl Staging {
         if self.used_in_all()?.saturating_add(coming) > limit {
             return Err(StagingError::AllFull { limit });
         }
-        let evictable = self.cache.as_ref().map_or(0, |cache| cache.total());
-        if self.available()?.saturating_add(evictable) < coming.saturating_add(FREE) {
+        let may_go = self.cache.as_ref().map_or(0, |cache| cache.may_go());
+        let mut available = self.available()?;
+        if available.saturating_add(may_go) < coming.saturating_add(FREE) {
             return Err(StagingError::DiskFull);
         }
         // Not for what is only announced: nobody's words empty the cache.
-        while self.available()? < coming.min(RECHECK).saturating_add(FREE) {
-            if !self.cache.as_ref().is_some_and(|cache| cache.evict_one()) {
-                return Err(StagingError::DiskFull);
-            }
+        let needed = coming.min(RECHECK).saturating_add(FREE);
+        if let Some(cache) = &self.cache {
+            available = cache.free(needed, || self.available())?;
         }
-        Ok(())
+        if available < needed { Err(StagingError::DiskFull) } else { Ok(()) }
     }
 
     /// Whether a project may have one more blob, of whatever size.

@@ -47,6 +47,24 @@ async fn what_was_pushed_is_pulled_without_being_read_from_glance() {
     assert_eq!(pull(&push, &cloud, WEB, 1).await, 0);
 }
 
+#[tokio::test]
+async fn what_a_client_reads_does_not_go_before_the_client_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_cloud, push) = on_cloud(&directory).await;
+    let manifest = upload_image(&push, WEB, 1).await;
+    assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
+    let (bearer, layer) = (alice(), layers(1)[0].clone());
+    let (cache, digest) = (push.images.cache(), Digest::of(&layer));
+    let blob = push.images.blob(&bearer.access[0].2, &name(WEB), &digest).await.unwrap().unwrap();
+    let mut pieces = blob.read(0..layer.len() as u64);
+    assert!(pieces.next().await.unwrap().unwrap() == layer);
+    while cache.evict_one() {}
+    // Its room would not be free.
+    assert!(cache.has(&digest) && cache.may_go() == 0);
+    drop(pieces);
+    assert!(cache.evict_one() && !cache.has(&digest));
+}
+
 /// Files of blobs that are in no image yet.
 fn staged_blobs(directory: &tempfile::TempDir) -> usize {
     let is_blob = |file: &&std::path::PathBuf| file.components().any(|part| part.as_os_str() == "blobs");
