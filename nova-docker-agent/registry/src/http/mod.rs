@@ -21,7 +21,7 @@ mod range;
 mod seats;
 pub mod unread_body;
 
-pub use seats::client;
+pub use seats::{client, one_client};
 
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, Method};

@@ -37,9 +37,7 @@ impl Seats {
 
     /// One for a connection from this address, if it may have one more.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let address = address.to_canonical();
-        let is_bounded = self.each.is_some() && !self.shared.iter().any(|network| network.contains(&address));
-        let whose = is_bounded.then(|| client(address));
+        let whose = self.each.and_then(|_| one_client(address, &self.shared));
         let mut taken = self.taken();
         let own = whose.and_then(|whose| taken.each.get(&whose)).copied().unwrap_or_default();
         if taken.all >= self.all || self.each.is_some_and(|each| own >= each) {
@@ -71,10 +69,16 @@ impl Drop for Seat {
     }
 }
 
+/// The client at an address; None where it speaks for many.
+pub fn one_client(address: IpAddr, shared: &[IpNet]) -> Option<IpAddr> {
+    let address = address.to_canonical();
+    (!shared.iter().any(|network| network.contains(&address))).then(|| client(address))
+}
+
 /// With IPv6, one client has a whole /64.
 pub fn client(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }

@@ -17,7 +17,7 @@ use super::token::{Refused, Tokens, Visitor};
 use super::{Action, Name, Reference};
 use crate::http::access_log::Entry;
 use crate::http::endpoint::{Endpoint, Part};
-use crate::http::listener::Limits;
+use crate::http::listener::{Client, Limits};
 use crate::http::{API_VERSION, is_read, json, unread_body};
 use crate::{ApiError, Code};
 
@@ -68,7 +68,8 @@ impl Api {
             Endpoint::Health => return Ok("OK\n".into_response()),
             _ => {}
         }
-        let visitor = self.tokens.check(request.headers(), request_id);
+        let from = request.extensions().get::<Client>().map(|client| client.0);
+        let visitor = self.tokens.check(request.headers(), from, request_id);
         let visitor = visitor.map_err(|refused| self.challenge(refused, &endpoint, request.method()))?;
         *user = Some(visitor.user.clone());
         let (is_read, query) = (is_read(request.method()), request.uri().query().unwrap_or_default().to_owned());

@@ -34,6 +34,8 @@ pub struct Grant {
     pub is_pusher: bool,
     /// Nobody has logged in: of what the token can see, only public images are shown.
     pub is_anonymous: bool,
+    /// Who takes turns in asking for listings: the users of a project together, and each client that has not logged in.
+    pub turns: String,
 }
 
 impl Grant {

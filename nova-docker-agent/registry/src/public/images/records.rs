@@ -14,7 +14,7 @@ use super::changes::Changes;
 use super::fingerprint;
 use super::search::Age;
 use crate::public::{Grant, property};
-use crate::store::Turns;
+use crate::store::{Turn, Turns};
 use crate::{ApiError, Code, Digest};
 use nova_docker_cloud::glance::ImageMeta;
 use nova_docker_cloud::{self as cloud, Glance};
@@ -27,10 +27,10 @@ const PAGE: usize = 250;
 const MAX_SIZE: u64 = 48 * 1024 * 1024;
 const MAX_LISTING: usize = 24 * 1024 * 1024;
 const MIN_WEIGHT: usize = 96 * 1024;
-/// Pages that Glance is asked for at a time, in total and for the users of one project: each may take as much memory as an answer
-/// may have.
-const MAX_PAGES: usize = 32;
-const MAX_PAGES_OF_PROJECT: usize = 4;
+/// Listings that Glance is asked for at a time, in total and for the users of one project, or one client that has not logged in: a
+/// page of each may take as much memory as an answer may have.
+const MAX_LISTINGS: usize = 32;
+const MAX_LISTINGS_OF_ONE: usize = 4;
 /// A property that has more bytes is a long one, and so much of these is kept in one listing: an image without them is opened to
 /// tell. Users write properties too.
 const LONG: usize = 1024;
@@ -96,7 +96,7 @@ impl Kept {
 
 impl Records {
     pub fn new(glance: Glance, changes: Changes, fresh: Duration) -> Self {
-        let turns = Turns::new(MAX_PAGES, MAX_PAGES_OF_PROJECT);
+        let turns = Turns::new(MAX_LISTINGS, MAX_LISTINGS_OF_ONE);
         Self { glance, fresh, changes, kept: bounded(MAX_SIZE), turns }
     }
 
@@ -115,7 +115,9 @@ impl Records {
         for hidden in [Hidden(false), Hidden(true)] {
             let mut after = None;
             loop {
+                let turn = self.turn(grant).await?;
                 let (page, next) = self.page(grant, None, hidden, after).await.map_err(|error| refusal(&error))?;
+                drop(turn);
                 page.iter().for_each(&mut take);
                 match next {
                     Some(_) => after = next,
@@ -139,6 +141,11 @@ impl Records {
     async fn listing(&self, grant: &Grant, of: Of, age: Age) -> Result<Listing, ApiError> {
         let key = (fingerprint(grant), of);
         let kept = self.entry(&key, age);
+        // Nobody waits for a listing that waits for somebody else's turn: whoever has a turn can make it.
+        let _turn = match (&key.1, kept.listed.get()) {
+            (Of::Owner(..), None) => Some(self.turn(grant).await?),
+            _ => None,
+        };
         let mut was_asked = false;
         let ask = async || {
             was_asked = true;
@@ -152,6 +159,11 @@ impl Records {
             weigh(&self.kept, &key, &kept);
         }
         Ok(images)
+    }
+
+    async fn turn(&self, grant: &Grant) -> Result<Turn, ApiError> {
+        let turn = self.turns.take(Some(&grant.turns)).await;
+        turn.map_err(|_| ApiError::new(Code::Unavailable, "the registry shuts down"))
     }
 
     fn entry(&self, key: &Key, age: Age) -> Kept {
@@ -224,8 +236,6 @@ impl Records {
         }
         let after = after.map(|after| after.to_string());
         filters.extend(after.as_deref().map(|after| ("marker", after)));
-        // There is none only when the registry ends.
-        let _turn = self.turns.take(Some(&grant.project)).await.ok();
         let mut page = self.glance.list(&grant.caller(), &filters, PAGE).await?;
         let next = page.last().filter(|_| page.len() >= PAGE).map(|image| image.id);
         page.retain(|image| is_of(image, owner));

@@ -25,7 +25,9 @@ impl Push {
                 Some(token) => {
                     let (owner, request_id) = (open.entry.owner.clone(), Caller::own().request_id);
                     let (project, user) = (owner.clone(), String::new());
-                    let grant = Grant { project, owner, user, token, request_id, is_pusher: true, is_anonymous: false };
+                    let turns = owner.clone();
+                    let grant =
+                        Grant { project, owner, user, token, request_id, is_pusher: true, is_anonymous: false, turns };
                     drop(self.clean_up(&grant, open).await);
                 }
                 None => drop(give_up_if_old(open, "its token cannot be read").await),

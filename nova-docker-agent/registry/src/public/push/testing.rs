@@ -51,6 +51,7 @@ pub fn bearer_of(user: &str, project: &str, names: &[&str]) -> Bearer {
         request_id: "req-1".into(),
         is_pusher: true,
         is_anonymous: false,
+        turns: project.into(),
     };
     let all = vec![Action::Pull, Action::Push, Action::Delete];
     Bearer { access: names.iter().map(|text| (name(text), all.clone(), grant.clone())).collect() }

@@ -4,6 +4,7 @@ mod cloud;
 mod glance;
 mod keystone;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,8 +96,14 @@ impl Registry {
 
     /// Sends a request. The status of an answer that broke off before its head was sent is 0.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send_from([127, 0, 0, 1], method, path, headers).await
+    }
+
+    /// The same, from this address.
+    pub async fn send_from(&self, from: [u8; 4], method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let url = format!("http://{}{path}", self.server.address());
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().local_address(IpAddr::from(from));
+        let client = client.timeout(Duration::from_secs(300)).build().unwrap();
         let request = client.request(method.parse().unwrap(), url);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let response = match request.send().await {

@@ -1,6 +1,10 @@
 //! Pulls without a login.
 
+use std::sync::Arc;
+
 use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::Digest;
 use crate::config::from_settings;
@@ -17,10 +21,15 @@ async fn registry(user: &str) -> Registry {
 
 /// A request with the token that a client without a login gets.
 async fn ask(registry: &Registry, method: &str, path: &str, scope: &str) -> Answer {
-    let token = registry.send("GET", &format!("/token?service=registry.test:5000&scope={scope}"), &[]).await;
+    ask_from(registry, [127, 0, 0, 1], method, path, scope).await
+}
+
+async fn ask_from(registry: &Registry, from: [u8; 4], method: &str, path: &str, scope: &str) -> Answer {
+    let token = format!("/token?service=registry.test:5000&scope={scope}");
+    let token = registry.send_from(from, "GET", &token, &[]).await;
     assert_eq!(token.status, 200, "{}", token.text());
     let bearer = format!("Bearer {}", token.json()["token"].as_str().unwrap());
-    registry.send(method, path, &[("authorization", &bearer)]).await
+    registry.send_from(from, method, path, &[("authorization", &bearer)]).await
 }
 
 #[tokio::test]
@@ -79,6 +88,42 @@ async fn who_has_not_logged_in_changes_and_lists_nothing_whatever_the_identity_m
 }
 
 #[tokio::test]
+async fn one_client_that_has_not_logged_in_does_not_keep_others_from_listing() {
+    // Projects whose images it asks for at one time, and how many of these are listed: behind a proxy are many clients.
+    for (shared, listed) in [("", 4), ("127.0.0.2/32", 6)] {
+        let options = [
+            (("registry", "anonymous_user"), "rea"),
+            (("registry", "anonymous_password"), PASSWORD),
+            (("registry", "shared_addresses"), shared),
+        ];
+        let registry = Arc::new(Registry::with(&options).await);
+        registry.cloud.stall_listings();
+        let mut waiting = JoinSet::new();
+        let mut pull = |from: u8, project: String| {
+            let registry = registry.clone();
+            waiting.spawn(async move {
+                let (path, scope) =
+                    (format!("/v2/{project}/web/manifests/v1"), format!("repository:{project}/web:pull"));
+                ask_from(&registry, [127, 0, 0, from], "GET", &path, &scope).await
+            });
+        };
+        let projects: Vec<String> = (1..=6).map(|number| format!("{number:032}")).collect();
+        projects.iter().for_each(|project| pull(2, project.clone()));
+        let are_listed = async |times| timeout(LONG, registry.cloud.was_asked_of("GET /v2/images?", times)).await;
+        are_listed(listed).await.unwrap();
+        let asked = registry.cloud.take_asked().concat();
+        // Another one does not wait for what the first one is to get first.
+        let Some(project) = projects.iter().find(|project| !asked.contains(*project)) else { continue };
+        pull(3, project.clone());
+        are_listed(1).await.unwrap();
+        assert!(registry.cloud.take_asked().concat().contains(&format!("owner={project}")));
+        let user = registry.clone();
+        waiting.spawn(async move { user.get("ann", "/v2/demo/web/manifests/v1").await });
+        are_listed(1).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_identity_deletes_images_without_a_tag_though_nobody_pushes() {
     let (cloud, services) = Double::start().await;
     let old = json!({
@@ -93,7 +138,7 @@ async fn the_identity_deletes_images_without_a_tag_though_nobody_pushes() {
         (("registry", "untagged_retention_days"), "1"),
     ];
     let registry = Registry::before((cloud.clone(), services), &options).await;
-    tokio::time::timeout(LONG, cloud.was_asked(Asked::Delete, 1)).await.expect("nothing is deleted");
+    timeout(LONG, cloud.was_asked(Asked::Delete, 1)).await.expect("nothing is deleted");
     registry.stop().await;
     assert_eq!(cloud.images(), vec![]);
 }

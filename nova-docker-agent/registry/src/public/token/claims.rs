@@ -1,5 +1,6 @@
 //! What a token says. Only this registry reads it: it is sealed.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -97,10 +98,15 @@ impl Claims {
         })
     }
 
-    /// The user, for one request, at so many seconds since 1970.
-    pub fn visitor(self, request_id: &str, now: u64) -> Visitor {
+    /// The user, for one request, at so many seconds since 1970; `client` is where it comes from, where that speaks for one alone.
+    pub fn visitor(self, request_id: &str, client: Option<IpAddr>, now: u64) -> Visitor {
         let grant = |access: &Access| {
             let (project, token) = self.tokens.get(access.token)?;
+            let turns = match (self.is_anonymous, client) {
+                (false, _) => project.clone(),
+                (true, Some(client)) => format!("anonymous at {client}"),
+                (true, None) => format!("anonymous in {}", access.owner),
+            };
             Some(Grant {
                 owner: access.owner.clone(),
                 project: project.clone(),
@@ -109,6 +115,7 @@ impl Claims {
                 request_id: request_id.to_owned(),
                 is_pusher: access.is_pusher,
                 is_anonymous: self.is_anonymous,
+                turns,
             })
         };
         let access = self.access.iter().filter_map(|access| {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use moka::sync::Cache;
 
-use crate::http::client;
+use crate::http::{client, one_client};
 
 /// How long a wrong password counts: from the first of several on.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -42,10 +42,10 @@ impl Guesses {
     /// address: it is the registry itself.
     pub fn begin(&self, address: Option<IpAddr>, user: [u8; 32]) -> Option<Guess> {
         let mut guess = Guess { counted: vec![] };
-        let Some(address) = address.map(|address| address.to_canonical()) else { return Some(guess) };
-        let is_shared = self.shared.iter().any(|network| network.contains(&address));
+        let Some(address) = address else { return Some(guess) };
+        let in_all = one_client(address, &self.shared).map(|_| (None, OF_ADDRESS));
         let client = client(address);
-        let bounds = [(Some(user), OF_USER)].into_iter().chain((!is_shared).then_some((None, OF_ADDRESS)));
+        let bounds = [(Some(user), OF_USER)].into_iter().chain(in_all);
         for (user, most) in bounds {
             let count = self.wrong.get_with((client, user), Arc::default);
             let before = count.fetch_add(1, Ordering::Relaxed);

@@ -21,6 +21,7 @@ mod logins;
 pub mod scope;
 pub mod seal;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,7 +37,7 @@ pub use key::{Key, KeyError};
 pub use logins::Login;
 
 use super::{Action, Grant, Name};
-use crate::http::header;
+use crate::http::{header, one_client};
 use crate::{ApiError, Code};
 use claims::Claims;
 use logins::Logins;
@@ -83,6 +84,7 @@ pub struct Tokens {
     lifetime: Duration,
     push_roles: Vec<String>,
     anonymous: Option<Anonymous>,
+    shared_addresses: Vec<IpNet>,
     logins: Logins,
     sealer: Sealer,
 }
@@ -117,13 +119,14 @@ impl Tokens {
             lifetime: config.lifetime,
             push_roles: config.push_roles.clone(),
             anonymous: config.anonymous.clone(),
+            shared_addresses: config.shared_addresses.clone(),
             logins,
             sealer: Sealer::new(key),
         }
     }
 
-    /// Who sends a request with these headers.
-    pub fn check(&self, headers: &HeaderMap, request_id: &str) -> Result<Visitor, Refused> {
+    /// Who sends a request with these headers, from this address.
+    pub fn check(&self, headers: &HeaderMap, from: Option<IpAddr>, request_id: &str) -> Result<Visitor, Refused> {
         let header = header(headers, AUTHORIZATION).ok_or(Refused::NoToken)?;
         let (scheme, token) = header.split_once(' ').ok_or(Refused::InvalidToken)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -135,7 +138,8 @@ impl Tokens {
         if claims.end <= now {
             return Err(Refused::InvalidToken);
         }
-        Ok(claims.visitor(request_id, now))
+        let client = from.and_then(|address| one_client(address, &self.shared_addresses));
+        Ok(claims.visitor(request_id, client, now))
     }
 
     /// The answer to a request that is not let in; `scopes` are what it needs.
@@ -193,6 +197,7 @@ impl Tokens {
         Ok(scoped.map(|scoped| Grant {
             owner: project_id.to_owned(),
             project: project_id.to_owned(),
+            turns: project_id.to_owned(),
             is_pusher: self.may_push(&scoped),
             user: scoped.user_id,
             token: scoped.token,
