@@ -20,16 +20,18 @@ pub const ARTIFACT_TYPE: &str = "oci_artifact_type";
 pub const BLOBS: &str = "oci_blobs";
 /// While an image is being filled: the push that does it, so that one that was cut off is recognised.
 pub const PUSH: &str = "oci_push";
-/// Of an image without a tag: when it was last pushed by its digest.
+/// Of an image without a tag: when it was last pushed by its digest, or somebody who may push was last told of a blob of it.
 pub const RENEWED: &str = "oci_renewed";
 /// How the properties begin by which a registry says that it is about to delete an image without a tag, and since when.
 pub const RETIRING: &str = "oci_retiring_";
 
+/// Glance's: the image cannot be deleted.
+pub const PROTECTED: &str = "protected";
 /// Nova's, of an image that it made of a server.
 pub const IMAGE_TYPE: &str = "image_type";
 
 /// Those that say where to look; listings have no others.
-pub const TOLD: [&str; 7] = [REPOSITORY, DIGEST, MEDIA_TYPE, SUBJECT, ARTIFACT_TYPE, BLOBS, IMAGE_TYPE];
+pub const TOLD: [&str; 8] = [REPOSITORY, DIGEST, MEDIA_TYPE, SUBJECT, ARTIFACT_TYPE, BLOBS, RENEWED, IMAGE_TYPE];
 
 /// Whether the registry has made the image, or its user has marked it so: by [`REPOSITORY`]. Then its name and whether it is
 /// hidden are the registry's to change. A snapshot or backup has the mark of the image that its server was made of.
@@ -44,6 +46,11 @@ pub fn told<'a>(record: &'a ImageMeta, key: &str) -> Option<&'a str> {
 
 fn is_of_a_server(record: &ImageMeta) -> bool {
     text(record, IMAGE_TYPE).is_some()
+}
+
+/// Whether Glance lets nobody delete it.
+pub fn is_protected(record: &ImageMeta) -> bool {
+    record.properties.get(PROTECTED).is_some_and(|value| *value == true)
 }
 
 /// What an image's property says.

@@ -43,6 +43,13 @@ impl Api {
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
         let blob = match self.images.blob(grant, name, digest).await? {
+            // Who may push looks first, and goes by that.
+            Some(blob) if method == Method::HEAD && grant.sees_staged() && !self.push.stays(grant, &*blob).await => {
+                None
+            }
+            found => found,
+        };
+        let blob = match blob {
             None => self.push.staged(grant, digest).await?,
             found => found,
         };

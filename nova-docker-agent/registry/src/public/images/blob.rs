@@ -11,18 +11,15 @@ use super::ReadableBlob;
 use crate::store::passthrough::pass;
 use crate::store::{BlobRequest, Fetcher, Stored};
 use crate::{Digest, Error};
+use nova_docker_cloud::glance::ImageMeta;
 
 /// It is read from the cache of this host, or from Glance by way of the cache; where the disk is full, from Glance alone.
 pub struct StoredBlob {
-    fetcher: Arc<Fetcher>,
-    digest: Digest,
-    stored: Stored,
-}
-
-impl StoredBlob {
-    pub fn new(fetcher: Arc<Fetcher>, digest: Digest, stored: Stored) -> Self {
-        Self { fetcher, digest, stored }
-    }
+    pub fetcher: Arc<Fetcher>,
+    pub digest: Digest,
+    pub stored: Stored,
+    /// The image that has it.
+    pub record: ImageMeta,
 }
 
 impl ReadableBlob for StoredBlob {
@@ -30,10 +27,14 @@ impl ReadableBlob for StoredBlob {
         self.stored.range.end - self.stored.range.start
     }
 
+    fn image(&self) -> Option<&ImageMeta> {
+        Some(&self.record)
+    }
+
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
-        let (image, stored) = ((self.stored.image, self.stored.label.clone()), self.stored.clone());
         // An open file takes its room whether or not it is evicted.
         let pins = self.fetcher.cache.pin([self.digest]);
+        let (image, stored) = ((self.stored.image, self.stored.label.clone()), self.stored.clone());
         let kept = BlobRequest::new(self.fetcher.clone(), self.digest, image, stored).stream(range.clone());
         let begun = async move {
             let mut kept = kept.boxed();

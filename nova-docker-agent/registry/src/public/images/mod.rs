@@ -73,6 +73,10 @@ impl Place {
 /// A blob that the caller may read.
 pub trait ReadableBlob: Send + Sync {
     fn size(&self) -> u64;
+    /// The image that has it; none of what was uploaded and is in no image yet.
+    fn image(&self) -> Option<&ImageMeta> {
+        None
+    }
     /// Its bytes; verified before the last of them is given.
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>>;
 }
@@ -242,7 +246,7 @@ impl Images {
             packing: None,
             sharing: Sharing::Circle(circle),
         };
-        StoredBlob::new(self.fetcher.clone(), *digest, stored)
+        StoredBlob { fetcher: self.fetcher.clone(), digest: *digest, stored, record: record.clone() }
     }
 }
 

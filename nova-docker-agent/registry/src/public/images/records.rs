@@ -259,6 +259,9 @@ fn is_of(image: &ImageMeta, owner: Option<&str>) -> bool {
 /// and an image many properties.
 fn essential(mut image: ImageMeta, room: &mut usize) -> ImageMeta {
     image.properties.retain(|name, value| {
+        if name == property::PROTECTED {
+            return true;
+        }
         let Some(length) = value.as_str().map(str::len) else { return false };
         if !property::TOLD.contains(&name.as_str()) {
             return false;

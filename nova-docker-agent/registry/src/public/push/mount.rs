@@ -20,10 +20,14 @@ impl Push {
         from: Option<&str>,
         digest: &Digest,
     ) -> Result<bool, ApiError> {
-        if self.images.blob(grant, name, digest).await?.is_some() {
+        if let Some(blob) = self.images.blob(grant, name, digest).await?
+            && self.stays(grant, &*blob).await
+        {
             return Ok(true);
         }
-        if self.staged(grant, digest).await?.is_some() {
+        if let Some(blob) = self.staged(grant, digest).await?
+            && self.stays(grant, &*blob).await
+        {
             self.renew(grant, name, vec![*digest]).await?;
             return Ok(true);
         }
@@ -50,13 +54,15 @@ impl Push {
     ) -> Result<bool, ApiError> {
         // As a member of the repository's own project, as who the manifest will be pushed.
         let as_ours = Grant { owner: source.owner.clone(), ..grant.clone() };
-        if self.images.blob(&as_ours, from, digest).await?.is_some() {
+        if let Some(blob) = self.images.blob(&as_ours, from, digest).await?
+            && self.stays(grant, &*blob).await
+        {
             let mount = Mount { from: from.to_string(), owner: source.owner.clone() };
             let (staging, project, digest) = (self.staging.clone(), grant.owner.clone(), *digest);
             blocking(move || staging.mount(&project, &digest, &mount)).await?;
             return Ok(true);
         }
-        // An image that only its own project sees: the blob is copied while the user can read it.
+        // An image that only its own project sees, or that may soon be deleted: the blob is copied while the user can read it.
         let Some(blob) = self.images.blob(source, from, digest).await? else { return Ok(false) };
         match self.copy(grant, name, blob, digest).await {
             Ok(()) => Ok(true),

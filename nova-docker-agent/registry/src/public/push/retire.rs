@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::publish::TAG_PAUSES;
 use super::refused::refused;
 use super::{Push, What};
-use crate::public::images::Age;
+use crate::public::images::{Age, ReadableBlob};
 use crate::public::name::all_of_glance;
 use crate::public::{Grant, Name, Tag, property};
 use crate::{ApiError, Code, Digest};
@@ -45,8 +45,8 @@ impl Push {
     async fn try_retire(&self, grant: &Grant) -> Result<(), ApiError> {
         let records = self.images.of_project(grant, Age::now()).await?;
         let mut going = self.going(&records);
-        // The oldest first.
-        going.reverse();
+        // In any order: what turns out to stay is not in the way of the others the next time.
+        going.sort_by_cached_key(|_| rand::random::<u64>());
         let mut deleted = 0;
         for (record, repository, age) in going.into_iter().take(MAX_LOOKED_AT) {
             let Ok(name) = format!("{}/{repository}", grant.owner).parse::<Name>() else { continue };
@@ -76,14 +76,16 @@ impl Push {
         Ok(())
     }
 
-    /// The images that have no tag and are to go, the newest first; each with its repository, and how long it must have had none.
+    /// The images that have no tag and are to go; each with its repository, and how long it must have had none.
     fn going<'a>(&self, records: &'a [Arc<ImageMeta>]) -> Vec<(&'a ImageMeta, &'a str, Duration)> {
         let (retention, most) = (self.config.untagged_retention, self.config.max_untagged.unwrap_or(u64::MAX));
         let mut kept: u64 = 0;
         let goes = |(record, repository): (&'a ImageMeta, &'a str)| {
             kept = kept.saturating_add(record.size.unwrap_or_default());
             let age = if kept > most { SHORTEST } else { retention? };
-            is_older(record.created_at.as_deref(), age).then_some((record, repository, age))
+            let is_to_go =
+                is_older(record.created_at.as_deref(), age) && !was_renewed(record, 2 * self.config.upload_expiry);
+            is_to_go.then_some((record, repository, age))
         };
         unnamed(records).into_iter().filter_map(goes).collect()
     }
@@ -127,7 +129,7 @@ impl Push {
 
     /// Lets an image without a tag, which was pushed by its digest again, stay for as long as a new one.
     pub(super) async fn renew_image(&self, grant: &Grant, record: &ImageMeta) -> Result<(), ApiError> {
-        if !property::is_own(record) || all_of_glance(record).next().is_some() {
+        if !is_unnamed(record) {
             return Ok(());
         }
         for pause in TAG_PAUSES.build() {
@@ -141,6 +143,22 @@ impl Push {
         Err(ApiError::new(Code::Unavailable, "another registry deletes the image; try again"))
     }
 
+    /// Whether a blob that a client is told of stays until the client's manifest comes, for as long as an upload would: one of an
+    /// image without a tag is kept for that. What does not stay is to be uploaded, as if nobody had it.
+    pub async fn stays(&self, grant: &Grant, blob: &dyn ReadableBlob) -> bool {
+        let Some(record) = blob.image().filter(|record| is_unnamed(record)) else { return true };
+        // It is kept for twice as long as it is taken to be renewed: so once is enough for all of its blobs.
+        if was_renewed(record, self.config.upload_expiry) {
+            return true;
+        }
+        if record.owner.as_deref() != Some(grant.owner.as_str()) {
+            return false;
+        }
+        let renewed = self.renew_image(grant, record).await;
+        self.images.changed(grant);
+        renewed.inspect_err(|error| tracing::info!(image = %record.id, "it is not kept: {}", error.message)).is_ok()
+    }
+
     /// Whether it says something of a manifest that an image has, if only within an index's.
     async fn speaks_of_what_is_there(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> Result<bool, ApiError> {
         for subject in property::subjects(record).filter_map(|subject| subject.parse::<Digest>().ok()) {
@@ -152,8 +170,19 @@ impl Push {
     }
 }
 
-/// Those of a project's images that the registry made, and that nothing refers to: no tag, in whatever repository, and no image
-/// with a tag that says something of them. What says something of an image stays as long as that. Each with its repository.
+/// Whether the registry has made an image, and nothing names it, in whatever repository.
+fn is_unnamed(record: &ImageMeta) -> bool {
+    property::is_own(record) && all_of_glance(record).next().is_none()
+}
+
+/// Whether somebody has counted on an image no longer ago than that.
+fn was_renewed(record: &ImageMeta, ago: Duration) -> bool {
+    property::text(record, property::RENEWED).is_some_and(|renewed| !is_older(Some(renewed), ago))
+}
+
+/// Those of a project's images, the newest first, that the registry made, that may be deleted, and that nothing refers to: no tag,
+/// in whatever repository, and no image with a tag that says something of them. What says something of an image stays as long as
+/// that. Each with its repository.
 fn unnamed(records: &[Arc<ImageMeta>]) -> Vec<(&ImageMeta, &str)> {
     let mut named: HashSet<String> = HashSet::new();
     for record in records {
@@ -164,15 +193,15 @@ fn unnamed(records: &[Arc<ImageMeta>]) -> Vec<(&ImageMeta, &str)> {
         }
     }
     let there: HashSet<&str> = records.iter().filter_map(|record| property::text(record, property::DIGEST)).collect();
-    let is_unnamed = |record: &ImageMeta| {
+    let is_nobodys = |record: &&ImageMeta| {
         let digest = property::text(record, property::DIGEST);
         let says_something = property::subjects(record).any(|subject| there.contains(subject));
-        property::is_own(record)
-            && all_of_glance(record).next().is_none()
+        is_unnamed(record)
+            && !property::is_protected(record)
             && digest.is_some_and(|digest| !named.contains(digest))
             && !says_something
     };
-    let records = records.iter().map(|record| &**record).filter(|record| is_unnamed(record));
+    let records = records.iter().map(|record| &**record).filter(is_nobodys);
     records.filter_map(|record| Some((record, property::text(record, property::REPOSITORY)?))).collect()
 }
 

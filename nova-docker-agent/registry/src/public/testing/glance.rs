@@ -87,6 +87,9 @@ impl State {
             }
             Asked::Delete if record["protected"] == true => ResponseTemplate::new(403)
                 .set_body_json(json!({"message": "Image is protected and cannot be deleted."})),
+            Asked::Delete if record.get("in_use").is_some() => {
+                ResponseTemplate::new(409).set_body_json(json!({"message": "Image is in use."}))
+            }
             Asked::Delete => {
                 self.images.remove(at);
                 ResponseTemplate::new(204)

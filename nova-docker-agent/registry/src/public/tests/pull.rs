@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
+use crate::public::property;
 use crate::public::testing::{Asked, DEMO, OTHER, Registry};
 use crate::testing::{self as archives, Tar, described};
 use crate::{Algorithm, Digest};
@@ -327,4 +328,25 @@ async fn an_image_that_is_new_in_glance_is_found_at_once_and_one_that_has_gone_s
     tokio::time::sleep(fresh).await;
     assert_eq!(registry.get("ann", "/v2/demo/web/manifests/v1").await.status, 404);
     registry.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_without_a_tag_is_kept_for_who_may_push_and_looks_for_a_blob_of_it() {
+    let registry = Registry::start().await;
+    let [layer, other] = [1, 2].map(|seed| archives::layer(seed, 100));
+    for layer in [&layer, &other] {
+        let digest = Digest::of(layer).to_string();
+        let untagged = json!({"os_hidden": true, property::REPOSITORY: "web", property::DIGEST: digest});
+        registry.cloud.image(DEMO, &format!("web@{digest}"), &archives::oci(std::slice::from_ref(layer)), untagged);
+    }
+    let path = |layer: &[u8]| format!("/v2/demo/web/blobs/{}", Digest::of(layer));
+    for (user, method, renewals) in [("rea", "HEAD", 0), ("ann", "GET", 0), ("ann", "HEAD", 1), ("ann", "HEAD", 1)] {
+        assert_eq!(registry.ask(user, method, &path(&layer), &[]).await.status, 200);
+        assert_eq!(registry.cloud.count(Asked::Update), renewals, "{user} {method}");
+    }
+    // What cannot be kept is to be uploaded; whoever pulls has it.
+    registry.cloud.refuse(Asked::Update, 403, "you may not");
+    for (user, method, status) in [("ann", "HEAD", 404), ("ann", "GET", 200), ("rea", "HEAD", 200)] {
+        assert_eq!(registry.ask(user, method, &path(&other), &[]).await.status, status, "{user} {method}");
+    }
 }

@@ -8,10 +8,10 @@ use crate::public::push::testing::{
     ALICE, Answer, Cloud, DEMO, alice, bearer_of, config, content, name, on_cloud, open_on, staged, upload,
 };
 use crate::public::push::{Push, PushConfig};
-use crate::public::{Action, Bearer};
+use crate::public::{Action, Bearer, property};
 use crate::{Digest, testing as archives};
 
-async fn mount(push: &Push, bearer: &Bearer, to: &str, digest: &Digest, from: &str) -> Answer {
+pub async fn mount(push: &Push, bearer: &Bearer, to: &str, digest: &Digest, from: &str) -> Answer {
     let query = format!("mount={digest}&from={from}");
     Answer::of(push.begin(bearer, &name(to), &query, &HeaderMap::new(), Body::empty()).await).await
 }
@@ -44,6 +44,19 @@ async fn a_blob_that_only_another_project_sees_is_copied() {
     let digest = Digest::of(&blob);
     cloud.image("0ther", "base:v1", &archives::oci(std::slice::from_ref(&blob)), json!({}));
     assert_eq!(mount(&push, &in_two_projects(), "demo/web", &digest, "other/base").await.status, 201);
+    assert_eq!(staged(&push, &alice(), "demo/web", &digest).await, Some(blob));
+}
+
+#[tokio::test]
+async fn a_blob_of_another_projects_image_that_may_go_is_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cloud, push) = on_cloud(&directory).await;
+    let blob = content(1, 1000);
+    let digest = Digest::of(&blob);
+    let untagged = json!({"visibility": "public", property::REPOSITORY: "base", property::DIGEST: digest.to_string()});
+    let id = cloud.image("0ther", "base@sha256:00", &archives::oci(std::slice::from_ref(&blob)), untagged);
+    assert_eq!(mount(&push, &in_two_projects(), "demo/web", &digest, "other/base").await.status, 201);
+    cloud.remove(id);
     assert_eq!(staged(&push, &alice(), "demo/web", &digest).await, Some(blob));
 }
 
