@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::fingerprint;
 use super::open::{self, Opened};
 use crate::public::Grant;
-use crate::store::{Fetcher, Indexes, Stamp, Turns};
+use crate::store::{Fetcher, Indexes, Stamp, Turn, Turns};
 use crate::{Digest, Error, GlanceSource, Source};
 use nova_docker_cloud::Glance;
 use nova_docker_cloud::glance::ImageMeta;
@@ -22,9 +22,9 @@ const MAX_SIZE: usize = 128 * 1024;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 const MAX_ALLOWED: u64 = 16_384;
 const MAX_BAD: u64 = 1024;
-/// Images that are opened at a time, in total and for the users of one project.
+/// Images that are opened at a time, in total, and for the users of one project, or one client that has not logged in.
 const MAX_OPENS: usize = 16;
-const MAX_OPENS_OF_PROJECT: usize = 2;
+const MAX_OPENS_OF_ONE: usize = 2;
 
 /// Opens images, each content once.
 pub struct OpenedImages {
@@ -44,7 +44,7 @@ impl OpenedImages {
             fetcher,
             good: Indexes::new(MAX_IMAGES, |opened: &Opened| opened.weight() <= MAX_SIZE),
             bad: Cache::builder().max_capacity(MAX_BAD).time_to_live(REMEMBERED_FOR).build(),
-            turns: Turns::new(MAX_OPENS, MAX_OPENS_OF_PROJECT),
+            turns: Turns::new(MAX_OPENS, MAX_OPENS_OF_ONE),
             allowed: Cache::builder().max_capacity(MAX_ALLOWED).time_to_live(REMEMBERED_FOR).build(),
         }
     }
@@ -53,18 +53,20 @@ impl OpenedImages {
     /// that reading, and must be allowed to read the image as well.
     pub async fn open(&self, grant: &Grant, record: &ImageMeta) -> Result<Arc<Opened>, Error> {
         let source: Arc<dyn Source> = Arc::new(GlanceSource::new(self.glance.clone(), grant.caller(), record.id));
-        let Some(stamp) = stamp(record) else { return self.read(grant, record, source).await };
+        // Nobody waits for a reading that waits for somebody else's turn: whoever has a turn can read.
+        let turn = if self.has(record) { None } else { Some(self.turns.take(Some(&grant.turns)).await?) };
+        let Some(stamp) = stamp(record) else { return Box::pin(self.read(grant, record, source, turn)).await };
         let read = async {
             if let Some(error) = self.bad.get(&stamp) {
                 return Err(error);
             }
-            self.read(grant, record, source.clone()).await.inspect_err(|error| {
+            self.read(grant, record, source.clone(), turn).await.inspect_err(|error| {
                 if error.is_bad_image() {
                     self.bad.insert(stamp.clone(), error.clone());
                 }
             })
         };
-        let opened = self.good.get_or_read(&stamp, read).await;
+        let opened = self.good.get_or_read(&stamp, Box::pin(read)).await;
         let is_read = opened.as_ref().err().is_none_or(Error::is_bad_image);
         if is_read && !self.allowed.contains_key(&(fingerprint(grant), record.id)) {
             source.check_access(&record.id.to_string()).await?;
@@ -73,9 +75,18 @@ impl OpenedImages {
         opened
     }
 
-    /// Reads an image's file when it is the project's turn.
-    async fn read(&self, grant: &Grant, record: &ImageMeta, source: Arc<dyn Source>) -> Result<Arc<Opened>, Error> {
-        let turn = self.turns.take(Some(&grant.project)).await?;
+    /// Reads an image's file, in a turn that has been taken, or when there is one.
+    async fn read(
+        &self,
+        grant: &Grant,
+        record: &ImageMeta,
+        source: Arc<dyn Source>,
+        turn: Option<Turn>,
+    ) -> Result<Arc<Opened>, Error> {
+        let turn = match turn {
+            Some(turn) => turn,
+            None => self.turns.take(Some(&grant.turns)).await?,
+        };
         let opened = open::open(source, record, &self.fetcher, turn).await;
         if opened.as_ref().err().is_none_or(Error::is_bad_image) {
             self.allow(grant, record.id);

@@ -99,13 +99,8 @@ async fn one_client_that_has_not_logged_in_does_not_keep_others_from_listing() {
         let registry = Arc::new(Registry::with(&options).await);
         registry.cloud.stall_listings();
         let mut waiting = JoinSet::new();
-        let mut pull = |from: u8, project: String| {
-            let registry = registry.clone();
-            waiting.spawn(async move {
-                let (path, scope) =
-                    (format!("/v2/{project}/web/manifests/v1"), format!("repository:{project}/web:pull"));
-                ask_from(&registry, [127, 0, 0, from], "GET", &path, &scope).await
-            });
+        let mut pull = |from, project: String| {
+            waiting.spawn(pull_from(registry.clone(), from, format!("{project}/web")));
         };
         let projects: Vec<String> = (1..=6).map(|number| format!("{number:032}")).collect();
         projects.iter().for_each(|project| pull(2, project.clone()));
@@ -121,6 +116,34 @@ async fn one_client_that_has_not_logged_in_does_not_keep_others_from_listing() {
         waiting.spawn(async move { user.get("ann", "/v2/demo/web/manifests/v1").await });
         are_listed(1).await.unwrap();
     }
+}
+
+async fn pull_from(registry: Arc<Registry>, from: u8, name: String) -> Answer {
+    let (path, scope) = (format!("/v2/{name}/manifests/v1"), format!("repository:{name}:pull"));
+    ask_from(&registry, [127, 0, 0, from], "GET", &path, &scope).await
+}
+
+#[tokio::test]
+async fn one_client_that_has_not_logged_in_does_not_keep_others_from_opening_images() {
+    let registry = Arc::new(registry("rea").await);
+    let add = |number: u8| {
+        let archive = archives::oci(&[archives::layer(number, 10)]);
+        registry.cloud.image(DEMO, &format!("web{number}:v1"), &archive, json!({"visibility": "public"}))
+    };
+    let images = [0, 1, 2, 3].map(add);
+    registry.cloud.stall();
+    let mut waiting = JoinSet::new();
+    let mut pull = |from, number: usize| {
+        waiting.spawn(pull_from(registry.clone(), from, format!("demo/web{number}")));
+    };
+    (0..4).for_each(|number| pull(2, number));
+    timeout(LONG, registry.cloud.was_asked(Asked::Read, 2)).await.unwrap();
+    let asked = registry.cloud.take_asked().concat();
+    let file = |number: usize| format!("GET /v2/images/{}/file", images[number]);
+    let number = (0..4).find(|number| !asked.contains(&file(*number))).unwrap();
+    // Another one does not wait for what the first one is to get first.
+    pull(3, number);
+    timeout(LONG, registry.cloud.was_asked_of(&file(number), 1)).await.unwrap();
 }
 
 #[tokio::test]
