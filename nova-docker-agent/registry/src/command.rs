@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
-use nova_docker_service::command::{named, with_sources};
+use clap::Args;
+use nova_docker_service::command::{Help, Sources};
 use nova_docker_service::config::Source;
 use nova_docker_service::{Program, runtime, show, shutdown_requested};
 
@@ -38,16 +38,21 @@ Use it as a user of the project demo:
 
 Exit status: 0 after a clean stop, 64 when the configuration is wrong (every mistake is listed), 1 for anything else.";
 
-const FILE: &str = "Its configuration; may be given several times, later values win [default: \
-    /etc/nova-docker-agent/registry.conf]";
-const DIRECTORY: &str =
-    "A directory whose *.conf files are read in the order of their names, where it stands among the files";
+#[derive(Debug)]
+struct OwnFile;
+
+impl Help for OwnFile {
+    const FILE: &str = "Its configuration; may be given several times, later values win [default: \
+        /etc/nova-docker-agent/registry.conf]";
+    const DIRECTORY: &str =
+        "A directory whose *.conf files are read in the order of their names, where it stands among the files";
+}
 
 /// How to serve it.
 #[derive(Args)]
 pub struct Serve {
     #[command(flatten)]
-    sources: Sources,
+    sources: Sources<OwnFile>,
     /// Check the configuration, print every option with its value and its origin, and exit.
     #[arg(long)]
     check: bool,
@@ -76,29 +81,4 @@ fn serve(config: public::Config) -> Result<(), Box<dyn Error>> {
         let shutdown = shutdown_requested()?;
         Ok(public::run(config, shutdown).await?)
     })
-}
-
-/// Files and directories, in the order of the command line.
-#[derive(Debug)]
-struct Sources(Vec<Source>);
-
-impl Args for Sources {
-    fn augment_args(command: Command) -> Command {
-        with_sources(command, FILE, DIRECTORY)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Sources {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(named(matches)))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0 = named(matches);
-        Ok(())
-    }
 }
