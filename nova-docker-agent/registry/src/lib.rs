@@ -12,7 +12,7 @@
 //!   archive    the file of an image: tar walk, both layouts -> manifests, and where the blobs are
 //!   store      blobs: one read of each from Glance, the cache on disk, who may have what
 //!   http       paths, refusals, content by digest, connections
-//! digest, manifest, platform, error   words that all of them share
+//! digest, manifest, platform, error, files, turns   what all of them share
 //! command, config   `public` as a program: its command line and its configuration
 //! ```
 //!
@@ -24,7 +24,7 @@
 //!   with a number or a weight; streams hold a queue of fixed size (`store::spool`, `store::passthrough`).
 //! - A digest is no proof: content is verified before its last bytes are sent (`store::fetch`), and a cached blob is given
 //!   to a project only after an image of that project was read and had it (`store::proofs`).
-//! - One project cannot take all turns to read, or to list images (`store::turns`).
+//! - One project cannot take all turns to read, or to list images (`turns`).
 //! - Secrets are compared in constant time (`http::auth`) or authenticated by encryption (`public::token::seal`).
 
 mod archive;
@@ -32,6 +32,7 @@ pub mod command;
 pub mod config;
 mod digest;
 mod error;
+mod files;
 mod host;
 mod http;
 mod manifest;
@@ -40,6 +41,7 @@ pub mod public;
 mod store;
 #[cfg(test)]
 mod testing;
+mod turns;
 
 pub use archive::volumes;
 pub use digest::Digest;

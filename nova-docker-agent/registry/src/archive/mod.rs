@@ -3,7 +3,6 @@
 mod choice;
 mod configuration;
 pub mod image;
-mod keep;
 pub mod layout;
 pub mod volumes;
 pub mod walker;
@@ -16,10 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::store::reader::{self, Forward, Reader, Window};
-use crate::store::{Cache, Pins, Turn};
-use crate::{Digest, Error, Problem, Source, SourceError};
-use keep::keep;
+use crate::store::reader::{Forward, Reader, Window, ended};
+use crate::store::spool::{begin, store};
+use crate::store::{Cache, Pins, Turn, Writer};
+use crate::{Algorithm, Digest, Error, Problem, Source, SourceError};
 use walker::{Entry, Kind, Walker};
 
 /// Files up to this size that pass through the window are kept: manifests and configurations, mostly.
@@ -86,7 +85,7 @@ impl Archive {
         let mut room = SMALL_TOTAL;
         while let Some(range) = walker.wants()? {
             let bytes = window.read(range).await?;
-            if window.reads() > MAX_READS {
+            if window.reads > MAX_READS {
                 let reason = format!("it takes more than {MAX_READS} reads to find what is in it");
                 return Err(Problem::NotADockerArchive { reason }.into());
             }
@@ -157,20 +156,16 @@ impl Archive {
         if length > limit {
             return Err(Problem::TooLarge { what: path.to_owned(), found: length, limit }.into());
         }
-        self.bytes(range).await.map(Some)
-    }
-
-    /// The content of a small file that [`Archive::find`] or [`Archive::blobs`] found.
-    pub async fn content(&mut self, range: Range<u64>) -> Result<Bytes, Error> {
-        self.bytes(range).await
+        self.content(range).await.map(Some)
     }
 
     /// The first bytes of a file, to tell its compression.
     pub async fn magic(&mut self, range: &Range<u64>) -> Result<Bytes, Error> {
-        self.bytes(range.start..range.end.min(range.start + MAGIC)).await
+        self.content(range.start..range.end.min(range.start + MAGIC)).await
     }
 
-    async fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, Error> {
+    /// The content of a small file that [`Archive::find`] or [`Archive::blobs`] found.
+    pub async fn content(&mut self, range: Range<u64>) -> Result<Bytes, Error> {
         let length = (range.end - range.start) as usize;
         if length == 0 {
             return Ok(Bytes::new());
@@ -225,7 +220,7 @@ impl Archive {
     /// How many requests to the store it took so far.
     pub fn reads(&self) -> u64 {
         match &self.contents {
-            Contents::Ranged { window, .. } => window.reads(),
+            Contents::Ranged { window, .. } => window.reads,
             Contents::Spooled { .. } => 1,
         }
     }
@@ -241,8 +236,31 @@ impl Archive {
     }
 }
 
-fn ended(position: u64) -> SourceError {
-    reader::ended(position)
+/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it. Where turns are taken, it
+/// is done in turns.
+async fn keep(
+    cache: &Arc<Cache>,
+    pins: &mut Pins,
+    forward: &mut Forward,
+    range: Range<u64>,
+    turn: &mut Option<Turn>,
+) -> Result<Digest, Error> {
+    let partial = begin(cache, range.end - range.start).await?;
+    let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
+    while forward.position < range.end {
+        let chunk = forward.chunk(range.end).await?;
+        let length = chunk.len() as u64;
+        if !writer.write(chunk).await {
+            break;
+        }
+        if let Some(turn) = turn {
+            turn.step(length).await?;
+        }
+    }
+    let (partial, digest) = writer.finish().await?;
+    pins.add(digest);
+    store(partial, digest).await?;
+    Ok(digest)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl Service {
             return Err(content::unreadable(&error));
         }
         let named = (image, open.label.clone());
-        let layer = LeasedLayer::new(self.leases.clone(), open, digest);
+        let layer = LeasedLayer { leases: self.leases.clone(), open, digest };
         let blob = BlobRequest::new(self.fetcher.clone(), digest, named, layer);
         content::blob(request, digest, size, |range| blob.stream(range).boxed()).await
     }

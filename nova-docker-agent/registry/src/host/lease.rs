@@ -83,11 +83,6 @@ pub struct OpenImage {
 }
 
 impl OpenImage {
-    /// Remembers why a pull failed.
-    pub fn fail(&self, error: Error) {
-        self.failure.send_replace(Some(error));
-    }
-
     /// What is known to be wrong with the image itself.
     pub fn known_bad(&self) -> Option<Error> {
         self.failure.borrow().clone().filter(Error::is_bad_image)
@@ -147,16 +142,12 @@ impl Leases {
 
 /// A layer of an open image, which stays open while a request for it lasts.
 pub struct LeasedLayer {
-    leases: Arc<Leases>,
-    open: Arc<OpenImage>,
-    digest: Digest,
+    pub leases: Arc<Leases>,
+    pub open: Arc<OpenImage>,
+    pub digest: Digest,
 }
 
 impl LeasedLayer {
-    pub fn new(leases: Arc<Leases>, open: Arc<OpenImage>, digest: Digest) -> Self {
-        Self { leases, open, digest }
-    }
-
     /// The newest leases first, and the request's own, even if it was dropped.
     fn open(&self) -> Vec<Arc<OpenImage>> {
         let mut open = self.leases.with_layer(self.open.id, &self.digest);
@@ -179,6 +170,8 @@ impl Readers for LeasedLayer {
     }
 
     fn failed(&self, error: &Error) {
-        self.open().iter().for_each(|open| open.fail(error.clone()));
+        for open in self.open() {
+            open.failure.send_replace(Some(error.clone()));
+        }
     }
 }

@@ -21,11 +21,14 @@ mod range;
 mod seats;
 pub mod unread_body;
 
-pub use seats::{client, one_client};
+use std::borrow::Cow;
 
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
+use url::form_urlencoded;
+
+pub use seats::{client, one_client};
 
 /// Says that this is a registry. dockerd looks for it on every answer.
 pub const API_VERSION: (HeaderName, &str) =
@@ -34,6 +37,12 @@ pub const API_VERSION: (HeaderName, &str) =
 /// An answer in JSON.
 pub fn json(value: impl ToString) -> Response {
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+/// The values of a parameter of a query.
+pub fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.filter(move |(key, _)| key == name).map(|(_, value)| value)
 }
 
 /// The value of a header, if it is text.

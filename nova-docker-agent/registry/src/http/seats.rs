@@ -1,71 +1,29 @@
 //! How many connections there are, in all and from each address.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::listener::Limits;
+use crate::turns::{Turn, Turns};
 
 /// The connections that there may be.
 pub struct Seats {
-    all: usize,
-    each: Option<usize>,
+    turns: Arc<Turns>,
     shared: Vec<IpNet>,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    each: HashMap<IpAddr, usize>,
-}
-
-/// A connection that is counted until this is dropped.
-pub struct Seat {
-    seats: Arc<Seats>,
-    /// Whose bound it counts against.
-    whose: Option<IpAddr>,
 }
 
 impl Seats {
-    pub fn new(limits: &Limits) -> Arc<Self> {
+    pub fn new(limits: &Limits) -> Self {
         let (all, each) = (limits.connections, limits.connections_of_address);
-        Arc::new(Self { all, each, shared: limits.shared_addresses.clone(), taken: Mutex::default() })
+        Self { turns: Turns::new(all, each.unwrap_or(all)), shared: limits.shared_addresses.clone() }
     }
 
     /// One for a connection from this address, if it may have one more.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let whose = self.each.and_then(|_| one_client(address, &self.shared));
-        let mut taken = self.taken();
-        let own = whose.and_then(|whose| taken.each.get(&whose)).copied().unwrap_or_default();
-        if taken.all >= self.all || self.each.is_some_and(|each| own >= each) {
-            return None;
-        }
-        taken.all += 1;
-        if let Some(whose) = whose {
-            taken.each.insert(whose, own + 1);
-        }
-        Some(Seat { seats: self.clone(), whose })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.taken();
-        taken.all -= 1;
-        let Some(whose) = self.whose else { return };
-        if let Some(own) = taken.each.get_mut(&whose) {
-            *own -= 1;
-            if *own == 0 {
-                taken.each.remove(&whose);
-            }
-        }
+    pub fn take(&self, address: IpAddr) -> Option<Turn> {
+        let client = one_client(address, &self.shared).map(|client| client.to_string());
+        self.turns.try_take(client.as_deref())
     }
 }
 

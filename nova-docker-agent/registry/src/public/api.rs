@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ALLOW, CONTENT_ENCODING, HeaderName, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
@@ -13,8 +14,8 @@ use uuid::Uuid;
 use super::images::Images;
 use super::name::InvalidName;
 use super::push::Push;
-use super::token::{Refused, Tokens, Visitor};
-use super::{Action, Name, Reference};
+use super::token::{Refused, Tokens};
+use super::{Action, Bearer, Name, Reference};
 use crate::http::access_log::Entry;
 use crate::http::endpoint::{Endpoint, Part};
 use crate::http::listener::{Client, Limits};
@@ -68,78 +69,59 @@ impl Api {
             Endpoint::Health => return Ok("OK\n".into_response()),
             _ => {}
         }
+        let method = request.method().clone();
+        let refuse = |refused| self.challenge(refused, &endpoint, &method);
         let from = request.extensions().get::<Client>().map(|client| client.0);
-        let visitor = self.tokens.check(request.headers(), from, request_id);
-        let visitor = visitor.map_err(|refused| self.challenge(refused, &endpoint, request.method()))?;
+        let visitor = self.tokens.check(request.headers(), from, request_id).map_err(refuse)?;
         *user = Some(visitor.user.clone());
-        let (is_read, query) = (is_read(request.method()), request.uri().query().unwrap_or_default().to_owned());
-        match &endpoint {
-            Endpoint::Base if is_read => Ok(json("{}")),
-            Endpoint::Catalog if is_read => {
-                let user = visitor.catalog.as_ref();
-                let user = user.ok_or_else(|| self.tokens.catalog_challenge(visitor.lacks()))?;
-                let listed = self.catalog(user, request_id, &query).await;
-                let challenge = || self.tokens.catalog_challenge(Refused::InvalidToken);
-                listed.map_err(|error| self.log_in_again(error, &visitor.user_id, challenge))
-            }
-            Endpoint::Base | Endpoint::Catalog => Err(not_allowed("GET, HEAD")),
+        let answered = match &endpoint {
+            Endpoint::Base | Endpoint::Catalog if !is_read(&method) => Err(not_allowed("GET, HEAD")),
+            Endpoint::Base => Ok(json("{}")),
+            Endpoint::Catalog => match &visitor.catalog {
+                Some(user) => self.catalog(user, request_id, request.uri().query().unwrap_or_default()).await,
+                None => Err(refuse(visitor.lacks())),
+            },
             Endpoint::Repository(name, part) => {
                 let name: Name = name.parse().map_err(|error| unnamed(name, error))?;
-                let action = needed(part, request.method());
-                if visitor.bearer.grant(&name, action).is_err() {
-                    return Err(self.tokens.challenge(visitor.lacks(), &[(&name, actions(action))]));
+                match visitor.bearer.grant(&name, needed(part, &method)) {
+                    Ok(_) => self.repository(request, &visitor.bearer, &name, part).await,
+                    Err(_) => Err(refuse(visitor.lacks())),
                 }
-                let answered = self.repository(request, &visitor, &name, part, &query).await;
-                let challenge = || self.tokens.challenge(Refused::InvalidToken, &[(&name, actions(action))]);
-                answered.map_err(|error| self.log_in_again(error, &visitor.user_id, challenge))
             }
             _ => Err(ApiError::new(Code::Unsupported, "no such end-point").with_status(StatusCode::NOT_FOUND)),
-        }
+        };
+        answered.map_err(|error| {
+            if error.code != Code::Unauthorized || error.headers.contains_key(WWW_AUTHENTICATE) {
+                return error;
+            }
+            // Glance does not take the user's keystone token any more: the client is to get a new one.
+            self.tokens.refused(&visitor.user_id);
+            refuse(Refused::InvalidToken)
+        })
     }
 
     async fn repository(
         &self,
         request: Request<Body>,
-        visitor: &Visitor,
+        bearer: &Bearer,
         name: &Name,
         part: &Part,
-        query: &str,
     ) -> Result<Response, ApiError> {
-        let (method, headers) = (request.method().clone(), request.headers().clone());
-        if !is_read(&method) || matches!(part, Part::Upload(_) | Part::Uploads) {
-            return self.write(request, visitor, name, part, query).await;
-        }
-        let grant = visitor.bearer.grant(name, Action::Pull)?;
-        match part {
-            Part::Manifest(reference) => self.manifest(grant, name, &reference_of(reference)?, &headers).await,
-            Part::Blob(digest) => self.blob(grant, name, &digest.parse()?, &method, &headers).await,
-            Part::Tags => self.tags(grant, name, query).await,
-            Part::Referrers(digest) => self.referrers(grant, name, &digest.parse()?, query).await,
-            Part::Upload(_) | Part::Uploads => Err(not_allowed("POST")),
-        }
-    }
-
-    /// What changes a repository, and the state of uploads.
-    async fn write(
-        &self,
-        request: Request<Body>,
-        visitor: &Visitor,
-        name: &Name,
-        part: &Part,
-        query: &str,
-    ) -> Result<Response, ApiError> {
-        if let Some(encoding) = request.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-            let message = format!("content is taken as it is, not with the encoding {encoding:?}");
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(ApiError::new(Code::Unsupported, message).with_status(status));
-        }
-        if name.image_id().is_some() && request.method() != Method::DELETE && !is_read(request.method()) {
-            let message = format!("{name}: an image is pulled by its id, and pushed by a name");
-            return Err(ApiError::new(Code::NameInvalid, message));
-        }
         let (head, body) = request.into_parts();
-        let (push, bearer, headers) = (&self.push, &visitor.bearer, &head.headers);
+        let (push, headers, query) = (&self.push, &head.headers, head.uri.query().unwrap_or_default());
+        if !is_read(&head.method) {
+            check_change(name, &head)?;
+        }
+        let grant = || bearer.grant(name, Action::Pull);
         match (part, head.method.as_str()) {
+            (Part::Manifest(reference), "GET" | "HEAD") => {
+                self.manifest(grant()?, name, &reference_of(reference)?, headers).await
+            }
+            (Part::Blob(digest), "GET" | "HEAD") => {
+                self.blob(grant()?, name, &digest.parse()?, &head.method, headers).await
+            }
+            (Part::Tags, "GET" | "HEAD") => self.tags(grant()?, name, query).await,
+            (Part::Referrers(digest), "GET" | "HEAD") => self.referrers(grant()?, name, &digest.parse()?, query).await,
             (Part::Uploads, "POST") => push.begin(bearer, name, query, headers, body).await,
             (Part::Upload(id), "PATCH") => push.patch(bearer, name, upload_of(id)?, headers, body).await,
             (Part::Upload(id), "PUT") => push.finish(bearer, name, upload_of(id)?, query, headers, body).await,
@@ -165,15 +147,6 @@ impl Api {
         }
     }
 
-    /// Where Glance does not take the user's keystone token any more: a challenge, so that the client gets a new one.
-    fn log_in_again(&self, error: ApiError, user_id: &str, challenge: impl FnOnce() -> ApiError) -> ApiError {
-        if error.code != Code::Unauthorized || error.headers.contains_key(WWW_AUTHENTICATE) {
-            return error;
-        }
-        self.tokens.refused(user_id);
-        challenge()
-    }
-
     fn challenge(&self, refused: Refused, endpoint: &Endpoint, method: &Method) -> ApiError {
         match endpoint {
             Endpoint::Catalog => self.tokens.catalog_challenge(refused),
@@ -184,6 +157,19 @@ impl Api {
             _ => self.tokens.challenge(refused, &[]),
         }
     }
+}
+
+/// Whether a request may change the repository, as far as its head shows.
+fn check_change(name: &Name, head: &Parts) -> Result<(), ApiError> {
+    if let Some(encoding) = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        let message = format!("content is taken as it is, not with the encoding {encoding:?}");
+        return Err(ApiError::new(Code::Unsupported, message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if name.image_id().is_some() && head.method != Method::DELETE {
+        let message = format!("{name}: an image is pulled by its id, and pushed by a name");
+        return Err(ApiError::new(Code::NameInvalid, message));
+    }
+    Ok(())
 }
 
 /// What a request needs to be granted.

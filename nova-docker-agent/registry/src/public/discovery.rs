@@ -1,6 +1,7 @@
 //! Content discovery: OCI distribution specification 1.1, "Listing Tags", "Listing Referrers"; distribution, "Listing
 //! Repositories".
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,7 @@ use super::images::MAX_OPENED;
 use super::name::{self, Name, Tag};
 use super::token::Refused;
 use super::{Grant, property};
+use crate::http::parameters;
 use crate::manifest::{MAX_ALL_MANIFESTS, OCI_INDEX};
 use crate::{ApiError, Code, Digest, http};
 use nova_docker_cloud::glance::ImageMeta;
@@ -87,8 +89,8 @@ impl Api {
         descriptors.extend(self.tagged(grant, &images, digest).await?);
         let mut seen = HashSet::new();
         descriptors.retain(|descriptor| seen.insert(descriptor["digest"].to_string()));
-        let wanted = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "artifactType");
-        if let Some((_, wanted)) = &wanted {
+        let wanted = parameters(query, "artifactType").next();
+        if let Some(wanted) = &wanted {
             descriptors.retain(|descriptor| descriptor["artifactType"] == **wanted);
         }
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors});
@@ -179,14 +181,10 @@ struct Page {
 
 impl Page {
     fn of(query: &str, most: usize) -> Result<Self, ApiError> {
-        let value = |wanted: &str| {
-            let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == wanted);
-            found.map(|(_, value)| value.into_owned())
-        };
-        let n = value("n").filter(|n| !n.is_empty()).map(|n| n.parse::<usize>()).transpose();
+        let n = parameters(query, "n").next().filter(|n| !n.is_empty()).map(|n| n.parse::<usize>()).transpose();
         let n =
             n.map_err(|_| ApiError::new(Code::Unsupported, "n is a number").with_status(StatusCode::BAD_REQUEST))?;
-        Ok(Self { n, last: value("last"), most })
+        Ok(Self { n, last: parameters(query, "last").next().map(Cow::into_owned), most })
     }
 
     fn length(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 use super::Name;
 use crate::{ApiError, Code};
@@ -10,7 +11,8 @@ use nova_docker_cloud::Caller;
 use nova_docker_cloud::glance::ImageMeta;
 
 /// What a token's scope lists after the repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     Pull,
     Push,
@@ -34,7 +36,7 @@ pub struct Grant {
     pub is_pusher: bool,
     /// Nobody has logged in: of what the token can see, only public images are shown.
     pub is_anonymous: bool,
-    /// Who takes turns in asking for listings: the users of a project together, and each client that has not logged in.
+    /// Who takes turns in listing and opening images: the users of a project together, and each client that has not logged in.
     pub turns: String,
 }
 

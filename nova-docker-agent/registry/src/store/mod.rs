@@ -11,7 +11,6 @@
 //!       cache        what is kept on this host: eviction, pins, other processes
 //!   passthrough  a blob that the disk has no room for
 //! indexes      what was read of images' files
-//! turns        who may read now
 //! counters     what was done
 //! ```
 
@@ -28,9 +27,9 @@ pub mod source;
 pub mod spool;
 pub mod stored;
 pub mod stream;
-pub mod turns;
 pub mod unpack;
 
+pub use crate::turns::{Turn, Turns};
 pub use cache::{Blob, Cache, Partial, Pins};
 pub use counters::{Counters, Tally, count};
 pub use fetch::Fetcher;
@@ -42,4 +41,3 @@ pub use source::{ImageDescriptor, Source, SourceBody, SourceError};
 pub use spool::Writer;
 pub use stored::{Packing, Stored};
 pub use stream::{BlobRequest, Readers};
-pub use turns::{Turn, Turns};

@@ -17,6 +17,7 @@ use moka::sync::Cache as Memory;
 
 use super::Cache;
 use crate::Digest;
+use crate::files::if_there;
 
 /// Proofs in memory; for others the disk is asked.
 const MAX_KNOWN: u64 = 16_384;
@@ -83,20 +84,13 @@ impl Proofs {
 }
 
 fn tidy(directory: &Path, cache: &Cache) -> io::Result<()> {
-    let circles = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        circles => circles?,
-    };
-    for circle in circles {
+    for circle in if_there(fs::read_dir(directory))?.into_iter().flatten() {
         for proof in fs::read_dir(circle?.path())? {
             let proof = proof?;
             let digest = proof.file_name().to_str().and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
             if !digest.is_some_and(|digest| cache.has(&digest)) {
-                match fs::remove_file(proof.path()) {
-                    // Another process tidies as well.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    other => other?,
-                }
+                // Another process tidies as well.
+                if_there(fs::remove_file(proof.path()))?;
             }
         }
     }

@@ -94,7 +94,8 @@ pub struct Window {
     size: u64,
     start: u64,
     buffer: Bytes,
-    reads: u64,
+    /// How many reads it took so far.
+    pub reads: u64,
 }
 
 impl Window {
@@ -128,17 +129,13 @@ impl Window {
         let stream = read_range(&*self.source, range.clone()).await?;
         Ok(Forward { stream, position: range.start, pending: Bytes::new() })
     }
-
-    /// How many reads it took so far.
-    pub fn reads(&self) -> u64 {
-        self.reads
-    }
 }
 
 /// A file that streams by.
 pub struct Forward {
     stream: Chunks,
-    position: u64,
+    /// The offset of the next byte.
+    pub position: u64,
     pending: Bytes,
 }
 
@@ -165,11 +162,6 @@ impl Forward {
         let length = usize::try_from(end - self.position).unwrap_or(usize::MAX).min(self.pending.len());
         self.position += length as u64;
         Ok(self.pending.split_to(length))
-    }
-
-    /// The offset of the next byte.
-    pub fn position(&self) -> u64 {
-        self.position
     }
 
     async fn skip_to(&mut self, offset: u64) -> Result<(), SourceError> {

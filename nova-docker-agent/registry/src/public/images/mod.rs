@@ -16,8 +16,7 @@ mod opened;
 mod records;
 mod search;
 
-use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,21 +36,24 @@ use nova_docker_cloud::Glance;
 use nova_docker_cloud::glance::ImageMeta;
 use open::Opened;
 use opened::OpenedImages;
-use records::{Hidden, Records};
+use records::{Hidden, Of, Records};
 pub use search::{Age, Blobs, MAX_OPENED};
 
 /// How old a listing may be where the registry serves users.
 pub const FRESH: Duration = Duration::from_secs(5);
 
-/// One Glance image, opened: which manifests and blobs are in its file.
+/// One Glance image, opened.
 pub struct Content {
     pub record: ImageMeta,
-    /// The manifest, or index, that its tags stand for.
-    pub root: Digest,
-    /// Manifests and indexes, with their media types.
-    pub manifests: Arc<HashMap<Digest, (String, Bytes)>>,
-    /// Where everything else is in the stored file.
-    pub blobs: Arc<HashMap<Digest, Range<u64>>>,
+    opened: Arc<Opened>,
+}
+
+impl Deref for Content {
+    type Target = Opened;
+
+    fn deref(&self) -> &Opened {
+        &self.opened
+    }
 }
 
 /// Where a repository's images are looked for.
@@ -148,7 +150,7 @@ impl Images {
 
     /// The records of all images of the project that the caller sees; the newest first.
     pub async fn of_project(&self, grant: &Grant, age: Age) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
-        let listing = |hidden| self.records.of_owner(grant, Hidden(hidden), age);
+        let listing = |hidden| self.records.listing(grant, Of::Owner(grant.owner.clone(), Hidden(hidden)), age);
         let (shown, hidden) = tokio::try_join!(listing(false), listing(true))?;
         let mut all: Vec<_> = shown.iter().chain(&*hidden).cloned().collect();
         all.sort_by(|one, other| records::newest_first(one, other));
@@ -203,8 +205,10 @@ impl Images {
             // It is no project of the user's.
             _ if grant.owner.is_empty() => return Ok(vec![]),
             (Place::Id, None) => return Ok(vec![]),
-            (Place::Id, Some(id)) => self.records.with_id(grant, id, age).await?,
-            (Place::Shown, _) => self.records.of_owner(grant, Hidden(false), age).await?,
+            (Place::Id, Some(id)) => self.records.listing(grant, Of::Id(id), age).await?,
+            (Place::Shown, _) => {
+                self.records.listing(grant, Of::Owner(grant.owner.clone(), Hidden(false)), age).await?
+            }
             (Place::All, _) => Arc::new(self.of_project(grant, age).await?),
         };
         Ok(records.iter().filter_map(of_repository).collect())
@@ -225,13 +229,7 @@ impl Images {
     /// The content of an image: the one that is known, when the file is the same, or read now.
     async fn content(&self, grant: &Grant, record: &ImageMeta) -> Result<Arc<Content>, ApiError> {
         let opened = self.opened.open(grant, record).await.map_err(|error| unreadable(&error))?;
-        let Opened { root, manifests, blobs } = &*opened;
-        Ok(Arc::new(Content {
-            record: record.clone(),
-            root: *root,
-            manifests: manifests.clone(),
-            blobs: blobs.clone(),
-        }))
+        Ok(Arc::new(Content { record: record.clone(), opened }))
     }
 
     fn stored(&self, grant: &Grant, record: &ImageMeta, digest: &Digest, range: Range<u64>) -> StoredBlob {

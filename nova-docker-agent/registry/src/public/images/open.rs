@@ -24,9 +24,12 @@ use nova_docker_cloud::glance::ImageMeta;
 
 /// What is in an image's file.
 pub struct Opened {
+    /// The manifest, or index, that the image's tags stand for.
     pub root: Digest,
-    pub manifests: Arc<HashMap<Digest, (String, Bytes)>>,
-    pub blobs: Arc<HashMap<Digest, Range<u64>>>,
+    /// Manifests and indexes, with their media types.
+    pub manifests: HashMap<Digest, (String, Bytes)>,
+    /// Where everything else is in the file.
+    pub blobs: HashMap<Digest, Range<u64>>,
 }
 
 impl Opened {
@@ -109,7 +112,7 @@ async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, 
         let mut blobs: HashMap<_, _> = image.layers.into_iter().map(|(digest, layer)| (digest, layer.range)).collect();
         blobs.insert(image.config.digest, image.config_range);
         let root = image.manifest.digest;
-        return Ok(Opened { root, manifests: Arc::new([(root, manifest)].into()), blobs: Arc::new(blobs) });
+        return Ok(Opened { root, manifests: [(root, manifest)].into(), blobs });
     }
     let blobs: HashMap<Digest, Range<u64>> = archive.blobs().collect();
     let bytes = archive.read("index.json", MAX_MANIFEST).await?.unwrap_or_default();
@@ -206,7 +209,7 @@ async fn walk(
         manifests.insert(digest, (kind(&document, declared), bytes));
     }
     blobs.retain(|digest, _| !manifests.contains_key(digest));
-    Ok(Opened { root, manifests: Arc::new(manifests), blobs: Arc::new(blobs) })
+    Ok(Opened { root, manifests, blobs })
 }
 
 /// The media type under which a manifest is served: what it says of itself, if it says anything that clients know.

@@ -58,10 +58,10 @@ type Key = (Digest, Of);
 
 /// Which images.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Of {
+pub enum Of {
     /// Those of this project that listings show, or those that they hide.
     Owner(String, Hidden),
-    /// The one with this id.
+    /// The one with this id, of whatever project. It costs less than the others.
     Id(Uuid),
 }
 
@@ -100,16 +100,6 @@ impl Records {
         Self { glance, fresh, changes, kept: bounded(MAX_SIZE), turns }
     }
 
-    /// Those images of the grant's project that its user sees; the newest first.
-    pub async fn of_owner(&self, grant: &Grant, hidden: Hidden, age: Age) -> Result<Listing, ApiError> {
-        self.listing(grant, Of::Owner(grant.owner.clone(), hidden), age).await
-    }
-
-    /// The image with this id, of whatever project, if the grant's user sees it. It costs less than a listing.
-    pub async fn with_id(&self, grant: &Grant, id: Uuid, age: Age) -> Result<Listing, ApiError> {
-        self.listing(grant, Of::Id(id), age).await
-    }
-
     /// Gives `take` the images that Glance lists for the grant's user in the grant's project, whosever they are. None is kept.
     pub async fn each_visible(&self, grant: &Grant, mut take: impl FnMut(&ImageMeta)) -> Result<(), ApiError> {
         for hidden in [Hidden(false), Hidden(true)] {
@@ -138,7 +128,8 @@ impl Records {
         }
     }
 
-    async fn listing(&self, grant: &Grant, of: Of, age: Age) -> Result<Listing, ApiError> {
+    /// Those of the images that the grant's user sees; the newest first.
+    pub async fn listing(&self, grant: &Grant, of: Of, age: Age) -> Result<Listing, ApiError> {
         let key = (fingerprint(grant), of);
         let kept = self.entry(&key, age);
         // Nobody waits for a listing that waits for somebody else's turn: whoever has a turn can make it.

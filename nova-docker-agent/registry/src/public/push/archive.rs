@@ -52,8 +52,10 @@ impl Part {
 /// An archive before it is written.
 pub struct Archive {
     pieces: Vec<PartContent>,
-    length: u64,
-    places: Vec<(Digest, u64, u64)>,
+    /// How many bytes it has.
+    pub length: u64,
+    /// Where each blob begins, and its size.
+    pub places: Vec<(Digest, u64, u64)>,
 }
 
 impl Archive {
@@ -82,16 +84,6 @@ impl Archive {
         }
         archive.push(Bytes::from(vec![0; END]));
         Ok(archive)
-    }
-
-    /// How many bytes it has.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Where each blob begins, and its size.
-    pub fn places(&self) -> &[(Digest, u64, u64)] {
-        &self.places
     }
 
     /// Its bytes. A blob that gives more or fewer of them than it has ends the stream with an error.

@@ -6,9 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::refused::refused;
-use super::staging::blocking;
-use super::{Push, What, writer};
+use super::{Push, What, refused, writer};
 use crate::public::images::Content;
 use crate::public::name::{of_glance, tags_of};
 use crate::public::{Action, Bearer, Grant, Name, Reference, Tag, property};
@@ -50,12 +48,12 @@ impl Push {
     /// [`ApiError`] for the client: [`Code::Unsupported`] for a blob of an image.
     pub async fn delete_blob(&self, bearer: &Bearer, name: &Name, digest: &Digest) -> Result<Response, ApiError> {
         let grant = writer(bearer, name, Action::Delete)?;
-        let (staging, project, wanted) = (self.staging.clone(), grant.owner.clone(), *digest);
+        let wanted = *digest;
         if self.images.blob(grant, name, digest).await?.is_some() {
             let message = "the blob is part of an image: delete the image's manifest";
             return Err(ApiError::new(Code::Unsupported, message));
         }
-        match blocking(move || staging.remove(&project, &wanted)).await? {
+        match self.on_disk(grant, move |staging, project| staging.remove(project, &wanted)).await? {
             true => Ok(StatusCode::ACCEPTED.into_response()),
             false => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
         }

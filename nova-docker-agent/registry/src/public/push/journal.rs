@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::staging::{StagingError, is_at, make};
+use crate::files::if_there;
 use crate::public::token::seal::Sealer;
 use crate::public::{Name, Tag};
 
@@ -125,15 +126,9 @@ fn open(path: &Path) -> io::Result<Option<Open>> {
     if path.extension().is_none_or(|extension| extension != "json") {
         return Ok(None);
     }
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
+    let Some(file) = if_there(File::open(path))? else { return Ok(None) };
     let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read?,
-    };
+    let Some(bytes) = if_there(fs::read(path))? else { return Ok(None) };
     let entry = serde_json::from_slice(&bytes)?;
     Ok(Some(Open { entry, path: path.to_owned(), lock }))
 }

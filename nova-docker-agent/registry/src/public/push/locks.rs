@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,6 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::staging::{StagingError, blocking, is_at, make};
 use crate::Digest;
+use crate::files::if_there;
 
 /// How often another process's lock is tried: a thread that waits for it could not be stopped.
 const POLL: Duration = Duration::from_millis(100);
@@ -93,11 +93,8 @@ impl LockFile {
 impl Drop for LockFile {
     fn drop(&mut self) {
         // Before it is unlocked: nobody else removes it.
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("pushes: cannot remove {}: {error}", self.path.display());
-            }
-            _ => {}
+        if let Err(error) = if_there(fs::remove_file(&self.path)) {
+            tracing::warn!("pushes: cannot remove {}: {error}", self.path.display());
         }
     }
 }

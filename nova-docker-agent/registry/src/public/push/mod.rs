@@ -33,7 +33,6 @@ mod mount;
 mod publish;
 mod receive;
 mod recover;
-mod refused;
 mod request;
 mod retire;
 mod staging;
@@ -205,4 +204,20 @@ fn writer<'a>(bearer: &'a Bearer, name: &Name, action: Action) -> Result<&'a Gra
 fn uploader(grant: &Grant, name: &Name) -> Uploader {
     let (project, user) = (grant.owner.clone(), grant.user.clone());
     Uploader { project, user, repository: name.repository().to_owned() }
+}
+
+/// The answer to a client when Glance did not do what it was asked. Its own words are for the user where it says what
+/// the user may not do.
+fn refused(error: &nova_docker_cloud::Error) -> ApiError {
+    let words = error.message();
+    match error.status() {
+        Some(401) => ApiError::new(Code::Unauthorized, "your session with the cloud has ended; log in again"),
+        Some(403 | 409 | 413) => ApiError::new(Code::Denied, format!("the image service refuses it: {words}")),
+        Some(400) => manifest::invalid(format!("the image service does not take it: {words}")),
+        Some(404) => ApiError::new(Code::ManifestUnknown, "the image is not there any more"),
+        _ => {
+            tracing::warn!(%error, "a push was not taken by the image service");
+            ApiError::new(Code::Unavailable, "the image service does not answer; try again")
+        }
+    }
 }

@@ -35,9 +35,8 @@ impl Push {
         // What the user may not pull is to be uploaded, as if nobody had it.
         let Ok(source) = bearer.grant(&from, Action::Pull) else { return Ok(false) };
         if source.owner != grant.owner && source.owner == source.project {
-            let (staging, theirs, ours, digest) =
-                (self.staging.clone(), source.owner.clone(), grant.owner.clone(), *digest);
-            if blocking(move || staging.share(&theirs, &ours, &digest)).await? {
+            let (theirs, digest) = (source.owner.clone(), *digest);
+            if self.on_disk(grant, move |staging, ours| staging.share(&theirs, ours, &digest)).await? {
                 return Ok(true);
             }
         }
@@ -58,8 +57,8 @@ impl Push {
             && self.stays(grant, &*blob).await
         {
             let mount = Mount { from: from.to_string(), owner: source.owner.clone() };
-            let (staging, project, digest) = (self.staging.clone(), grant.owner.clone(), *digest);
-            blocking(move || staging.mount(&project, &digest, &mount)).await?;
+            let digest = *digest;
+            self.on_disk(grant, move |staging, project| staging.mount(project, &digest, &mount)).await?;
             return Ok(true);
         }
         // An image that only its own project sees, or that may soon be deleted: the blob is copied while the user can read it.
@@ -81,12 +80,11 @@ impl Push {
         digest: &Digest,
     ) -> Result<(), StagingError> {
         let (staging, uploader, digest, size) = (self.staging.clone(), uploader(grant, name), *digest, blob.size());
-        let mut session = blocking(move || {
-            let mut session = staging.begin(&uploader, digest.algorithm())?;
-            session.forget_when_dropped();
+        let begin = move || {
+            let session = staging.begin(&uploader, digest.algorithm(), false)?;
             session.admit(size).map(|()| session)
-        })
-        .await?;
+        };
+        let mut session = blocking(begin).await?;
         let mut pieces = blob.read(0..size);
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|cause| StagingError::Source(cause.to_string()))?;

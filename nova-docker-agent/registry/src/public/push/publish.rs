@@ -22,11 +22,11 @@ use super::gather::Parts;
 use super::journal::{Entry, Open};
 use super::manifest::{self, Document, invalid};
 use super::recover::close;
-use super::refused::refused;
-use super::request::{created, parameters};
+use super::request::created;
 use super::staging::{Mount, StagingError, blocking};
 use super::tags::untagged_name;
-use super::{Push, What, writer};
+use super::{Push, What, refused, writer};
+use crate::http::parameters;
 use crate::public::images::{Age, Content};
 use crate::public::{Action, Bearer, Grant, Name, Reference, Tag, property};
 use crate::{Algorithm, ApiError, Code, Digest};
@@ -186,8 +186,8 @@ impl Push {
     async fn keep(&self, publication: &Publication) -> Result<bool, ApiError> {
         let Publication { grant, name, document, .. } = publication;
         let parts = self.gather(grant, name, document).await?.all.iter().map(|part| part.digest).collect();
-        let (staging, project, kept) = (self.staging.clone(), grant.owner.clone(), (name.clone(), document.clone()));
-        blocking(move || staging.keep_manifest(&project, kept.0.repository(), &kept.1)).await?;
+        let (repository, kept) = (name.repository().to_owned(), document.clone());
+        self.on_disk(grant, move |staging, project| staging.keep_manifest(project, &repository, &kept)).await?;
         self.renew(grant, name, parts).await?;
         let Some(subject) = document.subject else { return Ok(false) };
         Ok(self.images.holder(grant, name, &subject, Age::now()).await?.is_some())
@@ -195,8 +195,8 @@ impl Push {
 
     /// Lets what was uploaded wait for a manifest for as long again.
     pub(super) async fn renew(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) -> Result<(), StagingError> {
-        let (staging, project, name) = (self.staging.clone(), grant.owner.clone(), name.clone());
-        blocking(move || staging.renew(&project, name.repository(), &digests)).await
+        let repository = name.repository().to_owned();
+        self.on_disk(grant, move |staging, project| staging.renew(project, &repository, &digests)).await
     }
 
     /// The image is there already: only its tags change.
@@ -252,12 +252,11 @@ impl Push {
 
     /// The uploaded blobs are in an image now. Whoever pulls it should not wait for Glance.
     async fn release(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) {
-        let (staging, images, project) = (self.staging.clone(), self.images.clone(), grant.owner.clone());
+        let (images, repository) = (self.images.clone(), name.repository().to_owned());
         let image = Mount { from: name.to_string(), owner: grant.owner.clone() };
-        let repository = name.repository().to_owned();
-        let released = blocking(move || {
-            staging.release(&project, &repository, &digests, &image, |digest, file| {
-                if let Err(error) = images.adopt(&project, digest, file) {
+        let released = self.on_disk(grant, move |staging, project| {
+            staging.release(project, &repository, &digests, &image, |digest, file| {
+                if let Err(error) = images.adopt(project, digest, file) {
                     tracing::warn!(%digest, "what was uploaded was not kept for pulls: {error}");
                 }
             })
@@ -339,7 +338,7 @@ impl Push {
         }
         record.insert("id".into(), id.to_string().into());
         self.glance.create(caller, &record).await.map_err(|error| refused(&error))?;
-        let length = archive.length();
+        let length = archive.length;
         let sent = Arc::new(Mutex::new(Algorithm::Sha512.hasher()));
         let hasher = sent.clone();
         let stream = archive.stream().inspect_ok(move |piece| {
@@ -408,7 +407,7 @@ fn record(publication: &Publication, archive: &Archive, hidden: bool, subjects: 
     set(property::PUSH, Uuid::new_v4().to_string().into());
     let subjects: Vec<String> = subjects.iter().map(Digest::to_string).collect();
     let blobs: Map<String, Value> =
-        archive.places().iter().map(|(digest, offset, size)| (digest.to_string(), json!([offset, size]))).collect();
+        archive.places.iter().map(|(digest, offset, size)| (digest.to_string(), json!([offset, size]))).collect();
     let blobs = Value::from(blobs).to_string();
     let optional = [
         (property::ARTIFACT_TYPE, document.artifact_type.clone()),

@@ -3,7 +3,6 @@
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::staging::{Session, StagingError, blocking};
@@ -45,24 +44,6 @@ pub async fn receive(
     }
 }
 
-/// An upload, or the thread that writes to it just now.
-enum Place {
-    Here(Box<Session>),
-    Writing(JoinHandle<(Session, Result<(), StagingError>)>),
-}
-
-impl Place {
-    async fn settle(self) -> (Option<Session>, Result<(), StagingError>) {
-        match self {
-            Self::Here(session) => (Some(*session), Ok(())),
-            Self::Writing(thread) => match thread.await {
-                Ok((session, result)) => (Some(session), result),
-                Err(_) => (None, Err(StagingError::ShuttingDown)),
-            },
-        }
-    }
-}
-
 /// The next batch comes while the last one is written.
 async fn append(
     session: Session,
@@ -70,20 +51,27 @@ async fn append(
     stop: &CancellationToken,
 ) -> (Option<Session>, Result<Ending, StagingError>) {
     let mut stream = body.into_data_stream();
-    let mut place = Place::Here(Box::new(session));
+    let mut writing = write(session, vec![]);
     loop {
         let (batch, ending) = gather(&mut stream, stop).await;
-        let mut session = match place.settle().await {
-            (Some(session), Ok(())) => session,
-            (session, result) => return (session, Err(result.err().unwrap_or(StagingError::ShuttingDown))),
+        writing = match writing.await {
+            (Some(session), Ok(())) => write(session, batch),
+            (session, written) => return (session, written.map(|()| Ending::Broken)),
         };
-        place = Place::Writing(tokio::task::spawn_blocking(move || {
-            let result = session.append(&batch);
-            (session, result)
-        }));
         if let Some(ending) = ending {
-            let (session, result) = place.settle().await;
-            return (session, result.map(|()| ending));
+            let (session, written) = writing.await;
+            return (session, written.map(|()| ending));
+        }
+    }
+}
+
+/// Writes on a thread, from now on. The upload comes back with how that went.
+fn write(mut session: Session, batch: Vec<Bytes>) -> impl Future<Output = (Option<Session>, Result<(), StagingError>)> {
+    let thread = tokio::task::spawn_blocking(move || (session.append(&batch), session));
+    async {
+        match thread.await {
+            Ok((written, session)) => (Some(session), written),
+            Err(_) => (None, Err(StagingError::ShuttingDown)),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What the requests of a push say in their query and headers, and what they are answered.
 
-use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE};
@@ -9,17 +8,12 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::http::content::CONTENT_DIGEST;
+use crate::http::parameters;
 use crate::public::Name;
 use crate::{Algorithm, ApiError, Code, Digest};
 
 /// An upload's id, which dockerd logs.
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
-
-/// The values of a parameter of the query.
-pub fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
-    let pairs = url::form_urlencoded::parse(query.as_bytes());
-    pairs.filter(move |(key, _)| key == name).map(|(_, value)| value)
-}
 
 /// The `digest` parameters, each once. Several may name the same content, by an algorithm each.
 pub fn digests(query: &str) -> Result<Vec<Digest>, ApiError> {

@@ -14,8 +14,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::publish::TAG_PAUSES;
-use super::refused::refused;
-use super::{Push, What};
+use super::{Push, What, refused};
 use crate::public::images::{Age, ReadableBlob};
 use crate::public::name::all_of_glance;
 use crate::public::{Grant, Name, Tag, property};

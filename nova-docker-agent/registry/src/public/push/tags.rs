@@ -4,8 +4,7 @@
 //! A tag that moves is first given to the new image and then taken from the old one. In between both have it, and the
 //! newer image counts: whenever this is cut off, the tag stands for one of the two.
 
-use super::refused::refused;
-use super::{Push, What};
+use super::{Push, What, refused};
 use crate::public::name::{of_glance, tags_of};
 use crate::public::{Grant, Name, Reference, Tag, property};
 use crate::{ApiError, Digest};

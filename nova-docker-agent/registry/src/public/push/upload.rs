@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::receive::{Ending, receive};
-use super::request::{algorithm, content_range, created, digests, out_of_order, parameters, progress};
+use super::request::{algorithm, content_range, created, digests, out_of_order, progress};
 use super::staging::{Session, Staging, StagingError, Uploader, blocking};
 use super::{Push, uploader, writer};
-use crate::http::content_length;
+use crate::http::{content_length, parameters};
 use crate::public::{Action, Bearer, Name};
 use crate::{ApiError, Code, Digest};
 
@@ -44,16 +44,12 @@ impl Push {
         let (staging, uploader, algorithm) = (self.staging.clone(), uploader(grant, name), algorithm(query)?);
         let digests = digests(query)?;
         let Some(digest) = digests.first().copied() else {
-            let session = blocking(move || staging.begin(&uploader, algorithm)).await?;
+            let session = blocking(move || staging.begin(&uploader, algorithm, true)).await?;
             return Ok(progress(StatusCode::ACCEPTED, name, session.id, 0));
         };
         let (name, length, stop) = (name.clone(), content_length(headers), self.stop.clone());
         self.run(async move {
-            let session = blocking(move || {
-                let mut session = staging.begin(&uploader, digest.algorithm())?;
-                session.forget_when_dropped();
-                Ok(session)
-            });
+            let session = blocking(move || staging.begin(&uploader, digest.algorithm(), false));
             let session = Chunk { name: &name, range: None, length, body, stop: &stop }.append(session.await?).await?;
             complete(session, &digests).await?;
             Ok(created(&name, "blobs", &digest))

@@ -7,7 +7,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::Refused;
-use super::scope::{self, Scope};
 use crate::public::{Action, Bearer, Grant, Name};
 use nova_docker_cloud::{Project, UserLogin};
 
@@ -31,7 +30,7 @@ pub struct Claims {
 #[derive(Serialize, Deserialize)]
 struct Access {
     name: String,
-    actions: Vec<String>,
+    actions: Vec<Action>,
     /// Keystone's id of the repository's project.
     owner: String,
     /// The user may push there, if asked for.
@@ -79,8 +78,8 @@ impl Claims {
     /// Grants actions in a repository of the project `owner`, done with the token of `login`.
     pub fn grant(&mut self, name: &Name, actions: &[Action], owner: &str, is_pusher: bool, login: &UserLogin) {
         let token = self.token(login);
-        let actions = actions.iter().map(|&action| scope::word(action).to_owned()).collect();
-        self.access.push(Access { name: name.to_string(), actions, owner: owner.to_owned(), is_pusher, token });
+        let (name, actions) = (name.to_string(), actions.to_vec());
+        self.access.push(Access { name, actions, owner: owner.to_owned(), is_pusher, token });
     }
 
     /// Lets the catalog be listed.
@@ -118,11 +117,10 @@ impl Claims {
                 turns,
             })
         };
-        let access = self.access.iter().filter_map(|access| {
-            let text = format!("repository:{}:{}", access.name, access.actions.join(","));
-            let Scope::Repository(name, actions) = Scope::all([text.as_str()]).pop()? else { return None };
-            Some((name, actions, grant(access)?))
-        });
+        let access = self
+            .access
+            .iter()
+            .filter_map(|access| Some((access.name.parse().ok()?, access.actions.clone(), grant(access)?)));
         let bearer = Bearer { access: access.collect() };
         let catalog = self.catalog.as_ref().and_then(|catalog| {
             let (_, token) = self.tokens.get(catalog.token)?;

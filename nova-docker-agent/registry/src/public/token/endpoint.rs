@@ -1,5 +1,6 @@
 //! `GET /token`, which dockerd and nearly everybody use, and `POST /token`, OAuth 2 with a password (RFC 6749, 4.3).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use url::form_urlencoded;
 
 use super::{Login, Scope, Tokens};
 use crate::http::listener::Client;
-use crate::http::{self, auth};
+use crate::http::{self, auth, parameters};
 use crate::{ApiError, Code};
 
 /// Of a form: user name, password, scopes.
@@ -96,9 +97,8 @@ fn from_query(headers: &HeaderMap, query: &str) -> Result<Asked, ApiError> {
     if user.is_none() && headers.contains_key(AUTHORIZATION) {
         return Err(with_basic_challenge(log_in_first()));
     }
-    let pairs = || form_urlencoded::parse(query.as_bytes());
-    let service = pairs().find(|(key, _)| key == "service").map(|(_, value)| value.into_owned());
-    let scopes = pairs().filter(|(key, _)| key == "scope").map(|(_, value)| value.into_owned()).collect();
+    let service = parameters(query, "service").next().map(Cow::into_owned);
+    let scopes = parameters(query, "scope").map(Cow::into_owned).collect();
     Ok(Asked { user, service, scopes })
 }
 

@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::Stream;
 use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::{Digest, Error, Kept, touch};
+use super::{Digest, Error, Kept, MARGIN, touch};
+use crate::files::if_there;
 use crate::store::Cache;
 
 /// How much of a file is read at once.
@@ -61,6 +62,35 @@ impl Blob {
             Ok(Bytes::from(bytes))
         };
         tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::ShuttingDown))
+    }
+}
+
+impl Cache {
+    /// Takes a file that is verified and synced as the blob with this digest. Returns whether the blob is here; the file is left
+    /// where it is when it was here already, and when it is larger than the cache, or on another file system.
+    pub fn adopt(&self, digest: Digest, file: &Path) -> Result<bool, Error> {
+        let found = File::open(file).and_then(|opened| Ok((opened.metadata()?.len(), touch(&opened, file))));
+        let found = if_there(found).map_err(|cause| Error::cache("look at", file, cause))?;
+        let Some((size, used)) = found else { return Ok(false) };
+        if self.get(&digest).is_some_and(|blob| blob.size == size) {
+            return Ok(true);
+        }
+        if size > self.limit {
+            return Ok(false);
+        }
+        self.look()?;
+        self.trim(size);
+        let target = self.path(&digest);
+        match fs::rename(file, &target) {
+            Ok(()) => {}
+            Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::CrossesDevices].contains(&error.kind()) => {
+                return Ok(false);
+            }
+            Err(cause) => return Err(Error::cache("rename to", &target, cause)),
+        }
+        self.state().remember(digest, Kept::new(size, used));
+        self.free(MARGIN, || self.available())?;
+        Ok(true)
     }
 }
 
@@ -119,12 +149,9 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         self.cache.state().reserved -= self.reserved;
-        match fs::remove_file(self.path.as_ref()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("layer cache: cannot remove {}: {error}", self.path.display());
-            }
-            // It may have been stored.
-            _ => {}
+        // It may have been stored.
+        if let Err(error) = if_there(fs::remove_file(self.path.as_ref())) {
+            tracing::warn!("layer cache: cannot remove {}: {error}", self.path.display());
         }
     }
 }

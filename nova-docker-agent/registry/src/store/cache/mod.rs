@@ -10,6 +10,7 @@
 //! Several processes may share a directory. Each keeps the size of the whole within its own bound: before it makes room, it
 //! looks at what others have stored and removed since it last did. A blob's modification time is when it was last used.
 
+mod directory;
 mod file;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,9 +26,9 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-mod adopt;
-
+use crate::files::if_there;
 use crate::{Algorithm, Digest, Error};
+use directory::{lock, remove_leftovers, scan, touch};
 pub use file::{Blob, Partial};
 
 /// What is left free on the file system for everything else.
@@ -111,17 +112,15 @@ impl Cache {
     /// The blob of this digest, if it is there.
     pub fn get(&self, digest: &Digest) -> Option<Blob> {
         let path = self.path(digest);
-        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let opened = if_there(File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))));
+        let opened = opened.unwrap_or_else(|error| {
+            tracing::warn!("layer cache: cannot open {}: {error}", path.display());
+            None
+        });
         let mut state = self.state();
-        let (size, file) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!("layer cache: cannot open {}: {error}", path.display());
-                }
-                state.forget(digest);
-                return None;
-            }
+        let Some((size, file)) = opened else {
+            state.forget(digest);
+            return None;
         };
         let known = state.blobs.get(digest).copied();
         if known.is_some_and(|kept| kept.size != size) {
@@ -319,12 +318,11 @@ impl Cache {
         let removed = aside.and_then(|aside| aside.map_or(Ok(()), fs::remove_file));
         self.state().leaving -= size;
         self.gone.notify_all();
-        match removed {
-            Ok(()) => return true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("layer cache: cannot remove {}: {error}", path.display()),
-        }
-        false
+        let removed = if_there(removed).unwrap_or_else(|error| {
+            tracing::warn!("layer cache: cannot remove {}: {error}", path.display());
+            None
+        });
+        removed.is_some()
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -373,62 +371,6 @@ impl Kept {
     fn rank(&self, digest: &Digest, limit: u64) -> Rank {
         (self.size <= limit, self.used, *digest)
     }
-}
-
-/// Notes on the disk that a blob is used now: all processes go by that. The kernel's own notes are not exact enough.
-fn touch(file: &File, path: &Path) -> SystemTime {
-    let now = SystemTime::now();
-    if let Err(error) = file.set_modified(now) {
-        tracing::debug!("layer cache: cannot touch {}: {error}", path.display());
-    }
-    now
-}
-
-fn lock(path: &Path, kind: FlockArg) -> Result<Flock<File>, Error> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(|cause| Error::cache("open", path, cause))?;
-    Flock::lock(file, kind).map_err(|(_, errno)| Error::cache("lock", path, errno.into()))
-}
-
-/// Removes the partial files of processes that are gone.
-fn remove_leftovers(partials: &Path) -> Result<(), Error> {
-    let entries = fs::read_dir(partials).map_err(|cause| Error::cache("list", partials, cause))?;
-    for entry in entries {
-        let path = entry.map_err(|cause| Error::cache("list", partials, cause))?.path();
-        if lock(&path.join("lock"), FlockArg::LockExclusiveNonblock).is_err() && path.join("lock").exists() {
-            continue;
-        }
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(|cause| Error::cache("remove", &path, cause))?;
-    }
-    Ok(())
-}
-
-/// The blobs that are there.
-fn scan(blobs: &Path) -> Result<HashMap<Digest, Kept>, Error> {
-    let mut found = HashMap::new();
-    for algorithm in Algorithm::ALL {
-        let directory = blobs.join(algorithm.name());
-        let failed = |cause| Error::cache("list", &directory, cause);
-        for entry in fs::read_dir(&directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let metadata = match entry.metadata() {
-                // Another process has just removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                metadata => metadata.map_err(failed)?,
-            };
-            let name = entry.file_name();
-            let digest = name.to_str().and_then(|name| format!("{}:{name}", algorithm.name()).parse::<Digest>().ok());
-            match digest {
-                Some(digest) if metadata.is_file() => {
-                    let used = metadata.modified().map_err(failed)?;
-                    found.insert(digest, Kept { size: metadata.len(), used, checked: None });
-                }
-                _ => tracing::debug!("layer cache: {} does not belong there and is left alone", entry.path().display()),
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Blobs that are not evicted while this lives.

@@ -60,7 +60,7 @@ fn json_of(entries: &[(String, u64, Vec<u8>)], path: &str) -> Value {
 async fn an_archive_has_the_length_and_the_places_that_were_told_before() {
     let layers = [testing::layer(1, 100_000), testing::layer(2, 512), testing::layer(3, 0)];
     let (root, archive) = image(&layers);
-    let (length, places) = (archive.length(), archive.places().to_vec());
+    let (length, places) = (archive.length, archive.places.clone());
     let bytes = written(archive).await;
     assert_eq!(bytes.len() as u64, length);
     assert_eq!(places[0].0, root.digest);
@@ -127,7 +127,7 @@ async fn blobs_with_long_digests_have_long_paths() {
     let root = document(testing::oci_manifest(b"{}", &[], "application/x-sbom"));
     let parts = vec![part(&root.bytes, Algorithm::Sha256), part(&blob, Algorithm::Sha512)];
     let archive = Archive::new(&root, &name(), &[], parts).unwrap();
-    let (digest, offset, _) = archive.places()[1];
+    let (digest, offset, _) = archive.places[1];
     let entries = entries(&written(archive).await);
     let (path, position, content) = entries.last().unwrap();
     assert_eq!((path, *position, content), (&format!("blobs/sha512/{}", digest.hex()), offset, &blob));
@@ -167,8 +167,8 @@ async fn a_blob_that_is_shorter_or_longer_than_it_was_breaks_the_archive_off() {
 async fn blobs_of_more_than_eight_gibibytes_are_described_rightly() {
     let size = 9 << 30;
     let archive = with_odd(size, 0);
-    let (_, offset, _) = archive.places()[0];
-    let (_, after, _) = archive.places()[1];
+    let (_, offset, _) = archive.places[0];
+    let (_, after, _) = archive.places[1];
     assert_eq!(after, offset + size + BLOCK);
     let start: Vec<Bytes> =
         archive.stream().take_while(|piece| std::future::ready(piece.is_ok())).try_collect().await.unwrap();

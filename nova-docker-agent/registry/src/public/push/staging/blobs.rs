@@ -31,9 +31,10 @@ impl Push {
         if !grant.sees_staged() {
             return Ok(Blobs::new());
         }
-        let (staging, project) = (self.staging.clone(), grant.owner.clone());
-        let find = move |digest| Ok((digest, staging.find(&project, &digest)?));
-        let found: Vec<_> = blocking(move || digests.into_iter().map(find).collect()).await?;
+        let find = |staging: &Staging, project: &str| {
+            digests.into_iter().map(|digest| Ok((digest, staging.find(project, &digest)?))).collect()
+        };
+        let found: Vec<_> = self.on_disk(grant, find).await?;
         let (mut blobs, mut mounts) = (Blobs::new(), HashMap::<Mount, Vec<Digest>>::new());
         for (digest, staged) in found {
             match staged {
@@ -49,8 +50,10 @@ impl Push {
             blobs.extend(mounted(&self.images, grant, &mount, digests.clone()).await?);
             digests.retain(|digest| !blobs.contains_key(digest));
             // The image has gone: it need not be looked for again.
-            let (staging, project) = (self.staging.clone(), grant.owner.clone());
-            blocking(move || digests.iter().try_for_each(|digest| staging.unmount(&project, digest, &mount))).await?;
+            let unmount = move |staging: &Staging, project: &str| {
+                digests.iter().try_for_each(|digest| staging.unmount(project, digest, &mount))
+            };
+            self.on_disk(grant, unmount).await?;
         }
         Ok(blobs)
     }

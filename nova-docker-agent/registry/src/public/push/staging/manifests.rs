@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Staging, StagingError, blocking, entries, make_parent, remove_file, write_durably};
+use super::{Staging, StagingError, entries, make_parent, remove_file, write_durably};
+use crate::files::if_there;
 use crate::public::push::Push;
 use crate::public::push::manifest::Document;
 use crate::public::{Grant, Name};
@@ -36,14 +37,14 @@ impl Push {
         if !grant.sees_staged() {
             return Ok(None);
         }
-        let (staging, project, name, digest) = (self.staging.clone(), grant.owner.clone(), name.clone(), *digest);
-        Ok(blocking(move || staging.manifest(&project, name.repository(), &digest)).await?)
+        let (name, digest) = (name.clone(), *digest);
+        Ok(self.on_disk(grant, move |staging, project| staging.manifest(project, name.repository(), &digest)).await?)
     }
 
     /// Lets one wait no more. Whether there was one.
     pub async fn drop_staged(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<bool, StagingError> {
-        let (staging, project, name, digest) = (self.staging.clone(), grant.owner.clone(), name.clone(), *digest);
-        blocking(move || staging.remove_manifest(&project, name.repository(), &digest)).await
+        let (name, digest) = (name.clone(), *digest);
+        self.on_disk(grant, move |staging, project| staging.remove_manifest(project, name.repository(), &digest)).await
     }
 
     /// The digests of those that wait, and say something of one of these manifests.
@@ -56,9 +57,10 @@ impl Push {
         if subjects.is_empty() || !grant.sees_staged() {
             return Ok(vec![]);
         }
-        let (staging, project, name) = (self.staging.clone(), grant.owner.clone(), name.clone());
-        let subjects: HashSet<String> = subjects.iter().map(Digest::to_string).collect();
-        Ok(blocking(move || staging.referrers(&project, name.repository(), &subjects)).await?)
+        let (name, subjects) = (name.clone(), subjects.iter().map(Digest::to_string).collect());
+        Ok(self
+            .on_disk(grant, move |staging, project| staging.referrers(project, name.repository(), &subjects))
+            .await?)
     }
 }
 
@@ -155,8 +157,5 @@ fn open(path: &Path) -> Result<Option<(Head, BufReader<File>)>, StagingError> {
         file.read_line(&mut line)?;
         Ok((serde_json::from_str(&line)?, file))
     };
-    match read() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).map_err(|cause| StagingError::io("read", path, cause)),
-    }
+    if_there(read()).map_err(|cause| StagingError::io("read", path, cause))
 }

@@ -32,7 +32,9 @@ use uuid::Uuid;
 pub use error::StagingError;
 pub use session::{Session, Uploader, is_at};
 
-use super::PushConfig;
+use super::{Push, PushConfig};
+use crate::files::if_there;
+use crate::public::Grant;
 use crate::store::Cache;
 use crate::{Algorithm, Digest};
 
@@ -101,12 +103,8 @@ impl Staging {
             let places = ["blobs", "mounts"].map(|place| self.blob_path(project, place, digest));
             for path in places.into_iter().chain([self.manifest_path(project, repository, digest)]) {
                 let path = path?;
-                match File::open(&path).and_then(|file| file.set_modified(SystemTime::now())) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(StagingError::io("touch", path, error));
-                    }
-                    _ => {}
-                }
+                let touched = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                if_there(touched).map_err(|cause| StagingError::io("touch", path, cause))?;
             }
         }
         Ok(())
@@ -263,6 +261,18 @@ impl Staging {
     }
 }
 
+impl Push {
+    /// Works on what a project has uploaded, off the runtime's threads.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        grant: &Grant,
+        work: impl FnOnce(&Staging, &str) -> Result<T, StagingError> + Send + 'static,
+    ) -> Result<T, StagingError> {
+        let (staging, project) = (self.staging.clone(), grant.owner.clone());
+        blocking(move || work(&staging, &project)).await
+    }
+}
+
 /// Runs blocking work off the runtime's threads.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StagingError> + Send + 'static,
@@ -283,11 +293,8 @@ fn make_parent(path: &Path) -> Result<(), StagingError> {
 /// The paths in a directory; none where there is no directory.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, StagingError> {
     let failed = |cause| StagingError::io("list", directory, cause);
-    match fs::read_dir(directory) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
-        Err(cause) => Err(failed(cause)),
-    }
+    let found = if_there(fs::read_dir(directory)).map_err(failed)?;
+    found.into_iter().flatten().map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
 }
 
 /// A project's manifests, and the files in these places by digest.
@@ -303,11 +310,8 @@ fn files(project: &Path, places: &[&str]) -> Result<Vec<PathBuf>, StagingError> 
 
 /// Size in bytes, and when it was touched last. None for what was just removed.
 fn measure(path: &Path) -> Result<Option<(u64, SystemTime)>, StagingError> {
-    match fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?))) {
-        Ok(measured) => Ok(Some(measured)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(StagingError::io("look at", path, cause)),
-    }
+    let measured = fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
+    if_there(measured).map_err(|cause| StagingError::io("look at", path, cause))
 }
 
 /// Whether a file was not touched for longer than `age`.
@@ -328,19 +332,13 @@ fn used(project: &Path) -> Result<u64, StagingError> {
 
 /// Whether there was a file.
 fn remove_file(path: &Path) -> Result<bool, StagingError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(cause) => Err(StagingError::io("remove", path, cause)),
-    }
+    let removed = if_there(fs::remove_file(path)).map_err(|cause| StagingError::io("remove", path, cause))?;
+    Ok(removed.is_some())
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, StagingError> {
-    match fs::read(path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(StagingError::io("read", path, cause)),
-    }
+    let value = fs::read(path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+    if_there(value).map_err(|cause| StagingError::io("read", path, cause))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StagingError> {

@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, read_json, sync_parent, write_json,
+    MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, measure, read_json, sync_parent,
+    write_json,
 };
+use crate::files::if_there;
 use crate::{Algorithm, Digest, Hasher};
 
 /// How much is read at once to digest what is on the disk.
@@ -60,12 +62,18 @@ pub struct Session {
     begun: (u64, Hasher),
     /// Bytes since the bounds were looked at.
     unchecked: u64,
+    /// Whether it stays when this is dropped before it is complete.
     keep: bool,
 }
 
 impl Staging {
-    /// Begins an upload.
-    pub fn begin(self: &Arc<Self>, uploader: &Uploader, algorithm: Algorithm) -> Result<Session, StagingError> {
+    /// Begins an upload. One whose client is not told of it is not to be kept when its request ends.
+    pub fn begin(
+        self: &Arc<Self>,
+        uploader: &Uploader,
+        algorithm: Algorithm,
+        keep: bool,
+    ) -> Result<Session, StagingError> {
         self.admit_one(&uploader.project)?;
         self.admit(&uploader.project, 0)?;
         let sessions = self.project(&uploader.project)?.join("sessions");
@@ -79,7 +87,9 @@ impl Staging {
         let about = About { uploader: uploader.clone(), algorithm: algorithm.name().to_owned() };
         write_json(&directory.join("about.json"), &about)?;
         let file = lock(&directory.join("content"), true)?;
-        self.resume(id, uploader, directory, file, algorithm)
+        let mut session = self.resume(id, uploader, directory, file, algorithm)?;
+        session.keep = keep;
+        Ok(session)
     }
 
     /// Takes up an upload where it was left.
@@ -101,11 +111,7 @@ impl Staging {
     /// How many bytes of an upload have come.
     pub fn received(&self, uploader: &Uploader, id: Uuid) -> Result<u64, StagingError> {
         let path = self.about(uploader, id)?.0.join("content");
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StagingError::UnknownUpload),
-            Err(cause) => Err(StagingError::io("look at", path, cause)),
-        }
+        measure(&path)?.map(|(size, _)| size).ok_or(StagingError::UnknownUpload)
     }
 
     fn about(&self, uploader: &Uploader, id: Uuid) -> Result<(PathBuf, About), StagingError> {
@@ -140,11 +146,6 @@ impl Session {
     /// How many bytes have come.
     pub fn offset(&self) -> u64 {
         self.offset
-    }
-
-    /// Removes the upload when this is dropped, unless it was completed: its client does not know of it.
-    pub fn forget_when_dropped(&mut self) {
-        self.keep = false;
     }
 
     /// Whether `coming` more bytes are allowed.
@@ -268,18 +269,14 @@ pub fn discard_idle(directory: &Path) -> Result<(), StagingError> {
 }
 
 fn discard(directory: &Path) -> Result<(), StagingError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StagingError::io("remove", directory, error)),
-        _ => Ok(()),
-    }
+    let removed = if_there(fs::remove_dir_all(directory));
+    removed.map(drop).map_err(|cause| StagingError::io("remove", directory, cause))
 }
 
 /// Opens a file that nobody else has; makes it when it is `new`.
 fn lock(path: &Path, new: bool) -> Result<Flock<File>, StagingError> {
-    let file = match OpenOptions::new().read(true).write(true).create_new(new).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StagingError::UnknownUpload),
-        opened => opened.map_err(|cause| StagingError::io("open", path, cause))?,
-    };
+    let file = if_there(OpenOptions::new().read(true).write(true).create_new(new).mode(0o600).open(path));
+    let file = file.map_err(|cause| StagingError::io("open", path, cause))?.ok_or(StagingError::UnknownUpload)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => StagingError::Busy,
         errno => StagingError::io("lock", path, errno.into()),

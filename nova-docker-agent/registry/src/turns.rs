@@ -1,4 +1,4 @@
-//! Limits concurrent work, in total and per project: users can ask for as much as they like, and go away.
+//! Limits concurrent work, in total and per project or client: users can ask for as much as they like, and go away.
 //!
 //! Nobody keeps a turn for long while others wait: a layer may be as large as a tenant likes.
 
@@ -54,6 +54,13 @@ impl Turns {
     pub async fn take(self: &Arc<Self>, whom: Option<&str>) -> Result<Turn, Error> {
         let permits = Some(self.permits(whom).await?);
         Ok(Turn { turns: self.clone(), whom: whom.map(str::to_owned), permits, done: 0 })
+    }
+
+    /// One that begins at once, if it may.
+    pub fn try_take(self: &Arc<Self>, whom: Option<&str>) -> Option<Turn> {
+        let own = whom.map(|whom| self.of(whom).try_acquire_owned()).transpose().ok()?;
+        let permits = Permits { _own: own, _all: self.all.clone().try_acquire_owned().ok()? };
+        Some(Turn { turns: self.clone(), whom: whom.map(str::to_owned), permits: Some(permits), done: 0 })
     }
 
     async fn permits(&self, whom: Option<&str>) -> Result<Permits, Error> {
