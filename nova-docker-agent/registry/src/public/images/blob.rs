@@ -32,8 +32,7 @@ impl ReadableBlob for StoredBlob {
     }
 
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
-        // An open file takes its room whether or not it is evicted.
-        let pins = self.fetcher.cache.pin([self.digest]);
+        let reading = self.fetcher.cache.read(self.digest);
         let (image, stored) = ((self.stored.image, self.stored.label.clone()), self.stored.clone());
         let kept = BlobRequest::new(self.fetcher.clone(), self.digest, image, stored).stream(range.clone());
         let begun = async move {
@@ -45,6 +44,6 @@ impl ReadableBlob for StoredBlob {
                 first => futures::stream::iter(first).chain(kept).boxed(),
             }
         };
-        begun.into_stream().flatten().inspect(move |_| _ = &pins).boxed()
+        begun.into_stream().flatten().inspect(move |_| _ = &reading).boxed()
     }
 }

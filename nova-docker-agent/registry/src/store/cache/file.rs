@@ -89,7 +89,7 @@ impl Cache {
             Err(cause) => return Err(Error::cache("rename to", &target, cause)),
         }
         self.state().remember(digest, Kept::new(size, used));
-        self.free(MARGIN, || self.available())?;
+        self.free(|| MARGIN, || self.available())?;
         Ok(true)
     }
 }

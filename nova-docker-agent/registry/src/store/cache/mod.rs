@@ -63,7 +63,9 @@ struct State {
     /// Those of them that nothing pins, in the order in which they go.
     order: BTreeSet<Rank>,
     pins: HashMap<Digest, usize>,
-    /// Bytes of `blobs`, and of those in `order`.
+    /// How many clients read a blob.
+    readers: HashMap<Digest, usize>,
+    /// Bytes of `blobs`, and of those in `order` that nobody reads: while a file is open its room is not free.
     total: u64,
     evictable: u64,
     /// Bytes of those that have lost their names and still take room: the file system may need long to remove a large file.
@@ -181,6 +183,12 @@ impl Cache {
         pins
     }
 
+    /// A client reads this blob, present or still to come, until the result is dropped: it may be evicted, but not to make room.
+    pub fn read(self: &Arc<Self>, digest: Digest) -> Reading {
+        self.state().read(&digest, |readers| readers + 1);
+        Reading { cache: self.clone(), digest }
+    }
+
     /// Waits until nothing pins this blob.
     pub async fn unpinned(&self, digest: &Digest) {
         let mut changes = self.unpinned.subscribe();
@@ -214,9 +222,9 @@ impl Cache {
         if size <= self.limit {
             self.trim(size);
         }
-        let needed = size.saturating_add(self.state().reserved).saturating_add(MARGIN);
+        let needed = || size.saturating_add(self.state().reserved).saturating_add(MARGIN);
         let available = self.free(needed, || self.available())?;
-        if available < needed {
+        if available < needed() {
             let directory = self.blobs.clone();
             return Err(Error::NoSpace { image: String::new(), needed: size, available, directory });
         }
@@ -225,11 +233,11 @@ impl Cache {
 
     /// Evicts until so many bytes are `available`, waiting for what is on its way out; none where that would not be enough.
     /// Returns how many there are. Blocks.
-    pub fn free<E>(&self, needed: u64, available: impl Fn() -> Result<u64, E>) -> Result<u64, E> {
+    pub fn free<E>(&self, needed: impl Fn() -> u64, available: impl Fn() -> Result<u64, E>) -> Result<u64, E> {
         loop {
             // Before it is measured: what goes in between is counted twice, and not left out.
             let may_go = self.may_go();
-            let available = available()?;
+            let (available, needed) = (available()?, needed());
             if available >= needed || available.saturating_add(may_go) < needed {
                 return Ok(available);
             }
@@ -284,7 +292,7 @@ impl Cache {
 
     /// Evicts until `coming` more bytes fit into the bound, or nothing more can be evicted.
     fn trim(&self, coming: u64) {
-        while self.is_over(coming) && self.evict_one() {}
+        while self.is_over(coming) && self.evict(|_, _| true) {}
     }
 
     fn is_over(&self, coming: u64) -> bool {
@@ -292,11 +300,17 @@ impl Cache {
         state.total.saturating_add(coming) > self.limit || state.blobs.len() > state.most
     }
 
-    /// Removes a blob that nothing pins; whether there was one. One that is larger than the bound goes first, then the one that
-    /// was not used for longest.
+    /// Removes a blob that nothing pins and nobody reads; whether there was one. One that is larger than the bound goes first, then
+    /// the one that was not used for longest.
     pub fn evict_one(&self) -> bool {
+        self.evict(|state, digest| !state.readers.contains_key(digest))
+    }
+
+    fn evict(&self, may_go: impl Fn(&State, &Digest) -> bool) -> bool {
         let state = self.state();
-        let Some((.., digest)) = state.order.first().copied() else { return false };
+        let Some((.., digest)) = state.order.iter().find(|(.., digest)| may_go(&state, digest)).copied() else {
+            return false;
+        };
         if self.remove(state, &digest) {
             self.evictions.fetch_add(1, Ordering::Relaxed);
         }
@@ -354,11 +368,25 @@ impl State {
     fn set_evictable(&mut self, digest: &Digest, evictable: bool) {
         let Some(kept) = self.blobs.get(digest) else { return };
         let rank = kept.rank(digest, self.limit);
+        let room = if self.readers.contains_key(digest) { 0 } else { kept.size };
         match evictable {
-            true if self.order.insert(rank) => self.evictable += kept.size,
-            false if self.order.remove(&rank) => self.evictable -= kept.size,
+            true if self.order.insert(rank) => self.evictable += room,
+            false if self.order.remove(&rank) => self.evictable -= room,
             _ => {}
         }
+    }
+
+    /// One client more reads a blob, or one less.
+    fn read(&mut self, digest: &Digest, change: fn(usize) -> usize) {
+        let is_in_order =
+            self.blobs.get(digest).is_some_and(|kept| self.order.contains(&kept.rank(digest, self.limit)));
+        // As if it had gone, and come again.
+        self.set_evictable(digest, false);
+        match change(self.readers.get(digest).copied().unwrap_or_default()) {
+            0 => self.readers.remove(digest),
+            readers => self.readers.insert(*digest, readers),
+        };
+        self.set_evictable(digest, is_in_order);
     }
 }
 
@@ -370,6 +398,18 @@ impl Kept {
 
     fn rank(&self, digest: &Digest, limit: u64) -> Rank {
         (self.size <= limit, self.used, *digest)
+    }
+}
+
+/// A blob that is being read.
+pub struct Reading {
+    cache: Arc<Cache>,
+    digest: Digest,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.cache.state().read(&self.digest, |readers| readers - 1);
     }
 }
 

@@ -85,7 +85,7 @@ fn what_is_on_its_way_out_is_waited_for_before_there_is_no_room_and_before_anyth
         measured.send(()).ok();
         Ok::<u64, Error>(available)
     };
-    assert_eq!(cache.free(701, measure).unwrap(), 100, "all that may go is too little");
+    assert_eq!(cache.free(|| 701, measure).unwrap(), 100, "all that may go is too little");
     assert!(cache.get(&kept).is_some());
     was_measured.recv().unwrap();
     let remover = cache.clone();
@@ -94,11 +94,27 @@ fn what_is_on_its_way_out_is_waited_for_before_there_is_no_room_and_before_anyth
         remover.state().leaving = 0;
         remover.gone.notify_all();
     });
-    assert_eq!(cache.free(600, measure).unwrap(), 600);
+    assert_eq!(cache.free(|| 600, measure).unwrap(), 600);
     removing.join().unwrap();
     assert!(cache.get(&kept).is_some());
     assert!(cache.evict_one());
     assert_eq!((cache.may_go(), cache.state().leaving), (0, 0));
+}
+
+#[test]
+fn what_is_read_slowly_is_no_room_and_keeps_nothing_else_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path(), 250).unwrap();
+    let slow = keep(&cache, &[1; 100]);
+    let readers = [(); 2].map(|()| cache.read(slow));
+    assert!(cache.get(&slow).is_some() && cache.may_go() == 0 && !cache.evict_one());
+    let others = [2, 3].map(|seed| keep(&cache, &[seed; 100]));
+    assert!(!cache.has(&slow) && others.iter().all(|digest| cache.has(digest)));
+    // It has come again.
+    keep(&cache, &[1; 100]);
+    assert_eq!((cache.may_go(), cache.total()), (100, 200));
+    drop(readers);
+    assert_eq!((cache.may_go(), cache.state().readers.len()), (200, 0));
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Staging {
         // Not for what is only announced: nobody's words empty the cache.
         let needed = coming.min(RECHECK).saturating_add(FREE);
         if let Some(cache) = &self.cache {
-            available = cache.free(needed, || self.available())?;
+            available = cache.free(|| needed, || self.available())?;
         }
         if available < needed { Err(StagingError::DiskFull) } else { Ok(()) }
     }
