@@ -31,6 +31,8 @@ const MIN_WEIGHT: usize = 96 * 1024;
 /// page of each may take as much memory as an answer may have.
 const MAX_LISTINGS: usize = 32;
 const MAX_LISTINGS_OF_ONE: usize = 4;
+/// Those of all clients together that have not logged in: whoever they are, users have the rest.
+const MAX_LISTINGS_OF_ANONYMOUS: usize = 16;
 /// A property that has more bytes is a long one, and so much of these is kept in one listing: an image without them is opened to
 /// tell. Users write properties too.
 const LONG: usize = 1024;
@@ -51,6 +53,8 @@ pub struct Records {
     changes: Changes,
     kept: Cache<Key, Kept>,
     turns: Arc<Turns>,
+    /// Those who have not logged in take turns among themselves first.
+    of_anonymous: Arc<Turns>,
 }
 
 /// A hash of the user's token, and what is listed.
@@ -97,7 +101,8 @@ impl Kept {
 impl Records {
     pub fn new(glance: Glance, changes: Changes, fresh: Duration) -> Self {
         let turns = Turns::new(MAX_LISTINGS, MAX_LISTINGS_OF_ONE);
-        Self { glance, fresh, changes, kept: bounded(MAX_SIZE), turns }
+        let of_anonymous = Turns::new(MAX_LISTINGS_OF_ANONYMOUS, MAX_LISTINGS_OF_ONE);
+        Self { glance, fresh, changes, kept: bounded(MAX_SIZE), turns, of_anonymous }
     }
 
     /// Gives `take` the images that Glance lists for the grant's user in the grant's project, whosever they are. None is kept.
@@ -152,9 +157,15 @@ impl Records {
         Ok(images)
     }
 
-    async fn turn(&self, grant: &Grant) -> Result<Turn, ApiError> {
-        let turn = self.turns.take(Some(&grant.turns)).await;
-        turn.map_err(|_| ApiError::new(Code::Unavailable, "the registry shuts down"))
+    async fn turn(&self, grant: &Grant) -> Result<(Option<Turn>, Turn), ApiError> {
+        let take = async {
+            let first = match grant.is_anonymous {
+                true => Some(self.of_anonymous.take(Some(&grant.turns)).await?),
+                false => None,
+            };
+            Ok::<_, crate::Error>((first, self.turns.take(Some(&grant.turns)).await?))
+        };
+        take.await.map_err(|_| ApiError::new(Code::Unavailable, "the registry shuts down"))
     }
 
     fn entry(&self, key: &Key, age: Age) -> Kept {
