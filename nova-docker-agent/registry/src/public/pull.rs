@@ -1,9 +1,12 @@
 //! Pull: OCI distribution specification 1.1, "Pulling manifests", "Pulling blobs".
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
 use super::api::Api;
+use super::images::ReadableBlob;
 use super::{Grant, Name, Reference};
 use crate::http::content::{self, document};
 use crate::{ApiError, Code, Digest};
@@ -42,15 +45,14 @@ impl Api {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
-        let blob = match self.images.blob(grant, name, digest).await? {
-            // Who may push looks first, and goes by that.
-            Some(blob) if method == Method::HEAD && grant.sees_staged() && !self.push.stays(grant, &*blob).await => {
-                None
-            }
+        // Who may push looks first, and goes by that.
+        let counts = method == Method::HEAD && grant.sees_staged();
+        let kept = async |found: Option<Arc<dyn ReadableBlob>>| match found {
+            Some(blob) if counts && !self.push.stays(grant, &*blob).await => None,
             found => found,
         };
-        let blob = match blob {
-            None => self.push.staged(grant, digest).await?,
+        let blob = match kept(self.images.blob(grant, name, digest).await?).await {
+            None => kept(self.push.staged(grant, digest).await?).await,
             found => found,
         };
         let blob = blob.ok_or_else(|| {

@@ -153,9 +153,16 @@ impl Push {
         if record.owner.as_deref() != Some(grant.owner.as_str()) {
             return false;
         }
-        let renewed = self.renew_image(grant, record).await;
-        self.images.changed(grant);
-        renewed.inspect_err(|error| tracing::info!(image = %record.id, "it is not kept: {}", error.message)).is_ok()
+        match self.renew_image(grant, record).await {
+            Ok(()) => {
+                self.images.changed(grant);
+                true
+            }
+            Err(error) => {
+                tracing::info!(image = %record.id, "it is not kept: {}", error.message);
+                false
+            }
+        }
     }
 
     /// Whether it says something of a manifest that an image has, if only within an index's.
@@ -176,7 +183,10 @@ fn is_unnamed(record: &ImageMeta) -> bool {
 
 /// Whether somebody has counted on an image no longer ago than that.
 fn was_renewed(record: &ImageMeta, ago: Duration) -> bool {
-    property::text(record, property::RENEWED).is_some_and(|renewed| !is_older(Some(renewed), ago))
+    let renewed = property::text(record, property::RENEWED).and_then(|renewed| renewed.parse::<Timestamp>().ok());
+    // Users can write what they like.
+    let passed = renewed.and_then(|renewed| Duration::try_from(Timestamp::now().duration_since(renewed)).ok());
+    passed.is_some_and(|passed| passed <= ago)
 }
 
 /// Those of a project's images, the newest first, that the registry made, that may be deleted, and that nothing refers to: no tag,

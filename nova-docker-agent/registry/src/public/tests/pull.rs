@@ -350,3 +350,21 @@ async fn an_image_without_a_tag_is_kept_for_who_may_push_and_looks_for_a_blob_of
         assert_eq!(registry.ask(user, method, &path(&other), &[]).await.status, status, "{user} {method}");
     }
 }
+
+#[tokio::test]
+async fn an_image_that_a_mounted_blob_is_to_be_read_from_is_kept_for_who_looks_for_it() {
+    let registry = Registry::with_listings_of(Duration::ZERO).await;
+    let layer = archives::layer(1, 100);
+    let digest = Digest::of(&layer);
+    let pushed = json!({property::REPOSITORY: "web", property::DIGEST: Digest::of(b"web").to_string()});
+    registry.cloud.image(DEMO, "web:v1", &archives::oci(&[layer]), pushed);
+    let token = registry.token("ann", &["repository:demo/other:pull,push", "repository:demo/web:pull"]).await;
+    let bearer = format!("Bearer {token}");
+    let blob = format!("/v2/demo/other/blobs/{digest}");
+    let mount = format!("/v2/demo/other/blobs/uploads/?mount={digest}&from=demo/web");
+    let send = async |method, path: &str| registry.send(method, path, &[("authorization", &bearer)]).await.status;
+    assert_eq!((send("POST", &mount).await, registry.cloud.count(Asked::Update)), (201, 0));
+    // It loses its tag on another host, as this one finds.
+    registry.cloud.change("web:v1", json!({"name": "web@sha256:00", "os_hidden": true}));
+    assert_eq!((send("HEAD", &blob).await, registry.cloud.count(Asked::Update)), (200, 1));
+}

@@ -199,6 +199,8 @@ async fn who_was_told_of_a_blob_has_as_long_as_for_an_upload() {
     // One that was renewed a little less than `expiry` ago is not renewed again.
     let stays = untagged(&cloud, 1, renewed(2 * expiry - Duration::from_secs(60)));
     untagged(&cloud, 2, renewed(2 * expiry + Duration::from_secs(60)));
+    untagged(&cloud, 3, json!({property::RENEWED: "9999-01-01T00:00:00Z"}));
+    untagged(&cloud, 4, json!({property::RENEWED: "always"}));
     retire(&directory, &cloud).await;
     assert_eq!(cloud.images().iter().map(|image| &image[property::DIGEST]).collect::<Vec<_>>(), [&stays]);
 }
