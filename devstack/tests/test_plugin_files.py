@@ -66,6 +66,15 @@ def test_the_samples_and_zuul_s_jobs_choose_the_driver_and_a_network_that_the_ag
     assert {"ovn-controller", "ovs-vswitchd", "ovsdb-server"} <= set(chosen[-1]["ENABLED_SERVICES"].split(","))
 
 
+def test_the_packages_are_there_that_devstack_brings_for_nova_compute_alone() -> None:
+    lines = (DEVSTACK / "files/debs/nova-docker-agent").read_text().splitlines()
+    packages = [line.partition("#")[0].strip() for line in lines]
+    # DevStack's words that leave a package out.
+    assert not re.search("NOPRIME|dist:|not:|testonly", "\n".join(lines))
+    # lib/tempest runs qemu-img behind both doors.
+    assert {"docker.io", "qemu-utils"} <= set(packages)
+
+
 def test_every_variable_of_the_plugin_is_in_its_readme() -> None:
     settings = (DEVSTACK / "settings").read_text()
     variables = set(re.findall(r"^(NDA_\w+)=\$\{", settings, re.MULTILINE))
