@@ -217,6 +217,26 @@ def test_daemon_json_gets_what_is_missing_and_keeps_what_is_set(machine: Machine
     assert f'"{machine.root}/usr/local/bin/nova-docker-runtime"' in text
 
 
+@pytest.mark.parametrize(("rules", "policies"), [(True, ["iptables -P FORWARD ACCEPT"]), (False, [])])
+def test_the_policy_that_docker_made_before_it_was_told_not_to_goes(
+    machine: Machine, rules: bool, policies: list[str]
+) -> None:
+    if rules:
+        (machine.root / "docker/rules").touch()
+    machine.succeed("stack")
+    machine.succeed("stack")
+    assert [line for line in machine.log() if line.startswith("iptables")] == policies
+    assert machine.log().count("sysctl -q -w net.ipv4.ip_forward=1") == 1
+
+
+def test_the_firewall_stays_docker_s_where_daemon_json_says_so(machine: Machine) -> None:
+    (machine.root / "docker/rules").touch()
+    (machine.root / "etc/docker").mkdir()
+    (machine.root / "etc/docker/daemon.json").write_text('{"iptables": true}')
+    machine.succeed("stack")
+    assert not [line for line in machine.log() if line.startswith(("iptables", "sysctl"))]
+
+
 def test_a_daemon_json_that_docker_cannot_read_ends_the_run_and_stays(machine: Machine) -> None:
     (machine.root / "etc/docker").mkdir()
     (machine.root / "etc/docker/daemon.json").write_text("{")
