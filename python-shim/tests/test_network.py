@@ -1,6 +1,9 @@
 """The interfaces of guests, against the fake agent."""
 
+import pytest
 from conftest import INSTANCE, PORT
+from nova import exception
+from nova.network import model, neutron
 
 
 def test_a_missing_container_does_not_keep_nova_compute_from_starting(driver, fake_agent, instance, network_info):
@@ -16,3 +19,78 @@ def test_interfaces_are_plugged_and_unplugged(driver, running, fake_agent, conte
     assert fake_agent.methods() == ["PlugGuest", "AttachInterface", "DetachInterface", "UnplugGuest"]
     assert fake_agent.request("AttachInterface")["interface"]["port_id"] == PORT
     assert fake_agent.request("DetachInterface") == {"guest_id": INSTANCE, "port_id": PORT}
+
+
+NETWORK = "9e25f37b-91f4-4438-b681-7c14f776f1e8"
+
+
+class Neutron:
+    """Neutron's ports of OVN in the network of the tests."""
+
+    def __init__(self, *ports):
+        self.ports = ports
+        self.asked = []
+
+    def list_ports(self, **filters):
+        self.asked.append(filters)
+        return {"ports": list(self.ports)}
+
+
+def ovn_port(address, device=f"ovnmeta-{NETWORK}"):
+    return {"network_id": NETWORK, "device_id": device, "fixed_ips": [{"ip_address": address}]}
+
+
+@pytest.fixture
+def by_ovn(network_info):
+    """The interface as ML2/OVN binds it: no DHCP server is Neutron's."""
+    vif = network_info[0]
+    vif["details"]["bound_drivers"] = {"0": "ovn"}
+    vif["network"]["subnets"][0]["meta"].pop("dhcp_server")
+    return vif
+
+
+def plugged_subnet(driver, fake_agent, instance, network_info):
+    driver.plug_vifs(instance, network_info)
+    (subnet,) = fake_agent.request("PlugGuest")["interfaces"][0]["subnets"]
+    return subnet
+
+
+def test_ovns_own_port_serves_metadata_and_names(
+    driver, running, fake_agent, instance, network_info, by_ovn, monkeypatch
+):
+    # A load balancer's address is no metadata service, and one elsewhere is not of this subnet.
+    cloud = Neutron(ovn_port("10.0.0.8", "ovn-lb-vip"), ovn_port("10.9.0.3"), ovn_port("10.0.0.3"))
+    monkeypatch.setattr(neutron, "get_client", lambda *arguments, **options: cloud)
+    subnet = plugged_subnet(driver, fake_agent, instance, network_info)
+    assert subnet["routes"][-1] == {"destination": "169.254.169.254/32", "via": "10.0.0.3"}
+    assert subnet["dhcp_server"] == "10.0.0.3"
+    assert cloud.asked == [{"network_id": [NETWORK], "device_owner": "network:distributed"}]
+
+
+def test_a_users_own_route_to_metadata_counts(driver, running, fake_agent, instance, network_info, by_ovn, monkeypatch):
+    own = model.Route(cidr="169.254.169.254/32", gateway=model.IP(address="10.0.0.9", type="gateway"))
+    by_ovn["network"]["subnets"][0]["routes"] = [own]
+    monkeypatch.setattr(neutron, "get_client", lambda *arguments, **options: Neutron(ovn_port("10.0.0.3")))
+    subnet = plugged_subnet(driver, fake_agent, instance, network_info)
+    assert subnet["routes"] == [{"destination": "169.254.169.254/32", "via": "10.0.0.9"}]
+
+
+def test_a_server_is_plugged_while_neutron_does_not_answer(
+    driver, running, fake_agent, instance, network_info, by_ovn, monkeypatch
+):
+    def unreachable(*arguments, **options):
+        raise exception.NeutronAdminCredentialConfigurationInvalid
+
+    monkeypatch.setattr(neutron, "get_client", unreachable)
+    subnet = plugged_subnet(driver, fake_agent, instance, network_info)
+    assert [route["destination"] for route in subnet["routes"]] == ["192.0.2.0/24"]
+
+
+def test_neutron_is_not_asked_about_ports_that_its_own_agents_wire(
+    driver, running, fake_agent, instance, network_info, monkeypatch
+):
+    cloud = Neutron()
+    monkeypatch.setattr(neutron, "get_client", lambda *arguments, **options: cloud)
+    subnet = plugged_subnet(driver, fake_agent, instance, network_info)
+    assert subnet["dhcp_server"] == "10.0.0.2"
+    assert cloud.asked == []
