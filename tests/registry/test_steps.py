@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import requests
+from harness.steps import Steps
 from harness.waiting import eventually
 from oci import content, process
 from oci.checks import ok
 from oci.client import Registry
 from oci.cloud import Image
 from oci.content import Manifest
-from oci.steps import Steps
 
 pytestmark = [pytest.mark.cloud, pytest.mark.full]
 

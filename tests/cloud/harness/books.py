@@ -18,6 +18,7 @@ _CONTAINERS = {
     "stopped": {"exited", "created"},
     "paused": {"paused"},
     "suspended": {"paused", "exited"},
+    "rescued": {"running"},
     # One that was off has a container that never ran.
     "resized": {"running", "exited", "created"},
     "error": {"running", "exited", "created", "paused", None},
@@ -149,7 +150,7 @@ class Books:
             elif state and each.vm_state != "error" and each.power_state not in _powers(each)[state]:
                 yield f"the container of server {each.id} is {state}, and Nova's power state {each.power_state}"
             aside = containers.pop(f"nova-{each.id}-aside", None)
-            if (aside is not None) != (each.vm_state == "resized") and each.vm_state != "error":
+            if (aside is not None) != (each.vm_state in ("resized", "rescued")) and each.vm_state != "error":
                 yield f"server {each.id} is {each.vm_state}, and its container that was set aside {aside}"
         yield from (f"container {name} has no server" for name in self._ours(containers))
 

@@ -6,7 +6,7 @@ import configparser
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness import hosts
@@ -49,13 +49,34 @@ def setting(path: Path, section: str, option: str, value: str) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def agent_with(lab: Lab, admin_servers: Servers, **options: str) -> Iterator[None]:
-    """The agent with other options in its section `docker`, for a while."""
+def environment(lab: Lab, program: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """A program of the cloud with more variables in its environment, for a while."""
+    path = lab.state / "etc" / "supervisord.conf"
+    section = f"program:{program}"
+    configuration = configparser.ConfigParser(interpolation=None, strict=False)
+    configuration.read(path)
+    more = [f'{name}="{value}"' for name, value in variables.items()]
+    with setting(path, section, "environment", ",".join([configuration[section]["environment"], *more])):
+        _start_anew(lab, program)
+        yield
+    _start_anew(lab, program)
+
+
+def _start_anew(lab: Lab, program: str) -> None:
+    """As supervisor's configuration says by now."""
+    lab.supervisorctl("reread")
+    lab.supervisorctl("update", program)
+    lab.supervisorctl("start", program)
+
+
+@contextlib.contextmanager
+def agent_with(lab: Lab, admin_servers: Servers, section: str = "docker", **options: str) -> Iterator[None]:
+    """The agent with other options in a section, for a while."""
     path = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
     try:
         with contextlib.ExitStack() as settings:
             for option, value in options.items():
-                settings.enter_context(setting(path, "docker", option, value))
+                settings.enter_context(setting(path, section, option, value))
             lab.supervisorctl("restart", AGENT_PROGRAM)
             hosts.wait_usable(admin_servers)
             yield

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.steps import Steps
+
 from oci import cloud
 from oci.client import Registry
 from oci.clock import Clock
 from oci.reference import free_port
-from oci.steps import Steps
 from oci.target import Target
 
 PROGRAM = "nova-docker-registry"
