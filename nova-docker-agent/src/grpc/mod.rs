@@ -28,12 +28,16 @@ use tonic::{
     transport::{Identity, Server, ServerTlsConfig},
 };
 use tonic_health::server::HealthReporter;
-use tower::{layer::util::Identity as NoLayer, limit::GlobalConcurrencyLimitLayer};
+use tower::layer::util::Identity as NoLayer;
 use tracing::{info, warn};
 
 pub use listener::ListenError;
 
-use self::{listener::Listener, room::Room, service::DriverService};
+use self::{
+    listener::Listener,
+    room::{Room, RoomLayer},
+    service::DriverService,
+};
 use crate::{
     cloud::{self, Cloud},
     config::{Config, DockerConfig, GrpcTls},
@@ -168,7 +172,7 @@ async fn drain(tasks: &TaskTracker, given_up: &CancellationToken, limit: Duratio
     }
 }
 
-type Layers = tower::layer::util::Stack<GlobalConcurrencyLimitLayer, NoLayer>;
+type Layers = tower::layer::util::Stack<RoomLayer, NoLayer>;
 
 fn server(config: &Config, room: &Room) -> Result<Server<Layers>, ServeError> {
     let mut server =

@@ -1,17 +1,26 @@
-//! How many calls are worked on at a time. What is answered in a stream goes on after the answer has begun, so it takes room of its own.
+//! How many calls are worked on at a time. What is answered in a stream goes on after the answer has begun, so it takes room of its
+//! own; so does what may take long and is answered at its end.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use futures::future::{BoxFuture, FutureExt as _};
+use hyper::Request;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
-use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::driver::InstanceLocks;
 
+/// Calls without a stream that take long: as much memory as a guest has goes to disk, or comes back.
+const LONG: [&str; 2] = ["/nova_docker.v1.DriverService/SuspendGuest", "/nova_docker.v1.DriverService/ResumeGuest"];
+
 /// The room of one long call.
 pub(super) type Taken = [Option<OwnedSemaphorePermit>; 2];
 
-/// Room for so many calls, half of which at most may be long ones: creations, replacements, snapshots.
+/// Room for so many calls, half of which at most may be long ones: creations, replacements, snapshots, and those of [`LONG`].
 #[derive(Clone)]
 pub(super) struct Room {
     calls: Arc<Semaphore>,
@@ -23,9 +32,9 @@ impl Room {
         Self { calls: Arc::new(Semaphore::new(limit)), long: Arc::new(Semaphore::new((limit / 2).max(1))) }
     }
 
-    /// Has each call wait for room until it is answered.
-    pub(super) fn layer(&self) -> GlobalConcurrencyLimitLayer {
-        GlobalConcurrencyLimitLayer::with_semaphore(self.calls.clone())
+    /// Has each call wait for room, which it has until it is answered; but those of [`LONG`].
+    pub(super) fn layer(&self) -> RoomLayer {
+        RoomLayer(self.calls.clone())
     }
 
     /// Waits for the guest's turn and for room for a long call, both for as long as what is returned lives. Nobody waits for one of them
@@ -56,11 +65,72 @@ impl Room {
     }
 }
 
+/// See [`Room::layer`].
+#[derive(Clone)]
+pub(super) struct RoomLayer(Arc<Semaphore>);
+
+impl<S> Layer<S> for RoomLayer {
+    type Service = Roomy<S>;
+
+    fn layer(&self, inner: S) -> Roomy<S> {
+        Roomy { inner, calls: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Roomy<S> {
+    inner: S,
+    calls: Arc<Semaphore>,
+}
+
+impl<S, B> Service<Request<B>> for Roomy<S>
+where
+    S: Service<Request<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let calls = (!LONG.contains(&request.uri().path())).then(|| self.calls.clone());
+        // The one that was asked whether it is ready.
+        let next = self.inner.clone();
+        let mut ready = std::mem::replace(&mut self.inner, next);
+        async move {
+            // Never closed.
+            let _room = match calls {
+                Some(calls) => calls.acquire_owned().await.ok(),
+                None => None,
+            };
+            ready.call(request).await
+        }
+        .boxed()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
-
     use super::*;
+
+    #[tokio::test]
+    async fn a_long_call_without_a_stream_is_let_in_and_takes_its_room_by_itself() {
+        let room = Room::new(1);
+        let taken = room.take().now_or_never();
+        assert!(taken.is_some());
+        let answer = tower::service_fn(async |_: Request<()>| Ok::<_, std::convert::Infallible>(()));
+        let mut service = room.layer().layer(answer);
+        let mut call = |path: &str| service.call(Request::builder().uri(path).body(()).unwrap()).now_or_never();
+        assert!(LONG.into_iter().all(|path| call(path).is_some()));
+        assert!(call("/nova_docker.v1.DriverService/ListGuests").is_none());
+        drop(taken);
+        assert!(call("/nova_docker.v1.DriverService/ListGuests").is_some());
+    }
 
     #[test]
     fn long_calls_leave_half_of_the_room_to_others() {

@@ -81,10 +81,43 @@ impl DriverService {
         T: Send + 'static,
         W: Future<Output = Result<T, Error>> + Send,
     {
+        let locks = self.locks.clone();
+        self.change_in_turn(name, metadata, guest, async move { locks.lock(guest).await }, work).await
+    }
+
+    /// As [`change`](Self::change), of what may take long: it takes its room when its turn has come, as room::LONG says.
+    async fn long_change<T, W>(
+        &self,
+        name: &'static str,
+        metadata: &MetadataMap,
+        guest: Uuid,
+        work: impl FnOnce(Arc<Driver>) -> W + Send + 'static,
+    ) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send,
+    {
+        let (locks, room) = (self.locks.clone(), self.room.clone());
+        self.change_in_turn(name, metadata, guest, async move { room.enter(&locks, guest).await }, work).await
+    }
+
+    async fn change_in_turn<T, W, K>(
+        &self,
+        name: &'static str,
+        metadata: &MetadataMap,
+        guest: Uuid,
+        turn: impl Future<Output = K> + Send + 'static,
+        work: impl FnOnce(Arc<Driver>) -> W + Send + 'static,
+    ) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        K: Send,
+        W: Future<Output = Result<T, Error>> + Send,
+    {
         let span = info_span!("operation", name, instance = %guest, request_id = request::request_id(metadata));
-        let (driver, locks) = (self.driver.clone(), self.locks.clone());
+        let driver = self.driver.clone();
         let task = async move {
-            let _lock = locks.lock(guest).await;
+            let _turn = turn.await;
             info!("started");
             let result = work(driver).await.map_err(|error| failure(&error, guest, None));
             report(&result);
@@ -297,7 +330,7 @@ impl driver_service_server::DriverService for DriverService {
     ) -> Result<Response<v1::SuspendGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
         let suspend = async move |h: Arc<Driver>| h.suspend(guest).await;
-        self.change("suspend_guest", request.metadata(), guest, suspend).await?;
+        self.long_change("suspend_guest", request.metadata(), guest, suspend).await?;
         Ok(Response::new(v1::SuspendGuestResponse {}))
     }
 
@@ -313,7 +346,7 @@ impl driver_service_server::DriverService for DriverService {
             h.give_again(guest, &user_data).await?;
             h.resume(guest, &interfaces).await
         };
-        self.change("resume_guest", &metadata, guest, resume).await?;
+        self.long_change("resume_guest", &metadata, guest, resume).await?;
         Ok(Response::new(v1::ResumeGuestResponse {}))
     }
 
