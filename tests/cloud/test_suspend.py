@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Launcher
@@ -92,6 +93,30 @@ def test_a_suspended_server_rests_until_it_is_resumed(
     _suspend(servers, admin_servers, server_id)
     servers.delete(server_id)
     servers.wait_gone(server_id)
+    assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
+
+
+@pytest.mark.full
+def test_a_deletion_ends_a_suspension_that_does_not_come_to_its_end(
+    launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab, tmp_path: Path
+) -> None:
+    real, begun = lab.state / "criu/criu", tmp_path / "begun"
+    assert real.exists(), "this cloud has no CRIU"
+    images = lab.state / "agent/docker-checkpoints/*/images/*.img"
+    endless = tmp_path / "criu"
+    # It is asked for its version first. Nobody hears of a dump's end that was not met before.
+    endless.write_text(
+        f'#!/bin/sh\n[ "$1" = swrk ] || exec {real} "$@"\nnice -n 19 {real} "$@" <&0 & criu=$!\n'
+        f'while set -- {images}; [ ! -e "$1" ]; do\n[ -e /proc/$criu/exe ] || {{ wait $criu; exit $?; }}\ndone\n'
+        f"kill -STOP $criu\n: >{begun}\nexec sleep 100000\n"
+    )
+    endless.chmod(0o755)
+    server_id = launch("hurried")["id"]
+    with agent_with(lab, admin_servers, criu=str(endless)):
+        servers.action(server_id, "suspend")
+        eventually(begun.exists, "its way to disk begun")
+        servers.delete(server_id)
+        servers.wait_gone(server_id)
     assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
 
 

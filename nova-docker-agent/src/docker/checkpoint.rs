@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use uuid::Uuid;
 
+use super::dumps::Dumping;
 use super::{Docker, Error, host, state::Found};
 use crate::guest::PowerState;
 
@@ -42,6 +43,7 @@ impl Docker {
     /// # Errors
     /// [`Error::NotDumped`]: it cannot be done here or now, and the container runs as before.
     pub async fn checkpoint(&self, uuid: Uuid) -> Result<(), Error> {
+        let dumping = self.inner.dumps.begin(uuid);
         self.settled(&self.get(uuid).await?.id).await?;
         let found = self.get(uuid).await?;
         match found.state {
@@ -53,8 +55,11 @@ impl Docker {
         }
         let criu = self.inner.criu.look(&self.inner.config.criu).await.map_err(not_dumped)?;
         let prepared = async {
-            self.check_fit(&found).await?;
+            self.check_fit(&found, &dumping).await?;
             self.drop_checkpoint(&found.id).await?;
+            if dumping.is_unwanted() {
+                return Err(not_dumped("it is being deleted"));
+            }
             self.forbid_restart(&found).await
         };
         prepared.await.map_err(as_not_dumped)?;
@@ -176,7 +181,7 @@ impl Docker {
         }
     }
 
-    fn checkpoint_of(&self, id: &str) -> PathBuf {
+    pub(super) fn checkpoint_of(&self, id: &str) -> PathBuf {
         self.inner.config.checkpoint_directory.join(id)
     }
 
@@ -238,7 +243,7 @@ impl Docker {
     }
 
     /// Whether it is known that such a container comes back, and there is room for it.
-    async fn check_fit(&self, found: &Found) -> Result<(), Error> {
+    async fn check_fit(&self, found: &Found, dumping: &Dumping<'_>) -> Result<(), Error> {
         let engine = self.engine();
         let info = engine.docker.info().await.map_err(|error| engine.error("describe", "itself", error))?;
         if info.experimental_build != Some(true) {
@@ -270,8 +275,10 @@ impl Docker {
             DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
             host::free(&directory)
         });
-        if most.unwrap_or_default() > free.await? {
-            return Err(not_dumped("the host's disk has not as much room as the server has memory"));
+        if !dumping.reserve(most.unwrap_or_default(), free.await?) {
+            return Err(not_dumped(
+                "the host's disk has not as much room as this and the others that go there now have memory",
+            ));
         }
         Ok(())
     }
@@ -316,7 +323,7 @@ fn not_restored(reason: impl ToString) -> Error {
     Error::NotRestored { reason: reason.to_string() }
 }
 
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     action: String,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
@@ -325,12 +332,12 @@ async fn on_disk<T: Send + 'static>(
 }
 
 /// What keeps others away from a directory; nothing does where it is not there.
-struct Mine {
+pub(super) struct Mine {
     _lock: Option<Flock<fs::File>>,
 }
 
 /// None while the runtime works there, which holds it.
-fn lock(directory: &Path) -> io::Result<Option<Mine>> {
+pub(super) fn lock(directory: &Path) -> io::Result<Option<Mine>> {
     match fs::File::open(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Mine { _lock: None })),
         file => match Flock::lock(file?, FlockArg::LockExclusiveNonblock) {

@@ -229,6 +229,7 @@ impl Docker {
     }
 
     pub(super) async fn remove_found(&self, found: &Found) -> Result<Vec<String>, Error> {
+        self.end_dump_of(&found.id).await?;
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         if let Err(error) = self.engine().patient(MARGIN * 2).remove_container(&found.id, Some(options)).await {
             match self.engine().error("remove container", &found.name, error) {

@@ -11,6 +11,7 @@ mod console;
 mod container;
 mod create;
 mod criu;
+mod dumps;
 mod engine;
 mod error;
 mod events;
@@ -159,6 +160,7 @@ struct Inner {
     config: DockerConfig,
     storage: Storage,
     criu: criu::Known,
+    dumps: dumps::Dumps,
     stops: Notes,
     past_logs: Notes,
     /// Instances whose scripts have ended.
@@ -191,6 +193,7 @@ impl Docker {
                 volumes,
                 storage,
                 criu: criu::Known::default(),
+                dumps: dumps::Dumps::default(),
                 stops: Notes::new(config.stops_directory.clone()),
                 past_logs: Notes::new(config.past_logs_directory.clone()),
                 config,

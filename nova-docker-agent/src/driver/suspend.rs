@@ -29,6 +29,14 @@ impl Driver {
         }
     }
 
+    /// Ends the suspension of a guest that is being deleted, if it is on its way to disk: its end would wait for it. To be called
+    /// by who does not yet have the guest's turn.
+    pub async fn end_suspension(&self, uuid: Uuid) {
+        if let Err(error) = self.docker.end_dump(uuid).await {
+            warn!(instance = %uuid, %error, "cannot end its way to disk; its deletion waits for that");
+        }
+    }
+
     /// Lets a suspended guest go on. One whose container ended meanwhile, with the host or with Docker, is plugged and started: its
     /// files are there, its processes are new. One on disk is plugged, and goes on.
     ///

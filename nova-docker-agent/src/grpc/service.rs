@@ -357,6 +357,7 @@ impl driver_service_server::DriverService for DriverService {
         let v1::DeleteGuestRequest { guest_id, server_deleted, remove_volumes } = request.get_ref();
         let guest = convert::uuid("guest_id", guest_id)?;
         let end = if *server_deleted { End::Deleted { with_volumes: *remove_volumes } } else { End::Replaced };
+        self.driver.end_suspension(guest).await;
         self.change("delete_guest", request.metadata(), guest, async move |h| h.remove(guest, end).await).await?;
         Ok(Response::new(v1::DeleteGuestResponse {}))
     }

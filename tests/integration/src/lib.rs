@@ -1,6 +1,7 @@
 //! What the integration tests share: servers of their own.
 
 pub mod certificates;
+pub mod criu;
 mod disk;
 pub mod docker;
 pub mod door;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use integration_tests::criu::Endless;
 use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::{flavored, guest, interface, until_logged};
 use integration_tests::on_host;
@@ -192,7 +193,29 @@ fn what_is_not_known_to_come_back_is_not_dumped_and_runs_on() {
     });
 }
 
+fn a_container_whose_dump_an_agent_has_left_is_removed() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let endless = Endless::new(&docker, &docker.path("checkpoints"));
+        let config = DockerConfig { criu: endless.criu.clone(), ..docker.driver_config() };
+        let driver = Docker::connect(config).await.unwrap();
+        let guest = guest(COUNTING);
+        launch(&driver, &guest, &[]).await;
+        until_logged(&driver, guest.uuid, "3\n").await;
+        let (dumping, uuid) = (driver.clone(), guest.uuid);
+        let dump = tokio::spawn(async move { dumping.checkpoint(uuid).await });
+        endless.until_begun().await;
+        dump.abort();
+        drop((driver, dump));
+        let driver = docker.driver().await;
+        assert_eq!(images_of(&docker).len(), 1, "the dump goes on");
+        driver.remove(guest.uuid).await.unwrap();
+        assert_eq!(images_of(&docker), Vec::<PathBuf>::new());
+    });
+}
+
 tests! {
+    a_container_whose_dump_an_agent_has_left_is_removed,
     a_connection_the_memory_and_the_limits_survive_and_nothing_stays_on_disk,
     what_is_on_disk_outlives_docker_and_the_hosts_memory_and_goes_with_the_container,
     what_fails_leaves_the_container_running_or_on_disk,

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use integration_tests::criu::Endless;
 use integration_tests::docker::Dockerd;
 use integration_tests::door::{Client, Door, Setting, console, launch, port, reason, until_logged, with_token};
 use integration_tests::instance::interface;
@@ -236,7 +237,28 @@ fn whatever_takes_the_place_of_a_suspended_guest_leaves_nothing_of_its_memory_on
     });
 }
 
+fn a_deletion_ends_the_way_to_disk_and_goes_on() {
+    on_host(async |host| {
+        let mut door = Door::closed(&host).await;
+        let endless = Endless::new(&door.docker, &door.docker.path("state/docker-checkpoints"));
+        door.start(&settings(&endless.criu)).await;
+        let mut client = door.client().await;
+        let id = launch(&mut client, door.guest(COUNTING, &[])).await;
+        until_logged(&mut client, &id, "COUNT 3\n").await;
+        let request = v1::SuspendGuestRequest { guest_id: id.clone() };
+        let mut other = client.clone();
+        let suspend = tokio::spawn(async move { other.suspend_guest(request).await });
+        endless.until_begun().await;
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
+        suspend.await.unwrap().unwrap_err();
+        assert_eq!(on_disk(&door), 0);
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
 tests!(
+    a_deletion_ends_the_way_to_disk_and_goes_on,
     a_connection_survives_a_restart_of_the_host_and_nobody_starts_the_server_before_it_is_resumed,
     what_cannot_be_dumped_is_frozen_or_refused_with_the_reason_and_runs_on,
     whatever_takes_the_place_of_a_suspended_guest_leaves_nothing_of_its_memory_on_disk,

@@ -42,6 +42,7 @@ impl Compute {
         // A running build gives up at its next wait and releases the lock.
         self.cancel_build(uuid);
         self.waiters.cancel(uuid, "cancelled, the instance is being deleted");
+        self.driver.end_suspension(uuid).await;
         let _lock = self.locks.lock(uuid).await;
         let duties = Duties::of("compute_terminate_instance").erroring_out();
         let deleted = self.operate(context, uuid, duties, self.delete(context, instance)).await;
