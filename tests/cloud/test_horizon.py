@@ -163,6 +163,17 @@ def test_what_the_menu_of_a_server_offers(
     dashboard.press(name, "confirm")
     servers.wait(server.id, "ACTIVE")
     assert servers.get(server.id)["flavor"]["original_name"] == "c1.small"
+    then("Active")
+    dashboard.fill_in(name, "resize", flavor=user.compute.find_flavor("c1.tiny", ignore_missing=False).id)
+    servers.wait(server.id, "VERIFY_RESIZE")
+    then("Confirm or Revert Resize/Migrate")
+    dashboard.press(name, "revert")
+    servers.wait(server.id, "ACTIVE")
+    assert servers.get(server.id)["flavor"]["original_name"] == "c1.small"
+    then("Active")
+    # The dashboard has no backup, and nothing that brings a deleted server back.
+    offered = dashboard.offers(name)
+    assert ("resize" in offered, offered & {"backup", "restore"}) == (True, set())
 
 
 @pytest.mark.agent

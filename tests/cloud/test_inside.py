@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
+from harness import hosts
 from harness.archives import Archive
 from harness.guest import Guest
-from harness.lab import Lab
+from harness.lab import COMPUTE_PROGRAM, Lab
+from harness.programs import agent_with, setting
 from harness.servers import Json, Refused, Servers, wait_event
 from harness.waiting import eventually
 
@@ -143,6 +146,53 @@ def test_a_new_password_lets_root_in_and_keeps_all_else(
     # By another implementation of crypt(3).
     salt = hashed.removeprefix("$6$").rpartition("$")[0]
     assert lab.run(["openssl", "passwd", "-6", "-salt", salt, "Tr0ub4dor"]).strip() == hashed
+
+
+@pytest.mark.full
+@pytest.mark.alone
+@pytest.mark.usefixtures("usable_afterwards")
+def test_where_the_operator_wants_it_a_launch_has_its_password_and_a_config_drive(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
+) -> None:
+    with (
+        agent_with(lab, admin_servers, **{"inject_password": "true"}),
+        _compute_with(lab, admin_servers, force_config_drive="true"),
+    ):
+        files = [_file("/etc/shadow", LOCKED)]
+        server_id = launch.request("forced", personality=files, adminPass="Tr0ub4dor", microversion=OLD)
+        servers.wait(server_id, "ACTIVE")
+        assert servers.get(server_id)["config_drive"] == "True"
+        name = f"nova-{server_id}"
+        hashed = lab.docker("exec", name, "cat", "/etc/shadow").splitlines()[0].split(":")[1]
+        salt = hashed.removeprefix("$6$").rpartition("$")[0]
+        assert lab.run(["openssl", "passwd", "-6", "-salt", salt, "Tr0ub4dor"]).strip() == hashed
+        told = json.loads(lab.docker("exec", name, "cat", "/config-2/openstack/latest/meta_data.json"))
+        assert (told["uuid"], told["admin_pass"]) == (server_id, "Tr0ub4dor")
+    # It stays the server's when the operator has thought better of it.
+    servers.action(server_id, "reboot", {"type": "HARD"})
+    servers.wait(server_id, "ACTIVE")
+    assert lab.docker("exec", name, "ls", "/config-2").split() == ["ec2", "openstack"]
+    assert hashed in lab.docker("exec", name, "cat", "/etc/shadow")
+
+
+@contextlib.contextmanager
+def _compute_with(lab: Lab, admin_servers: Servers, **options: str) -> Iterator[None]:
+    """The compute service with other options of its own, for a while."""
+    if lab.door == "amqp":
+        with agent_with(lab, admin_servers, "DEFAULT", **options):
+            yield
+        return
+    try:
+        with contextlib.ExitStack() as settings:
+            for option, value in options.items():
+                path = lab.state / "etc/nova-compute.conf"
+                settings.enter_context(setting(path, "DEFAULT", option, value))
+            lab.supervisorctl("restart", COMPUTE_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            yield
+    finally:
+        lab.supervisorctl("restart", COMPUTE_PROGRAM)
+        hosts.wait_usable(admin_servers)
 
 
 def test_config_drive_and_files_survive_a_reboot(furnished: Json, inside: Guest, servers: Servers) -> None:

@@ -10,7 +10,7 @@ from conftest import Launcher
 from harness.archives import Archive
 from harness.guest import Guest
 from harness.lab import Lab
-from harness.programs import kill_agent
+from harness.programs import agent_with, kill_agent
 from harness.servers import Json, Servers, events, wait_event
 from harness.waiting import eventually
 from openstack.connection import Connection
@@ -122,6 +122,25 @@ def test_a_resize_is_reverted_to_the_container_from_before(
     migration = _migration(admin_servers, server_id)
     assert migration["status"] == "reverted"
     assert (_held(admin, server_id), _held(admin, migration["uuid"])) == (before, {})
+    assert _containers(lab, server_id) == [f"nova-{server_id}"]
+
+
+@pytest.mark.full
+@pytest.mark.amqp
+@pytest.mark.alone
+@pytest.mark.usefixtures("usable_afterwards")
+def test_a_resize_that_nobody_confirms_is_confirmed_when_the_window_has_passed(
+    lab: Lab, launch: Launcher, servers: Servers, admin: Connection, admin_servers: Servers, small: str
+) -> None:
+    server_id = launch("forgotten")["id"]
+    servers.action(server_id, "resize", {"flavorRef": small})
+    resized = servers.wait(server_id, "VERIFY_RESIZE")
+    with agent_with(lab, admin_servers, "DEFAULT", resize_confirm_window="1"):
+        assert servers.wait(server_id, "ACTIVE")["flavor"] == resized["flavor"]
+        assert wait_event(admin_servers, server_id, "confirmResize", "compute_confirm_resize").result == "Success"
+    migration = _migration(admin_servers, server_id)
+    assert migration["status"] == "confirmed"
+    assert _held(admin, migration["uuid"]) == {}
     assert _containers(lab, server_id) == [f"nova-{server_id}"]
 
 

@@ -174,6 +174,11 @@ class Dashboard:
         row.locator(f"[id$='__action_{action}']").click()
         self.picture(f"pressed-{action}")
 
+    def offers(self, name: str) -> set[str]:
+        """The actions of a row and its menu."""
+        found = self.row(name).locator("[id*='__action_']").evaluate_all("all => all.map(each => each.id)")
+        return {each.rpartition("__action_")[2] for each in found}
+
     def act(self, name: str, action: str) -> None:
         """Choose from the menu at the end of a row, and confirm."""
         self.press(name, action)

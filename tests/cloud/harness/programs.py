@@ -39,6 +39,8 @@ def setting(path: Path, section: str, option: str, value: str) -> Iterator[None]
     configuration = configparser.ConfigParser(interpolation=None, strict=False)
     configuration.optionxform = str  # type: ignore[assignment,method-assign]
     configuration.read_string(original)
+    if section != configuration.default_section and not configuration.has_section(section):
+        configuration.add_section(section)
     configuration[section][option] = value
     try:
         with path.open("w") as stream:
