@@ -8,11 +8,13 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.programs import kill_agent, without
+from harness.servers import Servers
 from harness.waiting import eventually
 
 STOPPED, SILENT = "stopped", "silent"
@@ -51,6 +53,33 @@ def without_wiring(lab: Lab) -> contextlib.AbstractContextManager[None]:
     """Ports are bound and not wired for a while."""
     [how] = _NETWORK[lab.network]
     return away(lab, lab.network_program, how)
+
+
+@contextlib.contextmanager
+def without_network_agent(lab: Lab, admin_servers: Servers) -> Iterator[None]:
+    """Ports stay unwired for a while; afterwards what wires them is at work again."""
+    stopped = time.time()
+    try:
+        with without_wiring(lab):
+            yield
+    finally:
+        if lab.network == "ovn":
+            # Ends when the controller has done all that OVN's database says.
+            lab.run(["ovn-nbctl", f"--db=unix:{lab.state}/run/ovn/nb.sock", "--wait=hv", "sync"], seconds=300)
+        else:
+            wait_network_agent(lab, admin_servers, stopped)
+
+
+def wait_network_agent(lab: Lab, admin_servers: Servers, since: float) -> None:
+    """Wait until the Open vSwitch agent has reported after `since` (it wires ports from then on)."""
+
+    def reported() -> bool:
+        for agent in admin_servers.connection.network.agents(agent_type="Open vSwitch agent", host=lab.host):
+            seen = time.mktime(time.strptime(agent.last_heartbeat_at[:19], "%Y-%m-%d %H:%M:%S")) - time.timezone
+            return seen >= since
+        return False
+
+    eventually(reported, "a report of the Open vSwitch agent")
 
 
 @dataclasses.dataclass(frozen=True)
