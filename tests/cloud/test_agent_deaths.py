@@ -11,8 +11,8 @@ from conftest import Launcher
 from harness.faults import without_network_agent
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
-from harness.programs import kill_agent
-from harness.restarts import set_task, wait_spawning
+from harness.programs import kill_agent, without
+from harness.restarts import set_task, starts, wait_spawning
 from harness.servers import Json, Servers
 from harness.waiting import eventually
 from openstack.connection import Connection
@@ -110,3 +110,17 @@ def test_the_container_from_before_a_hard_reboot_goes_when_the_agent_died_before
         kill_agent(lab)
     assert servers.wait_idle(server_id)["status"] == "ACTIVE"
     assert lab.docker("ps", "--all", "--format={{.Names}}", f"--filter=name={name}") == name
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_hard_reboot_of_a_server_in_error_that_the_agent_did_not_come_to_is_done(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    server_id = launch("mended")["id"]
+    before = starts(lab, server_id)
+    with without(lab, AGENT_PROGRAM):
+        lab.sql(f"UPDATE nova.instances SET vm_state = 'error' WHERE uuid = '{server_id}';")  # noqa: S608, the test's own
+        set_task(lab, server_id, "rebooting_hard")
+    assert servers.wait_idle(server_id)["status"] == "ACTIVE"
+    assert starts(lab, server_id) == before + 1

@@ -87,7 +87,7 @@ impl Compute {
         let actual = self.power_state(uuid).await?;
         let (vm_state, task) = (instance.vm_state(), instance.task_state());
         let recovery = decide(vm_state, task, actual);
-        if is_over(task, recovery) && !keeps_aside(vm_state) && self.driver.has_aside(uuid).await? {
+        if is_over(task, recovery) && !keeps_aside(vm_state, task) && self.driver.has_aside(uuid).await? {
             info!("ending what an operation that is done has left: one of two containers");
             self.driver.tidy(uuid).await?;
         }
@@ -248,9 +248,14 @@ fn is_over(task: Option<TaskState>, recovery: Recovery) -> bool {
     task.is_none() || recovery == Recovery::Settle
 }
 
-/// Whether a container that was set aside belongs to an instance in this state.
-fn keeps_aside(vm_state: Option<VmState>) -> bool {
-    matches!(vm_state, Some(VmState::Rescued | VmState::Resized | VmState::Error | VmState::SoftDelete))
+/// Whether a container that was set aside belongs to an instance in this state. In ERROR it is what a hard reboot goes on with; once that
+/// has begun, it is the one from before the reboot.
+fn keeps_aside(vm_state: Option<VmState>, task: Option<TaskState>) -> bool {
+    match vm_state {
+        Some(VmState::Rescued | VmState::Resized | VmState::SoftDelete) => true,
+        Some(VmState::Error) => !matches!(task, Some(TaskState::RebootStarted | TaskState::RebootStartedHard)),
+        _ => false,
+    }
 }
 
 /// The task that was found. One that we have no word for cannot be asked for.
@@ -287,7 +292,9 @@ fn decide(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState
         (_, T::Rescuing) => Recovery::FailRescue,
         (_, T::Unrescuing) => Recovery::Unrescue,
         (Some(VmState::SoftDelete), T::Restoring) => Recovery::Restore,
-        (Some(VmState::SoftDelete | VmState::Error), _) => Recovery::Nothing,
+        (Some(VmState::SoftDelete), _) => Recovery::ClearTask,
+        // Somebody has put an end to the build already; a deletion removes what is there. An ERROR may be stopped, and rebooted hard.
+        (Some(VmState::Error), task) if task.is_build() => Recovery::ClearTask,
         (Some(VmState::Building), _) => Recovery::FailBuild,
         // Before other builds: its ports and its files are not to be given up.
         (Some(VmState::ShelvedOffloaded), _) => Recovery::FailUnshelve,
@@ -450,15 +457,28 @@ mod tests {
 
     #[test]
     fn no_task_survives_a_restart() {
+        let power = [PowerState::Running, PowerState::Paused, PowerState::Shutdown, PowerState::NoState];
         for task in TaskState::ALL.iter().copied().chain([TaskState::Unknown]) {
-            assert!(
-                !matches!(
-                    decide(Some(VmState::Active), Some(task), PowerState::Running),
-                    Recovery::Nothing | Recovery::Replug
-                ),
-                "{task:?}"
-            );
+            for vm_state in VmState::ALL.iter().copied().map(Some).chain([None]) {
+                for actual in power {
+                    let decided = decide(vm_state, Some(task), actual);
+                    let is_left = matches!(decided, Recovery::Nothing | Recovery::Replug);
+                    assert!(!is_left, "{vm_state:?} {task:?} {actual:?}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn a_server_in_error_is_rebooted_and_stopped_as_its_user_has_asked() {
+        let of = |task, actual| decide(Some(VmState::Error), Some(task), actual);
+        for actual in [PowerState::Running, PowerState::Shutdown, PowerState::NoState] {
+            assert_eq!(of(TaskState::RebootingHard, actual), Recovery::Reboot { hard: true });
+            assert_eq!(of(TaskState::PoweringOff, actual), Recovery::Stop);
+            assert_eq!(of(TaskState::Spawning, actual), Recovery::ClearTask, "its build took too long");
+        }
+        assert!(keeps_aside(Some(VmState::Error), None));
+        assert!(!keeps_aside(Some(VmState::Error), Some(TaskState::RebootStartedHard)), "it runs: the reboot is done");
     }
 
     #[test]
