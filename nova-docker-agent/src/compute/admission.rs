@@ -4,37 +4,65 @@ use serde_json::{Map, Value};
 
 use crate::messaging::{Admission, Pace, Request};
 
-/// How a request shares the service with others. Methods that are not named here take no instance's lock and are quick.
-pub(super) fn admission(request: &Request) -> Admission {
-    let of_instance = |pace| Admission { order: instance(&request.args), urgent: false, pace };
-    match request.method.as_str() {
-        "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "attach_interface"
-        | "detach_interface" | "set_admin_password" | "prep_resize" => of_instance(Pace::Quick),
-        // They wait for the guest, which may ignore them for as long as its image says.
-        "stop_instance"
-        | "reboot_instance"
-        | "soft_delete_instance"
-        | "shelve_offload_instance"
-        | "unrescue_instance"
-        | "resize_instance"
-        | "confirm_resize"
-        | "revert_resize"
-        | "finish_revert_resize" => of_instance(Pace::Slow),
-        // Ends a build, a shelving or an unshelving under way. Whatever waits after it finds the instance gone.
-        "terminate_instance" => Admission { urgent: true, ..of_instance(Pace::Slow) },
-        "build_and_run_instance"
-        | "shelve_instance"
-        | "unshelve_instance"
-        | "rebuild_instance"
-        | "rescue_instance"
-        // All of the guest's memory goes to the disk, or comes back from it.
-        | "suspend_instance"
-        | "resume_instance"
-        | "finish_resize" => of_instance(Pace::Long),
-        // Takes no lock: the task state keeps other operations away.
-        "snapshot_instance" | "backup_instance" => Admission { pace: Pace::Long, ..Admission::default() },
-        _ => Admission::default(),
+/// What a method of the compute API asks of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It takes the lock of its instance, and keeps its place among the requests for that one.
+    InTurn(Pace),
+    /// It takes the lock, and does not wait for those that came before it.
+    AtOnce(Pace),
+    /// It changes its instance without the lock: the task state keeps other operations away.
+    Beside(Pace),
+    /// It takes no instance's lock and is quick.
+    Free,
+}
+
+impl Kind {
+    fn of(method: &str) -> Self {
+        match method {
+            "start_instance" | "pause_instance" | "unpause_instance" | "restore_instance" | "attach_interface"
+            | "detach_interface" | "set_admin_password" | "prep_resize" => Self::InTurn(Pace::Quick),
+            // They wait for the guest, which may ignore them for as long as its image says.
+            "stop_instance"
+            | "reboot_instance"
+            | "soft_delete_instance"
+            | "shelve_offload_instance"
+            | "unrescue_instance"
+            | "resize_instance"
+            | "confirm_resize"
+            | "revert_resize"
+            | "finish_revert_resize" => Self::InTurn(Pace::Slow),
+            // Ends a build, a shelving or an unshelving under way. Whatever waits after it finds the instance gone.
+            "terminate_instance" => Self::AtOnce(Pace::Slow),
+            "build_and_run_instance"
+            | "shelve_instance"
+            | "unshelve_instance"
+            | "rebuild_instance"
+            | "rescue_instance"
+            // All of the guest's memory goes to the disk, or comes back from it.
+            | "suspend_instance"
+            | "resume_instance"
+            | "finish_resize" => Self::InTurn(Pace::Long),
+            "snapshot_instance" | "backup_instance" => Self::Beside(Pace::Long),
+            _ => Self::Free,
+        }
     }
+}
+
+/// How a request shares the service with others.
+pub(super) fn admission(request: &Request) -> Admission {
+    let of_instance = |urgent, pace| Admission { order: instance(&request.args), urgent, pace };
+    match Kind::of(&request.method) {
+        Kind::InTurn(pace) => of_instance(false, pace),
+        Kind::AtOnce(pace) => of_instance(true, pace),
+        Kind::Beside(pace) => Admission { pace, ..Admission::default() },
+        Kind::Free => Admission::default(),
+    }
+}
+
+/// Whether a method may set its instance's task.
+pub(super) fn is_operation(method: &str) -> bool {
+    Kind::of(method) != Kind::Free
 }
 
 /// The uuid of the instance that the arguments are about.
@@ -77,6 +105,13 @@ mod tests {
     fn a_deletion_waits_for_no_build() {
         assert!(of("terminate_instance").urgent);
         assert!(of("terminate_instance").pace < of("build_and_run_instance").pace);
+    }
+
+    #[test]
+    fn a_snapshot_is_an_operation_though_it_waits_for_no_other() {
+        assert_eq!(of("snapshot_instance").order, None);
+        assert!(is_operation("snapshot_instance") && is_operation("stop_instance"));
+        assert!(!is_operation("get_console_output"));
     }
 
     #[test]

@@ -7,8 +7,14 @@ use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, debug, info_span};
 use uuid::Uuid;
 
-use super::{Compute, admission::admission, defect::caught_or, error::Error, operation::Operation};
-use crate::messaging::{Admission, Endpoint, Failure, Handler, Pace, Request};
+use super::{
+    Compute,
+    admission::{admission, is_operation},
+    defect::caught_or,
+    error::Error,
+    operation::Operation,
+};
+use crate::messaging::{Admission, Endpoint, Failure, Handler, Request};
 
 /// What Nova's RPC clients may ask for: the compute API that this service's version promises, and the base API.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -51,11 +57,10 @@ fn base_api(request: &Request) -> Result<Value, Failure> {
 
 impl Compute {
     async fn dispatch(self: Arc<Self>, request: Request) -> Result<Value, Failure> {
-        let begins = is_operation(&admission(&request));
         let Request { context, method, args, is_call, .. } = request;
         if let Some(instance) = addressed(&args) {
             self.recovered(instance).await;
-            if begins {
+            if is_operation(&method) {
                 self.arrivals.begin(instance);
             }
         }
@@ -73,11 +78,6 @@ impl Compute {
             result => result.map_err(|error| error.to_failure()),
         }
     }
-}
-
-/// Whether it may set an instance's task: it takes the instance's lock, or is a snapshot.
-fn is_operation(admission: &Admission) -> bool {
-    admission.order.is_some() || admission.pace == Pace::Long
 }
 
 /// The instance that a request is about; none for those about the host.
