@@ -52,9 +52,8 @@ impl Ports {
         requested_ports: &[Uuid],
         cache: &NetworkInfo,
     ) -> Result<(), DeallocateError> {
-        let instance = instance_uuid.to_string();
         let ports = self
-            .ports_of(caller, &[("device_id", &instance)], cache)
+            .ports_of(caller, instance_uuid, None, cache)
             .await
             .map_err(|error| DeallocateError::List { instance: instance_uuid, error })?;
         let preserved = |port: &Port| {

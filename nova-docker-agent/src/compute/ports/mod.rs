@@ -50,6 +50,7 @@ pub(in crate::compute) use rebind::Rebind;
 pub use request::{AllocateRequest, Networks, RequestedNetwork};
 pub use resources::{ProviderMapping, Resources};
 
+use self::seen::Witness;
 use crate::cloud::Neutron;
 use crate::config::MetadataRoute;
 
@@ -60,11 +61,13 @@ pub struct Ports {
     /// `[neutron] ovs_bridge`: the bridge of ports whose binding names none.
     ovs_bridge: Arc<str>,
     metadata_route: MetadataRoute,
+    witness: Witness,
 }
 
 impl Ports {
     pub fn new(neutron: Neutron, ovs_bridge: &str) -> Self {
-        Self { neutron, ovs_bridge: Arc::from(ovs_bridge), metadata_route: MetadataRoute::default() }
+        let (metadata_route, witness) = Default::default();
+        Self { neutron, ovs_bridge: Arc::from(ovs_bridge), metadata_route, witness }
     }
 
     /// `[docker] metadata_route`: isolated if never set.

@@ -42,8 +42,7 @@ impl Ports {
         cache: &NetworkInfo,
     ) -> Result<NetworkInfo, Error> {
         let caller = caller.as_service();
-        let instance = instance_uuid.to_string();
-        let ports = self.ports_of(&caller, &[("tenant_id", project_id), ("device_id", &instance)], cache).await?;
+        let ports = self.ports_of(&caller, instance_uuid, Some(project_id), cache).await?;
         let port_ids: Vec<Uuid> = ports.iter().map(|port| port.id).collect();
         let surroundings = self.surroundings(&caller, &ports, &port_ids).await?;
         let mut fresh: Vec<(Uuid, Vif)> = ports

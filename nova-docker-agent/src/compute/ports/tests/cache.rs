@@ -103,37 +103,98 @@ async fn the_flag_that_saves_a_users_port_is_taken_over_and_vanished_ports_go() 
     assert_eq!(crate::compute::ports::seen::vanished(&cache, &info), [vanished]);
 }
 
+/// What everybody sees of a port.
+fn as_users_see(mut port: Value) -> Value {
+    port.as_object_mut().unwrap().retain(|key, _| !key.starts_with("binding:"));
+    port
+}
+
+/// A neutron that has these ports of an instance, and a router in another network. Some of its answers are blind, by their order.
+async fn neutron_with(ports: &[Value], is_blind: impl Fn(usize) -> bool + Send + Sync + 'static) -> MockServer {
+    let server = control_plane().await;
+    let mut router = port_json(id(11), id(2));
+    router["device_id"] = "the-router".into();
+    router["device_owner"] = "network:router_interface".into();
+    let (ports, answers) = ([ports, &[router]].concat(), std::sync::atomic::AtomicUsize::new(0));
+    let list = move |request: &Request| {
+        if is_blind(answers.fetch_add(1, std::sync::atomic::Ordering::SeqCst)) {
+            return ResponseTemplate::new(200).set_body_json(json!({ "ports": [] }));
+        }
+        let asked: Vec<(String, String)> = request.url.query_pairs().into_owned().collect();
+        let matches = |port: &Value, name: &str| {
+            let mut values = asked.iter().filter(|(key, _)| key == name).peekable();
+            values.peek().is_none() || values.any(|(_, value)| port[name] == **value)
+        };
+        let found: Vec<&Value> =
+            ports.iter().filter(|port| matches(port, "device_id") && matches(port, "device_owner")).collect();
+        ResponseTemplate::new(200).set_body_json(json!({ "ports": found }))
+    };
+    Mock::given(method("GET")).and(path("/v2.0/ports")).respond_with(list).mount(&server).await;
+    server
+}
+
+fn one_known() -> NetworkInfo {
+    NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap()
+}
+
+/// The instance's ports as they are found.
+async fn seen(ports: &Ports) -> Option<Vec<Uuid>> {
+    let found = ports.ports_of(&agent(), instance(), Some(PROJECT), &one_known()).await.ok()?;
+    Some(found.iter().map(|port| port.id).collect())
+}
+
+fn of_the_instance(port: u128) -> Value {
+    let mut port = port_json(id(port), id(1));
+    port["device_id"] = INSTANCE.into();
+    port
+}
+
 #[tokio::test]
 async fn a_neutron_that_shows_nothing_of_its_own_is_not_believed() {
-    let cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
     let seen = async |ports: &[Value], status, agents: Value| {
         let server = control_plane().await;
         mount_ports(&server, ports).await;
         mount(&server, "GET", "/v2.0/agents", status, agents).await;
-        client(&server).ports_of(&agent(), &[("device_id", INSTANCE)], &cache).await.is_ok()
+        seen(&client(&server)).await
     };
-    let dhcp = port_json(id(11), id(1));
-    // What everybody sees of it.
-    let mut users = dhcp.clone();
-    users.as_object_mut().unwrap().retain(|key, _| !key.starts_with("binding:"));
-    assert!(seen(&[dhcp], 403, json!({})).await);
-    assert!(!seen(&[], 200, json!({ "agents": [] })).await);
-    assert!(!seen(&[users], 403, json!({})).await);
+    assert_eq!(seen(&[], 200, json!({ "agents": [] })).await, None);
+    let users = as_users_see(port_json(id(11), id(1)));
+    assert_eq!(seen(&[users], 403, json!({})).await, None);
     let agents = json!({ "agents": [{ "agent_type": "DHCP agent", "host": "vm" }] });
-    assert!(seen(&[], 200, agents).await, "it sees everything, and there is no port");
+    assert_eq!(seen(&[], 200, agents).await, Some(vec![]), "it sees everything, and there is no port");
 }
 
 #[tokio::test]
 async fn a_neutron_that_was_blind_until_it_was_asked_for_more_is_asked_again() {
-    let server = control_plane().await;
-    let of_instance = || Mock::given(method("GET")).and(path("/v2.0/ports")).and(query_param("device_id", INSTANCE));
-    let answer = |ports: Value| ResponseTemplate::new(200).set_body_json(json!({ "ports": ports }));
-    of_instance().respond_with(answer(json!([]))).up_to_n_times(1).mount(&server).await;
-    of_instance().respond_with(answer(json!([port_json(id(7), id(1))]))).mount(&server).await;
-    mount_ports(&server, &[port_json(id(11), id(1))]).await;
-    let cache = NetworkInfo::parse(Some(include_str!("../../../../../tests/wire/rest/network_info.json"))).unwrap();
-    let found = client(&server).ports_of(&agent(), &[("device_id", INSTANCE)], &cache).await.unwrap();
-    assert_eq!(found.iter().map(|port| port.id).collect::<Vec<_>>(), [id(7)]);
+    let server = neutron_with(&[of_the_instance(7)], |answer| answer == 0).await;
+    assert_eq!(seen(&client(&server)).await, Some(vec![id(7)]));
+}
+
+#[tokio::test]
+async fn of_several_processes_of_neutron_each_that_is_believed_shows_something_of_its_own() {
+    // The second and the fourth come from one that knows the agent.
+    let server = neutron_with(&[of_the_instance(7)], |answer| answer % 2 == 0).await;
+    let client = client(&server);
+    assert_eq!(seen(&client).await, None, "the third may be blind as the first was");
+    assert_eq!(seen(&client).await, Some(vec![id(7)]));
+}
+
+#[tokio::test]
+async fn a_vanished_port_costs_one_question_more_once_it_is_known_whom_to_ask_for() {
+    let server = neutron_with(&[], |_| false).await;
+    let client = client(&server);
+    assert_eq!(seen(&client).await, Some(vec![]));
+    assert_eq!(asked(&server).await.len(), 3);
+    assert_eq!(seen(&client).await, Some(vec![]));
+    assert_eq!(asked(&server).await.len(), 5);
+}
+
+#[tokio::test]
+async fn ports_of_another_project_are_not_among_the_instances() {
+    let mut foreign = of_the_instance(8);
+    foreign["tenant_id"] = "another".into();
+    let server = neutron_with(&[foreign, of_the_instance(7)], |answer| answer == 0).await;
+    assert_eq!(seen(&client(&server)).await, Some(vec![id(7)]));
 }
 
 #[tokio::test]
