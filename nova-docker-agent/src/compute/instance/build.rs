@@ -35,6 +35,17 @@ enum Ended {
     Failed(Error),
 }
 
+impl Ended {
+    /// Whether this host could build it; none where nothing is known of that.
+    fn success(&self) -> Option<bool> {
+        match self {
+            Self::Active => Some(true),
+            Self::Failed(_) | Self::Rescheduled => Some(false),
+            Self::Deleted | Self::RescheduledByPolicy => None,
+        }
+    }
+}
+
 impl Compute {
     /// Builds the instance. Whatever goes wrong has been told to Nova when this returns.
     pub(in crate::compute) async fn build(
@@ -59,11 +70,8 @@ impl Compute {
         .instrument(span);
         let ended = caught_or(work, Ended::Failed).await;
         self.end_build(uuid);
-        match ended {
-            Ended::Active => self.tracker.build_ended(true).await,
-            Ended::Failed(_) | Ended::Rescheduled => self.tracker.build_ended(false).await,
-            // Nothing is known of how it would have ended.
-            Ended::Deleted | Ended::RescheduledByPolicy => {}
+        if let Some(succeeded) = ended.success() {
+            self.tracker.build_ended(succeeded).await;
         }
         match ended {
             Ended::Failed(error) => Err(error),
@@ -151,5 +159,18 @@ impl Compute {
         }
         self.tell_schedulers(&request.instance).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_blamed_for_what_it_could_not_build_and_for_nothing_else() {
+        let failed = Ended::Failed(Error::Defect("a defect".to_owned()));
+        assert_eq!([failed.success(), Ended::Rescheduled.success()], [Some(false); 2]);
+        assert_eq!([Ended::Deleted.success(), Ended::RescheduledByPolicy.success()], [None; 2]);
+        assert_eq!(Ended::Active.success(), Some(true));
     }
 }

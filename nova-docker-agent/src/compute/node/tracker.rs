@@ -97,10 +97,7 @@ impl ResourceTracker {
 
     /// A host whose builds fail is chosen last; one success clears its name.
     pub async fn build_ended(&self, succeeded: bool) {
-        let mut state = self.state.lock().await;
-        let failed = if succeeded { 0 } else { state.usages.failed_builds.saturating_add(1) };
-        if failed != state.usages.failed_builds {
-            state.usages.failed_builds = failed;
+        if self.state.lock().await.usages.count_build(succeeded) {
             self.dirty.notify_one();
         }
     }
@@ -175,6 +172,12 @@ impl ResourceTracker {
 }
 
 impl Usages {
+    /// Whether that changed anything.
+    fn count_build(&mut self, succeeded: bool) -> bool {
+        let failed = if succeeded { 0 } else { self.failed_builds.saturating_add(1) };
+        std::mem::replace(&mut self.failed_builds, failed) != failed
+    }
+
     fn apply(&mut self, uuid: Uuid, usage: Option<Usage>) {
         match usage {
             Some(usage) => self.instances.insert(uuid, usage),
@@ -246,4 +249,21 @@ fn supported_hv_specs(arch: &str) -> Value {
     spec.set("hv_type", "docker");
     spec.set("vm_mode", "exe");
     json!([spec.to_value()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_builds_in_a_row_are_counted_until_one_succeeds_over_a_restart_too() {
+        let mut usages = Usages::default();
+        assert!(!usages.count_build(true), "nothing to save");
+        assert!(usages.count_build(false) && usages.count_build(false));
+        let mut node = ComputeNode::empty();
+        node.set("stats", Value::Object(usages.stats()));
+        assert_eq!(failed_builds(&node), 2);
+        assert!(usages.count_build(true));
+        assert_eq!(usages.failed_builds, 0);
+    }
 }

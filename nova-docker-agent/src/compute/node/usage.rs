@@ -88,7 +88,7 @@ impl Usages {
     }
 
     /// `ComputeNode.stats`: counters by name, as strings.
-    fn stats(&self) -> Map<String, Value> {
+    pub(super) fn stats(&self) -> Map<String, Value> {
         let mut counters: BTreeMap<String, u64> = BTreeMap::new();
         let mut count = |key: String| *counters.entry(key).or_default() += 1;
         let mut io_workload = 0u64;
