@@ -7,8 +7,10 @@ import uuid
 import pytest
 from conftest import Launcher
 from harness.amqp import Amqp, RpcFailure, instance
+from harness.faults import silent
 from harness.lab import AGENT_PROGRAM, Lab
-from harness.programs import without
+from harness.logs import Tail
+from harness.programs import kill_agent, without
 from harness.restarts import count_faults, set_task, started_at
 from harness.servers import Json, Servers, wait_event
 from harness.waiting import eventually
@@ -65,6 +67,22 @@ def test_what_cannot_be_repeated_and_had_not_begun_is_left_to_its_request(
     assert [image.status for image in images] == (["active"] if action == "createImage" else [])
     for image in images:
         user.image.delete_image(image)
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_resize_that_is_still_with_the_conductor_is_left_to_its_request(
+    lab: Lab, launch: Launcher, servers: Servers
+) -> None:
+    """The conductor has it for as long as the scheduler does not answer, and the agent's queue does not."""
+    server_id = launch("awaited")["id"]
+    log = Tail(lab.log(AGENT_PROGRAM))
+    looked = "nothing of the instance's task has begun"
+    with silent(lab, "nova-scheduler"):
+        servers.action(server_id, "resize", _asks(servers, server_id, "resize"))
+        kill_agent(lab)
+        eventually(lambda: log.text().count(looked) > 1, "the agent has looked a second time")
+    servers.wait(server_id, "VERIFY_RESIZE")
 
 
 @pytest.mark.amqp

@@ -1,13 +1,16 @@
 //! Requests that wait in this host's queue when the service starts. The API has set their tasks, and nothing of them has begun:
 //! recovery leaves such a task to its request. One that the broker has lost never comes. A message that the host sends itself tells
-//! that: it comes behind everything that was in the queue before it.
+//! that: it comes behind everything that was in the queue before it. A request that goes through the conductor is not in the queue
+//! while the conductor asks the scheduler, and so nobody looks for it there before that must be over.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
@@ -30,10 +33,10 @@ pub(in crate::compute) struct Arrivals(Mutex<HashMap<Uuid, Requests>>);
 struct Requests {
     /// By their ids.
     arrived: HashSet<String>,
-    /// What was in the queue before this request was missed has come.
+    /// The last one that was missed, and since when.
+    missed: Option<(String, Instant)>,
+    /// What was in the queue before this request was looked for has come.
     passed: Option<String>,
-    /// Its task was left to a request.
-    is_left: bool,
     /// An operation of this process has begun: a task is its own, and no crash has left it.
     has_begun: bool,
 }
@@ -87,11 +90,20 @@ impl Arrivals {
 
     /// The fate of the task that `request` has set.
     fn fate(&self, uuid: Uuid, request: &str, has_begun: bool) -> Fate {
+        self.instances().get(&uuid).map_or(Fate::GivenUp, |requests| requests.fate(request, has_begun))
+    }
+
+    /// For how long a request has been missed.
+    fn missed_for(&self, uuid: Uuid, request: &str) -> Duration {
         let mut instances = self.instances();
-        let Some(requests) = instances.get_mut(&uuid) else { return Fate::GivenUp };
-        let fate = requests.fate(request, has_begun);
-        requests.is_left |= fate != Fate::GivenUp;
-        fate
+        let Some(requests) = instances.get_mut(&uuid) else { return Duration::ZERO };
+        match &requests.missed {
+            Some((missed, since)) if missed == request => since.elapsed(),
+            _ => {
+                requests.missed = Some((request.to_owned(), Instant::now()));
+                Duration::ZERO
+            }
+        }
     }
 
     fn instances(&self) -> MutexGuard<'_, HashMap<Uuid, Requests>> {
@@ -101,11 +113,10 @@ impl Arrivals {
 
 impl Requests {
     fn fate(&self, request: &str, has_begun: bool) -> Fate {
-        let is_here = self.arrived.contains(request);
         if has_begun {
-            // By this process, where it was left before.
-            if self.is_left && is_here { Fate::Left } else { Fate::GivenUp }
-        } else if is_here {
+            // By another process: what this one has begun, recovery leaves alone.
+            Fate::GivenUp
+        } else if self.arrived.contains(request) {
             Fate::Left
         } else if self.passed.as_deref() == Some(request) {
             Fate::GivenUp
@@ -125,6 +136,16 @@ pub(super) fn actions_of(task: Option<TaskState>) -> Option<&'static [&'static s
         TaskState::ImageSnapshotPending => Some(&["createImage"]),
         TaskState::ImageBackup => Some(&["createBackup"]),
         _ => None,
+    }
+}
+
+/// For how long a request may be on its way to this host's queue, by the action that it is of. Most the API puts there itself. With
+/// others the conductor asks the scheduler, and placement, which have an RPC's time each.
+fn longest_way(actions: &[&str], rpc: Duration) -> Duration {
+    if actions.iter().any(|action| matches!(*action, "rebuild" | "resize" | "migrate")) {
+        2 * rpc
+    } else {
+        Duration::ZERO
     }
 }
 
@@ -156,8 +177,11 @@ impl Compute {
             return Ok(Fate::GivenUp);
         };
         let fate = self.arrivals.fate(uuid, &request, has_begun);
-        if fate == Fate::Awaited {
-            info!(request, "nothing of the instance's task has begun: it is left to its request");
+        if fate != Fate::Awaited {
+            return Ok(fate);
+        }
+        info!(request, "nothing of the instance's task has begun: it is left to its request");
+        if self.arrivals.missed_for(uuid, &request) >= longest_way(actions, self.config.rpc_response_timeout) {
             let args = json!({"instance_uuid": uuid, "request": request});
             self.conductor.ask_compute(context, &self.host, QueuePassed::METHOD, args).await?;
         }
@@ -194,7 +218,7 @@ mod tests {
         assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::Awaited, "another one");
         arrivals.note(uuid, "req-1");
         arrivals.pass(uuid, "req-1".to_owned());
-        assert_eq!(arrivals.fate(uuid, "req-1", true), Fate::Left, "it has begun since");
+        assert_eq!(arrivals.fate(uuid, "req-1", false), Fate::Left);
     }
 
     #[test]
@@ -226,6 +250,28 @@ mod tests {
         assert!(!arrivals.has_begun(uuid));
         arrivals.begin(uuid);
         assert!(arrivals.has_begun(uuid));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_missed_from_the_first_look_that_does_not_find_it() {
+        let (arrivals, uuid, minute) = (Arrivals::default(), Uuid::from_u128(1), Duration::from_secs(60));
+        assert_eq!(arrivals.missed_for(uuid, "req-1"), Duration::ZERO, "nothing is expected of the instance");
+        arrivals.expect(uuid);
+        assert_eq!(arrivals.missed_for(uuid, "req-1"), Duration::ZERO);
+        tokio::time::advance(minute).await;
+        assert_eq!(arrivals.missed_for(uuid, "req-1"), minute);
+        assert_eq!(arrivals.missed_for(uuid, "req-2"), Duration::ZERO, "its user has asked again");
+    }
+
+    #[test]
+    fn only_what_goes_through_the_conductor_has_a_way_to_the_queue() {
+        let minute = Duration::from_secs(60);
+        let way = |task| longest_way(actions_of(Some(task)).unwrap_or_default(), minute);
+        assert_eq!((way(TaskState::Rebuilding), way(TaskState::ResizePrep)), (2 * minute, 2 * minute));
+        for task in [TaskState::Rescuing, TaskState::Shelving, TaskState::ImageSnapshotPending, TaskState::ImageBackup]
+        {
+            assert_eq!(way(task), Duration::ZERO, "{task:?}");
+        }
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Compute {
         let mut pause = FIRST_PAUSE;
         while !failed.is_empty() {
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause = (pause * 2).min(LONGEST_UNDECIDED);
             let mut still = Vec::new();
             for uuid in failed {
                 if self.recover_once_more(uuid).await {
@@ -182,8 +182,10 @@ impl Compute {
     }
 }
 
-/// How soon, and how often, a recovery that failed is repeated.
+/// How soon, and how often, a recovery that failed is repeated. Its instance has a task that nobody works on.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_UNDECIDED: Duration = Duration::from_secs(60);
+/// How often a network is looked at at least that cannot be brought up to date.
 const LAST_PAUSE: Duration = Duration::from_secs(300);
 
 /// How often an instance is tried whose network cannot be brought up to date: for half an hour. A port that is badly bound stays so.
