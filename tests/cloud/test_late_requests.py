@@ -7,12 +7,14 @@ import uuid
 import pytest
 from conftest import Launcher
 from harness.amqp import Amqp, RpcFailure, instance
+from harness.books import Books
 from harness.faults import silent
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
 from harness.programs import kill_agent, without
 from harness.restarts import count_faults, set_task, started_at
 from harness.servers import Json, Servers, wait_event
+from harness.tenant import Tenant
 from harness.waiting import eventually
 from openstack.connection import Connection
 
@@ -151,6 +153,7 @@ def test_a_request_without_its_task_leaves_the_task_of_another_alone_while_docke
         "prep_resize": migration,
         "resize_instance": migration,
         "finish_resize": migration,
+        "live_migration": {},
     }
     with without(lab, "dockerd"):
         set_task(lab, server_id, "rescuing")
@@ -162,3 +165,49 @@ def test_a_request_without_its_task_leaves_the_task_of_another_alone_while_docke
             assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", "rescuing"), method
         set_task(lab, server_id, None)
     servers.wait_idle(server_id)
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_refused_request_without_its_task_leaves_the_task_of_another_alone(
+    lab: Lab, launch: Launcher, servers: Servers, amqp: Amqp
+) -> None:
+    server_id = launch("busy")["id"]
+    elsewhere = {"migration": {**instance(server_id, dest_compute="elsewhere"), "nova_object.name": "Migration"}}
+    requests: dict[str, tuple[str, str, Json]] = {
+        "prep_resize": ("elsewhere", "UnexpectedTaskStateError", elsewhere),
+        "resize_instance": (lab.host, "UnexpectedTaskStateError", elsewhere),
+        "finish_resize": (lab.host, "UnexpectedTaskStateError", elsewhere),
+        "rebuild_instance": ("elsewhere", "UnexpectedTaskStateError", {**elsewhere, "recreate": True}),
+        # For these Nova sets no task.
+        "attach_volume": (lab.host, "NotSupported", {}),
+        "trigger_crash_dump": (lab.host, "NotSupported", {}),
+        "live_migration_abort": (lab.host, "NotSupported", elsewhere),
+    }
+    set_task(lab, server_id, "rescuing")
+    for method, (host, failure, more) in requests.items():
+        with pytest.raises(RpcFailure) as caught:
+            amqp.call("compute", lab.host, method, {"instance": instance(server_id, host=host), **more})
+        assert caught.value.cls.startswith(failure), (method, caught.value)
+        shown = servers.get(server_id)
+        assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ACTIVE", "rescuing"), method
+    set_task(lab, server_id, None)
+    servers.wait_idle(server_id)
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_resize_that_comes_when_its_task_is_gone_leaves_nothing(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, tenant: Tenant, amqp: Amqp
+) -> None:
+    """An operator has reset the server's state meanwhile."""
+    server_id = launch("reset")["id"]
+    with without(lab, AGENT_PROGRAM):
+        _ask_and_wait_for_the_queue(lab, servers, amqp, server_id, "resize")
+        admin_servers.action(server_id, "os-resetState", {"state": "active"})
+    assert wait_event(admin_servers, server_id, "resize", "compute_prep_resize").result == "Error"
+    assert servers.wait_idle(server_id)["status"] == "ACTIVE"
+    statement = "SELECT status FROM nova.migrations WHERE instance_uuid = %(id)s"
+    eventually(lambda: lab.sql(statement, {"id": server_id}) == "error", "its migration given up")
+    books = Books(lab, tenant.project_id)
+    assert [line for line in books.disagreements() if server_id in line or "consumer" in line] == []

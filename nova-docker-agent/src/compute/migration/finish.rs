@@ -26,7 +26,7 @@ impl Method for FinishResize {
     async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
         let Self(step) = self;
         if step.migration.str("source_compute") != Some(compute.host.as_str()) {
-            return compute.refuse_migration(context, step.instance, step.migration).await;
+            return compute.refuse_migration(context, step.instance, step.migration, TaskState::ResizeMigrated).await;
         }
         compute.finish_resize(context, step).await.map(|()| Value::Null)
     }

@@ -14,15 +14,17 @@ use crate::{
 const ON_THE_WAY: &[&str] = &["accepted", "pre-migrating", "migrating", "post-migrating"];
 
 impl Compute {
-    /// The migrations of an instance with one of these statuses.
+    /// The migrations of an instance with one of these statuses; all without any.
     pub(in crate::compute) async fn migrations_of(
         &self,
         context: &Context,
         uuid: Uuid,
         statuses: &[&str],
     ) -> Result<Vec<Migration>, Error> {
-        let filters =
-            Map::from_iter([("instance_uuid".to_owned(), json!(uuid)), ("status".to_owned(), json!(statuses))]);
+        let mut filters = Map::from_iter([("instance_uuid".to_owned(), json!(uuid))]);
+        if !statuses.is_empty() {
+            filters.insert("status".to_owned(), json!(statuses));
+        }
         Ok(self.conductor.migrations(&context.elevated(), filters).await?)
     }
 

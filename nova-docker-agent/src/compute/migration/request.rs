@@ -1,7 +1,7 @@
 //! What the requests of a resize carry, and what all steps of one have in common.
 
 use serde_json::{Map, Value, json};
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::compute::{
@@ -12,13 +12,15 @@ use crate::compute::{
 use crate::{
     cloud::Caller,
     messaging::Context,
-    objects::{Flavor, Instance, Migration, VmState},
+    objects::{Flavor, Instance, Migration, TaskState, VmState},
 };
 
 /// What a step reads of its instance.
 pub(super) const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor"];
 /// Key of system_metadata: whether the server was on when its resize began.
 pub(super) const OLD_VM_STATE: &str = "old_vm_state";
+/// Status of the migration of a resize of which no step has begun.
+const FIRST: &str = "pre-migrating";
 
 /// A step of a resize.
 pub(in crate::compute) struct Step {
@@ -127,6 +129,41 @@ impl Compute {
         if let Err(error) = self.set_migration(context, migration, "error").await {
             warn!(%error, instance = %uuid, "cannot record that the migration has failed");
         }
+    }
+
+    /// Whether the record of a migration still has the status that it had when its first step was asked for.
+    pub(in crate::compute) async fn waits(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        migration: &Migration,
+        first: &str,
+    ) -> Result<bool, Error> {
+        let waiting = self.migrations_of(context, uuid, &[first]).await?;
+        Ok(waiting.iter().any(|other| other.uuid() == migration.uuid()))
+    }
+
+    /// Gives up a migration whose first step came when its task was gone. One of which a step has begun came twice, and is left alone.
+    pub(in crate::compute) async fn give_up_late_migration(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        migration: &mut Migration,
+    ) -> Result<(), Error> {
+        let task = self.conductor.instance(context, &uuid.to_string(), &[]).await?.task_state();
+        // Between this task and the status that goes with it an agent may have died.
+        if task == Some(TaskState::ResizeMigrating) || !self.waits(context, uuid, migration, FIRST).await? {
+            return Ok(());
+        }
+        info!(migration = migration.uuid(), "the task of a resize that came late is gone: giving up its migration");
+        let all = self.migrations_of(context, uuid, &[]).await?;
+        if all.iter().any(|other| other.int("id") > migration.int("id")) {
+            // What the instance holds in placement is a later resize's business.
+            self.forget_migration(context, uuid, migration).await;
+            return self.set_migration(context, migration, "error").await;
+        }
+        self.give_up_migration(context, uuid, migration).await;
+        Ok(())
     }
 
     /// The next step of a resize, on the host that it is for.

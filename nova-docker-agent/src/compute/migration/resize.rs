@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::request::{OLD_VM_STATE, Step, stashed_flavors, was_on};
@@ -28,7 +28,7 @@ impl Method for PrepResize {
     async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
         let Self(step) = self;
         if !compute.is_here(&step.instance) {
-            return compute.refuse_migration(context, step.instance, step.migration).await;
+            return compute.refuse_migration(context, step.instance, step.migration, TaskState::ResizePrep).await;
         }
         compute.prep_resize(context, step).await.map(|()| Value::Null)
     }
@@ -50,7 +50,8 @@ impl Method for ResizeInstance {
     async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
         let destination = self.step.migration.str("dest_compute").map(str::to_owned);
         if destination.as_deref() != Some(compute.host.as_str()) {
-            return compute.refuse_migration(context, self.step.instance, self.step.migration).await;
+            let Self { step, .. } = self;
+            return compute.refuse_migration(context, step.instance, step.migration, TaskState::ResizePrep).await;
         }
         compute.resize(context, self.step, self.clean).await.map(|()| Value::Null)
     }
@@ -69,8 +70,11 @@ impl Compute {
                 }
                 Err(error) => Err(error),
             };
-            if asked.as_ref().is_err_and(|error| error.is_gone() || !error.is_unexpected_task_state()) {
+            let Err(error) = &asked else { return Ok(()) };
+            if error.is_gone() || !error.is_unexpected_task_state() {
                 self.give_up_migration(context, uuid, &mut step.migration).await;
+            } else if let Err(error) = self.give_up_late_migration(context, uuid, &mut step.migration).await {
+                warn!(%error, instance = %uuid, "cannot give up a resize that came late");
             }
             asked
         })

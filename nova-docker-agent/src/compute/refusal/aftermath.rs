@@ -1,6 +1,6 @@
 //! Carrying out a refusal: what the API has prepared for the operation is taken back.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -10,12 +10,12 @@ use crate::compute::{
     arguments::instance_uuid,
     duties::Duties,
     error::Error,
-    refusal::table::{Aftermath, Cast, EVACUATION, MIGRATION, Refusal},
+    refusal::table::{Aftermath, Cast, EVACUATION, Refusal, migration},
 };
 use crate::{
     cloud::Caller,
     messaging::Context,
-    objects::{Instance, Migration},
+    objects::{Expected, Instance, Migration, TaskState},
 };
 
 impl Compute {
@@ -35,7 +35,8 @@ impl Compute {
                 let error = answer.error(uuid, args.get("console_type").and_then(Value::as_str));
                 match (answer.event, uuid) {
                     (Some(event), Some(uuid)) => {
-                        let duties = Duties { event, reverts_task_state: answer.resets_task_state, errors_out: false };
+                        // A task that there is is another operation's: for none of these the API sets one.
+                        let duties = Duties { reverts_task_state: false, ..Duties::of(event) };
                         self.operate(context, uuid, duties, async { Err(error) }).await
                     }
                     _ => Err(error),
@@ -57,39 +58,88 @@ impl Compute {
         self.refuse_cast(context, EVACUATION, instance, args).await
     }
 
-    /// Refuses to take an instance from another host, or to give one away.
+    /// Refuses to take an instance from another host, or to give one away. The step before this one has set `task`.
     pub(in crate::compute) async fn refuse_migration(
         &self,
         context: &Context,
         instance: Instance,
-        migration: Migration,
+        record: Migration,
+        task: TaskState,
     ) -> Result<Value, Error> {
         info!("refused: containers are not migrated to other hosts");
-        let args = Map::from_iter([("migration".to_owned(), migration.to_value())]);
-        self.refuse_cast(context, MIGRATION, instance, &args).await
+        let args = Map::from_iter([("migration".to_owned(), record.to_value())]);
+        self.refuse_cast(context, migration(task), instance, &args).await
     }
 
     async fn refuse_cast(
         &self,
         context: &Context,
         cast: Cast,
-        instance: Instance,
+        mut instance: Instance,
         args: &Map<String, Value>,
     ) -> Result<Value, Error> {
         let uuid = instance_uuid(&instance)?;
-        self.operate(context, uuid, Duties::of(cast.event), async {
-            let undone = match cast.aftermath {
-                Aftermath::Nothing => Ok(()),
-                Aftermath::Evacuation => self.undo_evacuation(context, &instance, args).await,
-                Aftermath::Resize => self.undo_claim(context, uuid, args).await,
-                Aftermath::Migration => self.fail_migration(context, args, "error").await,
-            };
-            Err(match undone {
-                Ok(()) => cast.error(),
-                Err(cleanup) => Error::Cleanup { error: Box::new(cast.error()), cleanup: cleanup.to_string() },
+        let duties = Duties { reverts_task_state: cast.task.is_some(), ..Duties::of(cast.event) };
+        self.operate(context, uuid, duties, async {
+            let mut error = cast.error();
+            if let Some(task) = cast.task {
+                let kept = self.save(context, &mut instance, json!({"task_state": task}), Expected::task(task)).await;
+                match kept {
+                    // A request that came twice, or late: the task is another one's.
+                    Err(late) if late.is_unexpected_task_state() && !late.is_gone() => {
+                        self.give_up_late(context, cast.aftermath, &instance, args).await;
+                        return Err(late);
+                    }
+                    Err(other) => error = other,
+                    Ok(()) => {}
+                }
+            }
+            Err(match self.undo(context, cast.aftermath, &instance, args).await {
+                Ok(()) => error,
+                Err(cleanup) => Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() },
             })
         })
         .await
+    }
+
+    async fn undo(
+        &self,
+        context: &Context,
+        aftermath: Aftermath,
+        instance: &Instance,
+        args: &Map<String, Value>,
+    ) -> Result<(), Error> {
+        match aftermath {
+            Aftermath::Nothing => Ok(()),
+            Aftermath::Evacuation => self.undo_evacuation(context, instance, args).await,
+            Aftermath::Resize => self.undo_claim(context, instance_uuid(instance)?, args).await,
+            Aftermath::Migration => self.fail_migration(context, args, "error").await,
+        }
+    }
+
+    /// What was prepared for a request that is nobody's any more.
+    async fn give_up_late(
+        &self,
+        context: &Context,
+        aftermath: Aftermath,
+        instance: &Instance,
+        args: &Map<String, Value>,
+    ) {
+        let migration = args.get("migration").cloned().and_then(|value| Migration::try_from(value).ok());
+        let (Ok(uuid), Some(mut migration)) = (instance_uuid(instance), migration) else { return };
+        let given_up = match aftermath {
+            Aftermath::Nothing => Ok(()),
+            Aftermath::Resize => self.give_up_late_migration(context, uuid, &mut migration).await,
+            // No other host begins with it, and its record alone is left.
+            Aftermath::Migration => self.fail_migration(context, args, "error").await,
+            Aftermath::Evacuation => match self.waits(context, uuid, &migration, "accepted").await {
+                Ok(true) => self.undo_evacuation(context, instance, args).await,
+                waits => waits.map(drop),
+            },
+        };
+        if let Err(error) = given_up {
+            warn!(%error, instance = %uuid, "cannot give up a migration that came late");
+        }
     }
 
     /// An evacuation has claimed this host for an instance that lives elsewhere.

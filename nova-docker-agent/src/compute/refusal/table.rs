@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::compute::error::Error;
+use crate::objects::TaskState;
 
 /// How a method is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,6 @@ pub(crate) struct Answer {
     what: &'static str,
     /// The call is part of an instance action: it has an event.
     pub event: Option<&'static str>,
-    /// The API has set a task state before it called.
-    pub resets_task_state: bool,
 }
 
 /// What a refused cast leaves behind.
@@ -31,6 +30,8 @@ pub(crate) struct Answer {
 pub(crate) struct Cast {
     pub event: &'static str,
     what: &'static str,
+    /// What the API has set for it. A request that finds another task, or none, came twice or late.
+    pub task: Option<TaskState>,
     pub aftermath: Aftermath,
 }
 
@@ -46,29 +47,43 @@ pub(crate) enum Aftermath {
     Migration,
 }
 
-/// A resize or a migration to another host.
-pub(crate) const MIGRATION: Cast =
-    Cast { event: "compute_prep_resize", what: "Migrating a container to another host", aftermath: Aftermath::Resize };
+/// A step of a resize or a migration to another host, with the task that the one before it has set.
+pub(crate) const fn migration(task: TaskState) -> Cast {
+    Cast {
+        event: "compute_prep_resize",
+        what: "Migrating a container to another host",
+        task: Some(task),
+        aftermath: Aftermath::Resize,
+    }
+}
 
 /// A rebuild on another host than the instance's.
-pub(crate) const EVACUATION: Cast =
-    Cast { event: "compute_rebuild_instance", what: "Evacuating a container", aftermath: Aftermath::Evacuation };
+pub(crate) const EVACUATION: Cast = Cast {
+    event: "compute_rebuild_instance",
+    what: "Evacuating a container",
+    task: Some(TaskState::Rebuilding),
+    aftermath: Aftermath::Evacuation,
+};
+
+const LIVE_MIGRATION: Cast = Cast {
+    event: "compute_live_migration",
+    what: LIVE,
+    task: Some(TaskState::Migrating),
+    aftermath: Aftermath::Migration,
+};
+const LIVE: &str = "Live migration of a container";
 
 const fn call(class: &'static str, what: &'static str) -> Refusal {
-    Refusal::Call(Answer { class, what, event: None, resets_task_state: false })
+    Refusal::Call(Answer { class, what, event: None })
 }
 
+/// For these the API sets no task: one that is there is another operation's.
 const fn cast(event: &'static str, what: &'static str) -> Refusal {
-    cast_then(event, what, Aftermath::Nothing)
-}
-
-const fn cast_then(event: &'static str, what: &'static str, aftermath: Aftermath) -> Refusal {
-    Refusal::Cast(Cast { event, what, aftermath })
+    Refusal::Cast(Cast { event, what, task: None, aftermath: Aftermath::Nothing })
 }
 
 /// The refusal of `method`, none when it is not a method of the compute RPC API that we refuse.
 pub(crate) fn refusal(method: &str) -> Option<Refusal> {
-    const LIVE: &str = "Live migration of a container";
     const MIGRATION: &str = "Migrating a container to another cell";
     const VOLUMES: &str = "Attaching volumes to a container";
     Some(match method {
@@ -76,21 +91,17 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
             call("ConsoleTypeUnavailable", "This console")
         }
         "get_host_uptime" | "host_power_action" | "host_maintenance_mode" => call("NotImplementedError", ""),
-        "reserve_block_device_name" => {
-            Refusal::Call(Answer { class: "NotSupported", what: VOLUMES, event: None, resets_task_state: false })
-        }
+        "reserve_block_device_name" => Refusal::Call(Answer { class: "NotSupported", what: VOLUMES, event: None }),
         "remove_volume_connection" => call("NotSupported", VOLUMES),
         "check_can_live_migrate_destination" => Refusal::Call(Answer {
             class: "MigrationPreCheckError",
             what: LIVE,
             event: Some("compute_check_can_live_migrate_destination"),
-            resets_task_state: false,
         }),
         "check_can_live_migrate_source" => Refusal::Call(Answer {
             class: "MigrationPreCheckError",
             what: LIVE,
             event: Some("compute_check_can_live_migrate_source"),
-            resets_task_state: false,
         }),
         "pre_live_migration" | "post_live_migration_at_destination" => call("MigrationPreCheckError", LIVE),
         "prep_snapshot_based_resize_at_dest"
@@ -109,7 +120,7 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         "swap_volume" => cast("compute_swap_volume", VOLUMES),
         "volume_snapshot_create" => cast("compute_volume_snapshot_create", VOLUMES),
         "volume_snapshot_delete" => cast("compute_volume_snapshot_delete", VOLUMES),
-        "live_migration" => cast_then("compute_live_migration", LIVE, Aftermath::Migration),
+        "live_migration" => Refusal::Cast(LIVE_MIGRATION),
         "rollback_live_migration_at_destination" => cast("compute_rollback_live_migration_at_destination", LIVE),
         "drop_move_claim_at_destination" => cast("compute_drop_move_claim_at_destination", LIVE),
         "live_migration_force_complete" => cast("compute_live_migration_force_complete", LIVE),
