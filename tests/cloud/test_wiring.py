@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 from conftest import Launcher
-from harness.faults import without_network_agent
-from harness.lab import Lab
+from harness.faults import silent, without_network_agent
+from harness.lab import AGENT_PROGRAM, Lab
+from harness.logs import Tail
 from harness.restarts import wait_spawning
 from harness.servers import Json, Servers
+from harness.waiting import eventually
+from openstack.connection import Connection
 
 pytestmark = [pytest.mark.agent, pytest.mark.alone, pytest.mark.usefixtures("usable_afterwards")]
 
@@ -22,3 +27,39 @@ def test_a_server_that_is_still_built_can_be_deleted_at_once(
         wait_spawning(lab, servers, server_id)
         servers.delete(server_id)
         servers.wait_gone(server_id)
+
+
+@pytest.fixture
+def port_id(user: Connection, private_network: list[Json], unique: Callable[[str], str]) -> Iterator[str]:
+    """A port of the user's, which outlives the servers: to be asked for before `launch`."""
+    port = user.network.create_port(name=unique("port"), network_id=private_network[0]["uuid"])
+    yield port.id
+    user.network.delete_port(port, ignore_missing=True)
+
+
+def _unready(lab: Lab, port_id: str) -> set[str]:
+    """Who has not said of a port that it is ready."""
+    statement = (
+        "SELECT entity FROM neutron.provisioningblocks b JOIN neutron.ports p"
+        " ON p.standard_attr_id = b.standard_attr_id WHERE p.id = %(id)s"
+    )
+    return set(lab.sql(statement, {"id": port_id}).split())
+
+
+@pytest.mark.full
+@pytest.mark.amqp  # A stock nova-compute waits, and fails.
+def test_a_port_that_neutron_forgot_to_make_active_is_wired_anew(
+    lab: Lab, port_id: str, launch: Launcher, servers: Servers
+) -> None:
+    """As when its L2 agent and its DHCP agent are ready at one moment: for each the other is still missing."""
+    log, anew = Tail(lab.log(AGENT_PROGRAM)), "plugging them once more"
+    of_port = f"SELECT standard_attr_id FROM neutron.ports WHERE id = '{port_id}'"  # noqa: S608, the test's own
+    lab.sql(f"INSERT INTO neutron.provisioningblocks SELECT standard_attr_id, 'nobody' FROM ({of_port}) AS p")  # noqa: S608
+    server_id = launch.request("forgotten", networks=[{"port": port_id}])
+    wait_spawning(lab, servers, server_id)
+    eventually(lambda: _unready(lab, port_id) == {"nobody"}, "everybody else ready")
+    # What wires the port has said so, and says it once more only if it has something to do.
+    with silent(lab, lab.network_program):
+        eventually(lambda: anew in log.text(), "the agent has looked")
+        lab.sql("DELETE FROM neutron.provisioningblocks WHERE entity = 'nobody'")
+    servers.wait(server_id, "ACTIVE")

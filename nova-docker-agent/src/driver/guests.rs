@@ -290,6 +290,20 @@ impl Driver {
         Ok(self.plumber.unplug_port(uuid, port).await?)
     }
 
+    /// Plugs `ports`, Neutron's, of a guest that does not run once more, so that they are new to whoever wires them. `interfaces` are all
+    /// of the guest's.
+    ///
+    /// # Errors
+    /// Open vSwitch's or the kernel's.
+    pub async fn plug_anew(&self, uuid: Uuid, interfaces: &[Interface], ports: &[Uuid]) -> Result<(), Error> {
+        let _lock = self.plugging.lock(uuid).await;
+        for port in ports {
+            self.plumber.unplug_port(uuid, *port).await?;
+        }
+        self.plumber.plug(uuid, interfaces).await?;
+        Ok(())
+    }
+
     /// Both that an instance may have. Docker's names of the named volumes that stay.
     async fn remove_containers(&self, uuid: Uuid) -> Result<Vec<String>, Error> {
         // Docker removes the anonymous volumes of a container that nobody else uses.

@@ -47,7 +47,7 @@
 //! | file | what |
 //! |---|---|
 //! | `request` | the arguments of `build_and_run_instance` |
-//! | `build_wait`, `build`, `spawn`, `build_failure` | a build: made this host's, made, undone |
+//! | `build_wait`, `build`, `spawn`, `wiring`, `build_failure` | a build: made this host's, made, wired, undone |
 //! | `group_policy` | whether an instance goes with its server group |
 //! | `guest`, `image`, `inside` | from Nova's instance and image to the driver's words |
 //! | `links` | other servers of the project |
@@ -90,3 +90,4 @@ pub(in crate::compute) mod suspend;
 pub(in crate::compute) mod task;
 pub(in crate::compute) mod terminate;
 pub(in crate::compute) mod unshelve;
+pub(in crate::compute) mod wiring;

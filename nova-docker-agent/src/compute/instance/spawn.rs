@@ -15,8 +15,8 @@ use crate::compute::{
     instance::image::descriptor,
     instance::inside::inside,
     instance::request::BuildRequest,
+    instance::wiring::Wiring,
     ports::interfaces::interfaces,
-    ports::waiters::PlugWait,
 };
 use crate::{
     driver::Image,
@@ -54,11 +54,11 @@ impl Compute {
         &self,
         guest: &Guest,
         image: Image<'_>,
-        network: impl Future<Output = Result<(Vec<Interface>, PlugWait), Error>>,
+        network: impl Future<Output = Result<(Vec<Interface>, Wiring), Error>>,
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
-        let wait = self.driver.spawn(guest, image, async {}, network, cancelled).await?;
-        self.await_plugged(guest.uuid, wait, cancelled).await?;
+        let wiring = self.driver.spawn(guest, image, async {}, network, cancelled).await?;
+        self.await_plugged(guest.uuid, wiring, cancelled).await?;
         self.start_new(guest.uuid).await?;
         // What changed while it was made, nobody has told it.
         self.links_changed();
@@ -72,13 +72,13 @@ impl Compute {
         context: &Context,
         request: &mut BuildRequest,
         inside: &Inside,
-    ) -> Result<(Vec<Interface>, PlugWait), Error> {
+    ) -> Result<(Vec<Interface>, Wiring), Error> {
         let networking = json!({"vm_state": VmState::Building, "task_state": TaskState::Networking});
         self.save(context, &mut request.instance, networking, Expected::before(TaskState::Networking)).await?;
         let network = self.allocate_network(context, request).await?;
         let interfaces = interfaces(&network)?;
         let uuid = request.uuid;
-        let wait = self.await_wiring(uuid, &network);
+        let wiring = self.await_wiring(uuid, &network, &interfaces);
         // Both run to their ends: a plug that is dropped half-way could finish after the build is undone.
         let (plugged, prepared) =
             tokio::join!(self.driver.plug_new(uuid, &interfaces), self.prepare_block_devices(context, request));
@@ -87,13 +87,7 @@ impl Compute {
         if inside.has_config_drive {
             self.write_config_drive(context, &request.instance, &network, inside).await?;
         }
-        Ok((interfaces, wait))
-    }
-
-    /// To be called before the interfaces are plugged: Neutron may answer within milliseconds.
-    pub(in crate::compute) fn await_wiring(&self, uuid: Uuid, network: &NetworkInfo) -> PlugWait {
-        let awaited = network.0.iter().filter(|vif| !vif.active).map(|vif| vif.id.to_string());
-        self.waiters.register(uuid, awaited)
+        Ok((interfaces, wiring))
     }
 
     async fn allocate_network(&self, context: &Context, request: &mut BuildRequest) -> Result<NetworkInfo, Error> {
@@ -182,22 +176,5 @@ impl Compute {
         };
         tokio::try_join!(root, states)?;
         Ok(())
-    }
-
-    async fn await_plugged(&self, uuid: Uuid, wait: PlugWait, cancelled: &CancellationToken) -> Result<(), Error> {
-        // A deletion also ends the wait for the ports: it is a deletion before it is a failed wait.
-        let plugged = tokio::select! {
-            biased;
-            () = cancelled.cancelled() => return Err(Error::Deleting(uuid)),
-            plugged = wait.wait(self.config.vif_plugging_timeout) => plugged,
-        };
-        match plugged {
-            Err(error) if self.config.vif_plugging_is_fatal => Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, "a port is not wired; starting anyway (vif_plugging_is_fatal = false)");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 }

@@ -13,11 +13,11 @@ use crate::compute::{
     arguments::{Arguments, instance_uuid},
     duties::Duties,
     error::Error,
-    instance::{build_wait::NotOwned, guest::guest, image::descriptor},
+    instance::{build_wait::NotOwned, guest::guest, image::descriptor, wiring::Wiring},
     node::usage::Usage,
     now,
     operation::Method,
-    ports::{ProviderMapping, cache::network_info, interfaces::interfaces, waiters::PlugWait},
+    ports::{ProviderMapping, cache::network_info, interfaces::interfaces},
 };
 use crate::guest::{Guest, Inside};
 use crate::{
@@ -147,7 +147,7 @@ impl Compute {
         instance: &Instance,
         inside: &Inside,
         resources: &ProviderMapping,
-    ) -> Result<(Vec<Interface>, PlugWait), Error> {
+    ) -> Result<(Vec<Interface>, Wiring), Error> {
         let uuid = instance_uuid(instance)?;
         let network = {
             // Binding makes Neutron send network-changed, whose handler writes the same cache.
@@ -162,12 +162,12 @@ impl Compute {
             network
         };
         let interfaces = interfaces(&network)?;
-        let wait = self.await_wiring(uuid, &network);
+        let wiring = self.await_wiring(uuid, &network, &interfaces);
         self.driver.plug_new(uuid, &interfaces).await?;
         if inside.has_config_drive {
             self.write_config_drive(context, instance, &network, inside).await?;
         }
-        Ok((interfaces, wait))
+        Ok((interfaces, wiring))
     }
 
     /// The instance is on the shelf again; its image is untouched. One that is being deleted keeps its host: the deletion waits here,

@@ -27,6 +27,16 @@ pub(crate) enum PlugError {
     Failed { port: String, status: String },
 }
 
+impl PlugError {
+    /// As after a wait of `all`, of which this was the last part.
+    pub fn after(self, all: Duration) -> Self {
+        match self {
+            Self::Timeout { port, .. } => Self::Timeout { port, after: all },
+            failed @ Self::Failed { .. } => failed,
+        }
+    }
+}
+
 type Key = (Uuid, String);
 
 /// Ports that operations wait for, by instance and port. Register before plugging: the answer may come within milliseconds.
@@ -93,11 +103,17 @@ pub(crate) struct PlugWait {
 }
 
 impl PlugWait {
-    /// Returns when every port is plugged.
+    /// The ports of which nothing has been heard.
+    pub fn pending(&self) -> Vec<String> {
+        let pending = self.ports.iter().filter(|(_, outcome)| *outcome.borrow() == Outcome::Pending);
+        pending.map(|(port, _)| port.clone()).collect()
+    }
+
+    /// Returns when every port is plugged. May be called again.
     ///
     /// # Errors
     /// The first port that failed, or that was still pending when `within` had passed; zero means do not wait at all.
-    pub async fn wait(mut self, within: Duration) -> Result<(), PlugError> {
+    pub async fn wait(&mut self, within: Duration) -> Result<(), PlugError> {
         if within.is_zero() {
             return Ok(());
         }
@@ -142,7 +158,7 @@ mod tests {
     async fn an_event_that_comes_before_the_wait_begins_is_not_lost() {
         let waiters = PlugWaiters::default();
         let instance = Uuid::new_v4();
-        let wait = waiters.register(instance, ["a".to_owned(), "b".to_owned()]);
+        let mut wait = waiters.register(instance, ["a".to_owned(), "b".to_owned()]);
         assert!(waiters.deliver(instance, "b", "completed"));
         assert!(waiters.deliver(instance, "a", "completed"));
         assert_eq!(wait.wait(SOON).await, Ok(()));
@@ -152,7 +168,7 @@ mod tests {
     async fn a_failed_event_ends_the_wait_with_its_status() {
         let waiters = PlugWaiters::default();
         let instance = Uuid::new_v4();
-        let wait = waiters.register(instance, ["a".to_owned()]);
+        let mut wait = waiters.register(instance, ["a".to_owned()]);
         waiters.deliver(instance, "a", "failed");
         assert_eq!(wait.wait(SOON).await, Err(PlugError::Failed { port: "a".to_owned(), status: "failed".to_owned() }));
     }
@@ -160,17 +176,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_wait_ends_at_its_deadline_and_names_the_port() {
         let waiters = PlugWaiters::default();
-        let wait = waiters.register(Uuid::new_v4(), ["a".to_owned()]);
+        let mut wait = waiters.register(Uuid::new_v4(), ["a".to_owned()]);
         let error = wait.wait(Duration::from_secs(300)).await.unwrap_err();
         assert_eq!(error.to_string(), "Neutron did not report port a as plugged within 300 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_goes_on_after_its_deadline_and_says_how_long_all_of_it_was() {
+        let waiters = PlugWaiters::default();
+        let (instance, minute) = (Uuid::new_v4(), Duration::from_secs(60));
+        let mut wait = waiters.register(instance, ["a".to_owned(), "b".to_owned()]);
+        waiters.deliver(instance, "b", "completed");
+        let error = wait.wait(minute).await.unwrap_err().after(5 * minute);
+        assert_eq!(error.to_string(), "Neutron did not report port a as plugged within 300 s");
+        assert_eq!(wait.pending(), ["a"]);
+        assert!(waiters.deliver(instance, "a", "completed"));
+        assert_eq!(wait.wait(minute).await, Ok(()));
+        assert!(wait.pending().is_empty());
     }
 
     #[tokio::test]
     async fn cancelling_ends_the_waits_of_that_instance_only() {
         let waiters = PlugWaiters::default();
         let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
-        let first = waiters.register(one, ["a".to_owned()]);
-        let second = waiters.register(other, ["a".to_owned()]);
+        let mut first = waiters.register(one, ["a".to_owned()]);
+        let mut second = waiters.register(other, ["a".to_owned()]);
         waiters.cancel(one, "cancelled: the instance is being deleted");
         assert!(first.wait(SOON).await.is_err());
         assert!(waiters.deliver(other, "a", "completed"));
