@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
+from harness import hosts
 from harness.faults import silent, without_network_agent
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
+from harness.programs import setting
 from harness.restarts import wait_spawning
 from harness.servers import Json, Servers
 from harness.waiting import eventually
@@ -63,3 +65,23 @@ def test_a_port_that_neutron_forgot_to_make_active_is_wired_anew(
         eventually(lambda: anew in log.text(), "the agent has looked")
         lab.sql("DELETE FROM neutron.provisioningblocks WHERE entity = 'nobody'")
     servers.wait(server_id, "ACTIVE")
+
+
+@pytest.mark.full
+@pytest.mark.amqp
+def test_a_launch_that_takes_longer_than_an_operator_allows_is_in_error(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
+) -> None:
+    configuration = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
+    try:
+        with setting(configuration, "DEFAULT", "instance_build_timeout", "1"):
+            lab.supervisorctl("restart", AGENT_PROGRAM)
+            hosts.wait_usable(admin_servers)
+            with without_network_agent(lab, admin_servers):
+                server_id = launch.request("endless", networks=private_network)
+                servers.until(server_id, lambda: servers.get(server_id)["status"] == "ERROR", "the server in ERROR")
+                servers.delete(server_id)
+                servers.wait_gone(server_id)
+    finally:
+        lab.supervisorctl("restart", AGENT_PROGRAM)
+        hosts.wait_usable(admin_servers)
