@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.servers import Json, Servers
+from keystoneauth1.exceptions import ClientException
+
+from harness.servers import Json, Refused, Servers
 from harness.waiting import eventually
 
 
@@ -39,3 +41,12 @@ def wait_usable(admin: Servers, seconds: float = 300) -> None:
         return up and "COMPUTE_STATUS_DISABLED" not in traits(admin)
 
     eventually(usable, f"{admin.side.host} up and enabled", seconds)
+
+
+def answers(admin: Servers) -> bool:
+    """Whether Nova's API is at work, and what it asks."""
+    try:
+        admin.request("GET", "/os-hypervisors/detail")
+    except (Refused, ClientException):
+        return False
+    return True
