@@ -85,6 +85,7 @@ def test_every_key_of_the_agent_is_in_the_table_of_keys() -> None:
         ("image: x, network_mode: none", "services.a.network_mode: none cannot be had"),
         ("image: x, volumes: ['.:/d']", "cannot be had: a server sees no directory of yours; bring its files into"),
         ("image: x, volumes: ['./none:/d']", "none cannot be had: there is no such file"),
+        (f"image: x, volumes: ['./{'n' * 300}:/d']", "n cannot be had: File name too long"),
         ("image: x, volumes: ['/dev/null:/d']", "services.a.volumes: /dev/null cannot be had: a server gets copies"),
         ("image: x, volumes: [/d]", "services.a.volumes: /d needs the name of a volume: NAME:/d"),
         ("image: x, post_start: [{command: x, privileged: true}]", "services.a.post_start: privileged cannot be had"),

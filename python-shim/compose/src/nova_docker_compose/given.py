@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,21 @@ def _content(part: dict[str, Any], project: Project) -> str:
 
 def _mounted(source: Path, target: str) -> dict[str, Any]:
     shown = shown_path(source)
-    if source.is_dir():
+    try:
+        mode = source.stat().st_mode
+    except FileNotFoundError as error:
+        raise ComposeError(f"{shown} cannot be had: there is no such file") from error
+    except (OSError, ValueError) as error:
+        # A name that is too long or has a null byte, a directory that is not yours.
+        raise ComposeError(f"{shown[:200]} cannot be had: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(mode):
         raise ComposeError(
             f"{shown} cannot be had: a server sees no directory of yours; bring its files into the image, with COPY, or"
             f" have a volume with a name: NAME:{target}"
         )
-    if not source.exists():
-        raise ComposeError(f"{shown} cannot be had: there is no such file")
-    if not source.is_file():
+    if not stat.S_ISREG(mode):
         raise ComposeError(f"{shown} cannot be had: a server gets copies of files, and this is none")
-    return {"content": _text(source), "target": target, "mode": "0555" if source.stat().st_mode & 0o111 else "0444"}
+    return {"content": _text(source), "target": target, "mode": "0555" if mode & 0o111 else "0444"}
 
 
 def _text(path: Path) -> str:
