@@ -75,14 +75,17 @@ def test_a_users_own_route_to_metadata_counts(driver, running, fake_agent, insta
     assert subnet["routes"] == [{"destination": "169.254.169.254/32", "via": "10.0.0.9"}]
 
 
-def test_a_server_is_plugged_while_neutron_does_not_answer(
-    driver, running, fake_agent, instance, network_info, by_ovn, monkeypatch
+def test_a_neutron_that_does_not_answer_takes_nothing_from_a_running_server_and_stops_no_start(
+    driver, running, fake_agent, context, instance, network_info, by_ovn, monkeypatch
 ):
     def unreachable(*arguments, **options):
         raise exception.NeutronAdminCredentialConfigurationInvalid
 
     monkeypatch.setattr(neutron, "get_client", unreachable)
-    subnet = plugged_subnet(driver, fake_agent, instance, network_info)
+    driver.plug_vifs(instance, network_info)
+    assert fake_agent.methods() == []
+    driver.power_on(context, instance, network_info)
+    (subnet,) = fake_agent.request("StartGuest")["interfaces"][0]["subnets"]
     assert [route["destination"] for route in subnet["routes"]] == ["192.0.2.0/24"]
 
 

@@ -14,15 +14,22 @@ Vif = Mapping[str, Any]
 
 
 def interfaces(network_info: Iterable[Vif] | None) -> list[network_pb2.Interface]:
-    """The interfaces of an instance, eth0 first."""
+    """The interfaces of an instance, eth0 first; without OVN's part where Neutron does not answer now."""
     vifs = list(network_info or ())
     served = ovn.served(vifs)
-    return [_checked(vif, served) for vif in vifs]
+    return [_checked(vif, served or {}) for vif in vifs]
+
+
+def known_interfaces(network_info: Iterable[Vif] | None) -> list[network_pb2.Interface] | None:
+    """The same; None where Neutron does not answer now, so that nothing is taken from a guest that has it."""
+    vifs = list(network_info or ())
+    served = ovn.served(vifs)
+    return None if served is None else [_checked(vif, served) for vif in vifs]
 
 
 def interface(vif: Vif) -> network_pb2.Interface:
     """One interface; raises CallError (PLUG_FAILED) when Nova's record of it is not what a port has."""
-    return _checked(vif, ovn.served([vif]))
+    return _checked(vif, ovn.served([vif]) or {})
 
 
 def _checked(vif: Vif, served: ovn.Served) -> network_pb2.Interface:

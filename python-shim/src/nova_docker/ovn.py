@@ -26,8 +26,8 @@ _OWNER = "network:distributed"
 _DEVICE = "ovnmeta-"
 
 
-def served(vifs: Iterable[Mapping[str, Any]]) -> Served:
-    """Who serves the networks that OVN wires; empty where there are none, or where Neutron does not answer now."""
+def served(vifs: Iterable[Mapping[str, Any]]) -> Served | None:
+    """Who serves the networks that OVN wires, if any are; None where Neutron does not answer now."""
     networks = sorted({network for vif in vifs if (network := _network(vif))})
     if not networks:
         return {}
@@ -37,8 +37,8 @@ def served(vifs: Iterable[Mapping[str, Any]]) -> Served:
         return {network: _addresses(ports, network) for network in networks}
     except Exception as error:
         # Whatever it is: a server that starts again does not wait for Neutron.
-        LOG.warning("Servers in %s get no route to metadata, Neutron does not name OVN's ports: %s", networks, error)
-        return {}
+        LOG.warning("Neutron does not name OVN's ports in the networks %s: %s", networks, error)
+        return None
 
 
 def address(served: Served, network: Any, subnet: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from oslo_log import log as logging
 from nova_docker import agent as service
 from nova_docker import devices, errors
 from nova_docker.driver.base import Driver
-from nova_docker.interfaces import interface, interfaces
+from nova_docker.interfaces import interface, known_interfaces
 from nova_docker.rpc import CallError
 from nova_docker.v1 import driver_pb2 as api
 
@@ -23,8 +23,12 @@ class Network(Driver):
         """Plugs the interfaces of a guest; called for every server when nova-compute starts."""
         with errors.translated(instance, errors.plugging):
             try:
-                request = api.PlugGuestRequest(guest_id=instance.uuid, interfaces=interfaces(network_info))
-                self._agent.call(service.PLUG_GUEST, request)
+                plugged = known_interfaces(network_info)
+                if plugged is None:
+                    LOG.warning("Interfaces stay as they are until Neutron answers", instance=instance)
+                else:
+                    request = api.PlugGuestRequest(guest_id=instance.uuid, interfaces=plugged)
+                    self._agent.call(service.PLUG_GUEST, request)
                 self._linker.follow(instance, network_info)
             except CallError as error:
                 if not errors.is_missing(error):
