@@ -22,6 +22,9 @@ use crate::{
     objects::{Expected, Instance, Migration, TaskState, VmState},
 };
 
+/// The statuses that the migration of an instance that is resized may have.
+const DECIDED_OR_NOT: &[&str] = &["finished", "confirming", "confirmed", "reverting", "reverted", "error"];
+
 /// `confirm_resize`.
 pub(in crate::compute) struct ConfirmResize(Step);
 
@@ -137,12 +140,16 @@ impl Compute {
         self.confirm_resize(context, instance_uuid(&instance)?, migration).await
     }
 
-    /// A confirmation that had begun before a restart of the agent.
+    /// A confirmation that had begun before a restart of the agent. The migration may say that it is confirmed, and its instance not yet.
     pub(in crate::compute) async fn confirm_again(&self, context: &Context, instance: &Instance) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        for migration in self.migrations_of(context, uuid, &["confirming"]).await? {
-            self.confirm_resize(context, uuid, migration).await?;
-        }
-        Ok(())
+        // An earlier resize says nothing of this one.
+        let newest = self.migrations_of(context, uuid, DECIDED_OR_NOT).await?.pop();
+        let Some(mut migration) = newest.filter(|newest| matches!(newest.status(), Some("confirming" | "confirmed")))
+        else {
+            return Ok(());
+        };
+        self.set_migration(context, &mut migration, "confirming").await?;
+        self.confirm_resize(context, uuid, migration).await
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 const ON_THE_WAY: &[&str] = &["accepted", "pre-migrating", "migrating", "post-migrating"];
 
 impl Compute {
-    /// The migrations of an instance with one of these statuses; all without any.
+    /// The migrations of an instance with one of these statuses, the newest last; all without any.
     pub(in crate::compute) async fn migrations_of(
         &self,
         context: &Context,
@@ -25,7 +25,9 @@ impl Compute {
         if !statuses.is_empty() {
             filters.insert("status".to_owned(), json!(statuses));
         }
-        Ok(self.conductor.migrations(&context.elevated(), filters).await?)
+        let mut found = self.conductor.migrations(&context.elevated(), filters).await?;
+        found.sort_by_key(|migration| migration.int("id"));
+        Ok(found)
     }
 
     /// The instance is what it was before the resize.
