@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
@@ -11,6 +13,7 @@ from harness import console
 from harness.archives import Archive
 from harness.console import Console
 from harness.lab import Lab
+from harness.programs import setting
 from harness.servers import Refused, Servers
 from harness.waiting import eventually
 from nova_docker_compose.channel import Channel
@@ -18,6 +21,7 @@ from nova_docker_compose.channel import Channel
 pytestmark = pytest.mark.agent
 
 ANSWER = "[42]"
+PROXY = "nova-serialproxy"
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,47 @@ def test_an_expired_token_opens_nothing_and_ends_nothing(lab: Lab, servers: Serv
             assert late.wait_end() == ""
         open_before.type("echo still here | tr a-z A-Z\n")
         open_before.wait("STILL HERE")
+
+
+@pytest.mark.full
+@pytest.mark.alone
+@pytest.mark.both_doors
+def test_where_nova_enforces_it_a_console_ends_with_its_token(lab: Lab, launch: Launcher, servers: Servers) -> None:
+    server_id = launch("timed")["id"]
+    servers.wait_console(server_id, "ready after")
+    with _proxy_with(lab, "consoleauth", "enforce_session_timeout", "true"):
+        address = console.url(servers, server_id)
+        lab.sql(
+            "UPDATE nova.console_auth_tokens SET expires = UNIX_TIMESTAMP() + 15 WHERE instance_uuid = %(id)s",
+            {"id": server_id},
+        )
+        with Console(address) as viewer:
+            _ask(viewer)
+            assert len(_shells(lab, server_id)) == 1
+            viewer.wait_end()
+        eventually(lambda: _shells(lab, server_id) == [], "no shell without a viewer")
+
+
+@contextlib.contextmanager
+def _proxy_with(lab: Lab, section: str, option: str, value: str) -> Iterator[None]:
+    """The proxy of serial consoles with another option, for a while."""
+    try:
+        with setting(lab.state / "etc/nova.conf", section, option, value):
+            lab.supervisorctl("restart", PROXY)
+            _wait_proxy()
+            yield
+    finally:
+        lab.supervisorctl("restart", PROXY)
+        _wait_proxy()
+
+
+def _wait_proxy() -> None:
+    def listens() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 6083), timeout=5):
+            return True
+        return False
+
+    eventually(listens, "the proxy listening")
 
 
 def test_viewers_of_a_servers_own_terminal_see_the_same_and_what_was_before(
