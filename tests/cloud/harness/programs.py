@@ -58,10 +58,12 @@ def environment(lab: Lab, program: str, variables: Mapping[str, str]) -> Iterato
     configuration = configparser.ConfigParser(interpolation=None, strict=False)
     configuration.read(path)
     more = [f'{name}="{value}"' for name, value in variables.items()]
-    with setting(path, section, "environment", ",".join([configuration[section]["environment"], *more])):
+    try:
+        with setting(path, section, "environment", ",".join([configuration[section]["environment"], *more])):
+            _start_anew(lab, program)
+            yield
+    finally:
         _start_anew(lab, program)
-        yield
-    _start_anew(lab, program)
 
 
 def _start_anew(lab: Lab, program: str) -> None:
