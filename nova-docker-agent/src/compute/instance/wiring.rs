@@ -84,7 +84,8 @@ impl Compute {
                 Err(error) => warn!(port, %error, "cannot see whether the port is wired; waiting on"),
             }
         }
-        if unwired.is_empty() {
+        // To unplug one of several would lead the way out through another one, where it stays.
+        if unwired.is_empty() || wiring.interfaces.len() > 1 {
             return;
         }
         warn!(ports = ?unwired, "Neutron has not wired the ports; plugging them once more");
