@@ -1,9 +1,12 @@
 """The interfaces of guests, against the fake agent."""
 
+import threading
+
 import pytest
 from conftest import INSTANCE, PORT
 from nova import exception
 from nova.network import model, neutron
+from nova_docker import ovn
 
 
 def test_a_missing_container_does_not_keep_nova_compute_from_starting(driver, fake_agent, instance, network_info):
@@ -87,6 +90,38 @@ def test_a_neutron_that_does_not_answer_takes_nothing_from_a_running_server_and_
     driver.power_on(context, instance, network_info)
     (subnet,) = fake_agent.request("StartGuest")["interfaces"][0]["subnets"]
     assert [route["destination"] for route in subnet["routes"]] == ["192.0.2.0/24"]
+
+
+def test_of_a_neutron_that_keeps_silent_a_start_of_nova_compute_asks_once(
+    driver, running, fake_agent, instance, network_info, by_ovn, monkeypatch
+):
+    asked, end = [], threading.Event()
+
+    class Silent:
+        def list_ports(self, **filters):
+            asked.append(filters)
+            end.wait()
+
+    monkeypatch.setattr(ovn, "_PATIENCE", 0.05)
+    monkeypatch.setattr(neutron, "get_client", lambda *arguments, **options: Silent())
+    for _ in range(3):
+        driver.plug_vifs(instance, network_info)
+    assert (len(asked), fake_agent.methods()) == (1, [])
+    end.set()
+    monkeypatch.setattr(neutron, "get_client", lambda *arguments, **options: Neutron(ovn_port("10.0.0.3")))
+    driver._neutron_silence = ovn.Silence()
+    assert plugged_subnet(driver, fake_agent, instance, network_info)["dhcp_server"] == "10.0.0.3"
+
+
+def test_ovns_port_serves_metadata_beside_a_dhcp_server_and_one_of_a_segment_does_too(
+    driver, running, fake_agent, instance, network_info, by_ovn, monkeypatch
+):
+    by_ovn["network"]["subnets"][0]["meta"]["dhcp_server"] = "10.0.0.2"
+    cloud = Neutron(ovn_port("10.0.0.3", "ovnmeta-77777777-0000-4000-8000-000000000000"))
+    monkeypatch.setattr(neutron, "get_client", lambda *arguments, **options: cloud)
+    subnet = plugged_subnet(driver, fake_agent, instance, network_info)
+    assert subnet["routes"][-1] == {"destination": "169.254.169.254/32", "via": "10.0.0.3"}
+    assert subnet["dhcp_server"] == "10.0.0.2"
 
 
 def test_neutron_is_not_asked_about_ports_that_its_own_agents_wire(

@@ -20,10 +20,10 @@ def interfaces(network_info: Iterable[Vif] | None) -> list[network_pb2.Interface
     return [_checked(vif, served or {}) for vif in vifs]
 
 
-def known_interfaces(network_info: Iterable[Vif] | None) -> list[network_pb2.Interface] | None:
+def known_interfaces(network_info: Iterable[Vif] | None, silence: ovn.Silence) -> list[network_pb2.Interface] | None:
     """The same; None where Neutron does not answer now, so that nothing is taken from a guest that has it."""
     vifs = list(network_info or ())
-    served = ovn.served(vifs)
+    served = ovn.served(vifs, silence)
     return None if served is None else [_checked(vif, served) for vif in vifs]
 
 

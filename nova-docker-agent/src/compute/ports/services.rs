@@ -56,8 +56,9 @@ impl Services {
 
     fn ovn_metadata(&self, subnet: &Subnet) -> Vec<IpAddr> {
         let is_metadata = |port: &Port| {
-            let network = port.device_id.strip_prefix(OVN_METADATA).and_then(|id| Uuid::parse_str(id).ok());
-            port.device_owner == DISTRIBUTED && network == Some(port.network_id)
+            // Of the network, or of a segment of a routed one.
+            let whose = port.device_id.strip_prefix(OVN_METADATA).and_then(|id| Uuid::parse_str(id).ok());
+            port.device_owner == DISTRIBUTED && whose.is_some()
         };
         self.addresses(subnet, is_metadata)
     }
@@ -135,6 +136,8 @@ mod tests {
     fn ovns_port_of_the_network_serves_metadata_before_anybody_else() {
         let ports = [ovn("10.0.0.9"), dhcp("10.0.0.2"), port(ROUTERS[0], "router", "10.0.0.1")];
         assert_eq!(via(&ports, MetadataRoute::Isolated).as_deref(), Some("10.0.0.9"));
+        let of_segment = port(DISTRIBUTED, &format!("{OVN_METADATA}{}", id(77)), "10.0.0.7");
+        assert_eq!(via(&[of_segment], MetadataRoute::Isolated).as_deref(), Some("10.0.0.7"));
         let other = port(DISTRIBUTED, "ovn-lb-vip", "10.0.0.8");
         assert_eq!(via(&[other], MetadataRoute::Isolated), None, "a load balancer's address is no metadata service");
     }

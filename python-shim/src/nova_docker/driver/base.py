@@ -10,7 +10,7 @@ from nova.conf import CONF
 from nova.virt import driver as virt_driver
 from nova.virt import event as virt_event
 
-from nova_docker import config
+from nova_docker import config, ovn
 from nova_docker import snapshot as snapshots
 from nova_docker.agent import Agent
 from nova_docker.links import Linker
@@ -43,6 +43,7 @@ class Driver(virt_driver.ComputeDriver):
         self._traits = OwnTraits(CONF.state_path)
         self._images = snapshots.UnbegunImages()
         self._ended = threading.local()
+        self._neutron_silence = ovn.Silence()
 
     def _emit(self, guest_id: str, transition: int) -> None:
         if self._compute_event_callback is None:

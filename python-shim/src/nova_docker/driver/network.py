@@ -23,7 +23,7 @@ class Network(Driver):
         """Plugs the interfaces of a guest; called for every server when nova-compute starts."""
         with errors.translated(instance, errors.plugging):
             try:
-                plugged = known_interfaces(network_info)
+                plugged = known_interfaces(network_info, self._neutron_silence)
                 if plugged is None:
                     LOG.warning("Interfaces stay as they are until Neutron answers", instance=instance)
                 else:
