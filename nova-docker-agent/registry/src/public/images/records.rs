@@ -1,13 +1,13 @@
 //! What Glance lists, kept for a few seconds for each user's token: a pull of one image is a dozen requests.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use tokio::sync::OnceCell;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::changes::Changes;
@@ -74,7 +74,9 @@ struct Kept {
     since: Instant,
     /// Changes that had been made before it was asked for.
     changes: u64,
-    listed: Arc<OnceCell<Listed>>,
+    listed: Arc<OnceLock<Listed>>,
+    /// Of whoever asks for it now.
+    asking: Arc<Semaphore>,
 }
 
 struct Listed {
@@ -86,6 +88,10 @@ struct Listed {
 }
 
 impl Kept {
+    fn new(since: Instant, changes: u64) -> Self {
+        Self { since, changes, listed: Arc::default(), asking: Arc::new(Semaphore::new(1)) }
+    }
+
     /// `fresh`: how old it may be where it need not have what has come since. `changes`: how many there were until now.
     fn is_fresh(&self, age: Age, now: Instant, fresh: Duration, changes: u64) -> bool {
         match age {
@@ -137,24 +143,27 @@ impl Records {
     pub async fn listing(&self, grant: &Grant, of: Of, age: Age) -> Result<Listing, ApiError> {
         let key = (fingerprint(grant), of);
         let kept = self.entry(&key, age);
-        // Nobody waits for a listing that waits for somebody else's turn: whoever has a turn can make it.
-        let _turn = match (&key.1, kept.listed.get()) {
-            (Of::Owner(..), None) => Some(self.turn(grant).await?),
-            _ => None,
-        };
-        let mut was_asked = false;
-        let ask = async || {
-            was_asked = true;
-            self.ask(grant, &key.1).await
-        };
-        let images = match kept.listed.get_or_try_init(ask).await {
-            Ok(listed) => listed.images.clone(),
-            Err(error) => return Err(refusal(&error)),
-        };
-        if was_asked {
-            weigh(&self.kept, &key, &kept);
+        loop {
+            if let Some(listed) = kept.listed.get() {
+                return Ok(listed.images.clone());
+            }
+            // Nobody waits for a listing that waits for somebody else's turn: whoever has a turn can make it.
+            let turn = match &key.1 {
+                Of::Owner(..) => Some(self.turn(grant).await?),
+                Of::Id(_) => None,
+            };
+            let Ok(_asking) = kept.asking.try_acquire() else {
+                // Somebody with a turn makes it, and those who wait for that need none.
+                drop(turn);
+                drop(kept.asking.acquire().await);
+                continue;
+            };
+            if kept.listed.get().is_none() {
+                let listed = self.ask(grant, &key.1).await.map_err(|error| refusal(&error))?;
+                kept.listed.get_or_init(|| listed);
+                weigh(&self.kept, &key, &kept);
+            }
         }
-        Ok(images)
     }
 
     async fn turn(&self, grant: &Grant) -> Result<(Option<Turn>, Turn), ApiError> {
@@ -174,7 +183,7 @@ impl Records {
             Of::Owner(owner, _) => self.changes.count(Some(owner)),
             Of::Id(_) => self.changes.count(None),
         };
-        let new = || Kept { since: now, changes, listed: Arc::default() };
+        let new = || Kept::new(now, changes);
         let is_old = |kept: &Kept| !kept.is_fresh(age, now, self.fresh, changes);
         self.kept.entry_by_ref(key).or_insert_with_if(new, is_old).into_value()
     }

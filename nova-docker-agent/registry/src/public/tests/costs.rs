@@ -101,6 +101,27 @@ async fn the_users_of_one_project_do_not_keep_others_from_listing() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_listing_that_is_under_way_keeps_nobody_from_another_one() {
+    let registry = Arc::new(Registry::start().await);
+    registry.cloud.stall_listings();
+    let mut waiting = tokio::task::JoinSet::new();
+    let mut ask = |project: String| {
+        let (registry, path) = (registry.clone(), format!("/v2/{project}/web/manifests/v1"));
+        waiting.spawn(async move { registry.get("ann", &path).await.status });
+    };
+    for _ in 0..12 {
+        ask("demo".into());
+    }
+    for number in 1..=3 {
+        ask(format!("{number:032}"));
+    }
+    timeout(LONG, registry.cloud.was_asked_of("GET /v2/images?", 4)).await.unwrap();
+    let asked = registry.cloud.take_asked();
+    let of = |project: &str| asked.iter().filter(|asked| asked.contains(&format!("owner={project}"))).count();
+    assert_eq!(of(DEMO), 1, "{asked:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_looked_for_in_one_new_listing() {
     let registry = Registry::start().await;
     let absent = Digest::of(b"absent");

@@ -7,7 +7,7 @@ fn key(name: &str) -> Key {
 #[test]
 fn a_listing_under_way_does_for_seconds_but_not_for_what_has_come_since_it_was_begun() {
     let (now, fresh) = (Instant::now(), Duration::from_secs(5));
-    let under_way = Kept { since: now - Duration::from_secs(1), changes: 3, listed: Arc::default() };
+    let under_way = Kept::new(now - Duration::from_secs(1), 3);
     for age in [Age::Seconds, Age::Then(under_way.since)] {
         assert!(under_way.is_fresh(age, now, fresh, 3));
     }
@@ -19,7 +19,7 @@ fn a_listing_under_way_does_for_seconds_but_not_for_what_has_come_since_it_was_b
 fn listings_are_kept_as_far_as_they_fit_the_newest_first_and_those_under_way() {
     let all = bounded(10 * MIN_WEIGHT as u64);
     let begin = |name| {
-        let kept = Kept { since: Instant::now(), changes: 0, listed: Arc::default() };
+        let kept = Kept::new(Instant::now(), 0);
         all.insert(key(name), kept.clone());
         kept
     };
