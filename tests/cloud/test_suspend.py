@@ -100,10 +100,26 @@ def test_a_suspended_server_rests_until_it_is_resumed(
 def test_a_deletion_ends_a_suspension_that_does_not_come_to_its_end(
     launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab, tmp_path: Path
 ) -> None:
-    real, begun = lab.state / "criu/criu", tmp_path / "begun"
+    endless, begun = _endless_criu(lab, tmp_path)
+    server_id = launch("hurried")["id"]
+    with agent_with(lab, admin_servers, criu=str(endless)):
+        servers.action(server_id, "suspend")
+        eventually(begun.exists, "its way to disk begun")
+        servers.delete(server_id)
+        seen = _states_until_gone(lab, server_id)
+    # Nova writes both of the latter at once, and then that the row has gone.
+    assert seen <= {"active deleting", "deleted None"}, "its deletion is forgotten for a while"
+    faults = "SELECT message FROM nova.instance_faults WHERE instance_uuid = %(id)s"
+    assert lab.sql(faults, {"id": server_id}) == "", "its suspension has failed to a user who deletes it"
+    assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
+
+
+def _endless_criu(lab: Lab, directory: Path) -> tuple[Path, Path]:
+    """A CRIU that stops as soon as it has begun to write, and a file that is there then."""
+    real, begun = lab.state / "criu/criu", directory / "begun"
     assert real.exists(), "this cloud has no CRIU"
     images = lab.state / "agent/docker-checkpoints/*/images/*.img"
-    endless = tmp_path / "criu"
+    endless = directory / "criu"
     # It is asked for its version first. Nobody hears of a dump's end that was not met before.
     endless.write_text(
         f'#!/bin/sh\n[ "$1" = swrk ] || exec {real} "$@"\nnice -n 19 {real} "$@" <&0 & criu=$!\n'
@@ -111,13 +127,20 @@ def test_a_deletion_ends_a_suspension_that_does_not_come_to_its_end(
         f"kill -STOP $criu\n: >{begun}\nexec sleep 100000\n"
     )
     endless.chmod(0o755)
-    server_id = launch("hurried")["id"]
-    with agent_with(lab, admin_servers, criu=str(endless)):
-        servers.action(server_id, "suspend")
-        eventually(begun.exists, "its way to disk begun")
-        servers.delete(server_id)
-        servers.wait_gone(server_id)
-    assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
+    return endless, begun
+
+
+def _states_until_gone(lab: Lab, server_id: str) -> set[str]:
+    """What Nova says of a server, its vm_state and its task, until it is deleted."""
+    states, seen = "SELECT deleted, vm_state, task_state FROM nova.instances WHERE uuid = %(id)s", set[str]()
+
+    def gone() -> bool:
+        deleted, vm_state, task = lab.sql(states, {"id": server_id}).split("\t")
+        seen.add(f"{vm_state} {task}")
+        return deleted != "0"
+
+    eventually(gone, f"server {server_id} deleted", interval=0.02)
+    return seen
 
 
 @pytest.mark.full

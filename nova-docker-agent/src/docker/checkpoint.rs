@@ -41,9 +41,22 @@ impl Docker {
     /// Writes the container's processes to disk and ends them; no failure when that is done already.
     ///
     /// # Errors
-    /// [`Error::NotDumped`]: it cannot be done here or now, and the container runs as before.
+    /// [`Error::NotDumped`]: it cannot be done here or now, and the container runs as before. [`Error::Unwanted`]: the instance is being
+    /// deleted.
     pub async fn checkpoint(&self, uuid: Uuid) -> Result<(), Error> {
         let dumping = self.inner.dumps.begin(uuid);
+        let done = self.checkpoint_as(uuid, &dumping).await;
+        done.map_err(|error| {
+            if !dumping.is_unwanted() {
+                return error;
+            }
+            // Whatever it is: who removes the container has ended the dump.
+            tracing::info!(instance = %uuid, %error, "it does not go to disk: it is to be removed");
+            Error::Unwanted
+        })
+    }
+
+    async fn checkpoint_as(&self, uuid: Uuid, dumping: &Dumping<'_>) -> Result<(), Error> {
         self.settled(&self.get(uuid).await?.id).await?;
         let found = self.get(uuid).await?;
         match found.state {
@@ -55,10 +68,10 @@ impl Docker {
         }
         let criu = self.inner.criu.look(&self.inner.config.criu).await.map_err(not_dumped)?;
         let prepared = async {
-            self.check_fit(&found, &dumping).await?;
+            self.check_fit(&found, dumping).await?;
             self.drop_checkpoint(&found.id).await?;
             if dumping.is_unwanted() {
-                return Err(not_dumped("it is being deleted"));
+                return Err(Error::Unwanted);
             }
             self.forbid_restart(&found).await
         };

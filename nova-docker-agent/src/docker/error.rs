@@ -87,6 +87,9 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The container is being removed, and what it was on its way to is given up.
+    #[error("the container is being removed")]
+    Unwanted,
     /// The container's processes are on disk, and could not be brought back; they can be tried again.
     #[error("the container cannot be brought back, and stays suspended: {reason}")]
     NotRestored {

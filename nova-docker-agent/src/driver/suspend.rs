@@ -10,7 +10,8 @@ impl Driver {
     /// Suspends a guest: its processes go to disk, or are frozen and stay in memory.
     ///
     /// # Errors
-    /// The guest does not run; [`Error::Unsupported`] where an operator has switched this off, or wants it on disk and it cannot be.
+    /// The guest does not run; [`Error::Unsupported`] where an operator has switched this off, or wants it on disk and it cannot be;
+    /// [`Error::Cancelled`] once it is being deleted.
     pub async fn suspend(&self, uuid: Uuid) -> Result<(), Error> {
         match self.suspend {
             Suspend::Auto => match self.docker.checkpoint(uuid).await {
@@ -18,9 +19,9 @@ impl Driver {
                     info!(instance = %uuid, reason, "it cannot be suspended to disk; freezing it in memory");
                     self.pause(uuid).await
                 }
-                done => Ok(done?),
+                done => done.map_err(|error| refused(uuid, error)),
             },
-            Suspend::Checkpoint => self.docker.checkpoint(uuid).await.map_err(unchanged),
+            Suspend::Checkpoint => self.docker.checkpoint(uuid).await.map_err(|error| refused(uuid, error)),
             Suspend::Freeze => self.pause(uuid).await,
             Suspend::Refuse => {
                 let problem = "servers are not suspended on this host ([docker] suspend = refuse); pause or shelve it";
@@ -81,7 +82,7 @@ impl Driver {
     }
 
     async fn bring_back(&self, uuid: Uuid) -> Result<(), Error> {
-        self.docker.restore(uuid).await.map_err(unchanged)?;
+        self.docker.restore(uuid).await.map_err(|error| refused(uuid, error))?;
         // Its interfaces were down, as before a start.
         self.tell_neighbours(uuid, false).await;
         Ok(())
@@ -89,8 +90,9 @@ impl Driver {
 }
 
 /// What has failed without a change is refused.
-fn unchanged(error: docker::Error) -> Error {
+fn refused(uuid: Uuid, error: docker::Error) -> Error {
     match error {
+        docker::Error::Unwanted => Error::Cancelled(uuid),
         docker::Error::NotDumped { .. } | docker::Error::NotRestored { .. } => Error::Unsupported(error.to_string()),
         other => other.into(),
     }

@@ -117,6 +117,7 @@ fn docker_failure(error: &docker::Error, guest: Uuid, image: Option<Uuid>) -> St
         E::GivenMissing { .. } | E::NotDumped { .. } | E::NotRestored { .. } => {
             status(Code::FailedPrecondition, ErrorReason::Unsupported, message)
         }
+        E::Unwanted => cancelled(),
         E::NetworkMissing { .. } => status(Code::FailedPrecondition, ErrorReason::PlugFailed, message),
         E::CommandNotFound { .. } => status(Code::FailedPrecondition, ErrorReason::CommandNotFound, message),
         E::ExitedAtOnce { exit_code, log_tail, .. } => {

@@ -1,5 +1,6 @@
 //! Suspend to disk through the second door, with Open vSwitch: a restart of the host, what takes its place, and what ends it.
 
+use std::collections::HashMap;
 use std::process::Stdio;
 
 use integration_tests::criu::Endless;
@@ -18,6 +19,7 @@ use nova_docker_proto::v1::{self, PowerState, ReplacePurpose};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
+use tonic::Code;
 use uuid::Uuid;
 
 /// Counts the lines that it is sent, and says the count, for as long as a connection lasts.
@@ -250,7 +252,8 @@ fn a_deletion_ends_the_way_to_disk_and_goes_on() {
         let suspend = tokio::spawn(async move { other.suspend_guest(request).await });
         endless.until_begun().await;
         client.delete_guest(v1::DeleteGuestRequest { guest_id: id, ..Default::default() }).await.unwrap();
-        suspend.await.unwrap().unwrap_err();
+        let ended = suspend.await.unwrap().unwrap_err();
+        assert_eq!(reason(&ended), (Code::Cancelled, "CANCELLED".to_owned(), HashMap::new()), "{ended}");
         assert_eq!(on_disk(&door), 0);
         assert_eq!(door.leftovers().await, Vec::<String>::new());
         door.close().await;

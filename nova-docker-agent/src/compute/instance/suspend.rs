@@ -105,14 +105,16 @@ impl Compute {
     }
 
     /// Nova's rule for these two: whatever the driver fails at leaves an instance of which nobody knows what it does. What the
-    /// host refuses has changed nothing, and what it could not bring back from disk stays there.
+    /// host refuses has changed nothing, and what it could not bring back from disk stays there. One that is being deleted is its
+    /// deletion's.
     async fn or_error_state(
         &self,
         context: &Context,
         uuid: Uuid,
         done: Result<(), driver::Error>,
     ) -> Result<(), Error> {
-        if done.as_ref().is_err_and(|error| !matches!(error, driver::Error::Unsupported(_))) {
+        use driver::Error::{Cancelled, Unsupported};
+        if done.as_ref().is_err_and(|error| !matches!(error, Unsupported(_) | Cancelled(_))) {
             self.set_state(context, uuid, json!({"vm_state": VmState::Error})).await;
         }
         Ok(done?)
