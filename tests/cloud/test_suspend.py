@@ -114,6 +114,24 @@ def test_a_deletion_ends_a_suspension_that_does_not_come_to_its_end(
     assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
 
 
+@pytest.mark.full
+def test_a_deletion_ends_a_suspension_that_an_agent_before_this_one_began(
+    launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab, tmp_path: Path
+) -> None:
+    endless, begun = _endless_criu(lab, tmp_path)
+    server_id = launch("left")["id"]
+    with agent_with(lab, admin_servers, criu=str(endless)):
+        servers.action(server_id, "suspend")
+        eventually(begun.exists, "its way to disk begun")
+        log = Tail(lab.log(AGENT_PROGRAM))
+        kill_agent(lab)
+        hosts.wait_usable(admin_servers)
+        eventually(lambda: "recovering" in log.text(), "the agent looks at the server")
+        servers.delete(server_id)
+        servers.wait_gone(server_id)
+    assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
+
+
 def _endless_criu(lab: Lab, directory: Path) -> tuple[Path, Path]:
     """A CRIU that stops as soon as it has begun to write, and a file that is there then."""
     real, begun = lab.state / "criu/criu", directory / "begun"

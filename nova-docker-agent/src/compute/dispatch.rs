@@ -59,6 +59,10 @@ impl Compute {
     async fn dispatch(self: Arc<Self>, request: Request) -> Result<Value, Failure> {
         let Request { context, method, args, is_call, .. } = request;
         if let Some(instance) = addressed(&args) {
+            if method == "terminate_instance" {
+                // Recovery may wait for a dump, which an agent before this one may have asked for.
+                self.driver.end_suspension(instance).await;
+            }
             self.recovered(instance).await;
             if is_operation(&method) {
                 self.arrivals.begin(instance);

@@ -11,16 +11,22 @@ use uuid::Uuid;
 
 use super::recovery::{INSTANCE_ATTRS, Recovered};
 use crate::compute::{Compute, arguments::instance_uuid, defect::caught, error::Error};
-use crate::{messaging::Context, objects::Instance};
+use crate::{
+    messaging::Context,
+    objects::{Instance, TaskState},
+};
 
 /// Instances that are recovered at a time; recovery is mostly waiting.
 const CONCURRENCY: usize = 8;
 /// What the start waits for the first report to the schedulers; it goes on without, and the report is repeated.
 const FIRST_AUDIT: Duration = Duration::from_secs(10);
 
+/// An instance, and what keeps requests for it waiting.
+type Kept = (Instance, OwnedMutexGuard<()>);
+
 /// The instances of the host as they were before the service took requests. Requests for them wait.
 pub(in crate::compute) struct Found {
-    instances: Vec<(Instance, OwnedMutexGuard<()>)>,
+    instances: Vec<Kept>,
     here: HashSet<Uuid>,
 }
 
@@ -56,23 +62,13 @@ impl Compute {
     /// Looks at every instance, a few at a time, and then at what is left of others.
     pub(in crate::compute) async fn recover(self: Arc<Self>, found: Found) {
         let Found { instances, here } = found;
-        let failed: Vec<Uuid> = futures::stream::iter(instances)
-            .map(|(instance, guard)| {
-                let compute = self.clone();
-                async move {
-                    let uuid = instance_uuid(&instance).ok()?;
-                    let recovered = compute.try_recover(instance).await;
-                    if recovered {
-                        compute.arrivals.forget(uuid);
-                    }
-                    drop(guard);
-                    (!recovered).then_some(uuid)
-                }
-            })
-            .buffer_unordered(CONCURRENCY)
-            .filter_map(std::future::ready)
-            .collect()
-            .await;
+        // A dump may take long. They were all under way at once before, and nobody else is to wait for them.
+        let (dumps, others): (Vec<_>, Vec<_>) =
+            instances.into_iter().partition(|(instance, _)| instance.task_state() == Some(TaskState::Suspending));
+        let at_once = dumps.len().max(1);
+        let (mut failed, late) =
+            tokio::join!(self.recover_each(others, CONCURRENCY), self.recover_each(dumps, at_once));
+        failed.extend(late);
         let rest =
             [self.reap_strays(&here).await, self.error_out_unclaimed_builds(&here).await, self.reap_deleted().await];
         for error in rest.into_iter().filter_map(Result::err) {
@@ -85,6 +81,27 @@ impl Compute {
             warn!(%error, "cannot bring the instances' power states up to date");
         }
         tokio::join!(self.recover_again(failed), self.catch_up_with_neutron(here));
+    }
+
+    /// Looks at so many at a time. Those that are to be looked at again.
+    async fn recover_each(self: &Arc<Self>, instances: Vec<Kept>, at_once: usize) -> Vec<Uuid> {
+        futures::stream::iter(instances)
+            .map(|(instance, guard)| {
+                let compute = self.clone();
+                async move {
+                    let uuid = instance_uuid(&instance).ok()?;
+                    let recovered = compute.try_recover(instance).await;
+                    if recovered {
+                        compute.arrivals.forget(uuid);
+                    }
+                    drop(guard);
+                    (!recovered).then_some(uuid)
+                }
+            })
+            .buffer_unordered(at_once)
+            .filter_map(std::future::ready)
+            .collect()
+            .await
     }
 
     /// Brings the instances' interfaces to what Neutron says. Of a port that was bound for an attachment which this process did not
