@@ -229,7 +229,9 @@ impl Docker {
     }
 
     pub(super) async fn remove_found(&self, found: &Found) -> Result<Vec<String>, Error> {
-        self.end_dump_of(&found.id).await?;
+        if let Err(error) = self.end_dump_of(&found.id).await {
+            tracing::warn!(container = found.name, %error, "cannot end its way to disk; its removal waits for that");
+        }
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         if let Err(error) = self.engine().patient(MARGIN * 2).remove_container(&found.id, Some(options)).await {
             match self.engine().error("remove container", &found.name, error) {
