@@ -85,7 +85,8 @@ impl DriverService {
         self.change_in_turn(name, metadata, guest, async move { locks.lock(guest).await }, work).await
     }
 
-    /// As [`change`](Self::change), of what may take long: it takes its room when its turn has come, as room::LONG says.
+    /// As [`change`](Self::change), of what may take long: it takes its room when its turn has come, as room::LONG says. A caller that
+    /// goes away before that has nothing done.
     async fn long_change<T, W>(
         &self,
         name: &'static str,
@@ -97,8 +98,13 @@ impl DriverService {
         T: Send + 'static,
         W: Future<Output = Result<T, Error>> + Send,
     {
-        let (locks, room) = (self.locks.clone(), self.room.clone());
-        self.change_in_turn(name, metadata, guest, async move { room.enter(&locks, guest).await }, work).await
+        // Until then nothing has begun, so that it ends with the call. A stop of the service waits for it.
+        let _waiting = self.tasks.token();
+        let entered = tokio::select! {
+            () = self.given_up.cancelled() => return Err(stopping()),
+            entered = self.room.enter(&self.locks, guest) => entered,
+        };
+        self.change_in_turn(name, metadata, guest, std::future::ready(entered), work).await
     }
 
     async fn change_in_turn<T, W, K>(

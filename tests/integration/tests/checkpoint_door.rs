@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::process::Stdio;
 
+use futures::FutureExt as _;
 use integration_tests::criu::Endless;
 use integration_tests::docker::Dockerd;
 use integration_tests::door::{Client, Door, Setting, console, launch, port, reason, until_logged, with_token};
@@ -260,7 +261,41 @@ fn a_deletion_ends_the_way_to_disk_and_goes_on() {
     });
 }
 
+fn a_resume_whose_caller_is_gone_before_its_turn_is_not_done() {
+    on_host(async |host| {
+        let mut door = Door::closed(&host).await;
+        let endless = Endless::new(&door.docker, &door.docker.path("state/docker-checkpoints"));
+        door.start(&settings(&endless.criu)).await;
+        let mut client = door.client().await;
+        let id = launch(&mut client, door.guest(COUNTING, &[])).await;
+        until_logged(&mut client, &id, "COUNT 3\n").await;
+        let mut other = client.clone();
+        let request = v1::SuspendGuestRequest { guest_id: id.clone() };
+        let suspend = tokio::spawn(async move { other.suspend_guest(request).await });
+        endless.until_begun().await;
+
+        let mut other = client.clone();
+        let request = v1::ResumeGuestRequest { guest_id: id.clone(), ..Default::default() };
+        let mut resume = Box::pin(other.resume_guest(request));
+        assert!((&mut resume).now_or_never().is_none());
+        // One connection has them all, in order: by this answer the service has the resume, too.
+        state(&mut client, &id).await;
+        drop(resume);
+        state(&mut client, &id).await;
+        client.delete_guest(v1::DeleteGuestRequest { guest_id: id.clone(), ..Default::default() }).await.unwrap();
+        suspend.await.unwrap().unwrap_err();
+        // Turns are taken in order: before the deletion, the resume would have started what the dump's end has ended.
+        let filters = ["--filter", "event=start", "--filter", &format!("container=nova-{id}")];
+        let times = ["--since", "1h", "--until", "-1s", "--format", "{{.Action}}"];
+        let starts = door.docker.docker(&[["events"].as_slice(), &filters, &times].concat()).await;
+        assert_eq!(starts.trim(), "start");
+        assert_eq!(door.leftovers().await, Vec::<String>::new());
+        door.close().await;
+    });
+}
+
 tests!(
+    a_resume_whose_caller_is_gone_before_its_turn_is_not_done,
     a_deletion_ends_the_way_to_disk_and_goes_on,
     a_connection_survives_a_restart_of_the_host_and_nobody_starts_the_server_before_it_is_resumed,
     what_cannot_be_dumped_is_frozen_or_refused_with_the_reason_and_runs_on,
