@@ -290,23 +290,49 @@ impl Placement {
             if held.allocations.is_empty() {
                 return Ok(());
             }
-            let entry = |allocations: serde_json::Value, generation: Option<i64>| {
-                json!({
-                    "allocations": allocations,
-                    "consumer_generation": generation,
-                    "project_id": held.project_id,
-                    "user_id": held.user_id,
-                })
-            };
-            let body = json!({
-                from.to_string(): entry(json!({}), held.consumer_generation),
-                to.to_string(): entry(resources(&held), replaced.consumer_generation),
-            });
-            match self.send(caller, "1.28", Call::post("/allocations").json(&body)).await {
+            match self.give(caller, (from, &held), (to, &replaced)).await {
                 Err(error) if is_concurrent_update(&error) && attempt < CONFLICT_ATTEMPTS => attempt += 1,
                 result => return result,
             }
         }
+    }
+
+    /// Gives what `from` held to `to` in place of what `to` held when both were read; false when either has changed since.
+    ///
+    /// # Errors
+    /// [`Error`] of placement, other than that conflict.
+    pub async fn move_seen_allocations(
+        &self,
+        caller: &Caller,
+        from: (Uuid, &ConsumerAllocations),
+        to: (Uuid, &ConsumerAllocations),
+    ) -> Result<bool, Error> {
+        match self.give(caller, from, to).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_concurrent_update(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn give(
+        &self,
+        caller: &Caller,
+        (from, held): (Uuid, &ConsumerAllocations),
+        (to, replaced): (Uuid, &ConsumerAllocations),
+    ) -> Result<(), Error> {
+        let entry = |allocations: serde_json::Value, generation: Option<i64>| {
+            json!({
+                "allocations": allocations,
+                "consumer_generation": generation,
+                "project_id": held.project_id,
+                "user_id": held.user_id,
+            })
+        };
+        let body = json!({
+            from.to_string(): entry(json!({}), held.consumer_generation),
+            to.to_string(): entry(resources(held), replaced.consumer_generation),
+        });
+        self.send(caller, "1.28", Call::post("/allocations").json(&body)).await
     }
 
     /// Takes one provider out of what a consumer holds: a claim for a move that does not happen.

@@ -23,8 +23,8 @@ impl Compute {
         }
     }
 
-    /// Drops allocations on this host of instances that are deleted. Those of unknown consumers (migrations, instances
-    /// that are on their way) stay.
+    /// Drops allocations on this host of instances that are deleted, and settles those of moves that have ended. Those of others
+    /// (moves that go on, instances that are on their way) stay.
     pub(in crate::compute) async fn drop_stale_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
         let caller = Caller::own();
         let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
@@ -46,7 +46,7 @@ impl Compute {
                 info!(instance = %uuid, "dropped the allocations of a deleted instance");
             }
         }
-        Ok(())
+        self.settle_ended_moves(&others).await
     }
 
     async fn drop_allocations_carefully(&self, caller: &Caller, consumer: Uuid) -> Result<(), cloud::Error> {

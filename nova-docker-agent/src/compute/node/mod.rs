@@ -2,6 +2,7 @@
 
 pub(in crate::compute) mod allocations;
 pub(in crate::compute) mod audit;
+mod ended_moves;
 pub(in crate::compute) mod host;
 pub mod identity;
 pub(in crate::compute) mod ownership;

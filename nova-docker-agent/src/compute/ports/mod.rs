@@ -89,4 +89,4 @@ fn distinct(ids: impl IntoIterator<Item = Uuid>) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::compute) mod tests;

@@ -4,7 +4,7 @@ mod allocation;
 mod cache;
 #[expect(dead_code, reason = "the tests of the clients use more of it")]
 #[path = "../../../../cloud/src/testing.rs"]
-mod cloud;
+pub(in crate::compute) mod cloud;
 mod release;
 
 use std::time::Duration;
