@@ -50,7 +50,7 @@ pub(in crate::compute) use rebind::Rebind;
 pub use request::{AllocateRequest, Networks, RequestedNetwork};
 pub use resources::{ProviderMapping, Resources};
 
-use self::seen::Witness;
+use self::seen::Witnesses;
 use crate::cloud::Neutron;
 use crate::config::MetadataRoute;
 
@@ -61,13 +61,13 @@ pub struct Ports {
     /// `[neutron] ovs_bridge`: the bridge of ports whose binding names none.
     ovs_bridge: Arc<str>,
     metadata_route: MetadataRoute,
-    witness: Witness,
+    witnesses: Witnesses,
 }
 
 impl Ports {
     pub fn new(neutron: Neutron, ovs_bridge: &str) -> Self {
-        let (metadata_route, witness) = Default::default();
-        Self { neutron, ovs_bridge: Arc::from(ovs_bridge), metadata_route, witness }
+        let (metadata_route, witnesses) = Default::default();
+        Self { neutron, ovs_bridge: Arc::from(ovs_bridge), metadata_route, witnesses }
     }
 
     /// `[docker] metadata_route`: isolated if never set.

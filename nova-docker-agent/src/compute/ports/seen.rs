@@ -4,6 +4,7 @@
 //! ports is shown, and Neutron says nothing of that. Each answer may come from another process of Neutron, and speaks for itself alone:
 //! who shows the binding of any port sees all of them.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
@@ -13,18 +14,37 @@ use super::{NetworkInfo, Ports, Vif};
 use crate::cloud::neutron::Port;
 use crate::cloud::{Caller, Error};
 
-/// The device of a port of Neutron's own, which every list shows that is asked for it and to be believed. None is known at first.
-#[derive(Clone, Default)]
-pub(super) struct Witness(Arc<Mutex<Option<String>>>);
+/// What is enough to choose a witness by. The others are those that no port is without.
+const FIELDS: [&str; 6] = ["id", "network_id", "mac_address", "status", "device_id", "binding:vif_type"];
+/// Of so many devices not all vanish between two questions.
+const DEVICES: usize = 8;
 
-impl Witness {
-    fn device(&self) -> Option<String> {
+/// Devices of ports of Neutron's own, of which every list shows one that is asked for them and to be believed. None are known at first.
+#[derive(Clone, Default)]
+pub(super) struct Witnesses(Arc<Mutex<Vec<String>>>);
+
+impl Witnesses {
+    fn devices(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, device: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = device;
+    fn set(&self, devices: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = devices;
     }
+}
+
+/// The devices to ask for, each in another network. Tenants may make ports that look like Neutron's own, and remove them; but no agent
+/// binds those, so they come last.
+fn witnesses(mut own: Vec<Port>) -> Vec<String> {
+    own.retain(|port| port.vif_type.is_some() && !port.device_id.is_empty());
+    own.sort_by_key(|port| port.vif_type.as_deref() == Some("unbound"));
+    let (mut networks, mut devices) = (HashSet::new(), Vec::new());
+    for port in own {
+        if devices.len() < DEVICES && networks.insert(port.network_id) && !devices.contains(&port.device_id) {
+            devices.push(port.device_id);
+        }
+    }
+    devices
 }
 
 impl Ports {
@@ -48,7 +68,7 @@ impl Ports {
         if known.0.iter().all(is_shown) || shows_bindings(&ports) {
             return Ok(ports);
         }
-        if let Some(ports) = self.ports_beside_a_witness(&service, &device).await? {
+        if let Some(ports) = self.ports_beside_witnesses(&service, &device).await? {
             let is_the_instances =
                 |port: &Port| port.device_id == device && project.is_none_or(|project| project == port.tenant_id);
             return Ok(ports.into_iter().filter(is_the_instances).collect());
@@ -65,24 +85,32 @@ impl Ports {
     ///
     /// # Errors
     /// [`Error`] of neutron; [`Error::Unexpected`] when it does not show again what it has just shown.
-    async fn ports_beside_a_witness(&self, service: &Caller, device: &str) -> Result<Option<Vec<Port>>, Error> {
-        if let Some(witness) = self.witness.device() {
-            let ports = self.neutron.ports(service, &[("device_id", device), ("device_id", &witness)]).await?;
+    async fn ports_beside_witnesses(&self, service: &Caller, device: &str) -> Result<Option<Vec<Port>>, Error> {
+        let known = self.witnesses.devices();
+        if !known.is_empty() {
+            let ports = self.ports_of_devices(service, device, &known).await?;
             if shows_bindings(&ports) {
                 return Ok(Some(ports));
             }
-            // It may be no device any more.
-            self.witness.set(None);
+            // They may be no devices any more.
+            self.witnesses.set(Vec::new());
         }
-        let mut filters: Vec<(&str, &str)> = owners().map(|owner| ("device_owner", owner)).collect();
-        filters.push(("limit", "1"));
-        let own = self.neutron.ports(service, &filters).await?;
-        let Some(witness) = own.into_iter().find(|port| port.vif_type.is_some() && !port.device_id.is_empty()) else {
+        let of_owners = owners().map(|owner| ("device_owner", owner));
+        // Not the first ones alone: those may be tenants', without a device.
+        let filters: Vec<(&str, &str)> = of_owners.chain(FIELDS.map(|field| ("fields", field))).collect();
+        let devices = witnesses(self.neutron.ports(service, &filters).await?);
+        if devices.is_empty() {
             return Ok(None);
-        };
-        let ports = self.neutron.ports(service, &[("device_id", device), ("device_id", &witness.device_id)]).await?;
-        self.witness.set(Some(witness.device_id));
+        }
+        let ports = self.ports_of_devices(service, device, &devices).await?;
+        self.witnesses.set(devices);
         if shows_bindings(&ports) { Ok(Some(ports)) } else { Err(blind()) }
+    }
+
+    async fn ports_of_devices(&self, service: &Caller, device: &str, witnesses: &[String]) -> Result<Vec<Port>, Error> {
+        let devices = std::iter::once(device).chain(witnesses.iter().map(String::as_str));
+        let filters: Vec<(&str, &str)> = devices.map(|device| ("device_id", device)).collect();
+        self.neutron.ports(service, &filters).await
     }
 }
 

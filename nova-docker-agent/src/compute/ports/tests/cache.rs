@@ -111,11 +111,21 @@ fn as_users_see(mut port: Value) -> Value {
 
 /// A neutron that has these ports of an instance, and a router in another network. Some of its answers are blind, by their order.
 async fn neutron_with(ports: &[Value], is_blind: impl Fn(usize) -> bool + Send + Sync + 'static) -> MockServer {
-    let server = control_plane().await;
-    let mut router = port_json(id(11), id(2));
-    router["device_id"] = "the-router".into();
+    neutron_of([ports, &[of_neutron(11, "the-router")]].concat(), is_blind).await
+}
+
+/// A port of a device of Neutron's own, each in a network of its own.
+fn of_neutron(port: u128, device: &str) -> Value {
+    let mut router = port_json(id(port), id(1000 + port));
+    router["device_id"] = device.into();
     router["device_owner"] = "network:router_interface".into();
-    let (ports, answers) = ([ports, &[router]].concat(), std::sync::atomic::AtomicUsize::new(0));
+    router["binding:vif_type"] = "ovs".into();
+    router
+}
+
+async fn neutron_of(ports: Vec<Value>, is_blind: impl Fn(usize) -> bool + Send + Sync + 'static) -> MockServer {
+    let server = control_plane().await;
+    let answers = std::sync::atomic::AtomicUsize::new(0);
     let list = move |request: &Request| {
         if is_blind(answers.fetch_add(1, std::sync::atomic::Ordering::SeqCst)) {
             return ResponseTemplate::new(200).set_body_json(json!({ "ports": [] }));
@@ -125,8 +135,10 @@ async fn neutron_with(ports: &[Value], is_blind: impl Fn(usize) -> bool + Send +
             let mut values = asked.iter().filter(|(key, _)| key == name).peekable();
             values.peek().is_none() || values.any(|(_, value)| port[name] == **value)
         };
-        let found: Vec<&Value> =
-            ports.iter().filter(|port| matches(port, "device_id") && matches(port, "device_owner")).collect();
+        let limit =
+            asked.iter().find(|(key, _)| key == "limit").map_or(usize::MAX, |(_, limit)| limit.parse().unwrap());
+        let is_asked = |port: &&Value| matches(port, "device_id") && matches(port, "device_owner");
+        let found: Vec<&Value> = ports.iter().filter(is_asked).take(limit).collect();
         ResponseTemplate::new(200).set_body_json(json!({ "ports": found }))
     };
     Mock::given(method("GET")).and(path("/v2.0/ports")).respond_with(list).mount(&server).await;
@@ -187,6 +199,45 @@ async fn a_vanished_port_costs_one_question_more_once_it_is_known_whom_to_ask_fo
     assert_eq!(asked(&server).await.len(), 3);
     assert_eq!(seen(&client).await, Some(vec![]));
     assert_eq!(asked(&server).await.len(), 5);
+}
+
+/// As tenants may make them in their own networks.
+fn looking_like_neutrons(port: u128, device: &str) -> Value {
+    let mut made = of_neutron(port, device);
+    made["device_owner"] = "network:dhcp".into();
+    made["binding:vif_type"] = "unbound".into();
+    made
+}
+
+#[tokio::test]
+async fn ports_that_tenants_make_to_look_like_neutrons_hide_none_of_those() {
+    let mut ports: Vec<Value> = (100..150).map(|port| looking_like_neutrons(port, "")).collect();
+    ports.extend((150..200).map(|port| looking_like_neutrons(port, &format!("device-{port}"))));
+    ports.extend([of_neutron(201, "the-router"), of_the_instance(7)]);
+    let server = neutron_of(ports, |answer| answer == 0).await;
+    assert_eq!(seen(&client(&server)).await, Some(vec![id(7)]));
+    let asked_for = asked(&server).await.pop().unwrap();
+    assert!(asked_for.contains("device_id=the-router"), "{asked_for}");
+    assert!(asked_for.matches("device_id=").count() <= 9, "{asked_for}");
+}
+
+#[tokio::test]
+async fn a_witness_that_vanishes_between_two_questions_is_one_of_several() {
+    let server = control_plane().await;
+    let (router, gone) = (of_neutron(11, "the-router"), of_neutron(10, "a-router-that-goes"));
+    let answers = std::sync::atomic::AtomicUsize::new(0);
+    let list = move |request: &Request| {
+        let asks_for = |device: &str| request.url.query().unwrap_or_default().contains(&format!("device_id={device}"));
+        let ports = match answers.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => vec![],
+            1 => vec![&gone, &router],
+            _ if asks_for("the-router") => vec![&router],
+            _ => vec![],
+        };
+        ResponseTemplate::new(200).set_body_json(json!({ "ports": ports }))
+    };
+    Mock::given(method("GET")).and(path("/v2.0/ports")).respond_with(list).mount(&server).await;
+    assert_eq!(seen(&client(&server)).await, Some(vec![]));
 }
 
 #[tokio::test]
