@@ -291,15 +291,22 @@ impl Driver {
     }
 
     /// Plugs `ports`, Neutron's, of a guest that does not run once more, so that they are new to whoever wires them. `interfaces` are all
-    /// of the guest's.
+    /// of the guest's; `unplugged` is called when the old plug has ended.
     ///
     /// # Errors
-    /// Open vSwitch's or the kernel's.
-    pub async fn plug_anew(&self, uuid: Uuid, interfaces: &[Interface], ports: &[Uuid]) -> Result<(), Error> {
+    /// Open vSwitch's or the kernel's: ports may be unplugged.
+    pub async fn plug_anew(
+        &self,
+        uuid: Uuid,
+        interfaces: &[Interface],
+        ports: &[Uuid],
+        unplugged: impl FnOnce(),
+    ) -> Result<(), Error> {
         let _lock = self.plugging.lock(uuid).await;
         for port in ports {
             self.plumber.unplug_port(uuid, *port).await?;
         }
+        unplugged();
         self.plumber.plug(uuid, interfaces).await?;
         Ok(())
     }

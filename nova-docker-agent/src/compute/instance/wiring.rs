@@ -45,7 +45,7 @@ impl Compute {
     /// Returns when everything is wired, or may be used as it is.
     ///
     /// # Errors
-    /// Neutron does not wire a port, or the instance is being deleted.
+    /// Neutron does not wire a port, one cannot be plugged once more, or the instance is being deleted.
     pub(in crate::compute) async fn await_plugged(
         &self,
         uuid: Uuid,
@@ -55,8 +55,7 @@ impl Compute {
         let limit = self.config.vif_plugging_timeout;
         let mut plugged = unless_deleted(uuid, &mut wiring.wait, limit.min(LONG), cancelled).await?;
         if limit > LONG && matches!(plugged, Err(PlugError::Timeout { .. })) {
-            // Not to be dropped: a plug that is left half-way could finish after the build is undone.
-            self.wire_again(uuid, &wiring).await;
+            self.wire_again(uuid, &mut wiring, cancelled).await?;
             plugged = unless_deleted(uuid, &mut wiring.wait, limit - LONG, cancelled).await?;
         }
         match plugged.map_err(|error| error.after(limit)) {
@@ -70,10 +69,32 @@ impl Compute {
     }
 
     /// Looks at the ports of which nothing was heard. One that is ACTIVE is wired; another one is plugged anew, so that it is wired anew.
-    async fn wire_again(&self, uuid: Uuid, wiring: &Wiring) {
+    ///
+    /// # Errors
+    /// One may be left unplugged, or the instance is being deleted.
+    async fn wire_again(&self, uuid: Uuid, wiring: &mut Wiring, cancelled: &CancellationToken) -> Result<(), Error> {
+        let unwired = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return Err(Error::Deleting(uuid)),
+            unwired = self.unwired(uuid, wiring.wait.pending()) => unwired,
+        };
+        // To unplug one of several would lead the way out through another one, where it stays.
+        if unwired.is_empty() || wiring.interfaces.len() > 1 {
+            return Ok(());
+        }
+        warn!(ports = ?unwired, "Neutron has not wired the ports; plugging them once more");
+        let Wiring { interfaces, wait } = wiring;
+        // An event of the plug that ends says nothing of the next one.
+        let await_afresh = || *wait = self.waiters.register(uuid, unwired.iter().map(Uuid::to_string));
+        // Not to be dropped: a plug that is left half-way could finish after the build is undone.
+        Ok(self.driver.plug_anew(uuid, interfaces, &unwired, await_afresh).await?)
+    }
+
+    /// Those of `ports` that Neutron shows, and not as ACTIVE.
+    async fn unwired(&self, uuid: Uuid, ports: Vec<String>) -> Vec<Uuid> {
         let caller = Caller::own();
         let mut unwired = Vec::new();
-        for port in wiring.wait.pending() {
+        for port in ports {
             let Ok(id) = Uuid::parse_str(&port) else { continue };
             match self.cloud.neutron.port(&caller, id).await {
                 Ok(found) if found.is_active() => {
@@ -84,14 +105,7 @@ impl Compute {
                 Err(error) => warn!(port, %error, "cannot see whether the port is wired; waiting on"),
             }
         }
-        // To unplug one of several would lead the way out through another one, where it stays.
-        if unwired.is_empty() || wiring.interfaces.len() > 1 {
-            return;
-        }
-        warn!(ports = ?unwired, "Neutron has not wired the ports; plugging them once more");
-        if let Err(error) = self.driver.plug_anew(uuid, &wiring.interfaces, &unwired).await {
-            warn!(%error, "cannot plug the ports once more; waiting on");
-        }
+        unwired
     }
 }
 

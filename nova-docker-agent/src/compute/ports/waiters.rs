@@ -138,10 +138,14 @@ impl PlugWait {
 impl Drop for PlugWait {
     fn drop(&mut self) {
         let mut pending = self.waiters.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        for (port, _) in &self.ports {
+        for (port, outcome) in &self.ports {
             let key = (self.instance, port.clone());
-            // Our own receiver still counts here; another one means that somebody else waits for the same port.
-            if pending.get(&key).is_some_and(|sender| sender.receiver_count() <= 1) {
+            // Our own receiver still counts here; another one means that somebody else waits for the same port. What was registered
+            // after our port was heard of is not ours.
+            let is_ours_alone = |sender: &watch::Sender<Outcome>| {
+                sender.receiver_count() <= 1 && sender.subscribe().same_channel(outcome)
+            };
+            if pending.get(&key).is_some_and(is_ours_alone) {
                 pending.remove(&key);
             }
         }
@@ -213,6 +217,30 @@ mod tests {
         let instance = Uuid::new_v4();
         drop(waiters.register(instance, ["a".to_owned()]));
         assert!(!waiters.deliver(instance, "a", "completed"));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_was_heard_of_can_be_waited_for_afresh() {
+        let waiters = PlugWaiters::default();
+        let instance = Uuid::new_v4();
+        let old = waiters.register(instance, ["a".to_owned()]);
+        assert!(waiters.deliver(instance, "a", "completed"));
+        let mut fresh = waiters.register(instance, ["a".to_owned()]);
+        drop(old);
+        assert_eq!(fresh.pending(), ["a"]);
+        assert!(waiters.deliver(instance, "a", "completed"));
+        assert_eq!(fresh.wait(SOON).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_wait_goes_on_in_one_that_is_registered_before_it_ends() {
+        let waiters = PlugWaiters::default();
+        let instance = Uuid::new_v4();
+        let old = waiters.register(instance, ["a".to_owned()]);
+        let mut fresh = waiters.register(instance, old.pending());
+        drop(old);
+        assert!(waiters.deliver(instance, "a", "completed"));
+        assert_eq!(fresh.wait(SOON).await, Ok(()));
     }
 
     #[tokio::test]
