@@ -105,7 +105,12 @@ fn general(host: &HostDefaults) -> Vec<Spec> {
             "Limit of one call to the conductor, in seconds.",
         )
         .or("60"),
-        spec("long_rpc_timeout", Kind::Int { min: 1, max: 86_400 }, "Not used.").or("1800"),
+        spec(
+            "long_rpc_timeout",
+            Kind::Int { min: 1, max: 86_400 },
+            "For how long the conductor waits for the scheduler, in seconds.",
+        )
+        .or("1800"),
         spec("executor_thread_pool_size", Kind::Int { min: 1, max: 16_384 }, "Requests of one queue at a time.")
             .or("64")
             .aliases(&["rpc_thread_pool_size"]),

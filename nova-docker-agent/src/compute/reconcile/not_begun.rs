@@ -140,10 +140,10 @@ pub(super) fn actions_of(task: Option<TaskState>) -> Option<&'static [&'static s
 }
 
 /// For how long a request may be on its way to this host's queue, by the action that it is of. Most the API puts there itself. With
-/// others the conductor asks the scheduler, and placement, which have an RPC's time each.
-fn longest_way(actions: &[&str], rpc: Duration) -> Duration {
+/// others the conductor waits for the scheduler's answer (`select_destinations`) for as long as `long_rpc_timeout`.
+fn longest_way(actions: &[&str], long_rpc: Duration) -> Duration {
     if actions.iter().any(|action| matches!(*action, "rebuild" | "resize" | "migrate")) {
-        2 * rpc
+        long_rpc
     } else {
         Duration::ZERO
     }
@@ -181,7 +181,7 @@ impl Compute {
             return Ok(fate);
         }
         info!(request, "nothing of the instance's task has begun: it is left to its request");
-        if self.arrivals.missed_for(uuid, &request) >= longest_way(actions, self.config.rpc_response_timeout) {
+        if self.arrivals.missed_for(uuid, &request) >= longest_way(actions, self.config.long_rpc_timeout) {
             let args = json!({"instance_uuid": uuid, "request": request});
             self.conductor.ask_compute(context, &self.host, QueuePassed::METHOD, args).await?;
         }
@@ -265,9 +265,9 @@ mod tests {
 
     #[test]
     fn only_what_goes_through_the_conductor_has_a_way_to_the_queue() {
-        let minute = Duration::from_secs(60);
-        let way = |task| longest_way(actions_of(Some(task)).unwrap_or_default(), minute);
-        assert_eq!((way(TaskState::Rebuilding), way(TaskState::ResizePrep)), (2 * minute, 2 * minute));
+        let long = Duration::from_secs(1800);
+        let way = |task| longest_way(actions_of(Some(task)).unwrap_or_default(), long);
+        assert_eq!((way(TaskState::Rebuilding), way(TaskState::ResizePrep)), (long, long));
         for task in [TaskState::Rescuing, TaskState::Shelving, TaskState::ImageSnapshotPending, TaskState::ImageBackup]
         {
             assert_eq!(way(task), Duration::ZERO, "{task:?}");
