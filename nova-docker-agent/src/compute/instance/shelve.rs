@@ -131,10 +131,12 @@ impl Compute {
         uuid: Uuid,
     ) -> Result<(), Error> {
         let instance = uuid.to_string();
-        let filters = [("image_type", "snapshot"), ("instance_uuid", instance.as_str())];
-        let snapshots = self.cloud.glance.list(&self.caller(context), &filters, SNAPSHOTS).await?;
-        for image in snapshots.iter().filter(|image| matches!(image.status.as_str(), "queued" | "saving")) {
-            self.discard_snapshot(context, image.id).await;
+        for kind in ["snapshot", "backup"] {
+            let filters = [("image_type", kind), ("instance_uuid", instance.as_str())];
+            let snapshots = self.cloud.glance.list(&self.caller(context), &filters, SNAPSHOTS).await?;
+            for image in snapshots.iter().filter(|image| matches!(image.status.as_str(), "queued" | "saving")) {
+                self.discard_snapshot(context, image.id).await;
+            }
         }
         Ok(())
     }
