@@ -86,7 +86,9 @@ impl Compute {
             ("status".to_owned(), json!(ENDED)),
             ("source_compute".to_owned(), json!(self.host)),
         ]);
-        for migration in self.conductor.migrations(&context, filters).await? {
+        // Nova deletes a server's migrations with it.
+        let with_deleted = Context::admin().with_read_deleted("yes");
+        for migration in self.conductor.migrations(&with_deleted, filters).await? {
             if let Err(error) = self.settle_ended_move(&context, &migration).await {
                 warn!(%error, migration = migration.uuid(), "cannot settle what a move that has ended holds in placement");
             }
