@@ -18,6 +18,8 @@ def _common(layout: Layout, passwords: Passwords) -> Ini:
                 "use_stderr": True,
                 "transport_url": common.transport_url(passwords),
                 "allow_resize_to_same_host": True,
+                # For the scheduler, which answers in seconds here. After as long the agent takes a request for lost.
+                "long_rpc_timeout": 180,
             },
             "wsgi": {"api_paste_config": f"{layout.venv}/etc/nova/api-paste.ini"},
             "placement": common.password_auth(passwords, "placement"),
