@@ -76,12 +76,14 @@ const THREADS: usize = 3;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
+    let with_criu = with_criu();
+    let has_criu = !with_criu.is_empty();
     let tests = [
         // Those first that take long, and wait.
         messaging_restart::tests(),
         messaging_python::tests(),
         check::tests(),
-        with_criu(),
+        with_criu,
         driver_aside::tests(),
         driver_configuration::tests(),
         driver_failures::tests(),
@@ -129,7 +131,7 @@ fn main() -> ExitCode {
     if conclusion.num_passed != count {
         return conclusion.exit_code();
     }
-    let complaints = record::complaints();
+    let complaints = record::complaints(has_criu);
     complaints.iter().for_each(|complaint| eprintln!("error: {complaint}"));
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
