@@ -197,10 +197,10 @@ def test_an_application_of_two_servers(
     network = tenant.network.name
     dashboard.log_in(tenant.name, tenant.password)
     removed = {"docker:remove_volumes": "true"}
-    dashboard.launch(database, image_name, side.flavor, network, key_name, user_data=DATABASE, custom=removed)
+    dashboard.launch(database, image_name, side.flavor, network, key_name, user_data=DATABASE, listed=removed)
     dashboard.wait_status(database, "Active")
-    custom = {"docker:link:db": database, "docker:entrypoint": WEB}
-    dashboard.launch(web, side.image, side.flavor, network, key_name, custom=custom)
+    listed, linked = {"docker:entrypoint": WEB}, {"docker:link:db": database}
+    dashboard.launch(web, side.image, side.flavor, network, key_name, listed=listed, custom=linked)
     dashboard.wait_status(web, "Active")
     [server] = user.compute.servers(name=web)
     servers.wait_console(server.id, "read s3cret")
