@@ -42,6 +42,7 @@ class Own:
                 self.command, stdout=stream, stderr=stream, env={**os.environ, **self.environment}
             )
         nobody = Registry(self.target, "")
+        nobody.session.headers["Connection"] = "close"
         try:
             self._wait_for_answer(nobody)
         finally:
