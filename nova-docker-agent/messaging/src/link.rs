@@ -22,6 +22,9 @@ use super::{Error, TransportConfig, tls};
 /// How long one attempt to connect to one host may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long the broker may take to agree to the end of a connection.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Octets in a frame. lapin keeps 64 of them for each connection; with the broker's 128 KiB that were 8 MiB.
 const FRAME_SIZE: u32 = 16 * 1024;
 
@@ -163,14 +166,32 @@ pub(super) async fn try_each(
     let supervisor = Supervisor::new(config, purpose, state, CancellationToken::new()).await?;
     let attempts = supervisor.hosts.iter().map(async |host| {
         let tried = supervisor.attempt(host).await;
-        if let Ok((connection, _)) = &tried
-            && let Err(error) = connection.close(200, "seen".into()).await
-        {
-            tracing::debug!(%host, %error, "the message broker was faster to hang up");
+        if let Ok((connection, socket)) = &tried {
+            hang_up(connection, socket, purpose).await;
         }
         (host.clone(), tried.map(drop))
     });
     Ok(futures::future::join_all(attempts).await)
+}
+
+/// Ends a connection: in agreement with the broker, or else at once.
+///
+/// A channel that is dropped at the same time can fail to be closed. The library then has an error of the connection,
+/// sends nothing any more, and does not answer.
+async fn hang_up(connection: &Connection, socket: &Socket, purpose: &'static str) {
+    let mut failed = std::pin::pin!(connection.events_listener().filter_map(async |event| match event {
+        Event::Error(error) if connection.status().errored() => Some(error),
+        _ => None,
+    }));
+    let closed = tokio::select! {
+        closed = connection.close(200, "closed by the client".into()) => closed.map_err(|error| error.to_string()),
+        Some(error) = failed.next() => Err(error.to_string()),
+        () = tokio::time::sleep(CLOSE_PATIENCE) => Err(format!("no answer within {} s", CLOSE_PATIENCE.as_secs())),
+    };
+    if let Err(reason) = closed {
+        tracing::debug!(connection = purpose, reason, "ended a connection without the message broker's word");
+        socket.abort();
+    }
 }
 
 impl Supervisor {
@@ -207,9 +228,7 @@ impl Supervisor {
             up.lost.cancel();
             let Some(reason) = reason else {
                 self.state.send_replace(State::Down(Error::Closed.to_string()));
-                if let Err(error) = up.connection.close(200, "closed by the client".into()).await {
-                    tracing::debug!(connection = self.purpose, %error, "the connection to the message broker was closed already");
-                }
+                hang_up(&up.connection, &up.socket, self.purpose).await;
                 return;
             };
             up.abort();

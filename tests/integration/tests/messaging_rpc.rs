@@ -387,6 +387,24 @@ async fn a_closed_transport_ends_calls_at_once() {
     assert!(!client.connected());
 }
 
+/// The library can meet an error of its own while it ends channels and their connection at one time; then it does not
+/// answer any more. One in thirty ended so.
+async fn every_transport_that_is_closed_ends() {
+    let broker = Broker::shared().await;
+    let topic = unique("compute");
+    let config = config(&broker.url());
+    let server = Transport::connect(config.clone()).await.unwrap();
+    let _server = serve(&server, &topic, |_| async { Ok(Value::Null) }).await;
+    let lives = (0..4).map(async |_| {
+        for _ in 0..15 {
+            let client = Transport::connect(config.clone()).await.unwrap();
+            call(&client, &topic, "any", json!({})).await.unwrap();
+            timeout(PATIENCE, client.close()).await.expect("the transport ends");
+        }
+    });
+    futures::future::join_all(lives).await;
+}
+
 tests! {
     async
     a_call_gets_its_result_and_the_handler_its_context,
@@ -405,4 +423,5 @@ tests! {
     a_reply_queue_that_never_comes_is_given_up,
     a_graceful_stop_lets_the_handler_finish_and_leaves_the_rest_in_the_queue,
     a_closed_transport_ends_calls_at_once,
+    every_transport_that_is_closed_ends,
 }
