@@ -1,7 +1,7 @@
 //! The second door: the driver core over gRPC, for a stock nova-compute with the virt driver of `python-shim/`.
 //!
 //! The contract is `proto/nova_docker/v1`. This service speaks to no message bus and to no placement: its client does.
-//! `listener` lets peers in, `service` has one method for each call, `create`, `replace`, `reboot` and `snapshot` are the long ones, `convert`,
+//! `listener` lets peers in, `service` has one method for each call, `operations` runs what they do, `create`, `replace`, `reboot` and `snapshot` are the long ones, `convert`,
 //! `inside`, `links` and `status` are the dictionaries.
 
 mod convert;
@@ -9,6 +9,7 @@ mod create;
 mod inside;
 mod links;
 mod listener;
+mod operations;
 mod reboot;
 mod replace;
 mod request;
@@ -35,6 +36,7 @@ pub use listener::ListenError;
 
 use self::{
     listener::Listener,
+    operations::Operations,
     room::{Room, RoomLayer},
     service::DriverService,
 };
@@ -112,10 +114,15 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
         .register_encoded_file_descriptor_set(nova_docker_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let state_tags = config.docker.state_tags;
-    let service =
-        DriverService::new(driver.clone(), room, tasks.clone(), state_tags, stopping.clone(), given_up.clone());
-    let locks = service.locks();
+    let locks = Arc::<InstanceLocks>::default();
+    let operations = Operations {
+        driver: driver.clone(),
+        locks: locks.clone(),
+        room,
+        tasks: tasks.clone(),
+        given_up: given_up.clone(),
+    };
+    let service = DriverService::new(operations, config.docker.state_tags, stopping.clone());
     let router = server
         .add_service(health_service)
         .add_service(reflection)

@@ -1,198 +1,47 @@
 //! The calls of `nova_docker.v1.DriverService`.
 
-use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, channel::mpsc, stream};
+use futures::{StreamExt as _, stream};
 use nova_docker_proto::{REVISION, v1, v1::driver_service_server};
-use tokio::sync::OwnedMutexGuard;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
-use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
-use tracing::{Instrument as _, info, info_span, warn};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    convert, create, inside, links, reboot,
+    convert, create, inside, links,
+    operations::{Answers, Operations},
+    reboot,
     replace::Replacement,
     request,
-    room::Room,
     snapshot::{self, Capture},
-    status::{self, failure, guest_not_found, invalid, stopping, version_unsupported},
+    status::{failure, guest_not_found, invalid, version_unsupported},
 };
 use crate::console::Access;
-use crate::driver::{CAPABILITIES, Driver, End, Error, InstanceLocks};
+use crate::driver::{CAPABILITIES, Driver, End, Error};
 use crate::limits::StopTimeout;
 
 /// The oldest client that is served.
 const OLDEST_REVISION: u32 = 1;
 /// Bytes of a console in one message.
 const CONSOLE_CHUNK: usize = 64 * 1024;
-/// Messages of progress that may wait for a slow caller.
-const PROGRESS: usize = 8;
 
-/// Work on a guest, alone, as long as this lives.
-pub(super) type Turn = OwnedMutexGuard<()>;
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// The service. Work outlives the call that asked for it: a caller that goes away in the middle leaves nothing half-done.
+/// The service.
 pub(super) struct DriverService {
+    operations: Operations,
     driver: Arc<Driver>,
-    locks: Arc<InstanceLocks>,
-    room: Room,
-    tasks: TaskTracker,
     /// Whether clients are to give servers tags of their state.
     state_tags: bool,
     /// No new calls.
     stopping: CancellationToken,
-    /// Stop waiting for running work, too.
-    given_up: CancellationToken,
 }
 
 impl DriverService {
-    pub(super) fn new(
-        driver: Arc<Driver>,
-        room: Room,
-        tasks: TaskTracker,
-        state_tags: bool,
-        stopping: CancellationToken,
-        given_up: CancellationToken,
-    ) -> Self {
-        Self { driver, locks: Arc::default(), room, tasks, state_tags, stopping, given_up }
+    pub(super) fn new(operations: Operations, state_tags: bool, stopping: CancellationToken) -> Self {
+        Self { driver: operations.driver.clone(), operations, state_tags, stopping }
     }
-
-    /// Of the guests that an operation is under way on.
-    pub(super) fn locks(&self) -> Arc<InstanceLocks> {
-        self.locks.clone()
-    }
-
-    /// Runs a change of one guest, alone, to its end.
-    async fn change<T, W>(
-        &self,
-        name: &'static str,
-        metadata: &MetadataMap,
-        guest: Uuid,
-        work: impl FnOnce(Arc<Driver>) -> W + Send + 'static,
-    ) -> Result<T, Status>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T, Error>> + Send,
-    {
-        let locks = self.locks.clone();
-        self.change_in_turn(name, metadata, guest, async move { locks.lock(guest).await }, work).await
-    }
-
-    /// As [`change`](Self::change), of what may take long: it takes its room when its turn has come, as room::LONG says. A caller that
-    /// goes away before that has nothing done.
-    async fn long_change<T, W>(
-        &self,
-        name: &'static str,
-        metadata: &MetadataMap,
-        guest: Uuid,
-        work: impl FnOnce(Arc<Driver>) -> W + Send + 'static,
-    ) -> Result<T, Status>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T, Error>> + Send,
-    {
-        // Until then nothing has begun, so that it ends with the call. A stop of the service waits for it.
-        let _waiting = self.tasks.token();
-        let entered = tokio::select! {
-            () = self.given_up.cancelled() => return Err(stopping()),
-            entered = self.room.enter(&self.locks, guest) => entered,
-        };
-        self.change_in_turn(name, metadata, guest, std::future::ready(entered), work).await
-    }
-
-    async fn change_in_turn<T, W, K>(
-        &self,
-        name: &'static str,
-        metadata: &MetadataMap,
-        guest: Uuid,
-        turn: impl Future<Output = K> + Send + 'static,
-        work: impl FnOnce(Arc<Driver>) -> W + Send + 'static,
-    ) -> Result<T, Status>
-    where
-        T: Send + 'static,
-        K: Send,
-        W: Future<Output = Result<T, Error>> + Send,
-    {
-        let span = info_span!("operation", name, instance = %guest, request_id = request::request_id(metadata));
-        let driver = self.driver.clone();
-        let task = async move {
-            let _turn = turn.await;
-            info!("started");
-            let result = work(driver).await.map_err(|error| failure(&error, guest, None));
-            report(&result);
-            result
-        };
-        let task = self.tasks.spawn(task.instrument(span));
-        task.await.map_err(|error| if error.is_panic() { status::panicked() } else { stopping() })?
-    }
-
-    /// Runs long work on one guest, alone for as long as it keeps its turn, and streams its progress; ends it when nobody listens any
-    /// more.
-    fn stream<T, W>(
-        &self,
-        name: &'static str,
-        request_id: String,
-        guest: Uuid,
-        work: impl FnOnce(Arc<Driver>, mpsc::Sender<Result<T, Status>>, CancellationToken, Turn) -> W + Send + 'static,
-    ) -> Response<Answers<T>>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T, Status>> + Send,
-    {
-        let span = info_span!("operation", name, instance = %guest, request_id);
-        let (mut sender, receiver) = mpsc::channel(PROGRESS);
-        let given_up = self.given_up.clone();
-        let stop = given_up.child_token();
-        let listening = stop.clone().drop_guard();
-        let (driver, locks, room) = (self.driver.clone(), self.locks.clone(), self.room.clone());
-        let progress = sender.clone();
-        let work = async move {
-            let (turn, _room) = tokio::select! {
-                () = stop.cancelled() => return Err(failure(&Error::Cancelled(guest), guest, None)),
-                entered = room.enter(&locks, guest) => entered,
-            };
-            info!("started");
-            work(driver, progress, stop, turn).await
-        };
-        let task = async move {
-            let result = caught(work).await.map_err(|status| match status.code() {
-                Code::Cancelled if given_up.is_cancelled() => stopping(),
-                _ => status,
-            });
-            report(&result);
-            if sender.send(result).await.is_err() {
-                info!("the caller is gone");
-            }
-        };
-        self.tasks.spawn(task.instrument(span));
-        Response::new(while_listening(receiver, listening))
-    }
-}
-
-/// A stream whose work panics must not end as if it had come to its end.
-async fn caught<T>(work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(status::panicked()))
-}
-
-fn report<T>(result: &Result<T, Status>) {
-    match result {
-        Ok(_) => info!("finished"),
-        Err(status) => warn!(code = ?status.code(), "failed: {}", status.message()),
-    }
-}
-
-fn while_listening<T: Send + 'static>(receiver: mpsc::Receiver<Result<T, Status>>, listening: DropGuard) -> Answers<T> {
-    stream::unfold((receiver, listening), |(mut receiver, listening)| async move {
-        receiver.next().await.map(|answer| (answer, (receiver, listening)))
-    })
-    .boxed()
 }
 
 #[tonic::async_trait]
@@ -257,7 +106,7 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let creation = create::Creation::new(request.into_inner(), caller)?;
         let (guest, id) = (creation.guest.uuid, creation.caller.request_id.clone());
-        Ok(self.stream("create_guest", id, guest, async move |driver, progress, stop, _turn| {
+        Ok(self.operations.stream("create_guest", id, guest, async move |driver, progress, stop, _turn| {
             Box::pin(creation.run(driver, progress, stop)).await?;
             Ok(v1::CreateGuestResponse { stage: v1::CreateStage::Ready.into() })
         }))
@@ -275,7 +124,7 @@ impl driver_service_server::DriverService for DriverService {
             h.give_again(guest, &user_data).await?;
             h.power_on(guest, &interfaces).await
         };
-        self.change("start_guest", &metadata, guest, start).await?;
+        self.operations.change("start_guest", &metadata, guest, start).await?;
         Ok(Response::new(v1::StartGuestResponse {}))
     }
 
@@ -286,7 +135,7 @@ impl driver_service_server::DriverService for DriverService {
         let (metadata, _, request) = request.into_parts();
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let timeout = StopTimeout::of_peer(request.timeout);
-        self.change("stop_guest", &metadata, guest, async move |h| h.stop(guest, timeout).await).await?;
+        self.operations.change("stop_guest", &metadata, guest, async move |h| h.stop(guest, timeout).await).await?;
         Ok(Response::new(v1::StopGuestResponse {}))
     }
 
@@ -307,7 +156,7 @@ impl driver_service_server::DriverService for DriverService {
                 None => h.reboot(guest, timeout, &interfaces).await,
             }
         };
-        self.change("reboot_guest", &metadata, guest, reboot).await?;
+        self.operations.change("reboot_guest", &metadata, guest, reboot).await?;
         Ok(Response::new(v1::RebootGuestResponse {}))
     }
 
@@ -316,7 +165,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::PauseGuestRequest>,
     ) -> Result<Response<v1::PauseGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        self.change("pause_guest", request.metadata(), guest, async move |h| h.pause(guest).await).await?;
+        self.operations.change("pause_guest", request.metadata(), guest, async move |h| h.pause(guest).await).await?;
         Ok(Response::new(v1::PauseGuestResponse {}))
     }
 
@@ -326,7 +175,7 @@ impl driver_service_server::DriverService for DriverService {
     ) -> Result<Response<v1::UnpauseGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
         let unpause = async move |h: Arc<Driver>| h.unpause(guest).await;
-        self.change("unpause_guest", request.metadata(), guest, unpause).await?;
+        self.operations.change("unpause_guest", request.metadata(), guest, unpause).await?;
         Ok(Response::new(v1::UnpauseGuestResponse {}))
     }
 
@@ -336,7 +185,7 @@ impl driver_service_server::DriverService for DriverService {
     ) -> Result<Response<v1::SuspendGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
         let suspend = async move |h: Arc<Driver>| h.suspend(guest).await;
-        self.long_change("suspend_guest", request.metadata(), guest, suspend).await?;
+        self.operations.long_change("suspend_guest", request.metadata(), guest, suspend).await?;
         Ok(Response::new(v1::SuspendGuestResponse {}))
     }
 
@@ -352,7 +201,7 @@ impl driver_service_server::DriverService for DriverService {
             h.give_again(guest, &user_data).await?;
             h.resume(guest, &interfaces).await
         };
-        self.long_change("resume_guest", &metadata, guest, resume).await?;
+        self.operations.long_change("resume_guest", &metadata, guest, resume).await?;
         Ok(Response::new(v1::ResumeGuestResponse {}))
     }
 
@@ -364,7 +213,9 @@ impl driver_service_server::DriverService for DriverService {
         let guest = convert::uuid("guest_id", guest_id)?;
         let end = if *server_deleted { End::Deleted { with_volumes: *remove_volumes } } else { End::Replaced };
         self.driver.end_suspension(guest).await;
-        self.change("delete_guest", request.metadata(), guest, async move |h| h.remove(guest, end).await).await?;
+        self.operations
+            .change("delete_guest", request.metadata(), guest, async move |h| h.remove(guest, end).await)
+            .await?;
         Ok(Response::new(v1::DeleteGuestResponse {}))
     }
 
@@ -375,10 +226,15 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let capture = Capture::new(request.into_inner(), caller)?;
         let (guest, id) = (capture.guest, capture.caller.request_id.clone());
-        Ok(self.stream("snapshot_guest", id, guest, async move |driver, progress: snapshot::Progress, stop, turn| {
-            capture.run(driver, progress, stop, turn).await?;
-            Ok(v1::SnapshotGuestResponse { stage: v1::SnapshotStage::Uploaded.into() })
-        }))
+        Ok(self.operations.stream(
+            "snapshot_guest",
+            id,
+            guest,
+            async move |driver, progress: snapshot::Progress, stop, turn| {
+                capture.run(driver, progress, stop, turn).await?;
+                Ok(v1::SnapshotGuestResponse { stage: v1::SnapshotStage::Uploaded.into() })
+            },
+        ))
     }
 
     async fn replace_guest(
@@ -388,7 +244,7 @@ impl driver_service_server::DriverService for DriverService {
         let caller = request::caller(request.metadata());
         let replacement = Replacement::new(request.into_inner(), caller)?;
         let (guest, id) = (replacement.guest.uuid, replacement.caller.request_id.clone());
-        Ok(self.stream("replace_guest", id, guest, async move |driver, progress, stop, _turn| {
+        Ok(self.operations.stream("replace_guest", id, guest, async move |driver, progress, stop, _turn| {
             Box::pin(replacement.run(driver, progress, stop)).await?;
             Ok(v1::ReplaceGuestResponse { stage: v1::CreateStage::Ready.into() })
         }))
@@ -399,7 +255,7 @@ impl driver_service_server::DriverService for DriverService {
         request: Request<v1::SettleGuestRequest>,
     ) -> Result<Response<v1::SettleGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
-        self.change("settle_guest", request.metadata(), guest, async move |h| h.settle(guest).await).await?;
+        self.operations.change("settle_guest", request.metadata(), guest, async move |h| h.settle(guest).await).await?;
         Ok(Response::new(v1::SettleGuestResponse {}))
     }
 
@@ -409,7 +265,7 @@ impl driver_service_server::DriverService for DriverService {
     ) -> Result<Response<v1::RestoreGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
         let restore = async move |h: Arc<Driver>| h.restore(guest).await.map(drop);
-        self.change("restore_guest", request.metadata(), guest, restore).await?;
+        self.operations.change("restore_guest", request.metadata(), guest, restore).await?;
         Ok(Response::new(v1::RestoreGuestResponse {}))
     }
 
@@ -452,7 +308,7 @@ impl driver_service_server::DriverService for DriverService {
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let (user, password) = inside::account(request);
         let set = async move |h: Arc<Driver>| h.set_password(guest, &user, &password).await;
-        self.change("set_guest_password", &metadata, guest, set).await?;
+        self.operations.change("set_guest_password", &metadata, guest, set).await?;
         Ok(Response::new(v1::SetGuestPasswordResponse {}))
     }
 
@@ -470,7 +326,7 @@ impl driver_service_server::DriverService for DriverService {
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
         let peers = links::peers(guest, request.links.unwrap_or_default())?;
         let update = async move |h: Arc<Driver>| h.update_links(guest, &networks, &peers).await;
-        self.change("update_links", &metadata, guest, update).await?;
+        self.operations.change("update_links", &metadata, guest, update).await?;
         Ok(Response::new(v1::UpdateLinksResponse {}))
     }
 
@@ -495,7 +351,7 @@ impl driver_service_server::DriverService for DriverService {
         let guest = convert::uuid("guest_id", &request.guest_id)?;
         let interfaces = convert::interfaces(guest, request.interfaces)?;
         let plug = async move |h: Arc<Driver>| h.plug(guest, &interfaces).await;
-        self.change("plug_guest", &metadata, guest, plug).await?;
+        self.operations.change("plug_guest", &metadata, guest, plug).await?;
         Ok(Response::new(v1::PlugGuestResponse {}))
     }
 
@@ -505,7 +361,7 @@ impl driver_service_server::DriverService for DriverService {
     ) -> Result<Response<v1::UnplugGuestResponse>, Status> {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
         let unplug = async move |h: Arc<Driver>| h.unplug(guest).await;
-        self.change("unplug_guest", request.metadata(), guest, unplug).await?;
+        self.operations.change("unplug_guest", request.metadata(), guest, unplug).await?;
         Ok(Response::new(v1::UnplugGuestResponse {}))
     }
 
@@ -519,7 +375,7 @@ impl driver_service_server::DriverService for DriverService {
         let mut interfaces = convert::interfaces(guest, vec![interface])?;
         let interface = interfaces.pop().ok_or_else(|| invalid("interface", "is missing"))?;
         let attach = async move |h: Arc<Driver>| h.attach(guest, interface).await;
-        let device = self.change("attach_interface", &metadata, guest, attach).await?;
+        let device = self.operations.change("attach_interface", &metadata, guest, attach).await?;
         Ok(Response::new(v1::AttachInterfaceResponse { device }))
     }
 
@@ -530,7 +386,7 @@ impl driver_service_server::DriverService for DriverService {
         let guest = convert::uuid("guest_id", &request.get_ref().guest_id)?;
         let port = convert::uuid("port_id", &request.get_ref().port_id)?;
         let detach = async move |h: Arc<Driver>| h.detach(guest, port).await;
-        self.change("detach_interface", request.metadata(), guest, detach).await?;
+        self.operations.change("detach_interface", request.metadata(), guest, detach).await?;
         Ok(Response::new(v1::DetachInterfaceResponse {}))
     }
 
@@ -548,15 +404,4 @@ impl driver_service_server::DriverService for DriverService {
 /// A failure that is of no guest.
 fn of_host(error: Error) -> Status {
     failure(&error, Uuid::nil(), None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn work_that_panics_ends_its_stream_with_a_failure() {
-        let status = caught(async { panic!("a defect") as Result<(), Status> }).await.unwrap_err();
-        assert_eq!(status.code(), Code::Internal);
-    }
 }

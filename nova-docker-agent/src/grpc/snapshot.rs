@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{convert, service::Turn, status::failure};
+use super::{convert, operations::Turn, status::failure};
 use crate::{
     cloud::Caller,
     driver::{Driver, Error, SnapshotImage, SnapshotProgress},
