@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from conftest import Launcher
-from harness import hosts
 from harness.archives import Archive
 from harness.guest import Guest
-from harness.lab import COMPUTE_PROGRAM, Lab
-from harness.programs import agent_with, setting
+from harness.lab import Lab
+from harness.programs import agent_with, compute_with
 from harness.servers import Json, Refused, Servers, wait_event
 from harness.waiting import eventually
 
@@ -156,7 +154,7 @@ def test_where_the_operator_wants_it_a_launch_has_its_password_and_a_config_driv
 ) -> None:
     with (
         agent_with(lab, admin_servers, **{"inject_password": "true"}),
-        _compute_with(lab, admin_servers, force_config_drive="true"),
+        compute_with(lab, admin_servers, force_config_drive="true"),
     ):
         files = [_file("/etc/shadow", LOCKED)]
         server_id = launch.request("forced", personality=files, adminPass="Tr0ub4dor", microversion=OLD)
@@ -173,26 +171,6 @@ def test_where_the_operator_wants_it_a_launch_has_its_password_and_a_config_driv
     servers.wait(server_id, "ACTIVE")
     assert lab.docker("exec", name, "ls", "/config-2").split() == ["ec2", "openstack"]
     assert hashed in lab.docker("exec", name, "cat", "/etc/shadow")
-
-
-@contextlib.contextmanager
-def _compute_with(lab: Lab, admin_servers: Servers, **options: str) -> Iterator[None]:
-    """The compute service with other options of its own, for a while."""
-    if lab.door == "amqp":
-        with agent_with(lab, admin_servers, "DEFAULT", **options):
-            yield
-        return
-    try:
-        with contextlib.ExitStack() as settings:
-            for option, value in options.items():
-                path = lab.state / "etc/nova-compute.conf"
-                settings.enter_context(setting(path, "DEFAULT", option, value))
-            lab.supervisorctl("restart", COMPUTE_PROGRAM)
-            hosts.wait_usable(admin_servers)
-            yield
-    finally:
-        lab.supervisorctl("restart", COMPUTE_PROGRAM)
-        hosts.wait_usable(admin_servers)
 
 
 def test_config_drive_and_files_survive_a_reboot(furnished: Json, inside: Guest, servers: Servers) -> None:

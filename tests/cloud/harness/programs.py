@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness import hosts
-from harness.lab import AGENT_PROGRAM, Lab
+from harness.lab import AGENT_PROGRAM, COMPUTE_PROGRAM, Lab
 from harness.servers import Servers
 from harness.waiting import eventually
 
@@ -74,16 +74,31 @@ def _start_anew(lab: Lab, program: str) -> None:
 
 
 @contextlib.contextmanager
-def agent_with(lab: Lab, admin_servers: Servers, section: str = "docker", **options: str) -> Iterator[None]:
-    """The agent with other options in a section, for a while."""
-    path = lab.state / "etc" / f"{AGENT_PROGRAM}.conf"
+def _program_with(
+    lab: Lab, admin_servers: Servers, program: str, section: str, options: Mapping[str, str]
+) -> Iterator[None]:
+    """A program of this host with other options in a section of its file, for a while."""
+    path = lab.state / "etc" / f"{program}.conf"
     try:
         with contextlib.ExitStack() as settings:
             for option, value in options.items():
                 settings.enter_context(setting(path, section, option, value))
-            lab.supervisorctl("restart", AGENT_PROGRAM)
+            lab.supervisorctl("restart", program)
             hosts.wait_usable(admin_servers)
             yield
     finally:
-        lab.supervisorctl("restart", AGENT_PROGRAM)
+        lab.supervisorctl("restart", program)
         hosts.wait_usable(admin_servers)
+
+
+def agent_with(
+    lab: Lab, admin_servers: Servers, section: str = "docker", **options: str
+) -> contextlib.AbstractContextManager[None]:
+    """The agent with other options in a section, for a while."""
+    return _program_with(lab, admin_servers, AGENT_PROGRAM, section, options)
+
+
+def compute_with(lab: Lab, admin_servers: Servers, **options: str) -> contextlib.AbstractContextManager[None]:
+    """The compute service with other options of its own, for a while: the agent, or nova-compute at the second door."""
+    program = AGENT_PROGRAM if lab.door == "amqp" else COMPUTE_PROGRAM
+    return _program_with(lab, admin_servers, program, "DEFAULT", options)
