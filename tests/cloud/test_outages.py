@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator
 
 import pytest
 from conftest import Launcher
+from harness.faults import silent, without_network_agent
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
-from harness.programs import kill_agent, without
+from harness.programs import agent_with, kill_agent, without
+from harness.restarts import wait_spawning
 from harness.servers import Json, Servers
 from harness.tenant import Tenant
 from harness.waiting import eventually
@@ -27,17 +27,6 @@ pytestmark = [
 
 AT_A_TIME = 10
 """Launches: the default of `max_concurrent_builds`."""
-
-
-@contextlib.contextmanager
-def silent(lab: Lab, program: str) -> Iterator[None]:
-    """A program of the cloud takes connections for a while, and does not answer."""
-    pid = lab.pid(program)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -113,3 +102,23 @@ def test_an_agent_that_starts_before_a_service_waits_for_it(
     assert lab.pid(AGENT_PROGRAM) == started, "the agent ended instead of waiting"
     servers.action(running, "os-stop")
     servers.wait(running, "SHUTOFF")
+
+
+@pytest.mark.full
+def test_a_launch_whose_end_no_conductor_has_answered_is_active_when_one_does(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
+) -> None:
+    log = Tail(lab.log(AGENT_PROGRAM))
+    with (
+        agent_with(lab, admin_servers, section="DEFAULT", rpc_response_timeout="5"),
+        contextlib.ExitStack() as conductor,
+    ):
+        with without_network_agent(lab, admin_servers):
+            server_id = launch.request("unheard", networks=private_network)
+            wait_spawning(lab, servers, server_id)
+            conductor.enter_context(silent(lab, "nova-conductor"))
+        asked_again = "nobody knows what has become of a save of an instance"
+        eventually(lambda: log.text().count(asked_again) > 1, "the agent asking again")
+        conductor.close()
+        assert "fault" not in servers.wait(server_id, "ACTIVE")
+    assert lab.docker("inspect", "--format", "{{.State.Running}}", f"nova-{server_id}") == "true"

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::doubt::{Known, is_made, until_known};
 use super::{Conductor, kwargs, malformed};
 use crate::messaging::{CallError, Context};
 use crate::objects::{Expected, Instance};
@@ -80,7 +81,8 @@ impl Conductor {
         self.list(context, "InstanceList", "get_by_filters", vec![Value::Object(filters)], how).await
     }
 
-    /// Writes single fields of an instance and returns its columns as they are now in the database.
+    /// Writes single fields of an instance and returns its columns as they are now in the database. Whoever is answered knows whether
+    /// that was done, and may wait long for it.
     ///
     /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`.
     ///
@@ -88,6 +90,31 @@ impl Conductor {
     /// `UnexpectedTaskStateError` or `UnexpectedDeletingTaskStateError` when the task state
     /// in the database is not an `expected` one. `InstanceNotFound` when it was deleted.
     pub async fn save_instance(
+        &self,
+        context: &Context,
+        uuid: &str,
+        fields: Map<String, Value>,
+        expected: &Expected,
+    ) -> Result<Instance, CallError> {
+        let save = || self.save_instance_once(context, uuid, fields.clone(), expected);
+        match until_known("a save of an instance", save).await {
+            Known { result: Err(refused), is_repeated: true }
+                if refused.class() == Some("UnexpectedTaskStateError") =>
+            {
+                let row = until_known("a save of an instance", || self.instance(context, uuid, &[])).await.result?;
+                if !is_made(&fields, &row) {
+                    return Err(refused);
+                }
+                let mut instance = Instance::slim(uuid);
+                instance.apply(fields);
+                instance.apply(row.into_object().data);
+                Ok(instance)
+            }
+            known => known.result,
+        }
+    }
+
+    async fn save_instance_once(
         &self,
         context: &Context,
         uuid: &str,
@@ -107,7 +134,8 @@ impl Conductor {
     }
 
     /// Marks the instance's row, and those that belong to it, as deleted. `host` must be the instance's host in the
-    /// database, so that an instance that has moved away meanwhile is not destroyed (`ObjectActionError`).
+    /// database, so that an instance that has moved away meanwhile is not destroyed (`ObjectActionError`). Whoever is answered knows
+    /// whether that was done, and may wait long for it; what an earlier try has destroyed is not there (`InstanceNotFound`).
     pub async fn destroy_instance(
         &self,
         context: &Context,
@@ -118,6 +146,10 @@ impl Conductor {
         let mut instance = Instance::slim(uuid);
         instance.data.insert("id".to_owned(), id.into());
         instance.data.insert("host".to_owned(), json!(host));
-        self.act(context, &mut instance, "destroy").await
+        let destroy = || {
+            let mut instance = instance.clone();
+            async move { self.act(context, &mut instance, "destroy").await }
+        };
+        until_known("the end of an instance", destroy).await.result
     }
 }

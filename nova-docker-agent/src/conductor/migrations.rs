@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::doubt::until_known;
 use super::{Conductor, kwargs};
 use crate::messaging::{CallError, Context, Target};
 use crate::objects::Migration;
@@ -56,8 +57,13 @@ impl Conductor {
         self.rpc.cast(&Target::topic("compute", "6.0").server(host), context, method, args).await
     }
 
-    /// Writes the changed fields of a move.
+    /// Writes the changed fields of a move. Whoever is answered knows whether that was done, and may wait long for it.
     pub async fn save_migration(&self, context: &Context, migration: &mut Migration) -> Result<(), CallError> {
-        self.act(context, migration, "save").await
+        let save = || {
+            let mut migration = migration.clone();
+            async move { self.act(context, &mut migration, "save").await.map(|()| migration) }
+        };
+        *migration = until_known("a save of a migration", save).await.result?;
+        Ok(())
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Every call is one of two RPC methods of the conductor's version 3.0: a method of an object's class
 //! (`object_class_action_versions`) or of an object (`object_action`). Saves are slim: they carry the object's identity
-//! and the fields that change, never the whole object, so that no stale copy overwrites what others wrote meanwhile.
+//! and the fields that change, never the whole object, so that no stale copy overwrites what others wrote meanwhile. What is changed of
+//! an instance or a move is asked for until it is known what has become of it (`doubt`).
 
 mod actions;
 mod block_devices;
 mod consoles;
+mod doubt;
 mod groups;
 mod instances;
 mod manifests;
