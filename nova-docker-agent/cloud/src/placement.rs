@@ -263,15 +263,9 @@ impl Placement {
         consumer: Uuid,
         seen: &ConsumerAllocations,
     ) -> Result<bool, Error> {
-        let body = json!({
-            "allocations": {},
-            "consumer_generation": seen.consumer_generation,
-            "project_id": seen.project_id,
-            "user_id": seen.user_id,
-        });
+        let nothing = ConsumerAllocations { allocations: BTreeMap::new(), ..seen.clone() };
         // Not repeated on a broken connection: the repetition could meet its own first effect and call it a conflict.
-        let call = Call::put(format!("/allocations/{consumer}")).json(&body).once();
-        match self.send(caller, "1.28", call).await {
+        match self.replace(caller, consumer, &nothing).await {
             Ok(()) => Ok(true),
             Err(error) if is_concurrent_update(&error) => Ok(false),
             Err(error) => Err(error),
@@ -297,42 +291,33 @@ impl Placement {
         }
     }
 
-    /// Gives what `from` held to `to` in place of what `to` held when both were read; false when either has changed since.
-    ///
-    /// # Errors
-    /// [`Error`] of placement, other than that conflict.
-    pub async fn move_seen_allocations(
-        &self,
-        caller: &Caller,
-        from: (Uuid, &ConsumerAllocations),
-        to: (Uuid, &ConsumerAllocations),
-    ) -> Result<bool, Error> {
-        match self.give(caller, from, to).await {
-            Ok(()) => Ok(true),
-            Err(error) if is_concurrent_update(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn give(
         &self,
         caller: &Caller,
         (from, held): (Uuid, &ConsumerAllocations),
         (to, replaced): (Uuid, &ConsumerAllocations),
     ) -> Result<(), Error> {
-        let entry = |allocations: serde_json::Value, generation: Option<i64>| {
-            json!({
-                "allocations": allocations,
-                "consumer_generation": generation,
-                "project_id": held.project_id,
-                "user_id": held.user_id,
-            })
-        };
-        let body = json!({
-            from.to_string(): entry(json!({}), held.consumer_generation),
-            to.to_string(): entry(resources(held), replaced.consumer_generation),
-        });
-        self.send(caller, "1.28", Call::post("/allocations").json(&body)).await
+        let nothing = ConsumerAllocations { allocations: BTreeMap::new(), ..held.clone() };
+        let all = ConsumerAllocations { consumer_generation: replaced.consumer_generation, ..held.clone() };
+        self.send(caller, "1.28", together(&[(from, nothing), (to, all)])).await
+    }
+
+    /// Lets several consumers hold what is said of each, all or none of it; false when one has changed since its generation was read, and
+    /// so is somebody else's now.
+    ///
+    /// # Errors
+    /// [`Error`] of placement, other than that conflict; 409 where a provider has too little.
+    pub async fn replace_seen(
+        &self,
+        caller: &Caller,
+        consumers: &[(Uuid, ConsumerAllocations)],
+    ) -> Result<bool, Error> {
+        // Not repeated, as above.
+        match self.send(caller, "1.28", together(consumers).once()).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_concurrent_update(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes one provider out of what a consumer holds: a claim for a move that does not happen.
@@ -387,13 +372,8 @@ impl Placement {
     }
 
     async fn replace(&self, caller: &Caller, consumer: Uuid, held: &ConsumerAllocations) -> Result<(), Error> {
-        let body = json!({
-            "allocations": resources(held),
-            "consumer_generation": held.consumer_generation,
-            "project_id": held.project_id,
-            "user_id": held.user_id,
-        });
-        self.send(caller, "1.28", Call::put(format!("/allocations/{consumer}")).json(&body).once()).await
+        let call = Call::put(format!("/allocations/{consumer}")).json(&entry(held)).once();
+        self.send(caller, "1.28", call).await
     }
 
     /// Everybody who holds something of a provider.
@@ -426,7 +406,22 @@ fn versioned(call: Call, microversion: &'static str) -> Call {
     }
 }
 
-/// Placement before 1.23 gives no codes; there the message tells.
+/// The request that changes several consumers at once.
+fn together(consumers: &[(Uuid, ConsumerAllocations)]) -> Call {
+    let body: serde_json::Map<_, _> = consumers.iter().map(|(id, held)| (id.to_string(), entry(held))).collect();
+    Call::post("/allocations").json(&body)
+}
+
+/// What a consumer is to hold, of the generation in which it was seen.
+fn entry(held: &ConsumerAllocations) -> serde_json::Value {
+    json!({
+        "allocations": resources(held),
+        "consumer_generation": held.consumer_generation,
+        "project_id": held.project_id,
+        "user_id": held.user_id,
+    })
+}
+
 /// Allocations in the form of a request: providers' generations are not part of it.
 fn resources(held: &ConsumerAllocations) -> serde_json::Value {
     held.allocations
@@ -436,6 +431,7 @@ fn resources(held: &ConsumerAllocations) -> serde_json::Value {
         .into()
 }
 
+/// Placement before 1.23 gives no codes; there the message tells.
 fn is_concurrent_update(error: &Error) -> bool {
     error.is_conflict()
         && match error.code() {

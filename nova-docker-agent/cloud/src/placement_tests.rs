@@ -241,6 +241,32 @@ async fn allocations_that_changed_meanwhile_are_not_cleared() {
 }
 
 #[tokio::test]
+async fn what_several_consumers_hold_is_replaced_at_once_unless_it_has_changed_meanwhile() {
+    let server = control_plane().await;
+    turns(&server, "POST", "/allocations", vec![conflict(), ResponseTemplate::new(204)]).await;
+    let (instance, migration) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let allocation = Allocation { resources: BTreeMap::from([("VCPU".to_owned(), 1)]), generation: Some(9) };
+    let held = ConsumerAllocations {
+        allocations: BTreeMap::from([(provider(), allocation)]),
+        consumer_generation: Some(5),
+        project_id: Some("p".to_owned()),
+        user_id: Some("u".to_owned()),
+    };
+    let nothing = ConsumerAllocations { consumer_generation: Some(3), ..ConsumerAllocations::default() };
+    let (consumers, client) = ([(instance, held), (migration, nothing)], client(&server));
+    assert!(!client.replace_seen(&agent(), &consumers).await.unwrap());
+    assert!(client.replace_seen(&agent(), &consumers).await.unwrap());
+    let sent: Value = requests(&server, "POST /allocations").await[0].body_json().unwrap();
+    let of_instance = json!({
+        "allocations": { provider().to_string(): { "resources": { "VCPU": 1 } } },
+        "consumer_generation": 5, "project_id": "p", "user_id": "u",
+    });
+    assert_eq!(sent[instance.to_string()], of_instance);
+    assert_eq!(sent[migration.to_string()]["allocations"], json!({}));
+    assert_eq!(sent[migration.to_string()]["consumer_generation"], 3);
+}
+
+#[tokio::test]
 async fn a_name_that_another_provider_has_is_a_conflict() {
     let server = control_plane().await;
     let body = json!({ "errors": [{ "detail": "Conflicting resource provider name: vm already exists.", "code": "placement.duplicate_name" }] });

@@ -1,4 +1,4 @@
-//! Allocations in placement that nobody owns any more.
+//! Who holds something of this host's provider in placement.
 
 use std::collections::HashSet;
 
@@ -23,30 +23,34 @@ impl Compute {
         }
     }
 
-    /// Drops allocations on this host of instances that are deleted, and settles those of moves that have ended. Those of others
-    /// (moves that go on, instances that are on their way) stay.
-    pub(in crate::compute) async fn drop_stale_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
+    /// Drops allocations on this host of instances that are deleted, and sets right those of the host's `instances` and of moves that
+    /// have ended. Those of others (moves that go on, instances that are on their way) stay.
+    pub(in crate::compute) async fn audit_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
         let caller = Caller::own();
         let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
         let here: HashSet<Uuid> = instances.iter().map(instance_uuid).collect::<Result<_, _>>()?;
         let others: Vec<String> =
             held.allocations.keys().filter(|consumer| !here.contains(consumer)).map(Uuid::to_string).collect();
-        if others.is_empty() {
-            return Ok(());
+        if !others.is_empty() {
+            self.drop_allocations_of_deleted(&caller, &others).await?;
         }
+        self.settle_holdings(instances, &held, &others).await
+    }
+
+    async fn drop_allocations_of_deleted(&self, caller: &Caller, consumers: &[String]) -> Result<(), Error> {
         let context = Context::admin().with_read_deleted("yes");
         let mut filters = Map::new();
-        filters.insert("uuid".to_owned(), json!(others));
+        filters.insert("uuid".to_owned(), json!(consumers));
         filters.insert("deleted".to_owned(), json!(true));
         for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
             // A hidden one is a copy in another cell, in the middle of a move.
             if !instance.bool("hidden").unwrap_or(false) {
                 let uuid = instance_uuid(&instance)?;
-                self.drop_allocations_carefully(&caller, uuid).await?;
+                self.drop_allocations_carefully(caller, uuid).await?;
                 info!(instance = %uuid, "dropped the allocations of a deleted instance");
             }
         }
-        self.settle_ended_moves(&others).await
+        Ok(())
     }
 
     async fn drop_allocations_carefully(&self, caller: &Caller, consumer: Uuid) -> Result<(), cloud::Error> {

@@ -36,7 +36,7 @@ impl Compute {
         self.sync_provider(&host, disabled).await?;
         drop(status);
         let instances = self.tracker.audit(&self.conductor, &self.config, host, (&self.host, &self.node)).await?;
-        self.drop_stale_allocations(&instances).await
+        self.audit_allocations(&instances).await
     }
 
     /// Audits now, for what the schedulers should know before the next periodic audit.

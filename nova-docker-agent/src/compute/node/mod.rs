@@ -2,7 +2,8 @@
 
 pub(in crate::compute) mod allocations;
 pub(in crate::compute) mod audit;
-mod ended_moves;
+mod flavor_resources;
+mod holdings;
 pub(in crate::compute) mod host;
 pub mod identity;
 pub(in crate::compute) mod ownership;

@@ -1,0 +1,192 @@
+//! What the servers of this host hold of its provider in placement, against what their flavors ask for. It differs where placement did
+//! not answer when a resize was given up, reverted or confirmed: the server holds another flavor's resources, or the move, which has
+//! ended, still holds some.
+
+use std::{collections::BTreeMap, iter::once};
+
+use futures::future::try_join_all;
+use serde_json::{Map, json};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::flavor_resources::{Resources, asked_for};
+use crate::compute::{Compute, arguments::instance_uuid, error::Error};
+use crate::{
+    cloud::{
+        Caller,
+        placement::{Allocation, ConsumerAllocations, ProviderAllocations},
+    },
+    messaging::Context,
+    objects::{Instance, VmState},
+};
+
+/// The statuses of a migration after which nothing is held for it.
+const ENDED: &[&str] = &["error", "reverted", "confirmed"];
+/// Those of one that may go on where its instance is in ERROR.
+const UNDECIDED: &[&str] =
+    &["accepted", "pre-migrating", "migrating", "post-migrating", "finished", "confirming", "reverting"];
+
+/// What an instance is to hold of this host's provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Due {
+    /// That is the business of an operation under way, or of a resize that waits for its user.
+    Unsettled,
+    /// Nobody knows, or it is not on this host. What its ended moves hold nobody needs.
+    Unknown,
+    Resources(Resources),
+}
+
+/// `instance` is as the database has it now; none is deleted.
+fn due(instance: Option<&Instance>, host: &str) -> Due {
+    let Some(instance) = instance else { return Due::Unknown };
+    if instance.task_state().is_some() {
+        return Due::Unsettled;
+    }
+    match instance.vm_state() {
+        None | Some(VmState::Resized | VmState::Building | VmState::Unknown) => Due::Unsettled,
+        Some(VmState::Deleted | VmState::ShelvedOffloaded) => Due::Unknown,
+        Some(_) if instance.host() != Some(host) => Due::Unknown,
+        Some(_) => asked_for(instance).map_or(Due::Unknown, Due::Resources),
+    }
+}
+
+/// A consumer, and what it holds.
+type Held = (Uuid, ConsumerAllocations);
+
+/// An instance and its ended moves as placement has them. They are read before the instance's row: what begins after the row was read
+/// changes them first, and is noticed.
+struct Seen {
+    instance: Held,
+    ended_moves: Vec<Held>,
+}
+
+impl Seen {
+    /// What is to be changed so that the instance holds what is due, and its ended moves nothing.
+    fn changes(&self, due: &Due, provider: Uuid, row: Option<&Instance>) -> Vec<Held> {
+        if *due == Due::Unsettled {
+            return Vec::new();
+        }
+        let of_moves = self.ended_moves.iter().filter(|(_, held)| !held.allocations.is_empty());
+        let given_up = of_moves
+            .map(|(id, held)| (*id, ConsumerAllocations { allocations: BTreeMap::new(), ..held.clone() }))
+            .collect();
+        let mut changes: Vec<Held> = given_up;
+        if let (Due::Resources(asked), Some(row)) = (due, row) {
+            changes.extend(self.of_instance(asked, provider, row).map(|held| (self.instance.0, held)));
+        }
+        changes
+    }
+
+    /// What the instance is to hold of all providers; none where it does.
+    fn of_instance(&self, asked: &Resources, provider: Uuid, row: &Instance) -> Option<ConsumerAllocations> {
+        let mut held = self.instance.1.clone();
+        if held.allocations.is_empty() {
+            // A resize begins with giving it all to the move, also what ports have of others' providers.
+            let all = self.ended_moves.iter().rev().find(|(_, held)| !held.allocations.is_empty());
+            held.allocations = all.map(|(_, of_move)| of_move.allocations.clone()).unwrap_or_default();
+            held.project_id = row.project_id().map(str::to_owned);
+            held.user_id = row.user_id().map(str::to_owned);
+        }
+        let here = held.allocations.get(&provider).map(|allocation| &allocation.resources);
+        let is_here = |class: &String| here.is_some_and(|resources| resources.contains_key(class));
+        // Another provider's disk may be its disk.
+        let is_anywhere =
+            |class: &String| held.allocations.values().any(|allocation| allocation.resources.contains_key(class));
+        let resources: Resources = asked
+            .iter()
+            .filter(|(class, _)| is_here(class) || !is_anywhere(class))
+            .map(|(class, amount)| (class.clone(), *amount))
+            .collect();
+        if resources.is_empty() {
+            held.allocations.remove(&provider);
+        } else {
+            held.allocations.insert(provider, Allocation { resources, generation: None });
+        }
+        let amounts = |all: &ConsumerAllocations| -> Vec<(Uuid, Resources)> {
+            all.allocations.iter().map(|(id, allocation)| (*id, allocation.resources.clone())).collect()
+        };
+        (amounts(&held) != amounts(&self.instance.1)).then_some(held)
+    }
+}
+
+impl Compute {
+    /// Sets right what the host's `instances` hold of its provider, of which `held` is held. `strangers` hold some of it and are no
+    /// instances of this host: moves that have ended hold nothing afterwards.
+    pub(super) async fn settle_holdings(
+        &self,
+        instances: &[Instance],
+        held: &ProviderAllocations,
+        strangers: &[String],
+    ) -> Result<(), Error> {
+        let mut unsettled = self.ended_moves(strangers).await?;
+        for instance in instances {
+            let uuid = instance_uuid(instance)?;
+            let holds = held.allocations.get(&uuid).map(|allocation| &allocation.resources);
+            let Due::Resources(asked) = due(Some(instance), &self.host) else { continue };
+            if holds.unwrap_or(&Resources::new()) != &asked {
+                unsettled.entry(uuid).or_default();
+            }
+        }
+        for (uuid, ended_moves) in unsettled {
+            if let Err(error) = self.settle(uuid, &ended_moves).await {
+                warn!(%error, instance = %uuid, "cannot set right what the instance holds in placement");
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of `consumers` that are moves of this host which have ended, the newest last, by their instances.
+    async fn ended_moves(&self, consumers: &[String]) -> Result<BTreeMap<Uuid, Vec<Uuid>>, Error> {
+        let mut moves: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        if consumers.is_empty() {
+            return Ok(moves);
+        }
+        let filters = Map::from_iter([
+            ("uuid".to_owned(), json!(consumers)),
+            ("status".to_owned(), json!(ENDED)),
+            ("source_compute".to_owned(), json!(self.host)),
+        ]);
+        // Nova deletes a server's migrations with it.
+        let with_deleted = Context::admin().with_read_deleted("yes");
+        let mut ended = self.conductor.migrations(&with_deleted, filters).await?;
+        ended.sort_by_key(|migration| migration.int("id"));
+        for migration in ended {
+            let id = |text: Option<&str>| text.and_then(|text| Uuid::parse_str(text).ok());
+            if let (Some(instance), Some(consumer)) = (id(migration.instance_uuid()), id(migration.uuid())) {
+                moves.entry(instance).or_default().push(consumer);
+            }
+        }
+        Ok(moves)
+    }
+
+    async fn settle(&self, uuid: Uuid, ended_moves: &[Uuid]) -> Result<(), Error> {
+        let Some(_lock) = self.locks.try_lock(uuid) else { return Ok(()) };
+        let (context, caller, placement) = (Context::admin(), &Caller::own(), &self.cloud.placement);
+        let read = |id: Uuid| async move { Ok::<_, Error>((id, placement.allocations(caller, id).await?)) };
+        let mut seen = try_join_all(once(uuid).chain(ended_moves.iter().copied()).map(read)).await?;
+        let seen = Seen { instance: seen.remove(0), ended_moves: seen };
+        let row = match self.conductor.instance(&context, &uuid.to_string(), &["flavor"]).await {
+            Err(error) if error.class() == Some("InstanceNotFound") => None,
+            instance => Some(instance?),
+        };
+        let is_in_error = row.as_ref().is_some_and(|row| row.vm_state() == Some(VmState::Error));
+        if is_in_error && !self.migrations_of(&context, uuid, UNDECIDED).await?.is_empty() {
+            return Ok(());
+        }
+        let due = due(row.as_ref(), &self.host);
+        let changes = seen.changes(&due, self.compute_id, row.as_ref());
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let before = seen.instance.1.allocations.get(&self.compute_id).map(|allocation| &allocation.resources);
+        if placement.replace_seen(caller, &changes).await? {
+            info!(instance = %uuid, ?before, ?due, ?ended_moves, "set right what the instance holds in placement");
+        } else {
+            info!(instance = %uuid, "left allocations alone that changed meanwhile");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
