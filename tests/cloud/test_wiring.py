@@ -54,7 +54,7 @@ def test_a_port_that_neutron_forgot_to_make_active_is_wired_anew(
     lab: Lab, port_id: str, launch: Launcher, servers: Servers
 ) -> None:
     """As when its L2 agent and its DHCP agent are ready at one moment: for each the other is still missing."""
-    log, anew = Tail(lab.log(AGENT_PROGRAM)), "plugging them once more"
+    log, anew = Tail(lab.log(AGENT_PROGRAM)), "plugging it once more"
     of_port = f"SELECT standard_attr_id FROM neutron.ports WHERE id = '{port_id}'"  # noqa: S608, the test's own
     lab.sql(f"INSERT INTO neutron.provisioningblocks SELECT standard_attr_id, 'nobody' FROM ({of_port}) AS p")  # noqa: S608
     server_id = launch.request("forgotten", networks=[{"port": port_id}])

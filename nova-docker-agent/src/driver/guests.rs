@@ -290,24 +290,16 @@ impl Driver {
         Ok(self.plumber.unplug_port(uuid, port).await?)
     }
 
-    /// Plugs `ports`, Neutron's, of a guest that does not run once more, so that they are new to whoever wires them. `interfaces` are all
-    /// of the guest's; `unplugged` is called when the old plug has ended.
+    /// Plugs the only interface of a guest that does not run once more, so that its port is new to whoever wires it. `unplugged` is
+    /// called when the old plug has ended. Of one of several, the way out would lead through another one, and stay there.
     ///
     /// # Errors
-    /// Open vSwitch's or the kernel's: ports may be unplugged.
-    pub async fn plug_anew(
-        &self,
-        uuid: Uuid,
-        interfaces: &[Interface],
-        ports: &[Uuid],
-        unplugged: impl FnOnce(),
-    ) -> Result<(), Error> {
+    /// Open vSwitch's or the kernel's: the port may be unplugged.
+    pub async fn plug_anew(&self, uuid: Uuid, only: &Interface, unplugged: impl FnOnce()) -> Result<(), Error> {
         let _lock = self.plugging.lock(uuid).await;
-        for port in ports {
-            self.plumber.unplug_port(uuid, *port).await?;
-        }
+        self.plumber.unplug_port(uuid, only.port_id).await?;
         unplugged();
-        self.plumber.plug(uuid, interfaces).await?;
+        self.plumber.plug(uuid, std::slice::from_ref(only)).await?;
         Ok(())
     }
 

@@ -68,7 +68,8 @@ impl Compute {
         }
     }
 
-    /// Looks at the ports of which nothing was heard. One that is ACTIVE is wired; another one is plugged anew, so that it is wired anew.
+    /// Looks at the ports of which nothing was heard. One that is ACTIVE is wired; another one, if it is the only one, is plugged anew, so
+    /// that it is wired anew.
     ///
     /// # Errors
     /// One may be left unplugged, or the instance is being deleted.
@@ -78,16 +79,13 @@ impl Compute {
             () = cancelled.cancelled() => return Err(Error::Deleting(uuid)),
             unwired = self.unwired(uuid, wiring.wait.pending()) => unwired,
         };
-        // To unplug one of several would lead the way out through another one, where it stays.
-        if unwired.is_empty() || wiring.interfaces.len() > 1 {
-            return Ok(());
-        }
-        warn!(ports = ?unwired, "Neutron has not wired the ports; plugging them once more");
         let Wiring { interfaces, wait } = wiring;
+        let ([only], [port]) = (&interfaces[..], &unwired[..]) else { return Ok(()) };
+        warn!(%port, "Neutron has not wired the port; plugging it once more");
         // An event of the plug that ends says nothing of the next one.
-        let await_afresh = || *wait = self.waiters.register(uuid, unwired.iter().map(Uuid::to_string));
+        let await_afresh = || *wait = self.waiters.register(uuid, [port.to_string()]);
         // Not to be dropped: a plug that is left half-way could finish after the build is undone.
-        Ok(self.driver.plug_anew(uuid, interfaces, &unwired, await_afresh).await?)
+        Ok(self.driver.plug_anew(uuid, only, await_afresh).await?)
     }
 
     /// Those of `ports` that Neutron shows, and not as ACTIVE.
