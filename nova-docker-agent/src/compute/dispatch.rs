@@ -58,19 +58,23 @@ fn base_api(request: &Request) -> Result<Value, Failure> {
 impl Compute {
     async fn dispatch(self: Arc<Self>, request: Request) -> Result<Value, Failure> {
         let Request { context, method, args, is_call, .. } = request;
-        if let Some(instance) = addressed(&args) {
-            if method == "terminate_instance" {
-                // Recovery may wait for a dump, which an agent before this one may have asked for.
-                self.driver.end_suspension(instance).await;
+        let instance = addressed(&args);
+        let operation = match Operation::parse(&method, args) {
+            Ok(Some(operation)) => Ok(operation),
+            Ok(None) => return Err(Failure::no_such_method(&method)),
+            Err(error) => Err(error),
+        };
+        if let Some(instance) = instance {
+            if let Ok(operation) = &operation {
+                operation.clear_the_way(&self).await;
             }
             self.recovered(instance).await;
             if is_operation(&method) {
                 self.arrivals.begin(instance);
             }
         }
-        let result = match Operation::parse(&method, args) {
-            Ok(Some(operation)) => operation.run(self, &context).await,
-            Ok(None) => return Err(Failure::no_such_method(&method)),
+        let result = match operation {
+            Ok(operation) => operation.run(self, &context).await,
             Err(error) => Err(error),
         };
         match result {

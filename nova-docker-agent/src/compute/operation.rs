@@ -46,6 +46,11 @@ pub(super) trait Method: Sized {
     /// An argument is missing or has no meaning.
     fn parse(arguments: Arguments) -> Result<Self, Error>;
 
+    /// Ends what would keep the operation waiting for its turn. Most wait.
+    fn clear_the_way(&self, _compute: &Compute) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Returns what the caller is answered; null where nobody waits for an answer.
     fn run(self, compute: Arc<Compute>, context: &Context) -> impl Future<Output = Result<Value, Error>> + Send;
 }
@@ -83,6 +88,14 @@ macro_rules! operations {
                     _ => refusal(method)
                         .map(|refusal| Self::Refused(Refused { method: method.to_owned(), refusal, arguments })),
                 })
+            }
+
+            /// Ends what would keep the request waiting for its turn.
+            pub(super) async fn clear_the_way(&self, compute: &Compute) {
+                match self {
+                    $(Self::$variant(operation) => operation.clear_the_way(compute).await,)*
+                    Self::Refused(_) => {}
+                }
             }
 
             /// Carries the request out.

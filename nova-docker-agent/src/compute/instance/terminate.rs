@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::compute::{
     Compute,
@@ -30,6 +31,13 @@ impl Method for Terminate {
         Ok(Self { instance: arguments.instance()? })
     }
 
+    /// Recovery may wait for a dump, which an agent before this one may have asked for.
+    async fn clear_the_way(&self, compute: &Compute) {
+        if let Ok(uuid) = instance_uuid(&self.instance) {
+            compute.end_all_else(uuid).await;
+        }
+    }
+
     async fn run(self, compute: Arc<Compute>, context: &Context) -> Result<Value, Error> {
         compute.terminate(context, self.instance).await.map(|()| Value::Null)
     }
@@ -39,10 +47,7 @@ impl Compute {
     /// Deletes the instance. One that is gone already is deleted.
     pub(in crate::compute) async fn terminate(&self, context: &Context, instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
-        // A running build gives up at its next wait and releases the lock.
-        self.cancel_build(uuid);
-        self.waiters.cancel(uuid, "cancelled, the instance is being deleted");
-        self.driver.end_suspension(uuid).await;
+        self.end_all_else(uuid).await;
         let _lock = self.locks.lock(uuid).await;
         let duties = Duties::of("compute_terminate_instance").erroring_out();
         let deleted = self.operate(context, uuid, duties, self.delete(context, instance)).await;
@@ -50,6 +55,13 @@ impl Compute {
             Err(error) if error.is_instance_not_found() => Ok(()),
             deleted => deleted,
         }
+    }
+
+    /// What is under way gives up, and releases the lock: a build at its next wait.
+    async fn end_all_else(&self, uuid: Uuid) {
+        self.cancel_build(uuid);
+        self.waiters.cancel(uuid, "cancelled, the instance is being deleted");
+        self.driver.end_suspension(uuid).await;
     }
 
     /// The deletion itself, also for instances whose deletion was interrupted by a restart.
