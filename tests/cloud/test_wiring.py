@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from harness import hosts
 from harness.faults import silent, without_network_agent
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
-from harness.programs import setting
+from harness.programs import setting, without
 from harness.restarts import wait_spawning
 from harness.servers import Json, Servers
 from harness.waiting import eventually
@@ -65,6 +66,25 @@ def test_a_port_that_neutron_forgot_to_make_active_is_wired_anew(
         eventually(lambda: anew in log.text(), "the agent has looked")
         lab.sql("DELETE FROM neutron.provisioningblocks WHERE entity = 'nobody'")
     servers.wait(server_id, "ACTIVE")
+
+
+@pytest.mark.full
+@pytest.mark.amqp
+def test_a_port_of_which_neutrons_word_was_lost_is_found_active(
+    lab: Lab, port_id: str, launch: Launcher, servers: Servers, admin_servers: Servers
+) -> None:
+    log, neutron = Tail(lab.log(AGENT_PROGRAM)), [Tail(lab.log(name)) for name in ("neutron-rpc", "neutron-api")]
+    with contextlib.ExitStack() as away:
+        with without_network_agent(lab, admin_servers):
+            server_id = launch.request("unheard", networks=[{"port": port_id}])
+            wait_spawning(lab, servers, server_id)
+            away.enter_context(without(lab, "nova-api"))
+        # The thread that tells Nova of events has given up.
+        given_up = "Exception in thread Thread"
+        eventually(lambda: any(given_up in each.text() for each in neutron), "Neutron has told nobody")
+    eventually(lambda: hosts.answers(admin_servers), "the API answering")
+    servers.wait(server_id, "ACTIVE")
+    assert "the port is ACTIVE, of which no event has told" in log.text()
 
 
 @pytest.mark.full
