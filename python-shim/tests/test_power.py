@@ -1,8 +1,10 @@
 """Starting, stopping, pausing and suspending guests, against the fake agent."""
 
+from types import SimpleNamespace
+
 import pytest
 from conftest import INSTANCE, PORT
-from nova import exception
+from nova import exception, objects
 
 
 def test_power_methods_change_what_the_guest_does(driver, running, fake_agent, context, instance):
@@ -65,6 +67,28 @@ def test_a_refused_suspension_leaves_the_server_as_it_was(driver, running, fake_
         driver.suspend(context, instance)
     assert isinstance(caught.value.inner_exception, exception.NotSupported)
     assert str(caught.value.inner_exception) == "not suspended on this host"
+
+
+def test_a_suspension_that_a_deletion_has_ended_is_left_to_that(
+    driver, running, fake_agent, context, instance, monkeypatch
+):
+    """Nova puts a server into an error state for an exception, one that says that it is being deleted too."""
+    fake_agent.fail("SuspendGuest", "CANCELLED", "CANCELLED", "the call was cancelled")
+    found = SimpleNamespace(task_state="deleting")
+    monkeypatch.setattr(objects.Instance, "get_by_uuid", lambda *arguments, **options: found)
+    driver.suspend(context, instance)
+
+    def gone(*arguments, **options):
+        raise exception.InstanceNotFound(instance_id=INSTANCE)
+
+    monkeypatch.setattr(objects.Instance, "get_by_uuid", gone)
+    driver.suspend(context, instance)
+    assert fake_agent.methods() == ["SuspendGuest", "SuspendGuest"]
+
+    found.task_state = "suspending"
+    monkeypatch.setattr(objects.Instance, "get_by_uuid", lambda *arguments, **options: found)
+    with pytest.raises(exception.NovaException, match="the call was cancelled"):
+        driver.suspend(context, instance)
 
 
 @pytest.mark.parametrize("method", ["SuspendGuest", "ResumeGuest"])

@@ -39,6 +39,11 @@ def is_missing(error: CallError) -> bool:
     return error.reason == "GUEST_NOT_FOUND"
 
 
+def is_cancelled(error: CallError) -> bool:
+    """Whether the agent has ended the call: nobody wants it any more, or the guest is being deleted."""
+    return error.reason == "CANCELLED"
+
+
 def sentence(error: CallError) -> str:
     """What the user is told."""
     if not error.from_server and error.code == Code.UNAVAILABLE:

@@ -12,6 +12,7 @@ from nova.compute import task_states
 from oslo_log import log as logging
 
 from nova_docker import agent as service
+from nova_docker import deletion
 from nova_docker.agent import Agent
 from nova_docker.amounts import text
 from nova_docker.interfaces import Vif
@@ -124,10 +125,9 @@ def _server(server: Any) -> guest_pb2.LinkedServer:
 
 def _refuse_if_deleted(instance: Any) -> None:
     """A deletion waits until the launch has ended."""
-    now = objects.Instance.get_by_uuid(nova_context.get_admin_context(), instance.uuid, expected_attrs=[])
-    if now.task_state == task_states.DELETING:
+    if deletion.is_under_way(instance):
         raise exception.UnexpectedDeletingTaskStateError(
             instance_uuid=instance.uuid,
             expected={"task_state": [instance.task_state]},
-            actual={"task_state": [now.task_state]},
+            actual={"task_state": [task_states.DELETING]},
         )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from nova.conf import CONF
+from oslo_log import log as logging
 
 from nova_docker import agent as service
-from nova_docker import amounts, errors
+from nova_docker import amounts, deletion, errors
 from nova_docker.driver.base import Driver
 from nova_docker.interfaces import interfaces
 from nova_docker.reboot import complete
+from nova_docker.rpc import CallError
 from nova_docker.v1 import driver_pb2 as api
+
+LOG = logging.getLogger(__name__)
 
 # The revision of the contract in which a hard reboot says what the guest shall be.
 _SAYS_AT_REBOOT = 6
@@ -88,7 +92,14 @@ class Power(Driver):
     def suspend(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
         """Suspends a guest, as the agent is configured to."""
         with errors.translated(instance, errors.suspending):
-            self._agent.call(service.SUSPEND_GUEST, api.SuspendGuestRequest(guest_id=instance.uuid))
+            try:
+                self._agent.call(service.SUSPEND_GUEST, api.SuspendGuestRequest(guest_id=instance.uuid))
+            except CallError as error:
+                if not errors.is_cancelled(error) or not deletion.is_under_way(instance):
+                    raise
+                # Whatever is raised, the manager puts the server into an error state, or takes the deletion's task
+                # away. What it saves next is refused because of that task, and it leaves the server to the deletion.
+                LOG.info("Its suspension has ended: it is being deleted.", instance=instance)
 
     def resume(self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any) -> None:
         """Lets a suspended guest go on; one that ended meanwhile is plugged and started."""
