@@ -30,9 +30,9 @@ const WHOLE: &str = "whole";
 /// For as much memory as a container may have, on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// For Docker to notice that the processes of a dump have ended.
-const ENDING: Duration = Duration::from_secs(60);
+pub(super) const ENDING: Duration = Duration::from_secs(60);
 /// Between two looks whether the runtime is done, which tells nobody.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// Tries of a dump: a runtime gives up to freeze processes that go on starting others, on a busy host. And of a restore: containerd
 /// takes Docker's mark for one that it knows, now and then.
 const TRIES: usize = 3;
@@ -57,8 +57,7 @@ impl Docker {
     }
 
     async fn checkpoint_as(&self, uuid: Uuid, dumping: &Dumping<'_>) -> Result<(), Error> {
-        self.settled(&self.get(uuid).await?.id).await?;
-        let found = self.get(uuid).await?;
+        let found = self.after_dump(uuid).await?;
         match found.state {
             PowerState::Suspended => return Ok(()),
             // A dump that somebody else asked for has just come to its end.
@@ -178,7 +177,7 @@ impl Docker {
     }
 
     /// Waits until the runtime has done what it does with the container's directory: an agent that has ended may have asked for it.
-    async fn settled(&self, id: &str) -> Result<(), Error> {
+    pub(super) async fn settled(&self, id: &str) -> Result<(), Error> {
         let directory = self.checkpoint_of(id);
         let action = format!("wait for {}", directory.display());
         let deadline = Instant::now() + PATIENCE;
@@ -373,7 +372,8 @@ fn remove(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn names(directory: &Path) -> io::Result<Vec<String>> {
+/// The containers that have a directory there.
+pub(super) fn names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
         entries => entries?,

@@ -6,6 +6,7 @@ use std::{
     fs, io,
     os::unix::ffi::OsStrExt as _,
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use rustix::{
@@ -16,8 +17,10 @@ use uuid::Uuid;
 
 use super::{
     Docker, Error,
-    checkpoint::{lock, on_disk},
+    checkpoint::{BETWEEN_LOOKS, ENDING, lock, names, on_disk},
+    state::Found,
 };
+use crate::guest::PowerState;
 
 /// What the runtime writes into, in a container's directory.
 const IMAGES: &str = "images";
@@ -88,23 +91,50 @@ impl Docker {
     /// # Errors
     /// Docker's, or the kernel's.
     pub async fn end_dump(&self, uuid: Uuid) -> Result<(), Error> {
-        if !self.inner.dumps.give_up(uuid) {
+        let is_ours = self.inner.dumps.give_up(uuid);
+        // An agent before this one may have asked for it, and this one not yet look after it.
+        if !is_ours && !self.has_dumps().await? {
             return Ok(());
         }
         match self.find(uuid).await? {
-            Some(found) => self.kill_dump(&found.id).await,
-            None => Ok(()),
+            Some(found) if is_ours => self.kill_dump(&found.id).await,
+            Some(found) if found.state == PowerState::Running => self.end_dump_of(&found.id).await,
+            _ => Ok(()),
         }
     }
 
-    /// As [`end_dump`](Self::end_dump), of a container; an agent before this one may have asked for the dump.
+    /// Whether the runtime is at work with any container's processes; Docker need not be asked for that.
+    async fn has_dumps(&self) -> Result<bool, Error> {
+        let directory = self.inner.config.checkpoint_directory.clone();
+        let action = format!("look for dumps in {}", directory.display());
+        let listed = on_disk(action, move || names(&directory)).await?;
+        Ok(listed.iter().any(|id| self.is_being_dumped(id)))
+    }
+
+    /// As [`end_dump`](Self::end_dump), of a container, whoever has asked for the dump.
     pub(super) async fn end_dump_of(&self, id: &str) -> Result<(), Error> {
-        let directory = self.checkpoint_of(id);
-        let looking = format!("look at {}", directory.display());
-        if on_disk(looking, move || Ok(lock(&directory)?.is_some())).await? {
-            return Ok(());
+        if self.is_being_dumped(id) { self.kill_dump(id).await } else { Ok(()) }
+    }
+
+    /// Whether the runtime writes the container's processes to disk, or reads them from there.
+    pub(super) fn is_being_dumped(&self, id: &str) -> bool {
+        lock(&self.checkpoint_of(id)).is_ok_and(|mine| mine.is_none())
+    }
+
+    /// The container once the dump is over that an agent before this one may have asked for: it runs again, or has ended.
+    pub(super) async fn after_dump(&self, uuid: Uuid) -> Result<Found, Error> {
+        let found = self.get(uuid).await?;
+        let was_dumped = self.checkpoint_of(&found.id).exists();
+        self.settled(&found.id).await?;
+        let deadline = Instant::now() + ENDING;
+        loop {
+            let found = self.get(uuid).await?;
+            // Docker thaws it, or notes its end, when the runtime has ended.
+            if !was_dumped || found.state != PowerState::Paused || Instant::now() > deadline {
+                return Ok(found);
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        self.kill_dump(id).await
     }
 
     async fn kill_dump(&self, id: &str) -> Result<(), Error> {

@@ -266,12 +266,13 @@ impl Docker {
         Some(GuestSummary { script, state, ..summary })
     }
 
-    /// Docker calls a container ended whose processes are on disk.
+    /// Docker calls a container ended whose processes are on disk, and paused while they go there. Those may yet run on.
     fn unless_checkpointed(&self, id: &str, state: PowerState) -> PowerState {
         match state {
             PowerState::Stopped { .. } | PowerState::Crashed { .. } if self.is_checkpointed(id) => {
                 PowerState::Suspended
             }
+            PowerState::Paused if self.is_being_dumped(id) => PowerState::Running,
             other => other,
         }
     }

@@ -214,8 +214,39 @@ fn a_container_whose_dump_an_agent_has_left_is_removed() {
     });
 }
 
+fn a_container_runs_until_its_dump_is_over_whoever_asked_for_that() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let endless = Endless::new(&docker, &docker.path("checkpoints"));
+        let config = DockerConfig { criu: endless.criu.clone(), ..docker.driver_config() };
+        let driver = Docker::connect(config).await.unwrap();
+        let guest = guest(COUNTING);
+        launch(&driver, &guest, &[]).await;
+        until_logged(&driver, guest.uuid, "3\n").await;
+        let (dumping, uuid) = (driver.clone(), guest.uuid);
+        let dump = tokio::spawn(async move { dumping.checkpoint(uuid).await });
+        endless.until_begun().await;
+        dump.abort();
+        drop((driver, dump));
+
+        let driver = docker.driver().await;
+        let name = format!("nova-{uuid}");
+        assert_eq!(docker.docker(&["inspect", "--format", "{{.State.Status}}", &name]).await.trim(), "paused");
+        assert_eq!(driver.state(uuid).await.unwrap(), Some(PowerState::Running));
+        let listed = driver.list().await.unwrap();
+        assert_eq!(listed.iter().find(|found| found.uuid == uuid).unwrap().state, PowerState::Running);
+        // Nobody of this agent looks after it yet, and a deletion comes.
+        driver.end_dump(uuid).await.unwrap();
+        until("its processes have ended", async || driver.state(uuid).await.unwrap() != Some(PowerState::Running))
+            .await;
+        driver.remove(uuid).await.unwrap();
+        assert_eq!(images_of(&docker), Vec::<PathBuf>::new());
+    });
+}
+
 tests! {
     a_container_whose_dump_an_agent_has_left_is_removed,
+    a_container_runs_until_its_dump_is_over_whoever_asked_for_that,
     a_connection_the_memory_and_the_limits_survive_and_nothing_stays_on_disk,
     what_is_on_disk_outlives_docker_and_the_hosts_memory_and_goes_with_the_container,
     what_fails_leaves_the_container_running_or_on_disk,
