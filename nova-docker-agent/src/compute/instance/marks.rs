@@ -8,7 +8,10 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::compute::{Compute, error::Error};
-use crate::{messaging::Context, objects::VmState};
+use crate::{
+    messaging::Context,
+    objects::{Instance, PowerState, TaskState, VmState},
+};
 
 const SHELVED_AT: &str = "shelved_at";
 const SHELVED_IMAGE: &str = "shelved_image_id";
@@ -21,9 +24,22 @@ pub(in crate::compute) fn shelved_at(metadata: &BTreeMap<String, String>) -> Opt
     metadata.get(SHELVED_AT).map(|text| format!("{}Z", text.trim_end_matches('Z')))
 }
 
-/// The image that a shelved instance is in.
+/// The image that a shelved instance is in, or one that is on its way to the shelf, or back.
 pub(in crate::compute) fn shelved_image(metadata: &BTreeMap<String, String>) -> Option<Uuid> {
     metadata.get(SHELVED_IMAGE).and_then(|id| Uuid::parse_str(id).ok())
+}
+
+/// Whether there is an image that the instance was to be shelved into, or came back from, and that nobody needs.
+pub(in crate::compute) fn has_useless_image(instance: &Instance, actual: PowerState) -> bool {
+    shelved_image(&instance.system_metadata()).is_some()
+        && is_off_the_shelf(instance.vm_state(), instance.task_state(), actual)
+}
+
+/// Whether the image that an instance was shelved into is of no use: the instance has its files, or is being deleted. Where there is no
+/// container, its state may be an operator's word, and the image all that there is.
+fn is_off_the_shelf(vm_state: Option<VmState>, task: Option<TaskState>, actual: PowerState) -> bool {
+    let in_use = matches!(vm_state, Some(VmState::Active | VmState::Stopped | VmState::Paused | VmState::Suspended));
+    in_use && (task == Some(TaskState::Deleting) || (task.is_none() && actual != PowerState::NoState))
 }
 
 impl Compute {
@@ -48,27 +64,24 @@ impl Compute {
         Ok(())
     }
 
-    /// Takes the marks of a shelving out in `state`, which is to be saved. Returns the image that the instance was shelved into.
-    pub(in crate::compute) async fn drop_shelving_marks(
-        &self,
-        context: &Context,
-        uuid: Uuid,
-        state: &mut Value,
-    ) -> Result<Option<Uuid>, Error> {
+    /// Takes the marks of a shelving out.
+    async fn drop_shelving_marks(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
         let mut metadata = self.system_metadata(context, uuid).await?;
-        let image = metadata.get(SHELVED_IMAGE).and_then(|id| Uuid::parse_str(id).ok());
-        let marks = metadata.len();
         metadata.retain(|key, _| ![SHELVED_AT, SHELVED_IMAGE, SHELVED_HOST].contains(&key.as_str()));
-        if metadata.len() != marks {
-            state["system_metadata"] = json!(metadata);
-        }
-        Ok(image)
+        self.set_state(context, uuid, json!({"system_metadata": metadata})).await;
+        Ok(())
     }
 
-    /// The image of an instance that is back from the shelf. Without it nothing is amiss.
-    pub(in crate::compute) async fn delete_shelved_image(&self, context: &Context, image: Uuid) {
-        if let Err(error) = self.cloud.glance.delete(&self.caller(context), image).await {
-            warn!(%error, %image, "cannot delete the image that the instance was shelved into");
+    /// Deletes the image of an instance that is not on the shelf, and forgets it only then: what a crash leaves between is found by the
+    /// next start. Without it nothing is amiss.
+    pub(in crate::compute) async fn forget_shelved_image(&self, context: &Context, uuid: Uuid) {
+        let forgotten = async {
+            let Some(image) = shelved_image(&self.system_metadata(context, uuid).await?) else { return Ok(()) };
+            self.cloud.glance.delete(&self.caller(context), image).await?;
+            self.drop_shelving_marks(context, uuid).await
+        };
+        if let Err(error) = forgotten.await {
+            warn!(%error, "the image that the instance was shelved into stays until the next start");
         }
     }
 
@@ -106,6 +119,30 @@ impl Compute {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_image_of_a_shelving_goes_once_the_instance_has_its_files_or_is_deleted_and_never_before() {
+        let of = is_off_the_shelf;
+        assert!(of(Some(VmState::Active), None, PowerState::Running), "killed after its way back");
+        assert!(of(Some(VmState::Stopped), None, PowerState::Shutdown), "its shelving was given up");
+        assert!(
+            of(Some(VmState::Active), Some(TaskState::Deleting), PowerState::NoState),
+            "Nova sees to shelved ones only"
+        );
+        assert!(
+            !of(Some(VmState::Active), Some(TaskState::ShelvingImageUploading), PowerState::Shutdown),
+            "on its way"
+        );
+        assert!(
+            !of(Some(VmState::Active), None, PowerState::NoState),
+            "called active by an operator, without its files"
+        );
+        for vm_state in [VmState::Shelved, VmState::ShelvedOffloaded, VmState::Error] {
+            for task in [None, Some(TaskState::Spawning), Some(TaskState::Deleting)] {
+                assert!(!of(Some(vm_state), task, PowerState::Shutdown), "{vm_state:?} {task:?}");
+            }
+        }
+    }
 
     #[test]
     fn novas_time_of_a_shelving_is_read_with_and_without_its_zone() {

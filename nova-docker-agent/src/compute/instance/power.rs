@@ -149,13 +149,10 @@ impl Compute {
                 return Ok(());
             }
             self.power_on(context, uuid).await?;
-            let mut state =
+            let state =
                 json!({"power_state": self.power_state(uuid).await?, "vm_state": VmState::Active, "task_state": null});
-            let shelved_image = self.drop_shelving_marks(context, uuid, &mut state).await?;
             self.save(context, &mut instance, state, Expected::task(TaskState::PoweringOn)).await?;
-            if let Some(image) = shelved_image {
-                self.delete_shelved_image(context, image).await;
-            }
+            self.forget_shelved_image(context, uuid).await;
             Ok(())
         })
         .await

@@ -81,8 +81,26 @@ impl Compute {
         cancelled: &CancellationToken,
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        let shelving = json!({"task_state": TaskState::Shelving});
+        let mut shelving = json!({"task_state": TaskState::Shelving});
+        // The image is known from now on, whole or not: the request that names it is lost in a crash.
+        self.add_shelving_marks(context, uuid, image, &mut shelving).await?;
         self.save(context, instance, shelving, Expected::before(TaskState::Shelving)).await?;
+        let shelved = self.fill_shelf(context, instance, image, clean, cancelled).await;
+        if shelved.is_err() {
+            self.forget_shelved_image(context, uuid).await;
+        }
+        shelved
+    }
+
+    async fn fill_shelf(
+        &self,
+        context: &Context,
+        instance: &mut Instance,
+        image: Uuid,
+        clean: bool,
+        cancelled: &CancellationToken,
+    ) -> Result<(), Error> {
+        let uuid = instance_uuid(instance)?;
         // Nova's rule: what is paused is not woken up to be asked.
         let clean = clean && instance.power_state() != Some(PowerState::Paused);
         let timeout = if clean { self.stop_timeout(instance) } else { StopTimeout::KILL };
@@ -118,6 +136,7 @@ impl Compute {
             Value::Null,
         );
         self.discard_unfinished_snapshots(context, uuid).await?;
+        self.forget_shelved_image(context, uuid).await;
         self.record_fault(context, uuid, &error).await;
         self.finish_event(context, uuid, "compute_shelve_instance", Some(&error)).await;
         self.set_state(context, uuid, json!({"task_state": null})).await;

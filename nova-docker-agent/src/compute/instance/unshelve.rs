@@ -125,10 +125,9 @@ impl Compute {
         // Boxed, as for a build.
         let network = Box::pin(self.rebind_network(context, instance, &guest.inside, resources));
         Box::pin(self.bring_up(&guest, source, network, cancelled)).await?;
-        let mut state = json!({
+        let state = json!({
             "power_state": PowerState::Running, "vm_state": VmState::Active, "task_state": null, "launched_at": now(),
         });
-        self.drop_shelving_marks(context, uuid, &mut state).await?;
         self.save(context, instance, state, Expected::task(TaskState::Spawning)).await?;
         info!("back from the shelf");
         if let Some(usage) = Usage::of(instance) {
@@ -136,7 +135,7 @@ impl Compute {
         }
         self.tell_schedulers(instance).await;
         // Last: until the instance is known to run, the image is all that there is of it.
-        self.delete_shelved_image(context, described.id).await;
+        self.forget_shelved_image(context, uuid).await;
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::not_begun::{Fate, actions_of};
 use crate::compute::{
-    Compute, arguments::instance_uuid, duties::Duties, error::Error, ports::cache::network_info,
-    ports::interfaces::usable_interfaces,
+    Compute, arguments::instance_uuid, duties::Duties, error::Error, instance::marks::has_useless_image,
+    ports::cache::network_info, ports::interfaces::usable_interfaces,
 };
 use crate::{
     driver::End,
@@ -93,6 +93,10 @@ impl Compute {
         }
         // Without a project, so that events go to the instance's newest action: the one that was interrupted.
         let context = Context::admin();
+        if has_useless_image(&instance, actual) {
+            info!("deleting the image that the instance was to be shelved into, or came back from");
+            self.forget_shelved_image(&context, uuid).await;
+        }
         if let (true, Some(actions)) = (recovery.gives_up(), actions_of(task)) {
             match self.fate_of_task(&context, uuid, actions).await? {
                 Fate::GivenUp => {}
