@@ -137,7 +137,9 @@ class Round:
         return str(self.servers.get(self.server_id)["status"])
 
     def _amiss(self) -> list[str]:
-        stuck = [f"the server is {each.vm_state}, at {each.task_state}" for each in self.books.stuck()]
+        # One that is on no host may be stuck on its way to one.
+        servers = [each for each in self.books.servers() if each.task_state != "None"]
+        stuck = [f"the server is {each.vm_state}, at {each.task_state}" for each in servers]
         return stuck or self.books.disagreements()
 
     def bring_back(self, status: str) -> None:

@@ -198,15 +198,20 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         let _lock = self.locks.lock(uuid).await;
-        let error = Error::exception(
-            "UnshelveException",
-            "the compute service was restarted while it unshelved the instance; unshelve it again",
-            json!({"instance_id": uuid, "reason": "the compute service was restarted"}),
-        );
+        let error = cut_short(uuid);
         self.undo_unshelve(context, uuid, false).await;
         self.record_fault(context, uuid, &error).await;
         self.finish_event(context, uuid, EVENT, Some(&error)).await;
         self.set_state(context, uuid, json!({"task_state": null})).await;
         Ok(())
     }
+}
+
+/// The fault of an instance whose unshelving a restart has cut short.
+pub(in crate::compute) fn cut_short(uuid: Uuid) -> Error {
+    Error::exception(
+        "UnshelveException",
+        "the compute service was restarted while it unshelved the instance; unshelve it again",
+        json!({"instance_id": uuid, "reason": "the compute service was restarted"}),
+    )
 }

@@ -8,3 +8,4 @@ pub(in crate::compute) mod reaper;
 pub(in crate::compute) mod recovery;
 pub(in crate::compute) mod start;
 pub(in crate::compute) mod state_tags;
+mod unclaimed;

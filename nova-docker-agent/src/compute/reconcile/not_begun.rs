@@ -139,11 +139,17 @@ pub(super) fn actions_of(task: Option<TaskState>) -> Option<&'static [&'static s
     }
 }
 
+/// For what the conductor does between the scheduler's answer and the request to the host.
+const AFTER_SCHEDULING: Duration = Duration::from_secs(30);
+
 /// For how long a request may be on its way to this host's queue, by the action that it is of. Most the API puts there itself. With
-/// others the conductor waits for the scheduler's answer (`select_destinations`) for as long as `long_rpc_timeout`.
+/// others the conductor waits for the scheduler's answer (`select_destinations`) for as long as `long_rpc_timeout`; of an unshelving
+/// that is looked for, the answer is known to have come.
 fn longest_way(actions: &[&str], long_rpc: Duration) -> Duration {
     if actions.iter().any(|action| matches!(*action, "rebuild" | "resize" | "migrate")) {
         long_rpc
+    } else if actions.contains(&"unshelve") {
+        AFTER_SCHEDULING
     } else {
         Duration::ZERO
     }
@@ -268,6 +274,7 @@ mod tests {
         let long = Duration::from_secs(1800);
         let way = |task| longest_way(actions_of(Some(task)).unwrap_or_default(), long);
         assert_eq!((way(TaskState::Rebuilding), way(TaskState::ResizePrep)), (long, long));
+        assert_eq!(longest_way(&["unshelve"], long), AFTER_SCHEDULING);
         for task in [TaskState::Rescuing, TaskState::Shelving, TaskState::ImageSnapshotPending, TaskState::ImageBackup]
         {
             assert_eq!(way(task), Duration::ZERO, "{task:?}");

@@ -28,6 +28,8 @@ type Kept = (Instance, OwnedMutexGuard<()>);
 pub(in crate::compute) struct Found {
     instances: Vec<Kept>,
     here: HashSet<Uuid>,
+    /// Not here yet: on their way from the shelf to some host.
+    unshelving: Vec<Uuid>,
 }
 
 impl Compute {
@@ -38,7 +40,15 @@ impl Compute {
                 .retry(patience())
                 .notify(|error, pause| warn!(%error, retry_in = ?pause, "cannot read this host's instances; waiting"))
                 .await;
-        let mut found = Found { instances: Vec::new(), here: HashSet::new() };
+        let unshelving = (|| self.find_unshelving())
+            .retry(patience())
+            .notify(|error, pause| warn!(%error, retry_in = ?pause, "cannot read what is on its way from the shelf"))
+            .await;
+        let mut found =
+            Found { instances: Vec::new(), here: HashSet::new(), unshelving: unshelving.unwrap_or_default() };
+        for uuid in &found.unshelving {
+            self.arrivals.expect(*uuid);
+        }
         for instance in listed.unwrap_or_default() {
             match instance_uuid(&instance) {
                 Ok(uuid) => {
@@ -61,7 +71,7 @@ impl Compute {
 
     /// Looks at every instance, a few at a time, and then at what is left of others.
     pub(in crate::compute) async fn recover(self: Arc<Self>, found: Found) {
-        let Found { instances, here } = found;
+        let Found { instances, here, unshelving } = found;
         // A dump may take long. They were all under way at once before, and nobody else is to wait for them.
         let (dumps, others): (Vec<_>, Vec<_>) =
             instances.into_iter().partition(|(instance, _)| instance.task_state() == Some(TaskState::Suspending));
@@ -80,6 +90,7 @@ impl Compute {
         if let Err(error) = caught(self.sync_power_states()).await {
             warn!(%error, "cannot bring the instances' power states up to date");
         }
+        failed.extend(unshelving);
         tokio::join!(self.recover_again(failed), self.catch_up_with_neutron(here));
     }
 
@@ -168,7 +179,10 @@ impl Compute {
             // A snapshot holds no lock, and a resize none between its steps.
             Ok(instance) if instance.task_state().is_some() && self.arrivals.has_begun(uuid) => true,
             Ok(instance) if self.is_here(&instance) => self.try_recover(instance).await,
-            Ok(_) => true,
+            Ok(instance) => caught(self.settle_unclaimed(&instance)).await.unwrap_or_else(|error| {
+                warn!(%error, instance = %uuid, "cannot tell whether its request is lost; it is tried again");
+                false
+            }),
             Err(error) if error.class() == Some("InstanceNotFound") => true,
             Err(error) => {
                 warn!(%error, instance = %uuid, "cannot read the instance; it is tried again");
