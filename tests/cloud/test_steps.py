@@ -16,7 +16,7 @@ from conftest import Launcher
 from harness.books import Books
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
-from harness.programs import environment
+from harness.programs import agent_with, environment
 from harness.servers import Json, Servers
 from harness.steps import Steps
 from harness.tenant import Tenant
@@ -158,9 +158,13 @@ class Round:
 
 
 @pytest.fixture(scope="module")
-def steps(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
+def steps(lab: Lab, admin_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
     made = Steps(tmp_path_factory.mktemp("steps"))
-    with environment(lab, AGENT_PROGRAM, made.environment):
+    # A request that the conductor may be about to send is waited for as long as that waits for the scheduler.
+    with (
+        agent_with(lab, admin_servers, "DEFAULT", long_rpc_timeout="10"),
+        environment(lab, AGENT_PROGRAM, made.environment),
+    ):
         yield made
 
 

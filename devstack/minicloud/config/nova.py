@@ -8,6 +8,9 @@ from minicloud.layout import ADDRESS, CONSOLE_PORTS, PORTS, REGION, Layout
 from minicloud.options import Options
 from minicloud.passwords import Passwords
 
+_LONG_RPC = 180
+"""Seconds that the conductor waits for the scheduler. After as long the agent takes a request for lost."""
+
 
 def _common(layout: Layout, passwords: Passwords) -> Ini:
     return merge(
@@ -18,8 +21,7 @@ def _common(layout: Layout, passwords: Passwords) -> Ini:
                 "use_stderr": True,
                 "transport_url": common.transport_url(passwords),
                 "allow_resize_to_same_host": True,
-                # For the scheduler, which answers in seconds here. After as long the agent takes a request for lost.
-                "long_rpc_timeout": 180,
+                "long_rpc_timeout": _LONG_RPC,
             },
             "wsgi": {"api_paste_config": f"{layout.venv}/etc/nova/api-paste.ini"},
             "placement": common.password_auth(passwords, "placement"),
@@ -112,6 +114,7 @@ def agent(layout: Layout, passwords: Passwords, options: Options, reserved_memor
             "my_ip": ADDRESS,
             "state_path": f"{layout.root}/agent",
             "reserved_host_memory_mb": reserved_memory_mb,
+            "long_rpc_timeout": _LONG_RPC,
         },
         "service_user": {**auth(passwords, "nova"), "send_service_user_token": True},
         "placement": auth(passwords, "placement"),
