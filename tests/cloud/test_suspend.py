@@ -109,13 +109,15 @@ def test_a_deletion_ends_a_suspension_that_does_not_come_to_its_end(
         seen = _states_until_gone(lab, server_id)
     # Nova writes both of the latter at once, and then that the row has gone.
     assert seen <= {"active deleting", "deleted None"}, "its deletion is forgotten for a while"
-    faults = "SELECT message FROM nova.instance_faults WHERE instance_uuid = %(id)s"
-    assert lab.sql(faults, {"id": server_id}) == "", "its suspension has failed to a user who deletes it"
+    if lab.door == "amqp":  # nova-compute notes one of whatever a deletion overtakes.
+        faults = "SELECT message FROM nova.instance_faults WHERE instance_uuid = %(id)s"
+        assert lab.sql(faults, {"id": server_id}) == "", "its suspension has failed to a user who deletes it"
     assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
 
 
 @pytest.mark.full
-def test_a_deletion_ends_a_suspension_that_an_agent_before_this_one_began(
+@pytest.mark.amqp  # nova-compute never goes on with a suspension that a restart cut short.
+def test_what_an_agent_before_this_one_began_to_suspend_is_not_suspended_yet_and_a_deletion_ends_it(
     launch: Launcher, servers: Servers, admin_servers: Servers, lab: Lab, tmp_path: Path
 ) -> None:
     endless, begun = _endless_criu(lab, tmp_path)
@@ -127,6 +129,8 @@ def test_a_deletion_ends_a_suspension_that_an_agent_before_this_one_began(
         kill_agent(lab)
         hosts.wait_usable(admin_servers)
         eventually(lambda: "recovering" in log.text(), "the agent looks at the server")
+        launch("beside")
+        assert servers.get(server_id)["OS-EXT-STS:task_state"] == "suspending", "its dump is not over"
         servers.delete(server_id)
         servers.wait_gone(server_id)
     assert not list((lab.state / "agent/docker-checkpoints").glob("*")), "what was in memory stays on disk"
