@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
+from harness import logs
 from harness.archives import Archive
-from harness.lab import Side
+from harness.lab import AGENT_PROGRAM, Lab, Side
 from harness.servers import Refused, Servers
 from openstack.connection import Connection
 
@@ -31,6 +32,7 @@ entrypoint:
     echo "open files $(ulimit -Sn) of $(ulimit -Hn)"
     echo "queue $(cat /proc/sys/net/core/somaxconn), score $(cat /proc/self/oom_score_adj)"
     grep "no-such-name" /etc/hosts
+    echo "$(hostname) with $FROM_A_LINE"
     grep -o "[^ ]*.shop.example" /etc/hosts
     grep nameserver /etc/resolv.conf | head -n 1
     echo "secret of $(wc -c </run/secrets/password) bytes, $(ls -n /run/secrets/password | cut -c 1-10)"
@@ -38,6 +40,11 @@ entrypoint:
     ping -c 1 127.0.0.1 | grep loss
     exec sleep 9999
 environment: {GREETING: good day}
+env_file: |
+  # The environment wins.
+  GREETING=lost
+  FROM_A_LINE='a line'
+hostname: till-1
 ulimits: {nofile: {soft: 100, hard: 200}}
 sysctls: [net.core.somaxconn=77]
 extra_hosts: ["no-such-name:192.0.2.7"]
@@ -46,7 +53,7 @@ restart: on-failure
 stop_grace_period: 1s
 domainname: shop.example
 dns: [192.0.2.53]
-secrets: {password: s3cret}
+secrets: {password: kept-out-of-logs}
 configs: {app: {content: "configured = yes", target: /etc/app.conf}}
 """
 
@@ -66,9 +73,9 @@ def flavor(admin: Connection, side: Side, unique: Callable[[str], str]) -> Itera
 
 @pytest.mark.both_doors
 def test_a_service_in_user_data_wins_over_metadata_and_metadata_over_the_flavor(
-    launch: Launcher, servers: Servers, flavor: str
+    lab: Lab, launch: Launcher, servers: Servers, flavor: str
 ) -> None:
-    metadata = {"docker:env:COLOUR": "green", "docker:env:GREETING": "nothing"}
+    metadata = {"docker:env:COLOUR": "green", "docker:env:GREETING": "nothing", "docker:env:HIDDEN": "kept-out-of-logs"}
     server = launch("composed", flavor=flavor, metadata=metadata, user_data=SERVICE)
     for said in [
         "a bad end",
@@ -76,13 +83,17 @@ def test_a_service_in_user_data_wins_over_metadata_and_metadata_over_the_flavor(
         "open files 100 of 200",
         "queue 77, score 321",
         "192.0.2.7\tno-such-name",
-        ".shop.example\nnameserver 192.0.2.53",
-        "secret of 6 bytes, -r--------",
+        "till-1 with a line",
+        "\ttill-1.shop.example\nnameserver 192.0.2.53",
+        "secret of 16 bytes, -r--------",
         "configured = yes",
         ", 0% packet loss",
     ]:
         servers.wait_console(server["id"], said)
     assert servers.get(server["id"])["status"] == "ACTIVE"
+    log = logs.whole(lab.log(AGENT_PROGRAM))
+    assert server["id"] in log
+    assert "kept-out-of-logs" not in log
 
 
 def test_metadata_configures_a_server_and_wins_over_the_images_properties(

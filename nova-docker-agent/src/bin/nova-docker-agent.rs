@@ -5,7 +5,7 @@ mod check;
 #[path = "nova-docker-agent/sources.rs"]
 mod sources;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use nova_docker_agent::config::{self, Config};
 use nova_docker_agent::docker::Removed;
 use nova_docker_agent::driver::Volumes;
-use nova_docker_agent::guest::configuration;
+use nova_docker_agent::guest::configuration::{self, ImageConfig};
 use nova_docker_agent::messaging::LOG_DIRECTIVES;
 use nova_docker_agent::registry::command::{EXAMPLES as EXAMPLES_OF_REGISTRY, Serve};
 use nova_docker_agent::{compute, grpc};
@@ -51,7 +51,8 @@ Exit status: 0 after a clean stop, 64 when the configuration is wrong (every mis
 
 const EXPLAIN_EXAMPLES: &str = "\
 Example:
-  nova-docker-agent explain --user-data web.yaml --metadata docker:user=www-data --property docker_env:TZ=Asia/Tokyo
+  docker image inspect nginx > nginx.json
+  nova-docker-agent explain --image-config nginx.json --user-data web.yaml --metadata docker:user=www-data
 
 Exit status: 0, or 1 when there is a mistake.";
 
@@ -105,6 +106,9 @@ struct Explain {
     /// A file with user data.
     #[arg(long, value_name = "FILE")]
     user_data: Option<PathBuf>,
+    /// A file with the image's own configuration, as `docker image inspect` or `skopeo inspect --config` prints it.
+    #[arg(long, value_name = "FILE")]
+    image_config: Option<PathBuf>,
     /// Server metadata: docker:KEY=VALUE; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
@@ -127,11 +131,19 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+fn image_config(file: &Path) -> Result<ImageConfig, String> {
+    std::fs::read(file).map_err(|error| error.to_string()).and_then(|text| ImageConfig::parse(&text))
+}
+
 impl Explain {
     fn run(self) -> ExitCode {
         let user_data = match self.user_data.as_ref().map(std::fs::read).transpose() {
             Ok(data) => STANDARD.encode(data.unwrap_or_default()),
             Err(error) => return PROGRAM.failed(format_args!("cannot read the user data: {error}")),
+        };
+        let image = match self.image_config.as_deref().map_or(Ok(ImageConfig::default()), image_config) {
+            Ok(image) => image,
+            Err(error) => return PROGRAM.failed(format_args!("cannot read the image's configuration: {error}")),
         };
         let sources = configuration::Sources {
             properties: self.property.into_iter().collect(),
@@ -141,7 +153,7 @@ impl Explain {
             memory_mb: self.memory,
             ..configuration::Sources::default()
         };
-        match configuration::explain(&sources, self.show_values) {
+        match configuration::explain(&sources, &image, self.show_values) {
             Ok(lines) if show(&lines) => ExitCode::SUCCESS,
             Ok(_) => ExitCode::FAILURE,
             Err(mistakes) => {

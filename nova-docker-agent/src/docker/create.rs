@@ -52,7 +52,7 @@ impl Docker {
         configure: impl FnOnce(&mut ContainerCreateBody),
     ) -> Result<(), Error> {
         let name = labels::container_name(guest.uuid);
-        let hostname = container::hostname(&guest.hostname)?;
+        let hostname = container::hostname(guest.configuration.hostname.as_ref().unwrap_or(&guest.hostname))?;
         let mut body = container::body(guest, &hostname, image, interfaces, &self.inner.config, self.quota_enforced());
         let image_volumes = self.image_volumes(image).await?;
         image_volumes::add(&mut body, guest, &image_volumes);

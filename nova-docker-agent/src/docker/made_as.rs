@@ -28,7 +28,8 @@ pub(super) fn made_of(guest: &Guest, config: &DockerConfig, quota: bool) -> Stri
         rescues: false,
         ..guest.clone()
     };
-    let body: ContainerCreateBody = container::body(&steady, "", "", &[], config, quota);
+    let hostname = guest.configuration.hostname.as_deref().unwrap_or_default();
+    let body: ContainerCreateBody = container::body(&steady, hostname, "", &[], config, quota);
     // The maps in it are in the order of their keys.
     let text = serde_json::to_value(&body).unwrap_or_default().to_string();
     hex::encode(Sha256::digest(text))
@@ -66,6 +67,7 @@ mod tests {
             ("docker:env:A", "1"),
             ("docker:env:A", "2"),
             ("docker:command", "a"),
+            ("docker:hostname", "web-1"),
             ("docker:restart", "always"),
             ("docker:read_only", "true"),
             ("docker:stop_grace_period", "9"),

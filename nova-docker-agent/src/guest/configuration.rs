@@ -7,8 +7,10 @@
 //! here, and all mistakes are told at once. Values are in no message and no log: they hold passwords.
 
 mod compose;
+mod env_file;
 mod explain;
 mod given;
+mod image_config;
 mod keys;
 pub mod link;
 mod logging;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 pub use explain::explain;
 pub use given::{Given, GivenFile};
+pub use image_config::ImageConfig;
 pub use link::{Links, Target};
 pub use logging::Logging;
 pub use mistakes::Mistakes;
@@ -141,6 +144,8 @@ pub struct Configuration {
     pub oom_score_adj: Option<i64>,
     /// Names in `/etc/hosts`.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// Its own name, in place of the server's.
+    pub hostname: Option<String>,
     /// Its domain.
     pub domainname: Option<String>,
     /// Name servers, before Neutron's.

@@ -84,6 +84,7 @@ fn a_read_only_root_has_the_agents_files_and_names_of_a_domain_are_the_container
             ("read_only", "true"),
             ("tmpfs", "/scratch:1m"),
             ("domainname", "shop.example"),
+            ("hostname", "till-1"),
             ("dns", "192.0.2.9"),
             ("stop_grace_period", "10m"),
         ]);
@@ -93,11 +94,11 @@ fn a_read_only_root_has_the_agents_files_and_names_of_a_domain_are_the_container
             let writes = "touch /srv-new; touch /etc/hosts; echo >/bin/new; touch /scratch/here && echo done; id -u";
             assert_eq!(inside(&docker, &guest, &format!("({writes}) 2>/dev/null")).await, "done\n0");
             let names = inside(&docker, &guest, "hostname; cat /proc/sys/kernel/domainname").await;
-            assert_eq!(names, "test-host\nshop.example");
+            assert_eq!(names, "till-1\nshop.example");
             assert!(inside(&docker, &guest, "cat /etc/resolv.conf").await.ends_with("nameserver 192.0.2.9"));
             driver.update_network_files(guest.uuid, &[interface(0, 5)]).await.unwrap();
             let hosts = inside(&docker, &guest, "cat /etc/hosts").await;
-            assert!(hosts.contains("10.9.0.5\ttest-host.shop.example test-host"), "{hosts}");
+            assert!(hosts.contains("10.9.0.5\ttill-1.shop.example till-1"), "{hosts}");
             until_logged(&driver, guest.uuid, "UP").await;
             // Its own time counts, not the one of whoever stops it.
             driver.stop(guest.uuid, StopTimeout::of_container(Duration::from_millis(1))).await.unwrap();

@@ -45,6 +45,7 @@ mod driver_restart;
 mod driver_script;
 mod driver_upgrade;
 mod driver_volumes;
+mod explain;
 mod grpc_channel;
 mod grpc_console;
 mod grpc_door;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         driver_script::tests(),
         driver_upgrade::tests(),
         driver_volumes::tests(),
+        explain::tests(),
         grpc_channel::tests(),
         grpc_console::tests(),
         grpc_door::tests(),

@@ -26,7 +26,7 @@ const CHOOSABLE: [(&str, &[&str]); 9] = [
 ];
 
 /// Values that each key takes; the first ones ask for the most.
-const TAKEN: [(&str, &[&str]); 25] = [
+const TAKEN: [(&str, &[&str]); 26] = [
     ("cap_drop", &["NET_RAW", "SETPCAP,CHOWN", "all", "CAP_MKNOD sys_ptrace"]),
     ("command", &["unshare -r sh", "[\"sh\"]"]),
     ("console_shell", &["/bin/sh", "none"]),
@@ -39,6 +39,7 @@ const TAKEN: [(&str, &[&str]); 25] = [
     ("group_add", &["0", "docker", "root, 44"]),
     ("healthcheck", &["{\"test\": \"true\"}"]),
     ("host:", &["127.0.0.1"]),
+    ("hostname", &["host", "localhost"]),
     ("label:", &["org.openstack.nova.rescue=true", "true"]),
     ("link_wait", &["10m", "optional"]),
     ("oom_score_adj", &["0", "1000"]),

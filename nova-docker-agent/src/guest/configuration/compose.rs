@@ -1,7 +1,9 @@
 //! A service of a Compose file, as settings of [`KEYS`](super::keys::KEYS): Compose's forms become the texts that the one validator reads.
 
-use super::link;
+use std::collections::BTreeMap;
+
 use super::yaml::{Node, Refused};
+use super::{env_file, link};
 
 /// What a service says of one of our keys.
 pub(super) struct Said {
@@ -24,6 +26,8 @@ enum Form {
     Words,
     /// A map, or a list of `NAME=value`; whether a name needs a value.
     Pairs(bool),
+    /// Lines of `NAME=value`, or a list of such texts.
+    Lines,
     /// A map, or a list of `NAME=address` or `NAME:address`.
     Hosts,
     /// A map of numbers, or of maps with `soft` and `hard`.
@@ -44,8 +48,10 @@ enum Form {
     Logging,
 }
 
+/// Our key of variables.
+const ENVIRONMENT: &str = "env:";
 /// Compose's keys, ours, and their forms.
-const FORMS: [(&str, &str, Form); 44] = [
+const FORMS: [(&str, &str, Form); 46] = [
     ("cap_drop", "cap_drop", Form::Words),
     ("command", "command", Form::Command),
     ("configs", "config:", Form::Files),
@@ -54,11 +60,13 @@ const FORMS: [(&str, &str, Form); 44] = [
     ("dns_search", "dns_search", Form::Words),
     ("domainname", "domainname", Form::Scalar),
     ("entrypoint", "entrypoint", Form::Command),
-    ("environment", "env:", Form::Pairs(true)),
+    ("env_file", ENVIRONMENT, Form::Lines),
+    ("environment", ENVIRONMENT, Form::Pairs(true)),
     ("external_links", "link:", Form::Links),
     ("extra_hosts", "host:", Form::Hosts),
     ("group_add", "group_add", Form::Words),
     ("healthcheck", "healthcheck", Form::Object),
+    ("hostname", "hostname", Form::Scalar),
     ("init", "init", Form::Scalar),
     ("labels", "label:", Form::Pairs(false)),
     ("link_wait", "link_wait", Form::Scalar),
@@ -94,11 +102,9 @@ const FORMS: [(&str, &str, Form); 44] = [
 ];
 
 /// Keys of Compose that another part of the cloud has, or that containers of Nova do not have.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("container_name", "the server's name says it"),
-    ("env_file", "write its lines below environment"),
     ("expose", "Neutron's security groups say it"),
-    ("hostname", "the server's host name says it"),
     ("image", "the server's image says it"),
     ("mac_address", "the server's ports say it"),
     ("network_mode", "the server's ports say it"),
@@ -109,7 +115,7 @@ const ELSEWHERE: [(&str, &str); 10] = [
 
 /// Everything that a service says; mistakes of its form beside it. Keys that begin with `x-` are for others.
 pub(super) fn settings(service: Node) -> (Vec<Said>, Vec<Refused>) {
-    let mut all = Settings { said: vec![], refused: vec![] };
+    let mut all = Settings { said: vec![], variables: BTreeMap::new(), refused: vec![] };
     match service {
         Node::Map(entries) => {
             for (key, node) in entries {
@@ -120,11 +126,14 @@ pub(super) fn settings(service: Node) -> (Vec<Said>, Vec<Refused>) {
         }
         _ => all.refuse("", "it is no map"),
     }
+    all.add_variables();
     (all.said, all.refused)
 }
 
 struct Settings {
     said: Vec<Said>,
+    /// Those of `env_file`, and where it says them.
+    variables: BTreeMap<String, (String, String)>,
     refused: Vec<Refused>,
 }
 
@@ -139,6 +148,7 @@ impl Settings {
             Form::Hosts => self.pairs(ours, key, node, &['=', ':'], true),
             Form::Volumes if matches!(node, Node::Map(_)) => self.refuse(key, "it is no list"),
             Form::Volumes => self.pairs(ours, key, node, &[':'], true),
+            Form::Lines => self.lines(key, node),
             Form::Links => self.links(ours, key, node),
             Form::Limits => self.each(ours, key, node, limit),
             Form::Files => self.each(ours, key, node, file),
@@ -179,6 +189,36 @@ impl Settings {
                 }
             }
             Node::Scalar(_) => self.refuse(key, "it is neither a map nor a list"),
+        }
+    }
+
+    /// What is said last of a name counts.
+    fn lines(&mut self, key: &str, node: Node) {
+        let texts = match scalars(node) {
+            Ok(texts) => texts,
+            Err(problem) => return self.refuse(key, problem),
+        };
+        let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+        if lines.len() > env_file::MOST {
+            return self.refuse(key, "there are more than 1000 lines");
+        }
+        for (number, line) in lines.into_iter().enumerate() {
+            let place = format!("{key} line {}", number + 1);
+            match env_file::variable(line) {
+                Ok(Some((name, value))) => drop(self.variables.insert(name, (place, value))),
+                Ok(None) => {}
+                Err(problem) => self.refuse(&place, problem),
+            }
+        }
+    }
+
+    /// What `environment` says wins.
+    fn add_variables(&mut self) {
+        let is_said = |said: &Said, name: &str| said.key == ENVIRONMENT && said.name == name;
+        for (name, (place, value)) in std::mem::take(&mut self.variables) {
+            if !self.said.iter().any(|said| is_said(said, &name)) {
+                self.said.push(Said { key: ENVIRONMENT, name, place, value });
+            }
         }
     }
 

@@ -41,7 +41,7 @@ pub(super) struct Setting<'a> {
 pub(super) const SERVICE: &[Place] = &[Place::UserData];
 
 /// All keys.
-pub(super) const KEYS: [Key; 48] = [
+pub(super) const KEYS: [Key; 49] = [
     Key {
         name: "allow",
         places: OPERATOR,
@@ -176,6 +176,12 @@ pub(super) const KEYS: [Key; 48] = [
             all.privileges.host_mounts.insert(new.name.to_owned(), volume::place(new.value)?);
             Ok(())
         },
+    },
+    Key {
+        name: "hostname",
+        places: EVERYWHERE,
+        allowed: "a host name of at most 63 bytes, of letters, digits, '-' and '.'",
+        set: |all, new| value::own_name(new.value).map(|name| all.hostname = Some(name)),
     },
     Key {
         name: "init",

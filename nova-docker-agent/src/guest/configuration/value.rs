@@ -19,6 +19,8 @@ const LONGEST_NAME: usize = 255;
 const GREATEST_ID: u64 = i32::MAX as u64;
 /// Bytes of a name in DNS.
 const LONGEST_HOST: usize = 253;
+/// Bytes of a label in DNS. Linux takes one more.
+const LONGEST_OWN_NAME: usize = 63;
 /// Bytes of a domain that Linux takes.
 const LONGEST_DOMAIN: usize = 64;
 /// Name servers that resolvers look at.
@@ -214,6 +216,18 @@ pub(super) fn domain(text: &str) -> Result<String> {
     match name {
         _ if name.len() > LONGEST_DOMAIN => Err("the name is longer than 64 bytes"),
         _ if name.split('.').any(str::is_empty) => Err("the name is no host name"),
+        _ => Ok(name.to_owned()),
+    }
+}
+
+/// What a container calls itself: one name, or several with dots between.
+pub(super) fn own_name(text: &str) -> Result<String> {
+    let name = text.trim();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    let is_name = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
+    match name {
+        _ if name.len() > LONGEST_OWN_NAME => Err("the name is longer than 63 bytes"),
+        _ if !name.bytes().all(plain) || !name.split('.').all(is_name) => Err("the name is no host name"),
         _ => Ok(name.to_owned()),
     }
 }

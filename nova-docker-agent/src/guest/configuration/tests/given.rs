@@ -62,7 +62,7 @@ fn only_user_data_gives_files_and_nothing_that_is_shown_has_their_contents() {
     let service = sources("secrets: {a: s3cret}\nconfigs: {b: s3cret}");
     let shown = format!("{:?}", Configuration::parse(&service).unwrap());
     assert!(shown.contains("/run/secrets/a") && !shown.contains("s3cret"), "{shown}");
-    let explained = explain(&service, false).unwrap();
+    let explained = explain(&service, &ImageConfig::default(), false).unwrap();
     assert!(explained.contains("secret:a = (hidden)") && !explained.contains("s3cret"), "{explained}");
 }
 

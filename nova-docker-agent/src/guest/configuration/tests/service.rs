@@ -30,6 +30,7 @@ environment: {TZ: Europe/Berlin, COUNT: 1.10, EMPTY: ""}
 extra_hosts: ["db:192.0.2.7", "six=2001:db8::7"]
 group_add: [audio, 44]
 healthcheck: {test: [CMD, "true"], interval: 90s, retries: 5}
+hostname: web-1
 init: true
 labels: [role=web, bare]
 oneshot: true
@@ -72,6 +73,7 @@ fn a_service_says_the_same_as_metadata() {
         ("docker:host:six", "2001:db8::7"),
         ("docker:group_add", "audio 44"),
         ("docker:healthcheck", r#"{"test": ["CMD", "true"], "interval": "90s", "retries": 5}"#),
+        ("docker:hostname", "web-1"),
         ("docker:init", "true"),
         ("docker:label:role", "web"),
         ("docker:label:bare", ""),
@@ -134,6 +136,10 @@ fn compose_writes_the_same_in_several_forms() {
         ("environment: [A=b=c]", "environment: {A: b=c}"),
         ("labels: {a: 1, b: }", "labels: [a=1, b]"),
         ("sysctls: [net.core.somaxconn=1]", "sysctls: {net.core.somaxconn: 1}"),
+        ("env_file: |\n  # of the web\n  A=b\n  export C='d e'\n", "environment: {A: b, C: d e}"),
+        ("env_file: [A=b, A=c]\nenvironment: {B: d}", "environment: {A: c, B: d}"),
+        ("environment: {A: c}\nenv_file: A=b", "environment: {A: c}"),
+        ("env_file: A=b\nenvironment: {A: c}", "environment: {A: c}"),
         ("extra_hosts: {db: [192.0.2.7]}", "extra_hosts: ['db=192.0.2.7']"),
         ("tmpfs: /run", "tmpfs: [/run]"),
         ("command: a 'b c'", "command: [a, b c]"),
@@ -209,6 +215,10 @@ fn hostile_services_are_refused_and_never_repeated() {
         ("environment: {A: {B: secret}}", "user_data environment.A: it is no text"),
         ("environment: {A: }", "user_data environment.A: it has no value"),
         ("environment: {\"A\\nB\": secret}", "the name has a control character"),
+        ("env_file: [A=1, secret.env]", "user_data env_file line 2: it is not NAME=VALUE"),
+        ("env_file: \"A='secret\"", "user_data env_file line 1: a quote is not closed"),
+        ("env_file: \"\\tA\\tB=secret\"", "the name has a control character"),
+        ("env_file: {path: secret}", "user_data env_file: it is no text"),
         ("- secret", "user_data: it is no map"),
         ("tty: true\n---\ntty: secret", "user_data: there is more than one document"),
         ("tty: \"secret", "user_data line 2: it is no YAML"),
@@ -219,6 +229,8 @@ fn hostile_services_are_refused_and_never_repeated() {
         assert!(error.contains(problem) && !error.contains('\n'), "{error}");
         assert!(!error.contains("secret") || problem.contains("IP"), "{error}");
     }
+    let many = (0..1001).fold("env_file: |\n".to_owned(), |all, number| format!("{all}  A{number}=secret\n"));
+    assert!(mistakes(&many).starts_with("user_data env_file: there are more than 1000 lines"));
     let long = format!("command: {}", "x".repeat(60_000));
     assert!(of_service(&long).is_ok());
     assert!(

@@ -61,7 +61,7 @@ pub(super) fn shown(key: &str) -> Shown {
     Shown { title: title.to_owned(), form: form(key), name: name(key), examples: examples(key) }
 }
 
-const TITLES: [(&str, &str); 48] = [
+const TITLES: [(&str, &str); 49] = [
     ("allow", "What users may choose"),
     ("cap_add", "Capabilities to add"),
     ("cap_drop", "Capabilities to drop"),
@@ -81,6 +81,7 @@ const TITLES: [(&str, &str); 48] = [
     ("healthcheck", "Health check"),
     ("host:", "Host name"),
     ("host_mount:", "Directory of the host"),
+    ("hostname", "Own host name"),
     ("init", "Init process"),
     ("label:", "Label"),
     ("link:", "Linked server"),
@@ -173,6 +174,7 @@ fn form(key: &str) -> Option<Form> {
         "group_add" => Form::Text(list(ACCOUNT, "[ ,]")),
         "healthcheck" => Form::Text(r"\s*\{[\s\S]*\}\s*".to_owned()),
         "host:" => Form::Text(format!(r"\s*{ADDRESS}(?:\s+{ADDRESS})*\s*")),
+        "hostname" => Form::Text(r"\s*[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\s*".to_owned()),
         "restart" => Form::Text(r"\s*(?:no|false|always|unless-stopped|on-failure(?::0*[1-9][0-9]*)?)\s*".to_owned()),
         "shm_size" => Form::Text(SIZE.to_owned()),
         "stop_grace_period" => Form::Text(r"\s*(?:[0-9]+|(?:[0-9]+(?:ms|s|m|h))+)\s*".to_owned()),
