@@ -7,18 +7,20 @@
 //! addresses that the agent has put there.
 //!
 //! Docker unpacks an archive inside the container's root: a link in the image leads nowhere else, and one at a file's own place is
-//! replaced.
+//! replaced. So is one above it that leads nowhere.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use bollard::container::PathStatResponse;
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Docker, Error, create::Files, peers};
+use super::create::{Files, wanted_wrong};
+use super::{Docker, Error, peers};
 use crate::guest::{Configuration, Guest, InjectedFile, Peers, PublicKey};
 use crate::network::Interface;
 
@@ -36,6 +38,8 @@ const OF_NETWORK: &str = "# the network's:";
 const ASKED: &str = "# asked for:";
 /// Bytes of a digest that tells an edited file from ours.
 const SEAL_BYTES: usize = 8;
+/// In the mode of a file, as Docker's Go has it.
+const LINK: u32 = 1 << 27;
 
 /// A file to be.
 #[derive(Debug, PartialEq)]
@@ -114,7 +118,7 @@ impl Docker {
     pub(super) async fn upload(&self, id: &str, files: &[File]) -> Result<(), Error> {
         let mut present = BTreeSet::new();
         for (directory, _) in files.iter().flat_map(|file| &file.directories) {
-            if !present.contains(&**directory) && self.path_exists(id, directory).await? {
+            if !present.contains(&**directory) && self.leads_somewhere(id, directory).await? {
                 present.insert(&**directory);
             }
         }
@@ -123,15 +127,35 @@ impl Docker {
         let options = UploadToContainerOptionsBuilder::default().path("/").build();
         let body = bollard::body_full(Bytes::from(archive));
         let uploaded = self.engine().docker.upload_to_container(id, Some(options), body).await;
-        uploaded.map_err(|error| self.engine().error("put files into container", id, error))
+        uploaded.map_err(|error| match self.engine().error("put files into container", id, error) {
+            // A file of the image's is where a directory has to be.
+            Error::Docker { message, .. } if message.contains("not a directory") => wanted_wrong(message),
+            other => other,
+        })
     }
 
     pub(super) async fn path_exists(&self, id: &str, path: &str) -> Result<bool, Error> {
+        Ok(self.found_at(id, path).await?.is_some())
+    }
+
+    /// Whether something is at the path. A link is what it leads to: nothing, where that is not there, or in a circle.
+    pub(super) async fn leads_somewhere(&self, id: &str, path: &str) -> Result<bool, Error> {
+        match self.found_at(id, path).await {
+            // Docker has followed it as far as it goes.
+            Ok(Some(found)) if found.file_mode & LINK != 0 => self.path_exists(id, &found.link_target).await,
+            Ok(found) => Ok(found.is_some()),
+            // Docker does not say why it cannot follow a circle.
+            Err(Error::Docker { status: 500, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn found_at(&self, id: &str, path: &str) -> Result<Option<PathStatResponse>, Error> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
         match self.engine().docker.get_container_archive_info(id, Some(options)).await {
-            Ok(_) => Ok(true),
+            Ok(found) => Ok(Some(found)),
             Err(error) => match self.engine().error("look into container", id, error) {
-                Error::NotFound { .. } => Ok(false),
+                Error::NotFound { .. } => Ok(None),
                 other => Err(other),
             },
         }

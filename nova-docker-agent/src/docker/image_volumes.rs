@@ -38,7 +38,7 @@ impl Docker {
         for path in paths.iter().filter(|path| is_plain(path)) {
             for (end, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
                 let above = &path[..end];
-                if !missing.contains(&above) && !self.path_exists(id, above).await? {
+                if !missing.contains(&above) && !self.leads_somewhere(id, above).await? {
                     missing.push(above);
                 }
             }

@@ -7,7 +7,7 @@ use integration_tests::instance::{guest, interface, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::until;
 use nova_docker_agent::docker::{Docker, DockerConfig, Error};
-use nova_docker_agent::guest::{ConfigDrive, Guest, InjectedFile, Inside, Password};
+use nova_docker_agent::guest::{ConfigDrive, Guest, InjectedFile, Inside, Password, PublicKey};
 
 const SHADOW: &str = "root:*:19000:0:99999:7:::\nother:!:1::::::\n";
 
@@ -58,6 +58,36 @@ fn files_are_there_at_the_first_instruction_and_links_lead_nowhere_outside() {
             Err(error) => assert!(matches!(error, Error::Docker { .. } | Error::NotFound { .. }), "{error}"),
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "a file went out of the container");
+    });
+}
+
+fn a_link_that_leads_nowhere_keeps_no_file_out() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let maker = guest("sleep 1000");
+        launch(&driver, &maker).await;
+        let links = "rm -rf /root /srv; ln -s /nowhere/home /root; ln -s circle /circle; ln -s /data /srv; \
+            mkdir /kept; ln -s ../kept /by-link; echo >/plain";
+        inside(&docker, &maker, links).await;
+        let label = r#"LABEL org.openstack.nova.image-volumes='["/srv/below","/circle/too"]'"#;
+        docker.docker(&["commit", "-c", label, &format!("nova-{}", maker.uuid), "dangling:test"]).await;
+
+        let files = ["/circle/a", "/srv/deep/b", "/by-link/c"].map(|path| file(path, path));
+        let key = PublicKey { name: "mine".to_owned(), data: "ssh-ed25519 AAAAC3 me@here".to_owned() };
+        let guest = Guest { key: Some(key), ..with_files("sleep 1000", files.into()) };
+        driver.create(&guest, "dangling:test", &[]).await.unwrap();
+        driver.start(guest.uuid).await.unwrap();
+        let read = "cut -c 1-11 /root/.ssh/authorized_keys; cat /circle/a /srv/deep/b /kept/c; echo; \
+            ls -d /srv/below /circle/too; stat -c %a /root/.ssh";
+        let expected = "ssh-ed25519\n/circle/a/srv/deep/b/by-link/c\n/circle/too\n/srv/below\n700";
+        assert_eq!(inside(&docker, &guest, read).await, expected);
+        driver.remove(guest.uuid).await.unwrap();
+
+        let guest = with_files("sleep 1000", vec![file("/plain/file", "x")]);
+        let error = driver.create(&guest, "dangling:test", &[]).await.unwrap_err();
+        assert!(matches!(&error, Error::Invalid { reason, .. } if reason.contains("/plain/file")), "{error}");
+        driver.remove(maker.uuid).await.unwrap();
     });
 }
 
@@ -146,6 +176,7 @@ fn what_a_container_and_its_interfaces_have_used_is_counted() {
 
 tests! {
     files_are_there_at_the_first_instruction_and_links_lead_nowhere_outside,
+    a_link_that_leads_nowhere_keeps_no_file_out,
     a_password_is_set_by_no_program_of_the_image_and_only_where_there_are_passwords,
     a_config_drive_is_seen_after_each_start_and_goes_with_its_container,
     what_a_container_and_its_interfaces_have_used_is_counted,
