@@ -9,6 +9,7 @@ use integration_tests::docker::{Dockerd, IMAGE};
 use integration_tests::instance::{dies_for_want_of_memory, greedy, guest, until_logged};
 use integration_tests::on_host;
 use integration_tests::patience::{PATIENCE, until};
+use integration_tests::process::run;
 use nova_docker_agent::docker::Docker;
 use nova_docker_agent::guest::configuration::Environment;
 use nova_docker_agent::guest::{Event, EventKind, Guest, PowerState};
@@ -131,6 +132,52 @@ fn a_snapshot_can_be_loaded_says_nothing_of_the_instance_and_leaves_nothing() {
         assert_eq!((&config["Cmd"], &config["Labels"]), (&json!(["sh"]), &json!({"theirs": "2"})));
         // Docker 28 leaves out what is empty.
         assert_eq!(config["Hostname"].as_str().unwrap_or_default(), "");
+    });
+}
+
+/// Gives a file of a running instance a capability, which no program of the test image can.
+async fn make_capable(docker: &Dockerd, uuid: Uuid, file: &str) {
+    let pid = docker.docker(&["inspect", "-f", "{{.State.Pid}}", &format!("nova-{uuid}")]).await;
+    // cap_net_raw+ep, as `setcap` writes it.
+    let value = "bytes.fromhex('0100000200200000') + bytes(12)";
+    let line = format!("import os; os.setxattr('/proc/{pid}/root{file}', 'security.capability', {value})");
+    run("python3", &["-c", &line]).await;
+}
+
+fn owners_modes_and_capabilities_of_files_are_in_snapshots_and_in_a_container_that_is_made_anew() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let first = guest("sleep 1000");
+        driver.create(&first, IMAGE, &[]).await.unwrap();
+        driver.start(first.uuid).await.unwrap();
+        let make = "cp /bin/busybox /ping; echo x >/file; chown 1000:7 /file; chmod 4751 /file; mkdir -m 2770 /shared; \
+            chown :44 /shared; ln -s /file /link; ln /file /hard; chown -h 5:6 /link";
+        docker.inside(&first.uuid.to_string(), make).await;
+        make_capable(&docker, first.uuid, "/ping").await;
+        let look = "stat -c '%n %a %u:%g %h' /file /shared /link /hard; ";
+        let expected = "/file 4751 1000:7 2\n/shared 2770 0:44 2\n/link 777 5:6 1\n/hard 4751 1000:7 2\n";
+        let looks = async |uuid: Uuid| {
+            let pid = docker.docker(&["inspect", "-f", "{{.State.Pid}}", &format!("nova-{uuid}")]).await;
+            let line = format!("import os; print(os.getxattr('/proc/{pid}/root/ping', 'security.capability').hex())");
+            let capability = run("python3", &["-c", &line]).await;
+            (docker.inside(&uuid.to_string(), look).await.1, capability.trim().starts_with("01000002"))
+        };
+        assert_eq!(looks(first.uuid).await, (expected.to_owned(), true));
+
+        let archive = snapshot_without_traces(&driver, first.uuid).await;
+        let file = docker.path("snapshot.tar");
+        std::fs::write(&file, archive).unwrap();
+        let loaded = docker.docker(&["load", "-qi", file.to_str().unwrap()]).await;
+        let second = guest("sleep 1000");
+        driver.create(&second, loaded.strip_prefix("Loaded image ID: ").unwrap(), &[]).await.unwrap();
+        driver.start(second.uuid).await.unwrap();
+        assert_eq!(looks(second.uuid).await, (expected.to_owned(), true));
+
+        driver.stop(first.uuid, StopTimeout::KILL).await.unwrap();
+        driver.recreate(&first, &[]).await.unwrap();
+        driver.start(first.uuid).await.unwrap();
+        assert_eq!(looks(first.uuid).await, (expected.to_owned(), true));
     });
 }
 
@@ -267,6 +314,7 @@ tests! {
     a_line_that_docker_keeps_in_pieces_is_one_line_and_the_log_is_bounded,
     a_log_that_a_power_failure_damaged_is_read_but_for_the_damage,
     a_snapshot_can_be_loaded_says_nothing_of_the_instance_and_leaves_nothing,
+    owners_modes_and_capabilities_of_files_are_in_snapshots_and_in_a_container_that_is_made_anew,
     a_snapshot_that_is_dropped_or_cut_off_by_a_crash_leaves_nothing,
     what_happens_is_told_in_order_and_only_of_our_containers,
     what_happened_while_docker_was_away_is_told_when_it_is_back,
