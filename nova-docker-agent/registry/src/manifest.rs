@@ -176,10 +176,6 @@ impl Descriptor {
         LAYERS.contains(&self.media_type.as_str())
     }
 
-    pub fn is_gzip(&self) -> bool {
-        self.media_type.ends_with("gzip")
-    }
-
     /// A layer that Docker unpacks from 23 on.
     pub fn is_zstd(&self) -> bool {
         ZSTD_LAYERS.contains(&self.media_type.as_str())

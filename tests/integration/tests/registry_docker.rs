@@ -72,8 +72,8 @@ fn an_image_of_either_layout_is_pulled_and_runs() {
         let layers = 3;
         let plain = images::to_oci(&saved, "application/vnd.oci.image.layer.v1.tar", |layer| layer);
         let compressed = images::to_oci(&saved, "application/vnd.oci.image.layer.v1.tar+gzip", gzip);
-        // The second has the first one's layers, byte for byte; the third has others.
-        for (image, reads) in [(&saved, layers), (&plain, layers), (&compressed, 2 * layers)] {
+        // All have the first one's layers, byte for byte: the third has them unpacked.
+        for (image, reads) in [(&saved, layers), (&plain, layers), (&compressed, layers)] {
             images::remove_all(&dockerd).await;
             let lease = open(&registry, image).await;
             driver.pull(&lease.reference).await.unwrap();

@@ -32,20 +32,18 @@ pub struct Layer {
     pub packing: Option<Packing>,
     /// Bytes as it is served; 0 as long as nobody has unpacked it.
     pub size: u64,
-    /// Bytes that Docker makes of it, at least.
-    pub unpacked: u64,
 }
 
 impl Layer {
-    /// One that is served as it is stored; compressed, it says how many bytes are in it.
-    pub fn as_stored(range: Range<u64>, declared: Option<u64>) -> Self {
+    /// One that is served as it is stored.
+    pub fn as_stored(range: Range<u64>) -> Self {
         let size = range.end - range.start;
-        Self { range, packing: None, size, unpacked: declared.unwrap_or_default().max(size) }
+        Self { range, packing: None, size }
     }
 
     /// One that is served unpacked.
     pub fn packed(range: Range<u64>, digest: Option<Digest>) -> Self {
-        Self { range, packing: Some(Packing { digest }), size: 0, unpacked: 0 }
+        Self { range, packing: Some(Packing { digest }), size: 0 }
     }
 }
 
@@ -76,7 +74,7 @@ impl Image {
     /// The same image with a layer that was unpacked.
     pub fn set_size(&mut self, digest: &Digest, size: u64) {
         if let Some(layer) = self.layers.get_mut(digest) {
-            (layer.size, layer.unpacked) = (size, size);
+            layer.size = size;
         }
     }
 
@@ -105,10 +103,10 @@ impl Image {
         Ok(())
     }
 
-    /// Bytes that Docker unpacks for it, at least.
+    /// Bytes that Docker unpacks for it.
     pub fn unpacked(&self) -> u64 {
-        let unpacked = |digest: &Digest| self.layers.get(digest).map_or(0, |layer| layer.unpacked);
-        self.order.iter().map(unpacked).fold(0, u64::saturating_add)
+        let size = |digest: &Digest| self.layers.get(digest).map_or(0, |layer| layer.size);
+        self.order.iter().map(size).fold(0, u64::saturating_add)
     }
 
     /// How many bytes its documents have.

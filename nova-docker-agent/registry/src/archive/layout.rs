@@ -5,7 +5,6 @@
 //! (`index.json`, `blobs/sha256/HEX`), with `manifest.json` besides it for older Dockers.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use super::choice::choose;
 use super::configuration::Configuration;
 use super::image::{Document, Image, Layer};
 use crate::manifest::{self, Descriptor, MAX_MANIFEST, Manifest};
-use crate::store::{Cache, Compression, Pins};
+use crate::store::{Cache, Compression, Pins, holes};
 use crate::{Digest, Error, Platform, Problem, Source};
 
 /// Of an image's configuration, in bytes.
@@ -41,6 +40,9 @@ pub async fn read_image(
         None => legacy(&mut archive, Serving::Unpacked).await?,
     };
     check_platform(&image.platform, platform)?;
+    if image.layers.keys().any(|digest| archive.has_holes(digest)) {
+        return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
+    }
     image.drop_volumes()?;
     Ok((image, archive.into_pins()))
 }
@@ -131,22 +133,12 @@ async fn legacy_layer(
     {
         return Err(Problem::DigestMismatch { expected: digest, found }.into());
     }
-    let layer = Layer::as_stored(range, None);
+    let layer = Layer::as_stored(range);
     Ok((Descriptor::new(media_type, digest, layer.size), digest, layer))
 }
 
 fn diff_id_of(text: &str, config: &str) -> Result<Digest, Problem> {
     text.parse().map_err(|_| bad(config, "a diff_id is not a sha256 digest"))
-}
-
-/// The number of bytes that a gzip file says it has unpacked: its last four bytes. It is a tenant's word, and of a file of
-/// several parts the last one's; so it counts as the least that there is.
-async fn declared_size(archive: &mut Archive, range: &Range<u64>) -> Result<Option<u64>, Error> {
-    if archive.is_sequential() || range.end - range.start < 4 {
-        return Ok(None);
-    }
-    let bytes = archive.content(range.end - 4..range.end).await?;
-    Ok(<[u8; 4]>::try_from(&*bytes).ok().map(|bytes| u32::from_le_bytes(bytes).into()))
 }
 
 fn no_manifest(archive: &Archive) -> Problem {
@@ -178,9 +170,10 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
         {
             return Err(Problem::DigestMismatch { expected: digest, found }.into());
         }
-        let (digest, layer) = if layer.is_layer() {
-            let declared = if layer.is_gzip() { declared_size(archive, &range).await? } else { None };
-            (digest, Layer::as_stored(range, declared))
+        // What Docker unpacks has no bound there. It goes by the content, whatever the manifest calls it.
+        let is_plain = Compression::of(&archive.magic(&range).await?) == Compression::None;
+        let (digest, layer) = if layer.is_layer() && is_plain {
+            (digest, Layer::as_stored(range))
         } else {
             (diff_id_of(diff_id, &manifest.config.digest)?, Layer::packed(range, Some(digest)))
         };

@@ -7,7 +7,7 @@ pub mod layout;
 pub mod volumes;
 pub mod walker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::store::reader::{Forward, Reader, Window, ended};
 use crate::store::spool::{begin, store};
-use crate::store::{Cache, Pins, Turn, Writer};
+use crate::store::{Cache, Pins, Turn, Writer, Written};
 use crate::{Algorithm, Digest, Error, Problem, Source, SourceError};
 use walker::{Entry, Kind, Walker};
 
@@ -50,8 +50,9 @@ enum Contents {
     /// In the store, by range; small ones, and the first bytes of others, were seen on the way, and some were put into the
     /// cache. By where they begin.
     Ranged { window: Window, seen: HashMap<u64, Bytes>, kept: HashMap<u64, Digest> },
-    /// In the cache: the store has no ranges, so that all was kept as it streamed by. By where they begin.
-    Spooled { digests: HashMap<u64, Digest> },
+    /// In the cache: the store has no ranges, so that all was kept as it streamed by. By where they begin; and
+    /// those of which Docker would make more than they have.
+    Spooled { digests: HashMap<u64, Digest>, holes: HashSet<Digest> },
 }
 
 impl Archive {
@@ -114,18 +115,19 @@ impl Archive {
     ) -> Result<Self, Error> {
         let mut walker = Walker::new(size);
         let mut files = HashMap::new();
-        let mut digests = HashMap::new();
+        let (mut digests, mut holes) = (HashMap::new(), HashSet::new());
         let mut pins = Pins::none(cache);
         while let Some(range) = walker.wants()? {
             let bytes = forward.read(range).await?;
             let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
             if let Kind::File(range) = &kind {
-                let digest = keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
+                let (digest, has_holes) = keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
                 digests.insert(range.start, digest);
+                holes.extend(has_holes.then_some(digest));
             }
             files.insert(path, kind);
         }
-        Ok(Self { files, contents: Contents::Spooled { digests }, cache: cache.clone(), pins, turn })
+        Ok(Self { files, contents: Contents::Spooled { digests, holes }, cache: cache.clone(), pins, turn })
     }
 
     /// Where the content of the file `path` is; links are followed.
@@ -175,7 +177,7 @@ impl Archive {
                 Some(content) if content.len() >= length => Ok(content.slice(..length)),
                 _ => Ok(window.read(range).await?),
             },
-            Contents::Spooled { digests } => {
+            Contents::Spooled { digests, .. } => {
                 let digest = digests.get(&range.start).copied();
                 let blob = digest.and_then(|digest| self.cache.get(&digest));
                 let blob = blob.ok_or_else(|| ended(range.start))?;
@@ -192,6 +194,11 @@ impl Archive {
         }
     }
 
+    /// Whether the file with this content streamed by and is a layer of which Docker would make more than it has.
+    pub fn has_holes(&self, digest: &Digest) -> bool {
+        matches!(&self.contents, Contents::Spooled { holes, .. } if holes.contains(digest))
+    }
+
     /// The digest of the file with this content, which is put into the cache if it is not there.
     pub async fn keep(&mut self, range: &Range<u64>) -> Result<Digest, Error> {
         match &mut self.contents {
@@ -202,11 +209,11 @@ impl Archive {
                 }
                 let mut stream = window.stream(range.clone()).await?;
                 let (cache, pins, turn) = (&self.cache, &mut self.pins, &mut self.turn);
-                let digest = keep(cache, pins, &mut stream, range.clone(), turn).await?;
+                let (digest, _) = keep(cache, pins, &mut stream, range.clone(), turn).await?;
                 kept.insert(range.start, digest);
                 Ok(digest)
             }
-            Contents::Spooled { digests } => {
+            Contents::Spooled { digests, .. } => {
                 Ok(digests.get(&range.start).copied().ok_or_else(|| ended(range.start))?)
             }
         }
@@ -236,15 +243,15 @@ impl Archive {
     }
 }
 
-/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it. Where turns are taken, it
-/// is done in turns.
+/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it, and whether it is a layer of
+/// which Docker would make more than it has. Where turns are taken, it is done in turns.
 async fn keep(
     cache: &Arc<Cache>,
     pins: &mut Pins,
     forward: &mut Forward,
     range: Range<u64>,
     turn: &mut Option<Turn>,
-) -> Result<Digest, Error> {
+) -> Result<(Digest, bool), Error> {
     let partial = begin(cache, range.end - range.start).await?;
     let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
     while forward.position < range.end {
@@ -257,10 +264,10 @@ async fn keep(
             turn.step(length).await?;
         }
     }
-    let (partial, digest) = writer.finish().await?;
+    let Written { partial, digest, has_holes } = writer.finish().await?;
     pins.add(digest);
     store(partial, digest).await?;
-    Ok(digest)
+    Ok((digest, has_holes))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::spool::{self, Writer};
+use super::holes;
+use super::spool::{self, Writer, Written};
 use super::stored::{Packing, Stored};
 use super::unpack::Unpacker;
 use super::{Blob, Cache, Partial, Pins, Proofs, Sharing, Tally, Turn, Turns, count, reader};
@@ -263,12 +264,17 @@ impl Job {
         let algorithm = self.digest.algorithm();
         let writer = Writer::start(partial, algorithm, move |chunk| sender.send_modify(|progress| progress.add(chunk)));
         let is_all = copy(&self.fetcher.tally, &self.stored, &mut turn, &mut &writer).await?;
-        let (partial, found) = writer.finish().await?;
+        let Written { partial, digest: found, has_holes } = writer.finish().await?;
         if !is_all {
             return Err(Error::ShuttingDown);
         }
         if found != self.digest {
             let problem = Problem::DigestMismatch { expected: self.digest, found };
+            return Err(Error::BadImage { image: self.stored.label.clone(), problem });
+        }
+        // What users pull is unpacked by a Docker of their own.
+        if has_holes && self.stored.sharing == Sharing::Host {
+            let problem = Problem::Undecodable { reason: holes::REASON.to_owned() };
             return Err(Error::BadImage { image: self.stored.label.clone(), problem });
         }
         self.keep(partial).await

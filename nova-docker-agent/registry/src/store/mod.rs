@@ -7,6 +7,7 @@
 //!   fetch        one read of a blob, however many wait for it
 //!     spool        from the network to the disk, digested on the way
 //!     unpack       the same, of a layer that is stored packed (packing: compressions)
+//!     holes        whether Docker would make more of a layer than it has
 //!     proofs       for which project a cached blob is good
 //!       cache        what is kept on this host: eviction, pins, other processes
 //!   passthrough  a blob that the disk has no room for
@@ -18,6 +19,7 @@ pub mod cache;
 pub mod counters;
 pub mod fetch;
 pub mod glance;
+pub mod holes;
 pub mod indexes;
 pub mod packing;
 pub mod passthrough;
@@ -38,6 +40,6 @@ pub use indexes::{Indexes, Stamp};
 pub use packing::Compression;
 pub use proofs::{Proofs, Sharing};
 pub use source::{ImageDescriptor, Source, SourceBody, SourceError};
-pub use spool::Writer;
+pub use spool::{Writer, Written};
 pub use stored::{Packing, Stored};
 pub use stream::{BlobRequest, Readers};

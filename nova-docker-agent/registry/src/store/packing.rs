@@ -7,7 +7,7 @@ use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
 /// How many bytes tell the compression.
-const MAGIC: usize = 6;
+pub const MAGIC: usize = 6;
 /// What a decoder may keep in memory: as much as the largest level of the command-line tools asks for.
 const MEMORY: u32 = 128 * 1024 * 1024;
 
@@ -24,14 +24,16 @@ pub enum Compression {
 impl Compression {
     /// As the first bytes say.
     pub fn of(magic: &[u8]) -> Self {
-        const KNOWN: [(&[u8], Compression); 5] = [
+        const KNOWN: [(&[u8], Compression); 4] = [
             (b"\x1f\x8b\x08", Compression::Gzip),
             (b"\x28\xb5\x2f\xfd", Compression::Zstd),
-            // A frame that decoders skip, with which zstd:chunked and others begin.
-            (b"\x50\x2a\x4d\x18", Compression::Zstd),
             (b"BZh", Compression::Bzip2),
             (b"\xfd7zXZ\0", Compression::Xz),
         ];
+        // A frame that decoders skip, with which zstd:chunked and others begin.
+        if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = magic {
+            return Self::Zstd;
+        }
         KNOWN.iter().find(|(start, _)| magic.starts_with(start)).map_or(Self::None, |(_, compression)| *compression)
     }
 }

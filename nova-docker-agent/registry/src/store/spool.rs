@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::holes::Holes;
 use super::{Cache, Partial};
 use crate::{Algorithm, Digest, Error};
 
@@ -18,7 +19,15 @@ const QUEUE: usize = 64;
 pub struct Writer {
     queue: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
-    thread: JoinHandle<Result<(Partial, Digest), Error>>,
+    thread: JoinHandle<Result<Written, Error>>,
+}
+
+/// A blob that was written.
+pub struct Written {
+    pub partial: Partial,
+    pub digest: Digest,
+    /// Of a layer: Docker would make more of it than it has.
+    pub has_holes: bool,
 }
 
 impl Writer {
@@ -26,13 +35,14 @@ impl Writer {
     pub fn start(mut partial: Partial, algorithm: Algorithm, progress: impl Fn(Bytes) + Send + 'static) -> Self {
         let (queue, mut chunks) = mpsc::channel::<(Bytes, OwnedSemaphorePermit)>(QUEUE);
         let thread = tokio::task::spawn_blocking(move || {
-            let mut hasher = algorithm.hasher();
+            let (mut hasher, mut holes) = (algorithm.hasher(), Holes::default());
             while let Some((chunk, _room)) = chunks.blocking_recv() {
                 partial.write(&chunk)?;
                 hasher.update(&chunk);
+                holes.feed(&chunk);
                 progress(chunk);
             }
-            Ok((partial, hasher.finish()))
+            Ok(Written { partial, digest: hasher.finish(), has_holes: holes.found() })
         });
         Self { queue, room: Arc::new(Semaphore::new(QUEUED)), thread }
     }
@@ -44,8 +54,8 @@ impl Writer {
         self.queue.send((chunk, room)).await.is_ok()
     }
 
-    /// Waits until everything is written; returns the digest of it.
-    pub async fn finish(self) -> Result<(Partial, Digest), Error> {
+    /// Waits until everything is written.
+    pub async fn finish(self) -> Result<Written, Error> {
         drop(self.queue);
         self.thread.await.unwrap_or(Err(Error::ShuttingDown))
     }

@@ -1,6 +1,6 @@
 //! Unpacks a layer from the network to the disk, digested on both sides, on a thread of its own.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::fetch::Sink;
+use super::holes::{self, Holes};
 use super::{Partial, packing};
 use crate::{Algorithm, Digest, Error, Hasher, Problem};
 
@@ -81,8 +82,15 @@ fn unpack(
 ) -> Result<Unpacked, Error> {
     let bad = |error: io::Error| Error::from(Problem::Undecodable { reason: error.to_string() });
     let mut layer = packing::unpacked(&mut feed).map_err(bad)?;
+    let mut magic = vec![];
+    layer.by_ref().take(packing::MAGIC as u64).read_to_end(&mut magic).map_err(bad)?;
+    // Docker would unpack it once more, without a bound.
+    if packing::Compression::of(&magic) != packing::Compression::None {
+        return Err(Problem::Undecodable { reason: "it is compressed twice".to_owned() }.into());
+    }
+    let mut layer = Read::chain(Cursor::new(magic), layer);
     let mut piece = vec![0; PIECE];
-    let mut room = 0;
+    let (mut room, mut holes) = (0, Holes::default());
     loop {
         let length = layer.read(&mut piece).map_err(bad)?;
         if abandoned.load(Ordering::Relaxed) {
@@ -98,6 +106,10 @@ fn unpack(
         partial.write(&piece[..length])?;
         room -= length as u64;
         hasher.update(&piece[..length]);
+        holes.feed(&piece[..length]);
+        if holes.found() {
+            return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
+        }
         progress(length as u64);
     }
     drop(layer);

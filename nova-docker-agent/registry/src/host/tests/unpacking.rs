@@ -46,6 +46,9 @@ async fn layers_that_docker_could_not_unpack_are_served_unpacked_by_their_diff_i
         Memory::new(testing::legacy_with(&stored("bzip2"), &testing::config(&layers))),
         Memory::new(testing::legacy_with(&stored("xz"), &testing::config(&layers))),
         image(&layers, &stored("zstd"), ZSTD).with_ranges(testing::Ranges::Refused),
+        image(&layers, &stored("gzip"), manifest::OCI_LAYER_GZIP),
+        // Docker looks at the content.
+        image(&layers, &stored("gzip"), manifest::OCI_LAYER),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let registry = start(directory.path()).await;
@@ -105,6 +108,8 @@ async fn an_image_that_is_larger_than_the_disk_is_refused_packed_or_not_cached_o
         Memory::new(testing::legacy(&layers)),
         image(&layers, &stored("zstd"), ZSTD),
         image(&layers, &stored("gzip"), manifest::OCI_LAYER_GZIP),
+        image(&layers, &in_two(&layers), manifest::OCI_LAYER_GZIP),
+        image(&layers, &in_two(&layers), manifest::OCI_LAYER),
         Memory::new(testing::legacy_with(&stored("gzip"), &testing::config(&layers))),
     ] {
         let source = Arc::new(source);
@@ -120,6 +125,70 @@ async fn an_image_that_is_larger_than_the_disk_is_refused_packed_or_not_cached_o
         refused().await;
         drop(fits);
         refused().await;
+    }
+}
+
+/// Gzip files of two parts, the last of which has no more than a byte: it is what the last bytes of the file tell the size of.
+fn in_two(layers: &[Vec<u8>; 2]) -> [Vec<u8>; 2] {
+    layers.clone().map(|layer| {
+        let (most, last) = layer.split_at(layer.len() - 1);
+        [packed("gzip", most), packed("gzip", last)].concat()
+    })
+}
+
+#[tokio::test]
+async fn a_layer_that_is_compressed_twice_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = start(directory.path()).await;
+    for (inner, outer) in [("gzip", "gzip"), ("gzip", "zstd"), ("bzip2", "xz")] {
+        let layers = [packed(inner, &testing::layer(1, 300_000))];
+        let stored = layers.clone().map(|layer| packed(outer, &layer));
+        let source = Arc::new(image(&layers, &stored, manifest::OCI_LAYER_GZIP));
+        let error = registry.open(&source.descriptor(), source.clone()).await.unwrap_err();
+        let is_refused = matches!(error.problem(), Some(Problem::Undecodable { reason }) if reason.contains("twice"));
+        assert!(is_refused && error.is_final(), "{error}");
+    }
+    assert_eq!(kept(directory.path()), 0);
+}
+
+/// An archive with a file of a GiB that is nearly all hole, as `tar --sparse --format=posix` writes it.
+fn layer_with_a_hole() -> Vec<u8> {
+    let record = "34 GNU.sparse.realsize=1099511627\n";
+    let mut tar = tar::Builder::new(vec![]);
+    let mut append = |kind, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, "hole", content).unwrap();
+    };
+    append(tar::EntryType::XHeader, record.as_bytes());
+    append(tar::EntryType::Regular, b"0\n");
+    tar.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_layer_of_which_docker_would_make_more_than_it_has_is_refused() {
+    let layers = [layer_with_a_hole()];
+    let gzip = layers.clone().map(|layer| packed("gzip", &layer));
+    for source in [
+        Memory::new(testing::oci(&layers)),
+        Memory::new(testing::legacy(&layers)),
+        Memory::new(testing::oci(&layers)).with_ranges(testing::Ranges::Refused),
+        image(&layers, &gzip, manifest::OCI_LAYER_GZIP),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = start(directory.path()).await;
+        let source = Arc::new(source);
+        let error = match registry.open(&source.descriptor(), source.clone()).await {
+            Ok(lease) => {
+                let answer = blob(&lease, Digest::of(&layers[0])).await;
+                assert!(answer.body != layers[0], "all of it was served");
+                lease.failure().unwrap()
+            }
+            Err(error) => error,
+        };
+        let is_refused = matches!(error.problem(), Some(Problem::Undecodable { reason }) if reason.contains("holes"));
+        assert!(is_refused && error.is_final(), "{error}");
     }
 }
 

@@ -44,8 +44,12 @@ fn every_compression_is_known_by_its_first_bytes_and_unpacked_also_in_several_pa
 
 #[test]
 fn frames_that_decoders_skip_are_skipped() {
-    let skipped = [b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec(), compressed("zstd", b"content")].concat();
-    assert_eq!(unpack(&[skipped.clone(), skipped].concat()).unwrap(), b"contentcontent");
+    for first in [0x50, 0x5f] {
+        let frame = [&[first], &b"\x2a\x4d\x18\x03\0\0\0abc"[..]].concat();
+        let skipped = [frame, compressed("zstd", b"content")].concat();
+        assert_eq!(Compression::of(&skipped), Compression::Zstd);
+        assert_eq!(unpack(&[skipped.clone(), skipped].concat()).unwrap(), b"contentcontent");
+    }
 }
 
 #[test]

@@ -11,6 +11,6 @@ async fn a_chunk_that_is_longer_than_the_queue_is_written_all_the_same() {
     let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
     let written = async { writer.write(chunk.clone()).await && writer.write(chunk.clone()).await };
     assert!(tokio::time::timeout(Duration::from_secs(120), written).await.unwrap());
-    let (_, digest) = writer.finish().await.unwrap();
+    let Written { digest, .. } = writer.finish().await.unwrap();
     assert_eq!(digest, Digest::of(&chunk.repeat(2)));
 }
