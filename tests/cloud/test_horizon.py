@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,6 +206,39 @@ def test_an_application_of_two_servers(
     [server] = user.compute.servers(name=web)
     servers.wait_console(server.id, "read s3cret")
     assert "read s3cret" in dashboard.console_log(web)
+
+
+@pytest.mark.agent
+@pytest.mark.full
+def test_the_forms_of_flavors_and_images_list_the_keys_with_their_descriptions(
+    dashboard: Dashboard,
+    lab: Lab,
+    side: Side,
+    admin: Connection,
+    add_image: Callable[..., str],
+    tiny: Archive,
+    unique: Callable[[str], str],
+) -> None:
+    image = add_image(tiny.tar(), unique("described"))
+    admin.image.update_image(image, visibility="public")
+    usual = admin.compute.find_flavor(side.flavor, ignore_missing=False)
+    name = unique("described")
+    flavor = admin.compute.create_flavor(name=name, vcpus=usual.vcpus, ram=usual.ram, disk=usual.disk)
+    try:
+        passwords = json.loads((lab.state / "passwords.json").read_text())
+        dashboard.log_in("admin", passwords["admin"])
+        group = "Container (defaults and limits of the flavor)"
+        values = {"docker:cap_add": "NET_ADMIN", "docker:pids_limit": "99"}
+        descriptions = dashboard.change_metadata("admin/flavors", name, group, values)
+        assert "more capabilities than the usual ones" in descriptions["docker:cap_add"]
+        specs = eventually(lambda: admin.compute.fetch_flavor_extra_specs(flavor).extra_specs, "the extra specs")
+        assert values.items() <= specs.items()
+        image_name, group = admin.image.get_image(image).name, "Container (defaults of the image)"
+        descriptions = dashboard.change_metadata("admin/images", image_name, group, {"docker_user": "1000"})
+        assert "who the command runs as" in descriptions["docker_user"]
+        eventually(lambda: admin.image.get_image(image).properties.get("docker_user") == "1000", "the property")
+    finally:
+        admin.compute.delete_flavor(flavor)
 
 
 def _actions(servers: Servers, server_id: str, action: str) -> list[str]:

@@ -113,6 +113,25 @@ class Dashboard:
         expect(dialog).to_have_count(0)
         return descriptions
 
+    def change_metadata(self, table: str, name: str, group: str, values: Mapping[str, str]) -> dict[str, str]:
+        """Take keys from the list that `Update Metadata` in a row of a table opens. Returns how they are described."""
+        self._page.goto(f"{self._url}/{table}/", wait_until="networkidle")
+        exact = re.compile(rf"^\s*{re.escape(name)}\s*$")
+        row = self._page.locator("tr").filter(has=self._page.locator("td, a", has_text=exact)).first
+        action = row.locator("a, button").filter(has_text=re.compile(r"^\s*Update Metadata\s*$")).first
+        expect(action).to_be_attached()
+        if not action.is_visible():
+            row.locator(".dropdown-toggle").click()
+        action.click()
+        dialog = self._page.locator(".modal-dialog")
+        shown = re.compile(rf"^\s*{re.escape(group)}\s*$")
+        dialog.locator(".metadata-tree li.level-0").filter(has_text=shown).click()
+        descriptions = {key: self._choose_listed(dialog, key, value) for key, value in values.items()}
+        self.picture("metadata")
+        dialog.locator(".modal-footer .btn-primary").click()
+        expect(dialog).to_have_count(0)
+        return descriptions
+
     def _choose_listed(self, dialog: Locator, key: str, value: str) -> str:
         """Take a key from the list under Metadata. Returns how it is described."""
         tree = dialog.locator(".metadata-tree")
