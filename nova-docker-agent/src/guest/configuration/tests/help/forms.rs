@@ -34,6 +34,8 @@ const PRINTABLE: &str = r"[^\x00-\x1f\x7f-\x9f]";
 const ADDRESS: &str = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)";
 const ACCOUNT: &str = "[A-Za-z0-9_.][A-Za-z0-9_.-]*";
 const HOST: &str = "[A-Za-z0-9_][A-Za-z0-9_.-]*";
+/// A part of a name in DNS.
+const LABEL: &str = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
 const SHORT_NAME: &str = "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}";
 const FLAG: &str = r"\s*(?i:true|yes|on|1|false|no|off|0)\s*";
 const SIZE: &str = r"\s*0*[1-9][0-9]*[kKmMgG]?[bB]?\s*";
@@ -174,7 +176,7 @@ fn form(key: &str) -> Option<Form> {
         "group_add" => Form::Text(list(ACCOUNT, "[ ,]")),
         "healthcheck" => Form::Text(r"\s*\{[\s\S]*\}\s*".to_owned()),
         "host:" => Form::Text(format!(r"\s*{ADDRESS}(?:\s+{ADDRESS})*\s*")),
-        "hostname" => Form::Text(r"\s*[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\s*".to_owned()),
+        "hostname" => Form::Text(format!(r"\s*{LABEL}(?:\.{LABEL})*\s*")),
         "restart" => Form::Text(r"\s*(?:no|false|always|unless-stopped|on-failure(?::0*[1-9][0-9]*)?)\s*".to_owned()),
         "shm_size" => Form::Text(SIZE.to_owned()),
         "stop_grace_period" => Form::Text(r"\s*(?:[0-9]+|(?:[0-9]+(?:ms|s|m|h))+)\s*".to_owned()),
