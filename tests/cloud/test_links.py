@@ -57,7 +57,9 @@ def test_a_server_finds_others_of_its_project_by_name_id_and_tag_and_follows_the
     image, name, tag = add_image(_database(tiny)), unique("db"), unique("tag")
 
     def database() -> tuple[str, str]:
-        server = named(name, image=image, networks=private_network, tags=[tag])
+        # It is linked to what is linked to it, which may not be there yet.
+        back = {"docker:link:back": servers.get(web)["name"], "docker:link_wait": "optional"}
+        server = named(name, image=image, networks=private_network, tags=[tag], metadata=back)
         return server["id"], servers.addresses(server["id"])[0]
 
     # It is launched before what it is linked to.
@@ -98,5 +100,7 @@ def test_a_server_finds_others_of_its_project_by_name_id_and_tag_and_follows_the
     servers.delete(first)
     servers.wait_gone(first)
     eventually(lambda: "store" not in hosts(), "a hosts file without the server that has gone")
-    _, address = database()
+    again, address = database()
     eventually(lambda: f"{address}\tstore {name}\n" in hosts(), "a hosts file with the server that came again")
+    back = f"{servers.addresses(web)[0]}\tback {servers.get(web)['name']}\n"
+    assert back in lab.docker("exec", f"nova-{again}", "cat", "/etc/hosts")
