@@ -9,7 +9,7 @@ use crate::objects::{Flavor, Instance};
 pub(super) type Resources = BTreeMap<String, u64>;
 
 /// The classes that this host's provider has an inventory of. What a flavor or a port asks besides, another provider has.
-const OF_THIS_HOST: [&str; 3] = ["VCPU", "MEMORY_MB", "DISK_GB"];
+pub(super) const OF_THIS_HOST: [&str; 3] = ["VCPU", "MEMORY_MB", "DISK_GB"];
 
 /// None where the instance's flavor is not known.
 pub(super) fn asked_for(instance: &Instance) -> Option<Resources> {

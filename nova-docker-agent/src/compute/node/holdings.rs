@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::flavor_resources::{Resources, asked_for};
+use super::flavor_resources::{OF_THIS_HOST, Resources, asked_for};
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{
     cloud::{
@@ -80,26 +80,30 @@ impl Seen {
     /// What the instance is to hold of all providers; none where it does.
     fn of_instance(&self, asked: &Resources, provider: Uuid, row: &Instance) -> Option<ConsumerAllocations> {
         let mut held = self.instance.1.clone();
-        if held.allocations.is_empty() {
-            // A resize begins with giving it all to the move, also what ports have of others' providers.
-            let all = self.ended_moves.iter().rev().find(|(_, held)| !held.allocations.is_empty());
-            held.allocations = all.map(|(_, of_move)| of_move.allocations.clone()).unwrap_or_default();
+        if !held.allocations.contains_key(&provider) {
+            // A resize begins with giving it all to the move, also what ports have of others' providers. What the instance holds
+            // instead is a claim on the host that it did not go to.
+            let of_moves = self.ended_moves.iter().rev().map(|(_, held)| &held.allocations);
+            if let Some(all) = of_moves.into_iter().find(|allocations| allocations.contains_key(&provider)) {
+                held.allocations = all.clone();
+            }
+        }
+        if self.instance.1.allocations.is_empty() {
             held.project_id = row.project_id().map(str::to_owned);
             held.user_id = row.user_id().map(str::to_owned);
         }
-        let here = held.allocations.get(&provider).map(|allocation| &allocation.resources);
-        let is_here = |class: &String| here.is_some_and(|resources| resources.contains_key(class));
-        // Another provider's disk may be its disk.
-        let is_anywhere =
-            |class: &String| held.allocations.values().any(|allocation| allocation.resources.contains_key(class));
-        let resources: Resources = asked
-            .iter()
-            .filter(|(class, _)| is_here(class) || !is_anywhere(class))
-            .map(|(class, amount)| (class.clone(), *amount))
-            .collect();
-        if resources.is_empty() {
-            held.allocations.remove(&provider);
-        } else {
+        let here = held.allocations.remove(&provider).map(|allocation| allocation.resources).unwrap_or_default();
+        // A provider that many hosts share may be where it has its disk.
+        let is_shared = |class: &String| {
+            let of_others = held.allocations.values().map(|allocation| &allocation.resources);
+            of_others.filter(|resources| !is_of_a_host(resources)).any(|resources| resources.contains_key(class))
+        };
+        let is_needed = |class: &String| here.contains_key(class) || !is_shared(class);
+        let needed = asked.iter().filter(|(class, _)| is_needed(class)).map(|(class, amount)| (class.clone(), *amount));
+        // Of classes that an operator has added nothing is known.
+        let added = here.iter().filter(|(class, _)| !OF_THIS_HOST.contains(&class.as_str()));
+        let resources: Resources = added.map(|(class, amount)| (class.clone(), *amount)).chain(needed).collect();
+        if !resources.is_empty() {
             held.allocations.insert(provider, Allocation { resources, generation: None });
         }
         let amounts = |all: &ConsumerAllocations| -> Vec<(Uuid, Resources)> {
@@ -109,15 +113,28 @@ impl Seen {
     }
 }
 
+/// Whether a provider that gives these is a host.
+fn is_of_a_host(resources: &Resources) -> bool {
+    ["VCPU", "PCPU", "MEMORY_MB"].iter().any(|class| resources.contains_key(*class))
+}
+
+/// Whether an instance is on no host, and on its way to none.
+fn is_nowhere(instance: &Instance) -> bool {
+    instance.host().is_none()
+        && instance.task_state().is_none()
+        && matches!(instance.vm_state(), Some(VmState::ShelvedOffloaded | VmState::Error))
+}
+
 impl Compute {
     /// Sets right what the host's `instances` hold of its provider, of which `held` is held. `strangers` hold some of it and are no
-    /// instances of this host: moves that have ended hold nothing afterwards.
+    /// instances of this host: moves that have ended, and instances that are on no host, hold nothing of it afterwards.
     pub(super) async fn settle_holdings(
         &self,
         instances: &[Instance],
         held: &ProviderAllocations,
         strangers: &[String],
     ) -> Result<(), Error> {
+        self.settle_homeless(strangers).await?;
         let mut unsettled = self.ended_moves(strangers).await?;
         for instance in instances {
             let uuid = instance_uuid(instance)?;
@@ -131,6 +148,37 @@ impl Compute {
             if let Err(error) = self.settle(uuid, &ended_moves).await {
                 warn!(%error, instance = %uuid, "cannot set right what the instance holds in placement");
             }
+        }
+        Ok(())
+    }
+
+    /// Takes what those of `consumers` hold of this host that are on no host: where placement did not answer when their way here ended.
+    async fn settle_homeless(&self, consumers: &[String]) -> Result<(), Error> {
+        if consumers.is_empty() {
+            return Ok(());
+        }
+        let filters = Map::from_iter([("uuid".to_owned(), json!(consumers)), ("deleted".to_owned(), json!(false))]);
+        let found = self.conductor.instances_by_filters(&Context::admin(), filters, &[]).await?;
+        for instance in found.iter().filter(|instance| is_nowhere(instance)) {
+            let uuid = instance_uuid(instance)?;
+            if let Err(error) = self.take_from_homeless(uuid).await {
+                warn!(%error, instance = %uuid, "cannot take what the instance, which is on no host, holds in placement");
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_from_homeless(&self, uuid: Uuid) -> Result<(), Error> {
+        let Some(_lock) = self.locks.try_lock(uuid) else { return Ok(()) };
+        let (caller, placement) = (&Caller::own(), &self.cloud.placement);
+        // Before the row: a claim for a way that begins comes after the task that the row then has.
+        let mut held = placement.allocations(caller, uuid).await?;
+        let row = self.conductor.instance(&Context::admin(), &uuid.to_string(), &[]).await?;
+        if is_nowhere(&row)
+            && held.allocations.remove(&self.compute_id).is_some()
+            && placement.replace_seen(caller, &[(uuid, held)]).await?
+        {
+            info!(instance = %uuid, "took what the instance, which is on no host, held in placement");
         }
         Ok(())
     }
@@ -179,7 +227,15 @@ impl Compute {
             return Ok(());
         }
         let before = seen.instance.1.allocations.get(&self.compute_id).map(|allocation| &allocation.resources);
-        if placement.replace_seen(caller, &changes).await? {
+        let changed = match placement.replace_seen(caller, &changes).await {
+            // There is no room for what the instance is to hold: the ended moves may have it.
+            Err(error) if error.status() == Some(409) && changes.len() > 1 => {
+                let of_moves: Vec<Held> = changes.into_iter().filter(|(id, _)| *id != uuid).collect();
+                placement.replace_seen(caller, &of_moves).await?
+            }
+            changed => changed?,
+        };
+        if changed {
             info!(instance = %uuid, ?before, ?due, ?ended_moves, "set right what the instance holds in placement");
         } else {
             info!(instance = %uuid, "left allocations alone that changed meanwhile");

@@ -118,20 +118,67 @@ fn what_other_providers_give_to_an_instance_stays() {
 }
 
 #[test]
-fn of_what_another_provider_gives_to_an_instance_instead_of_this_one_it_needs_nothing() {
-    let mut shared = of_a_port(holding(256, 5), "MEMORY_MB");
-    let here = shared.allocations.get_mut(&PROVIDER).unwrap();
-    here.resources = Resources::from([("VCPU".to_owned(), 1)]);
-    assert_eq!(changes(&instance(64), shared.clone(), Vec::new()), []);
-    let here = shared.allocations.get_mut(&PROVIDER).unwrap();
-    here.resources = Resources::from([("VCPU".to_owned(), 4)]);
-    let all = changes(&instance(64), shared, Vec::new());
-    let [(_, held)] = &all[..] else { panic!("{all:?}") };
-    assert_eq!(held.allocations[&PROVIDER].resources, Resources::from([("VCPU".to_owned(), 1)]));
-    // A claim on another host, that a move left, takes nothing of this one.
-    let all = changes(&instance(64), of_a_port(holding(256, 5), "MEMORY_MB"), Vec::new());
+fn of_what_a_shared_provider_gives_to_an_instance_it_needs_nothing_here() {
+    let mut row = instance(64);
+    row.set("image_ref", "an image");
+    let mut flavor = row.flavor().unwrap();
+    flavor.set("root_gb", 5);
+    row.set("flavor", flavor.into_object().to_value());
+    let shared = of_a_port(holding(64, 5), "DISK_GB");
+    assert_eq!(changes(&row, shared, Vec::new()), []);
+    let all = changes(&row, of_a_port(holding(256, 5), "DISK_GB"), Vec::new());
     let [(_, held)] = &all[..] else { panic!("{all:?}") };
     assert_eq!(held.allocations[&PROVIDER].resources, resources(64));
+    // A claim on another host is no disk of this one.
+    let mut claimed = of_a_port(holding(64, 5), "DISK_GB");
+    let there = claimed.allocations.get_mut(&NETWORK).unwrap();
+    there.resources.extend(resources(64));
+    let all = changes(&row, claimed, Vec::new());
+    let [(_, held)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(held.allocations[&PROVIDER].resources["DISK_GB"], 5);
+}
+
+#[test]
+fn an_instance_whose_way_to_another_host_has_ended_holds_of_this_one_again() {
+    let mut claimed = ConsumerAllocations { allocations: BTreeMap::new(), ..holding(64, 5) };
+    claimed.allocations.insert(NETWORK, Allocation { resources: resources(256), generation: Some(4) });
+    let all = changes(&instance(64), claimed.clone(), vec![holding(64, 1)]);
+    let [(_, of_move), (id, held)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(amounts(of_move), Vec::new());
+    assert_eq!((*id, held.consumer_generation, amounts(held)), (INSTANCE, Some(5), vec![(PROVIDER, resources(64))]));
+    // The move holds nothing any more: nobody knows whose the claim on the other host is.
+    let all = changes(&instance(64), claimed, Vec::new());
+    let [(_, held)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(amounts(held), [(NETWORK, resources(256)), (PROVIDER, resources(64))]);
+}
+
+#[test]
+fn what_an_operator_has_added_to_this_host_stays() {
+    let mut added = holding(256, 5);
+    let here = added.allocations.get_mut(&PROVIDER).unwrap();
+    here.resources.insert("CUSTOM_LICENCE".to_owned(), 1);
+    let all = changes(&instance(64), added, Vec::new());
+    let [(_, held)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(held.allocations[&PROVIDER].resources["CUSTOM_LICENCE"], 1);
+    assert_eq!(held.allocations[&PROVIDER].resources["MEMORY_MB"], 64);
+}
+
+#[test]
+fn an_instance_without_a_host_and_a_task_is_nowhere() {
+    let shelved = |task: &str| {
+        let mut row = Instance::slim(&INSTANCE.to_string());
+        row.set("vm_state", "shelved_offloaded");
+        if !task.is_empty() {
+            row.set("task_state", task);
+        }
+        row
+    };
+    assert!(is_nowhere(&shelved("")));
+    assert!(!is_nowhere(&shelved("unshelving")));
+    assert!(!is_nowhere(&with("vm_state", "error")), "it has a host");
+    let mut building = shelved("");
+    building.set("vm_state", "building");
+    assert!(!is_nowhere(&building));
 }
 
 #[test]
