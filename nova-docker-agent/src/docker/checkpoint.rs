@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 pub(super) const ENDING: Duration = Duration::from_secs(60);
 /// Between two looks whether the runtime is done, which tells nobody.
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// How long who only looks at a directory may hold it, and how often.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOKS: usize = 50;
 /// Tries of a dump: a runtime gives up to freeze processes that go on starting others, on a busy host. And of a restore: containerd
 /// takes Docker's mark for one that it knows, now and then.
 const TRIES: usize = 3;
@@ -146,6 +149,15 @@ impl Docker {
         self.forget_checkpoint(id).await?;
         self.settled(id).await?;
         let action = format!("remove {}", directory.display());
+        // Whoever looks at the directory holds it for a moment.
+        for _ in 0..LOOKS {
+            let removed = directory.clone();
+            match on_disk(action.clone(), move || remove(&removed)).await {
+                Err(Error::System { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {}
+                removed => return removed,
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         on_disk(action, move || remove(&directory)).await
     }
 
@@ -167,7 +179,7 @@ impl Docker {
             let directory = self.checkpoint_of(&id);
             // An agent before this one may have asked for what goes on.
             let looking = format!("look at {}", directory.display());
-            let is_free = on_disk(looking, move || Ok(lock(&directory)?.is_some())).await?;
+            let is_free = on_disk(looking, move || is_free(&directory)).await?;
             if is_free && (!suspended.contains(&id) || !self.is_checkpointed(&id)) {
                 tracing::info!(container = id, "removing a checkpoint that is no container's");
                 self.drop_checkpoint(&id).await?;
@@ -183,7 +195,7 @@ impl Docker {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let looked = directory.clone();
-            if on_disk(action.clone(), move || lock(&looked)).await?.is_some() {
+            if on_disk(action.clone(), move || is_free(&looked)).await? {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -343,17 +355,22 @@ pub(super) async fn on_disk<T: Send + 'static>(
     done.map_err(|source| Error::System { action, source })
 }
 
+/// Whether the runtime does not work in a directory, which it holds while it does. Those who look do not hinder each other.
+pub(super) fn is_free(directory: &Path) -> io::Result<bool> {
+    Ok(lock(directory, FlockArg::LockSharedNonblock)?.is_some())
+}
+
 /// What keeps others away from a directory; nothing does where it is not there.
-pub(super) struct Mine {
+struct Held {
     _lock: Option<Flock<fs::File>>,
 }
 
-/// None while the runtime works there, which holds it.
-pub(super) fn lock(directory: &Path) -> io::Result<Option<Mine>> {
+/// None where another one holds it.
+fn lock(directory: &Path, how: FlockArg) -> io::Result<Option<Held>> {
     match fs::File::open(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Mine { _lock: None })),
-        file => match Flock::lock(file?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Mine { _lock: Some(lock) })),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Held { _lock: None })),
+        file => match Flock::lock(file?, how) {
+            Ok(lock) => Ok(Some(Held { _lock: Some(lock) })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),
         },
@@ -362,7 +379,9 @@ pub(super) fn lock(directory: &Path) -> io::Result<Option<Mine>> {
 
 /// The mark first: half of the images are none.
 fn remove(directory: &Path) -> io::Result<()> {
-    let Some(_mine) = lock(directory)? else { return Err(ErrorKind::ResourceBusy.into()) };
+    let Some(_held) = lock(directory, FlockArg::LockExclusiveNonblock)? else {
+        return Err(ErrorKind::ResourceBusy.into());
+    };
     for removed in [fs::remove_file(directory.join(WHOLE)), fs::remove_dir_all(directory)] {
         match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

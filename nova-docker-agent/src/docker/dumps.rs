@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Docker, Error,
-    checkpoint::{BETWEEN_LOOKS, ENDING, lock, names, on_disk},
+    checkpoint::{BETWEEN_LOOKS, ENDING, is_free, names, on_disk},
     state::Found,
 };
 use crate::guest::PowerState;
@@ -118,7 +118,7 @@ impl Docker {
 
     /// Whether the runtime writes the container's processes to disk, or reads them from there.
     pub(super) fn is_being_dumped(&self, id: &str) -> bool {
-        lock(&self.checkpoint_of(id)).is_ok_and(|mine| mine.is_none())
+        is_free(&self.checkpoint_of(id)).is_ok_and(|free| !free)
     }
 
     /// The container once the dump is over that an agent before this one may have asked for: it runs again, or has ended.
