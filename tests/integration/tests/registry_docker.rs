@@ -44,7 +44,7 @@ async fn run(dockerd: &Dockerd, lease: &Lease) -> String {
 
 /// Waits until the cache holds `count` layers. Docker may have a layer before; without a lease it is not kept then.
 async fn until_cached(dockerd: &Dockerd, count: u64) {
-    let blobs = dockerd.path("cache/blobs/sha256");
+    let blobs = dockerd.path("cache/blobs-2/sha256");
     until("the layers are kept", async || std::fs::read_dir(&blobs).unwrap().count() as u64 == count).await;
 }
 

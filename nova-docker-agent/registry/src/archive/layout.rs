@@ -16,7 +16,7 @@ use super::choice::choose;
 use super::configuration::Configuration;
 use super::image::{Document, Image, Layer};
 use crate::manifest::{self, Descriptor, MAX_MANIFEST, Manifest};
-use crate::store::{Cache, Compression, Pins, holes};
+use crate::store::{Cache, Compression, Pins};
 use crate::{Digest, Error, Platform, Problem, Source};
 
 /// Of an image's configuration, in bytes.
@@ -40,9 +40,6 @@ pub async fn read_image(
         None => legacy(&mut archive, Serving::Unpacked).await?,
     };
     check_platform(&image.platform, platform)?;
-    if image.layers.keys().any(|digest| archive.has_holes(digest)) {
-        return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
-    }
     image.drop_volumes()?;
     Ok((image, archive.into_pins()))
 }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::store::reader::{Forward, Reader, Window, ended};
 use crate::store::spool::{begin, store};
-use crate::store::{Cache, Pins, Turn, Writer, Written};
+use crate::store::{Cache, Pins, Turn, Writer, Written, holes};
 use crate::{Algorithm, Digest, Error, Problem, Source, SourceError};
 use walker::{Entry, Kind, Walker};
 
@@ -51,12 +51,13 @@ enum Contents {
     /// cache. By where they begin.
     Ranged { window: Window, seen: HashMap<u64, Bytes>, kept: HashMap<u64, Digest> },
     /// In the cache: the store has no ranges, so that all was kept as it streamed by. By where they begin; and
-    /// those of which Docker would make more than they have.
+    /// those that were left out, because Docker would make more of them than they have.
     Spooled { digests: HashMap<u64, Digest>, holes: HashSet<Digest> },
 }
 
 impl Archive {
-    /// Reads the headers of the archive, `size` bytes long, in a turn that has been taken, if turns are taken.
+    /// Reads the headers of the archive, `size` bytes long, in a turn that has been taken, if turns are taken: they are where
+    /// users pull, and not for the host's own Docker.
     pub async fn open(
         source: Arc<dyn Source>,
         size: u64,
@@ -121,9 +122,9 @@ impl Archive {
             let bytes = forward.read(range).await?;
             let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
             if let Kind::File(range) = &kind {
-                let (digest, has_holes) = keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
+                let (digest, is_kept) = keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
                 digests.insert(range.start, digest);
-                holes.extend(has_holes.then_some(digest));
+                holes.extend((!is_kept).then_some(digest));
             }
             files.insert(path, kind);
         }
@@ -177,8 +178,11 @@ impl Archive {
                 Some(content) if content.len() >= length => Ok(content.slice(..length)),
                 _ => Ok(window.read(range).await?),
             },
-            Contents::Spooled { digests, .. } => {
+            Contents::Spooled { digests, holes } => {
                 let digest = digests.get(&range.start).copied();
+                if digest.is_some_and(|digest| holes.contains(&digest)) {
+                    return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
+                }
                 let blob = digest.and_then(|digest| self.cache.get(&digest));
                 let blob = blob.ok_or_else(|| ended(range.start))?;
                 blob.read(0..length as u64).await
@@ -192,11 +196,6 @@ impl Archive {
             Contents::Ranged { .. } => None,
             Contents::Spooled { digests, .. } => digests.get(&range.start).copied(),
         }
-    }
-
-    /// Whether the file with this content streamed by and is a layer of which Docker would make more than it has.
-    pub fn has_holes(&self, digest: &Digest) -> bool {
-        matches!(&self.contents, Contents::Spooled { holes, .. } if holes.contains(digest))
     }
 
     /// The digest of the file with this content, which is put into the cache if it is not there.
@@ -243,8 +242,9 @@ impl Archive {
     }
 }
 
-/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it, and whether it is a layer of
-/// which Docker would make more than it has. Where turns are taken, it is done in turns.
+/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it, and whether they were kept.
+/// Where turns are taken, it is done in turns. Where none are, the host's Docker has what is in the cache: a layer of which it would
+/// make more than it has is left out.
 async fn keep(
     cache: &Arc<Cache>,
     pins: &mut Pins,
@@ -265,9 +265,13 @@ async fn keep(
         }
     }
     let Written { partial, digest, has_holes } = writer.finish().await?;
-    pins.add(digest);
-    store(partial, digest).await?;
-    Ok((digest, has_holes))
+    // What users pull is unpacked by a Docker of their own.
+    let is_kept = turn.is_some() || !has_holes;
+    if is_kept {
+        pins.add(digest);
+        store(partial, digest).await?;
+    }
+    Ok((digest, is_kept))
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ const MAX_KNOWN: u64 = 16_384;
 /// With whom a blob that was read is shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sharing {
-    /// With every image that names its digest; the read is given up when nothing pins the blob.
+    /// With every image that names its digest: the cache has no layers of which Docker would make more than they have. The read
+    /// is given up when nothing pins the blob.
     Host,
     /// With images of the same circle. The read is finished whoever goes away.
     Circle(String),

@@ -36,8 +36,10 @@ impl Stored {
         self.range.end - self.range.start
     }
 
-    /// Whether a blob of its digest has the size that it should have.
+    /// Whether a blob of its digest has the size that it should have. The host's Docker gets nothing that it would unpack: that
+    /// has no bound there.
     pub fn may_be(&self, blob: &Blob) -> bool {
-        self.packing.is_some() || blob.size == self.size()
+        let has_size = self.packing.is_some() || blob.size == self.size();
+        has_size && (self.sharing != Sharing::Host || blob.is_plain())
     }
 }

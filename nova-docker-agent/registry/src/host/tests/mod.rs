@@ -35,7 +35,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// How many files there are of whole layers. Clients have their last bytes a little before.
 fn whole(directory: &Path) -> usize {
-    files(&directory.join("cache/blobs/sha256")).len()
+    files(&directory.join("cache/blobs-2/sha256")).len()
 }
 
 /// How many files there are of layers, whole or half.

@@ -178,18 +178,57 @@ async fn a_layer_of_which_docker_would_make_more_than_it_has_is_refused() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let registry = start(directory.path()).await;
-        let source = Arc::new(source);
-        let error = match registry.open(&source.descriptor(), source.clone()).await {
-            Ok(lease) => {
-                let answer = blob(&lease, Digest::of(&layers[0])).await;
-                assert!(answer.body != layers[0], "all of it was served");
-                lease.failure().unwrap()
-            }
-            Err(error) => error,
-        };
-        let is_refused = matches!(error.problem(), Some(Problem::Undecodable { reason }) if reason.contains("holes"));
-        assert!(is_refused && error.is_final(), "{error}");
+        refuses(&registry, source, &layers[0], "holes").await;
     }
+}
+
+/// The image is refused before all of its layer was served.
+async fn refuses(registry: &Registry, source: Memory, layer: &[u8], why: &str) {
+    let source = Arc::new(source);
+    let error = match registry.open(&source.descriptor(), source.clone()).await {
+        Ok(lease) => {
+            let answer = blob(&lease, Digest::of(layer)).await;
+            assert!(answer.body != layer, "all of it was served");
+            lease.failure().unwrap()
+        }
+        Err(error) => error,
+    };
+    let is_refused = matches!(error.problem(), Some(Problem::Undecodable { reason }) if reason.contains(why));
+    assert!(is_refused && error.is_final(), "{error}");
+}
+
+#[tokio::test]
+async fn a_layer_with_holes_is_not_kept_from_one_read_for_the_next() {
+    let layers = [layer_with_a_hole()];
+    // As a file of another image, it is none of its layers.
+    let plain = [testing::layer(1, 1000)];
+    let config = serde_json::to_vec(&testing::config(&plain)).unwrap();
+    let bytes = testing::oci_manifest(&config, &plain, manifest::OCI_LAYER);
+    let index = json!({"manifests": [testing::described(manifest::OCI_MANIFEST, &bytes)]});
+    let tar = Tar::new().blob(&layers[0]).blob(&plain[0]).blob(&config).blob(&bytes).json("index.json", &index);
+    let beside = Memory::new(tar.finish()).with_ranges(testing::Ranges::Refused);
+    let directory = tempfile::tempdir().unwrap();
+    let registry = start(directory.path()).await;
+    drop(open(&registry, &Arc::new(beside)).await);
+    for ranges in [testing::Ranges::Refused, testing::Ranges::Served, testing::Ranges::Refused] {
+        refuses(&registry, Memory::new(testing::oci(&layers)).with_ranges(ranges), &layers[0], "holes").await;
+        let kept = directory.path().join("cache/blobs-2").join(Digest::of(&layers[0]).path());
+        assert!(!kept.exists() && kept.parent().unwrap().exists());
+    }
+}
+
+#[tokio::test]
+async fn a_packed_file_that_is_cached_is_not_served_as_what_another_image_has_unpacked() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = start(directory.path()).await;
+    let layers = [testing::layer(1, 300_000)];
+    let once = layers.clone().map(|layer| packed("gzip", &layer));
+    let source = image(&layers, &once, manifest::OCI_LAYER_GZIP).with_ranges(testing::Ranges::Refused);
+    let _lease = open(&registry, &Arc::new(source)).await;
+    let kept = directory.path().join("cache/blobs-2").join(Digest::of(&once[0]).path());
+    assert!(kept.exists());
+    let twice = once.clone().map(|layer| packed("gzip", &layer));
+    refuses(&registry, image(&once, &twice, manifest::OCI_LAYER_GZIP), &once[0], "twice").await;
 }
 
 #[test]

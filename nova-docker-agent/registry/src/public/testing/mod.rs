@@ -145,7 +145,7 @@ impl Registry {
 
     /// Waits until a blob is in the cache: clients have their last bytes a little before.
     pub async fn until_cached(&self, digest: &Digest) {
-        let blobs = self.directory.path().join("cache/blobs").join(digest.algorithm().name());
+        let blobs = self.directory.path().join("cache/blobs-2").join(digest.algorithm().name());
         let wait = async {
             while !blobs.join(digest.hex()).exists() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -41,6 +41,14 @@ pub fn remove_leftovers(partials: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes blobs that no process of this version uses. One of an earlier version may be making more of them: the next start
+/// removes those.
+pub fn remove_old(blobs: &Path) {
+    if let Err(error) = if_there(fs::remove_dir_all(blobs)) {
+        tracing::warn!("layer cache: cannot remove {}, which nothing uses any more: {error}", blobs.display());
+    }
+}
+
 /// The blobs that are there.
 pub fn scan(blobs: &Path) -> Result<HashMap<Digest, Kept>, Error> {
     let mut found = HashMap::new();

@@ -13,7 +13,7 @@ use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::{Digest, Error, Kept, MARGIN, touch};
 use crate::files::if_there;
-use crate::store::Cache;
+use crate::store::{Cache, Compression, packing};
 
 /// How much of a file is read at once.
 const PIECE: u64 = 1024 * 1024;
@@ -31,6 +31,13 @@ impl Blob {
     pub fn open(path: PathBuf) -> io::Result<Self> {
         let file = File::open(&path)?;
         Ok(Self { size: file.metadata()?.len(), file: Arc::new(file), path: Arc::new(path) })
+    }
+
+    /// Whether it is not compressed, as its first bytes say. Blocks, for no longer than opening it does.
+    pub fn is_plain(&self) -> bool {
+        let mut magic = [0; packing::MAGIC];
+        let read = self.file.read_at(&mut magic, 0);
+        read.is_ok_and(|length| Compression::of(&magic[..length]) == Compression::None)
     }
 
     /// The bytes of `range`, in pieces.

@@ -1,10 +1,10 @@
 //! Layers that are kept on this host, by digest.
 //!
 //! ```text
-//! CACHE/blobs/ALGORITHM/HEX   complete and verified: a file gets here by renaming, after it was synced
-//! CACHE/partial/PROCESS/FILE  being written, or on its way out; of processes that are gone, removed when the next one starts
-//! CACHE/proven/...            which project's images had which blobs: see `proofs`
-//! CACHE/lock                  held while a process starts
+//! CACHE/blobs-2/ALGORITHM/HEX  complete and verified: a file gets here by renaming, after it was synced
+//! CACHE/partial/PROCESS/FILE   being written, or on its way out; of processes that are gone, removed when the next one starts
+//! CACHE/proven/...             which project's images had which blobs: see `proofs`
+//! CACHE/lock                   held while a process starts
 //! ```
 //!
 //! Several processes may share a directory. Each keeps the size of the whole within its own bound: before it makes room, it
@@ -28,9 +28,13 @@ use uuid::Uuid;
 
 use crate::files::if_there;
 use crate::{Algorithm, Digest, Error};
-use directory::{lock, remove_leftovers, scan, touch};
+use directory::{lock, remove_leftovers, remove_old, scan, touch};
 pub use file::{Blob, Partial};
 
+/// Where blobs are. The number goes up when those of earlier agents cannot be trusted any more.
+const BLOBS: &str = "blobs-2";
+/// Where they were: there may be layers among them of which Docker would make more than they have.
+const OLD_BLOBS: &str = "blobs";
 /// What is left free on the file system for everything else.
 const MARGIN: u64 = 64 * 1024 * 1024;
 /// Blobs that are kept, whatever their size: each is in memory, and in a directory.
@@ -90,7 +94,7 @@ type Rank = (bool, SystemTime, Digest);
 impl Cache {
     /// Opens the cache in `directory`, which is made if it does not exist, and removes what was left half-written.
     pub fn open(directory: &Path, limit: u64) -> Result<Arc<Self>, Error> {
-        let blobs = directory.join("blobs");
+        let blobs = directory.join(BLOBS);
         let partials = directory.join("partial");
         let algorithms = Algorithm::ALL.map(|algorithm| blobs.join(algorithm.name()));
         for path in algorithms.iter().chain([&partials]) {
@@ -99,6 +103,7 @@ impl Cache {
         }
         let starting = lock(&directory.join("lock"), FlockArg::LockExclusive)?;
         remove_leftovers(&partials)?;
+        remove_old(&directory.join(OLD_BLOBS));
         let partial = partials.join(Uuid::new_v4().to_string());
         fs::create_dir(&partial).map_err(|cause| Error::cache("create", &partial, cause))?;
         let alive = lock(&partial.join("lock"), FlockArg::LockExclusive)?;

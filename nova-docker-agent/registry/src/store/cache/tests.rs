@@ -22,6 +22,18 @@ async fn a_blob_survives_a_restart() {
 }
 
 #[test]
+fn blobs_of_an_earlier_format_are_removed_and_are_not_had() {
+    let directory = tempfile::tempdir().unwrap();
+    let digest = Digest::of(b"layer");
+    let old = directory.path().join("blobs").join(digest.path());
+    fs::create_dir_all(old.parent().unwrap()).unwrap();
+    fs::write(&old, b"layer").unwrap();
+    let cache = Cache::open(directory.path(), 1000).unwrap();
+    assert!(cache.get(&digest).is_none() && cache.total() == 0);
+    assert!(!directory.path().join("blobs").exists());
+}
+
+#[test]
 fn the_blob_that_was_not_used_for_longest_is_evicted() {
     let directory = tempfile::tempdir().unwrap();
     let cache = Cache::open(directory.path(), 250).unwrap();
@@ -46,7 +58,7 @@ fn a_pinned_blob_is_not_evicted_until_its_last_pin_is_gone() {
     assert!(cache.get(&digest).is_some());
     drop(second);
     assert!(cache.get(&digest).is_none());
-    assert_eq!(files(&directory.path().join("blobs/sha256")), 0);
+    assert_eq!(files(&directory.path().join("blobs-2/sha256")), 0);
 }
 
 #[test]
@@ -184,7 +196,7 @@ fn processes_that_share_a_cache_keep_it_within_their_bound_together() {
     let new = keep(&other, &[3; 100]);
     assert!(other.get(&old).is_none() && other.get(&used).is_some() && one.get(&new).is_some());
     keep(&one, &[4; 200]);
-    assert_eq!(files(&directory.path().join("blobs/sha256")), 1);
+    assert_eq!(files(&directory.path().join("blobs-2/sha256")), 1);
 }
 
 #[test]
