@@ -20,6 +20,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::create::{Files, wanted_wrong};
+use super::read_file::Found;
 use super::{Docker, Error, peers};
 use crate::guest::{Configuration, Guest, InjectedFile, Peers, PublicKey};
 use crate::network::Interface;
@@ -144,8 +145,12 @@ impl Docker {
             // Docker has followed it as far as it goes.
             Ok(Some(found)) if found.file_mode & LINK != 0 => self.path_exists(id, &found.link_target).await,
             Ok(found) => Ok(found.is_some()),
-            // Docker does not say why it cannot follow a circle.
-            Err(Error::Docker { status: 500, .. }) => Ok(false),
+            // Why, Docker says only where it is asked for the content.
+            Err(Error::Docker { status: 500, .. }) => match self.read_file(id, path).await {
+                Err(Error::Docker { message, .. }) if is_circle(&message) => Ok(false),
+                Ok(found) => Ok(found != Found::Absent),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         }
     }
@@ -160,6 +165,11 @@ impl Docker {
             },
         }
     }
+}
+
+/// Whether Docker has followed links for as long as it does: in its own words, or in those of the kernel, which newer ones pass on.
+fn is_circle(message: &str) -> bool {
+    ["too many links", "too many levels of symbolic links"].iter().any(|words| message.contains(words))
 }
 
 /// A directory of root's, open to all for reading.
@@ -343,6 +353,13 @@ mod tests {
 
     fn text(file: File) -> String {
         String::from_utf8(file.content).unwrap()
+    }
+
+    #[test]
+    fn only_links_that_go_on_for_ever_lead_nowhere() {
+        assert!(is_circle("evalSymlinksInScope: too many links in /circle"));
+        assert!(is_circle("lstat /circle: too many levels of symbolic links"));
+        assert!(!is_circle("container is marked for removal") && !is_circle("open /proc: too many open files"));
     }
 
     #[test]
