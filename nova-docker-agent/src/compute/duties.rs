@@ -115,11 +115,16 @@ impl Compute {
 
     /// Saves states on the way out of a failure; a row that is gone needs none.
     pub(super) async fn set_state(&self, context: &Context, instance: Uuid, fields: Value) {
+        self.set_state_of(context, instance, fields, &Expected::Any).await;
+    }
+
+    /// The same, of an instance that still has the task.
+    pub(super) async fn set_state_of(&self, context: &Context, instance: Uuid, fields: Value, expected: &Expected) {
         let fields = match fields {
             Value::Object(map) => map,
             _ => Map::new(),
         };
-        match self.conductor.save_instance(context, &instance.to_string(), fields, &Expected::Any).await {
+        match self.conductor.save_instance(context, &instance.to_string(), fields, expected).await {
             Ok(_) => {}
             Err(error) if error.class() == Some("InstanceNotFound") => {}
             Err(error) => warn!(%error, "cannot reset the instance's state"),

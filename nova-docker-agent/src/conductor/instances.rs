@@ -1,8 +1,9 @@
 //! Instances: reading, slim saves, destruction.
 
 use serde_json::{Map, Value, json};
+use tracing::warn;
 
-use super::doubt::{Known, is_made, until_known};
+use super::doubt::{Doubt, LONGEST_PAUSE, Save, pauses, unless_closed, until_known};
 use super::{Conductor, kwargs, malformed};
 use crate::messaging::{CallError, Context};
 use crate::objects::{Expected, Instance};
@@ -84,7 +85,8 @@ impl Conductor {
     /// Writes single fields of an instance and returns its columns as they are now in the database. Whoever is answered knows whether
     /// that was done, and may wait long for it.
     ///
-    /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`.
+    /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`. States that are to be
+    /// written whatever the task is are written over the task that is found now, and over no later one.
     ///
     /// # Errors
     /// `UnexpectedTaskStateError` or `UnexpectedDeletingTaskStateError` when the task state
@@ -96,39 +98,60 @@ impl Conductor {
         fields: Map<String, Value>,
         expected: &Expected,
     ) -> Result<Instance, CallError> {
-        let save = || self.save_instance_once(context, uuid, fields.clone(), expected);
-        match until_known("a save of an instance", save).await {
-            Known { result: Err(refused), is_repeated: true }
-                if refused.class() == Some("UnexpectedTaskStateError") =>
-            {
-                let row = until_known("a save of an instance", || self.instance(context, uuid, &[])).await.result?;
-                if !is_made(&fields, &row) {
-                    return Err(refused);
-                }
-                let mut instance = Instance::slim(uuid);
-                instance.apply(fields);
-                instance.apply(row.into_object().data);
-                Ok(instance)
+        let mut save = Save::new(fields, expected);
+        if save.needs_look() {
+            let row = self.row(context, uuid, &save).await?;
+            save.look(&row);
+            save.before = Some(row);
+        }
+        let mut pauses = pauses();
+        let mut is_repeated = false;
+        loop {
+            let error = match unless_closed(self.save_instance_once(context, uuid, &save)).await {
+                Ok(saved) => return Ok(saved),
+                Err(error) => error,
+            };
+            let doubt = Doubt::of(&error, is_repeated);
+            if doubt == Doubt::Nothing {
+                return Err(error);
             }
-            known => known.result,
+            if doubt == Doubt::MayYetBeMade {
+                warn!(%error, "nobody knows what has become of a save of an instance; looking, and asking again");
+                tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+            }
+            let row = self.row(context, uuid, &save).await?;
+            if save.is_made(&row) {
+                let mut instance = Instance::slim(uuid);
+                instance.apply(save.fields);
+                instance.apply(row.into_object().data);
+                return Ok(instance);
+            }
+            if doubt == Doubt::IsMadeOrRefused {
+                return Err(error);
+            }
+            save.look(&row);
+            is_repeated = true;
         }
     }
 
-    async fn save_instance_once(
+    /// The instance as it is, with what `save` writes.
+    async fn row(&self, context: &Context, uuid: &str, save: &Save) -> Result<Instance, CallError> {
+        let attrs = save.extra_attrs();
+        until_known("a look at an instance", || self.instance(context, uuid, &attrs)).await
+    }
+
+    /// Asks for it once.
+    pub(super) async fn save_instance_once(
         &self,
         context: &Context,
         uuid: &str,
-        fields: Map<String, Value>,
-        expected: &Expected,
+        save: &Save,
     ) -> Result<Instance, CallError> {
         let mut instance = Instance::slim(uuid);
-        for (field, value) in fields {
-            instance.set(&field, value);
+        for (field, value) in &save.fields {
+            instance.set(field, value.clone());
         }
-        let expected = match expected {
-            Expected::OneOf(tasks) => kwargs([("expected_task_state", json!(tasks))]),
-            Expected::Any => Map::new(),
-        };
+        let expected = save.expected.iter().map(|tasks| ("expected_task_state".to_owned(), json!(tasks))).collect();
         self.object_action(context, &mut instance, "save", Vec::new(), expected).await?;
         Ok(instance)
     }
@@ -150,6 +173,6 @@ impl Conductor {
             let mut instance = instance.clone();
             async move { self.act(context, &mut instance, "destroy").await }
         };
-        until_known("the end of an instance", destroy).await.result
+        until_known("the end of an instance", destroy).await
     }
 }

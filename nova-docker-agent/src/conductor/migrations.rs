@@ -63,7 +63,7 @@ impl Conductor {
             let mut migration = migration.clone();
             async move { self.act(context, &mut migration, "save").await.map(|()| migration) }
         };
-        *migration = until_known("a save of a migration", save).await.result?;
+        *migration = until_known("a save of a migration", save).await?;
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::doubt::Save;
 use super::recorded::{self, Recorded};
 use super::replay::{Double, Step};
 use super::{Conductor, EventFailure};
@@ -244,9 +245,8 @@ async fn saves_of_an_instance_write_what_recorded_ones_write() {
             let expected = step.args["kwargs"].get("expected_task_state").map(states);
             let expected: Option<Vec<Option<&str>>> = expected;
             let tasks = expected.as_ref().map(|tasks| tasks.iter().map(|task| task.map(TaskState::of)).collect());
-            let wanted = tasks.map_or(Expected::Any, Expected::OneOf);
-            let (saved, sent) =
-                step.replay(async |c, context| c.save_instance(&context, uuid, fields.clone(), &wanted).await).await;
+            let save = Save::new(fields.clone(), &tasks.map_or(Expected::Any, Expected::OneOf));
+            let (saved, sent) = step.replay(async |c, context| c.save_instance_once(&context, uuid, &save).await).await;
             let ours = assert_slim(&sent["objinst"], &recorded);
             assert_eq!(ours.changes, fields.keys().cloned().collect());
             assert_eq!(ours.data.len(), fields.len() + 1, "the changes and the uuid");

@@ -11,6 +11,7 @@ use crate::compute::instance::config_drive::is_wanted;
 use crate::compute::{
     Compute,
     arguments::{Arguments, instance_uuid},
+    defect::caught,
     duties::Duties,
     error::Error,
     instance::{build_wait::NotOwned, guest::guest, image::descriptor, wiring::Wiring},
@@ -18,6 +19,7 @@ use crate::compute::{
     now,
     operation::Method,
     ports::{ProviderMapping, cache::network_info, interfaces::interfaces},
+    reconcile::recovery::still,
 };
 use crate::guest::{Guest, Inside};
 use crate::{
@@ -33,6 +35,9 @@ const INSTANCE_ATTRS: &[&str] =
     &["info_cache", "metadata", "system_metadata", "flavor", "keypairs", "device_metadata", "ec2_ids"];
 /// Name of its event.
 pub(in crate::compute) const EVENT: &str = "compute_unshelve_instance";
+
+/// A failure has cleared the task by itself. Its user may have asked again by the time it is told.
+const DUTIES: Duties = Duties { reverts_task_state: false, ..Duties::of(EVENT) };
 
 /// `unshelve_instance`.
 pub(in crate::compute) struct Unshelve {
@@ -62,11 +67,17 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         let cancelled = self.begin_build(uuid);
         let unshelved = self
-            .operate(context, uuid, Duties::of(EVENT), async {
+            .operate(context, uuid, DUTIES, async {
                 let mut instance = self.own_unshelved(context, &instance).await?;
-                let back = self.bring_back(context, &mut instance, &image, &resources, &cancelled).await;
-                if let Err(error) = &back {
-                    self.undo_unshelve(context, uuid, error.is_gone()).await;
+                let back = caught(self.bring_back(context, &mut instance, &image, &resources, &cancelled)).await;
+                let spawning = Expected::task(TaskState::Spawning);
+                match &back {
+                    Ok(()) => {}
+                    // Nobody knows how far it got; it may run.
+                    Err(Error::Defect(_)) => {
+                        self.set_state_of(context, uuid, json!({"task_state": null}), &spawning).await;
+                    }
+                    Err(error) => self.undo_unshelve(context, uuid, &spawning.or_no_task(), error.is_gone()).await,
                 }
                 back
             })
@@ -100,7 +111,11 @@ impl Compute {
             }
             // What the scheduler has claimed is somebody else's.
             Err(error) if NotOwned::of(error) == NotOwned::NotOurs => {}
-            Err(_) => self.drop_allocation(context, uuid).await,
+            Err(_) => {
+                self.drop_allocation(context, uuid).await;
+                let ours = Expected::task(TaskState::Unshelving);
+                self.set_state_of(context, uuid, json!({"task_state": null}), &ours).await;
+            }
         }
         owned
     }
@@ -169,9 +184,15 @@ impl Compute {
         Ok((interfaces, wiring))
     }
 
-    /// The instance is on the shelf again; its image is untouched. One that is being deleted keeps its host: the deletion waits here,
-    /// and removes the rest.
-    pub(in crate::compute) async fn undo_unshelve(&self, context: &Context, uuid: Uuid, being_deleted: bool) {
+    /// The instance is on the shelf again, if its task is an expected one; its image is untouched. One that is being deleted keeps its
+    /// host: the deletion waits here, and removes the rest.
+    pub(in crate::compute) async fn undo_unshelve(
+        &self,
+        context: &Context,
+        uuid: Uuid,
+        expected: &Expected,
+        being_deleted: bool,
+    ) {
         if let Err(error) = self.driver.remove(uuid, End::Replaced).await {
             warn!(%error, "cannot remove everything of the instance that was to come back; the next start tries again");
         }
@@ -187,7 +208,7 @@ impl Compute {
             "host": null, "node": null, "compute_id": null, "launched_on": null, "availability_zone": null,
             "task_state": null,
         });
-        self.set_state(context, uuid, away).await;
+        self.set_state_of(context, uuid, away, expected).await;
     }
 
     /// Finishes an unshelving that a restart has cut short: nobody knows how far it got, and the image has everything.
@@ -199,10 +220,9 @@ impl Compute {
         let uuid = instance_uuid(instance)?;
         let _lock = self.locks.lock(uuid).await;
         let error = cut_short(uuid);
-        self.undo_unshelve(context, uuid, false).await;
+        self.undo_unshelve(context, uuid, &still(instance.task_state()), false).await;
         self.record_fault(context, uuid, &error).await;
         self.finish_event(context, uuid, EVENT, Some(&error)).await;
-        self.set_state(context, uuid, json!({"task_state": null})).await;
         Ok(())
     }
 }

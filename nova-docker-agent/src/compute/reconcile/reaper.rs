@@ -10,7 +10,13 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::compute::{Compute, arguments::instance_uuid, error::Error, node::ownership::Ownership};
-use crate::{config::RunningDeletedAction, driver::End, limits::StopTimeout, messaging::Context, objects::VmState};
+use crate::{
+    config::RunningDeletedAction,
+    driver::End,
+    limits::StopTimeout,
+    messaging::Context,
+    objects::{Expected, VmState},
+};
 
 /// Whether an instance has been deleted for as long as an operator wants to wait; one without a time is due.
 pub(in crate::compute) fn is_due(deleted_at: Option<&str>, wait: Duration) -> bool {
@@ -124,7 +130,8 @@ impl Compute {
             if instance.host().is_none() && instance.task_state().is_none() {
                 let uuid = instance_uuid(&instance)?;
                 warn!(instance = %uuid, "its build was interrupted before it was this host's; setting it to error");
-                self.set_state(&context, uuid, json!({"vm_state": VmState::Error, "task_state": null})).await;
+                let failed = json!({"vm_state": VmState::Error, "task_state": null});
+                self.set_state_of(&context, uuid, failed, &Expected::no_task()).await;
                 self.drop_allocation(&context, uuid).await;
             }
         }

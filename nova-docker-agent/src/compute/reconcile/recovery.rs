@@ -263,7 +263,7 @@ fn keeps_aside(vm_state: Option<VmState>, task: Option<TaskState>) -> bool {
 }
 
 /// The task that was found. One that we have no word for cannot be asked for.
-fn still(task: Option<TaskState>) -> Expected {
+pub(in crate::compute) fn still(task: Option<TaskState>) -> Expected {
     match task {
         Some(TaskState::Unknown) => Expected::Any,
         task => Expected::OneOf(vec![task]),
