@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -85,6 +86,10 @@ class Books:
         """Servers that are on their way to a host and reached none: what a conductor or a broker had when it ended."""
         on_the_way = [each.id for each in self.servers() if not each.is_here and each.task_state != "None"]
         on_the_way += [each.id for each in self.servers() if not each.is_here and _builds(each)]
+        # A conductor had asked the scheduler, and had not written a server down yet.
+        on_the_way += itertools.chain.from_iterable(
+            self._rows("SELECT instance_uuid FROM nova_api.build_requests WHERE project_id = %(project)s")
+        )
         return [each for each in dict.fromkeys(on_the_way) if not self._reached_the_host(each)]
 
     def disagreements(self) -> list[str]:
