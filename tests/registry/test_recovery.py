@@ -177,7 +177,8 @@ def test_a_full_disk_keeps_nobody_from_pulling(
         names = sorted(blob.digest.partition(":")[2] for blob in image.blobs[:-1])
 
         def kept() -> list[str]:
-            return sorted(path.name for path in (small_disk / "state" / "cache" / "blobs-2").rglob("*") if path.is_file())
+            blobs = small_disk / "state" / "cache" / "blobs-2"
+            return sorted(path.name for path in blobs.rglob("*") if path.is_file())
 
         # A blob is kept a moment after its last byte is sent.
         eventually(lambda: kept() == names, "what there is room for kept", 240)
