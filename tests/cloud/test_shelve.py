@@ -125,6 +125,28 @@ def test_a_server_that_is_deleted_on_its_way_to_the_shelf_or_on_it_leaves_nothin
 
 
 @pytest.mark.full
+@pytest.mark.amqp  # A stock nova-compute deletes the image once, or never.
+def test_an_image_that_could_not_be_deleted_goes_with_the_next_shelving_or_the_server(
+    launch: Launcher, servers: Servers, admin_servers: Servers, user: Connection, lab: Lab
+) -> None:
+    server_id = launch("again")["id"]
+    for _ in range(2):
+        log = Tail(lab.log(AGENT_PROGRAM))
+        servers.action(server_id, "shelve")
+        _wait_shelved(servers, admin_servers, server_id)
+        [image] = _shelved_images(user, server_id)
+        user.image.update_image(image, is_protected=True)
+        servers.action(server_id, "unshelve")
+        servers.wait(server_id, "ACTIVE")
+        eventually(lambda log=log: "stays until the next start" in log.text(), "Glance refuses to delete it")  # type: ignore[misc]
+        user.image.update_image(image, is_protected=False)
+        assert _shelved_images(user, server_id) == [image], "that of the time before is gone"
+    servers.delete(server_id)
+    servers.wait_gone(server_id)
+    assert _shelved_images(user, server_id) == []
+
+
+@pytest.mark.full
 @pytest.mark.alone
 @pytest.mark.amqp  # A stock nova-compute deletes a server only when its unshelving has ended.
 def test_a_server_that_is_deleted_on_its_way_back_leaves_nothing(

@@ -48,20 +48,21 @@ impl Compute {
         Ok(instance.system_metadata())
     }
 
-    /// Adds the marks of a shelving to `state`, which is to be saved.
+    /// Adds the marks of a shelving to `state`, which is to be saved. The image of a former shelving, whose mark goes.
     pub(in crate::compute) async fn add_shelving_marks(
         &self,
         context: &Context,
         uuid: Uuid,
         image: Uuid,
         state: &mut Value,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Uuid>, Error> {
         let mut metadata = self.system_metadata(context, uuid).await?;
+        let former = shelved_image(&metadata).filter(|former| *former != image);
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string();
         let marks = [(SHELVED_AT, now), (SHELVED_IMAGE, image.to_string()), (SHELVED_HOST, self.host.clone())];
         metadata.extend(marks.map(|(key, value)| (key.to_owned(), value)));
         state["system_metadata"] = json!(metadata);
-        Ok(())
+        Ok(former)
     }
 
     /// Takes the marks of a shelving out.
@@ -82,6 +83,13 @@ impl Compute {
         };
         if let Err(error) = forgotten.await {
             warn!(%error, "the image that the instance was shelved into stays until the next start");
+        }
+    }
+
+    /// Deletes the image of a former shelving, which could not be deleted then, and whose mark goes.
+    pub(in crate::compute) async fn discard_former_image(&self, context: &Context, image: Uuid) {
+        if let Err(error) = self.cloud.glance.delete(&self.caller(context), image).await {
+            warn!(%error, %image, "the image of a former shelving stays, and no mark of it: delete it");
         }
     }
 

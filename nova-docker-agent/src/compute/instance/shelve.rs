@@ -83,8 +83,11 @@ impl Compute {
         let uuid = instance_uuid(instance)?;
         let mut shelving = json!({"task_state": TaskState::Shelving});
         // The image is known from now on, whole or not: the request that names it is lost in a crash.
-        self.add_shelving_marks(context, uuid, image, &mut shelving).await?;
+        let former = self.add_shelving_marks(context, uuid, image, &mut shelving).await?;
         self.save(context, instance, shelving, Expected::before(TaskState::Shelving)).await?;
+        if let Some(former) = former {
+            self.discard_former_image(context, former).await;
+        }
         let shelved = self.fill_shelf(context, instance, image, clean, cancelled).await;
         if shelved.is_err() {
             self.forget_shelved_image(context, uuid).await;

@@ -11,6 +11,7 @@ use crate::compute::{
     arguments::{Arguments, instance_uuid},
     duties::Duties,
     error::Error,
+    instance::marks::shelved_image,
     now,
     operation::Method,
 };
@@ -71,6 +72,11 @@ impl Compute {
         self.driver.remove(uuid, End::Deleted { with_volumes }).await?;
         // Only now, because Neutron may give a released port to somebody else.
         self.release_network(context, uuid, &instance).await?;
+        // That of one on the shelf is nova-api's to delete.
+        let is_shelved = matches!(instance.vm_state(), Some(VmState::Shelved | VmState::ShelvedOffloaded));
+        if let Some(former) = shelved_image(&instance.system_metadata()).filter(|_| !is_shelved) {
+            self.discard_former_image(context, former).await;
+        }
         let deleted = json!({"vm_state": VmState::Deleted, "task_state": null, "power_state": PowerState::NoState, "terminated_at": now()});
         self.save(context, &mut instance, deleted, Expected::Any).await?;
         self.tracker.release(uuid).await;
