@@ -268,7 +268,7 @@ def test_one_who_waits_for_another_s_update_says_so_and_then_makes_its_own(
     def look(number: int) -> None:
         if "p-web-3" in states(cloud) and not other.ident:
             other.start()
-            assert waits.wait(60)
+            assert waits.wait(600)
 
     cloud.after = look
     up(cloud, first)

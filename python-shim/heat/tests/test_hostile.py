@@ -10,10 +10,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nova_docker_heat import options
+from nova_docker_heat import options, transport
 from nova_docker_heat.endpoint import BadEndpoint, parse, resolve
 from nova_docker_heat.engine import DockerFailed, Engine, NoAnswer
 
@@ -156,15 +157,22 @@ def test_an_answer_that_takes_too_long_is_cut_off_whatever_it_is_made_of(
     assert not isinstance(caught.value, NoAnswer)
 
 
-def test_a_connection_that_stays_open_has_its_time_anew_for_each_answer(liar: Callable[..., Engine]) -> None:
+def test_a_connection_that_stays_open_has_its_time_anew_for_each_answer(
+    liar: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = 0.0
+
     def keep(request: Liar) -> None:
+        nonlocal ahead
         request.protocol_version = "HTTP/1.1"
-        time.sleep(1.2)
+        # Two of them are too long for one answer.
+        ahead += 0.6 * transport.ANSWER_SECONDS
         request.close_connection = False
         request.say({"Id": ID})
 
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead)
+    monkeypatch.setattr(transport, "time", clock)
     engine = liar({f"/containers/{ID}/json": keep})
-    engine._transport.seconds = 3
     before = len(engine.connections)
     assert [engine.inspect(ID)["Id"] for _ in range(3)] == [ID] * 3
     assert len(engine.connections) == before + 1
