@@ -23,7 +23,7 @@ def openstack(lab: Lab) -> OpenStack:
 
     def run(arguments: str) -> str:
         script = f'eval "$("{MINI}" openrc --state-dir "{lab.state}")" && openstack {arguments}'
-        return lab.run(["bash", "-c", script], seconds=300)
+        return lab.run(["bash", "-c", script])
 
     return run
 

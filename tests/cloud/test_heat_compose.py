@@ -49,11 +49,11 @@ def test_heat_makes_the_same_application_of_the_template_that_compose_writes(
     compose("down")
 
     stack = compose.project
-    compose.run("openstack", "orchestration", "template", "validate", "-t", str(template), seconds=120)
+    compose.run("openstack", "orchestration", "template", "validate", "-t", str(template), seconds=600)
     compose.run("openstack", "stack", "create", "--wait", "-t", str(template), stack, seconds=600)
     try:
         shown = ("stack", "output", "show", stack, "web-1", "-f", "value", "-c", "output_value")
-        address = compose.run("openstack", *shown, seconds=120).strip()
+        address = compose.run("openstack", *shown, seconds=600).strip()
         assert _looks(user, compose, f"{address}:8080") == of_compose
     finally:
         compose.run("openstack", "stack", "delete", "--yes", "--wait", stack, seconds=600)

@@ -41,7 +41,7 @@ def test_an_image_that_an_aggregate_caches_is_launched_without_reading_it_from_g
     image = add_image(data, "cached")
     glance = Tail(lab.log("glance"))
     command = [str(lab.state / "bin" / "openstack"), "--os-cloud", "admin", "--os-compute-api-version", "2.81"]
-    lab.run([*command, "aggregate", "cache", "image", aggregate, image], seconds=120)
+    lab.run([*command, "aggregate", "cache", "image", aggregate, image])
     eventually(lambda: image in lab.docker("images", "--format", "{{.Repository}}"), "the image on the host")
     # No more than what tells its layers apart is read anew: what all images of tiny have is there.
     assert _read_of(glance, image) > 0

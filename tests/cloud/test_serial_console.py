@@ -189,7 +189,7 @@ def test_a_server_without_a_shell_is_refused_with_the_reason(
 @pytest.mark.full
 def test_the_command_line_names_the_same_proxy(lab: Lab, servers: Servers, server_id: str) -> None:
     command = [str(lab.state / "bin" / "openstack"), "--os-cloud", "admin", "console", "url", "show", "--serial"]
-    shown = lab.run([*command, "-f", "value", "-c", "url", server_id], seconds=120).strip()
+    shown = lab.run([*command, "-f", "value", "-c", "url", server_id]).strip()
     assert shown.split("?")[0] == console.url(servers, server_id).split("?")[0]
     with Console(shown) as viewer:
         _ask(viewer)

@@ -21,7 +21,7 @@ FLAGS = (
     "--disable-sync",
 )
 
-_PATIENCE = 60_000
+_PATIENCE = 300_000
 """Milliseconds."""
 
 
@@ -176,14 +176,14 @@ class Dashboard:
             has=self._page.locator("a", has_text=re.compile(rf"^\s*{re.escape(name)}\s*$"))
         )
 
-    def wait_status(self, name: str, status: str, seconds: float = 60) -> None:
+    def wait_status(self, name: str, status: str) -> None:
         """The page itself asks again and again while something is under way."""
         expect(
             self.row(name)
             .locator("td.status_up, td.status_down, td.status_unknown, td")
             .filter(has_text=re.compile(rf"^\s*{status}\s*$"))
             .first
-        ).to_be_visible(timeout=seconds * 1000)
+        ).to_be_visible()
         self.picture(f"instances-{status.lower()}")
 
     def press(self, name: str, action: str) -> None:
@@ -248,9 +248,9 @@ class Dashboard:
         # The dashboard goes there by itself; to go elsewhere meanwhile would break that off.
         self._page.wait_for_url("**/project/images**", wait_until="networkidle")
 
-    def wait_image(self, name: str, status: str = "Active", seconds: float = 60) -> None:
+    def wait_image(self, name: str, status: str = "Active") -> None:
         """Wait until the table under Images shows it."""
         self._page.goto(f"{self._url}/project/images", wait_until="networkidle")
         row = self._page.locator("tr").filter(has=self._page.locator("a", has_text=name))
-        expect(row.first).to_contain_text(status, timeout=seconds * 1000)
+        expect(row.first).to_contain_text(status)
         self.picture("images")

@@ -92,11 +92,13 @@ class Lab:
     def log(self, program: str) -> Path:
         return self.state / "log" / f"{program}.log"
 
-    def run(self, command: Sequence[str], *, seconds: float = 60, check: bool = True, stdin: str = "") -> str:
+    def run(self, command: Sequence[str], *, seconds: float | None = None, check: bool = True, stdin: str = "") -> str:
         """Run a command of the operator on the host; returns its standard output.
 
-        Unless `check`, one that fails is no error, and one that takes too long has printed nothing.
+        Unless `check`, one that fails is no error, and one that takes too long, a minute if not said otherwise, has
+        printed nothing.
         """
+        seconds = seconds or (300 if check else 60)
         try:
             done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
@@ -132,7 +134,7 @@ class Lab:
     def supervisorctl(self, *arguments: str) -> str:
         """supervisorctl's exit status tells of stopped programs too, so it is not looked at."""
         control = [str(self.state / "venv" / "bin" / "supervisorctl"), "-c", str(self.state / "etc/supervisord.conf")]
-        answer = self.run([*control, *arguments], seconds=120, check=False)
+        answer = self.run([*control, *arguments], seconds=300, check=False)
         assert answer, f"supervisorctl {' '.join(arguments)} says nothing"
         return answer
 
