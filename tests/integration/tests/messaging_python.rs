@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use integration_tests::patience::PATIENCE;
 use integration_tests::rabbitmq::Broker;
@@ -13,6 +12,7 @@ use nova_docker_agent::messaging::{CallError, Context, Failure, Request, Rpc, Ta
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Python with oslo.messaging and Nova in it.
@@ -39,20 +39,33 @@ async fn line(child: &mut Child) -> String {
     timeout(PATIENCE * 3, lines.next_line()).await.expect("Python says something").unwrap().expect("a line")
 }
 
-async fn answer(request: Request, memory: Arc<AtomicI64>) -> Result<Value, Failure> {
+/// How many signs of life a caller must have got of a call that takes long, before it is answered.
+const SIGNS: u32 = 3;
+
+#[derive(Default)]
+struct Memory {
+    value: AtomicI64,
+    signs: watch::Sender<u32>,
+}
+
+async fn answer(request: Request, memory: Arc<Memory>) -> Result<Value, Failure> {
     match request.method.as_str() {
         "echo" => Ok(json!([request.args, request.context.request_id(), request.context.get("odd")])),
         "fail" => Err(Failure::new("nova.exception", "InstanceNotFound", "no x").with("instance_id", "x")),
         "refuse" => Err(Failure::builtin("NotImplementedError", "")),
         "slow" => {
-            tokio::time::sleep(Duration::from_secs(12)).await;
+            memory.signs.subscribe().wait_for(|&signs| signs >= SIGNS).await.unwrap();
             Ok("done".into())
         }
-        "remember" => {
-            memory.store(request.args["value"].as_i64().unwrap(), Ordering::SeqCst);
+        "alive" => {
+            memory.signs.send_modify(|signs| *signs += 1);
             Ok(Value::Null)
         }
-        "recall" => Ok(memory.load(Ordering::SeqCst).into()),
+        "remember" => {
+            memory.value.store(request.args["value"].as_i64().unwrap(), Ordering::SeqCst);
+            Ok(Value::Null)
+        }
+        "recall" => Ok(memory.value.load(Ordering::SeqCst).into()),
         other => Err(Failure::no_such_method(other)),
     }
 }
@@ -61,7 +74,7 @@ async fn python_calls_our_server() {
     let broker = Broker::shared().await;
     let (config, topic) = (config(&broker.url()), unique("compute"));
     let transport = Transport::connect(config.clone()).await.unwrap();
-    let memory = Arc::new(AtomicI64::new(0));
+    let memory = Arc::new(Memory::default());
     let _server = serve(&transport, &topic, move |request| answer(request, memory.clone())).await;
     let mut client = peer("client", &broker.url(), &config, &topic);
     let answers: Value = serde_json::from_str(&line(&mut client).await).unwrap();
