@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::ports::{self, waiters::PlugError};
+use super::{
+    object,
+    ports::{self, waiters::PlugError},
+};
 use crate::{
     cloud, docker, driver,
     messaging::{CallError, Failure},
@@ -55,11 +58,7 @@ pub(crate) enum Error {
 impl Error {
     /// A `nova.exception` class with its message and the keyword arguments that API handlers read.
     pub fn exception(class: &'static str, message: impl Into<String>, kwargs: Value) -> Self {
-        let kwargs = match kwargs {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        };
-        Self::Exception { class, message: message.into(), kwargs }
+        Self::Exception { class, message: message.into(), kwargs: object(kwargs) }
     }
 
     fn remote_class(&self) -> Option<&str> {
@@ -138,7 +137,7 @@ impl Error {
             Self::Guest(error) => nova(class_of_guest(error), Map::new()),
             Self::Plug(_) => nova("VirtualInterfaceCreateException", Map::new()),
             Self::GroupPolicy(_) => nova("GroupAffinityViolation", Map::new()),
-            Self::Deleting(uuid) => nova("InstanceNotFound", kwargs(json!({"instance_id": uuid}))),
+            Self::Deleting(uuid) => nova("InstanceNotFound", object(json!({"instance_id": uuid}))),
             Self::BadRequest { .. } => nova("Invalid", Map::new()),
             Self::Cleanup { error, .. } => Failure { message: self.to_string(), ..error.to_failure() },
             Self::Cloud(_)
@@ -222,13 +221,6 @@ fn class_of_guest(error: &driver::Error) -> &'static str {
 
 fn is_too_large(error: &registry::Error) -> bool {
     matches!(error.problem(), Some(registry::Problem::LargerThanDisk { .. }))
-}
-
-fn kwargs(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
 }
 
 /// A failure that Nova rebuilds as `nova.exception.<class>` with exactly this text.

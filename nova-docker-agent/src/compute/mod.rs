@@ -113,6 +113,17 @@ pub(crate) struct Compute {
     snapshot_slots: Semaphore,
 }
 
+/// The fields of what this code wrote as an object (`json!({...})`), or as nothing.
+fn object(written: Value) -> Map<String, Value> {
+    match written {
+        Value::Object(fields) => fields,
+        other => {
+            debug_assert!(other.is_null(), "written for an object: {other}");
+            Map::new()
+        }
+    }
+}
+
 impl Compute {
     /// Saves `fields` and brings the copy up to date with the row.
     async fn save(
@@ -122,11 +133,7 @@ impl Compute {
         fields: Value,
         expected: Expected,
     ) -> Result<(), Error> {
-        let fields = match fields {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        };
-        let saved = self.conductor.save_instance(context, instance.uuid(), fields, &expected).await?;
+        let saved = self.conductor.save_instance(context, instance.uuid(), object(fields), &expected).await?;
         instance.apply(saved.into_object().data);
         Ok(())
     }

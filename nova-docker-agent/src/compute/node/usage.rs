@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
+    compute::object,
     config::Config,
     guest::HostResources,
     limits::{signed, sum},
@@ -143,10 +144,7 @@ pub(crate) fn node_fields(config: &Config, host: &HostResources, usages: &Usages
         "host_ip": config.my_ip.to_string(),
         "stats": usages.stats(),
     });
-    let mut fields = match fields {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    };
+    let mut fields = object(fields);
     fields.extend(configured_ratios(config));
     fields
 }
