@@ -3,6 +3,24 @@
 //! One instance is one container, named `nova-<uuid>` and labelled with the instance's identity. It is found by that
 //! exact name or by the label, never by a part of a name. The container is asked for `network=none`; the runtime
 //! `nova-docker-runtime` puts it into the namespace that [`network`](crate::network) has plugged.
+//!
+//! | file | what |
+//! |---|---|
+//! | `engine`, `error`, `hijack` | the connection to Docker, its failures, and raw streams beside the client library's |
+//! | `create`, `container`, `privileges`, `restart` | a container is made: limits, least privilege, what loosens it, who starts it again |
+//! | `files`, `network_files`, `peers`, `config_drive`, `given` | files that it finds: those of an instance, of its network, of links, and those that are mounted |
+//! | `lifecycle`, `stops`, `hopeless` | start, stop, pause, remove; what a stop can do |
+//! | `aside`, `recreate`, `rescue`, `made_as` | a container makes room for another one, and what the other one is made of |
+//! | `checkpoint`, `criu`, `dumps` | suspend to disk |
+//! | `snapshot`, `saved`, `scrub` | an image of an instance, without its data |
+//! | `image`, `image_volumes` | images in Docker's store |
+//! | `console`, `past_log`, `log_file`, `pieces` | what processes have written |
+//! | `terminal`, `exec`, `process` | processes beside the first one, and what the kernel says of them |
+//! | `script`, `password`, `shadow` | what is done inside an instance from outside |
+//! | `labels`, `links`, `notes` | what ties a container to its instance, what the runtime is told, what only this host knows |
+//! | `state`, `events`, `watch`, `usage` | what containers do and use |
+//! | `volumes`, `storage`, `written` | volumes, and what is on the disk |
+//! | `host`, `survey`, `read_file` | the host, and Docker itself |
 
 mod aside;
 mod checkpoint;

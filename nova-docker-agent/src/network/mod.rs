@@ -7,6 +7,13 @@
 //! runs, so that nobody answers for one that does not. A name belongs to its port for as long as that is
 //! plugged. Plugging again brings addresses, routes and MTU to what Neutron says now, and touches nothing that is right.
 //! Nothing here is done by forking but `ovs-vsctl` and `ethtool`, and no worker thread of the runtime ever changes its namespace.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plumber` | an instance is plugged: all of what follows |
+//! | `namespace`, `guest_side`, `routes`, `names` | the inside: addresses, routes, names of interfaces |
+//! | `ovs`, `link`, `offload`, `up` | the host's side: ports of the switch, veth pairs, when they are up |
+//! | `interface`, `counters`, `survey`, `error` | what an interface looks like and has counted; the switch; what can go wrong |
 
 mod counters;
 mod error;

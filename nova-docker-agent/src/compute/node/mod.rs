@@ -1,4 +1,13 @@
 //! This host in Nova and in placement: its record, its usage, its resource provider.
+//!
+//! | file | what |
+//! |---|---|
+//! | `identity`, `host` | who this host is; calls about it |
+//! | `tracker`, `usage` | the compute node's record, and what instances use |
+//! | `provider`, `allocations` | the resource provider, and who holds something of it |
+//! | `flavor_resources`, `holdings` | what servers are to hold of it, and what they hold |
+//! | `audit`, `schedulers` | what others know of this host, brought up to date |
+//! | `ownership` | what this host has to do with an instance |
 
 pub(in crate::compute) mod allocations;
 pub(in crate::compute) mod audit;
