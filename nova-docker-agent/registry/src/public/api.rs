@@ -83,7 +83,7 @@ impl Api {
             },
             Endpoint::Repository(name, part) => {
                 let name: Name = name.parse().map_err(|error| unnamed(name, error))?;
-                match visitor.bearer.grant(&name, needed(part, &method)) {
+                match visitor.bearer.repository(&name, needed(part, &method)) {
                     Ok(_) => self.repository(request, &visitor.bearer, &name, part).await,
                     Err(_) => Err(refuse(visitor.lacks())),
                 }
@@ -112,16 +112,16 @@ impl Api {
         if !is_read(&head.method) {
             check_change(name, &head)?;
         }
-        let grant = || bearer.grant(name, Action::Pull);
+        let at = || bearer.repository(name, Action::Pull);
         match (part, head.method.as_str()) {
             (Part::Manifest(reference), "GET" | "HEAD") => {
-                self.manifest(grant()?, name, &reference_of(reference)?, headers).await
+                self.manifest(&at()?, &reference_of(reference)?, headers).await
             }
             (Part::Blob(digest), "GET" | "HEAD") => {
-                self.blob(grant()?, name, &digest.parse()?, &head.method, headers).await
+                self.blob(&at()?, &digest.parse()?, &head.method, headers).await
             }
-            (Part::Tags, "GET" | "HEAD") => self.tags(grant()?, name, query).await,
-            (Part::Referrers(digest), "GET" | "HEAD") => self.referrers(grant()?, name, &digest.parse()?, query).await,
+            (Part::Tags, "GET" | "HEAD") => self.tags(&at()?, query).await,
+            (Part::Referrers(digest), "GET" | "HEAD") => self.referrers(&at()?, &digest.parse()?, query).await,
             (Part::Uploads, "POST") => push.begin(bearer, name, query, headers, body).await,
             (Part::Upload(id), "PATCH") => push.patch(bearer, name, upload_of(id)?, headers, body).await,
             (Part::Upload(id), "PUT") => push.finish(bearer, name, upload_of(id)?, query, headers, body).await,

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName, LINK};
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::api::Api;
-use super::images::MAX_OPENED;
-use super::name::{self, Name, Tag};
+use super::images::{MAX_OPENED, Tagged};
+use super::name::{self, Name};
 use super::token::Refused;
-use super::{Grant, property};
+use super::{Grant, Repository, property};
 use crate::http::parameters;
 use crate::manifest::{MAX_ALL_MANIFESTS, OCI_INDEX};
 use crate::{ApiError, Code, Digest, http};
@@ -31,8 +31,9 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 
 impl Api {
     /// `GET /v2/NAME/tags/list?n=N&last=TAG`.
-    pub async fn tags(&self, grant: &Grant, name: &Name, query: &str) -> Result<Response, ApiError> {
-        let images = self.images.of_repository(grant, name).await?;
+    pub async fn tags(&self, at: &Repository, query: &str) -> Result<Response, ApiError> {
+        let name = &at.name;
+        let images = self.images.of_repository(at).await?;
         if images.is_empty() {
             return Err(ApiError::new(Code::NameUnknown, format!("there is no {name}, or you may not see it")));
         }
@@ -76,17 +77,11 @@ impl Api {
 
     /// `GET /v2/NAME/referrers/DIGEST?artifactType=TYPE`: an index of what refers to the manifest. It is empty if
     /// nothing refers to the manifest, or if there is no such manifest.
-    pub async fn referrers(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        digest: &Digest,
-        query: &str,
-    ) -> Result<Response, ApiError> {
-        let images = self.images.of_repository(grant, name).await?;
-        let mut descriptors = self.referring(grant, &images, digest).await?;
-        descriptors.extend(self.waiting(grant, name, digest).await?);
-        descriptors.extend(self.tagged(grant, &images, digest).await?);
+    pub async fn referrers(&self, at: &Repository, digest: &Digest, query: &str) -> Result<Response, ApiError> {
+        let images = self.images.of_repository(at).await?;
+        let mut descriptors = self.referring(&at.grant, &images, digest).await?;
+        descriptors.extend(self.waiting(at, digest).await?);
+        descriptors.extend(self.tagged(&at.grant, &images, digest).await?);
         let mut seen = HashSet::new();
         descriptors.retain(|descriptor| seen.insert(descriptor["digest"].to_string()));
         let wanted = parameters(query, "artifactType").next();
@@ -99,12 +94,7 @@ impl Api {
     }
 
     /// The manifests whose `subject` it is.
-    async fn referring(
-        &self,
-        grant: &Grant,
-        images: &[(Arc<ImageMeta>, Vec<Tag>)],
-        digest: &Digest,
-    ) -> Result<Vec<Value>, ApiError> {
+    async fn referring(&self, grant: &Grant, images: &[Tagged], digest: &Digest) -> Result<Vec<Value>, ApiError> {
         let subject = digest.to_string();
         let mut descriptors = vec![];
         let mut left = MAX_OPENED;
@@ -123,10 +113,10 @@ impl Api {
     }
 
     /// The same, of those that wait for the manifest to be in an image.
-    async fn waiting(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Vec<Value>, ApiError> {
+    async fn waiting(&self, at: &Repository, digest: &Digest) -> Result<Vec<Value>, ApiError> {
         let (subject, mut descriptors, mut size) = (digest.to_string(), vec![], 0);
-        for digest in self.push.staged_referrers(grant, name, &[*digest]).await? {
-            let Some(staged) = self.push.staged_manifest(grant, name, &digest).await? else { continue };
+        for digest in self.push.staged_referrers(at, &[*digest]).await? {
+            let Some(staged) = self.push.staged_manifest(at, &digest).await? else { continue };
             size += staged.bytes.len() as u64;
             if size > MAX_ALL_MANIFESTS {
                 break;
@@ -137,12 +127,7 @@ impl Api {
     }
 
     /// What clients that know no referrers have listed under the tag `ALGORITHM-HEX` ("Referrers Tag Schema").
-    async fn tagged(
-        &self,
-        grant: &Grant,
-        images: &[(Arc<ImageMeta>, Vec<Tag>)],
-        digest: &Digest,
-    ) -> Result<Vec<Value>, ApiError> {
+    async fn tagged(&self, grant: &Grant, images: &[Tagged], digest: &Digest) -> Result<Vec<Value>, ApiError> {
         let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
         // Of a sha512, as much as a tag can have.
         let tag: String = tag.chars().take(128).collect();

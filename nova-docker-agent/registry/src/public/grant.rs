@@ -63,6 +63,13 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// A repository, and as whom it is reached.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub name: Name,
+    pub grant: Grant,
+}
+
 /// What the bearer of a request's token may do.
 #[derive(Clone, Debug, Default)]
 pub struct Bearer {
@@ -71,13 +78,13 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// As whom `action` may be done in the repository `name`.
+    /// The repository `name`, as whoever may do `action` there.
     ///
     /// # Errors
     /// [`Code::Denied`] when the token is not for that. The HTTP side makes a challenge for the missing scope of it.
-    pub fn grant(&self, name: &Name, action: Action) -> Result<&Grant, ApiError> {
+    pub fn repository(&self, name: &Name, action: Action) -> Result<Repository, ApiError> {
         let found = self.access.iter().find(|(known, actions, _)| known == name && actions.contains(&action));
         let denied = || ApiError::new(Code::Denied, format!("the token is not for this in {name}"));
-        found.map(|(.., grant)| grant).ok_or_else(denied)
+        found.map(|(name, _, grant)| Repository { name: name.clone(), grant: grant.clone() }).ok_or_else(denied)
     }
 }

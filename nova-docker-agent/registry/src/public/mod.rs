@@ -29,7 +29,7 @@ mod tests;
 mod tls;
 pub mod token;
 
-pub use grant::{Action, Bearer, Grant};
+pub use grant::{Action, Bearer, Grant, Repository};
 pub use name::{Name, Reference, Tag};
 pub use push::PushConfig;
 pub use server::{Config, Server, StartError, run};

@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::api::Api;
 use super::images::ReadableBlob;
-use super::{Grant, Name, Reference};
+use super::{Reference, Repository};
 use crate::http::content::{self, document};
 use crate::{ApiError, Code, Digest};
 
@@ -15,19 +15,19 @@ impl Api {
     /// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`: as it is stored. All clients of today know both forms of it.
     pub async fn manifest(
         &self,
-        grant: &Grant,
-        name: &Name,
+        at: &Repository,
         reference: &Reference,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
         if let Reference::Digest(digest) = reference
-            && let Some(staged) = self.push.staged_manifest(grant, name, digest).await?
+            && let Some(staged) = self.push.staged_manifest(at, digest).await?
         {
             return Ok(document(headers, *digest, &staged.media_type, staged.bytes));
         }
-        let unknown =
-            || ApiError::new(Code::ManifestUnknown, format!("{name} has no {reference}, or you may not see it"));
-        let content = self.images.find(grant, name, reference).await?.ok_or_else(unknown)?;
+        let unknown = || {
+            ApiError::new(Code::ManifestUnknown, format!("{} has no {reference}, or you may not see it", at.name))
+        };
+        let content = self.images.find(at, reference).await?.ok_or_else(unknown)?;
         let digest = match reference {
             Reference::Digest(digest) => *digest,
             Reference::Tag(_) => content.root,
@@ -39,19 +39,19 @@ impl Api {
     /// `GET` and `HEAD /v2/NAME/blobs/DIGEST`. What was uploaded and is in no image is for those who may push.
     pub async fn blob(
         &self,
-        grant: &Grant,
-        name: &Name,
+        at: &Repository,
         digest: &Digest,
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
+        let Repository { name, grant } = at;
         // Who may push looks first, and goes by that.
         let counts = method == Method::HEAD && grant.sees_staged();
         let kept = async |found: Option<Arc<dyn ReadableBlob>>| match found {
             Some(blob) if counts && !self.push.stays(grant, &*blob).await => None,
             found => found,
         };
-        let blob = match kept(self.images.blob(grant, name, digest).await?).await {
+        let blob = match kept(self.images.blob(at, digest).await?).await {
             None => kept(self.push.staged(grant, digest).await?).await,
             found => found,
         };

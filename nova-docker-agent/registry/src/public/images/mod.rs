@@ -26,8 +26,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::ExposeSecret;
 
-use super::name::{self, Name, Reference, Tag};
-use super::{Grant, property};
+use super::name::{self, Reference, Tag};
+use super::{Grant, Repository, property};
 use crate::store::{Cache, Fetcher, Sharing, Stored};
 use crate::{ApiError, Code, Counters, Digest, Error, GlanceSource, SourceError};
 use blob::StoredBlob;
@@ -55,6 +55,9 @@ impl Deref for Content {
         &self.opened
     }
 }
+
+/// An image, with the tags that it has in a repository.
+pub type Tagged = (Arc<ImageMeta>, Vec<Tag>);
 
 /// Where a repository's images are looked for.
 #[derive(Clone, Copy)]
@@ -113,39 +116,34 @@ impl Images {
     ///
     /// # Errors
     /// Glance's; and for a tag, what is wrong with the image.
-    pub async fn find(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        reference: &Reference,
-    ) -> Result<Option<Arc<Content>>, ApiError> {
+    pub async fn find(&self, at: &Repository, reference: &Reference) -> Result<Option<Arc<Content>>, ApiError> {
         // What is not found may have come just now; but what was listed since the question need not be listed again.
         let begun = Instant::now();
         let tag = match reference {
             Reference::Digest(digest) => {
-                return match self.holder(grant, name, digest, Age::Seconds).await? {
+                return match self.holder(at, digest, Age::Seconds).await? {
                     Some(content) => Ok(Some(content)),
-                    None => self.holder(grant, name, digest, Age::Then(begun)).await,
+                    None => self.holder(at, digest, Age::Then(begun)).await,
                 };
             }
             Reference::Tag(tag) => tag,
         };
-        let with_tag = |images: Vec<(Arc<ImageMeta>, Vec<Tag>)>| {
+        let with_tag = |images: Vec<Tagged>| {
             let images = images.into_iter().filter(|(_, tags)| tags.contains(tag));
             images.min_by_key(|(record, _)| !property::is_own(record))
         };
         let places = Place::EACH.map(|place| (place, Age::Seconds)).into_iter().chain([(Place::All, Age::Then(begun))]);
         for (place, age) in places {
-            if let Some((record, _)) = with_tag(self.repository(grant, name, place, age).await?) {
-                return self.content(grant, &record).await.map(Some);
+            if let Some((record, _)) = with_tag(self.repository(at, place, age).await?) {
+                return self.content(&at.grant, &record).await.map(Some);
             }
         }
         Ok(None)
     }
 
     /// The records of a repository's images that the caller sees, with the tags of each; the newest first.
-    pub async fn of_repository(&self, grant: &Grant, name: &Name) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
-        self.repository(grant, name, Place::All, Age::Seconds).await
+    pub async fn of_repository(&self, at: &Repository) -> Result<Vec<Tagged>, ApiError> {
+        self.repository(at, Place::All, Age::Seconds).await
     }
 
     /// The records of all images of the project that the caller sees; the newest first.
@@ -188,13 +186,8 @@ impl Images {
         self.fetcher.shutdown().await;
     }
 
-    async fn repository(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        place: Place,
-        age: Age,
-    ) -> Result<Vec<(Arc<ImageMeta>, Vec<Tag>)>, ApiError> {
+    async fn repository(&self, at: &Repository, place: Place, age: Age) -> Result<Vec<Tagged>, ApiError> {
+        let Repository { grant, name } = at;
         let of_repository = |record: &Arc<ImageMeta>| {
             let tags = tags_of(record, name.repository());
             let belongs = !tags.is_empty() || is_untagged_in(record, name.repository());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Content, Images, Place, ReadableBlob};
-use crate::public::{Grant, Name, property};
+use crate::public::{Grant, Repository, property};
 use crate::{ApiError, Digest};
 use nova_docker_cloud::glance::ImageMeta;
 
@@ -37,20 +37,14 @@ impl Age {
 
 impl Images {
     /// A blob of one of the repository's images.
-    pub async fn blob(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
-        Ok(self.blobs(grant, name, [*digest], Age::Seconds).await?.remove(digest))
+    pub async fn blob(&self, at: &Repository, digest: &Digest) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
+        Ok(self.blobs(at, [*digest], Age::Seconds).await?.remove(digest))
     }
 
     /// Those of the blobs that the repository's images have. They are looked for in one listing, and each image is opened once.
     pub async fn blobs(
         &self,
-        grant: &Grant,
-        name: &Name,
+        at: &Repository,
         wanted: impl IntoIterator<Item = Digest>,
         age: Age,
     ) -> Result<Blobs, ApiError> {
@@ -62,17 +56,17 @@ impl Images {
             if wanted.is_empty() {
                 break;
             }
-            for record in self.candidates(grant, name, |word| wanted.contains_key(word), place, age).await? {
+            for record in self.candidates(at, |word| wanted.contains_key(word), place, age).await? {
                 // What it was chosen for may have been found meanwhile.
                 if wanted.is_empty() || self.rank(&record, |word| wanted.contains_key(word)).is_none() {
                     continue;
                 }
-                let Some(content) = self.look_into(grant, &record, &mut left).await? else { continue };
+                let Some(content) = self.look_into(&at.grant, &record, &mut left).await? else { continue };
                 wanted.retain(|_, digest| {
                     let range = content.blobs.get(digest).cloned();
                     let range = range.filter(|range| !range.is_empty() || digest.algorithm().digest(b"") == *digest);
                     let Some(range) = range else { return true };
-                    found.insert(*digest, Arc::new(self.stored(grant, &content.record, digest, range)));
+                    found.insert(*digest, Arc::new(self.stored(&at.grant, &content.record, digest, range)));
                     false
                 });
             }
@@ -81,18 +75,12 @@ impl Images {
     }
 
     /// The repository's image that holds a manifest.
-    pub async fn holder(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        manifest: &Digest,
-        age: Age,
-    ) -> Result<Option<Arc<Content>>, ApiError> {
+    pub async fn holder(&self, at: &Repository, manifest: &Digest, age: Age) -> Result<Option<Arc<Content>>, ApiError> {
         let text = manifest.to_string();
         let mut left = MAX_OPENED;
         for place in Place::EACH {
-            for record in self.candidates(grant, name, |word| word == text, place, age).await? {
-                let content = self.look_into(grant, &record, &mut left).await?;
+            for record in self.candidates(at, |word| word == text, place, age).await? {
+                let content = self.look_into(&at.grant, &record, &mut left).await?;
                 if let Some(content) = content.filter(|content| content.manifests.contains_key(manifest)) {
                     return Ok(Some(content));
                 }
@@ -118,13 +106,12 @@ impl Images {
     /// The repository's images that may hold what is wanted, the likeliest first.
     async fn candidates(
         &self,
-        grant: &Grant,
-        name: &Name,
+        at: &Repository,
         is_wanted: impl Fn(&str) -> bool,
         place: Place,
         age: Age,
     ) -> Result<Vec<Arc<ImageMeta>>, ApiError> {
-        let records = self.repository(grant, name, place, age).await?.into_iter().map(|(record, _)| record);
+        let records = self.repository(at, place, age).await?.into_iter().map(|(record, _)| record);
         let ranked = records.filter_map(|record| Some((self.rank(&record, &is_wanted)?, record)));
         // Before many are opened to tell, those that are hidden may say so.
         let is_cheap = |rank: u8| !matches!(place, Place::Shown) || rank != UNKNOWN;

@@ -7,9 +7,9 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::{Push, What, refused, writer};
-use crate::public::images::Content;
+use crate::public::images::{Content, Tagged};
 use crate::public::name::{of_glance, tags_of};
-use crate::public::{Action, Bearer, Grant, Name, Reference, Tag, property};
+use crate::public::{Action, Bearer, Grant, Name, Reference, Repository, Tag, property};
 use crate::{ApiError, Code, Digest};
 use nova_docker_cloud::glance::ImageMeta;
 
@@ -27,16 +27,16 @@ impl Push {
         name: &Name,
         reference: &Reference,
     ) -> Result<Response, ApiError> {
-        let grant = writer(bearer, name, Action::Delete)?.clone();
-        let (push, name, reference) = (self.clone(), name.clone(), reference.clone());
+        let at = writer(bearer, name, Action::Delete)?;
+        let (push, reference) = (self.clone(), reference.clone());
         self.run(async move {
-            let _alone = push.lock(&grant, &name, What::Tags).await?;
-            push.images.changed(&grant);
+            let _alone = push.lock(&at, What::Tags).await?;
+            push.images.changed(&at.grant);
             let deleted = match &reference {
-                Reference::Tag(tag) => push.delete_tag(&grant, &name, tag).await,
-                Reference::Digest(digest) => push.delete_digest(&grant, &name, digest).await,
+                Reference::Tag(tag) => push.delete_tag(&at, tag).await,
+                Reference::Digest(digest) => push.delete_digest(&at, digest).await,
             };
-            push.images.changed(&grant);
+            push.images.changed(&at.grant);
             deleted.map(|()| StatusCode::ACCEPTED.into_response())
         })
         .await
@@ -47,13 +47,13 @@ impl Push {
     /// # Errors
     /// [`ApiError`] for the client: [`Code::Unsupported`] for a blob of an image.
     pub async fn delete_blob(&self, bearer: &Bearer, name: &Name, digest: &Digest) -> Result<Response, ApiError> {
-        let grant = writer(bearer, name, Action::Delete)?;
+        let at = writer(bearer, name, Action::Delete)?;
         let wanted = *digest;
-        if self.images.blob(grant, name, digest).await?.is_some() {
+        if self.images.blob(&at, digest).await?.is_some() {
             let message = "the blob is part of an image: delete the image's manifest";
             return Err(ApiError::new(Code::Unsupported, message));
         }
-        match self.on_disk(grant, move |staging, project| staging.remove(project, &wanted)).await? {
+        match self.on_disk(&at.grant, move |staging, project| staging.remove(project, &wanted)).await? {
             true => Ok(StatusCode::ACCEPTED.into_response()),
             false => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
         }
@@ -61,11 +61,11 @@ impl Push {
 
     /// The newest image with the tag loses it, and goes if it was the last. Older ones, which it hid, are not the image
     /// that the client meant: they only lose the tag.
-    async fn delete_tag(&self, grant: &Grant, name: &Name, tag: &Tag) -> Result<(), ApiError> {
-        let content = self.images.find(grant, name, &Reference::Tag(tag.clone())).await;
-        let records = self.images.of_repository(grant, name).await?;
-        let with_tag = |(record, tags): &(Arc<ImageMeta>, Vec<Tag>)| {
-            tags.contains(tag) && record.owner.as_deref() == Some(grant.owner.as_str())
+    async fn delete_tag(&self, at: &Repository, tag: &Tag) -> Result<(), ApiError> {
+        let content = self.images.find(at, &Reference::Tag(tag.clone())).await;
+        let records = self.images.of_repository(at).await?;
+        let with_tag = |(record, tags): &Tagged| {
+            tags.contains(tag) && record.owner.as_deref() == Some(at.grant.owner.as_str())
         };
         let mut found: Vec<Arc<ImageMeta>> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
         // An image whose file is damaged cannot be opened, and can be deleted.
@@ -78,13 +78,13 @@ impl Push {
         }
         let target = found.swap_remove(first);
         for older in found {
-            if self.is_the_same(grant, &older, content.as_deref()).await? {
-                self.delete_tagged(grant, name, &older, tag).await?;
+            if self.is_the_same(&at.grant, &older, content.as_deref()).await? {
+                self.delete_tagged(at, &older, tag).await?;
             } else {
-                self.untag(grant, name, &older, std::slice::from_ref(tag)).await?;
+                self.untag(at, &older, std::slice::from_ref(tag)).await?;
             }
         }
-        self.delete_tagged(grant, name, &target, tag).await
+        self.delete_tagged(at, &target, tag).await
     }
 
     /// Whether an image has the manifest of `content`: two registries that share nothing may have made one each.
@@ -99,22 +99,22 @@ impl Push {
     }
 
     /// An image goes with its last tag.
-    async fn delete_tagged(&self, grant: &Grant, name: &Name, record: &ImageMeta, tag: &Tag) -> Result<(), ApiError> {
-        if tags_of(record, name.repository()).iter().any(|other| other != tag) {
+    async fn delete_tagged(&self, at: &Repository, record: &ImageMeta, tag: &Tag) -> Result<(), ApiError> {
+        if tags_of(record, at.name.repository()).iter().any(|other| other != tag) {
             if !property::is_own(record) && record.name.as_deref().and_then(of_glance).is_some_and(|(_, of)| of == *tag)
             {
                 let message = "the tag is the name of an image that was not pushed: rename it in the image service";
                 return Err(ApiError::new(Code::Denied, message));
             }
-            return self.untag(grant, name, record, std::slice::from_ref(tag)).await;
+            return self.untag(at, record, std::slice::from_ref(tag)).await;
         }
-        self.delete_image(grant, record.id).await
+        self.delete_image(&at.grant, record.id).await
     }
 
-    async fn delete_digest(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<(), ApiError> {
-        let was_staged = self.drop_staged(grant, name, digest).await?;
+    async fn delete_digest(&self, at: &Repository, digest: &Digest) -> Result<(), ApiError> {
+        let was_staged = self.drop_staged(at, digest).await?;
         let mut deleted: Vec<Uuid> = vec![];
-        while let Some(content) = self.own(grant, name, digest).await? {
+        while let Some(content) = self.own(at, digest).await? {
             if content.root != *digest {
                 if deleted.is_empty() && !was_staged {
                     let message = format!("the manifest is part of {}, an index: delete that", content.root);
@@ -126,8 +126,8 @@ impl Push {
                 break;
             }
             deleted.push(content.record.id);
-            self.delete_image(grant, content.record.id).await?;
-            self.images.changed(grant);
+            self.delete_image(&at.grant, content.record.id).await?;
+            self.images.changed(&at.grant);
         }
         if was_staged || !deleted.is_empty() {
             return Ok(());
@@ -136,9 +136,9 @@ impl Push {
     }
 
     /// The project's own image of this digest.
-    async fn own(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
-        let content = self.images.find(grant, name, &Reference::Digest(*digest)).await?;
-        Ok(content.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str())))
+    async fn own(&self, at: &Repository, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
+        let content = self.images.find(at, &Reference::Digest(*digest)).await?;
+        Ok(content.filter(|content| content.record.owner.as_deref() == Some(at.grant.owner.as_str())))
     }
 
     async fn delete_image(&self, grant: &Grant, id: Uuid) -> Result<(), ApiError> {

@@ -10,7 +10,7 @@ use super::archive::{Part, PartContent};
 use super::manifest::{Document, Pointer, Refers, invalid};
 use crate::manifest::{MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFESTS};
 use crate::public::images::{Age, Blobs};
-use crate::public::{Grant, Name};
+use crate::public::Repository;
 use crate::{ApiError, Code, Digest};
 
 /// What an image is made of.
@@ -28,13 +28,13 @@ impl Push {
     ///
     /// # Errors
     /// [`Code::ManifestBlobUnknown`], with the digests of what is missing.
-    pub(super) async fn gather(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Parts, ApiError> {
+    pub(super) async fn gather(&self, at: &Repository, root: &Document) -> Result<Parts, ApiError> {
         self.check_number(root)?;
-        let manifests = self.manifests(grant, name, root).await?;
+        let manifests = self.manifests(at, root).await?;
         let runnable = manifests.iter().any(Document::is_runnable);
         let subjects = manifests.iter().filter_map(|document| document.subject).collect();
         let wanted = self.wanted(&manifests)?;
-        let blobs = self.blobs(grant, name, wanted.iter().map(|pointer| pointer.digest).collect()).await?;
+        let blobs = self.blobs(at, wanted.iter().map(|pointer| pointer.digest).collect()).await?;
         let mut all: Vec<Part> = manifests.iter().map(|document| in_memory(document.digest, &document.bytes)).collect();
         let mut missing = vec![];
         for pointer in wanted {
@@ -72,17 +72,17 @@ impl Push {
     }
 
     /// Those of the blobs that the project has uploaded, or the repository's images have.
-    async fn blobs(&self, grant: &Grant, name: &Name, mut digests: Vec<Digest>) -> Result<Blobs, ApiError> {
-        let mut found = self.all_staged(grant, digests.clone()).await?;
+    async fn blobs(&self, at: &Repository, mut digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+        let mut found = self.all_staged(&at.grant, digests.clone()).await?;
         digests.retain(|digest| !found.contains_key(digest));
         if !digests.is_empty() {
-            found.extend(self.images.blobs(grant, name, digests, Age::Seconds).await?);
+            found.extend(self.images.blobs(at, digests, Age::Seconds).await?);
         }
         Ok(found)
     }
 
     /// The manifest itself, and, of an index, those that it refers to.
-    async fn manifests(&self, grant: &Grant, name: &Name, root: &Document) -> Result<Vec<Document>, ApiError> {
+    async fn manifests(&self, at: &Repository, root: &Document) -> Result<Vec<Document>, ApiError> {
         let mut found = vec![root.clone()];
         let mut waiting: Vec<(Pointer, usize)> =
             root.manifests().into_iter().rev().map(|child| (child.clone(), 1)).collect();
@@ -95,7 +95,7 @@ impl Push {
             if depth > MAX_DEPTH || found.len() + missing.len() > MAX_MANIFESTS || total as u64 > MAX_ALL_MANIFESTS {
                 return Err(invalid("it refers to too many manifests"));
             }
-            let Some(child) = self.manifest(grant, name, &pointer).await? else {
+            let Some(child) = self.manifest(at, &pointer).await? else {
                 missing.push(pointer.digest);
                 continue;
             };
@@ -106,12 +106,12 @@ impl Push {
     }
 
     /// A manifest that was pushed before.
-    async fn manifest(&self, grant: &Grant, name: &Name, pointer: &Pointer) -> Result<Option<Document>, ApiError> {
-        if let Some(staged) = self.staged_manifest(grant, name, &pointer.digest).await? {
+    async fn manifest(&self, at: &Repository, pointer: &Pointer) -> Result<Option<Document>, ApiError> {
+        if let Some(staged) = self.staged_manifest(at, &pointer.digest).await? {
             check_size(pointer, staged.bytes.len() as u64)?;
             return Ok(Some(staged));
         }
-        let found = self.images.holder(grant, name, &pointer.digest, Age::Seconds).await?;
+        let found = self.images.holder(at, &pointer.digest, Age::Seconds).await?;
         let Some(content) = found else { return Ok(None) };
         let Some((media_type, bytes)) = content.manifests.get(&pointer.digest) else { return Ok(None) };
         check_size(pointer, bytes.len() as u64)?;

@@ -55,7 +55,7 @@ pub use staging::StagingError;
 
 use super::images::Images;
 use super::token::seal::Sealer;
-use super::{Action, Bearer, Grant, Name};
+use super::{Action, Bearer, Name, Repository};
 use crate::{ApiError, Code, Digest};
 use journal::Journal;
 use locks::{Held, Locks};
@@ -160,8 +160,8 @@ impl Push {
     }
 
     /// Waits until nobody else does this in the repository, or until the registry shuts down.
-    async fn lock(&self, grant: &Grant, name: &Name, what: What) -> Result<Held, StagingError> {
-        let key = format!("{} {} {what}", grant.owner, name.repository());
+    async fn lock(&self, at: &Repository, what: What) -> Result<Held, StagingError> {
+        let key = format!("{} {} {what}", at.grant.owner, at.name.repository());
         let locked = self.stop.run_until_cancelled(self.locks.lock(&key)).await;
         locked.unwrap_or(Err(StagingError::ShuttingDown))
     }
@@ -193,17 +193,17 @@ impl fmt::Display for What {
 }
 
 /// As whom something may be pushed, or deleted, in a repository.
-fn writer<'a>(bearer: &'a Bearer, name: &Name, action: Action) -> Result<&'a Grant, ApiError> {
-    let grant = bearer.grant(name, action)?;
-    if grant.project != grant.owner {
+fn writer(bearer: &Bearer, name: &Name, action: Action) -> Result<Repository, ApiError> {
+    let at = bearer.repository(name, action)?;
+    if at.grant.project != at.grant.owner {
         return Err(ApiError::new(Code::Denied, format!("you have no role in the project of {name}")));
     }
-    Ok(grant)
+    Ok(at)
 }
 
-fn uploader(grant: &Grant, name: &Name) -> Uploader {
-    let (project, user) = (grant.owner.clone(), grant.user.clone());
-    Uploader { project, user, repository: name.repository().to_owned() }
+fn uploader(at: &Repository) -> Uploader {
+    let (project, user) = (at.grant.owner.clone(), at.grant.user.clone());
+    Uploader { project, user, repository: at.name.repository().to_owned() }
 }
 
 /// The answer to a client when Glance did not do what it was asked. Its own words are for the user where it says what

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use super::staging::{Mount, StagingError, blocking};
 use super::{Push, uploader};
 use crate::public::images::ReadableBlob;
-use crate::public::{Action, Bearer, Grant, Name};
+use crate::public::{Action, Bearer, Grant, Name, Repository};
 use crate::{ApiError, Digest};
 
 impl Push {
@@ -15,12 +15,12 @@ impl Push {
     pub(super) async fn mount(
         &self,
         bearer: &Bearer,
-        grant: &Grant,
-        name: &Name,
+        at: &Repository,
         from: Option<&str>,
         digest: &Digest,
     ) -> Result<bool, ApiError> {
-        if let Some(blob) = self.images.blob(grant, name, digest).await?
+        let grant = &at.grant;
+        if let Some(blob) = self.images.blob(at, digest).await?
             && self.stays(grant, &*blob).await
         {
             return Ok(true);
@@ -28,58 +28,46 @@ impl Push {
         if let Some(blob) = self.staged(grant, digest).await?
             && self.stays(grant, &*blob).await
         {
-            self.renew(grant, name, vec![*digest]).await?;
+            self.renew(at, vec![*digest]).await?;
             return Ok(true);
         }
         let Some(from) = from.and_then(|from| from.parse::<Name>().ok()) else { return Ok(false) };
         // What the user may not pull is to be uploaded, as if nobody had it.
-        let Ok(source) = bearer.grant(&from, Action::Pull) else { return Ok(false) };
-        if source.owner != grant.owner && source.owner == source.project {
-            let (theirs, digest) = (source.owner.clone(), *digest);
+        let Ok(source) = bearer.repository(&from, Action::Pull) else { return Ok(false) };
+        if source.grant.owner != grant.owner && source.grant.owner == source.grant.project {
+            let (theirs, digest) = (source.grant.owner.clone(), *digest);
             if self.on_disk(grant, move |staging, ours| staging.share(&theirs, ours, &digest)).await? {
                 return Ok(true);
             }
         }
-        self.mount_from_image(grant, name, source, &from, digest).await
+        self.mount_from_image(at, &source, digest).await
     }
 
-    async fn mount_from_image(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        source: &Grant,
-        from: &Name,
-        digest: &Digest,
-    ) -> Result<bool, ApiError> {
+    async fn mount_from_image(&self, at: &Repository, source: &Repository, digest: &Digest) -> Result<bool, ApiError> {
+        let (from, owner) = (&source.name, &source.grant.owner);
         // As a member of the repository's own project, as who the manifest will be pushed.
-        let as_ours = Grant { owner: source.owner.clone(), ..grant.clone() };
-        if let Some(blob) = self.images.blob(&as_ours, from, digest).await?
-            && self.stays(grant, &*blob).await
+        let as_ours = Repository { name: from.clone(), grant: Grant { owner: owner.clone(), ..at.grant.clone() } };
+        if let Some(blob) = self.images.blob(&as_ours, digest).await?
+            && self.stays(&at.grant, &*blob).await
         {
-            let mount = Mount { from: from.to_string(), owner: source.owner.clone() };
+            let mount = Mount { from: from.to_string(), owner: owner.clone() };
             let digest = *digest;
-            self.on_disk(grant, move |staging, project| staging.mount(project, &digest, &mount)).await?;
+            self.on_disk(&at.grant, move |staging, project| staging.mount(project, &digest, &mount)).await?;
             return Ok(true);
         }
         // An image that only its own project sees, or that may soon be deleted: the blob is copied while the user can read it.
-        let Some(blob) = self.images.blob(source, from, digest).await? else { return Ok(false) };
-        match self.copy(grant, name, blob, digest).await {
+        let Some(blob) = self.images.blob(source, digest).await? else { return Ok(false) };
+        match self.copy(at, blob, digest).await {
             Ok(()) => Ok(true),
             Err(error) => {
-                tracing::info!(%name, %from, %digest, "a blob was not mounted: {error}");
+                tracing::info!(name = %at.name, %from, %digest, "a blob was not mounted: {error}");
                 Ok(false)
             }
         }
     }
 
-    async fn copy(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        blob: Arc<dyn ReadableBlob>,
-        digest: &Digest,
-    ) -> Result<(), StagingError> {
-        let (staging, uploader, digest, size) = (self.staging.clone(), uploader(grant, name), *digest, blob.size());
+    async fn copy(&self, at: &Repository, blob: Arc<dyn ReadableBlob>, digest: &Digest) -> Result<(), StagingError> {
+        let (staging, uploader, digest, size) = (self.staging.clone(), uploader(at), *digest, blob.size());
         let begin = move || {
             let session = staging.begin(&uploader, digest.algorithm(), false)?;
             session.admit(size).map(|()| session)

@@ -28,7 +28,7 @@ use super::tags::untagged_name;
 use super::{Push, What, refused, writer};
 use crate::http::parameters;
 use crate::public::images::{Age, Content};
-use crate::public::{Action, Bearer, Grant, Name, Reference, Tag, property};
+use crate::public::{Action, Bearer, Name, Reference, Repository, Tag, property};
 use crate::{Algorithm, ApiError, Code, Digest};
 use nova_docker_cloud::Caller;
 
@@ -47,8 +47,7 @@ const MAX_PROPERTY: usize = 65_535;
 
 /// A manifest that is to become an image.
 struct Publication {
-    grant: Grant,
-    name: Name,
+    at: Repository,
     document: Document,
     /// None of what was pushed by its digest only.
     tags: Vec<Tag>,
@@ -70,7 +69,7 @@ impl Push {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let grant = writer(bearer, name, Action::Push)?.clone();
+        let at = writer(bearer, name, Action::Push)?;
         if name.repository().parse::<Uuid>().is_ok() {
             let message = "a repository that is named by an id is one image, and cannot be pushed to";
             return Err(ApiError::new(Code::Denied, message));
@@ -99,7 +98,7 @@ impl Push {
 
         let stop = self.stop.child_token();
         let client = stop.clone().drop_guard();
-        let publication = Publication { grant, name: name.clone(), document, tags, stop };
+        let publication = Publication { at, document, tags, stop };
         let push = self.clone();
         self.run(async move { push.publish_all(publication).await }).await?;
         client.disarm();
@@ -108,26 +107,27 @@ impl Push {
 
     /// Publishes a manifest, and then what waits for its image because it says something of it.
     async fn publish_all(self: &Arc<Self>, first: Publication) -> Result<(), ApiError> {
-        let Publication { grant, name, document, tags, stop } = &first;
-        let waited = tags.is_empty() && self.staged_manifest(grant, name, &document.digest).await?.is_some();
+        let Publication { at, document, tags, stop } = &first;
+        let name = &at.name;
+        let waited = tags.is_empty() && self.staged_manifest(at, &document.digest).await?.is_some();
         let published = Box::pin(self.publish(&first)).await;
         // What an earlier request was told of stays.
         if published.is_err()
             && tags.is_empty()
             && !waited
-            && let Err(error) = self.drop_staged(grant, name, &document.digest).await
+            && let Err(error) = self.drop_staged(at, &document.digest).await
         {
             tracing::warn!(%name, %error, "a manifest that was not accepted waits until it is too old");
         }
         let mut named = published?;
         while !named.is_empty() {
-            let waiting = self.staged_referrers(grant, name, &named).await.unwrap_or_else(|error| {
+            let waiting = self.staged_referrers(at, &named).await.unwrap_or_else(|error| {
                 tracing::warn!(%name, "what waits for an image cannot be looked for: {}", error.message);
                 vec![]
             });
             named.clear();
             for digest in waiting {
-                match self.publish_staged(grant, name, &digest, stop).await {
+                match self.publish_staged(at, &digest, stop).await {
                     Ok(published) => named.extend(published),
                     // It waits on; the image that it says something of is there.
                     Err(error) => tracing::warn!(%name, %digest, "it cannot be published: {}", error.message),
@@ -140,26 +140,25 @@ impl Push {
     /// Publishes a manifest that waits.
     async fn publish_staged(
         self: &Arc<Self>,
-        grant: &Grant,
-        name: &Name,
+        at: &Repository,
         digest: &Digest,
         stop: &CancellationToken,
     ) -> Result<Vec<Digest>, ApiError> {
-        let Some(document) = self.staged_manifest(grant, name, digest).await? else { return Ok(vec![]) };
-        let (grant, name, stop) = (grant.clone(), name.clone(), stop.clone());
-        Box::pin(self.publish(&Publication { grant, name, document, tags: vec![], stop })).await
+        let Some(document) = self.staged_manifest(at, digest).await? else { return Ok(vec![]) };
+        Box::pin(self.publish(&Publication { at: at.clone(), document, tags: vec![], stop: stop.clone() })).await
     }
 
     /// Returns what is in an image now; nothing where the manifest waits for a name.
     async fn publish(self: &Arc<Self>, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
-        let Publication { grant, name, document, tags, .. } = publication;
+        let Publication { at, document, tags, .. } = publication;
+        let grant = &at.grant;
         // The same manifest twice at one time: the second request finds what the first one has made.
-        let _alone = self.lock(grant, name, What::Manifest(document.digest)).await?;
+        let _alone = self.lock(at, What::Manifest(document.digest)).await?;
         if let Err(error) = self.recover_project(grant).await {
             tracing::warn!("unfinished pushes: {error}");
         }
         self.images.changed(grant);
-        let known = self.images.holder(grant, name, &document.digest, Age::Seconds).await?;
+        let known = self.images.holder(at, &document.digest, Age::Seconds).await?;
         let known = known.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str()));
         let parts = match known {
             // It can be pulled by its digest, also within an index's image.
@@ -175,7 +174,7 @@ impl Push {
             _ => self.publish_new(publication).await?,
         };
         self.images.changed(grant);
-        self.release(grant, name, parts.clone()).await;
+        self.release(at, parts.clone()).await;
         let (push, retiring) = (self.clone(), grant.clone());
         self.tasks.spawn(async move { push.retire(&retiring).await });
         Ok(parts)
@@ -184,19 +183,19 @@ impl Push {
     /// Keeps a manifest that has no name, with all that it refers to. Whether it is to have an image nevertheless: it says
     /// something of an image. The subject is looked for afterwards; so either this finds its image, or who makes that finds this.
     async fn keep(&self, publication: &Publication) -> Result<bool, ApiError> {
-        let Publication { grant, name, document, .. } = publication;
-        let parts = self.gather(grant, name, document).await?.all.iter().map(|part| part.digest).collect();
-        let (repository, kept) = (name.repository().to_owned(), document.clone());
-        self.on_disk(grant, move |staging, project| staging.keep_manifest(project, &repository, &kept)).await?;
-        self.renew(grant, name, parts).await?;
+        let Publication { at, document, .. } = publication;
+        let parts = self.gather(at, document).await?.all.iter().map(|part| part.digest).collect();
+        let (repository, kept) = (at.name.repository().to_owned(), document.clone());
+        self.on_disk(&at.grant, move |staging, project| staging.keep_manifest(project, &repository, &kept)).await?;
+        self.renew(at, parts).await?;
         let Some(subject) = document.subject else { return Ok(false) };
-        Ok(self.images.holder(grant, name, &subject, Age::now()).await?.is_some())
+        Ok(self.images.holder(at, &subject, Age::now()).await?.is_some())
     }
 
     /// Lets what was uploaded wait for a manifest for as long again.
-    pub(super) async fn renew(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) -> Result<(), StagingError> {
-        let repository = name.repository().to_owned();
-        self.on_disk(grant, move |staging, project| staging.renew(project, &repository, &digests)).await
+    pub(super) async fn renew(&self, at: &Repository, digests: Vec<Digest>) -> Result<(), StagingError> {
+        let repository = at.name.repository().to_owned();
+        self.on_disk(&at.grant, move |staging, project| staging.renew(project, &repository, &digests)).await
     }
 
     /// The image is there already: only its tags change.
@@ -212,26 +211,20 @@ impl Push {
     }
 
     /// Gives tags to an image, and takes them from all others. Of several pushes of the same tag, the last one has it.
-    async fn move_tags(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        id: Uuid,
-        tags: &[Tag],
-        runnable: bool,
-    ) -> Result<(), ApiError> {
-        let _alone = self.lock(grant, name, What::Tags).await?;
+    async fn move_tags(&self, at: &Repository, id: Uuid, tags: &[Tag], runnable: bool) -> Result<(), ApiError> {
+        let grant = &at.grant;
+        let _alone = self.lock(at, What::Tags).await?;
         for pause in TAG_PAUSES.build() {
             // As it is now: another push may have taken its tags, or given it more, since it was made or found.
             let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
-            self.add_tags(grant, name, &record, tags, runnable).await?;
+            self.add_tags(at, &record, tags, runnable).await?;
             // No other image loses the tags to one that goes.
             if self.is_retiring(grant, &record).await? {
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            self.take_tags(grant, name, tags, id).await?;
-            if self.are_given(grant, name, tags, id).await? {
+            self.take_tags(at, tags, id).await?;
+            if self.are_given(at, tags, id).await? {
                 return Ok(());
             }
             tokio::time::sleep(pause).await;
@@ -241,20 +234,20 @@ impl Push {
 
     /// Makes an image. Returns the digests of everything that is in it.
     async fn publish_new(self: &Arc<Self>, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
-        let Publication { grant, name, document, tags, .. } = publication;
-        let Parts { all, runnable, subjects } = self.gather(grant, name, document).await?;
+        let Publication { at, document, tags, .. } = publication;
+        let Parts { all, runnable, subjects } = self.gather(at, document).await?;
         let digests = all.iter().map(|part| part.digest).collect();
-        let archive = Archive::new(document, name, tags, all).map_err(|error| invalid(error.to_string()))?;
+        let archive = Archive::new(document, &at.name, tags, all).map_err(|error| invalid(error.to_string()))?;
         let record = record(publication, &archive, tags.is_empty() || !runnable, &subjects);
         self.make(publication, archive, record, runnable).await?;
         Ok(digests)
     }
 
     /// The uploaded blobs are in an image now. Whoever pulls it should not wait for Glance.
-    async fn release(&self, grant: &Grant, name: &Name, digests: Vec<Digest>) {
-        let (images, repository) = (self.images.clone(), name.repository().to_owned());
-        let image = Mount { from: name.to_string(), owner: grant.owner.clone() };
-        let released = self.on_disk(grant, move |staging, project| {
+    async fn release(&self, at: &Repository, digests: Vec<Digest>) {
+        let (name, images, repository) = (&at.name, self.images.clone(), at.name.repository().to_owned());
+        let image = Mount { from: name.to_string(), owner: at.grant.owner.clone() };
+        let released = self.on_disk(&at.grant, move |staging, project| {
             staging.release(project, &repository, &digests, &image, |digest, file| {
                 if let Err(error) = images.adopt(project, digest, file) {
                     tracing::warn!(%digest, "what was uploaded was not kept for pulls: {error}");
@@ -274,7 +267,7 @@ impl Push {
         record: Map<String, Value>,
         runnable: bool,
     ) -> Result<(), ApiError> {
-        let (caller, id) = (publication.grant.caller(), Uuid::new_v4());
+        let (caller, id) = (publication.at.grant.caller(), Uuid::new_v4());
         let name = record["name"].as_str().unwrap_or_default().to_owned();
         let open = self.begin_entry(publication, id, name.clone()).await?;
         if let Err(refused) = self.fill(&caller, id, record, archive, &publication.stop).await {
@@ -284,13 +277,13 @@ impl Push {
             }
             return Err(refused);
         }
-        tracing::info!(image = %id, name, project = publication.grant.owner, "an image was pushed");
+        tracing::info!(image = %id, name, project = publication.at.grant.owner, "an image was pushed");
         let finished = self.glance_finish(&caller, id).await.map_err(|error| error.to_string());
         self.end(publication, open, finished, runnable).await
     }
 
     async fn begin_entry(&self, publication: &Publication, id: Uuid, label: String) -> Result<Open, ApiError> {
-        let Publication { grant, name, tags, .. } = publication;
+        let Publication { at: Repository { grant, name }, tags, .. } = publication;
         let entry = Entry::new(id, &grant.owner, label, &grant.token, &self.sealer).with_tags(name, tags);
         let journal = self.journal.clone();
         Ok(blocking(move || journal.begin(entry)).await?)
@@ -304,10 +297,10 @@ impl Push {
         finished: Result<(), String>,
         runnable: bool,
     ) -> Result<(), ApiError> {
-        let Publication { grant, name, tags, .. } = publication;
+        let Publication { at, tags, .. } = publication;
         let moved = match tags.is_empty() {
             true => Ok(()),
-            false => self.move_tags(grant, name, open.entry.image, tags, runnable).await,
+            false => self.move_tags(at, open.entry.image, tags, runnable).await,
         };
         match (&finished, &moved) {
             (Ok(()), Ok(())) => close(open).await,
@@ -319,7 +312,7 @@ impl Push {
 
     fn end_later(self: &Arc<Self>, publication: &Publication, open: Open, reason: &str) {
         tracing::warn!(image = %open.entry.image, name = open.entry.name, "a push is to be ended later: {reason}");
-        let (push, grant) = (self.clone(), publication.grant.clone());
+        let (push, grant) = (self.clone(), publication.at.grant.clone());
         self.tasks.spawn(async move { push.clean_up_soon(&grant, open).await });
     }
 
@@ -391,7 +384,7 @@ fn check_lengths(name: &Name, tags: &[Tag], digest: &Digest) -> Result<(), ApiEr
 
 /// What Glance is told of the image.
 fn record(publication: &Publication, archive: &Archive, hidden: bool, subjects: &[Digest]) -> Map<String, Value> {
-    let Publication { name, document, tags, .. } = publication;
+    let Publication { at: Repository { name, .. }, document, tags, .. } = publication;
     let glance_name = tags.first().map_or_else(|| untagged_name(name, &document.digest), |tag| name.glance_name(tag));
     let more: Vec<String> = tags.iter().skip(1).map(|tag| name.glance_name(tag)).collect();
     let mut record = Map::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Push;
 use super::journal::{Entry, Open};
 use super::staging::{StagingError, blocking};
-use crate::public::{Grant, Name, Tag, property};
+use crate::public::{Grant, Repository, Tag, property};
 use nova_docker_cloud::glance::{ImageMeta, Patch};
 use nova_docker_cloud::{Caller, Error};
 
@@ -88,8 +88,9 @@ impl Push {
             self.glance_finish(&grant.caller(), record.id).await.map_err(|error| error.to_string())?;
         }
         let tags: Vec<Tag> = entry.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
-        if let Ok(name) = entry.repository.parse::<Name>() {
-            self.settle_tags(grant, &name, &tags).await.map_err(|error| error.message)?;
+        if let Ok(name) = entry.repository.parse() {
+            let at = Repository { name, grant: grant.clone() };
+            self.settle_tags(&at, &tags).await.map_err(|error| error.message)?;
         }
         Ok("is complete")
     }

@@ -17,7 +17,7 @@ use super::publish::TAG_PAUSES;
 use super::{Push, What, refused};
 use crate::public::images::{Age, ReadableBlob};
 use crate::public::name::all_of_glance;
-use crate::public::{Grant, Name, Tag, property};
+use crate::public::{Grant, Name, Repository, Tag, property};
 use crate::{ApiError, Code, Digest};
 use nova_docker_cloud::Error;
 use nova_docker_cloud::glance::{ImageMeta, Patch};
@@ -49,14 +49,15 @@ impl Push {
         let mut deleted = 0;
         for (record, repository, age) in going.into_iter().take(MAX_LOOKED_AT) {
             let Ok(name) = format!("{}/{repository}", grant.owner).parse::<Name>() else { continue };
-            let _alone = self.lock(grant, &name, What::Tags).await?;
+            let at = Repository { name, grant: grant.clone() };
+            let (name, _alone) = (&at.name, self.lock(&at, What::Tags).await?);
             // As it is now, and when that was last changed: since then it has no tag.
             let Ok(now) = self.glance.image(&grant.caller(), record.id).await else { continue };
             if now.name != record.name || now.tags != record.tags || !is_older(property::text(&now, "updated_at"), age)
             {
                 continue;
             }
-            if self.speaks_of_what_is_there(grant, &name, record).await? {
+            if self.speaks_of_what_is_there(&at, record).await? {
                 continue;
             }
             match self.delete_unnamed(grant, &now).await {
@@ -166,9 +167,9 @@ impl Push {
     }
 
     /// Whether it says something of a manifest that an image has, if only within an index's.
-    async fn speaks_of_what_is_there(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> Result<bool, ApiError> {
+    async fn speaks_of_what_is_there(&self, at: &Repository, record: &ImageMeta) -> Result<bool, ApiError> {
         for subject in property::subjects(record).filter_map(|subject| subject.parse::<Digest>().ok()) {
-            if self.images.holder(grant, name, &subject, Age::now()).await?.is_some() {
+            if self.images.holder(at, &subject, Age::now()).await?.is_some() {
                 return Ok(true);
             }
         }

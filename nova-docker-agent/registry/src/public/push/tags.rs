@@ -6,7 +6,7 @@
 
 use super::{Push, What, refused};
 use crate::public::name::{of_glance, tags_of};
-use crate::public::{Grant, Name, Reference, Tag, property};
+use crate::public::{Name, Reference, Repository, Tag, property};
 use crate::{ApiError, Digest};
 use nova_docker_cloud::glance::{ImageMeta, Patch};
 
@@ -19,12 +19,12 @@ impl Push {
     /// Gives tags to an image that is there already.
     pub(super) async fn add_tags(
         &self,
-        grant: &Grant,
-        name: &Name,
+        at: &Repository,
         record: &ImageMeta,
         tags: &[Tag],
         runnable: bool,
     ) -> Result<(), ApiError> {
+        let name = &at.name;
         let known = tags_of(record, name.repository());
         let mut new = tags.iter().filter(|tag| !known.contains(tag));
         let mut patch = vec![];
@@ -41,73 +41,53 @@ impl Push {
         if patch.is_empty() {
             return Ok(());
         }
-        self.glance.update(&grant.caller(), record.id, &patch).await.map_err(|error| refused(&error))?;
+        self.glance.update(&at.grant.caller(), record.id, &patch).await.map_err(|error| refused(&error))?;
         Ok(())
     }
 
     /// Takes tags from every image of the repository but `keep`.
-    pub(super) async fn take_tags(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        tags: &[Tag],
-        keep: uuid::Uuid,
-    ) -> Result<(), ApiError> {
-        if tags.is_empty() {
-            return Ok(());
-        }
-        self.images.changed(grant);
-        for (record, _) in self.images.of_repository(grant, name).await? {
+    pub(super) async fn take_tags(&self, at: &Repository, tags: &[Tag], keep: uuid::Uuid) -> Result<(), ApiError> {
+        self.images.changed(&at.grant);
+        for (record, _) in self.images.of_repository(at).await? {
             if record.id != keep {
-                self.untag(grant, name, &record, tags).await?;
+                self.untag(at, &record, tags).await?;
             }
         }
         Ok(())
     }
 
     /// Leaves each of the tags to one image, where a move of them was cut off: to the one that clients get.
-    pub(super) async fn settle_tags(&self, grant: &Grant, name: &Name, tags: &[Tag]) -> Result<(), ApiError> {
-        let _alone = self.lock(grant, name, What::Tags).await?;
-        self.images.changed(grant);
-        let mut records = self.images.of_repository(grant, name).await?;
+    pub(super) async fn settle_tags(&self, at: &Repository, tags: &[Tag]) -> Result<(), ApiError> {
+        let _alone = self.lock(at, What::Tags).await?;
+        self.images.changed(&at.grant);
+        let mut records = self.images.of_repository(at).await?;
         records.sort_by_key(|(record, _)| !property::is_own(record));
         let mut given: Vec<Tag> = vec![];
         for (record, own) in records {
             let lost: Vec<Tag> = own.iter().filter(|tag| given.contains(tag)).cloned().collect();
-            self.untag(grant, name, &record, &lost).await?;
+            self.untag(at, &record, &lost).await?;
             given.extend(own.into_iter().filter(|tag| tags.contains(tag)));
         }
-        self.images.changed(grant);
+        self.images.changed(&at.grant);
         Ok(())
     }
 
     /// Whether each of the tags is the image's, or another one's that has taken it.
-    pub(super) async fn are_given(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        tags: &[Tag],
-        id: uuid::Uuid,
-    ) -> Result<bool, ApiError> {
-        let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
-        let own = tags_of(&record, name.repository());
+    pub(super) async fn are_given(&self, at: &Repository, tags: &[Tag], id: uuid::Uuid) -> Result<bool, ApiError> {
+        let record = self.glance.image(&at.grant.caller(), id).await.map_err(|error| refused(&error))?;
+        let own = tags_of(&record, at.name.repository());
         if tags.iter().all(|tag| own.contains(tag)) {
             return Ok(true);
         }
-        self.images.changed(grant);
-        let all = self.images.of_repository(grant, name).await?;
+        self.images.changed(&at.grant);
+        let all = self.images.of_repository(at).await?;
         Ok(tags.iter().all(|tag| all.iter().any(|(_, tags)| tags.contains(tag))))
     }
 
     /// Takes tags from one image. One that has lost its last tag stays, without a name that clients could ask for. The name of an
     /// image that is not the registry's own is its user's, and stays.
-    pub(super) async fn untag(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        record: &ImageMeta,
-        tags: &[Tag],
-    ) -> Result<(), ApiError> {
+    pub(super) async fn untag(&self, at: &Repository, record: &ImageMeta, tags: &[Tag]) -> Result<(), ApiError> {
+        let name = &at.name;
         let (lost, left): (Vec<Tag>, Vec<Tag>) =
             tags_of(record, name.repository()).into_iter().partition(|tag| tags.contains(tag));
         if lost.is_empty() {
@@ -119,7 +99,7 @@ impl Push {
         if property::is_own(record) && record.name.as_deref().is_some_and(is_lost) {
             match left.first() {
                 Some(tag) => patch.push(Patch::set("name", name.glance_name(tag))),
-                None => patch.extend(self.without_name(grant, name, record).await),
+                None => patch.extend(self.without_name(at, record).await),
             }
         }
         let kept: Vec<String> =
@@ -130,7 +110,7 @@ impl Push {
         if patch.is_empty() {
             return Ok(());
         }
-        match self.glance.update(&grant.caller(), record.id, &patch).await {
+        match self.glance.update(&at.grant.caller(), record.id, &patch).await {
             // Deleted meanwhile.
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(refused(&error)),
@@ -138,25 +118,25 @@ impl Push {
         }
     }
 
-    async fn without_name(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> [Patch; 2] {
+    async fn without_name(&self, at: &Repository, record: &ImageMeta) -> [Patch; 2] {
         let told = property::text(record, property::DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
         let digest = match told {
             Some(digest) => Some(digest),
             // It was not pushed, but uploaded to Glance: only its file tells.
-            None => self.opened_digest(grant, name, record).await,
+            None => self.opened_digest(at, record).await,
         };
         let untagged = match digest {
-            Some(digest) => untagged_name(name, &digest),
-            None => format!("{}@{}", name.repository(), record.id),
+            Some(digest) => untagged_name(&at.name, &digest),
+            None => format!("{}@{}", at.name.repository(), record.id),
         };
         [Patch::set("name", untagged), Patch::set("os_hidden", true)]
     }
 
     /// The digest of an image that can be opened: it is the only one in the repository of its id.
-    async fn opened_digest(&self, grant: &Grant, name: &Name, record: &ImageMeta) -> Option<Digest> {
-        let alone: Name = format!("{}/{}", name.project(), record.id).parse().ok()?;
-        let latest = Reference::Tag(Tag::latest());
-        match self.images.find(grant, &alone, &latest).await {
+    async fn opened_digest(&self, at: &Repository, record: &ImageMeta) -> Option<Digest> {
+        let name = format!("{}/{}", at.name.project(), record.id).parse().ok()?;
+        let alone = Repository { name, grant: at.grant.clone() };
+        match self.images.find(&alone, &Reference::Tag(Tag::latest())).await {
             Ok(content) => content.filter(|content| content.record.id == record.id).map(|content| content.root),
             Err(error) => {
                 tracing::debug!(image = %record.id, "its digest is not known: {}", error.message);

@@ -21,7 +21,7 @@ pub use crate::public::testing::{Answer, Asked, DEMO, LONG};
 use crate::public::testing::{Double, FRESH};
 use crate::public::token::Key;
 use crate::public::token::seal::Sealer;
-use crate::public::{Action, Bearer, Grant, Name, Reference};
+use crate::public::{Action, Bearer, Grant, Name, Reference, Repository};
 use crate::testing::oci_manifest;
 use crate::{ApiError, Digest};
 use nova_docker_cloud::Glance;
@@ -59,6 +59,11 @@ pub fn bearer_of(user: &str, project: &str, names: &[&str]) -> Bearer {
 
 pub fn alice() -> Bearer {
     bearer_of(ALICE, DEMO, &["demo/web", "demo/other"])
+}
+
+/// A repository, as she reaches it.
+pub fn at(text: &str) -> Repository {
+    Repository { name: name(text), grant: alice().access[0].2.clone() }
 }
 
 /// That of all registries here, which share a key.
@@ -198,8 +203,8 @@ pub async fn upload(push: &Push, bearer: &Bearer, to: &str, content: &[u8]) -> D
 
 /// The content of a staged blob.
 pub async fn staged(push: &Push, bearer: &Bearer, of: &str, digest: &Digest) -> Option<Vec<u8>> {
-    let grant = bearer.grant(&name(of), Action::Push).unwrap();
-    let blob = push.staged(grant, digest).await.unwrap()?;
+    let at = bearer.repository(&name(of), Action::Push).unwrap();
+    let blob = push.staged(&at.grant, digest).await.unwrap()?;
     let size = blob.size();
     let pieces: Vec<Bytes> = blob.read(0..size).map(Result::unwrap).collect().await;
     Some(pieces.concat())

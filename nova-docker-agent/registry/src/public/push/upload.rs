@@ -34,14 +34,14 @@ impl Push {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let grant = writer(bearer, name, Action::Push)?;
+        let at = writer(bearer, name, Action::Push)?;
         if let Some(digest) = parameters(query, "mount").next().and_then(|digest| digest.parse::<Digest>().ok()) {
             let from = parameters(query, "from").next();
-            if self.mount(bearer, grant, name, from.as_deref(), &digest).await? {
+            if self.mount(bearer, &at, from.as_deref(), &digest).await? {
                 return Ok(created(name, "blobs", &digest));
             }
         }
-        let (staging, uploader, algorithm) = (self.staging.clone(), uploader(grant, name), algorithm(query)?);
+        let (staging, uploader, algorithm) = (self.staging.clone(), uploader(&at), algorithm(query)?);
         let digests = digests(query)?;
         let Some(digest) = digests.first().copied() else {
             let session = blocking(move || staging.begin(&uploader, algorithm, true)).await?;
@@ -69,7 +69,7 @@ impl Push {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let uploader = uploader(writer(bearer, name, Action::Push)?, name);
+        let uploader = uploader(&writer(bearer, name, Action::Push)?);
         let (staging, stop, name, headers) = (self.staging.clone(), self.stop.clone(), name.clone(), headers.clone());
         self.run(async move {
             let session = resume(&staging, &uploader, id).await?;
@@ -94,7 +94,7 @@ impl Push {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let uploader = uploader(writer(bearer, name, Action::Push)?, name);
+        let uploader = uploader(&writer(bearer, name, Action::Push)?);
         let digests = digests(query)?;
         let missing = || ApiError::new(Code::DigestInvalid, "the digest is missing: PUT .../UPLOAD?digest=sha256:...");
         let digest = digests.first().copied().ok_or_else(missing)?;
@@ -110,7 +110,7 @@ impl Push {
 
     /// `GET /v2/NAME/blobs/uploads/ID`: how much has come.
     pub async fn status(&self, bearer: &Bearer, name: &Name, id: Uuid) -> Result<Response, ApiError> {
-        let uploader = uploader(writer(bearer, name, Action::Push)?, name);
+        let uploader = uploader(&writer(bearer, name, Action::Push)?);
         let staging = self.staging.clone();
         let received = blocking(move || staging.received(&uploader, id)).await?;
         Ok(progress(StatusCode::NO_CONTENT, name, id, received))
@@ -118,7 +118,7 @@ impl Push {
 
     /// `DELETE /v2/NAME/blobs/uploads/ID`: gives an upload up.
     pub async fn cancel(&self, bearer: &Bearer, name: &Name, id: Uuid) -> Result<Response, ApiError> {
-        let uploader = uploader(writer(bearer, name, Action::Push)?, name);
+        let uploader = uploader(&writer(bearer, name, Action::Push)?);
         let session = resume(&self.staging, &uploader, id).await?;
         blocking(move || {
             session.cancel();

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::{Mount, Staged, Staging, blocking};
 use crate::public::images::{Age, Blobs, Images, ReadableBlob};
 use crate::public::push::Push;
-use crate::public::{Grant, Name};
+use crate::public::{Grant, Name, Repository};
 use crate::store::Blob;
 use crate::{ApiError, Digest, Error};
 
@@ -62,12 +62,12 @@ impl Push {
 /// Those of the blobs that the images of another repository have.
 async fn mounted(images: &Images, grant: &Grant, mount: &Mount, mut digests: Vec<Digest>) -> Result<Blobs, ApiError> {
     let Ok(from) = mount.from.parse::<Name>() else { return Ok(Blobs::new()) };
-    let grant = Grant { owner: mount.owner.clone(), ..grant.clone() };
-    let mut found = images.blobs(&grant, &from, digests.iter().copied(), Age::Seconds).await?;
+    let at = Repository { name: from, grant: Grant { owner: mount.owner.clone(), ..grant.clone() } };
+    let mut found = images.blobs(&at, digests.iter().copied(), Age::Seconds).await?;
     digests.retain(|digest| !found.contains_key(digest));
     if !digests.is_empty() {
         // The image may have been made just now, by another process.
-        found.extend(images.blobs(&grant, &from, digests, Age::now()).await?);
+        found.extend(images.blobs(&at, digests, Age::now()).await?);
     }
     Ok(found)
 }

@@ -12,7 +12,7 @@ use super::{Staging, StagingError, entries, make_parent, remove_file, write_dura
 use crate::files::if_there;
 use crate::public::push::Push;
 use crate::public::push::manifest::Document;
-use crate::public::{Grant, Name};
+use crate::public::Repository;
 use crate::{ApiError, Digest};
 
 /// Of one project, at one time.
@@ -28,39 +28,28 @@ struct Head {
 
 impl Push {
     /// A manifest that waits for its name, for whoever may see what the project has uploaded.
-    pub async fn staged_manifest(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        digest: &Digest,
-    ) -> Result<Option<Document>, ApiError> {
-        if !grant.sees_staged() {
+    pub async fn staged_manifest(&self, at: &Repository, digest: &Digest) -> Result<Option<Document>, ApiError> {
+        if !at.grant.sees_staged() {
             return Ok(None);
         }
-        let (name, digest) = (name.clone(), *digest);
-        Ok(self.on_disk(grant, move |staging, project| staging.manifest(project, name.repository(), &digest)).await?)
+        let (name, digest) = (at.name.clone(), *digest);
+        Ok(self.on_disk(&at.grant, move |staging, project| staging.manifest(project, name.repository(), &digest)).await?)
     }
 
     /// Lets one wait no more. Whether there was one.
-    pub async fn drop_staged(&self, grant: &Grant, name: &Name, digest: &Digest) -> Result<bool, StagingError> {
-        let (name, digest) = (name.clone(), *digest);
-        self.on_disk(grant, move |staging, project| staging.remove_manifest(project, name.repository(), &digest)).await
+    pub async fn drop_staged(&self, at: &Repository, digest: &Digest) -> Result<bool, StagingError> {
+        let (name, digest) = (at.name.clone(), *digest);
+        self.on_disk(&at.grant, move |staging, project| staging.remove_manifest(project, name.repository(), &digest)).await
     }
 
     /// The digests of those that wait, and say something of one of these manifests.
-    pub async fn staged_referrers(
-        &self,
-        grant: &Grant,
-        name: &Name,
-        subjects: &[Digest],
-    ) -> Result<Vec<Digest>, ApiError> {
-        if subjects.is_empty() || !grant.sees_staged() {
+    pub async fn staged_referrers(&self, at: &Repository, subjects: &[Digest]) -> Result<Vec<Digest>, ApiError> {
+        if subjects.is_empty() || !at.grant.sees_staged() {
             return Ok(vec![]);
         }
-        let (name, subjects) = (name.clone(), subjects.iter().map(Digest::to_string).collect());
-        Ok(self
-            .on_disk(grant, move |staging, project| staging.referrers(project, name.repository(), &subjects))
-            .await?)
+        let (name, subjects) = (at.name.clone(), subjects.iter().map(Digest::to_string).collect());
+        let find = move |staging: &Staging, project: &str| staging.referrers(project, name.repository(), &subjects);
+        Ok(self.on_disk(&at.grant, find).await?)
     }
 }
 

@@ -12,9 +12,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::public::Action;
 use crate::public::push::testing::{
-    Answer, Asked, LONG, alice, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
+    Answer, Asked, LONG, alice, at, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
 };
 use crate::public::push::{Push, StagingError, uploader};
 
@@ -50,8 +49,7 @@ async fn send(address: SocketAddr, head: &str, body: &[u8]) -> TcpStream {
 
 /// Whether no request works on the upload.
 fn is_idle(push: &Arc<Push>, id: Uuid) -> bool {
-    let (bearer, to) = (alice(), name(WEB));
-    let uploader = uploader(bearer.grant(&to, Action::Push).unwrap(), &to);
+    let uploader = uploader(&at(WEB));
     !matches!(push.staging.session(&uploader, id), Err(StagingError::Busy))
 }
 

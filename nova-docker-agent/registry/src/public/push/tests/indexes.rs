@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::Digest;
 use crate::manifest::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
 use crate::public::push::Push;
-use crate::public::push::testing::{Answer, Asked, alice, name, on_cloud, put, reference_of, upload, upload_image};
+use crate::public::push::testing::{Answer, Asked, alice, at, name, on_cloud, put, reference_of, upload, upload_image};
 use crate::public::{Reference, property};
 
 const WEB: &str = "demo/web";
@@ -39,9 +39,8 @@ async fn an_index_becomes_one_image_with_all_that_it_refers_to() {
     assert_eq!(put(&push, WEB, "v1", &index).await.status, 201);
     assert_eq!(cloud.names(), [("web:v1".to_owned(), vec![], false)]);
     assert_eq!((cloud.count(Asked::Create), cloud.count(Asked::Upload), cloud.count(Asked::Delete)), (1, 1, 0));
-    let grant = alice().access[0].2.clone();
     for digest in [&children[0], &children[1], &index].map(|bytes| Digest::of(bytes)) {
-        let content = push.images.find(&grant, &name(WEB), &Reference::Digest(digest)).await.unwrap().unwrap();
+        let content = push.images.find(&at(WEB), &Reference::Digest(digest)).await.unwrap().unwrap();
         assert_eq!(content.root, Digest::of(&index));
         // Index and manifests; two configurations, four layers.
         assert_eq!((content.manifests.len(), content.blobs.len()), (3, 6));
@@ -114,7 +113,7 @@ async fn an_index_that_cannot_be_stored_leaves_its_children_as_they_were() {
     cloud.refuse(Asked::Upload, 413, "full");
     assert_eq!(put(&push, WEB, "v1", &index).await.status, 403);
     assert_eq!(cloud.names(), []);
-    let found = push.staged_manifest(&alice().access[0].2, &name(WEB), &Digest::of(&child)).await.unwrap();
+    let found = push.staged_manifest(&at(WEB), &Digest::of(&child)).await.unwrap();
     assert!(found.is_some());
     cloud.refuse_nothing();
     assert_eq!(put(&push, WEB, "v1", &index).await.status, 201);

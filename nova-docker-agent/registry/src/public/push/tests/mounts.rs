@@ -94,7 +94,7 @@ async fn what_the_user_may_not_read_is_to_be_uploaded() {
     let owner = bearer_of("0wner", "5ecret", &["secret/base"]);
     let staged_by_owner = upload(&push, &owner, "secret/base", b"more").await;
     let mut guest = alice();
-    let mut grant = guest.grant(&name("demo/web"), Action::Push).unwrap().clone();
+    let mut grant = guest.repository(&name("demo/web"), Action::Push).unwrap().grant;
     grant.owner = "5ecret".into();
     guest.access.push((name("secret/base"), vec![Action::Pull], grant));
     for bearer in [&alice(), &guest] {

@@ -10,7 +10,7 @@ use crate::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::public::property;
 use crate::public::push::PushConfig;
 use crate::public::push::testing::{
-    Asked, Cloud, DEMO, alice, config, content, headers, manifest_of, name, on_cloud, open_on, put, reference_of,
+    Asked, Cloud, DEMO, alice, at, config, content, headers, manifest_of, name, on_cloud, open_on, put, reference_of,
     token, upload, upload_image,
 };
 use crate::{Algorithm, Digest};
@@ -83,7 +83,7 @@ async fn what_is_pushed_by_its_digest_is_found_by_it_of_any_algorithm() {
         let manifest = upload_image(&push, WEB, 1).await;
         let digest = algorithm.digest(&manifest);
         assert_eq!(put(&push, WEB, &digest.to_string(), &manifest).await.status, 201);
-        let found = push.staged_manifest(&alice().access[0].2, &name(WEB), &digest).await.unwrap();
+        let found = push.staged_manifest(&at(WEB), &digest).await.unwrap();
         assert_eq!(found.unwrap().bytes, manifest);
     }
     assert_eq!(cloud.changes(), []);

@@ -12,7 +12,7 @@ use crate::Digest;
 use crate::manifest::OCI_LAYER;
 use crate::public::property;
 use crate::public::push::testing::{
-    Asked, Cloud, DEMO, alice, config, content, name, on_cloud, open_on, put, staged, upload_image,
+    Asked, Cloud, DEMO, alice, at, config, content, on_cloud, open_on, put, staged, upload_image,
 };
 use crate::public::push::{Push, PushConfig};
 use crate::testing::{config as image_config, oci, oci_manifest};
@@ -171,7 +171,7 @@ async fn staged_or_in_image(push: &Push, of: &str, digest: &Digest) -> Option<Ve
     if let Some(found) = staged(push, &alice(), of, digest).await {
         return Some(found);
     }
-    let blob = push.images.blob(&alice().access[0].2, &name(of), digest).await.unwrap()?;
+    let blob = push.images.blob(&at(of), digest).await.unwrap()?;
     let size = blob.size();
     Some(blob.read(0..size).try_collect::<Vec<_>>().await.unwrap().concat())
 }

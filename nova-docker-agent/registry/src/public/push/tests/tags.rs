@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::public::push::testing::{Asked, DEMO, alice, config, content, name, on_cloud, open_on, put, upload_image};
-use crate::public::{Action, Reference, Tag, property};
+use crate::public::push::testing::{Asked, DEMO, at, config, content, on_cloud, open_on, put, upload_image};
+use crate::public::{Reference, Tag, property};
 use crate::{Digest, testing};
 
 const WEB: &str = "demo/web";
@@ -43,12 +43,11 @@ async fn a_moved_tag_is_seen_at_once_by_another_process_of_the_host() {
     let directory = tempfile::tempdir().unwrap();
     let (cloud, push) = on_cloud(&directory).await;
     let other = open_on(config(directory.path()), &cloud).await;
-    let (grant, tag) =
-        (alice().grant(&name(WEB), Action::Pull).unwrap().clone(), Reference::Tag("v1".parse().unwrap()));
+    let tag = Reference::Tag("v1".parse().unwrap());
     for seed in [1, 5] {
         let manifest = upload_image(&push, WEB, seed).await;
         assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
-        let found = other.images.find(&grant, &name(WEB), &tag).await.unwrap();
+        let found = other.images.find(&at(WEB), &tag).await.unwrap();
         assert_eq!(found.map(|content| content.root), Some(Digest::of(&manifest)));
     }
 }
@@ -147,10 +146,9 @@ async fn an_image_or_snapshot_that_was_not_pushed_keeps_its_name_and_is_not_what
     cloud.image(DEMO, "web", &testing::oci(&[content(8, 100)]), newer);
     let unchanged = || named("web", &[], false);
     assert_eq!(cloud.names(), [unchanged(), unchanged(), unchanged(), named("web:latest", &[], false), unchanged()]);
-    let (bearer, to) = (alice(), name(WEB));
-    let grant = bearer.grant(&to, Action::Pull).unwrap();
-    push.images.changed(grant);
-    let found = push.images.find(grant, &to, &Reference::Tag(Tag::latest())).await.unwrap().unwrap();
+    let at = at(WEB);
+    push.images.changed(&at.grant);
+    let found = push.images.find(&at, &Reference::Tag(Tag::latest())).await.unwrap().unwrap();
     assert_eq!(found.root, Digest::of(&manifest));
 }
 
@@ -165,9 +163,7 @@ async fn a_snapshot_of_a_pushed_image_is_pulled_by_what_it_holds_itself() {
     let inherited = json!({"image_type": "snapshot", property::REPOSITORY: "web",
         property::DIGEST: Digest::of(b"base").to_string(), property::BLOBS: "{\"sha256:0"});
     cloud.image(DEMO, "web", &testing::oci(&layers), inherited);
-    let (bearer, to) = (alice(), name(WEB));
-    let grant = bearer.grant(&to, Action::Pull).unwrap();
-    let found = push.images.find(grant, &to, &Reference::Digest(Digest::of(&own))).await.unwrap();
+    let found = push.images.find(&at(WEB), &Reference::Digest(Digest::of(&own))).await.unwrap();
     assert!(found.is_some());
 }
 

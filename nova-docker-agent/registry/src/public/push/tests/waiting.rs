@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::Digest;
 use crate::manifest::{OCI_INDEX, OCI_MANIFEST};
-use crate::public::Grant;
+use crate::public::{Grant, Repository};
 use crate::public::push::testing::{
-    Answer, Asked, Cloud, alice, config, content, files, name, on_cloud, open_on, put, reference_of, staged, upload,
+    Answer, Asked, Cloud, alice, at, config, content, files, name, on_cloud, open_on, put, reference_of, staged, upload,
     upload_image,
 };
 use crate::public::push::{Push, PushConfig};
@@ -18,12 +18,12 @@ use crate::public::push::{Push, PushConfig};
 const WEB: &str = "demo/web";
 
 fn grant() -> Grant {
-    alice().access[0].2.clone()
+    at(WEB).grant
 }
 
 /// Whether the manifest waits in the repository.
 async fn waits(push: &Push, of: &str, manifest: &[u8]) -> bool {
-    let found = push.staged_manifest(&grant(), &name(of), &Digest::of(manifest)).await.unwrap();
+    let found = push.staged_manifest(&at(of), &Digest::of(manifest)).await.unwrap();
     found.is_some_and(|document| document.bytes == manifest)
 }
 
@@ -73,9 +73,10 @@ async fn only_who_may_push_sees_what_waits() {
     let guest = Grant { project: "0ther".into(), ..grant() };
     let digest = Digest::of(&manifest);
     for (grant, expected) in [(grant(), true), (reader, false), (guest, false)] {
-        let found = push.staged_manifest(&grant, &name(WEB), &digest).await.unwrap();
-        let referrers = push.staged_referrers(&grant, &name(WEB), &[digest]).await.unwrap();
-        let blob = push.staged(&grant, &Digest::of(&content(1, 3000))).await.unwrap();
+        let at = Repository { name: name(WEB), grant };
+        let found = push.staged_manifest(&at, &digest).await.unwrap();
+        let referrers = push.staged_referrers(&at, &[digest]).await.unwrap();
+        let blob = push.staged(&at.grant, &Digest::of(&content(1, 3000))).await.unwrap();
         assert_eq!((found.is_some(), !referrers.is_empty(), blob.is_some()), (expected, expected, expected));
     }
 }
@@ -236,6 +237,6 @@ async fn an_index_of_blobs_is_kept_as_buildkit_makes_it_and_is_hidden() {
     assert_eq!(put(&push, WEB, "cache", &index).await.status, 201);
     assert_eq!(cloud.names(), [("web:cache".to_owned(), vec![], true)]);
     for (_, blob) in &parts {
-        assert!(push.images.blob(&grant(), &name(WEB), &Digest::of(blob)).await.unwrap().is_some());
+        assert!(push.images.blob(&at(WEB), &Digest::of(blob)).await.unwrap().is_some());
     }
 }

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::Digest;
 use crate::public::push::testing::{
-    ALICE, Answer, Asked, Cloud, DEMO, alice, bearer_of, config, content, files, manifest_of, name, on_cloud, open_on,
+    ALICE, Answer, Asked, Cloud, DEMO, alice, at, bearer_of, config, content, files, manifest_of, name, on_cloud, open_on,
     open_with_cache, put, put_as, reference_of, staged, upload, upload_image,
 };
 use crate::public::push::{Push, PushConfig};
@@ -21,11 +21,9 @@ fn layers(seed: u8) -> [Vec<u8>; 2] {
 
 /// Pulls the layers; how often Glance was asked for the data of images meanwhile.
 async fn pull(push: &Push, cloud: &Cloud, of: &str, seed: u8) -> usize {
-    let bearer = alice();
-    let (grant, of) = (&bearer.access[0].2, name(of));
     let mut before = None;
     for layer in layers(seed) {
-        let blob = push.images.blob(grant, &of, &Digest::of(&layer)).await.unwrap().unwrap();
+        let blob = push.images.blob(&at(of), &Digest::of(&layer)).await.unwrap().unwrap();
         // The image is opened by now.
         before.get_or_insert_with(|| cloud.count(Asked::Read));
         let pieces: Vec<_> = blob.read(0..layer.len() as u64).try_collect().await.unwrap();
@@ -53,9 +51,9 @@ async fn what_a_client_reads_does_not_go_before_the_client_has_it() {
     let (_cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
-    let (bearer, layer) = (alice(), layers(1)[0].clone());
+    let layer = layers(1)[0].clone();
     let (cache, digest) = (push.images.cache(), Digest::of(&layer));
-    let blob = push.images.blob(&bearer.access[0].2, &name(WEB), &digest).await.unwrap().unwrap();
+    let blob = push.images.blob(&at(WEB), &digest).await.unwrap().unwrap();
     let mut pieces = blob.read(0..layer.len() as u64);
     assert!(pieces.next().await.unwrap().unwrap() == layer);
     while cache.evict_one() {}
