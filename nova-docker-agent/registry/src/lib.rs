@@ -12,7 +12,7 @@
 //!   archive    the file of an image: tar walk, both layouts -> manifests, and where the blobs are
 //!   store      blobs: one read of each from Glance, the cache on disk, who may have what
 //!   http       paths, refusals, content by digest, connections
-//! digest, manifest, platform, error, files, turns   what all of them share
+//! digest, manifest, platform, error, files, json, turns   what all of them share
 //! command, config   `public` as a program: its command line and its configuration
 //! ```
 //!
@@ -35,6 +35,7 @@ mod error;
 mod files;
 mod host;
 mod http;
+mod json;
 mod manifest;
 mod platform;
 pub mod public;

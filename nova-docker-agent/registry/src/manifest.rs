@@ -2,15 +2,12 @@
 //!
 //! Source: OCI image specification 1.1 (manifest.md, image-index.md), Docker "Image Manifest Version 2, Schema 2".
 
-use std::borrow::Cow;
-use std::fmt;
-
 use bytes::Bytes;
-use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Platform};
+use crate::{Digest, Platform, json};
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -52,7 +49,15 @@ pub fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(valu
 
 /// Reads a manifest or an index. Go's readers take keys in any case: what they may understand otherwise is refused.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
-    serde_json::from_slice::<PlainKeys>(bytes)?;
+    json::walk(bytes, (), |(), key| {
+        let folded = json::folded(key);
+        if !KEYS.contains(&key) && KEYS.iter().any(|known| known.to_lowercase() == folded) {
+            let key: String = key.chars().take(100).collect();
+            return Err(format!("the key {key:?} differs from the right one in its case"));
+        }
+        // The keys of annotations are anybody's.
+        Ok((key != "annotations").then_some(()))
+    })?;
     serde_json::from_slice(bytes)
 }
 
@@ -76,69 +81,6 @@ const KEYS: [&str; 17] = [
     "architecture",
     "variant",
 ];
-
-/// Any JSON in which these keys are written so, but for annotations, whose keys are anybody's.
-struct PlainKeys;
-
-impl<'de> Deserialize<'de> for PlainKeys {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        value.deserialize_any(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for PlainKeys {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-            // Go folds characters that are not ASCII as well.
-            let folded = key.to_uppercase().to_lowercase();
-            if !KEYS.contains(&&*key) && KEYS.iter().any(|known| known.to_lowercase() == folded) {
-                let key: String = key.chars().take(100).collect();
-                return Err(A::Error::custom(format!("the key {key:?} differs from the right one in its case")));
-            }
-            if key == "annotations" {
-                map.next_value::<IgnoredAny>().map(drop)?
-            } else {
-                map.next_value::<Self>().map(drop)?
-            }
-        }
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self, A::Error> {
-        while sequence.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-}
 
 /// A pointer to a blob.
 #[derive(Clone, Debug, Deserialize, Serialize)]
