@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use futures::stream::BoxStream;
 use reqwest::header::{CONTENT_RANGE, HeaderValue};
 use reqwest::{Response, StatusCode};
@@ -21,7 +21,7 @@ const PATCH_TYPE: &str = "application/openstack-images-v2.1-json-patch";
 /// Images in one answer to a listing, at most; glance's own limit is 1000 (`api_limit_max`).
 const PAGE: usize = 250;
 /// A transfer that stands still this long is given up.
-const STALL_LIMIT: Duration = Duration::from_secs(120);
+const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Client of glance.
 #[derive(Clone)]
@@ -273,7 +273,7 @@ fn body(response: Response, wanted: Option<Range<u64>>, asked: Asked) -> Result<
     } else {
         (false, length)
     };
-    Ok(ImageBody { ranged, length, total, stream: stalling(response, asked) })
+    Ok(ImageBody { ranged, length, total, stream: stalling(response.bytes_stream(), STALL_LIMIT, asked) })
 }
 
 /// First byte and total size of `bytes 0-9/100`; the size may be `*`.
@@ -284,15 +284,18 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// The data, with an end to silence.
-fn stalling(response: Response, asked: Asked) -> BoxStream<'static, Result<Bytes, Error>> {
-    let chunks = Box::pin(response.bytes_stream());
-    futures::stream::unfold(Some((chunks, asked)), |state| async {
+fn stalling(
+    chunks: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
+    patience: Duration,
+    asked: Asked,
+) -> BoxStream<'static, Result<Bytes, Error>> {
+    futures::stream::unfold(Some((chunks.boxed(), asked)), move |state| async move {
         let (mut chunks, asked) = state?;
-        match tokio::time::timeout(STALL_LIMIT, chunks.next()).await {
+        match tokio::time::timeout(patience, chunks.next()).await {
             Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((chunks, asked)))),
             Ok(Some(Err(error))) => Some((Err(asked.unreachable(reason(&error.without_url()))), None)),
             Ok(None) => None,
-            Err(_) => Some((Err(asked.unreachable(format!("no data for {STALL_LIMIT:?}"))), None)),
+            Err(_) => Some((Err(asked.unreachable(format!("no data for {patience:?}"))), None)),
         }
     })
     .boxed()

@@ -197,3 +197,14 @@ fn content_ranges_are_read() {
     assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
     assert_eq!(content_range("pages 5-9/100"), None);
 }
+
+#[tokio::test]
+async fn a_read_that_gives_nothing_any_more_breaks_off() {
+    let first = futures::stream::iter([Ok(Bytes::from_static(b"first"))]);
+    let stuck = first.chain(futures::stream::pending());
+    let asked = Asked { service: "glance", method: "GET".into(), path: "/v2/images/x/file".into() };
+    let chunks: Vec<_> = stalling(stuck, Duration::from_millis(20), asked).collect().await;
+    assert_eq!(chunks.len(), 2);
+    assert_eq!(chunks[0].as_ref().unwrap(), "first");
+    assert!(chunks[1].as_ref().unwrap_err().is_unavailable());
+}

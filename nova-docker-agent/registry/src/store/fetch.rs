@@ -21,9 +21,8 @@ use uuid::Uuid;
 
 use super::holes;
 use super::spool::{self, Writer, Written};
-use super::stored::{Packing, Stored};
 use super::unpack::Unpacker;
-use super::{Blob, Cache, Partial, Pins, Proofs, Sharing, Tally, Turn, Turns, count, reader};
+use super::{Blob, Cache, Packing, Partial, Pins, Proofs, Sharing, Stored, Tally, Turn, Turns, count, reader};
 use crate::{Algorithm, Digest, Error, Problem, SourceError};
 
 /// Reads at one time. Each has a thread while it writes.

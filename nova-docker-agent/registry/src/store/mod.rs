@@ -1,7 +1,7 @@
 //! Blobs on this host: how they come here, who may have them, and how they go to clients.
 //!
 //! ```text
-//! source       where an image's bytes come from (glance: from Glance)
+//! source       where an image's bytes come from, and where in them a blob is
 //!   reader       reads by range, or in one pass where the store has no ranges
 //! stream       a blob for one client
 //!   fetch        one read of a blob, however many wait for it
@@ -18,7 +18,6 @@
 pub mod cache;
 pub mod counters;
 pub mod fetch;
-pub mod glance;
 pub mod holes;
 pub mod indexes;
 pub mod packing;
@@ -27,7 +26,6 @@ pub mod proofs;
 pub mod reader;
 pub mod source;
 pub mod spool;
-pub mod stored;
 pub mod stream;
 pub mod unpack;
 
@@ -35,11 +33,9 @@ pub use crate::turns::{Turn, Turns};
 pub use cache::{Blob, Cache, Partial, Pins};
 pub use counters::{Counters, Tally, count};
 pub use fetch::Fetcher;
-pub use glance::GlanceSource;
 pub use indexes::{Indexes, Stamp};
 pub use packing::Compression;
 pub use proofs::{Proofs, Sharing};
-pub use source::{ImageDescriptor, Source, SourceBody, SourceError};
+pub use source::{GlanceSource, ImageDescriptor, Packing, Source, SourceBody, SourceError, Stored};
 pub use spool::{Writer, Written};
-pub use stored::{Packing, Stored};
 pub use stream::{BlobRequest, Readers};

@@ -8,7 +8,6 @@ use backon::{ExponentialBuilder, Retryable};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::time::timeout;
 
 use crate::{Source, SourceBody, SourceError};
 
@@ -17,9 +16,6 @@ pub type Chunks = BoxStream<'static, Result<Bytes, SourceError>>;
 
 /// How much is read at once to find headers: the small files between two layers fit several times.
 const WINDOW: u64 = 128 * 1024;
-
-/// How long a read may give nothing before it counts as broken off.
-const STALL: Duration = Duration::from_secs(60);
 
 /// The first answer of a store tells which it is.
 pub enum Reader {
@@ -32,17 +28,12 @@ impl Reader {
     pub async fn open(source: Arc<dyn Source>, size: u64) -> Result<Self, SourceError> {
         let first = 0..WINDOW.min(size);
         let attempt = || async {
-            match ask(&*source, Some(first.clone())).await {
-                Ok(body) if body.ranged => {
-                    let buffer = collect(body.stream, first.end).await?;
-                    Ok(Self::Ranged(Window { source: source.clone(), size, start: 0, buffer, reads: 1 }))
-                }
-                Ok(body) => Ok(Self::Sequential(Forward::new(body.stream))),
-                Err(SourceError::RangeUnsupported) => {
-                    Ok(Self::Sequential(Forward::new(ask(&*source, None).await?.stream)))
-                }
-                Err(error) => Err(error),
+            let SourceBody { ranged, stream } = source.read(Some(first.clone())).await?;
+            if !ranged {
+                return Ok(Self::Sequential(Forward::new(stream)));
             }
+            let buffer = collect(stream, first.end).await?;
+            Ok(Self::Ranged(Window { source: source.clone(), size, start: 0, buffer, reads: 1 }))
         };
         attempt.retry(patience()).when(SourceError::is_temporary).await
     }
@@ -55,37 +46,13 @@ pub fn patience() -> ExponentialBuilder {
 
 /// Reads `range` of `source` as a stream that begins at its start, whether or not the store can read ranges.
 pub async fn read_range(source: &dyn Source, range: Range<u64>) -> Result<Chunks, SourceError> {
-    let body = match ask(source, Some(range.clone())).await {
-        Err(SourceError::RangeUnsupported) => ask(source, None).await?,
-        other => other?,
-    };
+    let body = source.read(Some(range.clone())).await?;
     if body.ranged {
         return Ok(body.stream);
     }
     let mut whole = Forward::new(body.stream);
     whole.skip_to(range.start).await?;
     Ok(whole.rest())
-}
-
-/// Begins a read that does not wait for ever.
-async fn ask(source: &dyn Source, range: Option<Range<u64>>) -> Result<SourceBody, SourceError> {
-    let body = timeout(STALL, source.read(range)).await.map_err(|_| stalled(STALL))??;
-    Ok(SourceBody { ranged: body.ranged, stream: impatient(body.stream, STALL) })
-}
-
-/// Ends a stream with an error when it gives nothing for so long.
-fn impatient(stream: Chunks, patience: Duration) -> Chunks {
-    let next = move |mut stream: Chunks| async move {
-        match timeout(patience, stream.next()).await {
-            Ok(chunk) => chunk.map(|chunk| (chunk, stream)),
-            Err(_) => Some((Err(stalled(patience)), futures::stream::empty().boxed())),
-        }
-    };
-    futures::stream::unfold(stream, next).boxed()
-}
-
-fn stalled(patience: Duration) -> SourceError {
-    SourceError::Unavailable(format!("the image service sent nothing for {} seconds", patience.as_secs()))
 }
 
 /// The part of the file that was read last.
@@ -187,6 +154,3 @@ pub fn ended(position: u64) -> SourceError {
         "the image service ended the transfer after {position} bytes, before all were sent"
     ))
 }
-
-#[cfg(test)]
-mod tests;

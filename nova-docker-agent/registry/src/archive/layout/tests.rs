@@ -79,13 +79,10 @@ async fn a_store_without_ranges_is_read_once_and_gives_the_same_image() {
     let layers = [testing::layer(1, MIB), testing::layer(2, 700)];
     for archive in [testing::legacy(&layers), testing::oci(&layers)] {
         let (expected, _) = read(Memory::new(archive.clone())).await.unwrap();
-        for (ranges, requests) in [(Ranges::Ignored, 1), (Ranges::Refused, 2)] {
-            let source = Memory::new(archive.clone()).with_ranges(ranges);
-            let (image, reads) = read(source).await.unwrap();
-            assert_eq!(image.manifest.digest, expected.manifest.digest);
-            assert_eq!(image.layers, expected.layers);
-            assert_eq!(reads, requests);
-        }
+        let (image, reads) = read(Memory::new(archive.clone()).with_ranges(Ranges::Ignored)).await.unwrap();
+        assert_eq!(image.manifest.digest, expected.manifest.digest);
+        assert_eq!(image.layers, expected.layers);
+        assert_eq!(reads, 1);
     }
 }
 

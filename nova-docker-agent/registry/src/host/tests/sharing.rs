@@ -253,7 +253,7 @@ async fn credentials_that_no_longer_hold_are_replaced_by_those_of_another_lease(
     let descriptor = source.descriptor();
     let lease = registry.open(&descriptor, source).await.unwrap();
     // The newest lease is asked first; its reads fail once it is open.
-    let newest = Arc::new(Memory { ranges: Ranges::Refused, ..Memory::new(archive) });
+    let newest = Arc::new(Memory { ranges: Ranges::Ignored, ..Memory::new(archive) });
     let expired = registry.open(&descriptor, newest.clone()).await.unwrap();
     newest.breaks.store(1000, Ordering::SeqCst);
     assert!(blob(&lease, Digest::of(&layer)).await.body == layer);

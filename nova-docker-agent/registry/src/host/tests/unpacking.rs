@@ -45,7 +45,7 @@ async fn layers_that_docker_could_not_unpack_are_served_unpacked_by_their_diff_i
         Memory::new(testing::legacy_with(&stored("zstd"), &testing::config(&layers))),
         Memory::new(testing::legacy_with(&stored("bzip2"), &testing::config(&layers))),
         Memory::new(testing::legacy_with(&stored("xz"), &testing::config(&layers))),
-        image(&layers, &stored("zstd"), ZSTD).with_ranges(testing::Ranges::Refused),
+        image(&layers, &stored("zstd"), ZSTD).with_ranges(testing::Ranges::Ignored),
         image(&layers, &stored("gzip"), manifest::OCI_LAYER_GZIP),
         // Docker looks at the content.
         image(&layers, &stored("gzip"), manifest::OCI_LAYER),
@@ -173,7 +173,7 @@ async fn a_layer_of_which_docker_would_make_more_than_it_has_is_refused() {
     for source in [
         Memory::new(testing::oci(&layers)),
         Memory::new(testing::legacy(&layers)),
-        Memory::new(testing::oci(&layers)).with_ranges(testing::Ranges::Refused),
+        Memory::new(testing::oci(&layers)).with_ranges(testing::Ranges::Ignored),
         image(&layers, &gzip, manifest::OCI_LAYER_GZIP),
     ] {
         let directory = tempfile::tempdir().unwrap();
@@ -206,11 +206,11 @@ async fn a_layer_with_holes_is_not_kept_from_one_read_for_the_next() {
     let bytes = testing::oci_manifest(&config, &plain, manifest::OCI_LAYER);
     let index = json!({"manifests": [testing::described(manifest::OCI_MANIFEST, &bytes)]});
     let tar = Tar::new().blob(&layers[0]).blob(&plain[0]).blob(&config).blob(&bytes).json("index.json", &index);
-    let beside = Memory::new(tar.finish()).with_ranges(testing::Ranges::Refused);
+    let beside = Memory::new(tar.finish()).with_ranges(testing::Ranges::Ignored);
     let directory = tempfile::tempdir().unwrap();
     let registry = start(directory.path()).await;
     drop(open(&registry, &Arc::new(beside)).await);
-    for ranges in [testing::Ranges::Refused, testing::Ranges::Served, testing::Ranges::Refused] {
+    for ranges in [testing::Ranges::Ignored, testing::Ranges::Served, testing::Ranges::Ignored] {
         refuses(&registry, Memory::new(testing::oci(&layers)).with_ranges(ranges), &layers[0], "holes").await;
         let kept = directory.path().join("cache/blobs-2").join(Digest::of(&layers[0]).path());
         assert!(!kept.exists() && kept.parent().unwrap().exists());
@@ -223,7 +223,7 @@ async fn a_packed_file_that_is_cached_is_not_served_as_what_another_image_has_un
     let registry = start(directory.path()).await;
     let layers = [testing::layer(1, 300_000)];
     let once = layers.clone().map(|layer| packed("gzip", &layer));
-    let source = image(&layers, &once, manifest::OCI_LAYER_GZIP).with_ranges(testing::Ranges::Refused);
+    let source = image(&layers, &once, manifest::OCI_LAYER_GZIP).with_ranges(testing::Ranges::Ignored);
     let _lease = open(&registry, &Arc::new(source)).await;
     let kept = directory.path().join("cache/blobs-2").join(Digest::of(&once[0]).path());
     assert!(kept.exists());
