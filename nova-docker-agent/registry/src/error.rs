@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::files::FileError;
 use crate::{Digest, SourceError};
 
 /// Why an image could not be served. Each text is a sentence for the user who launched a server from the image, or, for
@@ -23,8 +24,8 @@ pub enum Error {
     )]
     NoSpace { image: String, needed: u64, available: u64, directory: PathBuf },
     /// A file of the layer cache could not be read or written.
-    #[error("layer cache: cannot {action} {path}: {cause}")]
-    Cache { action: &'static str, path: PathBuf, cause: Arc<io::Error> },
+    #[error("layer cache: {0}")]
+    Cache(#[from] FileError),
     /// The registry could not listen.
     #[error("the image registry cannot listen on {address}: {cause}")]
     Listen { address: SocketAddr, cause: Arc<io::Error> },
@@ -71,10 +72,6 @@ impl Error {
             Self::NoSpace { needed, available, directory, .. } => Self::NoSpace { image, needed, available, directory },
             other => other,
         }
-    }
-
-    pub(super) fn cache(action: &'static str, path: impl Into<PathBuf>, cause: io::Error) -> Self {
-        Self::Cache { action, path: path.into(), cause: Arc::new(cause) }
     }
 }
 

@@ -48,6 +48,7 @@ pub use archive::volumes;
 pub use digest::Digest;
 use digest::{Algorithm, Hasher, InvalidDigest};
 pub use error::{Error, Problem};
+pub use files::FileError;
 pub use host::{Lease, PullReference, Registry, RegistryConfig};
 use http::error::{ApiError, Code};
 pub use http::listener::Limits;

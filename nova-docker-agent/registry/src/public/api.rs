@@ -117,9 +117,7 @@ impl Api {
             (Part::Manifest(reference), "GET" | "HEAD") => {
                 self.manifest(&at()?, &reference_of(reference)?, headers).await
             }
-            (Part::Blob(digest), "GET" | "HEAD") => {
-                self.blob(&at()?, &digest.parse()?, &head.method, headers).await
-            }
+            (Part::Blob(digest), "GET" | "HEAD") => self.blob(&at()?, &digest.parse()?, &head.method, headers).await,
             (Part::Tags, "GET" | "HEAD") => self.tags(&at()?, query).await,
             (Part::Referrers(digest), "GET" | "HEAD") => self.referrers(&at()?, &digest.parse()?, query).await,
             (Part::Uploads, "POST") => push.begin(bearer, name, query, headers, body).await,

@@ -24,9 +24,8 @@ impl Api {
         {
             return Ok(document(headers, *digest, &staged.media_type, staged.bytes));
         }
-        let unknown = || {
-            ApiError::new(Code::ManifestUnknown, format!("{} has no {reference}, or you may not see it", at.name))
-        };
+        let unknown =
+            || ApiError::new(Code::ManifestUnknown, format!("{} has no {reference}, or you may not see it", at.name));
         let content = self.images.find(at, reference).await?.ok_or_else(unknown)?;
         let digest = match reference {
             Reference::Digest(digest) => *digest,

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::push::{Push, PushConfig, StagingError};
 use super::tls::{Certificate, TlsError, TlsFiles};
 use super::token::seal::Sealer;
 use super::token::{Key, KeyError, TokenConfig, Tokens};
+use crate::files::{FileError, make};
 use crate::http::listener::{self, Limits, Tls};
 use nova_docker_cloud::{self as cloud, Caller, Glance, Keystone, KeystoneConfig, ServiceConfig, Session};
 
@@ -47,8 +48,8 @@ pub struct Config {
 pub enum StartError {
     #[error("cannot listen on {address}: {cause}")]
     Listen { address: SocketAddr, cause: io::Error },
-    #[error("cannot make the directory {}: {cause}", path.display())]
-    Directory { path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    Directory(#[from] FileError),
     #[error(transparent)]
     Certificate(#[from] TlsError),
     #[error(transparent)]
@@ -175,11 +176,4 @@ async fn retire(api: Arc<Api>) {
         }
         tokio::time::sleep(RETIREMENT_INTERVAL).await;
     }
-}
-
-/// For its owner alone.
-fn make(directory: &Path) -> Result<(), StartError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|cause| StartError::Directory { path: directory.to_owned(), cause })
 }

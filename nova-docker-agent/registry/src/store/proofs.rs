@@ -8,16 +8,13 @@
 //! CACHE/proven/CIRCLE/ALGORITHM-HEX   CIRCLE is a hash of its name
 //! ```
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use moka::sync::Cache as Memory;
 
 use super::Cache;
 use crate::Digest;
-use crate::files::if_there;
+use crate::files::{self, At, FileError, entries, make_parent, private};
 
 /// Proofs in memory; for others the disk is asked.
 const MAX_KNOWN: u64 = 16_384;
@@ -43,7 +40,7 @@ impl Proofs {
     pub fn open(cache: &Cache) -> Self {
         let directory = cache.directory().join("proven");
         if let Err(error) = tidy(&directory, cache) {
-            tracing::warn!("layer cache: cannot tidy {}: {error}", directory.display());
+            tracing::warn!("layer cache: {error}");
         }
         Self { directory, known: Memory::new(MAX_KNOWN) }
     }
@@ -67,14 +64,9 @@ impl Proofs {
         let Sharing::Circle(circle) = sharing else { return };
         self.known.insert((digest, sharing.clone()), ());
         let path = self.path(&digest, circle);
-        let made = || {
-            if let Some(directory) = path.parent() {
-                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            }
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)
-        };
-        if let Err(error) = made() {
-            tracing::warn!("layer cache: cannot make {}: {error}", path.display());
+        let made = make_parent(&path).and_then(|()| private().create(true).open(&path).at("create", &path));
+        if let Err(error) = made {
+            tracing::warn!("layer cache: {error}");
         }
     }
 
@@ -84,14 +76,13 @@ impl Proofs {
     }
 }
 
-fn tidy(directory: &Path, cache: &Cache) -> io::Result<()> {
-    for circle in if_there(fs::read_dir(directory))?.into_iter().flatten() {
-        for proof in fs::read_dir(circle?.path())? {
-            let proof = proof?;
-            let digest = proof.file_name().to_str().and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
+fn tidy(directory: &Path, cache: &Cache) -> Result<(), FileError> {
+    for circle in entries(directory)? {
+        for proof in entries(&circle)? {
+            let name = proof.file_name().and_then(|name| name.to_str());
+            let digest = name.and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
             if !digest.is_some_and(|digest| cache.has(&digest)) {
-                // Another process tidies as well.
-                if_there(fs::remove_file(proof.path()))?;
+                files::remove(&proof)?;
             }
         }
     }

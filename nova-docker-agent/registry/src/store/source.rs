@@ -120,7 +120,10 @@ impl Source for GlanceSource {
     fn read(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<SourceBody, SourceError>> {
         Box::pin(async move {
             let body = self.glance.read(&self.caller, self.image, range).await?;
-            Ok(SourceBody { ranged: body.ranged, stream: body.stream.map(|chunk| chunk.map_err(SourceError::from)).boxed() })
+            Ok(SourceBody {
+                ranged: body.ranged,
+                stream: body.stream.map(|chunk| chunk.map_err(SourceError::from)).boxed(),
+            })
         })
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::fetch::{Piece, Place};
 use super::{Blob, Fetcher, Stored, count};
+use crate::files::At;
 use crate::{Digest, Error, Hasher};
 
 /// How much is read from the disk at once.
@@ -141,7 +142,7 @@ impl Reading {
             return Ok(());
         }
         let problem = std::io::Error::other(format!("it has the digest {found}"));
-        Err(Error::cache("read", expected.path(), problem))
+        Ok(Err(problem).at("read", expected.path())?)
     }
 
     /// The bytes at the position, or those of them that were asked for.

@@ -3,9 +3,11 @@
 //!
 //! Each project has a file that a change makes longer by one byte. So its size tells whether something has changed since.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::files::{At, FileError, make};
 
 /// Of the changes to the images of any project.
 const ALL: &str = "all";
@@ -17,9 +19,9 @@ pub struct Changes {
 
 impl Changes {
     /// Those that are written in `directory`. Blocks.
-    pub fn open(directory: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned() })
+    pub fn open(directory: PathBuf) -> Result<Self, FileError> {
+        make(&directory)?;
+        Ok(Self { directory })
     }
 
     /// How many there were to the images of this project; None: of any project.
@@ -31,15 +33,9 @@ impl Changes {
     pub fn add(&self, project: &str) {
         for project in [Some(project), None] {
             let path = self.file(project);
-            let add = || -> io::Result<()> {
-                let mut file: File = OpenOptions::new().append(true).create(true).open(&path)?;
-                file.write_all(b".")
-            };
-            if let Err(error) = add() {
-                let path = path.display();
-                tracing::warn!(
-                    "other processes see a change of images some seconds later: cannot write {path}: {error}"
-                );
+            let file = OpenOptions::new().append(true).create(true).open(&path);
+            if let Err(error) = file.and_then(|mut file| file.write_all(b".")).at("write", &path) {
+                tracing::warn!("other processes see a change of images some seconds later: {error}");
             }
         }
     }

@@ -100,10 +100,8 @@ impl Images {
     /// kept for as long as `fresh`. Blocks.
     pub fn open(glance: Glance, directory: &Path, size: u64, fresh: Duration) -> Result<Arc<Self>, Error> {
         let fetcher = Fetcher::new(Cache::open(&directory.join("cache"), size)?);
-        let told = directory.join("changes");
-        let changes = Changes::open(&told).map_err(|cause| Error::cache("make the directory", told, cause))?;
         Ok(Arc::new(Self {
-            records: Records::new(glance.clone(), changes, fresh),
+            records: Records::new(glance.clone(), Changes::open(directory.join("changes"))?, fresh),
             opened: OpenedImages::new(glance.clone(), fetcher.clone()),
             glance,
             fetcher,

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
 use super::manifest::{Document, Refers};
+use crate::files::At;
 use crate::manifest::OCI_INDEX;
 use crate::public::images::ReadableBlob;
 use crate::public::{Name, Tag};
@@ -191,17 +192,17 @@ fn saved(root: &Document, name: &Name, tags: &[Tag], parts: &[Part]) -> Option<V
 /// A blob's bytes, which are as many as it says: everything after them depends on that.
 fn exact(blob: Arc<dyn ReadableBlob>) -> BoxStream<'static, Result<Bytes, Error>> {
     let size = blob.size();
-    let wrong = || Error::cache("read", "a blob of a push", std::io::ErrorKind::UnexpectedEof.into());
+    let wrong = || Err(std::io::ErrorKind::UnexpectedEof.into()).at("read", "a blob of a push");
     let bytes = blob.read(0..size);
     let state = (bytes, size);
     futures::stream::try_unfold(state, move |(mut bytes, left)| async move {
         match bytes.try_next().await? {
             Some(piece) => match left.checked_sub(piece.len() as u64) {
                 Some(left) => Ok(Some((piece, (bytes, left)))),
-                None => Err(wrong()),
+                None => Ok(wrong()?),
             },
             None if left == 0 => Ok(None),
-            None => Err(wrong()),
+            None => Ok(wrong()?),
         }
     })
     .boxed()

@@ -64,9 +64,8 @@ impl Push {
     async fn delete_tag(&self, at: &Repository, tag: &Tag) -> Result<(), ApiError> {
         let content = self.images.find(at, &Reference::Tag(tag.clone())).await;
         let records = self.images.of_repository(at).await?;
-        let with_tag = |(record, tags): &Tagged| {
-            tags.contains(tag) && record.owner.as_deref() == Some(at.grant.owner.as_str())
-        };
+        let with_tag =
+            |(record, tags): &Tagged| tags.contains(tag) && record.owner.as_deref() == Some(at.grant.owner.as_str());
         let mut found: Vec<Arc<ImageMeta>> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
         // An image whose file is damaged cannot be opened, and can be deleted.
         let content = content.ok().flatten();

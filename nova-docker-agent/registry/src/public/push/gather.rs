@@ -9,8 +9,8 @@ use super::Push;
 use super::archive::{Part, PartContent};
 use super::manifest::{Document, Pointer, Refers, invalid};
 use crate::manifest::{MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFESTS};
-use crate::public::images::{Age, Blobs};
 use crate::public::Repository;
+use crate::public::images::{Age, Blobs};
 use crate::{ApiError, Code, Digest};
 
 /// What an image is made of.

@@ -3,21 +3,20 @@
 //! `JOURNAL/IMAGE.json` is there from before an image is made in Glance, or given tags, until it is complete and has them alone;
 //! it is locked (flock) by the process that does so, so that what is not locked was left behind.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::staging::{StagingError, is_at, make};
-use crate::files::if_there;
+use super::staging::StagingError;
+use crate::files::{self, At, FileError, entries, if_there, is_at, make, measure, private, sync_parent};
 use crate::public::token::seal::Sealer;
 use crate::public::{Name, Tag};
 
@@ -89,28 +88,24 @@ impl Journal {
         let path = self.directory.join(format!("{}.json", entry.image));
         // Of its own: a process may have been killed while it wrote one for the same image.
         let partial = path.with_extension(format!("{}.partial", Uuid::new_v4()));
-        let failed = |cause| StagingError::io("write", &partial, cause);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
+        let file = private().create_new(true).open(&partial).at("write", &partial)?;
         // Before it has the name by which others find it.
-        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno.into()))?;
-        let bytes = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
-        lock.write_all(&bytes).and_then(|()| lock.sync_all()).map_err(failed)?;
-        fs::rename(&partial, &path).map_err(failed)?;
-        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        let mut lock = files::lock(file, &partial)?.ok_or(StagingError::Busy)?;
+        let written = serde_json::to_vec(&entry).map_err(io::Error::from).and_then(|bytes| lock.write_all(&bytes));
+        written.and_then(|()| lock.sync_all()).and_then(|()| fs::rename(&partial, &path)).at("write", &partial)?;
+        sync_parent(&path)?;
         Ok(Open { entry, path, lock })
     }
 
     /// What was left behind, in the project `owner` or in all. Entries that cannot be read are passed over, with a
     /// warning.
     pub fn left(&self, owner: Option<&str>) -> Result<Vec<Open>, StagingError> {
-        let failed = |cause| StagingError::io("list", &self.directory, cause);
         let mut found = vec![];
-        for file in fs::read_dir(&self.directory).map_err(failed)? {
-            let path = file.map_err(failed)?.path();
+        for path in entries(&self.directory)? {
             match open(&path) {
                 Ok(Some(open)) if owner.is_none_or(|owner| open.entry.owner == owner) => found.push(open),
                 Ok(_) => {}
-                Err(error) => tracing::warn!("unfinished pushes: cannot read {}: {error}", path.display()),
+                Err(error) => tracing::warn!("unfinished pushes: {error}"),
             }
         }
         Ok(found)
@@ -118,18 +113,18 @@ impl Journal {
 }
 
 /// None for what another request, or process, is working on, or has just finished.
-fn open(path: &Path) -> io::Result<Option<Open>> {
+fn open(path: &Path) -> Result<Option<Open>, FileError> {
     // An entry that was never complete; its image was not asked for.
     if path.extension().is_some_and(|extension| extension == "partial") && age(path) > ABANDONED {
-        fs::remove_file(path)?;
+        files::remove(path)?;
     }
     if path.extension().is_none_or(|extension| extension != "json") {
         return Ok(None);
     }
-    let Some(file) = if_there(File::open(path))? else { return Ok(None) };
-    let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
-    let Some(bytes) = if_there(fs::read(path))? else { return Ok(None) };
-    let entry = serde_json::from_slice(&bytes)?;
+    let Some(file) = if_there(File::open(path)).at("open", path)? else { return Ok(None) };
+    let Some(lock) = files::lock(file, path)? else { return Ok(None) };
+    let Some(bytes) = if_there(fs::read(path)).at("read", path)? else { return Ok(None) };
+    let entry = serde_json::from_slice(&bytes).map_err(io::Error::from).at("read", path)?;
     Ok(Some(Open { entry, path: path.to_owned(), lock }))
 }
 
@@ -140,8 +135,8 @@ impl Open {
         if !is_at(&self.lock, &self.path) {
             return;
         }
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!("unfinished pushes: cannot remove {}: {error}", self.path.display());
+        if let Err(error) = files::remove(&self.path) {
+            tracing::warn!("unfinished pushes: {error}");
         }
     }
 
@@ -152,6 +147,5 @@ impl Open {
 }
 
 fn age(path: &Path) -> Duration {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    modified.and_then(|modified| modified.elapsed().ok()).unwrap_or_default()
+    measure(path).ok().flatten().and_then(|(_, modified)| modified.elapsed().ok()).unwrap_or_default()
 }

@@ -3,20 +3,18 @@
 //! `LOCKS/HEX`, HEX being a hash of what is locked, is locked (flock) by the process that does it, and removed when it is
 //! done. What a killed process leaves is locked by nobody, and used by the next one.
 
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use tokio::sync::OwnedMutexGuard;
+use nix::fcntl::Flock;
+use tokio::sync::Semaphore;
 
-use super::staging::{StagingError, blocking, is_at, make};
+use super::staging::{StagingError, blocking};
 use crate::Digest;
-use crate::files::if_there;
+use crate::files::{self, At, FileError, entries, is_at, make, private};
+use crate::turns::{Turn, Turns};
 
 /// How often another process's lock is tried: a thread that waits for it could not be stopped.
 const POLL: Duration = Duration::from_millis(100);
@@ -24,49 +22,38 @@ const POLL: Duration = Duration::from_millis(100);
 /// A lock for each key that is in use.
 pub struct Locks {
     directory: PathBuf,
-    here: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// One for each key, of this process.
+    here: Arc<Turns>,
 }
 
 /// Nobody else has the lock while this lives.
 pub struct Held {
     // Others of this process come after those of other processes.
     _file: LockFile,
-    _here: OwnedMutexGuard<()>,
+    _here: Turn,
 }
 
 impl Locks {
     /// Opens the directory, which is made if it does not exist, and removes what killed processes have left. Blocks.
     pub fn open(directory: PathBuf) -> Result<Self, StagingError> {
         make(&directory)?;
-        let failed = |cause| StagingError::io("list", &directory, cause);
-        for entry in fs::read_dir(&directory).map_err(failed)? {
-            drop(LockFile::acquire(&entry.map_err(failed)?.path())?);
+        for path in entries(&directory)? {
+            drop(LockFile::acquire(&path)?);
         }
-        Ok(Self { directory, here: Mutex::default() })
+        Ok(Self { directory, here: Turns::new(Semaphore::MAX_PERMITS, 1) })
     }
 
     /// Waits until nobody else has the lock of this key. Whoever takes several must take them in the same order.
     pub async fn lock(&self, key: &str) -> Result<Held, StagingError> {
-        let here = self.here(key).lock_owned().await;
+        let here = self.here.take(Some(key)).await.map_err(|_| StagingError::ShuttingDown)?;
         let path = self.directory.join(Digest::of(key.as_bytes()).hex());
         loop {
             let tried = path.clone();
-            if let Some(file) = blocking(move || LockFile::acquire(&tried)).await? {
+            if let Some(file) = blocking(move || Ok(LockFile::acquire(&tried)?)).await? {
                 return Ok(Held { _file: file, _here: here });
             }
             tokio::time::sleep(POLL).await;
         }
-    }
-
-    fn here(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.here.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let known = locks.get(key).and_then(Weak::upgrade);
-        known.unwrap_or_else(|| {
-            let lock = Arc::default();
-            locks.insert(key.to_owned(), Arc::downgrade(&lock));
-            lock
-        })
     }
 }
 
@@ -77,24 +64,18 @@ struct LockFile {
 
 impl LockFile {
     /// None while another process has it.
-    fn acquire(path: &Path) -> Result<Option<Self>, StagingError> {
-        let failed = |cause| StagingError::io("lock", path, cause);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        let lock = match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => return Err(failed(errno.into())),
-        };
-        // Whoever had it before may have removed the file, and a third one may have a new one.
-        Ok(is_at(&lock, path).then(|| Self { path: path.to_owned(), _lock: lock }))
+    fn acquire(path: &Path) -> Result<Option<Self>, FileError> {
+        let file = private().create(true).open(path).at("open", path)?;
+        let lock = files::lock(file, path)?.filter(|lock| is_at(lock, path));
+        Ok(lock.map(|lock| Self { path: path.to_owned(), _lock: lock }))
     }
 }
 
 impl Drop for LockFile {
     fn drop(&mut self) {
         // Before it is unlocked: nobody else removes it.
-        if let Err(error) = if_there(fs::remove_file(&self.path)) {
-            tracing::warn!("pushes: cannot remove {}: {error}", self.path.display());
+        if let Err(error) = files::remove(&self.path) {
+            tracing::warn!("pushes: {error}");
         }
     }
 }

@@ -12,7 +12,7 @@ use futures::Stream;
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::{Digest, Error, Kept, MARGIN, touch};
-use crate::files::if_there;
+use crate::files::{self, At, if_there};
 use crate::store::{Cache, Compression, packing};
 
 /// How much of a file is read at once.
@@ -64,8 +64,7 @@ impl Blob {
         }
         let Self { file, path, .. } = self.clone();
         let read = move || {
-            let rest = file.read_exact_at(&mut bytes[found..], start + found as u64);
-            rest.map_err(|cause| Error::cache("read", path.as_ref(), cause))?;
+            file.read_exact_at(&mut bytes[found..], start + found as u64).at("read", &*path)?;
             Ok(Bytes::from(bytes))
         };
         tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::ShuttingDown))
@@ -77,8 +76,7 @@ impl Cache {
     /// where it is when it was here already, and when it is larger than the cache, or on another file system.
     pub fn adopt(&self, digest: Digest, file: &Path) -> Result<bool, Error> {
         let found = File::open(file).and_then(|opened| Ok((opened.metadata()?.len(), touch(&opened, file))));
-        let found = if_there(found).map_err(|cause| Error::cache("look at", file, cause))?;
-        let Some((size, used)) = found else { return Ok(false) };
+        let Some((size, used)) = if_there(found).at("look at", file)? else { return Ok(false) };
         if self.get(&digest).is_some_and(|blob| blob.size == size) {
             return Ok(true);
         }
@@ -89,14 +87,13 @@ impl Cache {
         self.trim(size);
         let target = self.path(&digest);
         match fs::rename(file, &target) {
-            Ok(()) => {}
             Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::CrossesDevices].contains(&error.kind()) => {
                 return Ok(false);
             }
-            Err(cause) => return Err(Error::cache("rename to", &target, cause)),
+            renamed => renamed.at("rename to", &target)?,
         }
         self.state().remember(digest, Kept::new(size, used));
-        self.free(|| MARGIN, || self.available())?;
+        self.free(|| MARGIN, || files::available(&self.blobs))?;
         Ok(true)
     }
 }
@@ -133,8 +130,7 @@ impl Partial {
 
     /// Appends. Blocks.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.file.write_all_at(bytes, self.written);
-        written.map_err(|cause| Error::cache("write", self.path.as_ref(), cause))?;
+        self.file.write_all_at(bytes, self.written).at("write", &*self.path)?;
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -143,10 +139,9 @@ impl Partial {
     /// blob is whole even if the host stops at once.
     pub fn store(self, digest: Digest) -> Result<(), Error> {
         let used = touch(&self.file, &self.path);
-        self.file.sync_data().map_err(|cause| Error::cache("sync", self.path.as_ref(), cause))?;
+        self.file.sync_data().at("sync", &*self.path)?;
         let target = self.cache.path(&digest);
-        let renamed = fs::rename(self.path.as_ref(), &target);
-        renamed.map_err(|cause| Error::cache("rename to", &target, cause))?;
+        fs::rename(&*self.path, &target).at("rename to", &target)?;
         self.cache.state().remember(digest, Kept::new(self.written, used));
         self.cache.trim(0);
         Ok(())
@@ -157,8 +152,8 @@ impl Drop for Partial {
     fn drop(&mut self) {
         self.cache.state().reserved -= self.reserved;
         // It may have been stored.
-        if let Err(error) = if_there(fs::remove_file(self.path.as_ref())) {
-            tracing::warn!("layer cache: cannot remove {}: {error}", self.path.display());
+        if let Err(error) = files::remove(&self.path) {
+            tracing::warn!("layer cache: {error}");
         }
     }
 }

@@ -14,9 +14,8 @@ mod directory;
 mod file;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,7 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::files::if_there;
+use crate::files::{self, At, if_there, make, private};
 use crate::{Algorithm, Digest, Error};
 use directory::{lock, remove_leftovers, remove_old, scan, touch};
 pub use file::{Blob, Partial};
@@ -98,14 +97,13 @@ impl Cache {
         let partials = directory.join("partial");
         let algorithms = Algorithm::ALL.map(|algorithm| blobs.join(algorithm.name()));
         for path in algorithms.iter().chain([&partials]) {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.map_err(|cause| Error::cache("create", path, cause))?;
+            make(path)?;
         }
         let starting = lock(&directory.join("lock"), FlockArg::LockExclusive)?;
         remove_leftovers(&partials)?;
         remove_old(&directory.join(OLD_BLOBS));
         let partial = partials.join(Uuid::new_v4().to_string());
-        fs::create_dir(&partial).map_err(|cause| Error::cache("create", &partial, cause))?;
+        make(&partial)?;
         let alive = lock(&partial.join("lock"), FlockArg::LockExclusive)?;
         drop(starting);
         let state = Mutex::new(State { limit, most: MAX_BLOBS, ..State::default() });
@@ -175,8 +173,7 @@ impl Cache {
     pub fn begin(self: &Arc<Self>, size: u64) -> Result<Partial, Error> {
         self.make_room(size)?;
         let path = self.partial.join(Uuid::new_v4().to_string());
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-        let file = Arc::new(file.map_err(|cause| Error::cache("create", &path, cause))?);
+        let file = Arc::new(private().create_new(true).open(&path).at("create", &path)?);
         self.state().reserved += size;
         Ok(Partial { cache: self.clone(), file, path: Arc::new(path), reserved: size, written: 0 })
     }
@@ -228,7 +225,7 @@ impl Cache {
             self.trim(size);
         }
         let needed = || size.saturating_add(self.state().reserved).saturating_add(MARGIN);
-        let available = self.free(needed, || self.available())?;
+        let available = self.free(needed, || files::available(&self.blobs))?;
         if available < needed() {
             let directory = self.blobs.clone();
             return Err(Error::NoSpace { image: String::new(), needed: size, available, directory });
@@ -287,12 +284,6 @@ impl Cache {
                 state.forget(&digest);
             }
         }
-    }
-
-    fn available(&self) -> Result<u64, Error> {
-        let stat = nix::sys::statvfs::statvfs(&self.blobs);
-        let stat = stat.map_err(|errno| Error::cache("measure", &self.blobs, errno.into()))?;
-        Ok(stat.blocks_available() * stat.fragment_size())
     }
 
     /// Evicts until `coming` more bytes fit into the bound, or nothing more can be evicted.

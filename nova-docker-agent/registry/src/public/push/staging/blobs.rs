@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Mount, Staged, Staging, blocking};
+use crate::files::At;
 use crate::public::images::{Age, Blobs, Images, ReadableBlob};
 use crate::public::push::Push;
 use crate::public::{Grant, Name, Repository};
@@ -102,7 +103,7 @@ impl StagedBlob {
             // Another push has made an image of it meanwhile.
             Err(missing) => match self.moved().await {
                 Some(blob) if missing.kind() == io::ErrorKind::NotFound => Ok(blob.read(range)),
-                _ => Err(Error::cache("read", &self.file, missing)),
+                _ => Ok(Err(missing).at("read", &self.file)?),
             },
         }
     }

@@ -1,14 +1,12 @@
 //! What can go wrong with uploads on disk, and how clients are told.
 
-use std::io;
-use std::path::PathBuf;
-
 use axum::http::StatusCode;
 
+use crate::files::FileError;
 use crate::{ApiError, Code, Digest};
 
 /// Why an upload could not be begun, continued or completed. The texts are for the user at the client's command line,
-/// but for [`StagingError::Io`], which is for the operator.
+/// but for [`StagingError::File`], which is for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     /// Never begun, begun by somebody else or for another repository, completed, cancelled or expired.
@@ -38,16 +36,10 @@ pub enum StagingError {
     /// A blob of another repository could not be read to its end.
     #[error("{0}")]
     Source(String),
-    #[error("cannot {action} {path}: {cause}")]
-    Io { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("the registry is shutting down")]
     ShuttingDown,
-}
-
-impl StagingError {
-    pub fn io(action: &'static str, path: impl Into<PathBuf>, cause: io::Error) -> Self {
-        Self::Io { action, path: path.into(), cause }
-    }
 }
 
 impl From<StagingError> for ApiError {
@@ -69,7 +61,7 @@ impl From<StagingError> for ApiError {
                 tracing::warn!("an upload was refused: {message}");
                 Self::new(Code::Unavailable, message)
             }
-            StagingError::Io { .. } => {
+            StagingError::File(_) => {
                 tracing::error!("staged uploads: {message}");
                 Self::new(Code::Unavailable, "the registry cannot use its disk now")
             }

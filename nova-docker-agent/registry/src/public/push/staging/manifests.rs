@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Staging, StagingError, entries, make_parent, remove_file, write_durably};
-use crate::files::if_there;
+use super::{Staging, StagingError};
+use crate::files::{self, At, FileError, entries, if_there, make_parent};
+use crate::public::Repository;
 use crate::public::push::Push;
 use crate::public::push::manifest::Document;
-use crate::public::Repository;
 use crate::{ApiError, Digest};
 
 /// Of one project, at one time.
@@ -33,13 +33,16 @@ impl Push {
             return Ok(None);
         }
         let (name, digest) = (at.name.clone(), *digest);
-        Ok(self.on_disk(&at.grant, move |staging, project| staging.manifest(project, name.repository(), &digest)).await?)
+        Ok(self
+            .on_disk(&at.grant, move |staging, project| staging.manifest(project, name.repository(), &digest))
+            .await?)
     }
 
     /// Lets one wait no more. Whether there was one.
     pub async fn drop_staged(&self, at: &Repository, digest: &Digest) -> Result<bool, StagingError> {
         let (name, digest) = (at.name.clone(), *digest);
-        self.on_disk(&at.grant, move |staging, project| staging.remove_manifest(project, name.repository(), &digest)).await
+        self.on_disk(&at.grant, move |staging, project| staging.remove_manifest(project, name.repository(), &digest))
+            .await
     }
 
     /// The digests of those that wait, and say something of one of these manifests.
@@ -65,21 +68,20 @@ impl Staging {
         }
         let subject = document.subject.map(|subject| subject.to_string());
         let head = Head { media_type: document.media_type.clone(), subject };
-        let failed = |cause: io::Error| StagingError::io("write", &path, cause);
-        let mut content = serde_json::to_vec(&head).map_err(|error| failed(error.into()))?;
+        let mut content = serde_json::to_vec(&head).map_err(io::Error::from).at("write", &path)?;
         content.push(b'\n');
         content.extend_from_slice(&document.bytes);
-        write_durably(&path, &content)
+        Ok(files::write_durably(&path, &content)?)
     }
 
     /// A manifest of the repository that was kept.
     pub fn manifest(&self, project: &str, repository: &str, digest: &Digest) -> Result<Option<Document>, StagingError> {
-        read(&self.manifest_path(project, repository, digest)?, digest)
+        Ok(read(&self.manifest_path(project, repository, digest)?, digest)?)
     }
 
     /// Whether there was one.
     pub fn remove_manifest(&self, project: &str, repository: &str, digest: &Digest) -> Result<bool, StagingError> {
-        remove_file(&self.manifest_path(project, repository, digest)?)
+        Ok(files::remove(&self.manifest_path(project, repository, digest)?)?)
     }
 
     fn referrers(
@@ -126,25 +128,24 @@ fn prefix(repository: &str) -> String {
     format!("{}-", Digest::of(repository.as_bytes()).hex())
 }
 
-fn read(path: &Path, digest: &Digest) -> Result<Option<Document>, StagingError> {
-    let failed = |cause| StagingError::io("read", path, cause);
+fn read(path: &Path, digest: &Digest) -> Result<Option<Document>, FileError> {
     let Some((head, mut rest)) = open(path)? else { return Ok(None) };
     let mut bytes = vec![];
-    rest.read_to_end(&mut bytes).map_err(failed)?;
+    rest.read_to_end(&mut bytes).at("read", path)?;
     let document = Document::parse(Bytes::from(bytes), Some(&head.media_type), digest.algorithm());
     match document {
         Ok(document) if document.digest == *digest => Ok(Some(document)),
-        _ => Err(failed(io::ErrorKind::InvalidData.into())),
+        _ => Err(io::ErrorKind::InvalidData.into()).at("read", path),
     }
 }
 
 /// None where it is not there, or not any more.
-fn open(path: &Path) -> Result<Option<(Head, BufReader<File>)>, StagingError> {
+fn open(path: &Path) -> Result<Option<(Head, BufReader<File>)>, FileError> {
     let read = || -> io::Result<_> {
         let mut file = BufReader::new(File::open(path)?);
         let mut line = String::new();
         file.read_line(&mut line)?;
         Ok((serde_json::from_str(&line)?, file))
     };
-    if_there(read()).map_err(|cause| StagingError::io("read", path, cause))
+    if_there(read()).at("read", path)
 }

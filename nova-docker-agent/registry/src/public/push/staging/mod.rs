@@ -19,21 +19,20 @@ mod error;
 mod manifests;
 mod session;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 pub use error::StagingError;
-pub use session::{Session, Uploader, is_at};
+pub use session::{Session, Uploader};
 
 use super::{Push, PushConfig};
-use crate::files::if_there;
+use crate::files::{self, At, FileError, entries, if_there, make, make_parent, measure};
 use crate::public::Grant;
 use crate::store::Cache;
 use crate::{Algorithm, Digest};
@@ -80,9 +79,7 @@ impl Staging {
     /// Opens the directory, which is made if it does not exist.
     pub fn open(root: PathBuf, limits: PushConfig, cache: &Arc<Cache>) -> Result<Arc<Self>, StagingError> {
         make(&root)?;
-        let device = |path: &Path| {
-            fs::metadata(path).map(|metadata| metadata.dev()).map_err(|cause| StagingError::io("look at", path, cause))
-        };
+        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).at("look at", path);
         let cache = if device(&root)? == device(cache.directory())? { Some(cache.clone()) } else { None };
         Ok(Arc::new(Self { root, limits, cache, used: Mutex::default() }))
     }
@@ -104,7 +101,7 @@ impl Staging {
             for path in places.into_iter().chain([self.manifest_path(project, repository, digest)]) {
                 let path = path?;
                 let touched = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-                if_there(touched).map_err(|cause| StagingError::io("touch", path, cause))?;
+                if_there(touched).at("touch", path)?;
             }
         }
         Ok(())
@@ -114,14 +111,14 @@ impl Staging {
     pub fn mount(&self, project: &str, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
         let path = self.blob_path(project, "mounts", digest)?;
         make_parent(&path)?;
-        write_json(&path, mount)
+        Ok(write_json(&path, mount)?)
     }
 
     /// Forgets that the image has the blob, where nothing else was remembered meanwhile.
     pub fn unmount(&self, project: &str, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
         let path = self.blob_path(project, "mounts", digest)?;
         if read_json(&path)?.as_ref() == Some(mount) {
-            remove_file(&path)?;
+            files::remove(&path)?;
         }
         Ok(())
     }
@@ -135,10 +132,9 @@ impl Staging {
         let target = self.blob_path(to, "blobs", digest)?;
         make_parent(&target)?;
         match fs::hard_link(&source, &target) {
-            Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(cause) => Err(StagingError::io("link", &target, cause)),
+            linked => Ok(linked.at("link", &target).map(|()| true)?),
         }
     }
 
@@ -146,7 +142,7 @@ impl Staging {
     pub fn remove(&self, project: &str, digest: &Digest) -> Result<bool, StagingError> {
         let mut removed = false;
         for place in ["blobs", "mounts"] {
-            removed |= remove_file(&self.blob_path(project, place, digest)?)?;
+            removed |= files::remove(&self.blob_path(project, place, digest)?)?;
         }
         Ok(removed)
     }
@@ -169,7 +165,7 @@ impl Staging {
             }
             self.mount(project, digest, image)?;
             take(digest, &file);
-            remove_file(&file)?;
+            files::remove(&file)?;
         }
         Ok(())
     }
@@ -188,14 +184,14 @@ impl Staging {
             return Err(StagingError::AllFull { limit });
         }
         let may_go = self.cache.as_ref().map_or(0, |cache| cache.may_go());
-        let mut available = self.available()?;
+        let mut available = files::available(&self.root)?;
         if available.saturating_add(may_go) < coming.saturating_add(FREE) {
             return Err(StagingError::DiskFull);
         }
         // Not for what is only announced: nobody's words empty the cache.
         let needed = coming.min(RECHECK).saturating_add(FREE);
         if let Some(cache) = &self.cache {
-            available = cache.free(|| needed, || self.available())?;
+            available = cache.free(|| needed, || files::available(&self.root))?;
         }
         if available < needed { Err(StagingError::DiskFull) } else { Ok(()) }
     }
@@ -221,7 +217,7 @@ impl Staging {
             }
             for path in files(&project, &["blobs", "mounts"])? {
                 if is_older(&path, self.limits.upload_expiry)? {
-                    remove_file(&path)?;
+                    files::remove(&path)?;
                 }
             }
         }
@@ -230,7 +226,7 @@ impl Staging {
 
     /// Bytes that all projects have here. Where they have very many files it takes a while to tell: no more than a tenth of the
     /// time is spent on it.
-    fn used_in_all(&self) -> Result<u64, StagingError> {
+    fn used_in_all(&self) -> Result<u64, FileError> {
         let mut known = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         if let Some((until, used)) = *known
@@ -239,15 +235,9 @@ impl Staging {
             return Ok(used);
         }
         let each = entries(&self.root)?.into_iter().map(|project| used(&project));
-        let all = each.sum::<Result<u64, StagingError>>()?;
+        let all = each.sum::<Result<u64, FileError>>()?;
         *known = Some((Instant::now() + 10 * begun.elapsed(), all));
         Ok(all)
-    }
-
-    fn available(&self) -> Result<u64, StagingError> {
-        let stat = nix::sys::statvfs::statvfs(&self.root);
-        let stat = stat.map_err(|errno| StagingError::io("measure", &self.root, errno.into()))?;
-        Ok(stat.blocks_available() * stat.fragment_size())
     }
 
     fn project(&self, project: &str) -> Result<PathBuf, StagingError> {
@@ -280,25 +270,8 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(StagingError::ShuttingDown))
 }
 
-/// Makes a directory, for its owner alone.
-pub fn make(path: &Path) -> Result<(), StagingError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|cause| StagingError::io("create", path, cause))
-}
-
-fn make_parent(path: &Path) -> Result<(), StagingError> {
-    path.parent().map_or(Ok(()), make)
-}
-
-/// The paths in a directory; none where there is no directory.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, StagingError> {
-    let failed = |cause| StagingError::io("list", directory, cause);
-    let found = if_there(fs::read_dir(directory)).map_err(failed)?;
-    found.into_iter().flatten().map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
-}
-
 /// A project's manifests, and the files in these places by digest.
-fn files(project: &Path, places: &[&str]) -> Result<Vec<PathBuf>, StagingError> {
+fn files(project: &Path, places: &[&str]) -> Result<Vec<PathBuf>, FileError> {
     let mut found = entries(&project.join("manifests"))?;
     for place in places {
         for algorithm in Algorithm::ALL {
@@ -308,20 +281,14 @@ fn files(project: &Path, places: &[&str]) -> Result<Vec<PathBuf>, StagingError> 
     Ok(found)
 }
 
-/// Size in bytes, and when it was touched last. None for what was just removed.
-fn measure(path: &Path) -> Result<Option<(u64, SystemTime)>, StagingError> {
-    let measured = fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
-    if_there(measured).map_err(|cause| StagingError::io("look at", path, cause))
-}
-
 /// Whether a file was not touched for longer than `age`.
-fn is_older(path: &Path, age: Duration) -> Result<bool, StagingError> {
+fn is_older(path: &Path, age: Duration) -> Result<bool, FileError> {
     let passed = measure(path)?.and_then(|(_, touched)| SystemTime::now().duration_since(touched).ok());
     Ok(passed.is_some_and(|passed| passed > age))
 }
 
 /// Bytes that a project has here.
-fn used(project: &Path) -> Result<u64, StagingError> {
+fn used(project: &Path) -> Result<u64, FileError> {
     let sessions = entries(&project.join("sessions"))?.into_iter().map(|session| session.join("content"));
     let mut total = 0;
     for path in sessions.chain(files(project, &["blobs"])?) {
@@ -330,45 +297,11 @@ fn used(project: &Path) -> Result<u64, StagingError> {
     Ok(total)
 }
 
-/// Whether there was a file.
-fn remove_file(path: &Path) -> Result<bool, StagingError> {
-    let removed = if_there(fs::remove_file(path)).map_err(|cause| StagingError::io("remove", path, cause))?;
-    Ok(removed.is_some())
-}
-
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, StagingError> {
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, FileError> {
     let value = fs::read(path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
-    if_there(value).map_err(|cause| StagingError::io("read", path, cause))
+    if_there(value).at("read", path)
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StagingError> {
-    let content = serde_json::to_vec(value).map_err(|error| StagingError::io("write", path, error.into()))?;
-    write(path, &content)
-}
-
-/// Writes a file at once: nobody sees a part of it.
-fn write(path: &Path, content: &[u8]) -> Result<(), StagingError> {
-    replace(path, content, |_| Ok(()))
-}
-
-/// As [`write`], on the disk when this returns: no crash leaves a file that is not whole.
-fn write_durably(path: &Path, content: &[u8]) -> Result<(), StagingError> {
-    replace(path, content, File::sync_all)?;
-    sync_parent(path)
-}
-
-fn replace(path: &Path, content: &[u8], sync: impl Fn(&File) -> io::Result<()>) -> Result<(), StagingError> {
-    let partial = path.with_extension(Uuid::new_v4().to_string());
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).and_then(|mut file| {
-        file.write_all(content)?;
-        sync(&file)?;
-        fs::rename(&partial, path)
-    });
-    written.map_err(|cause| StagingError::io("write", path, cause))
-}
-
-/// Returns when the file's name is on the disk.
-fn sync_parent(path: &Path) -> Result<(), StagingError> {
-    let parent = path.parent().unwrap_or(path);
-    File::open(parent).and_then(|file| file.sync_all()).map_err(|cause| StagingError::io("sync", parent, cause))
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FileError> {
+    files::write(path, &serde_json::to_vec(value).map_err(io::Error::from).at("write", path)?)
 }

@@ -1,23 +1,19 @@
 //! One upload: a file that grows, and its digest so far.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    MAX_SESSIONS, RECHECK, Staging, StagingError, entries, make, make_parent, measure, read_json, sync_parent,
-    write_json,
-};
-use crate::files::if_there;
+use super::{MAX_SESSIONS, RECHECK, Staging, StagingError, read_json, write_json};
+use crate::files::{self, At, FileError, entries, if_there, is_at, make, make_parent, measure, private, sync_parent};
 use crate::{Algorithm, Digest, Hasher};
 
 /// How much is read at once to digest what is on the disk.
@@ -129,14 +125,13 @@ impl Staging {
         file: Flock<File>,
         algorithm: Algorithm,
     ) -> Result<Session, StagingError> {
-        let offset = file.metadata().map_err(|cause| StagingError::io("look at", &directory, cause))?.len();
+        let offset = file.metadata().at("look at", &directory)?.len();
         let digested: Option<Digested> = read_json(&directory.join(DIGESTED))?;
         let known = digested.filter(|digested| digested.length <= offset);
         let known = known.and_then(|known| Some((known.length, Hasher::resume(algorithm, &known.state)?)));
         // Beyond that came what a process was given that was killed.
         let (start, hasher) = known.unwrap_or_else(|| (0, algorithm.hasher()));
-        let hasher =
-            digest(&file, start..offset, hasher).map_err(|cause| StagingError::io("read", &directory, cause))?;
+        let hasher = digest(&file, start..offset, hasher).at("read", &directory)?;
         let (staging, project, begun) = (self.clone(), uploader.project.clone(), (offset, hasher.clone()));
         Ok(Session { id, staging, project, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
     }
@@ -168,7 +163,7 @@ impl Session {
                 // A part of the piece may be there; what was digested ends before it.
                 self.cut(self.offset)?;
                 let full = matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-                return Err(if full { StagingError::DiskFull } else { self.failed("write", cause) });
+                return if full { Err(StagingError::DiskFull) } else { Ok(Err(cause).at("write", self.content())?) };
             }
             self.hasher.update(piece);
             self.offset += length;
@@ -185,7 +180,7 @@ impl Session {
 
     /// Returns when everything is on the disk.
     pub fn sync(&self) -> Result<(), StagingError> {
-        self.file.sync_data().map_err(|cause| self.failed("sync", cause))
+        Ok(self.file.sync_data().at("sync", self.content())?)
     }
 
     /// Makes a blob of the upload under the first of its digests, on the disk when this returns. An upload whose
@@ -202,10 +197,9 @@ impl Session {
         self.sync()?;
         let target = self.staging.blob_path(&self.project, "blobs", digest)?;
         make_parent(&target)?;
-        let content = self.directory.join("content");
-        fs::rename(&content, &target).map_err(|cause| StagingError::io("rename to", &target, cause))?;
+        fs::rename(self.content(), &target).at("rename to", &target)?;
         // The name, too, has to be on the disk before the client may forget the blob.
-        sync_parent(&target)
+        Ok(sync_parent(&target)?)
     }
 
     /// The digest of what has come.
@@ -213,8 +207,7 @@ impl Session {
         if algorithm == self.hasher.algorithm() {
             return Ok(self.hasher.clone().finish());
         }
-        let hasher = digest(&self.file, 0..self.offset, algorithm.hasher());
-        hasher.map(Hasher::finish).map_err(|cause| self.failed("read", cause))
+        Ok(digest(&self.file, 0..self.offset, algorithm.hasher()).at("read", self.content())?.finish())
     }
 
     /// Cancels the upload.
@@ -229,7 +222,8 @@ impl Session {
             return Ok(());
         }
         self.sync()?;
-        write_json(&self.directory.join(DIGESTED), &Digested { length: self.offset, state: self.hasher.state() })
+        let digested = Digested { length: self.offset, state: self.hasher.state() };
+        Ok(write_json(&self.directory.join(DIGESTED), &digested)?)
     }
 
     fn check_size(&self, coming: u64) -> Result<(), StagingError> {
@@ -238,11 +232,11 @@ impl Session {
     }
 
     fn cut(&self, offset: u64) -> Result<(), StagingError> {
-        self.file.set_len(offset).map_err(|cause| self.failed("shorten", cause))
+        Ok(self.file.set_len(offset).at("shorten", self.content())?)
     }
 
-    fn failed(&self, action: &'static str, cause: io::Error) -> StagingError {
-        StagingError::io(action, self.directory.join("content"), cause)
+    fn content(&self) -> PathBuf {
+        self.directory.join("content")
     }
 }
 
@@ -262,32 +256,20 @@ impl Drop for Session {
 pub fn discard_idle(directory: &Path) -> Result<(), StagingError> {
     match lock(&directory.join("content"), false) {
         // One that was never complete: it had no content yet when the process was killed.
-        Ok(_) | Err(StagingError::UnknownUpload) => discard(directory),
+        Ok(_) | Err(StagingError::UnknownUpload) => Ok(discard(directory)?),
         Err(StagingError::Busy) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn discard(directory: &Path) -> Result<(), StagingError> {
-    let removed = if_there(fs::remove_dir_all(directory));
-    removed.map(drop).map_err(|cause| StagingError::io("remove", directory, cause))
+fn discard(directory: &Path) -> Result<(), FileError> {
+    if_there(fs::remove_dir_all(directory)).map(drop).at("remove", directory)
 }
 
 /// Opens a file that nobody else has; makes it when it is `new`.
 fn lock(path: &Path, new: bool) -> Result<Flock<File>, StagingError> {
-    let file = if_there(OpenOptions::new().read(true).write(true).create_new(new).mode(0o600).open(path));
-    let file = file.map_err(|cause| StagingError::io("open", path, cause))?.ok_or(StagingError::UnknownUpload)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => StagingError::Busy,
-        errno => StagingError::io("lock", path, errno.into()),
-    })
-}
-
-/// Whether a file is still the one of this path.
-pub fn is_at(file: &File, path: &Path) -> bool {
-    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    let (open, named) = (file.metadata().map(inode), fs::metadata(path).map(inode));
-    matches!((open, named), (Ok(open), Ok(named)) if open == named)
+    let file = if_there(private().create_new(new).open(path)).at("open", path)?.ok_or(StagingError::UnknownUpload)?;
+    files::lock(file, path)?.ok_or(StagingError::Busy)
 }
 
 /// Feeds a part of a file to a digest.

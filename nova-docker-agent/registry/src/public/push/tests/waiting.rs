@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::Digest;
 use crate::manifest::{OCI_INDEX, OCI_MANIFEST};
-use crate::public::{Grant, Repository};
 use crate::public::push::testing::{
-    Answer, Asked, Cloud, alice, at, config, content, files, name, on_cloud, open_on, put, reference_of, staged, upload,
-    upload_image,
+    Answer, Asked, Cloud, alice, at, config, content, files, name, on_cloud, open_on, put, reference_of, staged,
+    upload, upload_image,
 };
 use crate::public::push::{Push, PushConfig};
+use crate::public::{Grant, Repository};
 
 const WEB: &str = "demo/web";
 

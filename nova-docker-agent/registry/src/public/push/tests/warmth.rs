@@ -6,8 +6,8 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::Digest;
 use crate::public::push::testing::{
-    ALICE, Answer, Asked, Cloud, DEMO, alice, at, bearer_of, config, content, files, manifest_of, name, on_cloud, open_on,
-    open_with_cache, put, put_as, reference_of, staged, upload, upload_image,
+    ALICE, Answer, Asked, Cloud, DEMO, alice, at, bearer_of, config, content, files, manifest_of, name, on_cloud,
+    open_on, open_with_cache, put, put_as, reference_of, staged, upload, upload_image,
 };
 use crate::public::push::{Push, PushConfig};
 
