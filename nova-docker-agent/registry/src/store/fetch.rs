@@ -21,8 +21,7 @@ use uuid::Uuid;
 
 use super::holes;
 use super::spool::{self, Writer, Written};
-use super::unpack::Unpacker;
-use super::{Blob, Cache, Packing, Partial, Pins, Proofs, Sharing, Stored, Tally, Turn, Turns, count, reader};
+use super::{Blob, Cache, Packing, Partial, Pins, Proofs, Sharing, Stored, Tally, Turn, Turns, count, reader, unpack};
 use crate::{Algorithm, Digest, Error, Problem, SourceError};
 
 /// Reads at one time. Each has a thread while it writes.
@@ -191,9 +190,7 @@ impl Fetch {
             (_, None) => Err(Error::ShuttingDown),
         }
     }
-}
 
-impl Fetch {
     /// Waits until all is there, or more than `limit` bytes.
     async fn size(&self, limit: u64) -> Result<u64, Error> {
         let mut progress = self.progress.clone();
@@ -284,7 +281,7 @@ impl Job {
         let sender = self.progress.clone();
         let told = move |length| sender.send_modify(|progress| progress.written += length);
         let stored_algorithm = packing.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
-        let unpacker = Unpacker::start(partial, [stored_algorithm, self.digest.algorithm()], told);
+        let unpacker = unpack::start(partial, [stored_algorithm, self.digest.algorithm()], told);
         copy(&self.fetcher.tally, &self.stored, turn, &mut &unpacker).await?;
         let unpacked = unpacker.finish().await.map_err(|error| error.of(&self.stored.label))?;
         let checks = [(packing.digest.unwrap_or(unpacked.packed), unpacked.packed), (self.digest, unpacked.content)];
@@ -331,9 +328,8 @@ pub(super) trait Sink: Send {
     fn take(&mut self, chunk: Bytes) -> impl Future<Output = bool> + Send;
 }
 
-impl Sink for &Writer {
+impl<T: Send + 'static> Sink for &Writer<T> {
     async fn take(&mut self, chunk: Bytes) -> bool {
-        // Where the disk failed the writer knows how.
         self.write(chunk).await
     }
 }

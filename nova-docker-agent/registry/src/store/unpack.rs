@@ -1,31 +1,18 @@
 //! Unpacks a layer from the network to the disk, digested on both sides, on a thread of its own.
 
 use std::io::{self, Cursor, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use super::fetch::Sink;
 use super::holes::{self, Holes};
+use super::spool::{Chunks, Writer};
 use super::{Partial, packing};
 use crate::{Algorithm, Digest, Error, Hasher, Problem};
 
-/// Chunks on their way to the thread.
-const QUEUE: usize = 16;
 /// How much is unpacked at once.
 const PIECE: usize = 256 * 1024;
 /// How much room on the disk is made at once: how large the result will be, nobody knows.
 const ROOM: u64 = 16 * 1024 * 1024;
-
-/// A layer that is being unpacked. Dropped before [`Unpacker::finish`], it leaves nothing.
-pub struct Unpacker {
-    queue: mpsc::Sender<Bytes>,
-    thread: JoinHandle<Result<Unpacked, Error>>,
-    abandoned: Abandoned,
-}
 
 /// A layer that was unpacked.
 pub struct Unpacked {
@@ -36,48 +23,26 @@ pub struct Unpacked {
     pub content: Digest,
 }
 
-/// Ends the thread when it is dropped: few bytes may become very many.
-struct Abandoned(Arc<AtomicBool>);
-
-impl Drop for Abandoned {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Unpacker {
-    /// Writes to `partial`, digests by the algorithms of the packed and the unpacked layer, and tells `progress` of each piece
-    /// that was written.
-    pub fn start(partial: Partial, [packed, content]: [Algorithm; 2], progress: impl Fn(u64) + Send + 'static) -> Self {
-        let (queue, chunks) = mpsc::channel(QUEUE);
+/// Writes to `partial`, digests by the algorithms of the packed and the unpacked layer, and tells `progress` of each piece that
+/// was written.
+pub fn start(
+    partial: Partial,
+    [packed, content]: [Algorithm; 2],
+    progress: impl Fn(u64) + Send + 'static,
+) -> Writer<Unpacked> {
+    Writer::run(move |chunks| {
+        // Few bytes may become very many: whether somebody still wants them is asked meanwhile.
+        let writer = chunks.writer.clone();
         let feed = Feed { chunks, current: Bytes::new(), hasher: packed.hasher() };
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let is_abandoned = abandoned.clone();
-        let run = move || unpack(feed, partial, content.hasher(), &is_abandoned, progress);
-        Self { queue, thread: tokio::task::spawn_blocking(run), abandoned: Abandoned(abandoned) }
-    }
-
-    /// Waits until everything is written.
-    pub async fn finish(self) -> Result<Unpacked, Error> {
-        let Self { queue, thread, abandoned } = self;
-        drop(queue);
-        let unpacked = thread.await.unwrap_or(Err(Error::ShuttingDown));
-        drop(abandoned);
-        unpacked
-    }
-}
-
-impl Sink for &Unpacker {
-    async fn take(&mut self, chunk: Bytes) -> bool {
-        self.queue.send(chunk).await.is_ok()
-    }
+        unpack(feed, partial, content.hasher(), || writer.upgrade().is_none(), progress)
+    })
 }
 
 fn unpack(
     mut feed: Feed,
     mut partial: Partial,
     mut hasher: Hasher,
-    abandoned: &AtomicBool,
+    is_abandoned: impl Fn() -> bool,
     progress: impl Fn(u64),
 ) -> Result<Unpacked, Error> {
     let bad = |error: io::Error| Error::from(Problem::Undecodable { reason: error.to_string() });
@@ -93,7 +58,7 @@ fn unpack(
     let (mut room, mut holes) = (0, Holes::default());
     loop {
         let length = layer.read(&mut piece).map_err(bad)?;
-        if abandoned.load(Ordering::Relaxed) {
+        if is_abandoned() {
             return Err(Error::ShuttingDown);
         }
         if length == 0 {
@@ -120,7 +85,7 @@ fn unpack(
 
 /// The chunks as they come.
 struct Feed {
-    chunks: mpsc::Receiver<Bytes>,
+    chunks: Chunks,
     current: Bytes,
     hasher: Hasher,
 }
@@ -128,7 +93,7 @@ struct Feed {
 impl Read for Feed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            let Some(chunk) = self.chunks.blocking_recv() else { return Ok(0) };
+            let Some(chunk) = self.chunks.next() else { return Ok(0) };
             self.hasher.update(&chunk);
             self.current = chunk;
         }
