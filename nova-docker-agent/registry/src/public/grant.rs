@@ -11,12 +11,25 @@ use nova_docker_cloud::Caller;
 use nova_docker_cloud::glance::ImageMeta;
 
 /// What a token's scope lists after the repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Pull,
     Push,
     Delete,
+}
+
+impl Action {
+    pub const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// A user, in the project that a repository belongs to, or, where the user has no role there, in the user's own.

@@ -1,5 +1,6 @@
 //! What a token says. Only this registry reads it: it is sealed.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ pub struct Claims {
 #[derive(Serialize, Deserialize)]
 struct Access {
     name: String,
-    actions: Vec<Action>,
+    actions: BTreeSet<Action>,
     /// Keystone's id of the repository's project.
     owner: String,
     /// The user may push there, if asked for.
@@ -76,9 +77,8 @@ impl Claims {
     }
 
     /// Grants actions in a repository of the project `owner`, done with the token of `login`.
-    pub fn grant(&mut self, name: &Name, actions: &[Action], owner: &str, is_pusher: bool, login: &UserLogin) {
-        let token = self.token(login);
-        let (name, actions) = (name.to_string(), actions.to_vec());
+    pub fn grant(&mut self, name: &Name, actions: BTreeSet<Action>, owner: &str, is_pusher: bool, login: &UserLogin) {
+        let (token, name) = (self.token(login), name.to_string());
         self.access.push(Access { name, actions, owner: owner.to_owned(), is_pusher, token });
     }
 
@@ -117,10 +117,9 @@ impl Claims {
                 turns,
             })
         };
-        let access = self
-            .access
-            .iter()
-            .filter_map(|access| Some((access.name.parse().ok()?, access.actions.clone(), grant(access)?)));
+        let access = self.access.iter().filter_map(|access| {
+            Some((access.name.parse().ok()?, access.actions.iter().copied().collect(), grant(access)?))
+        });
         let bearer = Bearer { access: access.collect() };
         let catalog = self.catalog.as_ref().and_then(|catalog| {
             let (_, token) = self.tokens.get(catalog.token)?;

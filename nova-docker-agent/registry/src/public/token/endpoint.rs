@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use url::form_urlencoded;
 
-use super::{Login, Scope, Tokens};
+use super::{Login, Scopes, Tokens};
 use crate::http::listener::Client;
 use crate::http::{self, auth, parameters};
 use crate::{ApiError, Code};
@@ -61,8 +61,8 @@ impl Tokens {
         };
         let login = login.map_err(with_basic_challenge)?;
         *user = Some(login.user.user_name.clone());
-        let scopes = Scope::all(asked.scopes.iter().map(String::as_str));
-        let issued = self.issue(&login, is_anonymous, &scopes, request_id).await?;
+        let scopes = Scopes::of(asked.scopes.iter().map(String::as_str));
+        let issued = self.issue(&login, is_anonymous, scopes, request_id).await?;
         let body = json!({
             "token": issued.token,
             "access_token": issued.token,

@@ -42,7 +42,7 @@ use crate::{ApiError, Code};
 use claims::Claims;
 use logins::Logins;
 use nova_docker_cloud::{Keystone, Named, UserLogin};
-use scope::Scope;
+use scope::Scopes;
 use seal::Sealer;
 
 /// The identity with which images are pulled by those who have not logged in. It sees more than they do: they get public images.
@@ -147,7 +147,7 @@ impl Tokens {
         let scopes: Vec<String> = scopes
             .iter()
             .map(|(name, actions)| {
-                let words: Vec<&str> = actions.iter().map(|&action| scope::word(action)).collect();
+                let words: Vec<&str> = actions.iter().map(|action| action.word()).collect();
                 format!("repository:{name}:{}", words.join(","))
             })
             .collect();
@@ -225,28 +225,24 @@ impl Tokens {
         &self,
         login: &Login,
         is_anonymous: bool,
-        scopes: &[Scope],
+        scopes: Scopes,
         request_id: &str,
     ) -> Result<Issued, ApiError> {
         let (now_here, now) = (Instant::now(), now());
         let mut life = self.lifetime.min(login.user.end.saturating_duration_since(now_here));
         let mut claims = Claims::new(&login.user, is_anonymous);
-        for scope in scopes {
-            match scope {
-                Scope::Repository(name, actions) => {
-                    let place = self.logins.place(login, name, request_id).await?;
-                    life = life.min(place.login.end.saturating_duration_since(now_here));
-                    let mut actions = actions.clone();
-                    let is_pusher = !is_anonymous && place.is_member() && self.may_push(&place.login);
-                    if !is_pusher {
-                        actions.retain(|action| *action == Action::Pull);
-                    }
-                    claims.grant(name, &actions, &place.owner, is_pusher, &place.login);
-                }
-                // The identity's projects are nobody else's business.
-                Scope::Catalog if is_anonymous => {}
-                Scope::Catalog => claims.list(&login.user),
+        for (name, mut actions) in scopes.repositories {
+            let place = self.logins.place(login, &name, request_id).await?;
+            life = life.min(place.login.end.saturating_duration_since(now_here));
+            let is_pusher = !is_anonymous && place.is_member() && self.may_push(&place.login);
+            if !is_pusher {
+                actions.retain(|action| *action == Action::Pull);
             }
+            claims.grant(&name, actions, &place.owner, is_pusher, &place.login);
+        }
+        // The identity's projects are nobody else's business.
+        if scopes.catalog && !is_anonymous {
+            claims.list(&login.user);
         }
         claims.end = now + life.as_secs();
         let sealed = serde_json::to_vec(&claims).ok().and_then(|claims| self.sealer.seal(&self.purpose(), &claims));

@@ -1,20 +1,18 @@
 use super::*;
 
-fn repository(name: &str, actions: &[Action]) -> Scope {
-    Scope::Repository(name.parse().unwrap(), actions.to_vec())
+fn repositories(all: &[(&str, &[Action])]) -> Scopes {
+    let all = all.iter().map(|(name, actions)| (name.parse().unwrap(), actions.iter().copied().collect()));
+    Scopes { repositories: all.collect(), catalog: false }
 }
 
 #[test]
 fn scopes_of_one_repository_are_put_together() {
     let asked = ["repository:demo/a/b:pull repository:demo/c:pull,push", "repository:demo/a/b:delete,pull"];
-    let expected =
-        [repository("demo/a/b", &[Action::Pull, Action::Delete]), repository("demo/c", &[Action::Pull, Action::Push])];
-    assert_eq!(Scope::all(asked), expected);
-    assert_eq!(
-        Scope::all(["repository:demo/a:*"]),
-        [repository("demo/a", &[Action::Pull, Action::Push, Action::Delete])]
-    );
-    assert_eq!(Scope::all(["registry:catalog:*"]), [Scope::Catalog]);
+    let expected: [(&str, &[Action]); 2] =
+        [("demo/a/b", &[Action::Pull, Action::Delete]), ("demo/c", &[Action::Pull, Action::Push])];
+    assert_eq!(Scopes::of(asked), repositories(&expected));
+    assert_eq!(Scopes::of(["repository:demo/a:*"]), repositories(&[("demo/a", &Action::ALL)]));
+    assert_eq!(Scopes::of(["registry:catalog:*"]), Scopes { catalog: true, ..Scopes::default() });
 }
 
 #[test]
@@ -33,12 +31,12 @@ fn what_is_not_understood_grants_nothing() {
         "registry:other:*",
         "user:demo/a:pull",
     ] {
-        assert_eq!(Scope::all([scope]), [], "{scope}");
+        assert_eq!(Scopes::of([scope]), Scopes::default(), "{scope}");
     }
 }
 
 #[test]
 fn a_request_has_only_so_many_scopes() {
     let scopes: Vec<String> = (0..100).map(|n| format!("repository:demo/a{n}:pull")).collect();
-    assert_eq!(Scope::all(scopes.iter().map(String::as_str)).len(), MAX_SCOPES);
+    assert_eq!(Scopes::of(scopes.iter().map(String::as_str)).repositories.len(), MAX_SCOPES);
 }
