@@ -26,9 +26,17 @@ pub struct Options {
     pub log: LogConfig,
 }
 
+const TOKEN_KEY_FILE: &str = "Key of the tokens, shared by all processes of one public_url; made if missing.";
+const UPLOAD_EXPIRY: &str = "Hours after which an abandoned upload, or a manifest that nobody has named, is removed.";
+const UNTAGGED_RETENTION: &str =
+    "Days after which the next push to its project deletes a pushed image without a tag; 0: never.";
+const MAX_UNTAGGED: &str = "GiB of such images that a project may keep: beyond, the oldest go sooner; 0: no bound.";
+const REQUEST_HEADER_TIMEOUT: &str =
+    "Seconds that a client may take to send a request's headers, or the form of a login.";
+
 fn specs() -> Vec<Spec> {
     let spec = |name, kind, help| Spec::new(SECTION, name, kind, help);
-    let number = |name, max, help, default: &str| spec(name, Kind::Int { min: 1, max }, help).or(default);
+    let number = |name, min, max, default: &str, help| spec(name, Kind::Int { min, max }, help).or(default);
     let general = |name, help| Spec::new("DEFAULT", name, Kind::Bool, help).or("false");
     let keystone = |name, kind, help| Spec::new(KEYSTONE, name, kind, help);
     vec![
@@ -39,57 +47,33 @@ fn specs() -> Vec<Spec> {
         spec("tls_key_file", Kind::Text, "Private key (PEM) of the certificate."),
         spec("public_url", Kind::HttpUrl, "Where clients reach it; made from listen, if not set."),
         spec("state_directory", Kind::Text, "Directory of uploads, cache and key.").or("/var/lib/nova-docker-registry"),
-        number("cache_size_gb", 1_000_000, "GiB of blobs to keep on disk.", "20"),
-        number("token_lifetime_seconds", 3600, "Seconds that a client's token is valid.", "300"),
-        spec(
-            "token_key_file",
-            Kind::Text,
-            "Key of the tokens, shared by all processes of one public_url; made if missing.",
-        )
-        .or("$state_directory/token.key"),
+        number("cache_size_gb", 1, 1_000_000, "20", "GiB of blobs to keep on disk."),
+        number("token_lifetime_seconds", 1, 3600, "300", "Seconds that a client's token is valid."),
+        spec("token_key_file", Kind::Text, TOKEN_KEY_FILE).or("$state_directory/token.key"),
         spec("push_roles", Kind::List, "Who may push and delete: a role of these in the project, or * for any.")
             .or("member, admin"),
         spec("anonymous_user", Kind::Text, "As whom public images are pulled without a login; not set: by nobody."),
         spec("anonymous_password", Kind::Text, "Its password, or the secret of its application credential.").secret(),
-        number("max_manifest_kb", 65_536, "KiB of one manifest.", "4096"),
-        number("max_blobs", 2000, "Blobs of one manifest.", "1000"),
-        number("max_blob_gb", 1_000_000, "GiB of one blob.", "100"),
+        number("max_manifest_kb", 1, 65_536, "4096", "KiB of one manifest."),
+        number("max_blobs", 1, 2000, "1000", "Blobs of one manifest."),
+        number("max_blob_gb", 1, 1_000_000, "100", "GiB of one blob."),
         number(
             "max_staged_gb_per_project",
+            1,
             1_000_000,
-            "GiB that a project may have uploaded without a manifest.",
             "200",
+            "GiB that a project may have uploaded without a manifest.",
         ),
-        number("max_staged_gb", 1_000_000, "GiB that all projects together may have uploaded so.", "400"),
-        number(
-            "upload_expiry_hours",
-            8760,
-            "Hours after which an abandoned upload, or a manifest that nobody has named, is removed.",
-            "24",
-        ),
-        spec(
-            "untagged_retention_days",
-            Kind::Int { min: 0, max: 3650 },
-            "Days after which the next push to its project deletes a pushed image without a tag; 0: never.",
-        )
-        .or("0"),
-        spec(
-            "max_untagged_gb_per_project",
-            Kind::Int { min: 0, max: 1_000_000 },
-            "GiB of such images that a project may keep: beyond, the oldest go sooner; 0: no bound.",
-        )
-        .or("0"),
-        number("max_connections", 65_536, "Connections at the same time; more are refused (503).", "4096"),
-        number("max_connections_per_address", 65_536, "Those of one address, or of one /64 of IPv6.", "512"),
+        number("max_staged_gb", 1, 1_000_000, "400", "GiB that all projects together may have uploaded so."),
+        number("upload_expiry_hours", 1, 8760, "24", UPLOAD_EXPIRY),
+        number("untagged_retention_days", 0, 3650, "0", UNTAGGED_RETENTION),
+        number("max_untagged_gb_per_project", 0, 1_000_000, "0", MAX_UNTAGGED),
+        number("max_connections", 1, 65_536, "4096", "Connections at the same time; more are refused (503)."),
+        number("max_connections_per_address", 1, 65_536, "512", "Those of one address, or of one /64 of IPv6."),
         spec("shared_addresses", Kind::List, "Proxies and NATs, without a bound of their own: addresses or networks."),
-        number(
-            "request_header_timeout_seconds",
-            600,
-            "Seconds that a client may take to send a request's headers, or the form of a login.",
-            "10",
-        ),
-        number("idle_timeout_seconds", 3600, "Seconds that a transfer may stand still, or a manifest take.", "60"),
-        number("min_kb_per_second", 1_048_576, "KiB a second that a transfer must make in the long run.", "4"),
+        number("request_header_timeout_seconds", 1, 600, "10", REQUEST_HEADER_TIMEOUT),
+        number("idle_timeout_seconds", 1, 3600, "60", "Seconds that a transfer may stand still, or a manifest take."),
+        number("min_kb_per_second", 1, 1_048_576, "4", "KiB a second that a transfer must make in the long run."),
         keystone("auth_url", Kind::HttpUrl, "Keystone, where users are logged in.").required(),
         keystone("cafile", Kind::Text, "PEM file of authorities that replace the system's."),
         keystone("insecure", Kind::Bool, "Accept any server certificate."),
