@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use tar::{EntryType, Header};
+use tar::{Builder, EntryType, Header};
 
 use super::manifest::{Document, Refers};
 use crate::files::At;
@@ -27,8 +27,6 @@ use crate::{Algorithm, Digest, Error};
 const BLOCK: u64 = 512;
 /// Two blocks of zeros.
 const END: usize = 1024;
-/// A header's own room for a path.
-const MAX_PATH: usize = 100;
 
 /// What goes under one digest.
 pub struct Part {
@@ -108,15 +106,17 @@ impl Archive {
         self.header(path, 0, EntryType::Directory)
     }
 
-    /// Paths that a header has no room for (SHA-512) go before it in a header of their own, GNU's.
+    /// Paths that a header has no room for (SHA-512) go before it in a header of their own, GNU's. Sizes from 8 GiB on are written
+    /// in GNU's binary form.
     fn header(&mut self, path: &str, size: u64, kind: EntryType) -> std::io::Result<()> {
-        if path.len() > MAX_PATH {
-            let long = [path.as_bytes(), b"\0"].concat();
-            self.push(block("././@LongLink", long.len() as u64, EntryType::GNULongName)?);
-            self.content(PartContent::Bytes(long.clone().into()), long.len() as u64);
-        }
-        let path = path.get(..MAX_PATH).unwrap_or(path);
-        self.push(block(path, size, kind)?);
+        let mut header = Header::new_gnu();
+        header.set_size(size);
+        header.set_entry_type(kind);
+        header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
+        let mut written = Builder::new(vec![]);
+        // What it is the header of comes later.
+        written.append_data(&mut header, path, std::io::empty())?;
+        self.push(std::mem::take(written.get_mut()).into());
         Ok(())
     }
 
@@ -131,17 +131,6 @@ impl Archive {
         self.length += bytes.len() as u64;
         self.pieces.push(PartContent::Bytes(bytes));
     }
-}
-
-/// A header. Sizes from 8 GiB on are written in GNU's binary form.
-fn block(path: &str, size: u64, kind: EntryType) -> std::io::Result<Bytes> {
-    let mut header = Header::new_gnu();
-    header.set_path(path)?;
-    header.set_size(size);
-    header.set_entry_type(kind);
-    header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
-    header.set_cksum();
-    Ok(Bytes::copy_from_slice(header.as_bytes()))
 }
 
 fn path(digest: &Digest) -> String {
