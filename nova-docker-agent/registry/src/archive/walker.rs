@@ -9,6 +9,7 @@ use std::ops::Range;
 use tar::{EntryType, Header};
 
 use crate::Problem;
+use crate::store::holes::{Records, is_header, until_zero};
 
 const BLOCK: u64 = 512;
 /// `docker save` writes four entries for each layer in its older layout, two in its newer one.
@@ -112,7 +113,7 @@ impl Walker {
             self.next = Next::End;
             return Ok(None);
         }
-        if !checksum_is_right(block) {
+        if !is_header(block) {
             return Err(match self.position {
                 0 => Problem::NotATar { found: looks_like(block) },
                 _ => self.damaged("there is no tar header where one should be"),
@@ -180,19 +181,22 @@ impl Walker {
 
     fn extension(&mut self, kind: EntryType, bytes: &[u8]) -> Result<(), Problem> {
         match kind {
-            EntryType::GNULongName => self.extensions.path = Some(until_zero(bytes)),
-            EntryType::GNULongLink => self.extensions.link = Some(until_zero(bytes)),
+            EntryType::GNULongName => self.extensions.path = Some(until_zero(bytes).to_vec()),
+            EntryType::GNULongLink => self.extensions.link = Some(until_zero(bytes).to_vec()),
             EntryType::XHeader => {
-                let records = pax_records(bytes).ok_or_else(|| self.damaged("a PAX header is not readable"))?;
-                if records.keys().any(|key| key.starts_with("GNU.sparse")) {
+                // Some tools fill it up with zeros.
+                let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                let records: Option<HashMap<&[u8], &[u8]>> = Records(&bytes[..length]).collect();
+                let records = records.ok_or_else(|| self.damaged("a PAX header is not readable"))?;
+                if records.keys().any(|key| key.starts_with(b"GNU.sparse")) {
                     return Err(self.damaged("an entry is of a type that `docker save` does not write"));
                 }
-                if let Some(size) = records.get("size") {
+                if let Some(size) = records.get(&b"size"[..]) {
                     let size = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
                     let size = size.ok_or_else(|| self.damaged("the size of an entry is not a number"))?;
                     self.extensions.size = Some(size);
                 }
-                let own = |key: &str| records.get(key).map(|value| value.to_vec());
+                let own = |key: &str| records.get(key.as_bytes()).map(|value| value.to_vec());
                 self.extensions.path = own("path").or_else(|| self.extensions.path.take());
                 self.extensions.link = own("linkpath").or_else(|| self.extensions.link.take());
             }
@@ -240,34 +244,6 @@ pub fn resolve(base: &str, name: &str) -> Option<String> {
 
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
-fn until_zero(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().copied().take_while(|byte| *byte != 0).collect()
-}
-
-/// The records "LENGTH KEY=VALUE\n" of a PAX header. Values may contain anything, newlines too.
-fn pax_records(mut bytes: &[u8]) -> Option<HashMap<String, &[u8]>> {
-    let mut records = HashMap::new();
-    while !bytes.is_empty() && bytes[0] != 0 {
-        let space = bytes.iter().position(|byte| *byte == b' ')?;
-        let length: usize = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
-        let record = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
-        let equals = record.iter().position(|byte| *byte == b'=')?;
-        let key = std::str::from_utf8(&record[..equals]).ok()?;
-        records.insert(key.to_owned(), &record[equals + 1..]);
-        bytes = &bytes[length..];
-    }
-    Some(records)
-}
-
-/// The sum of a header's bytes, its own field counted as spaces, is in its field.
-fn checksum_is_right(block: &[u8]) -> bool {
-    let field = 148..156;
-    let sum: u32 =
-        block.iter().enumerate().map(|(at, byte)| if field.contains(&at) { 32 } else { u32::from(*byte) }).sum();
-    let stored = Header::from_byte_slice(block).cksum();
-    stored.is_ok_and(|stored| stored == sum)
 }
 
 /// What a file that is no tar archive seems to be.

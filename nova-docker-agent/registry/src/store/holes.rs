@@ -144,8 +144,9 @@ impl Holes {
     }
 }
 
-/// `LENGTH KEY=VALUE` and a new line, each.
-struct Records<'a>(&'a [u8]);
+/// The records of a PAX header: `LENGTH KEY=VALUE` and a new line, each. Values may contain anything, new lines too. None for what
+/// is no record.
+pub struct Records<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Records<'a> {
     type Item = Option<(&'a [u8], &'a [u8])>;
@@ -168,7 +169,7 @@ impl<'a> Records<'a> {
 }
 
 /// The sum of the block's bytes, its own field counted as spaces, is in its field; some programs take bytes for signed ones.
-fn is_header(block: &[u8]) -> bool {
+pub fn is_header(block: &[u8]) -> bool {
     let (mut unsigned, mut signed) = (0, 0);
     for (at, byte) in block.iter().enumerate() {
         let byte = if (148..156).contains(&at) { b' ' } else { *byte };
@@ -213,7 +214,7 @@ fn directory(name: &[u8]) -> Option<bool> {
     (!name.is_empty()).then(|| name.ends_with(b"/"))
 }
 
-fn until_zero(bytes: &[u8]) -> &[u8] {
+pub fn until_zero(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
