@@ -3,7 +3,9 @@
 //! identity, where that may push.
 //!
 //! Registries of different hosts have no lock in common. So one that is about to delete an image writes that into it, and looks
-//! again; and one that gives it a tag, or renews it, does so first and looks then. At least one of them sees the other.
+//! again; and one that gives it a tag, or renews it, does so first and looks then. At least one of them sees the other, unless
+//! Glance takes longer for the one's write than for all requests of the other: it saves an image whole, as it was when the write
+//! began, whether that adds a property or a tag. A push then finds that the image has gone, and repeats.
 
 use std::collections::HashSet;
 use std::sync::Arc;
