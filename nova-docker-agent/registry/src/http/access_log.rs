@@ -51,8 +51,8 @@ impl Entry {
         self.status = Some(response.status());
         self.expected = content_length(response.headers());
         // The body of an answer to HEAD is never asked for.
-        let has_none = self.method == Method::HEAD;
-        response.map(|inner| Body::new(Followed { finished: has_none || inner.is_end_stream(), inner, entry: self }))
+        self.finished = self.method == Method::HEAD || response.body().is_end_stream();
+        response.map(|inner| Body::new(Followed { inner, entry: self }))
     }
 }
 
@@ -62,7 +62,8 @@ impl Drop for Entry {
         let ms = self.started.elapsed().as_millis() as u64;
         let user = user.as_deref().unwrap_or("-");
         let status = self.status.map_or(0, |status| status.as_u16());
-        let what = if self.finished { "request" } else { "request, given up by its client or broken off" };
+        let is_whole = self.finished || self.expected == Some(*bytes);
+        let what = if is_whole { "request" } else { "request, given up by its client or broken off" };
         tracing::info!(%method, path, status, user, bytes, ms, request_id, "{what}");
     }
 }
@@ -70,7 +71,6 @@ impl Drop for Entry {
 /// A body on its way to the client.
 struct Followed {
     inner: Body,
-    finished: bool,
     entry: Entry,
 }
 
@@ -86,9 +86,9 @@ impl HttpBody for Followed {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.finished = self.inner.is_end_stream();
+                self.entry.finished = self.inner.is_end_stream();
             }
-            Poll::Ready(None) => self.finished = true,
+            Poll::Ready(None) => self.entry.finished = true,
             _ => {}
         }
         polled
@@ -100,11 +100,5 @@ impl HttpBody for Followed {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.entry.finished = self.finished || self.entry.expected == Some(self.entry.bytes);
     }
 }
