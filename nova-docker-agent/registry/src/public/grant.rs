@@ -54,6 +54,12 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// A user with a role in a project, for its repositories.
+    pub fn of_member(project: &str, user: String, token: SecretString, request_id: &str, is_pusher: bool) -> Self {
+        let [owner, project, turns] = [(); 3].map(|()| project.to_owned());
+        Self { owner, project, user, token, request_id: request_id.to_owned(), is_pusher, is_anonymous: false, turns }
+    }
+
     /// Whether an image that Glance shows to the token is for whoever sends the request.
     pub fn may_see(&self, image: &ImageMeta) -> bool {
         !self.is_anonymous || image.visibility.as_deref() == Some("public")

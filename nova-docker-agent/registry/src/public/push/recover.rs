@@ -23,11 +23,8 @@ impl Push {
         for open in blocking(move || journal.left(None)).await? {
             match open.entry.token(&self.sealer) {
                 Some(token) => {
-                    let (owner, request_id) = (open.entry.owner.clone(), Caller::own().request_id);
-                    let (project, user) = (owner.clone(), String::new());
-                    let turns = owner.clone();
-                    let grant =
-                        Grant { project, owner, user, token, request_id, is_pusher: true, is_anonymous: false, turns };
+                    let request_id = Caller::own().request_id;
+                    let grant = Grant::of_member(&open.entry.owner, String::new(), token, &request_id, true);
                     drop(self.clean_up(&grant, open).await);
                 }
                 None => drop(give_up_if_old(open, "its token cannot be read").await),

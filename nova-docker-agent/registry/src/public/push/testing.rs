@@ -43,16 +43,7 @@ pub fn token(user: &str, project: &str) -> SecretString {
 
 /// A user with a role in `project`, for these repositories of it.
 pub fn bearer_of(user: &str, project: &str, names: &[&str]) -> Bearer {
-    let grant = Grant {
-        owner: project.into(),
-        project: project.into(),
-        user: user.into(),
-        token: token(user, project),
-        request_id: "req-1".into(),
-        is_pusher: true,
-        is_anonymous: false,
-        turns: project.into(),
-    };
+    let grant = Grant::of_member(project, user.into(), token(user, project), "req-1", true);
     let all = vec![Action::Pull, Action::Push, Action::Delete];
     Bearer { access: names.iter().map(|text| (name(text), all.clone(), grant.clone())).collect() }
 }

@@ -194,15 +194,9 @@ impl Tokens {
     /// The user of `login` in a project of the user's; None when the role there has just been taken away.
     pub async fn member(&self, login: &Login, project_id: &str, request_id: &str) -> Result<Option<Grant>, ApiError> {
         let scoped = self.logins.member(login, project_id, request_id).await?;
-        Ok(scoped.map(|scoped| Grant {
-            owner: project_id.to_owned(),
-            project: project_id.to_owned(),
-            turns: project_id.to_owned(),
-            is_pusher: self.may_push(&scoped),
-            user: scoped.user_id,
-            token: scoped.token,
-            request_id: request_id.to_owned(),
-            is_anonymous: false,
+        Ok(scoped.map(|scoped| {
+            let is_pusher = self.may_push(&scoped);
+            Grant::of_member(project_id, scoped.user_id, scoped.token, request_id, is_pusher)
         }))
     }
 
