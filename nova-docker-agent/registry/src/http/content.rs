@@ -12,7 +12,6 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
 use super::header;
-use super::range::{self, Wanted};
 use crate::{ApiError, Code, Digest, Error, SourceError};
 
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -103,6 +102,39 @@ fn is_unchanged(headers: &HeaderMap, digest: Digest) -> bool {
 fn wanted(headers: &HeaderMap, digest: Digest, size: u64) -> Wanted {
     match header(headers, IF_RANGE) {
         Some(tag) if tag != etag(digest) => Wanted::All,
-        _ => range::wanted(header(headers, RANGE), size),
+        _ => Wanted::of(header(headers, RANGE), size),
     }
 }
+
+/// What a request asks for of some content: one range of bytes (RFC 9110, section 14), as clients of a registry do.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Part(Range<u64>),
+    /// A range that begins after the end: 416.
+    Unsatisfiable,
+}
+
+impl Wanted {
+    /// The part of `size` bytes that the header asks for. A header that is not understood is ignored, as the RFC wants it.
+    fn of(header: Option<&str>, size: u64) -> Self {
+        let Some((first, last)) = header.and_then(|header| header.strip_prefix("bytes=")?.split_once('-')) else {
+            return Self::All;
+        };
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        match (number(first), number(last)) {
+            (Some(first), _) if last.trim().is_empty() => Self::part(first, size, size),
+            (Some(first), Some(last)) if first <= last => Self::part(first, last.saturating_add(1).min(size), size),
+            (None, Some(0)) if first.trim().is_empty() => Self::Unsatisfiable,
+            (None, Some(length)) if first.trim().is_empty() => Self::part(size.saturating_sub(length), size, size),
+            _ => Self::All,
+        }
+    }
+
+    fn part(start: u64, end: u64, size: u64) -> Self {
+        if start >= size { Self::Unsatisfiable } else { Self::Part(start..end) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! listener     connections: how many (seats), TLS, how slow each may be (pace), the end of all
 //! endpoint     the path of a request
 //! auth         HTTP Basic
-//! content      manifests and blobs as answers (range: a part of one)
+//! content      manifests and blobs as answers, or parts of them
 //! error        refusals
 //! access_log   one line for each request
 //! unread_body  what a refused client still sends
@@ -17,7 +17,6 @@ pub mod endpoint;
 pub mod error;
 pub mod listener;
 pub mod pace;
-mod range;
 mod seats;
 pub mod unread_body;
 

@@ -12,19 +12,19 @@ fn one_range_of_bytes_is_understood() {
         ("bytes=-0", Wanted::Unsatisfiable),
         ("bytes=5-18446744073709551615", Wanted::Part(5..100)),
     ] {
-        assert_eq!(wanted(Some(header), 100), expected, "{header}");
+        assert_eq!(Wanted::of(Some(header), 100), expected, "{header}");
     }
 }
 
 #[test]
 fn what_is_not_one_range_of_bytes_means_everything() {
     for header in ["bytes=9-3", "bytes=0-1,3-4", "bytes=a-b", "bytes=-", "lines=0-1", "bytes 0-1", ""] {
-        assert_eq!(wanted(Some(header), 100), Wanted::All, "{header}");
+        assert_eq!(Wanted::of(Some(header), 100), Wanted::All, "{header}");
     }
-    assert_eq!(wanted(None, 100), Wanted::All);
+    assert_eq!(Wanted::of(None, 100), Wanted::All);
 }
 
 #[test]
 fn no_range_of_an_empty_blob_can_be_satisfied() {
-    assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+    assert_eq!(Wanted::of(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
 }
