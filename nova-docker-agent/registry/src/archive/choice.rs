@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Archive;
 use super::configuration::Configuration;
 use super::layout::{MAX_CONFIG, bad, blob, locate, parse, parse_manifest, required, several, shorten};
-use crate::manifest::{Descriptor, Index, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS, Manifest};
+use crate::manifest::{Descriptor, Index, MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS, Manifest};
 use crate::platform::Fitness;
 use crate::{Error, Platform, Problem};
 
@@ -75,25 +75,30 @@ async fn manifests(archive: &mut Archive) -> Result<Vec<Found>, Error> {
     let top = index.manifests.into_iter().rev();
     let mut waiting: Vec<_> = top.map(|descriptor| (image_of(&descriptor), descriptor, 0)).collect();
     let mut found: Vec<Found> = vec![];
-    let mut named = 0;
+    let (mut named, mut size) = (0, 0);
     while let Some((image, descriptor, depth)) = waiting.pop() {
         named += 1;
         if named > MAX_MANIFESTS || depth > MAX_DEPTH {
             return Err(bad("index.json", "it names too many manifests").into());
         }
-        if descriptor.is_attestation() || found.iter().any(|known| known.descriptor.digest == descriptor.digest) {
+        let is_manifest = descriptor.is_index() || descriptor.is_manifest();
+        let is_known = found.iter().any(|known| known.descriptor.digest == descriptor.digest);
+        if !is_manifest || descriptor.is_attestation() || is_known {
             continue;
         }
         let (_, path) = locate(&descriptor)?;
-        if archive.find(&path).is_none() {
-            continue;
+        let Some(range) = archive.find(&path) else { continue };
+        size += range.end - range.start;
+        if size > MAX_ALL_MANIFESTS {
+            let what = "its manifests".to_owned();
+            return Err(Problem::TooLarge { what, found: size, limit: MAX_ALL_MANIFESTS }.into());
         }
+        let bytes = blob(archive, &descriptor, MAX_MANIFEST).await?;
         if descriptor.is_index() {
-            let index: Index = parse_manifest(&path, &blob(archive, &descriptor, MAX_MANIFEST).await?)?;
+            let index: Index = parse_manifest(&path, &bytes)?;
             let below = index.manifests.into_iter().rev();
             waiting.extend(below.map(|descriptor| (image.clone(), descriptor, depth + 1)));
-        } else if descriptor.is_manifest() {
-            let bytes = blob(archive, &descriptor, MAX_MANIFEST).await?;
+        } else {
             found.push(Found { descriptor, bytes, image });
         }
     }

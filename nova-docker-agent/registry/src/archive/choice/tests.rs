@@ -131,3 +131,16 @@ async fn several_images_in_one_archive_are_named() {
     let found = problem(tar.json("index.json", &json!({"manifests": manifests})).finish()).await;
     assert_eq!(found, Problem::SeveralImages { found: 2, names: vec!["image0".into(), "image1".into()] });
 }
+
+#[tokio::test]
+async fn manifests_that_are_large_together_are_refused() {
+    let mut tar = Tar::new();
+    let mut descriptors = vec![];
+    for number in 0..5 {
+        let padded = format!("{{\"number\": {number}}}{}", " ".repeat(MAX_MANIFEST as usize - 16));
+        descriptors.push(testing::described(manifest::OCI_MANIFEST, padded.as_bytes()));
+        tar = tar.blob(padded.as_bytes());
+    }
+    let found = problem(tar.json("index.json", &json!({"manifests": descriptors})).finish()).await;
+    assert!(matches!(&found, Problem::TooLarge { what, .. } if what == "its manifests"), "{found}");
+}
