@@ -26,6 +26,11 @@ pub enum Algorithm {
 impl Algorithm {
     pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
+    /// The algorithm of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
     /// Its name before the colon, and in the paths of an OCI layout.
     pub fn name(self) -> &'static str {
         match self {

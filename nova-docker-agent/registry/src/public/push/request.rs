@@ -35,8 +35,7 @@ pub fn digests(query: &str) -> Result<Vec<Digest>, ApiError> {
 /// By what the client is going to name the digest (1.2, `digest-algorithm`).
 pub fn algorithm(query: &str) -> Result<Algorithm, ApiError> {
     let Some(name) = parameters(query, "digest-algorithm").next() else { return Ok(Algorithm::Sha256) };
-    let known = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
-    known.ok_or_else(|| ApiError::new(Code::DigestInvalid, "digests are by sha256 or sha512"))
+    Algorithm::named(&name).ok_or_else(|| ApiError::new(Code::DigestInvalid, "digests are by sha256 or sha512"))
 }
 
 /// Which bytes of the blob the body has: `FIRST-LAST`, in HTTP's own form too (`bytes FIRST-LAST/*`).

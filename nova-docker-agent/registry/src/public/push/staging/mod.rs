@@ -1,9 +1,8 @@
 //! What was uploaded and is not yet part of an image in Glance, on disk.
 //!
 //! ```text
-//! STAGING/PROJECT/sessions/UPLOAD/about.json    whose upload it is, and of what
+//! STAGING/PROJECT/sessions/UPLOAD/about.json    whose upload it is, and of what; the digest so far, for the next request
 //! STAGING/PROJECT/sessions/UPLOAD/content       what has come so far; locked (flock) while a request works on it
-//! STAGING/PROJECT/sessions/UPLOAD/digested.json the digest of that so far, for the next request, wherever it comes to
 //! STAGING/PROJECT/blobs/ALGORITHM/HEX           complete: a file gets here by renaming, verified and synced
 //! STAGING/PROJECT/mounts/ALGORITHM/HEX          to be read from an image of another repository: JSON, of which
 //! STAGING/PROJECT/manifests/REPOSITORY-DIGEST   pushed by its digest: a line of JSON, then the manifest; REPOSITORY is a hash

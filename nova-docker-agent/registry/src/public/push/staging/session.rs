@@ -18,7 +18,7 @@ use crate::{Algorithm, Digest, Hasher};
 
 /// How much is read at once to digest what is on the disk.
 const PIECE: usize = 1024 * 1024;
-const DIGESTED: &str = "digested.json";
+const ABOUT: &str = "about.json";
 
 /// Whose upload it is; to everybody else, and for other repositories, it does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,20 +36,18 @@ struct About {
     uploader: Uploader,
     /// What the client is expected to name the digest by.
     algorithm: String,
-}
-
-/// How many bytes of an upload were digested, and where the digest is then.
-#[derive(Serialize, Deserialize)]
-struct Digested {
+    /// How many bytes were digested, and where the digest is then.
+    #[serde(default)]
     length: u64,
-    state: String,
+    #[serde(default)]
+    digested: String,
 }
 
 /// An upload that this request works on, and nobody else.
 pub struct Session {
     pub id: Uuid,
     staging: Arc<Staging>,
-    project: String,
+    about: About,
     directory: PathBuf,
     file: Flock<File>,
     offset: u64,
@@ -80,10 +78,11 @@ impl Staging {
         let id = Uuid::new_v4();
         let directory = sessions.join(id.to_string());
         make(&directory)?;
-        let about = About { uploader: uploader.clone(), algorithm: algorithm.name().to_owned() };
-        write_json(&directory.join("about.json"), &about)?;
+        let (uploader, algorithm) = (uploader.clone(), algorithm.name().to_owned());
+        let about = About { uploader, algorithm, length: 0, digested: String::new() };
+        write_json(&directory.join(ABOUT), &about)?;
         let file = lock(&directory.join("content"), true)?;
-        let mut session = self.resume(id, uploader, directory, file, algorithm)?;
+        let mut session = self.resume(id, about, directory, file)?;
         session.keep = keep;
         Ok(session)
     }
@@ -100,8 +99,7 @@ impl Staging {
         if !is_at(&file, &path) {
             return Err(StagingError::UnknownUpload);
         }
-        let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == about.algorithm);
-        self.resume(id, uploader, directory, file, algorithm.unwrap_or(Algorithm::Sha256))
+        self.resume(id, about, directory, file)
     }
 
     /// How many bytes of an upload have come.
@@ -112,7 +110,7 @@ impl Staging {
 
     fn about(&self, uploader: &Uploader, id: Uuid) -> Result<(PathBuf, About), StagingError> {
         let directory = self.project(&uploader.project)?.join("sessions").join(id.to_string());
-        let about: Option<About> = read_json(&directory.join("about.json"))?;
+        let about: Option<About> = read_json(&directory.join(ABOUT))?;
         let about = about.filter(|about| about.uploader == *uploader).ok_or(StagingError::UnknownUpload)?;
         Ok((directory, about))
     }
@@ -120,20 +118,18 @@ impl Staging {
     fn resume(
         self: &Arc<Self>,
         id: Uuid,
-        uploader: &Uploader,
+        about: About,
         directory: PathBuf,
         file: Flock<File>,
-        algorithm: Algorithm,
     ) -> Result<Session, StagingError> {
         let offset = file.metadata().at("look at", &directory)?.len();
-        let digested: Option<Digested> = read_json(&directory.join(DIGESTED))?;
-        let known = digested.filter(|digested| digested.length <= offset);
-        let known = known.and_then(|known| Some((known.length, Hasher::resume(algorithm, &known.state)?)));
+        let algorithm = Algorithm::named(&about.algorithm).unwrap_or(Algorithm::Sha256);
         // Beyond that came what a process was given that was killed.
-        let (start, hasher) = known.unwrap_or_else(|| (0, algorithm.hasher()));
+        let known = Hasher::resume(algorithm, &about.digested).filter(|_| about.length <= offset);
+        let (start, hasher) = known.map_or_else(|| (0, algorithm.hasher()), |hasher| (about.length, hasher));
         let hasher = digest(&file, start..offset, hasher).at("read", &directory)?;
-        let (staging, project, begun) = (self.clone(), uploader.project.clone(), (offset, hasher.clone()));
-        Ok(Session { id, staging, project, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
+        let (staging, begun) = (self.clone(), (offset, hasher.clone()));
+        Ok(Session { id, staging, about, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
     }
 }
 
@@ -146,7 +142,7 @@ impl Session {
     /// Whether `coming` more bytes are allowed.
     pub fn admit(&self, coming: u64) -> Result<(), StagingError> {
         self.check_size(coming)?;
-        self.staging.admit(&self.project, coming)
+        self.staging.admit(&self.about.uploader.project, coming)
     }
 
     /// Appends.
@@ -156,7 +152,7 @@ impl Session {
             self.check_size(length)?;
             self.unchecked += length;
             if self.unchecked >= RECHECK {
-                self.staging.admit(&self.project, length)?;
+                self.staging.admit(&self.about.uploader.project, length)?;
                 self.unchecked = 0;
             }
             if let Err(cause) = self.file.write_all_at(piece, self.offset) {
@@ -195,7 +191,7 @@ impl Session {
         }
         let Some(digest) = digests.first() else { return Ok(()) };
         self.sync()?;
-        let target = self.staging.blob_path(&self.project, "blobs", digest)?;
+        let target = self.staging.blob_path(&self.about.uploader.project, "blobs", digest)?;
         make_parent(&target)?;
         fs::rename(self.content(), &target).at("rename to", &target)?;
         // The name, too, has to be on the disk before the client may forget the blob.
@@ -217,13 +213,13 @@ impl Session {
 
     /// Lets the next request go on without reading what is here. What is digested has to be on the disk first: it is never
     /// looked at again.
-    fn leave(&self) -> Result<(), StagingError> {
+    fn leave(&mut self) -> Result<(), StagingError> {
         if self.offset == 0 {
             return Ok(());
         }
         self.sync()?;
-        let digested = Digested { length: self.offset, state: self.hasher.state() };
-        Ok(write_json(&self.directory.join(DIGESTED), &digested)?)
+        (self.about.length, self.about.digested) = (self.offset, self.hasher.state());
+        Ok(write_json(&self.directory.join(ABOUT), &self.about)?)
     }
 
     fn check_size(&self, coming: u64) -> Result<(), StagingError> {
