@@ -38,12 +38,10 @@ impl Api {
             return Err(ApiError::new(Code::NameUnknown, format!("there is no {name}, or you may not see it")));
         }
         let tags = images.into_iter().flat_map(|(_, tags)| tags);
-        let page = Page::of(query, usize::MAX)?;
-        let mut names = page.begin();
-        tags.for_each(|tag| names.add(tag.to_string()));
-        let (tags, next) = names.finish();
-        let body = json!({"name": name.to_string(), "tags": tags});
-        Ok(listed(&body, next.map(|last| page.link(&format!("/v2/{name}/tags/list"), &last))))
+        let mut page = Page::of(query, usize::MAX)?;
+        tags.for_each(|tag| page.add(tag.to_string()));
+        let (tags, next) = page.finish(&format!("/v2/{name}/tags/list"));
+        Ok((next, http::json(json!({"name": name.to_string(), "tags": tags}))).into_response())
     }
 
     /// `GET /v2/_catalog?n=N&last=NAME`: of all projects where the user has a role, and what others share with these.
@@ -51,17 +49,17 @@ impl Api {
     /// Glance is asked in each project by itself: what it lists in one may be another's. Of all names, no more are kept than
     /// the page has.
     pub async fn catalog(&self, user: &UserLogin, request_id: &str, query: &str) -> Result<Response, ApiError> {
-        let page = Page::of(query, MAX_CATALOG)?;
+        let page = Mutex::new(Page::of(query, MAX_CATALOG)?);
         let login = self.tokens.login(user, request_id).await?;
         if login.projects.is_empty() {
             return Err(self.tokens.catalog_challenge(Refused::InsufficientScope));
         }
-        let (written, names) = (login.names(), Mutex::new(page.begin()));
+        let written = login.names();
         let list = async |project: &Project| {
             let Some(grant) = self.tokens.member(&login, &project.id, request_id).await? else { return Ok(false) };
             let take = |image: &ImageMeta| {
-                let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
-                repositories(image, &written).for_each(|name| names.add(name));
+                let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+                repositories(image, &written).for_each(|name| page.add(name));
             };
             self.images.each_visible(&grant, take).await.map(|()| true)
         };
@@ -71,8 +69,8 @@ impl Api {
             // It is not the roles: it is the user's token.
             return Err(ApiError::new(Code::Unauthorized, "your session with the cloud has ended; log in again"));
         }
-        let (repositories, next) = names.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
-        Ok(listed(&json!({"repositories": repositories}), next.map(|last| page.link("/v2/_catalog", &last))))
+        let (repositories, next) = page.into_inner().unwrap_or_else(PoisonError::into_inner).finish("/v2/_catalog");
+        Ok((next, http::json(json!({"repositories": repositories}))).into_response())
     }
 
     /// `GET /v2/NAME/referrers/DIGEST?artifactType=TYPE`: an index of what refers to the manifest. It is empty if
@@ -157,41 +155,8 @@ fn descriptor(digest: &Digest, media_type: &str, bytes: &[u8], subject: &str) ->
     Some(descriptor)
 }
 
-/// The part of a list that a client asks for.
+/// The part of a list that a client asks for: of all names that are added, in any order, the first ones after `last`.
 struct Page {
-    n: Option<usize>,
-    last: Option<String>,
-    most: usize,
-}
-
-impl Page {
-    fn of(query: &str, most: usize) -> Result<Self, ApiError> {
-        let n = parameters(query, "n").next().filter(|n| !n.is_empty()).map(|n| n.parse::<usize>()).transpose();
-        let n =
-            n.map_err(|_| ApiError::new(Code::Unsupported, "n is a number").with_status(StatusCode::BAD_REQUEST))?;
-        Ok(Self { n, last: parameters(query, "last").next().map(Cow::into_owned), most })
-    }
-
-    fn length(&self) -> usize {
-        self.n.unwrap_or(self.most).min(self.most)
-    }
-
-    /// A page without names, to be filled with them in any order.
-    fn begin(&self) -> Names {
-        Names { last: self.last.clone(), length: self.length(), found: BTreeSet::new(), more: false }
-    }
-
-    fn link(&self, path: &str, last: &str) -> String {
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("n", &self.length().to_string())
-            .append_pair("last", last)
-            .finish();
-        format!("<{path}?{query}>; rel=\"next\"")
-    }
-}
-
-/// The names of one page: of all that are added, the first ones after `last`.
-struct Names {
     last: Option<String>,
     length: usize,
     found: BTreeSet<String>,
@@ -199,7 +164,15 @@ struct Names {
     more: bool,
 }
 
-impl Names {
+impl Page {
+    fn of(query: &str, most: usize) -> Result<Self, ApiError> {
+        let n = parameters(query, "n").next().filter(|n| !n.is_empty()).map(|n| n.parse::<usize>()).transpose();
+        let n =
+            n.map_err(|_| ApiError::new(Code::Unsupported, "n is a number").with_status(StatusCode::BAD_REQUEST))?;
+        let last = parameters(query, "last").next().map(Cow::into_owned);
+        Ok(Self { last, length: n.unwrap_or(most).min(most), found: BTreeSet::new(), more: false })
+    }
+
     fn add(&mut self, name: String) {
         if self.last.as_ref().is_some_and(|last| name <= *last) {
             return;
@@ -211,9 +184,13 @@ impl Names {
         }
     }
 
-    /// They, in order, and the last of them if there is more.
-    fn finish(self) -> (Vec<String>, Option<String>) {
-        let next = self.found.last().filter(|_| self.more).cloned();
+    /// The names, in order, and where in `path` those behind them are to be had.
+    fn finish(self, path: &str) -> (Vec<String>, Option<[(HeaderName, String); 1]>) {
+        let next = self.found.last().filter(|_| self.more).map(|last| {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("n", &self.length.to_string()).append_pair("last", last);
+            [(LINK, format!("<{path}?{}>; rel=\"next\"", query.finish()))]
+        });
         (self.found.into_iter().collect(), next)
     }
 }
@@ -229,10 +206,6 @@ fn repositories<'a>(image: &'a ImageMeta, written: &'a HashMap<&str, &str>) -> i
         let by_name = format!("{project}/{repository}").parse::<Name>();
         by_name.or_else(|_| format!("{owner}/{repository}").parse()).ok().map(|name| name.to_string())
     })
-}
-
-fn listed(body: &Value, link: Option<String>) -> Response {
-    (link.map(|link| [(LINK, link)]), http::json(body)).into_response()
 }
 
 #[cfg(test)]
