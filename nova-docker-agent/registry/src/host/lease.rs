@@ -14,18 +14,12 @@ use crate::store::{Pins, Readers, Sharing, Stored};
 use crate::{Digest, Error, Source};
 
 /// What dockerd is asked to pull, and with which credentials (`X-Registry-Auth`).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PullReference {
     /// `127.0.0.1:PORT/glance/IMAGE_ID@sha256:...`
     pub name: String,
     pub username: String,
     pub secret: SecretString,
-}
-
-impl fmt::Debug for PullReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PullReference").field(&self.name).finish()
-    }
 }
 
 /// An open image: dockerd can pull it, its layers are not evicted, and the credentials to read it are kept, until the

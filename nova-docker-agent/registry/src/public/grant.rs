@@ -70,6 +70,11 @@ impl Grant {
         self.is_pusher && self.project == self.owner
     }
 
+    /// Whether an image is one of the repository's project.
+    pub fn owns(&self, image: &ImageMeta) -> bool {
+        image.owner.as_ref() == Some(&self.owner)
+    }
+
     /// The user, to Glance.
     pub fn caller(&self) -> Caller {
         Caller::user(self.token.clone(), self.request_id.clone())

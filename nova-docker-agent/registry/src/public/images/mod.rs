@@ -189,7 +189,7 @@ impl Images {
         let of_repository = |record: &Arc<ImageMeta>| {
             let tags = tags_of(record, name.repository());
             let belongs = !tags.is_empty() || is_untagged_in(record, name.repository());
-            let belongs = belongs && record.owner.as_deref() == Some(grant.owner.as_str()) && grant.may_see(record);
+            let belongs = belongs && grant.owns(record) && grant.may_see(record);
             belongs.then(|| (record.clone(), tags))
         };
         let records = match (place, name.image_id()) {

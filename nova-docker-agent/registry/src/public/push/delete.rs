@@ -64,8 +64,7 @@ impl Push {
     async fn delete_tag(&self, at: &Repository, tag: &Tag) -> Result<(), ApiError> {
         let content = self.images.find(at, &Reference::Tag(tag.clone())).await;
         let records = self.images.of_repository(at).await?;
-        let with_tag =
-            |(record, tags): &Tagged| tags.contains(tag) && record.owner.as_deref() == Some(at.grant.owner.as_str());
+        let with_tag = |(record, tags): &Tagged| tags.contains(tag) && at.grant.owns(record);
         let mut found: Vec<Arc<ImageMeta>> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
         // An image whose file is damaged cannot be opened, and can be deleted.
         let content = content.ok().flatten();
@@ -137,7 +136,7 @@ impl Push {
     /// The project's own image of this digest.
     async fn own(&self, at: &Repository, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
         let content = self.images.find(at, &Reference::Digest(*digest)).await?;
-        Ok(content.filter(|content| content.record.owner.as_deref() == Some(at.grant.owner.as_str())))
+        Ok(content.filter(|content| at.grant.owns(&content.record)))
     }
 
     async fn delete_image(&self, grant: &Grant, id: Uuid) -> Result<(), ApiError> {

@@ -159,7 +159,7 @@ impl Push {
         }
         self.images.changed(grant);
         let known = self.images.holder(at, &document.digest, Age::Seconds).await?;
-        let known = known.filter(|content| content.record.owner.as_deref() == Some(grant.owner.as_str()));
+        let known = known.filter(|content| grant.owns(&content.record));
         let parts = match known {
             // It can be pulled by its digest, also within an index's image.
             Some(content) if tags.is_empty() => {

@@ -153,7 +153,7 @@ impl Push {
         if was_renewed(record, self.config.upload_expiry) {
             return true;
         }
-        if record.owner.as_deref() != Some(grant.owner.as_str()) {
+        if !grant.owns(record) {
             return false;
         }
         match self.renew_image(grant, record).await {
