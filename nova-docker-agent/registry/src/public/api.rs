@@ -15,7 +15,7 @@ use super::images::Images;
 use super::name::InvalidName;
 use super::push::Push;
 use super::token::{Refused, Tokens};
-use super::{Action, Bearer, Name, Reference};
+use super::{Action, Bearer, Name, Reference, Repository};
 use crate::http::access_log::Entry;
 use crate::http::endpoint::{Endpoint, Part};
 use crate::http::listener::{Client, Limits};
@@ -84,7 +84,7 @@ impl Api {
             Endpoint::Repository(name, part) => {
                 let name: Name = name.parse().map_err(|error| unnamed(name, error))?;
                 match visitor.bearer.repository(&name, needed(part, &method)) {
-                    Ok(_) => self.repository(request, &visitor.bearer, &name, part).await,
+                    Ok(at) => self.repository(request, &visitor.bearer, &at, part).await,
                     Err(_) => Err(refuse(visitor.lacks())),
                 }
             }
@@ -104,39 +104,37 @@ impl Api {
         &self,
         request: Request<Body>,
         bearer: &Bearer,
-        name: &Name,
+        at: &Repository,
         part: &Part,
     ) -> Result<Response, ApiError> {
         let (head, body) = request.into_parts();
         let (push, headers, query) = (&self.push, &head.headers, head.uri.query().unwrap_or_default());
         if !is_read(&head.method) {
-            check_change(name, &head)?;
+            check_change(&at.name, &head)?;
         }
-        let at = || bearer.repository(name, Action::Pull);
+        if needed(part, &head.method) != Action::Pull {
+            at.check_member()?;
+        }
         match (part, head.method.as_str()) {
-            (Part::Manifest(reference), "GET" | "HEAD") => {
-                self.manifest(&at()?, &reference_of(reference)?, headers).await
-            }
-            (Part::Blob(digest), "GET" | "HEAD") => self.blob(&at()?, &digest.parse()?, &head.method, headers).await,
-            (Part::Tags, "GET" | "HEAD") => self.tags(&at()?, query).await,
-            (Part::Referrers(digest), "GET" | "HEAD") => self.referrers(&at()?, &digest.parse()?, query).await,
-            (Part::Uploads, "POST") => push.begin(bearer, name, query, headers, body).await,
-            (Part::Upload(id), "PATCH") => push.patch(bearer, name, upload_of(id)?, headers, body).await,
-            (Part::Upload(id), "PUT") => push.finish(bearer, name, upload_of(id)?, query, headers, body).await,
-            (Part::Upload(id), "GET" | "HEAD") => push.status(bearer, name, upload_of(id)?).await,
-            (Part::Upload(id), "DELETE") => push.cancel(bearer, name, upload_of(id)?).await,
+            (Part::Manifest(reference), "GET" | "HEAD") => self.manifest(at, &reference_of(reference)?, headers).await,
+            (Part::Blob(digest), "GET" | "HEAD") => self.blob(at, &digest.parse()?, &head.method, headers).await,
+            (Part::Tags, "GET" | "HEAD") => self.tags(at, query).await,
+            (Part::Referrers(digest), "GET" | "HEAD") => self.referrers(at, &digest.parse()?, query).await,
+            (Part::Uploads, "POST") => push.begin(bearer, at, query, headers, body).await,
+            (Part::Upload(id), "PATCH") => push.patch(at, upload_of(id)?, headers, body).await,
+            (Part::Upload(id), "PUT") => push.finish(at, upload_of(id)?, query, headers, body).await,
+            (Part::Upload(id), "GET" | "HEAD") => push.status(at, upload_of(id)?).await,
+            (Part::Upload(id), "DELETE") => push.cancel(at, upload_of(id)?).await,
             (Part::Manifest(reference), "PUT") => {
                 let reference = reference_of(reference).map_err(|error| match error.code {
                     // What is no tag cannot be found; to push it is a mistake.
                     Code::ManifestUnknown => ApiError::new(Code::ManifestInvalid, error.message),
                     _ => error,
                 })?;
-                push.put_manifest(bearer, name, &reference, query, headers, body).await
+                push.put_manifest(at, &reference, query, headers, body).await
             }
-            (Part::Manifest(reference), "DELETE") => {
-                push.delete_manifest(bearer, name, &reference_of(reference)?).await
-            }
-            (Part::Blob(digest), "DELETE") => push.delete_blob(bearer, name, &digest.parse()?).await,
+            (Part::Manifest(reference), "DELETE") => push.delete_manifest(at, &reference_of(reference)?).await,
+            (Part::Blob(digest), "DELETE") => push.delete_blob(at, &digest.parse()?).await,
             (Part::Uploads, _) => Err(not_allowed("POST")),
             (Part::Upload(_), _) => Err(not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
             (Part::Manifest(_), _) => Err(not_allowed("GET, HEAD, PUT, DELETE")),

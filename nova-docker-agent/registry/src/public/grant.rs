@@ -94,6 +94,16 @@ pub struct Repository {
     pub grant: Grant,
 }
 
+impl Repository {
+    /// Whether something may be pushed, or deleted, here.
+    pub fn check_member(&self) -> Result<(), ApiError> {
+        if self.grant.project == self.grant.owner {
+            return Ok(());
+        }
+        Err(ApiError::new(Code::Denied, format!("you have no role in the project of {}", self.name)))
+    }
+}
+
 /// What the bearer of a request's token may do.
 #[derive(Clone, Debug, Default)]
 pub struct Bearer {

@@ -6,10 +6,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::{Push, What, refused, writer};
+use super::{Push, What, refused};
 use crate::public::images::{Content, Tagged};
 use crate::public::name::{of_glance, tags_of};
-use crate::public::{Action, Bearer, Grant, Name, Reference, Repository, Tag, property};
+use crate::public::{Grant, Reference, Repository, Tag, property};
 use crate::{ApiError, Code, Digest};
 use nova_docker_cloud::glance::ImageMeta;
 
@@ -23,12 +23,10 @@ impl Push {
     /// [`ApiError`] for the client: [`Code::Denied`] with Glance's words for an image that may not be deleted.
     pub async fn delete_manifest(
         self: &Arc<Self>,
-        bearer: &Bearer,
-        name: &Name,
+        at: &Repository,
         reference: &Reference,
     ) -> Result<Response, ApiError> {
-        let at = writer(bearer, name, Action::Delete)?;
-        let (push, reference) = (self.clone(), reference.clone());
+        let (push, at, reference) = (self.clone(), at.clone(), reference.clone());
         self.run(async move {
             let _alone = push.lock(&at, What::Tags).await?;
             push.images.changed(&at.grant);
@@ -46,10 +44,9 @@ impl Push {
     ///
     /// # Errors
     /// [`ApiError`] for the client: [`Code::Unsupported`] for a blob of an image.
-    pub async fn delete_blob(&self, bearer: &Bearer, name: &Name, digest: &Digest) -> Result<Response, ApiError> {
-        let at = writer(bearer, name, Action::Delete)?;
+    pub async fn delete_blob(&self, at: &Repository, digest: &Digest) -> Result<Response, ApiError> {
         let wanted = *digest;
-        if self.images.blob(&at, digest).await?.is_some() {
+        if self.images.blob(at, digest).await?.is_some() {
             let message = "the blob is part of an image: delete the image's manifest";
             return Err(ApiError::new(Code::Unsupported, message));
         }

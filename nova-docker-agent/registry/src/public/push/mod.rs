@@ -53,9 +53,9 @@ use tokio_util::task::TaskTracker;
 
 pub use staging::StagingError;
 
+use super::Repository;
 use super::images::Images;
 use super::token::seal::Sealer;
-use super::{Action, Bearer, Name, Repository};
 use crate::{ApiError, Code, Digest};
 use journal::Journal;
 use locks::{Held, Locks};
@@ -190,15 +190,6 @@ impl fmt::Display for What {
             Self::Tags => f.write_str("tags"),
         }
     }
-}
-
-/// As whom something may be pushed, or deleted, in a repository.
-fn writer(bearer: &Bearer, name: &Name, action: Action) -> Result<Repository, ApiError> {
-    let at = bearer.repository(name, action)?;
-    if at.grant.project != at.grant.owner {
-        return Err(ApiError::new(Code::Denied, format!("you have no role in the project of {name}")));
-    }
-    Ok(at)
 }
 
 fn uploader(at: &Repository) -> Uploader {

@@ -25,10 +25,10 @@ use super::recover::close;
 use super::request::created;
 use super::staging::{Mount, StagingError, blocking};
 use super::tags::untagged_name;
-use super::{Push, What, refused, writer};
+use super::{Push, What, refused};
 use crate::http::parameters;
 use crate::public::images::{Age, Content};
-use crate::public::{Action, Bearer, Name, Reference, Repository, Tag, property};
+use crate::public::{Name, Reference, Repository, Tag, property};
 use crate::{Algorithm, ApiError, Code, Digest};
 use nova_docker_cloud::Caller;
 
@@ -62,14 +62,13 @@ impl Push {
     /// [`ApiError`] for the client; nothing is left in Glance then.
     pub async fn put_manifest(
         self: &Arc<Self>,
-        bearer: &Bearer,
-        name: &Name,
+        at: &Repository,
         reference: &Reference,
         query: &str,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let at = writer(bearer, name, Action::Push)?;
+        let name = &at.name;
         if name.repository().parse::<Uuid>().is_ok() {
             let message = "a repository that is named by an id is one image, and cannot be pushed to";
             return Err(ApiError::new(Code::Denied, message));
@@ -98,7 +97,7 @@ impl Push {
 
         let stop = self.stop.child_token();
         let client = stop.clone().drop_guard();
-        let publication = Publication { at, document, tags, stop };
+        let publication = Publication { at: at.clone(), document, tags, stop };
         let push = self.clone();
         self.run(async move { push.publish_all(publication).await }).await?;
         client.disarm();

@@ -57,6 +57,12 @@ pub fn at(text: &str) -> Repository {
     Repository { name: name(text), grant: alice().access[0].2.clone() }
 }
 
+/// The same for whoever may push to it.
+pub fn as_pusher(bearer: &Bearer, to: &str) -> Result<Repository, ApiError> {
+    let at = bearer.repository(&name(to), Action::Push)?;
+    at.check_member().map(|()| at)
+}
+
 /// That of all registries here, which share a key.
 pub fn sealer() -> Sealer {
     Sealer::new(Key::fixed())
@@ -187,7 +193,7 @@ pub async fn upload(push: &Push, bearer: &Bearer, to: &str, content: &[u8]) -> D
     let digest = Digest::of(content);
     let query = format!("digest={digest}");
     let length = headers(&[("content-length", &content.len().to_string())]);
-    let answer = push.begin(bearer, &name(to), &query, &length, content.to_vec().into()).await;
+    let answer = push.begin(bearer, &as_pusher(bearer, to).unwrap(), &query, &length, content.to_vec().into()).await;
     assert_eq!(Answer::of(answer).await.status, 201);
     digest
 }
@@ -235,7 +241,8 @@ pub async fn put_as(push: &Arc<Push>, bearer: &Bearer, to: &str, reference: &str
     let (reference, query) = reference.split_once('?').unwrap_or((reference, ""));
     let reference = reference_of(reference);
     let none = HeaderMap::new();
-    Answer::of(push.put_manifest(bearer, &name(to), &reference, query, &none, manifest.to_vec().into()).await).await
+    let at = as_pusher(bearer, to).unwrap();
+    Answer::of(push.put_manifest(&at, &reference, query, &none, manifest.to_vec().into()).await).await
 }
 
 pub fn reference_of(text: &str) -> Reference {

@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::receive::{Ending, receive};
 use super::request::{algorithm, content_range, created, digests, out_of_order, progress};
 use super::staging::{Session, Staging, StagingError, Uploader, blocking};
-use super::{Push, uploader, writer};
+use super::{Push, uploader};
 use crate::http::{content_length, parameters};
-use crate::public::{Action, Bearer, Name};
+use crate::public::{Bearer, Name, Repository};
 use crate::{ApiError, Code, Digest};
 
 /// A client that lost its connection comes back before this side has noticed.
@@ -29,19 +29,19 @@ impl Push {
     pub async fn begin(
         &self,
         bearer: &Bearer,
-        name: &Name,
+        at: &Repository,
         query: &str,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let at = writer(bearer, name, Action::Push)?;
+        let name = &at.name;
         if let Some(digest) = parameters(query, "mount").next().and_then(|digest| digest.parse::<Digest>().ok()) {
             let from = parameters(query, "from").next();
-            if self.mount(bearer, &at, from.as_deref(), &digest).await? {
+            if self.mount(bearer, at, from.as_deref(), &digest).await? {
                 return Ok(created(name, "blobs", &digest));
             }
         }
-        let (staging, uploader, algorithm) = (self.staging.clone(), uploader(&at), algorithm(query)?);
+        let (staging, uploader, algorithm) = (self.staging.clone(), uploader(at), algorithm(query)?);
         let digests = digests(query)?;
         let Some(digest) = digests.first().copied() else {
             let session = blocking(move || staging.begin(&uploader, algorithm, true)).await?;
@@ -63,14 +63,13 @@ impl Push {
     /// [`ApiError`] for the client: 416 for a chunk that is not the next one.
     pub async fn patch(
         &self,
-        bearer: &Bearer,
-        name: &Name,
+        at: &Repository,
         id: Uuid,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let uploader = uploader(&writer(bearer, name, Action::Push)?);
-        let (staging, stop, name, headers) = (self.staging.clone(), self.stop.clone(), name.clone(), headers.clone());
+        let (uploader, name, headers) = (uploader(at), at.name.clone(), headers.clone());
+        let (staging, stop) = (self.staging.clone(), self.stop.clone());
         self.run(async move {
             let session = resume(&staging, &uploader, id).await?;
             let session = Chunk::of(&name, &headers, body, &stop, &session)?.append(session).await?;
@@ -87,18 +86,17 @@ impl Push {
     /// [`ApiError`] for the client; an upload that has another digest is gone then.
     pub async fn finish(
         &self,
-        bearer: &Bearer,
-        name: &Name,
+        at: &Repository,
         id: Uuid,
         query: &str,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let uploader = uploader(&writer(bearer, name, Action::Push)?);
+        let (uploader, name, headers) = (uploader(at), at.name.clone(), headers.clone());
         let digests = digests(query)?;
         let missing = || ApiError::new(Code::DigestInvalid, "the digest is missing: PUT .../UPLOAD?digest=sha256:...");
         let digest = digests.first().copied().ok_or_else(missing)?;
-        let (staging, stop, name, headers) = (self.staging.clone(), self.stop.clone(), name.clone(), headers.clone());
+        let (staging, stop) = (self.staging.clone(), self.stop.clone());
         self.run(async move {
             let session = resume(&staging, &uploader, id).await?;
             let session = Chunk::of(&name, &headers, body, &stop, &session)?.append(session).await?;
@@ -109,17 +107,15 @@ impl Push {
     }
 
     /// `GET /v2/NAME/blobs/uploads/ID`: how much has come.
-    pub async fn status(&self, bearer: &Bearer, name: &Name, id: Uuid) -> Result<Response, ApiError> {
-        let uploader = uploader(&writer(bearer, name, Action::Push)?);
-        let staging = self.staging.clone();
+    pub async fn status(&self, at: &Repository, id: Uuid) -> Result<Response, ApiError> {
+        let (uploader, staging) = (uploader(at), self.staging.clone());
         let received = blocking(move || staging.received(&uploader, id)).await?;
-        Ok(progress(StatusCode::NO_CONTENT, name, id, received))
+        Ok(progress(StatusCode::NO_CONTENT, &at.name, id, received))
     }
 
     /// `DELETE /v2/NAME/blobs/uploads/ID`: gives an upload up.
-    pub async fn cancel(&self, bearer: &Bearer, name: &Name, id: Uuid) -> Result<Response, ApiError> {
-        let uploader = uploader(&writer(bearer, name, Action::Push)?);
-        let session = resume(&self.staging, &uploader, id).await?;
+    pub async fn cancel(&self, at: &Repository, id: Uuid) -> Result<Response, ApiError> {
+        let session = resume(&self.staging, &uploader(at), id).await?;
         blocking(move || {
             session.cancel();
             Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Digest;
 use crate::public::push::Push;
 use crate::public::push::testing::{
-    Answer, Asked, Cloud, LONG, alice, config, name, on_cloud, open_on, put, reference_of, upload_image,
+    Answer, Asked, Cloud, LONG, at, config, on_cloud, open_on, put, reference_of, upload_image,
 };
 
 const WEB: &str = "demo/web";
@@ -85,7 +85,7 @@ async fn one_manifest_that_two_hosts_have_made_images_of_goes_with_its_tag_and_w
         });
         let digest = Digest::of(&manifest).to_string();
         let reference = reference_of(if reference == "digest" { &digest } else { reference });
-        let answer = Answer::of(one.delete_manifest(&alice(), &name(WEB), &reference).await).await;
+        let answer = Answer::of(one.delete_manifest(&at(WEB), &reference).await).await;
         assert_eq!((answer.status, cloud.images()), (202, vec![]));
     }
 }

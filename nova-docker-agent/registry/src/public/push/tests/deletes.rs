@@ -5,17 +5,17 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::manifest::OCI_INDEX;
-use crate::public::property;
 use crate::public::push::Push;
 use crate::public::push::testing::{
-    Answer, Asked, DEMO, alice, bearer_of, content, name, on_cloud, put, reference_of, staged, upload, upload_image,
+    Answer, Asked, DEMO, alice, at, bearer_of, content, name, on_cloud, put, reference_of, staged, upload, upload_image,
 };
+use crate::public::{Action, property};
 use crate::{Digest, testing};
 
 const WEB: &str = "demo/web";
 
 async fn delete(push: &Arc<Push>, reference: &str) -> Answer {
-    Answer::of(push.delete_manifest(&alice(), &name(WEB), &reference_of(reference)).await).await
+    Answer::of(push.delete_manifest(&at(WEB), &reference_of(reference)).await).await
 }
 
 fn unknown() -> (u16, String) {
@@ -112,10 +112,13 @@ async fn nobody_deletes_without_a_token_for_it() {
     let (cloud, push) = on_cloud(&directory).await;
     cloud.image(DEMO, "web:v1", &testing::oci(&[content(8, 100)]), json!({}));
     let mut pusher = alice();
-    pusher.access[0].1.retain(|action| *action != crate::public::grant::Action::Delete);
+    pusher.access[0].1.retain(|action| *action != Action::Delete);
     let stranger = bearer_of("b0b", "0ther", &["other/web"]);
     for bearer in [pusher, stranger] {
-        let answer = push.delete_manifest(&bearer, &name(WEB), &reference_of("v1")).await;
+        let answer = match bearer.repository(&name(WEB), Action::Delete) {
+            Ok(at) => push.delete_manifest(&at, &reference_of("v1")).await,
+            Err(refused) => Err(refused),
+        };
         assert_eq!(answer.unwrap_err().code.as_str(), "DENIED");
     }
     assert_eq!(cloud.changes(), []);
@@ -139,7 +142,7 @@ async fn only_a_blob_that_is_in_no_image_is_deleted() {
     let loose = upload(&push, &alice(), WEB, b"loose").await;
     let in_image = Digest::of(&content(1, 3000));
     for (digest, expected) in [(loose, 202), (loose, 404), (in_image, 405)] {
-        let answer = Answer::of(push.delete_blob(&alice(), &name(WEB), &digest).await).await;
+        let answer = Answer::of(push.delete_blob(&at(WEB), &digest).await).await;
         assert_eq!(answer.status, expected);
     }
     assert_eq!(staged(&push, &alice(), WEB, &loose).await, None);

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use crate::public::push::testing::{
-    Answer, Asked, LONG, alice, at, content, name, on_cloud, put as put_manifest, reference_of, upload_image,
+    Answer, Asked, LONG, alice, at, content, on_cloud, put as put_manifest, reference_of, upload_image,
 };
 use crate::public::push::{Push, StagingError, uploader};
 
@@ -22,13 +22,12 @@ const WEB: &str = "demo/web";
 async fn upload(State(push): State<Arc<Push>>, request: Request) -> Response {
     let id: Uuid = request.uri().path().trim_matches('/').parse().unwrap();
     let (parts, body) = request.into_parts();
-    push.patch(&alice(), &name(WEB), id, &parts.headers, body).await.into_response()
+    push.patch(&at(WEB), id, &parts.headers, body).await.into_response()
 }
 
 async fn manifest(State(push): State<Arc<Push>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let (to, reference) = (name(WEB), reference_of("v1"));
-    push.put_manifest(&alice(), &to, &reference, "", &parts.headers, body).await.into_response()
+    push.put_manifest(&at(WEB), &reference_of("v1"), "", &parts.headers, body).await.into_response()
 }
 
 /// The end-points that tests need, at an address.
@@ -57,7 +56,7 @@ fn is_idle(push: &Arc<Push>, id: Uuid) -> bool {
 async fn wait_for(push: &Arc<Push>, id: Uuid, range: &str) {
     let there = async {
         loop {
-            let answer = Answer::of(push.status(&alice(), &name(WEB), id).await).await;
+            let answer = Answer::of(push.status(&at(WEB), id).await).await;
             if answer.header("range") == range && is_idle(push, id) {
                 return;
             }
@@ -72,7 +71,7 @@ async fn the_bytes_that_came_before_a_connection_was_closed_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let (_cloud, push) = on_cloud(&directory).await;
     let address = serve(&push).await;
-    let begun = push.begin(&alice(), &name(WEB), "", &Default::default(), axum::body::Body::empty()).await;
+    let begun = push.begin(&alice(), &at(WEB), "", &Default::default(), axum::body::Body::empty()).await;
     let id = Answer::of(begun).await.upload();
     let head = format!("PATCH /{id} HTTP/1.1\r\ncontent-length: 5000");
     drop(send(address, &head, &content(1, 3000)).await);
@@ -84,7 +83,7 @@ async fn the_bytes_that_came_before_a_connection_was_closed_are_kept() {
     wait_for(&push, id, "0-3149").await;
     let whole = [content(1, 3000), content(2, 100), content(3, 50)].concat();
     let query = format!("digest={}", crate::Digest::of(&whole));
-    let done = push.finish(&alice(), &name(WEB), id, &query, &Default::default(), axum::body::Body::empty()).await;
+    let done = push.finish(&at(WEB), id, &query, &Default::default(), axum::body::Body::empty()).await;
     assert_eq!(Answer::of(done).await.status, 201);
 }
 
@@ -93,7 +92,7 @@ async fn an_upload_that_does_not_come_to_its_end_does_not_keep_the_registry_from
     let directory = tempfile::tempdir().unwrap();
     let (_cloud, push) = on_cloud(&directory).await;
     let address = serve(&push).await;
-    let begun = push.begin(&alice(), &name(WEB), "", &Default::default(), axum::body::Body::empty()).await;
+    let begun = push.begin(&alice(), &at(WEB), "", &Default::default(), axum::body::Body::empty()).await;
     let id = Answer::of(begun).await.upload();
     let _client = send(address, &format!("PATCH /{id} HTTP/1.1\r\ncontent-length: 5000"), &content(1, 3000)).await;
     while is_idle(&push, id) {

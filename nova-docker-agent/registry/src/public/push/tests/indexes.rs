@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::Digest;
 use crate::manifest::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
 use crate::public::push::Push;
-use crate::public::push::testing::{Answer, Asked, alice, at, name, on_cloud, put, reference_of, upload, upload_image};
+use crate::public::push::testing::{Answer, Asked, alice, at, on_cloud, put, reference_of, upload, upload_image};
 use crate::public::{Reference, property};
 
 const WEB: &str = "demo/web";
@@ -143,7 +143,7 @@ async fn a_child_that_says_something_of_another_image_is_told_by_the_index_and_o
     assert_eq!(put(&push, WEB, "v1", &index_of(OCI_INDEX, &[&children[0], &children[1]])).await.status, 201);
     let index = cloud.images().pop().unwrap();
     assert_eq!(index[property::SUBJECT], format!("{} {}", Digest::of(&subject), Digest::of(b"y")));
-    let deleted = push.delete_manifest(&alice(), &name(WEB), &reference_of("v1")).await;
+    let deleted = push.delete_manifest(&at(WEB), &reference_of("v1")).await;
     let status = Answer::of(deleted).await.status;
     let left: Vec<String> = cloud.names().into_iter().map(|(name, ..)| name).collect();
     let own = format!("web@{}", Digest::of(&children[0]));

@@ -5,7 +5,8 @@ use axum::http::HeaderMap;
 use serde_json::json;
 
 use crate::public::push::testing::{
-    ALICE, Answer, Cloud, DEMO, alice, bearer_of, config, content, name, on_cloud, open_on, staged, upload,
+    ALICE, Answer, Cloud, DEMO, alice, as_pusher, at, bearer_of, config, content, name, on_cloud, open_on, staged,
+    upload,
 };
 use crate::public::push::{Push, PushConfig};
 use crate::public::{Action, Bearer, property};
@@ -13,7 +14,8 @@ use crate::{Digest, testing as archives};
 
 pub async fn mount(push: &Push, bearer: &Bearer, to: &str, digest: &Digest, from: &str) -> Answer {
     let query = format!("mount={digest}&from={from}");
-    Answer::of(push.begin(bearer, &name(to), &query, &HeaderMap::new(), Body::empty()).await).await
+    let at = as_pusher(bearer, to).unwrap();
+    Answer::of(push.begin(bearer, &at, &query, &HeaderMap::new(), Body::empty()).await).await
 }
 
 /// Alice with roles in two projects.
@@ -117,7 +119,7 @@ async fn a_mount_of_nothing_or_from_nowhere_begins_an_upload() {
         format!("mount={digest}"),
         "mount=nonsense&from=demo/other".to_owned(),
     ] {
-        let answer = push.begin(&alice(), &name("demo/web"), &query, &HeaderMap::new(), Body::empty()).await;
+        let answer = push.begin(&alice(), &at("demo/web"), &query, &HeaderMap::new(), Body::empty()).await;
         assert_eq!(Answer::of(answer).await.status, 202, "{query}");
     }
 }
@@ -128,6 +130,6 @@ async fn a_blob_that_the_project_has_uploaded_is_mounted_whatever_the_request_sa
     let (_cloud, push) = on_cloud(&directory).await;
     let digest = upload(&push, &alice(), "demo/other", b"content").await;
     let query = format!("mount={digest}");
-    let answer = push.begin(&alice(), &name("demo/web"), &query, &HeaderMap::new(), Body::empty()).await;
+    let answer = push.begin(&alice(), &at("demo/web"), &query, &HeaderMap::new(), Body::empty()).await;
     assert_eq!(Answer::of(answer).await.status, 201);
 }

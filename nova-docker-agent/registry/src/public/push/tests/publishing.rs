@@ -10,8 +10,8 @@ use crate::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::public::property;
 use crate::public::push::PushConfig;
 use crate::public::push::testing::{
-    Asked, Cloud, DEMO, alice, at, config, content, headers, manifest_of, name, on_cloud, open_on, put, reference_of,
-    token, upload, upload_image,
+    Asked, Cloud, DEMO, alice, as_pusher, at, config, content, headers, manifest_of, on_cloud, open_on, put,
+    reference_of, token, upload, upload_image,
 };
 use crate::{Algorithm, Digest};
 
@@ -66,7 +66,7 @@ async fn an_image_of_what_the_repository_has_needs_no_upload() {
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     for blob in [content(1, 3000), content(2, 700)] {
-        let answer = push.delete_blob(&alice(), &name(WEB), &Digest::of(&blob)).await;
+        let answer = push.delete_blob(&at(WEB), &Digest::of(&blob)).await;
         assert_eq!(answer.unwrap_err().status, 405);
     }
     let mut other: Value = serde_json::from_slice(&manifest).unwrap();
@@ -190,7 +190,7 @@ async fn what_a_manifest_says_of_itself_and_its_blobs_must_be_true() {
     let answer = put(&push, WEB, "v1", &serde_json::to_vec(&wrong).unwrap()).await;
     assert_eq!(answer.error(), (400, "MANIFEST_INVALID".into()));
     let docker = headers(&[("content-type", DOCKER_MANIFEST)]);
-    let answer = push.put_manifest(&alice(), &name(WEB), &reference_of("v1"), "", &docker, manifest.into()).await;
+    let answer = push.put_manifest(&at(WEB), &reference_of("v1"), "", &docker, manifest.into()).await;
     assert_eq!(answer.unwrap_err().status, 400);
     assert_eq!(cloud.changes(), []);
 }
@@ -213,7 +213,8 @@ async fn the_name_of_an_image_must_fit_into_glance_and_be_no_id() {
     let bearer = crate::public::push::testing::bearer_of("a11ce", DEMO, &[&long, &id]);
     for (to, code) in [(&long, "NAME_INVALID"), (&id, "DENIED")] {
         let body = manifest_of(b"{}", &[]).into();
-        let answer = push.put_manifest(&bearer, &name(to), &reference_of("v1"), "", &HeaderMap::new(), body).await;
+        let answer =
+            push.put_manifest(&as_pusher(&bearer, to).unwrap(), &reference_of("v1"), "", &HeaderMap::new(), body).await;
         assert_eq!(answer.unwrap_err().code.as_str(), code);
     }
     assert_eq!(cloud.changes(), []);

@@ -12,7 +12,7 @@ use crate::Digest;
 use crate::public::property;
 use crate::public::push::journal::{Entry, Journal};
 use crate::public::push::testing::{
-    Asked, Cloud, DEMO, LONG, alice, bearer_of, config, content, files, name, on_cloud, open_at, open_on, put, put_as,
+    Asked, Cloud, DEMO, LONG, alice, at, bearer_of, config, content, files, on_cloud, open_at, open_on, put, put_as,
     reference_of, sealer, staged, token, upload_image,
 };
 
@@ -90,8 +90,8 @@ async fn a_client_that_goes_away_leaves_nothing_in_glance_and_its_blobs_for_the_
     let (cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     cloud.take(Duration::from_secs(600));
-    let (bearer, to, reference, none) = (alice(), name(WEB), reference_of("v1"), HeaderMap::new());
-    let pushing = push.put_manifest(&bearer, &to, &reference, "", &none, manifest.clone().into());
+    let (at, reference, none) = (at(WEB), reference_of("v1"), HeaderMap::new());
+    let pushing = push.put_manifest(&at, &reference, "", &none, manifest.clone().into());
     tokio::select! {
         _ = pushing => panic!("it cannot be complete"),
         () = cloud.was_asked(Asked::Upload, 1) => {}
@@ -166,7 +166,7 @@ async fn is_done_when_killed(act: Act, directory: &tempfile::TempDir, cloud: &Cl
     let acting = runtime.spawn(async move {
         let push = open_at(config, &url, 1 << 30).await;
         match act {
-            Act::Delete => push.delete_manifest(&alice(), &name(WEB), &reference_of("v1")).await.is_ok(),
+            Act::Delete => push.delete_manifest(&at(WEB), &reference_of("v1")).await.is_ok(),
             _ => put(&push, WEB, "v1", &manifest).await.status == 201,
         }
     });

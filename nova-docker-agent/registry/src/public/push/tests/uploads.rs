@@ -8,8 +8,8 @@ use axum::http::HeaderMap;
 use uuid::Uuid;
 
 use crate::public::push::testing::{
-    ALICE, Answer, Cloud, DEMO, MIB, alice, bearer_of, broken, config, content, files, headers, name, open, open_on,
-    pieces, put, staged, upload, upload_image,
+    ALICE, Answer, Cloud, DEMO, MIB, alice, as_pusher, at, bearer_of, broken, config, content, files, headers, open,
+    open_on, pieces, put, staged, upload, upload_image,
 };
 use crate::public::push::{Push, PushConfig};
 use crate::{Algorithm, Digest};
@@ -17,7 +17,7 @@ use crate::{Algorithm, Digest};
 const WEB: &str = "demo/web";
 
 async fn begin(push: &Push) -> Uuid {
-    let answer = Answer::of(push.begin(&alice(), &name(WEB), "", &HeaderMap::new(), Body::empty()).await).await;
+    let answer = Answer::of(push.begin(&alice(), &at(WEB), "", &HeaderMap::new(), Body::empty()).await).await;
     assert_eq!((answer.status, answer.header("range")), (202, "0-0"));
     assert_eq!(answer.header("location"), format!("/v2/demo/web/blobs/uploads/{}", answer.upload()));
     answer.upload()
@@ -25,16 +25,16 @@ async fn begin(push: &Push) -> Uuid {
 
 async fn patch(push: &Push, id: Uuid, range: Option<&str>, body: impl Into<Body>) -> Answer {
     let headers = range.map_or(HeaderMap::new(), |range| headers(&[("content-range", range)]));
-    Answer::of(push.patch(&alice(), &name(WEB), id, &headers, body.into()).await).await
+    Answer::of(push.patch(&at(WEB), id, &headers, body.into()).await).await
 }
 
 async fn finish(push: &Push, id: Uuid, digest: &Digest, body: impl Into<Body>) -> Answer {
     let query = format!("digest={digest}");
-    Answer::of(push.finish(&alice(), &name(WEB), id, &query, &HeaderMap::new(), body.into()).await).await
+    Answer::of(push.finish(&at(WEB), id, &query, &HeaderMap::new(), body.into()).await).await
 }
 
 async fn status(push: &Push, id: Uuid) -> Answer {
-    Answer::of(push.status(&alice(), &name(WEB), id).await).await
+    Answer::of(push.status(&at(WEB), id).await).await
 }
 
 fn uploaded(directory: &tempfile::TempDir) -> Vec<std::path::PathBuf> {
@@ -94,7 +94,7 @@ async fn chunks_come_in_order_and_the_last_one_with_the_digest() {
     let digest = Digest::of(&blob);
     let last = headers(&[("content-range", "20-29"), ("content-length", "10")]);
     let query = format!("digest={digest}");
-    let answer = push.finish(&alice(), &name(WEB), id, &query, &last, blob[20..].to_vec().into()).await;
+    let answer = push.finish(&at(WEB), id, &query, &last, blob[20..].to_vec().into()).await;
     assert_eq!(Answer::of(answer).await.status, 201);
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, Some(blob));
 }
@@ -126,7 +126,7 @@ async fn a_chunk_of_another_length_than_its_range_leaves_the_upload_as_it_was() 
         assert_eq!(status(&push, id).await.header("range"), "0-9");
     }
     let contradiction = headers(&[("content-range", "10-19"), ("content-length", "3")]);
-    let answer = push.patch(&alice(), &name(WEB), id, &contradiction, vec![2; 3].into()).await;
+    let answer = push.patch(&at(WEB), id, &contradiction, vec![2; 3].into()).await;
     assert_eq!(Answer::of(answer).await.error(), (400, "SIZE_INVALID".into()));
     assert_eq!(finish(&push, id, &Digest::of(&[1; 10]), Body::empty()).await.status, 201);
 }
@@ -152,7 +152,7 @@ async fn a_body_that_is_shorter_than_http_says_completes_nothing() {
     let short = headers(&[("content-length", "20")]);
     let digest = Digest::of(&[1; 10]);
     let query = format!("digest={digest}");
-    let answer = push.begin(&alice(), &name(WEB), &query, &short, vec![1; 10].into()).await;
+    let answer = push.begin(&alice(), &at(WEB), &query, &short, vec![1; 10].into()).await;
     assert_eq!(Answer::of(answer).await.error(), (400, "BLOB_UPLOAD_INVALID".into()));
     assert_eq!(staged(&push, &alice(), WEB, &digest).await, None);
     assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
@@ -167,7 +167,7 @@ async fn a_wrong_digest_is_refused_and_leaves_nothing() {
     assert_eq!(finish(&push, id, &wrong, "content").await.error(), (400, "DIGEST_INVALID".into()));
     assert_eq!(status(&push, id).await.error(), unknown());
     let query = format!("digest={wrong}");
-    let answer = push.begin(&alice(), &name(WEB), &query, &HeaderMap::new(), "content".into()).await;
+    let answer = push.begin(&alice(), &at(WEB), &query, &HeaderMap::new(), "content".into()).await;
     assert_eq!(Answer::of(answer).await.error(), (400, "DIGEST_INVALID".into()));
     assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
 }
@@ -178,7 +178,7 @@ async fn a_put_without_a_digest_or_with_one_that_is_none_changes_nothing() {
     let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     for query in ["", "digest=", "digest=md5:00", "digest=sha256:../../etc/passwd"] {
-        let answer = push.finish(&alice(), &name(WEB), id, query, &HeaderMap::new(), "content".into()).await;
+        let answer = push.finish(&at(WEB), id, query, &HeaderMap::new(), "content".into()).await;
         assert_eq!(Answer::of(answer).await.error(), (400, "DIGEST_INVALID".into()), "{query}");
     }
     assert_eq!(status(&push, id).await.header("range"), "0-0");
@@ -189,14 +189,14 @@ async fn digests_by_sha512_are_as_good_with_and_without_notice() {
     let directory = tempfile::tempdir().unwrap();
     let push = open(config(directory.path())).await;
     for (query, blob) in [("", content(1, 100)), ("digest-algorithm=sha512", content(2, 100))] {
-        let answer = push.begin(&alice(), &name(WEB), query, &HeaderMap::new(), Body::empty()).await;
+        let answer = push.begin(&alice(), &at(WEB), query, &HeaderMap::new(), Body::empty()).await;
         let id = Answer::of(answer).await.upload();
         assert_eq!(patch(&push, id, None, blob.clone()).await.status, 202);
         let digest = Algorithm::Sha512.digest(&blob);
         assert_eq!(finish(&push, id, &digest, Body::empty()).await.status, 201);
         assert_eq!(staged(&push, &alice(), WEB, &digest).await, Some(blob));
     }
-    let answer = push.begin(&alice(), &name(WEB), "digest-algorithm=md5", &HeaderMap::new(), Body::empty()).await;
+    let answer = push.begin(&alice(), &at(WEB), "digest-algorithm=md5", &HeaderMap::new(), Body::empty()).await;
     assert_eq!(Answer::of(answer).await.error(), (400, "DIGEST_INVALID".into()));
 }
 
@@ -216,10 +216,10 @@ async fn an_upload_that_is_cancelled_is_gone() {
     let push = open(config(directory.path())).await;
     let id = begin(&push).await;
     assert_eq!(patch(&push, id, None, "content").await.status, 202);
-    assert_eq!(Answer::of(push.cancel(&alice(), &name(WEB), id).await).await.status, 204);
+    assert_eq!(Answer::of(push.cancel(&at(WEB), id).await).await.status, 204);
     assert_eq!(status(&push, id).await.error(), unknown());
     assert_eq!(patch(&push, id, None, "content").await.error(), unknown());
-    assert_eq!(Answer::of(push.cancel(&alice(), &name(WEB), id).await).await.error(), unknown());
+    assert_eq!(Answer::of(push.cancel(&at(WEB), id).await).await.error(), unknown());
     assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
 }
 
@@ -231,14 +231,14 @@ async fn an_upload_exists_only_for_its_user_in_its_repository() {
     let colleague = bearer_of("b0b", DEMO, &[WEB]);
     let stranger = bearer_of(ALICE, "0ther", &["other/web"]);
     for (bearer, to) in [(&colleague, WEB), (&alice(), "demo/other"), (&stranger, "other/web")] {
-        let to = name(to);
+        let at = as_pusher(bearer, to).unwrap();
         let query = format!("digest={}", Digest::of(b""));
         let none = HeaderMap::new();
         let answers = [
-            push.status(bearer, &to, id).await,
-            push.patch(bearer, &to, id, &none, "x".into()).await,
-            push.finish(bearer, &to, id, &query, &none, Body::empty()).await,
-            push.cancel(bearer, &to, id).await,
+            push.status(&at, id).await,
+            push.patch(&at, id, &none, "x".into()).await,
+            push.finish(&at, id, &query, &none, Body::empty()).await,
+            push.cancel(&at, id).await,
         ];
         for answer in answers {
             assert_eq!(Answer::of(answer).await.error(), unknown(), "{to}");
@@ -254,7 +254,10 @@ async fn nothing_is_pushed_without_a_token_for_it_or_a_role_in_the_project() {
     let mut reader = alice();
     reader.access[0].2.project = "an0ther".into();
     for (bearer, to) in [(&alice(), "demo/third"), (&reader, WEB)] {
-        let answer = push.begin(bearer, &name(to), "", &HeaderMap::new(), Body::empty()).await;
+        let answer = match as_pusher(bearer, to) {
+            Ok(at) => push.begin(bearer, &at, "", &HeaderMap::new(), Body::empty()).await,
+            Err(refused) => Err(refused),
+        };
         assert_eq!(Answer::of(answer).await.error(), (403, "DENIED".into()));
     }
     assert_eq!(uploaded(&directory), Vec::<std::path::PathBuf>::new());
@@ -352,7 +355,7 @@ async fn a_blob_above_the_bound_is_refused_before_it_comes_or_while_it_does() {
     let id = begin(&push).await;
     let announced = headers(&[("content-length", "101")]);
     let never_read = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-    let answer = push.patch(&alice(), &name(WEB), id, &announced, never_read).await;
+    let answer = push.patch(&at(WEB), id, &announced, never_read).await;
     assert_eq!(Answer::of(answer).await.error(), (413, "SIZE_INVALID".into()));
     let answer = patch(&push, id, None, pieces(vec![Ok(vec![1; 60]), Ok(vec![1; 60])])).await;
     assert_eq!(answer.error(), (413, "SIZE_INVALID".into()));
@@ -371,7 +374,7 @@ async fn an_upload_that_the_disk_has_no_room_for_is_refused_and_does_not_empty_t
     let id = begin(&push).await;
     let announced = headers(&[("content-length", &(1_u64 << 60).to_string())]);
     let never_read = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-    let answer = Answer::of(push.patch(&alice(), &name(WEB), id, &announced, never_read).await).await;
+    let answer = Answer::of(push.patch(&at(WEB), id, &announced, never_read).await).await;
     assert_eq!(answer.error(), (503, "UNAVAILABLE".into()));
     assert_eq!(push.images.counters().evictions, 0);
 }
@@ -384,7 +387,7 @@ async fn a_project_above_its_bound_is_told_so() {
     upload(&push, &alice(), WEB, &content(1, 900)).await;
     let id = begin(&push).await;
     let announced = headers(&[("content-length", "200")]);
-    let answer = push.patch(&alice(), &name(WEB), id, &announced, vec![1; 200].into()).await;
+    let answer = push.patch(&at(WEB), id, &announced, vec![1; 200].into()).await;
     let answer = Answer::of(answer).await;
     assert_eq!(answer.error(), (403, "DENIED".into()));
     assert!(answer.message().contains("900 bytes, and may have 1000"), "{}", answer.message());
@@ -402,7 +405,7 @@ async fn a_project_has_a_bound_in_number_too() {
         File::create(place.join(number.to_string())).unwrap();
     }
     upload(&push, &alice(), WEB, b"the last one").await;
-    let answer = push.begin(&alice(), &name(WEB), "", &HeaderMap::new(), Body::empty()).await;
+    let answer = push.begin(&alice(), &at(WEB), "", &HeaderMap::new(), Body::empty()).await;
     let answer = Answer::of(answer).await;
     assert_eq!(answer.error(), (429, "TOOMANYREQUESTS".into()));
     assert!(answer.message().contains("32768 blobs"), "{}", answer.message());
@@ -420,7 +423,8 @@ async fn all_projects_together_have_a_bound_too() {
     let neighbour = bearer_of("b0b", "0ther", &["other/web"]);
     let announced = headers(&[("content-length", "200")]);
     let query = format!("digest={}", Digest::of(b""));
-    let answer = push.begin(&neighbour, &name("other/web"), &query, &announced, vec![1; 200].into()).await;
+    let to = as_pusher(&neighbour, "other/web").unwrap();
+    let answer = push.begin(&neighbour, &to, &query, &announced, vec![1; 200].into()).await;
     assert_eq!(Answer::of(answer).await.error(), (503, "UNAVAILABLE".into()));
 }
 

@@ -114,7 +114,7 @@ async fn what_waits_can_be_deleted() {
     assert_eq!(put_by_digest(&push, &manifest).await.status, 201);
     let reference = reference_of(&Digest::of(&manifest).to_string());
     for expected in [202, 404] {
-        let answer = Answer::of(push.delete_manifest(&alice(), &name(WEB), &reference).await).await;
+        let answer = Answer::of(push.delete_manifest(&at(WEB), &reference).await).await;
         assert_eq!((answer.status, waits(&push, WEB, &manifest).await), (expected, false));
     }
 }
@@ -207,7 +207,7 @@ async fn what_says_something_of_an_image_and_cannot_become_one_does_not_fail_its
     for early in [&lacking, &damaged] {
         assert_eq!(put_by_digest(&push, early).await.status, 201);
     }
-    let deleted = Answer::of(push.delete_blob(&alice(), &name(WEB), &Digest::of(b"{}")).await).await;
+    let deleted = Answer::of(push.delete_blob(&at(WEB), &Digest::of(b"{}")).await).await;
     assert_eq!(deleted.status, 202);
     let file = files(&staged).into_iter().find(|path| path.to_string_lossy().ends_with(&Digest::of(&damaged).hex()));
     let file = file.unwrap();

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::Digest;
 use crate::public::push::testing::{
-    ALICE, Answer, Asked, Cloud, DEMO, alice, at, bearer_of, config, content, files, manifest_of, name, on_cloud,
+    ALICE, Answer, Asked, Cloud, DEMO, alice, as_pusher, at, bearer_of, config, content, files, manifest_of, on_cloud,
     open_on, open_with_cache, put, put_as, reference_of, staged, upload, upload_image,
 };
 use crate::public::push::{Push, PushConfig};
@@ -126,7 +126,7 @@ async fn a_blob_that_was_in_an_image_which_is_gone_is_looked_for_once() {
     let (cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
-    let deleted = push.delete_manifest(&alice(), &name(WEB), &reference_of("v1")).await;
+    let deleted = push.delete_manifest(&at(WEB), &reference_of("v1")).await;
     assert_eq!(Answer::of(deleted).await.status, 202);
     let layer = Digest::of(&content(1, 3000));
     let mut listings = vec![];
@@ -149,7 +149,8 @@ async fn a_blob_of_two_projects_serves_both_from_one_file() {
     let blobs = layers(1).map(|layer| Digest::of(&layer));
     for digest in blobs.iter().copied().chain([config["config"]["digest"].as_str().unwrap().parse().unwrap()]) {
         let query = format!("mount={digest}&from={WEB}");
-        let answer = push.begin(&both, &name("other/base"), &query, &HeaderMap::new(), Body::empty()).await;
+        let answer =
+            push.begin(&both, &as_pusher(&both, "other/base").unwrap(), &query, &HeaderMap::new(), Body::empty()).await;
         assert_eq!(Answer::of(answer).await.status, 201);
     }
     for to in [WEB, "other/base"] {
