@@ -43,18 +43,6 @@ pub struct Logins {
     guesses: Guesses,
 }
 
-/// Why there is no login.
-enum Failed {
-    Cloud(cloud::Error),
-    TooManyGuesses,
-}
-
-impl From<cloud::Error> for Failed {
-    fn from(error: cloud::Error) -> Self {
-        Self::Cloud(error)
-    }
-}
-
 #[derive(Clone)]
 struct Known {
     since: Instant,
@@ -114,28 +102,28 @@ impl Logins {
             if let Some(before) = before {
                 match self.renew(&before, request_id).await {
                     Err(error) if !error.is_unavailable() => {}
-                    renewed => return Ok(renewed?),
+                    renewed => return renewed.map_err(|error| refusal(&error)),
                 }
             }
             let user = self.fingerprint(&["user", username]);
-            let guess = self.guesses.begin(address, user).ok_or(Failed::TooManyGuesses)?;
+            let guess = self.guesses.begin(address, user).ok_or_else(too_many_guesses)?;
             let login = self.ask(username, password, request_id).await;
             if login.as_ref().is_err_and(is_refusal) {
                 guess.was_wrong();
             }
-            Ok(login?)
+            login.map_err(|error| refusal(&error))
         };
         self.once(&["password", username, password], ask).await
     }
 
     /// The login behind a keystone token that this registry, or another process of it, has put into a token of its own.
     pub async fn of_token(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        let ask = async |_| Ok(self.open(user.clone(), request_id).await?);
+        let ask = async |_| self.open(user.clone(), request_id).await.map_err(|error| refusal(&error));
         self.once(&["token", user.token.expose_secret()], ask).await
     }
 
     /// The login that is known for these secrets, or what keystone gives for them; all who have the same wait for one answer.
-    async fn once<F: Future<Output = Result<Arc<Login>, Failed>>>(
+    async fn once<F: Future<Output = Result<Arc<Login>, ApiError>>>(
         &self,
         secrets: &[&str],
         ask: impl FnOnce(Option<Arc<Login>>) -> F,
@@ -154,10 +142,7 @@ impl Logins {
         if was_asked && login.is_ok() {
             self.known.insert(key, known.clone());
         }
-        login.map_err(|failed| match failed {
-            Failed::Cloud(error) => refusal(&error),
-            Failed::TooManyGuesses => too_many_guesses(),
-        })
+        login
     }
 
     /// Forgets the logins of a user whose token was refused, so that the next one is asked of keystone.
