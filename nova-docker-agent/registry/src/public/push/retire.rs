@@ -186,10 +186,7 @@ fn is_unnamed(record: &ImageMeta) -> bool {
 
 /// Whether somebody has counted on an image no longer ago than that.
 fn was_renewed(record: &ImageMeta, ago: Duration) -> bool {
-    let renewed = property::text(record, property::RENEWED).and_then(|renewed| renewed.parse::<Timestamp>().ok());
-    // Users can write what they like.
-    let passed = renewed.and_then(|renewed| Duration::try_from(Timestamp::now().duration_since(renewed)).ok());
-    passed.is_some_and(|passed| passed <= ago)
+    passed_since(property::text(record, property::RENEWED)).is_some_and(|passed| passed <= ago)
 }
 
 /// Those of a project's images, the newest first, that the registry made, that may be deleted, and that nothing refers to: no tag,
@@ -225,6 +222,10 @@ fn signed(tag: &Tag) -> Option<String> {
 }
 
 fn is_older(time: Option<&str>, age: Duration) -> bool {
-    let passed = time.and_then(|time| time.parse::<Timestamp>().ok()).map(|time| Timestamp::now().duration_since(time));
-    passed.and_then(|passed| Duration::try_from(passed).ok()).is_some_and(|passed| passed > age)
+    passed_since(time).is_some_and(|passed| passed > age)
+}
+
+/// None for what is no time, or lies ahead: users can write what they like.
+fn passed_since(time: Option<&str>) -> Option<Duration> {
+    Duration::try_from(Timestamp::now().duration_since(time?.parse().ok()?)).ok()
 }
