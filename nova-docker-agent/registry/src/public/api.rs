@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::images::Images;
 use super::name::InvalidName;
 use super::push::Push;
-use super::token::{Refused, Tokens};
+use super::token::{CATALOG, Refused, Tokens};
 use super::{Action, Bearer, Name, Reference, Repository};
 use crate::http::access_log::Entry;
 use crate::http::endpoint::{Endpoint, Part};
@@ -144,14 +144,20 @@ impl Api {
     }
 
     fn challenge(&self, refused: Refused, endpoint: &Endpoint, method: &Method) -> ApiError {
-        match endpoint {
-            Endpoint::Catalog => self.tokens.catalog_challenge(refused),
-            Endpoint::Repository(name, part) => match name.parse::<Name>() {
-                Ok(name) => self.tokens.challenge(refused, &[(&name, actions(needed(part, method)))]),
-                Err(_) => self.tokens.challenge(refused, &[]),
-            },
-            _ => self.tokens.challenge(refused, &[]),
-        }
+        let scope = match endpoint {
+            Endpoint::Catalog => CATALOG.to_owned(),
+            Endpoint::Repository(name, part) if name.parse::<Name>().is_ok() => {
+                // Whoever pushes, looks first.
+                let more = match needed(part, method) {
+                    Action::Pull => "",
+                    Action::Push => ",push",
+                    Action::Delete => ",delete",
+                };
+                format!("repository:{name}:pull{more}")
+            }
+            _ => String::new(),
+        };
+        self.tokens.challenge(refused, &scope)
     }
 }
 
@@ -175,15 +181,6 @@ fn needed(part: &Part, method: &Method) -> Action {
         _ if method == Method::DELETE => Action::Delete,
         _ if is_read(method) => Action::Pull,
         _ => Action::Push,
-    }
-}
-
-/// What a client should ask for then: whoever pushes, looks first.
-fn actions(action: Action) -> &'static [Action] {
-    match action {
-        Action::Pull => &[Action::Pull],
-        Action::Push => &[Action::Pull, Action::Push],
-        Action::Delete => &[Action::Pull, Action::Delete],
     }
 }
 

@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use super::api::Api;
 use super::images::{MAX_OPENED, Tagged};
 use super::name::{self, Name};
-use super::token::Refused;
+use super::token::{CATALOG, Refused};
 use super::{Grant, Repository, property};
 use crate::http::parameters;
 use crate::manifest::{MAX_ALL_MANIFESTS, OCI_INDEX};
@@ -52,7 +52,7 @@ impl Api {
         let page = Mutex::new(Page::of(query, MAX_CATALOG)?);
         let login = self.tokens.login(user, request_id).await?;
         if login.projects.is_empty() {
-            return Err(self.tokens.catalog_challenge(Refused::InsufficientScope));
+            return Err(self.tokens.challenge(Refused::InsufficientScope, CATALOG));
         }
         let written = login.names();
         let list = async |project: &Project| {

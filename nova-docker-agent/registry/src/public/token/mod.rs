@@ -36,7 +36,7 @@ pub use claims::Visitor;
 pub use key::{Key, KeyError};
 pub use logins::Login;
 
-use super::{Action, Grant, Name};
+use super::{Action, Grant};
 use crate::http::{header, one_client};
 use crate::{ApiError, Code};
 use claims::Claims;
@@ -73,6 +73,8 @@ pub struct TokenConfig {
     pub shared_addresses: Vec<IpNet>,
 }
 
+/// The scope of the catalog.
+pub const CATALOG: &str = "registry:catalog:*";
 /// Among `push_roles`: whoever has any role.
 const ANY_ROLE: &str = "*";
 
@@ -142,24 +144,8 @@ impl Tokens {
         Ok(claims.visitor(request_id, client, now))
     }
 
-    /// The answer to a request that is not let in; `scopes` are what it needs.
-    pub fn challenge(&self, refused: Refused, scopes: &[(&Name, &[Action])]) -> ApiError {
-        let scopes: Vec<String> = scopes
-            .iter()
-            .map(|(name, actions)| {
-                let words: Vec<&str> = actions.iter().map(|action| action.word()).collect();
-                format!("repository:{name}:{}", words.join(","))
-            })
-            .collect();
-        self.challenge_for(refused, &scopes.join(" "))
-    }
-
-    /// The same, where the catalog was asked for.
-    pub fn catalog_challenge(&self, refused: Refused) -> ApiError {
-        self.challenge_for(refused, "registry:catalog:*")
-    }
-
-    fn challenge_for(&self, refused: Refused, scope: &str) -> ApiError {
+    /// The answer to a request that is not let in; `scope` is what it needs, as far as that is known.
+    pub fn challenge(&self, refused: Refused, scope: &str) -> ApiError {
         let Self { realm, service, .. } = self;
         let mut challenge = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
         if !scope.is_empty() {
