@@ -234,6 +234,7 @@ impl Job {
             () = self.fetcher.stop.cancelled() => Err(Error::ShuttingDown),
             () = self.fetcher.cache.unpinned(&self.digest) => Err(Error::Closed { image: self.stored.label.clone() }),
         };
+        let result = result.map_err(|error| error.of(&self.stored.label));
         if let Err(error) = &result {
             tracing::warn!(image = %self.stored.label, layer = %self.digest, "layer was not read: {error}");
         }
@@ -248,8 +249,7 @@ impl Job {
         if self.is_abandoned() {
             return Err(Error::Closed { image: self.stored.label.clone() });
         }
-        let begun = spool::begin(&self.fetcher.cache, self.stored.size()).await;
-        let partial = begun.map_err(|error| error.of(&self.stored.label))?;
+        let partial = spool::begin(&self.fetcher.cache, self.stored.size()).await?;
         if let Some(packing) = self.stored.packing {
             let unpacked = self.unpack(partial, packing, &mut turn).await?;
             self.progress.send_modify(|progress| progress.blob = Some(unpacked.whole()));
@@ -265,13 +265,11 @@ impl Job {
             return Err(Error::ShuttingDown);
         }
         if found != self.digest {
-            let problem = Problem::DigestMismatch { expected: self.digest, found };
-            return Err(Error::BadImage { image: self.stored.label.clone(), problem });
+            return Err(Problem::DigestMismatch { expected: self.digest, found }.into());
         }
         // What users pull is unpacked by a Docker of their own.
         if has_holes && self.stored.sharing == Sharing::Host {
-            let problem = Problem::Undecodable { reason: holes::REASON.to_owned() };
-            return Err(Error::BadImage { image: self.stored.label.clone(), problem });
+            return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
         }
         self.keep(partial).await
     }
@@ -283,12 +281,11 @@ impl Job {
         let stored_algorithm = packing.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let unpacker = unpack::start(partial, [stored_algorithm, self.digest.algorithm()], told);
         copy(&self.fetcher.tally, &self.stored, turn, &mut &unpacker).await?;
-        let unpacked = unpacker.finish().await.map_err(|error| error.of(&self.stored.label))?;
+        let unpacked = unpacker.finish().await?;
         let checks = [(packing.digest.unwrap_or(unpacked.packed), unpacked.packed), (self.digest, unpacked.content)];
         for (expected, found) in checks {
             if found != expected {
-                let problem = Problem::DigestMismatch { expected, found };
-                return Err(Error::BadImage { image: self.stored.label.clone(), problem });
+                return Err(Problem::DigestMismatch { expected, found }.into());
             }
         }
         Ok(unpacked.partial)
@@ -351,7 +348,7 @@ pub(super) async fn copy(tally: &Tally, stored: &Stored, turn: &mut Turn, sink: 
         }
         match delays.next().filter(|_| cause.is_temporary()) {
             Some(delay) => tokio::time::sleep(delay).await,
-            None => return Err(Error::Source { image: stored.label.clone(), cause }),
+            None => return Err(cause.into()),
         }
     }
     Ok(true)

@@ -29,6 +29,7 @@ pub fn pass(
     let passing = async move {
         let passed = stop.run_until_cancelled(read(&fetcher, digest, &stored, range, &client)).await;
         if let Err(error) = passed.unwrap_or(Err(Error::ShuttingDown)) {
+            let error = error.of(&stored.label);
             tracing::warn!(image = %stored.label, layer = %digest, "layer was not passed on: {error}");
             // The client may have gone.
             client.send(Err(error)).await.ok();
@@ -55,8 +56,7 @@ async fn read(
     }
     let found = passing.hasher.finish();
     if found != digest {
-        let problem = Problem::DigestMismatch { expected: digest, found };
-        return Err(Error::BadImage { image: stored.label.clone(), problem });
+        return Err(Problem::DigestMismatch { expected: digest, found }.into());
     }
     client.send(Ok(passing.held.freeze())).await.ok();
     Ok(())
