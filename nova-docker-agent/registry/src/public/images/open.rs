@@ -17,7 +17,6 @@ use crate::manifest::{
 };
 use crate::public::property;
 use crate::store::reader::{Reader, Window};
-use crate::store::source::label;
 use crate::store::{Fetcher, Turn, count};
 use crate::{Digest, Error, Problem, Source};
 use nova_docker_cloud::glance::ImageMeta;
@@ -52,7 +51,6 @@ pub async fn open(
 ) -> Result<Opened, Error> {
     let size = record.size.unwrap_or_default();
     count(&fetcher.tally.indexes, 1);
-    let label = || label(record.name.as_deref(), record.id);
     if let Some(hint) = Hint::of(record, size) {
         match by_hint(source.clone(), size, hint).await {
             Ok(Some(opened)) => return Ok(opened),
@@ -60,13 +58,12 @@ pub async fn open(
             Err(Error::BadImage { problem, .. }) => {
                 tracing::info!(image = %record.id, "its properties do not describe its file: {problem}");
             }
-            Err(failure) => return Err(failure.of(&label())),
+            Err(failure) => return Err(failure),
         }
     }
-    let archive =
-        Archive::open(source, size, &fetcher.cache, Some(turn)).await.map_err(|failure| failure.of(&label()))?;
+    let archive = Archive::open(source, size, &fetcher.cache, Some(turn)).await?;
     count(&fetcher.tally.index_reads, archive.reads());
-    by_archive(archive, record).await.map_err(|failure| failure.of(&label()))
+    by_archive(archive, record).await
 }
 
 /// What the properties of a pushed image say.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::fingerprint;
 use super::open::{self, Opened};
 use crate::public::Grant;
+use crate::store::source::label;
 use crate::store::{Fetcher, Indexes, Stamp, Turn, Turns};
 use crate::{Digest, Error, GlanceSource, Source};
 use nova_docker_cloud::Glance;
@@ -88,6 +89,7 @@ impl OpenedImages {
             None => self.turns.take(Some(&grant.turns)).await?,
         };
         let opened = open::open(source, record, &self.fetcher, turn).await;
+        let opened = opened.map_err(|failure| failure.of(&label(record.name.as_deref(), record.id)));
         if opened.as_ref().err().is_none_or(Error::is_bad_image) {
             self.allow(grant, record.id);
         }
