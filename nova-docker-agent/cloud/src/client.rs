@@ -197,12 +197,13 @@ impl Rest {
         Box::pin(self.repeat(caller, call, |request| request.timeout(self.timeout))).await
     }
 
-    /// Sends a call whose answer is long: the time limit is only for its head.
-    pub(super) async fn open(&self, caller: &Caller, call: &Call) -> Result<Response, Error> {
+    /// Sends a call whose answer is long: the time limit is only for its head, which `most` bounds too.
+    pub(super) async fn open(&self, caller: &Caller, call: &Call, most: Duration) -> Result<Response, Error> {
+        let limit = self.timeout.min(most);
         let head = Box::pin(self.repeat(caller, call, |request| request));
-        match tokio::time::timeout(self.timeout, head).await {
+        match tokio::time::timeout(limit, head).await {
             Ok(result) => result,
-            Err(_) => Err(call.asked(self.service).unreachable(format!("no answer within {:?}", self.timeout))),
+            Err(_) => Err(call.asked(self.service).unreachable(format!("no answer within {limit:?}"))),
         }
     }
 

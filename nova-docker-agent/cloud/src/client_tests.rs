@@ -180,6 +180,16 @@ async fn a_call_that_takes_too_long_is_given_up_and_a_change_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn data_that_does_not_begin_to_come_is_given_up_before_the_limit_of_a_call() {
+    let server = control_plane().await;
+    mount(&server, "GET", vec![answer(200).set_delay(Duration::from_secs(3600))]).await;
+    let most = Duration::from_millis(50);
+    let error = rest(&server).await.open(&agent(), &Call::get("/thing"), most).await.unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("no answer within 50ms"), "{error}");
+}
+
+#[tokio::test]
 async fn an_error_says_what_was_asked_and_what_came_back() {
     let server = control_plane().await;
     let refusal = ResponseTemplate::new(409)

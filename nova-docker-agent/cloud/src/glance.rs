@@ -20,7 +20,7 @@ use super::{Caller, Error, Greeting, ServiceConfig, Session};
 const PATCH_TYPE: &str = "application/openstack-images-v2.1-json-patch";
 /// Images in one answer to a listing, at most; glance's own limit is 1000 (`api_limit_max`).
 const PAGE: usize = 250;
-/// A transfer that stands still this long is given up.
+/// A transfer that does not begin, or stands still, for this long is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Client of glance.
@@ -148,7 +148,7 @@ impl Glance {
         let path = format!("/v2/images/{id}/file");
         let asked = Asked { service: "glance", method: "GET".into(), path: path.clone() };
         let Some(range) = range else {
-            let response = self.rest.open(caller, &Call::get(path)).await?;
+            let response = self.rest.open(caller, &Call::get(path), STALL_LIMIT).await?;
             return body(response, None, asked);
         };
         if range.is_empty() {
@@ -157,11 +157,11 @@ impl Glance {
         let header = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1))
             .map_err(|error| asked.clone().unexpected(error.to_string()))?;
         let call = Call::get(path.clone()).header("range", header);
-        match self.rest.open(caller, &call).await {
+        match self.rest.open(caller, &call, STALL_LIMIT).await {
             // Stores without random access: glance answers 400, and only where a range was asked for.
             Err(error) if error.status() == Some(400) => {
                 tracing::debug!(image = %id, %error, "glance cannot serve a range of this image; reading all of it");
-                body(self.rest.open(caller, &Call::get(path)).await?, None, asked)
+                body(self.rest.open(caller, &Call::get(path), STALL_LIMIT).await?, None, asked)
             }
             Err(error) => Err(error),
             Ok(response) => body(response, Some(range), asked),

@@ -112,9 +112,6 @@ impl Api {
         if !is_read(&head.method) {
             check_change(&at.name, &head)?;
         }
-        if needed(part, &head.method) != Action::Pull {
-            at.check_member()?;
-        }
         match (part, head.method.as_str()) {
             (Part::Manifest(reference), "GET" | "HEAD") => self.manifest(at, &reference_of(reference)?, headers).await,
             (Part::Blob(digest), "GET" | "HEAD") => self.blob(at, &digest.parse()?, &head.method, headers).await,

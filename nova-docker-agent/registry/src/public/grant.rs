@@ -94,16 +94,6 @@ pub struct Repository {
     pub grant: Grant,
 }
 
-impl Repository {
-    /// Whether something may be pushed, or deleted, here.
-    pub fn check_member(&self) -> Result<(), ApiError> {
-        if self.grant.project == self.grant.owner {
-            return Ok(());
-        }
-        Err(ApiError::new(Code::Denied, format!("you have no role in the project of {}", self.name)))
-    }
-}
-
 /// What the bearer of a request's token may do.
 #[derive(Clone, Debug, Default)]
 pub struct Bearer {
@@ -112,12 +102,14 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// The repository `name`, as whoever may do `action` there.
+    /// The repository `name`, as whoever may do `action` there: to change it, with a role in its project.
     ///
     /// # Errors
     /// [`Code::Denied`] when the token is not for that. The HTTP side makes a challenge for the missing scope of it.
     pub fn repository(&self, name: &Name, action: Action) -> Result<Repository, ApiError> {
-        let found = self.access.iter().find(|(known, actions, _)| known == name && actions.contains(&action));
+        let found = self.access.iter().find(|(known, actions, grant)| {
+            known == name && actions.contains(&action) && (action == Action::Pull || grant.project == grant.owner)
+        });
         let denied = || ApiError::new(Code::Denied, format!("the token is not for this in {name}"));
         found.map(|(name, _, grant)| Repository { name: name.clone(), grant: grant.clone() }).ok_or_else(denied)
     }

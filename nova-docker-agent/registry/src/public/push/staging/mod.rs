@@ -296,9 +296,10 @@ fn used(project: &Path) -> Result<u64, FileError> {
     Ok(total)
 }
 
+/// What a loss of power has left in pieces is not there: its client begins anew.
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, FileError> {
-    let value = fs::read(path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
-    if_there(value).at("read", path)
+    let bytes = if_there(fs::read(path)).at("read", path)?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FileError> {

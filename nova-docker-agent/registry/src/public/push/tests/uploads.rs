@@ -325,6 +325,19 @@ async fn an_upload_whose_process_was_killed_goes_on_with_what_is_on_the_disk() {
 }
 
 #[tokio::test]
+async fn an_upload_of_which_a_loss_of_power_left_nothing_to_read_is_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let push = open(config(directory.path())).await;
+    let id = begin(&push).await;
+    let about = uploaded(&directory).into_iter().find(|path| path.ends_with("about.json")).unwrap();
+    std::fs::write(about, b"").unwrap();
+    assert_eq!(status(&push, id).await.error(), unknown());
+    assert_eq!(patch(&push, id, None, "x").await.error(), unknown());
+    let blob = content(1, 10);
+    upload(&push, &alice(), WEB, &blob).await;
+}
+
+#[tokio::test]
 async fn of_two_requests_for_one_upload_the_second_waits_and_may_be_refused() {
     let directory = tempfile::tempdir().unwrap();
     let push = open(config(directory.path())).await;
