@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import enum
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
 from minicloud import process
@@ -20,12 +21,32 @@ class TaskFailed(Exception):
     """One of the tasks failed; the message names it and says why."""
 
 
+class Kind(enum.StrEnum):
+    """What the time of a task goes into."""
+
+    DOWNLOADS = "downloads"
+    BUILDS = "builds"
+    SERVICES = "services"
+    """Their files, databases and first contents."""
+    WAITING = "waiting"
+    """From the start of a program until it answers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     name: str
     action: Callable[[], str | None]
     """Does the work; may return a few words about what was done."""
     after: frozenset[str]
+    kind: Kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """When a task ran. Seconds of the monotonic clock."""
+
+    begin: float
+    end: float
 
 
 class Progress:
@@ -58,14 +79,21 @@ class Graph:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, Task] = {}
+        self._spans: dict[str, Span] = {}
 
-    def add(self, name: str, action: Callable[[], str | None], after: Iterable[str] = ()) -> None:
+    def add(
+        self,
+        name: str,
+        action: Callable[[], str | None],
+        after: Iterable[str] = (),
+        kind: Kind = Kind.SERVICES,
+    ) -> None:
         """Add a task. Every name in `after` must have been added before, so a cycle cannot be written."""
         needs = frozenset(after)
         unknown = needs - self._tasks.keys()
         if unknown or name in self._tasks:
             raise ValueError(f"task {name}: added twice, or after tasks that do not exist: {sorted(unknown)}")
-        self._tasks[name] = Task(name, action, needs)
+        self._tasks[name] = Task(name, action, needs, kind)
 
     def run(self) -> None:
         """Run everything. The first failure stops the rest; raises TaskFailed, or KeyboardInterrupt."""
@@ -89,7 +117,8 @@ class Graph:
                         error = future.exception()
                         if error is None:
                             done.add(task.name)
-                            self._report(task, time.monotonic() - started, future.result())
+                            self._spans[task.name] = span = Span(started, time.monotonic())
+                            self._report(task, span.end - span.begin, future.result())
                         elif failure is None and not isinstance(error, process.Interrupted):
                             failure = TaskFailed(f"{task.name}: {error}")
                             failure.__cause__ = error
@@ -104,6 +133,16 @@ class Graph:
         if failure is not None:
             raise failure
 
+    def spent(self) -> str:
+        """What the time went into: of each kind what the whole waited for, and in brackets while any such task ran."""
+        tasks = [self._tasks[name] for name in self._spans]
+        decisive = longest_way(tasks, self._spans)
+        parts = []
+        for kind in Kind:
+            own = covered(self._spans[task.name] for task in tasks if task.kind is kind)
+            parts.append(f"{kind} {decisive.get(kind, 0.0):.0f} s ({own:.0f} s)")
+        return f"on the longest way: {', '.join(parts)}"
+
     def _report(self, task: Task, seconds: float, words: str | None) -> None:
         if seconds >= _SHOWN_SECONDS or words:
             detail = f": {words}" if words else ""
@@ -115,3 +154,29 @@ class Graph:
             names = ", ".join(f"{task.name} ({now - started:.0f} s)" for task, started in running)
             if names:
                 self._progress.say(f"  still running: {names}")
+
+
+def longest_way(tasks: Iterable[Task], spans: Mapping[str, Span]) -> dict[Kind, float]:
+    """The seconds of each kind on the way that decided when the last task ended.
+
+    It leads from each task to the one that it waited for last.
+    """
+    by_name = {task.name: task for task in tasks}
+    seconds: dict[Kind, float] = {}
+    name = max(by_name, key=lambda name: spans[name].end, default=None)
+    while name is not None:
+        task = by_name[name]
+        before = max(task.after, key=lambda name: spans[name].end, default=None)
+        begin = spans[name].begin if before is None else spans[before].end
+        seconds[task.kind] = seconds.get(task.kind, 0.0) + spans[name].end - begin
+        name = before
+    return seconds
+
+
+def covered(spans: Iterable[Span]) -> float:
+    """The seconds in which at least one of them ran."""
+    total, until = 0.0, float("-inf")
+    for span in sorted(spans, key=lambda span: span.begin):
+        total += max(0.0, span.end - max(span.begin, until))
+        until = max(until, span.end)
+    return total

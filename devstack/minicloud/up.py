@@ -25,7 +25,7 @@ from minicloud.options import Options
 from minicloud.passwords import Passwords
 from minicloud.programs import Program, programs, uwsgi_files
 from minicloud.supervisor import Supervisor
-from minicloud.tasks import Graph, Progress
+from minicloud.tasks import Graph, Kind, Progress
 
 NEUTRON_AGENTS = {
     "ovs": ("neutron-ovs", "neutron-dhcp", "neutron-dhcp-watch", "neutron-l3", "neutron-metadata"),
@@ -130,37 +130,41 @@ class _Up:
         self._network(graph)
         self._compute(graph)
         graph.run()
+        self.progress.say(graph.spent())
 
     # ------------------------------------------------------------ before anything of the cloud can start
 
     def _foundation(self, graph: Graph) -> None:
         layout = self.layout
-        graph.add("Debian packages", lambda: self._debian())
-        graph.add("Python packages", lambda: packages.make_venv(layout), ["Debian packages"])
+        graph.add("Debian packages", lambda: self._debian(), kind=Kind.DOWNLOADS)
+        graph.add("Python packages", lambda: packages.make_venv(layout), ["Debian packages"], Kind.DOWNLOADS)
         graph.add("configuration", self._configure, ["Debian packages"])
-        graph.add("image tiny (file)", lambda: tiny.build(layout.cache), ["Debian packages"])
+        graph.add("image tiny (file)", lambda: tiny.build(layout.cache), ["Debian packages"], Kind.BUILDS)
         if "debian" in self.options.extras:
-            graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"])
-        graph.add("compose plugin", lambda: packages.install_compose(layout), ["Python packages"])
+            graph.add("image debian (file)", lambda: debian.build(layout), ["image tiny (file)"], Kind.BUILDS)
+        graph.add("compose plugin", lambda: packages.install_compose(layout), ["Python packages"], Kind.BUILDS)
         needed = ["Python packages", "configuration"]
         plugins = ["compose plugin"]
         if "heat" in self.options.extras:
             # What is installed into one environment goes one after the other.
-            graph.add("heat plugin", lambda: packages.install_heat_plugin(layout), ["compose plugin"])
+            graph.add("heat plugin", lambda: packages.install_heat_plugin(layout), ["compose plugin"], Kind.BUILDS)
             plugins = ["heat plugin"]
         # Heat's engine is configured with a digest of its plugin.
         graph.add("supervisor", self._supervise, [*needed, *(plugins if "heat" in self.options.extras else [])])
         if self.options.agent:
             # Only agent and registry wait for it: their programs are configured again when the binaries exist.
-            graph.add("agent (build)", lambda: agent_build.build(layout, self.options.release), ["Debian packages"])
+            graph.add("agent (build)", self._build_agent, ["Debian packages"], Kind.BUILDS)
             # Behind both doors: nova-api asks it whether what a flavor says of containers is right.
-            graph.add("virt driver", lambda: packages.install_virt_driver(layout), plugins)
-            graph.add("CRIU", lambda: criu.fetch(layout), ["Debian packages"])
+            graph.add("virt driver", lambda: packages.install_virt_driver(layout), plugins, Kind.BUILDS)
+            graph.add("CRIU", lambda: criu.fetch(layout), ["Debian packages"], Kind.DOWNLOADS)
             graph.add("configuration of the agent", self._configure_agent, ["configuration", "CRIU"])
-        graph.add("Horizon (static files)", self._horizon_files, needed)
+        graph.add("Horizon (static files)", self._horizon_files, needed, Kind.BUILDS)
 
     def _debian(self) -> str | None:
         return packages.install_debian(self.layout, self.options.extras, self.options.network)
+
+    def _build_agent(self) -> str:
+        return agent_build.build(self.layout, self.options.release)
 
     def _configure(self) -> str:
         layout = self.layout
@@ -238,13 +242,13 @@ class _Up:
     def _infrastructure(self, graph: Graph) -> None:
         layout = self.layout
         graph.add("MariaDB (data)", lambda: database.make_data_directory(layout), ["supervisor"])
-        graph.add("MariaDB", self._mariadb, ["MariaDB (data)"])
-        graph.add("RabbitMQ", self._rabbitmq, ["supervisor"])
-        graph.add("memcached", lambda: self.supervisor.start("memcached"), ["supervisor"])
-        graph.add("Open vSwitch", self._open_vswitch, ["supervisor"])
+        graph.add("MariaDB", self._mariadb, ["MariaDB (data)"], Kind.WAITING)
+        graph.add("RabbitMQ", self._rabbitmq, ["supervisor"], Kind.WAITING)
+        graph.add("memcached", self._starter("memcached"), ["supervisor"], Kind.WAITING)
+        graph.add("Open vSwitch", self._open_vswitch, ["supervisor"], Kind.WAITING)
         if self.options.network == "ovn":
-            graph.add("OVN databases and northd", self._ovn, ["supervisor"])
-        graph.add("Docker Engine", self._docker, ["supervisor"])
+            graph.add("OVN databases and northd", self._ovn, ["supervisor"], Kind.WAITING)
+        graph.add("Docker Engine", self._docker, ["supervisor"], Kind.WAITING)
         for service in ("keystone", "neutron", "nova", "placement", "glance", *self.options.services):
             graph.add(f"schema of {service}", self._schema(service), ["MariaDB"])
         if self.options.agent:
@@ -300,21 +304,25 @@ class _Up:
             ("nova-metadata", ["schema of nova", "memcached", "RabbitMQ"]),
             ("horizon", ["Horizon (static files)", "memcached", "supervisor"]),
         ):
-            graph.add(name, self._api(name), needs)
+            graph.add(name, self._api(name), needs, Kind.WAITING)
         graph.add("users and catalog", lambda: self._seed("identity"), ["keystone"])
         graph.add(
             "nova-conductor and nova-scheduler",
             self._starter("nova-conductor", "nova-scheduler"),
             ["schema of nova", "RabbitMQ", "users and catalog"],
+            Kind.WAITING,
         )
-        graph.add("nova-serialproxy", self._starter("nova-serialproxy"), ["schema of nova", "RabbitMQ"])
+        needs = ["schema of nova", "RabbitMQ"]
+        graph.add("nova-serialproxy", self._starter("nova-serialproxy"), needs, Kind.WAITING)
         graph.add(
             "neutron workers",
             self._neutron_workers,
             ["schema of neutron", "RabbitMQ", "users and catalog", *self._ovn_step],
+            Kind.WAITING,
         )
         for extra in self.options.services:
-            graph.add(extra, self._extra(extra), [f"schema of {extra}", "RabbitMQ", "users and catalog"])
+            needs = [f"schema of {extra}", "RabbitMQ", "users and catalog"]
+            graph.add(extra, self._extra(extra), needs, Kind.WAITING)
 
     def _api(self, name: str) -> Callable[[], None]:
         def start() -> None:
@@ -366,7 +374,8 @@ class _Up:
     # ------------------------------------------------------------ network and compute
 
     def _network(self, graph: Graph) -> None:
-        graph.add("neutron agents", self._neutron_agents, ["neutron workers", "neutron-api", "Open vSwitch"])
+        needs = ["neutron workers", "neutron-api", "Open vSwitch"]
+        graph.add("neutron agents", self._neutron_agents, needs, Kind.WAITING)
         graph.add("networks, router, security group", lambda: self._seed("network"), ["neutron agents"])
         graph.add("flavors and key pair", lambda: self._seed("compute"), ["nova-api", "placement", "users and catalog"])
         debian_file = ["image debian (file)"] if "debian" in self.options.extras else []
@@ -387,11 +396,11 @@ class _Up:
         needs = ["nova-conductor and nova-scheduler", "nova-api", "neutron agents", "placement", "glance"]
         if self.options.agent:
             own = ["agent (build)", "configuration of the agent", *self._driver]
-            graph.add("agent", self._agent, [*needs, *own, "Docker Engine"])
+            graph.add("agent", self._agent, [*needs, *own, "Docker Engine"], Kind.WAITING)
             # After the agent: that step looks whether the binaries have changed.
-            graph.add("registry", self._api("registry"), ["agent", "glance", "users and catalog"])
+            graph.add("registry", self._api("registry"), ["agent", "glance", "users and catalog"], Kind.WAITING)
         if self.options.fake_compute:
-            graph.add("nova-compute with the fake driver", self._fake_compute, needs)
+            graph.add("nova-compute with the fake driver", self._fake_compute, needs, Kind.WAITING)
 
     def _agent(self) -> None:
         # The binaries, and so their digests, may have changed since supervisord was configured.

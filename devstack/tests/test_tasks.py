@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from minicloud import process, up
-from minicloud.tasks import Graph, Progress, TaskFailed
+from minicloud.tasks import Graph, Kind, Progress, Span, Task, TaskFailed, covered, longest_way
 
 
 @pytest.fixture
@@ -69,6 +69,32 @@ def test_a_failure_ends_commands_that_other_tasks_run(graph: Graph) -> None:
 def test_a_task_cannot_wait_for_one_that_does_not_exist(graph: Graph) -> None:
     with pytest.raises(ValueError, match="missing"):
         graph.add("one", lambda: None, ["missing"])
+
+
+def test_the_whole_took_what_each_task_waited_for_last() -> None:
+    spans = {"packages": Span(0, 30), "image": Span(30, 40), "build": Span(30, 100), "agent": Span(100, 107)}
+    kinds = (Kind.DOWNLOADS, Kind.BUILDS, Kind.BUILDS, Kind.WAITING)
+    needs: tuple[tuple[str, ...], ...] = ((), ("packages",), ("packages",), ("image", "build"))
+    tasks = [
+        Task(name, lambda: None, frozenset(after), kind) for name, after, kind in zip(spans, needs, kinds, strict=True)
+    ]
+    # The image was ready long before.
+    assert longest_way(tasks, spans) == {Kind.DOWNLOADS: 30, Kind.BUILDS: 70, Kind.WAITING: 7}
+    assert longest_way([], {}) == {}
+
+
+def test_what_runs_at_the_same_time_counts_once() -> None:
+    assert covered([Span(5, 9), Span(0, 4), Span(1, 3), Span(8, 11)]) == 4 + 6
+    assert covered([]) == 0
+
+
+def test_a_graph_tells_what_its_time_went_into(graph: Graph) -> None:
+    graph.add("fetch", lambda: None, kind=Kind.DOWNLOADS)
+    graph.add("fill", lambda: None, ["fetch"])
+    graph.run()
+    assert graph.spent() == (
+        "on the longest way: downloads 0 s (0 s), builds 0 s (0 s), services 0 s (0 s), waiting 0 s (0 s)"
+    )
 
 
 def test_a_failed_command_shows_the_end_of_what_it_printed() -> None:
