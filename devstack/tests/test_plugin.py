@@ -4,10 +4,13 @@ repeated, and that unstack and clean leave nothing."""
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 PLUGIN = Path(__file__).resolve().parent.parent.parent
 HARNESS = Path(__file__).resolve().parent / "plugin"
@@ -309,6 +312,45 @@ def test_a_node_with_the_agent_alone_gets_nova_s_configuration_and_placement(mac
     assert "discover_hosts.sh on the controller" in said
     assert not list((machine.root / "glance").iterdir())
     assert not [line for line in machine.log() if line.startswith(("pip_install", "glance-manage"))]
+
+
+def _sample(name: str) -> dict[str, str]:
+    text = (PLUGIN / "devstack" / name).read_text()
+    return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+
+
+def test_the_sample_of_a_subnode_starts_the_agent_and_names_all_that_is_elsewhere(machine: Machine) -> None:
+    variables = _sample("local.conf.subnode.sample")
+    # What DevStack's guide for several machines asks of a compute node.
+    elsewhere = {"HOST_IP", "SERVICE_HOST", "DATABASE_TYPE", "MYSQL_HOST", "RABBIT_HOST", "GLANCE_HOSTPORT"}
+    assert elsewhere <= set(variables)
+    passwords = {name for name in variables if name.endswith("_PASSWORD")}
+    assert passwords == {name for name in _sample("local.conf.sample") if name.endswith("_PASSWORD")}
+    machine.configure(**variables)
+    machine.succeed("stack")
+    assert "nova-docker-agent run" in machine.read("units/n-docker")
+    assert not (machine.root / "units/n-cpu").exists()
+    machine.configure(**(variables | {"NDA_DOOR": "grpc"}))
+    machine.succeed("stack")
+    assert "nova-docker-agent serve-driver " in machine.read("units/n-docker")
+    assert "nova-compute" in machine.read("units/n-cpu")
+
+
+@pytest.mark.parametrize("door", ["amqp", "grpc"])
+def test_a_job_of_zuul_s_starts_what_its_door_needs(machine: Machine, door: str) -> None:
+    jobs: list[dict[str, Any]] = yaml.safe_load((PLUGIN / ".zuul.yaml").read_text())
+    named = [entry["job"] for entry in jobs if "job" in entry]
+    chosen = [job["vars"] for job in named if job["name"].endswith(("base", door))]
+    services = {name: on for job in chosen for name, on in job["devstack_services"].items()}
+    variables = {name: str(value) for job in chosen for name, value in job["devstack_localrc"].items()}
+    enabled = [name for name in (*SERVICES.split(","), "n-novnc", "c-api") if services.get(name, True)]
+    enabled += [name for name, on in services.items() if on and name not in enabled]
+    machine.configure(**variables, ENABLED_SERVICES=",".join(enabled))
+    machine.succeed("stack")
+    units = {path.name: path.read_text() for path in (machine.root / "units").iterdir()}
+    assert set(units) == {"amqp": {"n-docker"}, "grpc": {"n-docker", "n-cpu"}}[door]
+    assert ("serve-driver" in units["n-docker"]) == (door == "grpc")
+    assert options(machine.read("etc/tempest.conf"), "service_available") == {"cinder": "False"}
 
 
 def test_a_controller_without_a_compute_service_uploads_images_and_starts_nothing(machine: Machine) -> None:

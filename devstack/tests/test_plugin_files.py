@@ -49,6 +49,12 @@ def test_zuul_has_a_job_for_each_door() -> None:
     assert (ROOT / base["post-run"]).is_file()
     collects = _yaml(base["post-run"])[0]["tasks"][0]["command"].split()[-2].partition("nova-docker-agent/")[2]
     assert os.access(ROOT / collects, os.X_OK)
+    # A file that is not there is passed over without a word.
+    assert (ROOT / base["vars"]["tempest_test_exclude_list"].rpartition("}}/")[2]).is_file()
+    for pattern in (*base["irrelevant-files"], base["vars"]["tempest_test_regex"]):
+        re.compile(pattern)
+    # enable_plugin finds the repository that Zuul has prepared by its name, and the plugin by the same.
+    assert set(base["vars"]["devstack_plugins"]) == {"nova-docker-agent"}
 
 
 def test_the_samples_and_zuul_s_jobs_choose_the_driver_and_a_network_that_the_agent_knows() -> None:
