@@ -85,7 +85,7 @@ fn judge_ovn(host_name: &str, survey: &SwitchSurvey, host: Host) -> Option<Findi
         return Some(Finding::failed(OVN, "this host has no system-id: it is no chassis", advice));
     };
     let chassis = format!("chassis {system_id} of {remote}");
-    if let Some(name) = survey.hostname.as_deref().filter(|&name| name != host_name) {
+    if let Some(name) = survey.other_name(host_name) {
         return Some(Finding::failed(
             OVN,
             format!("{chassis} is called {name}, and [DEFAULT] host is {host_name}: ports do not bind"),

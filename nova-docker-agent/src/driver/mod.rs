@@ -64,7 +64,7 @@ use crate::{
     config::{Config, Suspend},
     console::Consoles,
     docker::{self, Docker, DockerConfig},
-    network::{NetworkConfig, Plumber},
+    network::{self, NetworkConfig, Plumber},
     registry::{Registry, RegistryConfig},
 };
 
@@ -121,12 +121,14 @@ impl Driver {
             cache_size: config.docker.cache_size_gb << 30,
         })
         .await?;
-        let plumber = Plumber::new(NetworkConfig {
+        let network = NetworkConfig {
             ovsdb_connection: config.ovs.ovsdb_connection.clone(),
             ovsdb_timeout: config.ovs.timeout,
             isolates: config.ovs.isolates,
             accept_ra_networks: config.docker.accept_ra_networks.clone(),
-        });
+        };
+        tokio::spawn(compare_with_chassis(network.clone(), config.cloud.ovs_bridge.clone(), config.host.clone()));
+        let plumber = Plumber::new(network);
         let volumes = Volumes::new(docker.volumes().clone(), config.docker.volume_grace, &config.state_path);
         let consoles = match &config.serial_console {
             Some(settings) => Some(Consoles::start(settings, docker.clone()).await?),
@@ -154,6 +156,20 @@ impl Driver {
             consoles.shutdown().await;
         }
         self.registry.shutdown().await;
+    }
+}
+
+/// Warns where OVN calls this host otherwise: of a launch Neutron says then no more than that a port did not bind. A switch that
+/// does not answer is told of where it is needed.
+async fn compare_with_chassis(network: NetworkConfig, bridge: String, host: String) {
+    let Ok(survey) = network::survey(&network, &bridge).await else { return };
+    if let Some(name) = survey.other_name(&host) {
+        warn!(
+            host,
+            chassis = name,
+            "OVN calls this host otherwise than [DEFAULT] host does: ports do not bind; set host, or external_ids:hostname in \
+             Open vSwitch, and restart ovn-controller"
+        );
     }
 }
 

@@ -21,6 +21,14 @@ pub struct SwitchSurvey {
     pub userspace: bool,
 }
 
+impl SwitchSurvey {
+    /// What OVN calls this host, where it is at work and that is not `host`: no port binds here then.
+    pub fn other_name(&self, host: &str) -> Option<&str> {
+        self.ovn_remote.as_ref()?;
+        self.hostname.as_deref().filter(|&name| name != host)
+    }
+}
+
 /// Asks Open vSwitch what it is, and for the bridge.
 ///
 /// # Errors

@@ -1,8 +1,10 @@
 //! Interfaces through the second door: into running guests, out of them, and back after they were lost.
 
 use integration_tests::door::{Door, launch, port};
+use integration_tests::log::Log;
 use integration_tests::on_host;
 use integration_tests::ovs::BRIDGE;
+use integration_tests::patience::until;
 use nova_docker_proto::v1;
 
 async fn addresses(door: &Door, id: &str) -> String {
@@ -175,7 +177,27 @@ fn a_changed_address_and_name_server_reach_a_running_guest_and_a_file_of_its_use
     });
 }
 
+fn a_host_that_ovn_calls_otherwise_is_warned_of_at_the_start() {
+    on_host(async |host| {
+        let log = Log::of_this_thread();
+        let ovs = host.ovs();
+        let chassis = ["external_ids:ovn-remote=unix:/nowhere", "external_ids:hostname=compute-7.example.org"];
+        ovs.vsctl(&["set", "Open_vSwitch", ".", chassis[0], chassis[1]]).await;
+        let mut door = Door::closed(&host).await;
+        door.start(&[(("DEFAULT", "host"), "compute-7")]).await;
+        until("the names are compared", async || {
+            log.text().lines().any(|line| {
+                line.contains("OVN calls this host otherwise") && line.contains("chassis=\"compute-7.example.org\"")
+            })
+        })
+        .await;
+        ovs.vsctl(&["remove", "Open_vSwitch", ".", "external_ids", "ovn-remote", "hostname"]).await;
+        door.close().await;
+    });
+}
+
 tests! {
+    a_host_that_ovn_calls_otherwise_is_warned_of_at_the_start,
     a_running_guest_keeps_the_names_of_its_interfaces_when_it_is_plugged_again,
     a_changed_address_and_name_server_reach_a_running_guest_and_a_file_of_its_user_stays,
     an_interface_comes_into_a_running_guest_and_goes_again,
