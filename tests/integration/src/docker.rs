@@ -127,6 +127,14 @@ impl Dockerd {
         self.own(DATA)
     }
 
+    /// Whether it may keep layers of images that are gone, as Docker 26 does of some that were pulled: it gets them by no further
+    /// pull.
+    pub fn may_keep_layers(&self) -> bool {
+        // What it knows of registries.
+        let pulled = self.data().join("image/overlay2/distribution/v2metadata-by-diffid/sha256");
+        std::env::var_os(TREE).is_some() && std::fs::read_dir(pulled).is_ok_and(|layers| layers.count() > 0)
+    }
+
     /// What it has written into its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.own("log")).expect("a log")

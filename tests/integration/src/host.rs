@@ -51,6 +51,11 @@ impl Host {
         self.ovs.clone()
     }
 
+    /// Whether another test can have it.
+    fn is_clean(&self) -> bool {
+        !self.is_spoilt() && !self.docker.may_keep_layers()
+    }
+
     /// Whether the test stopped a server. What it started then ends with its thread.
     fn is_spoilt(&self) -> bool {
         self.docker.was_stopped() || self.ovs.was_stopped()
@@ -92,7 +97,7 @@ pub fn on_host(test: impl AsyncFnOnce(Host) + Send + 'static) {
         }
     });
     match result {
-        Ok(()) if !keeper.host.is_spoilt() => IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(keeper),
+        Ok(()) if keeper.host.is_clean() => IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(keeper),
         Ok(()) => keeper.end(),
         Err(panic) => {
             keeper.end();
