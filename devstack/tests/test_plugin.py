@@ -297,6 +297,7 @@ def test_tempest_is_told_what_a_container_is_not(machine: Machine) -> None:
     tempest = machine.read("etc/tempest.conf")
     features = options(tempest, "compute-feature-enabled")
     assert {features[name] for name in ("vnc_console", "live_migration", "cold_migration", "config_drive")} == {"False"}
+    assert {features[name] for name in ("personality", "change_password")} == {"True"}
     assert not {"pause", "suspend", "rescue", "snapshot", "shelve", "interface_attach"} & set(features)
     assert options(tempest, "service_available") == {"cinder": "False"}
     scenario = options(tempest, "scenario")

@@ -211,7 +211,10 @@ def plain(module_launch: Launcher, private_network: list[Json]) -> str:
     return str(module_launch("plain", networks=private_network)["id"])
 
 
-def test_a_password_for_a_server_without_passwords_is_refused_with_the_reason(plain: str, servers: Servers) -> None:
+def test_a_password_for_a_server_without_passwords_is_refused_with_the_reason(
+    plain: str, servers: Servers, lab: Lab
+) -> None:
+    lab.docker("exec", f"nova-{plain}", "rm", "/etc/shadow")
     with pytest.raises(Refused) as refusal:
         servers.action(plain, "changePassword", {"adminPass": "secret"})
     assert refusal.value.status == 409

@@ -19,13 +19,15 @@ from minicloud.images.tarball import ImageConfig, write_image, write_layer
 _PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "util-linux", "iputils-ping")
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "bin/lsblk", "bin/ping")
 _ETC = {
-    "etc/passwd": "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/false\n",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
     "etc/shells": "/bin/sh\n",
     "etc/nsswitch.conf": "hosts: files dns\n",
     # busybox' shell prefers its own applets to programs of the same name.
     "etc/profile": "alias ping=/bin/ping ping6=/bin/ping lsblk=/bin/lsblk\n",
 }
+# Nobody has a password, until Nova sets one (`openstack server set --password`).
+_SHADOW = "root:*:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"
 # Scripts, by their place in the image.
 _SCRIPTS = {
     "init": Path(__file__).with_name("tiny-init"),
@@ -90,5 +92,6 @@ def _make_boot(target: Path) -> None:
         (target / name).chmod(mode)
     for name, text in _ETC.items():
         write_file(target / name, text)
+    write_file(target / "etc/shadow", _SHADOW, mode=0o600)
     for name, script in _SCRIPTS.items():
         write_file(target / name, script.read_text(), mode=0o755)
