@@ -24,6 +24,15 @@ use crate::{
 /// Name of the build's event; the two underscores are Nova's.
 pub(in crate::compute) const EVENT: &str = "compute__do_build_and_run_instance";
 
+/// The fault of an instance whose launch a restart has cut short.
+pub(in crate::compute) fn cut_short() -> Error {
+    Error::exception(
+        "BuildAbortException",
+        "the compute service was restarted while it built the instance; delete it and launch it again",
+        json!({}),
+    )
+}
+
 /// How a build ended.
 enum Ended {
     Active,

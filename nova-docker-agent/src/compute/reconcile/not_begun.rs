@@ -139,16 +139,19 @@ pub(super) fn actions_of(task: Option<TaskState>) -> Option<&'static [&'static s
     }
 }
 
+/// Nova's name of a launch. The conductor writes it down when all that was asked for at once is scheduled, and then sends the request.
+pub(super) const LAUNCH: &str = "create";
+
 /// For what the conductor does between the scheduler's answer and the request to the host.
 const AFTER_SCHEDULING: Duration = Duration::from_secs(30);
 
 /// For how long a request may be on its way to this host's queue, by the action that it is of. Most the API puts there itself. With
 /// others the conductor waits for the scheduler's answer (`select_destinations`) for as long as `long_rpc_timeout`; of an unshelving
-/// that is looked for, the answer is known to have come.
+/// or a launch that is looked for, the answer is known to have come.
 fn longest_way(actions: &[&str], long_rpc: Duration) -> Duration {
     if actions.iter().any(|action| matches!(*action, "rebuild" | "resize" | "migrate")) {
         long_rpc
-    } else if actions.contains(&"unshelve") {
+    } else if actions.iter().any(|action| matches!(*action, "unshelve" | LAUNCH)) {
         AFTER_SCHEDULING
     } else {
         Duration::ZERO
@@ -180,7 +183,10 @@ impl Compute {
     /// The fate of a task that one of `actions` has set.
     pub(super) async fn fate_of_task(&self, context: &Context, uuid: Uuid, actions: &[&str]) -> Result<Fate, Error> {
         let Some((request, has_begun)) = self.request_of_task(context, uuid, actions).await? else {
-            return Ok(Fate::GivenUp);
+            // Of a launch whose conductor has not come to it yet nothing is written down.
+            let is_at_it =
+                actions.contains(&LAUNCH) && self.arrivals.missed_for(uuid, "") < self.config.long_rpc_timeout;
+            return Ok(if is_at_it { Fate::Awaited } else { Fate::GivenUp });
         };
         let fate = self.arrivals.fate(uuid, &request, has_begun);
         if fate != Fate::Awaited {
@@ -206,7 +212,11 @@ impl Compute {
         let Some(action) = done.iter().find(is_it) else { return Ok(None) };
         let (Some(id), Some(request)) = (action.int("id"), action.str("request_id")) else { return Ok(None) };
         let events = self.conductor.events(context, id).await?;
-        let has_begun = events.iter().any(|event| event.str("event").is_some_and(|name| name.starts_with(OF_COMPUTE)));
+        let has_begun = events.iter().any(|event| {
+            event.str("event").is_some_and(|name| name.starts_with(OF_COMPUTE))
+                // Of a launch that another host has handed on, that one's events are there, too.
+                && (!actions.contains(&LAUNCH) || event.str("host") == Some(self.host.as_str()))
+        });
         Ok(Some((request.to_owned(), has_begun)))
     }
 }
@@ -274,7 +284,9 @@ mod tests {
         let long = Duration::from_secs(1800);
         let way = |task| longest_way(actions_of(Some(task)).unwrap_or_default(), long);
         assert_eq!((way(TaskState::Rebuilding), way(TaskState::ResizePrep)), (long, long));
-        assert_eq!(longest_way(&["unshelve"], long), AFTER_SCHEDULING);
+        for action in ["unshelve", LAUNCH] {
+            assert_eq!(longest_way(&[action], long), AFTER_SCHEDULING, "{action}");
+        }
         for task in [TaskState::Rescuing, TaskState::Shelving, TaskState::ImageSnapshotPending, TaskState::ImageBackup]
         {
             assert_eq!(way(task), Duration::ZERO, "{task:?}");

@@ -9,7 +9,9 @@ use serde_json::{Map, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::compute::{Compute, arguments::instance_uuid, error::Error, node::ownership::Ownership};
+use crate::compute::{
+    Compute, arguments::instance_uuid, error::Error, instance::build::cut_short, node::ownership::Ownership,
+};
 use crate::{
     config::RunningDeletedAction,
     driver::End,
@@ -130,6 +132,7 @@ impl Compute {
             if instance.host().is_none() && instance.task_state().is_none() {
                 let uuid = instance_uuid(&instance)?;
                 warn!(instance = %uuid, "its build was interrupted before it was this host's; setting it to error");
+                self.record_fault(&context, uuid, &cut_short()).await;
                 let failed = json!({"vm_state": VmState::Error, "task_state": null});
                 self.set_state_of(&context, uuid, failed, &Expected::no_task()).await;
                 self.drop_allocation(&context, uuid).await;

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::not_begun::{Fate, actions_of};
 use crate::compute::{
-    Compute, arguments::instance_uuid, duties::Duties, error::Error, instance::marks::has_useless_image,
-    ports::cache::network_info, ports::interfaces::usable_interfaces,
+    Compute, arguments::instance_uuid, duties::Duties, error::Error, instance::build::cut_short,
+    instance::marks::has_useless_image, ports::cache::network_info, ports::interfaces::usable_interfaces,
 };
 use crate::{
     driver::End,
@@ -190,11 +190,7 @@ impl Compute {
     async fn fail_interrupted_build(&self, context: &Context, instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        let error = Error::exception(
-            "BuildAbortException",
-            "the compute service was restarted while it built the instance; delete it and launch it again",
-            json!({}),
-        );
+        let error = cut_short();
         if let Err(cleanup) = self.driver.remove(uuid, End::Replaced).await {
             warn!(error = %cleanup, "cannot remove everything of the interrupted build");
         }

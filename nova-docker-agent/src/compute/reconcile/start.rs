@@ -13,7 +13,7 @@ use super::recovery::{INSTANCE_ATTRS, Recovered};
 use crate::compute::{Compute, arguments::instance_uuid, defect::caught, error::Error};
 use crate::{
     messaging::Context,
-    objects::{Instance, TaskState},
+    objects::{Instance, TaskState, VmState},
 };
 
 /// Instances that are recovered at a time; recovery is mostly waiting.
@@ -28,8 +28,8 @@ type Kept = (Instance, OwnedMutexGuard<()>);
 pub(in crate::compute) struct Found {
     instances: Vec<Kept>,
     here: HashSet<Uuid>,
-    /// Not here yet: on their way from the shelf to some host.
-    unshelving: Vec<Uuid>,
+    /// Not here yet: on their way to some host.
+    unclaimed: Vec<Uuid>,
 }
 
 impl Compute {
@@ -40,13 +40,12 @@ impl Compute {
                 .retry(patience())
                 .notify(|error, pause| warn!(%error, retry_in = ?pause, "cannot read this host's instances; waiting"))
                 .await;
-        let unshelving = (|| self.find_unshelving())
+        let unclaimed = (|| self.find_unclaimed())
             .retry(patience())
-            .notify(|error, pause| warn!(%error, retry_in = ?pause, "cannot read what is on its way from the shelf"))
+            .notify(|error, pause| warn!(%error, retry_in = ?pause, "cannot read what is on its way to a host"))
             .await;
-        let mut found =
-            Found { instances: Vec::new(), here: HashSet::new(), unshelving: unshelving.unwrap_or_default() };
-        for uuid in &found.unshelving {
+        let mut found = Found { instances: Vec::new(), here: HashSet::new(), unclaimed: unclaimed.unwrap_or_default() };
+        for uuid in &found.unclaimed {
             self.arrivals.expect(*uuid);
         }
         for instance in listed.unwrap_or_default() {
@@ -71,7 +70,7 @@ impl Compute {
 
     /// Looks at every instance, a few at a time, and then at what is left of others.
     pub(in crate::compute) async fn recover(self: Arc<Self>, found: Found) {
-        let Found { instances, here, unshelving } = found;
+        let Found { instances, here, unclaimed } = found;
         // A dump may take long. They were all under way at once before, and nobody else is to wait for them.
         let (dumps, others): (Vec<_>, Vec<_>) =
             instances.into_iter().partition(|(instance, _)| instance.task_state() == Some(TaskState::Suspending));
@@ -90,7 +89,7 @@ impl Compute {
         if let Err(error) = caught(self.sync_power_states()).await {
             warn!(%error, "cannot bring the instances' power states up to date");
         }
-        failed.extend(unshelving);
+        failed.extend(unclaimed);
         tokio::join!(self.recover_again(failed), self.catch_up_with_neutron(here));
     }
 
@@ -176,8 +175,8 @@ impl Compute {
         }
         let _guard = self.recovering.lock(uuid).await;
         match self.conductor.instance(&Context::admin(), &uuid.to_string(), INSTANCE_ATTRS).await {
-            // A snapshot holds no lock, and a resize none between its steps.
-            Ok(instance) if instance.task_state().is_some() && self.arrivals.has_begun(uuid) => true,
+            // A snapshot holds no lock, and a resize none between its steps. A build has no task when it begins.
+            Ok(instance) if is_at_work(&instance) && self.arrivals.has_begun(uuid) => true,
             Ok(instance) if self.is_here(&instance) => self.try_recover(instance).await,
             Ok(instance) => caught(self.settle_unclaimed(&instance)).await.unwrap_or_else(|error| {
                 warn!(%error, instance = %uuid, "cannot tell whether its request is lost; it is tried again");
@@ -211,6 +210,10 @@ impl Compute {
             }
         }))
     }
+}
+
+fn is_at_work(instance: &Instance) -> bool {
+    instance.task_state().is_some() || instance.vm_state() == Some(VmState::Building)
 }
 
 /// How soon, and how often, a recovery that failed is repeated. Its instance has a task that nobody works on.

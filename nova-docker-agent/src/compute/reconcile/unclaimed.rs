@@ -1,16 +1,16 @@
-//! Instances that were on their way to this host from the shelf when the agent ended: the scheduler has claimed their place here, and
-//! their request may be lost before it made them this host's. Then nobody else knows of them.
+//! Instances that were on their way to this host when the agent ended, from a launch or from the shelf: the scheduler has claimed their
+//! place here, and their request may be lost before it made them this host's. Then nobody else knows of them.
 
 use serde_json::{Map, json};
 use tracing::info;
 use uuid::Uuid;
 
-use super::not_begun::Fate;
+use super::not_begun::{Fate, LAUNCH};
 use crate::compute::{
     Compute,
     arguments::instance_uuid,
     error::Error,
-    instance::unshelve::{EVENT, cut_short},
+    instance::{build, unshelve},
 };
 use crate::{
     cloud::Caller,
@@ -18,22 +18,82 @@ use crate::{
     objects::{Expected, Instance, TaskState, VmState},
 };
 
-impl Compute {
-    /// Instances that are on their way from the shelf to any host.
-    pub(super) async fn find_unshelving(&self) -> Result<Vec<Uuid>, Error> {
-        let filters = Map::from_iter([
-            ("vm_state".to_owned(), json!(VmState::ShelvedOffloaded)),
-            ("task_state".to_owned(), json!(TaskState::Unshelving)),
-            ("deleted".to_owned(), json!(false)),
-        ]);
-        let found = self.conductor.instances_by_filters(&Context::admin(), filters, &[]).await?;
-        found.iter().filter(|instance| is_unclaimed(instance)).map(instance_uuid).collect()
+/// On its way to a host, and no host has taken it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unclaimed {
+    Launch,
+    Unshelving,
+}
+
+impl Unclaimed {
+    const ALL: [Self; 2] = [Self::Launch, Self::Unshelving];
+
+    fn of(instance: &Instance) -> Option<Self> {
+        let states = (instance.vm_state()?, instance.task_state()?);
+        Self::ALL.into_iter().find(|way| instance.host().is_none() && way.states() == states)
     }
 
-    /// Puts an instance back on the shelf whose request is lost. Whether nothing is to be done for it any more.
+    const fn states(self) -> (VmState, TaskState) {
+        match self {
+            Self::Launch => (VmState::Building, TaskState::Scheduling),
+            Self::Unshelving => (VmState::ShelvedOffloaded, TaskState::Unshelving),
+        }
+    }
+
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Launch => LAUNCH,
+            Self::Unshelving => "unshelve",
+        }
+    }
+
+    const fn event(self) -> &'static str {
+        match self {
+            Self::Launch => build::EVENT,
+            Self::Unshelving => unshelve::EVENT,
+        }
+    }
+
+    /// Where it is left, when its request is lost.
+    const fn end(self) -> VmState {
+        match self {
+            // No host asks another one any more.
+            Self::Launch => VmState::Error,
+            Self::Unshelving => VmState::ShelvedOffloaded,
+        }
+    }
+
+    fn fault(self, uuid: Uuid) -> Error {
+        match self {
+            Self::Launch => build::cut_short(),
+            Self::Unshelving => unshelve::cut_short(uuid),
+        }
+    }
+}
+
+impl Compute {
+    /// Instances that are on their way to any host.
+    pub(super) async fn find_unclaimed(&self) -> Result<Vec<Uuid>, Error> {
+        let mut uuids = Vec::new();
+        for (vm_state, task) in Unclaimed::ALL.map(Unclaimed::states) {
+            let filters = Map::from_iter([
+                ("vm_state".to_owned(), json!(vm_state)),
+                ("task_state".to_owned(), json!(task)),
+                ("deleted".to_owned(), json!(false)),
+            ]);
+            let found = self.conductor.instances_by_filters(&Context::admin(), filters, &[]).await?;
+            for instance in found.iter().filter(|instance| Unclaimed::of(instance).is_some()) {
+                uuids.push(instance_uuid(instance)?);
+            }
+        }
+        Ok(uuids)
+    }
+
+    /// Ends the way of an instance whose request is lost. Whether nothing is to be done for it any more.
     pub(super) async fn settle_unclaimed(&self, instance: &Instance) -> Result<bool, Error> {
         let uuid = instance_uuid(instance)?;
-        if !is_unclaimed(instance) || self.arrivals.has_begun(uuid) {
+        let Some(way) = Unclaimed::of(instance) else { return Ok(true) };
+        if self.arrivals.has_begun(uuid) {
             return Ok(true);
         }
         let held = self.cloud.placement.provider_allocations(&Caller::own(), self.compute_id).await?;
@@ -42,34 +102,29 @@ impl Compute {
             return Ok(true);
         }
         let context = Context::admin();
-        match self.fate_of_task(&context, uuid, &["unshelve"]).await? {
-            Fate::GivenUp => self.shelve_unclaimed(&context, uuid).await.map(|()| true),
+        match self.fate_of_task(&context, uuid, &[way.action()]).await? {
+            Fate::GivenUp => self.end_unclaimed(&context, uuid, way).await.map(|()| true),
             Fate::Left => Ok(true),
             Fate::Awaited => Ok(false),
         }
     }
 
-    async fn shelve_unclaimed(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
+    async fn end_unclaimed(&self, context: &Context, uuid: Uuid, way: Unclaimed) -> Result<(), Error> {
         let _lock = self.locks.lock(uuid).await;
         let mut instance = self.conductor.instance(context, &uuid.to_string(), &[]).await?;
-        if !is_unclaimed(&instance) || self.arrivals.has_begun(uuid) {
+        if Unclaimed::of(&instance) != Some(way) || self.arrivals.has_begun(uuid) {
             return Ok(());
         }
-        info!(instance = %uuid, "its way back from the shelf was cut short before it was this host's");
-        let error = cut_short(uuid);
+        info!(instance = %uuid, ?way, "its way here was cut short before it was this host's");
+        let error = way.fault(uuid);
+        let (_, task) = way.states();
         // While it has its task nobody else comes: what the scheduler has claimed is that of the lost request.
         self.cloud.placement.delete_allocations(&Caller::service(context.request_id()), uuid).await?;
         self.record_fault(context, uuid, &error).await;
-        self.finish_event(context, uuid, EVENT, Some(&error)).await;
-        self.save(context, &mut instance, json!({"task_state": null}), Expected::task(TaskState::Unshelving)).await
+        self.finish_event(context, uuid, way.event(), Some(&error)).await;
+        let state = json!({"vm_state": way.end(), "task_state": null});
+        self.save(context, &mut instance, state, Expected::task(task)).await
     }
-}
-
-/// Whether it is on its way to a host, and no host has taken it yet.
-fn is_unclaimed(instance: &Instance) -> bool {
-    instance.host().is_none()
-        && instance.vm_state() == Some(VmState::ShelvedOffloaded)
-        && instance.task_state() == Some(TaskState::Unshelving)
 }
 
 #[cfg(test)]
@@ -79,17 +134,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_no_host_has_taken_is_put_back_on_the_shelf() {
-        let instance = |host: Value, vm_state: VmState, task: TaskState| {
+    fn only_what_no_host_has_taken_is_on_its_way() {
+        let of = |host: Value, vm_state: VmState, task: TaskState| {
             let mut instance = Instance::slim("6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8");
             instance.set("host", host);
             instance.set("vm_state", json!(vm_state));
             instance.set("task_state", json!(task));
-            instance
+            Unclaimed::of(&instance)
         };
-        assert!(is_unclaimed(&instance(Value::Null, VmState::ShelvedOffloaded, TaskState::Unshelving)));
-        assert!(!is_unclaimed(&instance(json!("another"), VmState::ShelvedOffloaded, TaskState::Unshelving)));
-        assert!(!is_unclaimed(&instance(Value::Null, VmState::ShelvedOffloaded, TaskState::Deleting)));
-        assert!(!is_unclaimed(&instance(Value::Null, VmState::Building, TaskState::Unshelving)));
+        for way in Unclaimed::ALL {
+            let (vm_state, task) = way.states();
+            assert_eq!(of(Value::Null, vm_state, task), Some(way));
+            assert_eq!(of(json!("another"), vm_state, task), None);
+            assert_eq!(of(Value::Null, vm_state, TaskState::Deleting), None);
+        }
+        assert_eq!(of(Value::Null, VmState::Building, TaskState::Unshelving), None);
+        assert_eq!(of(Value::Null, VmState::Building, TaskState::Networking), None, "a host has it");
     }
 }
