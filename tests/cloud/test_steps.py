@@ -6,8 +6,7 @@ in its files is there.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
+import base64
 import itertools
 from collections.abc import Iterator
 
@@ -17,10 +16,11 @@ from harness.books import Books
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
 from harness.programs import agent_with, environment
+from harness.rounds import Operation, Round, balance, killed_by, was_killed
 from harness.servers import Json, Servers
 from harness.steps import Steps
 from harness.tenant import Tenant
-from harness.waiting import TimedOut, eventually
+from harness.waiting import eventually
 from openstack.connection import Connection
 
 pytestmark = [
@@ -33,128 +33,35 @@ pytestmark = [
     pytest.mark.usefixtures("usable_afterwards"),
 ]
 
-MARK = "/root/mark"
-
-_BACK = {
-    "SHUTOFF": ("os-start", None),
-    "PAUSED": ("unpause", None),
-    "SUSPENDED": ("resume", None),
-    "RESCUE": ("unrescue", None),
-    "VERIFY_RESIZE": ("revertResize", None),
-    "SHELVED": ("unshelve", None),
-    "SHELVED_OFFLOADED": ("unshelve", None),
-    "ERROR": ("reboot", {"type": "HARD"}),
-}
-"""What a user does to have a server ACTIVE again, by its status."""
-
-_UNFINISHED = (
-    "SELECT COUNT(*), SUM(result IS NULL) FROM nova.instance_actions_events WHERE event LIKE 'compute%%'"
-    " AND action_id = (SELECT MAX(id) FROM nova.instance_actions WHERE instance_uuid = %(id)s)"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Operation:
-    """What is asked of a server, once it has the status `of`."""
-
-    action: str
-    of: tuple[str, str] = ("", "ACTIVE")
-    """The action that makes it so, and the status."""
-    least: int = 5
-    """How many steps it has at least."""
-    keeps: bool = True
-    """Whether the files are the same afterwards."""
-
+SHADOW = base64.b64encode(b"root:*:19000:0:99999:7:::\n").decode()
+FURNISHED = {"personality": [{"path": "/etc/shadow", "contents": SHADOW}], "microversion": "2.56"}
+"""Of a server that has passwords. It is the newest version of the API that takes files."""
 
 OPERATIONS = [
+    Operation("os-stop"),
+    Operation("os-start", of=("os-stop", "SHUTOFF")),
+    Operation("reboot", {"type": "SOFT"}),
+    Operation("reboot", {"type": "HARD"}),
+    Operation("pause"),
+    Operation("unpause", of=("pause", "PAUSED")),
+    Operation("suspend"),
+    Operation("resume", of=("suspend", "SUSPENDED")),
     Operation("rebuild", keeps=False),
     Operation("rescue"),
     Operation("unrescue", of=("rescue", "RESCUE")),
     Operation("shelve"),
+    Operation("shelveOffload", of=("shelve", "SHELVED")),
     Operation("unshelve", of=("shelve", "SHELVED_OFFLOADED")),
-    Operation("suspend"),
-    Operation("resume", of=("suspend", "SUSPENDED")),
     Operation("resize"),
     Operation("confirmResize", of=("resize", "VERIFY_RESIZE")),
     Operation("revertResize", of=("resize", "VERIFY_RESIZE")),
     Operation("createImage"),
     Operation("createBackup"),
+    Operation("attach"),
+    Operation("changePassword", {"adminPass": "Tr0ub4dor"}),
+    Operation("softDelete"),
+    Operation("restore", of=("softDelete", "SOFT_DELETED")),
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """One server, which is asked for the same again and again."""
-
-    lab: Lab
-    servers: Servers
-    books: Books
-    server_id: str
-
-    def ask(self, action: str) -> None:
-        self.servers.action(self.server_id, action, self._body(action))
-
-    def _body(self, action: str) -> Json | None:
-        compute = self.servers.connection.compute
-        server = self.servers.get(self.server_id)
-        if action == "resize":
-            other = "c1.small" if server["flavor"]["original_name"] == "c1.tiny" else "c1.tiny"
-            return {"flavorRef": compute.find_flavor(other, ignore_missing=False).id}
-        return {
-            "rebuild": {"imageRef": server["image"]["id"]} if server["image"] else None,
-            "createImage": {"name": "steps"},
-            "createBackup": {"name": "steps", "backup_type": "daily", "rotation": 1},
-        }.get(action)
-
-    def prepare(self, operation: Operation) -> None:
-        self.lab.docker("exec", f"nova-{self.server_id}", "sh", "-c", f"echo kept > {MARK}; sync")
-        action, status = operation.of
-        if action:
-            self.ask(action)
-            self.servers.wait(self.server_id, status)
-            eventually(self._is_over, f"the end of {action}")
-
-    def is_killed(self, operation: Operation, steps: Steps, number: int) -> bool:
-        """Asks for it, without the step of this number. Whether it has so many steps: then the agent is killed."""
-        steps.kill_at(number)
-        self.ask(operation.action)
-        eventually(lambda: steps.not_taken or self._is_over(), f"{operation.action} over, or the agent killed")
-        if steps.not_taken:
-            return True
-        steps.kill_at(0)
-        return False
-
-    def _is_over(self) -> bool:
-        begun, unfinished = self.lab.sql(_UNFINISHED, {"id": self.server_id}).split("\t")
-        return begun != "0" and unfinished == "0" and not self.books.stuck()
-
-    def settle(self) -> str:
-        """Waits until nobody is at work and all agree; the status that the server then has."""
-
-        with contextlib.suppress(TimedOut):
-            eventually(lambda: not self._amiss(), "the books balance", 120, interval=0.5)
-        assert self._amiss() == []
-        return str(self.servers.get(self.server_id)["status"])
-
-    def _amiss(self) -> list[str]:
-        # One that is on no host may be stuck on its way to one.
-        servers = [each for each in self.books.servers() if each.task_state != "None"]
-        stuck = [f"the server is {each.vm_state}, at {each.task_state}" for each in servers]
-        return stuck or self.books.disagreements()
-
-    def bring_back(self, status: str) -> None:
-        """What its user can do makes it ACTIVE."""
-        while status != "ACTIVE":
-            action, body = _BACK[status]
-            self.servers.action(self.server_id, action, body)
-            eventually(self._is_over, f"the end of {action}")
-            before, status = status, self.settle()
-            assert status != before, f"{action} did nothing"
-        seen = self.lab.docker("inspect", "--format", "{{.State.Running}}", f"nova-{self.server_id}")
-        assert seen == "true"
-
-    def has_mark(self) -> bool:
-        return self.lab.docker("exec", f"nova-{self.server_id}", "cat", MARK, check=False) == "kept"
 
 
 @pytest.fixture(scope="module")
@@ -168,40 +75,116 @@ def steps(lab: Lab, admin_servers: Servers, tmp_path_factory: pytest.TempPathFac
         yield made
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.action)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_a_server_can_be_used_after_an_agent_that_was_killed_before_any_step(
     lab: Lab,
     launch: Launcher,
     servers: Servers,
+    admin_servers: Servers,
     user: Connection,
     tenant: Tenant,
     private_network: list[Json],
     steps: Steps,
     operation: Operation,
 ) -> None:
-    server_id = launch("steps", networks=private_network)["id"]
-    round_ = Round(lab, servers, Books(lab, tenant.project_id), server_id)
+    furniture = FURNISHED if operation.action == "changePassword" else {}
+    server_id = launch("steps", networks=private_network, **furniture)["id"]
+    books = Books(lab, tenant.project_id)
+    round_ = Round(lab, servers, admin_servers, books, private_network[0], server_id)
     story: list[str] = []
     try:
-        for number in itertools.count(1):
-            round_.prepare(operation)
-            log = Tail(lab.log(AGENT_PROGRAM))
-            killed = round_.is_killed(operation, steps, number)
-            story.append(f"{number}: {steps.not_taken or 'none'}")
-            if killed:
-                eventually(lambda log=log: "every instance has been looked at" in log.text(), "the agent at work again")
-            status = round_.settle()
-            story[-1] += f" -> {status}"
-            round_.bring_back(status)
-            if operation.keeps:
-                assert round_.has_mark(), "what was in the server's files is lost"
-            for image in user.image.images(owner=tenant.project_id, name="steps"):
-                user.image.delete_image(image)
-            if not killed:
-                break
+        with operation.where_it_can_be_asked(lab, admin_servers), killed_by(lab, admin_servers, steps):
+            for number in itertools.count(1):
+                round_.prepare(operation)
+                killed = round_.is_killed(operation, steps, number)
+                story.append(f"{number}: {steps.not_taken or 'none'}")
+                status = round_.settle()
+                story[-1] += f" -> {status}"
+                round_.bring_back(status)
+                if operation.keeps:
+                    assert round_.has_mark(), "what was in the server's files is lost"
+                for image in user.image.images(owner=tenant.project_id, name="steps"):
+                    user.image.delete_image(image)
+                if not killed:
+                    break
     finally:
-        steps.kill_at(0)
         print("\n".join(story))
         for image in user.image.images(owner=tenant.project_id):
             user.image.delete_image(image, ignore_missing=True)
-    assert number > operation.least, "the steps are not seen"
+    assert number > 5, "the steps are not seen"
+
+
+def test_a_launch_is_there_or_has_failed_after_an_agent_that_was_killed_before_any_step(
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    tenant: Tenant,
+    private_network: list[Json],
+    steps: Steps,
+) -> None:
+    books = Books(lab, tenant.project_id)
+    story: list[str] = []
+
+    def is_settled(server_id: str) -> bool:
+        return servers.get(server_id)["status"] in ("ACTIVE", "ERROR")
+
+    try:
+        with killed_by(lab, admin_servers, steps):
+            for number in itertools.count(1):
+                log = Tail(lab.log(AGENT_PROGRAM))
+                steps.kill_at(number)
+                server_id = launch.request("steps", networks=private_network)
+                eventually(lambda id_=server_id: steps.not_taken or is_settled(id_), "launched, or the agent killed")
+                killed = was_killed(steps, log)
+                story.append(f"{number}: {steps.not_taken or 'none'}")
+                eventually(lambda id_=server_id: is_settled(id_), "launched, or failed")
+                balance(books)
+                server = servers.get(server_id)
+                story[-1] += f" -> {server['status']}"
+                if server["status"] == "ERROR":
+                    assert server["fault"]["message"]
+                    owned = "SELECT COUNT(*) FROM neutron.ports WHERE device_id = %(id)s"
+                    assert lab.sql(owned, {"id": server_id}) == "0", "a port is left"
+                servers.delete(server_id)
+                servers.wait_gone(server_id)
+                # What the agent does by and by is not waited for.
+                balance(books, 5)
+                if not killed:
+                    assert server["status"] == "ACTIVE"
+                    break
+    finally:
+        print("\n".join(story))
+    assert number > 5, "the steps are not seen"
+
+
+def test_a_deletion_comes_to_its_end_after_an_agent_that_was_killed_before_any_step(
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    tenant: Tenant,
+    private_network: list[Json],
+    steps: Steps,
+) -> None:
+    books = Books(lab, tenant.project_id)
+    story: list[str] = []
+    try:
+        with killed_by(lab, admin_servers, steps):
+            for number in itertools.count(1):
+                server_id = launch("steps", networks=private_network)["id"]
+                log = Tail(lab.log(AGENT_PROGRAM))
+                steps.kill_at(number)
+                servers.delete(server_id)
+                eventually(
+                    lambda id_=server_id: steps.not_taken or not servers.exists(id_), "gone, or the agent killed"
+                )
+                killed = was_killed(steps, log)
+                story.append(f"{number}: {steps.not_taken or 'none'}")
+                servers.wait_gone(server_id)
+                balance(books)
+                if not killed:
+                    break
+    finally:
+        print("\n".join(story))
+    assert number > 5, "the steps are not seen"

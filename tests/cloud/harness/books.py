@@ -23,7 +23,9 @@ _CONTAINERS = {
     # One that was off has a container that never ran.
     "resized": {"running", "exited", "created"},
     "error": {"running", "exited", "created", "paused", None},
+    "shelved": {"exited", "created"},
     "shelved_offloaded": {None},
+    "soft-delete": {"exited", "created"},
 }
 """What Docker says of the container, by Nova's state; None is no container."""
 
@@ -235,7 +237,8 @@ class Books:
             yield f"consumer {consumer} holds {held[consumer]} in Placement, and is no server"
 
     def _in_glance(self, servers: list[Server]) -> Iterator[str]:
-        shelved = {f"{each.name}-shelved" for each in servers if each.vm_state == "shelved_offloaded"}
+        on_the_shelf = ("shelved", "shelved_offloaded")
+        shelved = {f"{each.name}-shelved" for each in servers if each.vm_state in on_the_shelf}
         in_error = {f"{each.name}-shelved" for each in servers if each.vm_state == "error"}
         images = self._rows("SELECT id, name, status FROM glance.images WHERE deleted = 0 AND owner = %(project)s")
         for image, name, status in images:

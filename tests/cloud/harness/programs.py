@@ -98,6 +98,30 @@ def agent_with(
     return _program_with(lab, admin_servers, AGENT_PROGRAM, section, options)
 
 
+_WHO_KEEPS = {"nova-api": "nova.conf", AGENT_PROGRAM: f"{AGENT_PROGRAM}.conf"}
+"""The programs that know of soft deletion, and their files."""
+
+
+@contextlib.contextmanager
+def kept_when_deleted(lab: Lab, admin_servers: Servers, seconds: int) -> Iterator[None]:
+    """Servers that are deleted are kept for so long, for a while."""
+
+    def restart() -> None:
+        lab.supervisorctl("restart", *_WHO_KEEPS)
+        eventually(lambda: hosts.answers(admin_servers), "nova-api answers")
+        hosts.wait_usable(admin_servers)
+
+    try:
+        with contextlib.ExitStack() as settings:
+            for file in _WHO_KEEPS.values():
+                path = lab.state / "etc" / file
+                settings.enter_context(setting(path, "DEFAULT", "reclaim_instance_interval", str(seconds)))
+            restart()
+            yield
+    finally:
+        restart()
+
+
 def compute_with(lab: Lab, admin_servers: Servers, **options: str) -> contextlib.AbstractContextManager[None]:
     """The compute service with other options of its own, for a while: the agent, or nova-compute at the second door."""
     program = AGENT_PROGRAM if lab.door == "amqp" else COMPUTE_PROGRAM
