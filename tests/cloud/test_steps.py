@@ -58,6 +58,7 @@ OPERATIONS = [
     Operation("createImage"),
     Operation("createBackup"),
     Operation("attach"),
+    Operation("detach", of=("attach", "ACTIVE")),
     Operation("changePassword", {"adminPass": "Tr0ub4dor"}),
     Operation("softDelete"),
     Operation("restore", of=("softDelete", "SOFT_DELETED")),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::not_begun::{Fate, actions_of};
 use crate::compute::{
     Compute, arguments::instance_uuid, duties::Duties, error::Error, instance::build::cut_short,
-    instance::marks::has_useless_image, ports::cache::network_info, ports::interfaces::usable_interfaces,
+    instance::marks::has_useless_image, ports::interfaces::usable_interfaces,
 };
 use crate::{
     driver::End,
@@ -206,17 +206,13 @@ impl Compute {
         Ok(())
     }
 
-    /// Plugging what is plugged already changes nothing, so this is done for every instance that has a container.
-    async fn replug(&self, context: &Context, instance: Instance, actual: PowerState) -> Result<(), Error> {
-        let uuid = instance_uuid(&instance)?;
-        if actual == PowerState::NoState {
-            warn!("the instance has no container on this host");
-            return Ok(());
-        }
-        let network = network_info(&instance)?;
+    /// Plugs what the cache has by now: of a port that was deleted since the start, Neutron's event is not kept waiting. Whether the ports
+    /// are bound.
+    async fn plug_again(&self, context: &Context, uuid: Uuid) -> Result<bool, Error> {
+        let _cache = self.cache_locks.lock(uuid).await;
+        let network = self.load_network_info(context, uuid).await?;
         if network.is_unbound() {
-            // Half-way to the shelf: offloading can be asked for again.
-            return Ok(());
+            return Ok(false);
         }
         let interfaces = usable_interfaces(&network, &self.host)?;
         // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
@@ -225,6 +221,20 @@ impl Compute {
             .retry(pauses)
             .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
             .await?;
+        Ok(true)
+    }
+
+    /// Plugging what is plugged already changes nothing, so this is done for every instance that has a container.
+    async fn replug(&self, context: &Context, instance: Instance, actual: PowerState) -> Result<(), Error> {
+        let uuid = instance_uuid(&instance)?;
+        if actual == PowerState::NoState {
+            warn!("the instance has no container on this host");
+            return Ok(());
+        }
+        if !self.plug_again(context, uuid).await? {
+            // Half-way to the shelf: offloading can be asked for again.
+            return Ok(());
+        }
         let was_running = instance.power_state() == Some(PowerState::Running);
         if !was_running || actual == PowerState::Running {
             return Ok(());
