@@ -10,7 +10,7 @@ use crate::compute::{
     arguments::instance_uuid,
     duties::Duties,
     error::Error,
-    refusal::table::{Aftermath, Cast, EVACUATION, Refusal, migration},
+    refusal::table::{Aftermath, Cast, EVACUATION, Refusal, migration, unsupported},
 };
 use crate::{
     cloud::Caller,
@@ -44,6 +44,13 @@ impl Compute {
             }
             (Refusal::Cast(cast), Some(instance)) => self.refuse_cast(context, cast, instance, &args).await,
             (Refusal::Cast(cast), None) => Err(cast.error()),
+            (Refusal::Fault(what), instance) => {
+                let error = unsupported(what);
+                if let Some(instance) = &instance {
+                    self.record_fault(context, instance_uuid(instance)?, &error).await;
+                }
+                Err(error)
+            }
         }
     }
 

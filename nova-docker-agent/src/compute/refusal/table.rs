@@ -14,6 +14,8 @@ pub(crate) enum Refusal {
     Call(Answer),
     /// Nobody waits: event, fault, task state reset.
     Cast(Cast),
+    /// Nobody waits, and no action of the instance has begun that an event could be of: a fault, for what this is.
+    Fault(&'static str),
 }
 
 /// The exception that answers a call.
@@ -111,22 +113,19 @@ pub(crate) fn refusal(method: &str) -> Option<Refusal> {
         | "revert_snapshot_based_resize_at_dest"
         | "finish_revert_snapshot_based_resize_at_source" => call("MigrationPreCheckError", MIGRATION),
         "quiesce_instance" => call("InstanceQuiesceNotSupported", "Quiescing a container"),
-        "add_fixed_ip_to_instance" => cast("compute_add_fixed_ip_to_instance", "Adding a fixed IP to a container"),
-        "remove_fixed_ip_from_instance" => {
-            cast("compute_remove_fixed_ip_from_instance", "Removing a fixed IP from a container")
-        }
+        "add_fixed_ip_to_instance" => Refusal::Fault("Adding a fixed IP to a container"),
+        "remove_fixed_ip_from_instance" => Refusal::Fault("Removing a fixed IP from a container"),
         "attach_volume" => cast("compute_attach_volume", VOLUMES),
         "detach_volume" => cast("compute_detach_volume", "Detaching volumes from a container"),
         "swap_volume" => cast("compute_swap_volume", VOLUMES),
-        "volume_snapshot_create" => cast("compute_volume_snapshot_create", VOLUMES),
-        "volume_snapshot_delete" => cast("compute_volume_snapshot_delete", VOLUMES),
+        "volume_snapshot_create" | "volume_snapshot_delete" => Refusal::Fault(VOLUMES),
         "live_migration" => Refusal::Cast(LIVE_MIGRATION),
         "rollback_live_migration_at_destination" => cast("compute_rollback_live_migration_at_destination", LIVE),
-        "drop_move_claim_at_destination" => cast("compute_drop_move_claim_at_destination", LIVE),
+        "drop_move_claim_at_destination" => Refusal::Fault(LIVE),
         "live_migration_force_complete" => cast("compute_live_migration_force_complete", LIVE),
         "live_migration_abort" => cast("compute_live_migration_abort", LIVE),
         "trigger_crash_dump" => cast("compute_trigger_crash_dump", "A crash dump of a container"),
-        "unquiesce_instance" => cast("compute_unquiesce_instance", "Quiescing a container"),
+        "unquiesce_instance" => Refusal::Fault("Quiescing a container"),
         "allow_share" => cast("compute_allow_share", "Attaching shares to a container"),
         "deny_share" => cast("compute_deny_share", "Attaching shares to a container"),
         _ => return None,
@@ -159,8 +158,12 @@ impl Answer {
 impl Cast {
     /// The sentence that the user reads in the fault and in the event.
     pub fn error(&self) -> Error {
-        Error::exception("NotSupported", sentence(self.what), Value::Null)
+        unsupported(self.what)
     }
+}
+
+pub(crate) fn unsupported(what: &str) -> Error {
+    Error::exception("NotSupported", sentence(what), Value::Null)
 }
 
 fn sentence(what: &str) -> String {
