@@ -104,21 +104,51 @@ def test_an_agent_that_starts_before_a_service_waits_for_it(
     servers.wait(running, "SHUTOFF")
 
 
+ASKED_AGAIN = "nobody knows what has become of a"
+
+
 @pytest.mark.full
-def test_a_launch_whose_end_no_conductor_has_answered_is_active_when_one_does(
-    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json]
+@pytest.mark.parametrize("way", ["launch", "unshelve"])
+def test_a_server_whose_start_no_conductor_has_heard_of_is_active_when_one_does(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, private_network: list[Json], way: str
 ) -> None:
+    server_id = None
+    if way == "unshelve":
+        server_id = launch("unheard", networks=private_network)["id"]
+        servers.action(server_id, "shelve")
+        servers.wait(server_id, "SHELVED_OFFLOADED")
     log = Tail(lab.log(AGENT_PROGRAM))
     with (
         agent_with(lab, admin_servers, section="DEFAULT", rpc_response_timeout="5"),
         contextlib.ExitStack() as conductor,
     ):
         with without_network_agent(lab, admin_servers):
-            server_id = launch.request("unheard", networks=private_network)
+            if server_id:
+                servers.action(server_id, "unshelve")
+            else:
+                server_id = launch.request("unheard", networks=private_network)
             wait_spawning(lab, servers, server_id)
             conductor.enter_context(silent(lab, "nova-conductor"))
-        asked_again = "nobody knows what has become of a save of an instance"
-        eventually(lambda: log.text().count(asked_again) > 1, "the agent asking again")
+        eventually(lambda: log.text().count(ASKED_AGAIN) > 1, "the agent asking again")
         conductor.close()
         assert "fault" not in servers.wait(server_id, "ACTIVE")
     assert lab.docker("inspect", "--format", "{{.State.Running}}", f"nova-{server_id}") == "true"
+
+
+@pytest.mark.full
+def test_an_agent_that_stops_does_not_wait_for_a_conductor_that_is_away(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers
+) -> None:
+    server_id = launch("unheard")["id"]
+    log = Tail(lab.log(AGENT_PROGRAM))
+    with agent_with(lab, admin_servers, section="DEFAULT", rpc_response_timeout="5"):
+        with contextlib.ExitStack() as conductor:
+            conductor.enter_context(silent(lab, "nova-conductor"))
+            servers.action(server_id, "os-stop")
+            eventually(lambda: ASKED_AGAIN in log.text(), "the agent asking again")
+            with without(lab, AGENT_PROGRAM):
+                conductor.close()
+        servers.wait(server_id, "SHUTOFF")
+    told = log.text()
+    assert "given up: nobody knows what has become of a change" in told
+    assert "operations still run" not in told, "it waited until its patience was over"

@@ -150,10 +150,12 @@ impl Serialize for PowerState {
 /// The task states that the database must have for a save to happen, so that two operations never run at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Whatever the task is.
+    /// Whatever the task is: for what says nothing of states, and for a deletion.
     Any,
     /// One of these; `None` is "no task".
     OneOf(Vec<Option<TaskState>>),
+    /// This one, of an instance that is still being built.
+    Building(Option<TaskState>),
 }
 
 impl Expected {
@@ -165,6 +167,12 @@ impl Expected {
     /// This task and no other.
     pub fn task(task: TaskState) -> Self {
         Self::OneOf(vec![Some(task)])
+    }
+
+    /// Whatever task a build has.
+    pub fn of_build() -> Self {
+        use TaskState::{BlockDeviceMapping, Networking, Scheduling, Spawning};
+        Self::OneOf([Scheduling, Networking, BlockDeviceMapping, Spawning].map(Some).to_vec()).or_no_task()
     }
 
     /// What must come before `task`: see [`TaskState::follows`].
@@ -179,11 +187,11 @@ impl Expected {
     #[must_use]
     pub fn or_no_task(self) -> Self {
         match self {
-            Self::Any => Self::Any,
             Self::OneOf(mut tasks) => {
                 tasks.push(None);
                 Self::OneOf(tasks)
             }
+            other => other,
         }
     }
 }
@@ -193,6 +201,7 @@ impl TaskState {
     pub const fn follows(self) -> &'static [Option<Self>] {
         match self {
             Self::Networking => &[None],
+            Self::BlockDeviceMapping => &[Some(Self::Networking), None],
             Self::Spawning => &[Some(Self::BlockDeviceMapping)],
             Self::ImageSnapshot => &[Some(Self::ImageSnapshotPending)],
             Self::ImagePendingUpload => &[Some(Self::ImageSnapshot)],

@@ -22,7 +22,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
         Ok(Err(error)) => return vec![silent(config, &error.to_string())],
         Err(_) => return vec![silent(config, "the message broker took the login and then no connection")],
     };
-    let conductor = Conductor::new(Arc::new(transport.clone()), PATIENCE);
+    let conductor = Conductor::new(Arc::new(transport.clone()), &config.host, PATIENCE);
     let version = async {
         conductor.ping(PATIENCE).await?;
         conductor.minimum_version(&Context::admin(), "nova-conductor").await

@@ -14,7 +14,10 @@ use super::{
     error::Error,
     operation::Operation,
 };
-use crate::messaging::{Admission, Endpoint, Failure, Handler, Request};
+use crate::{
+    conductor::unless_in_doubt,
+    messaging::{Admission, Endpoint, Failure, Handler, Request},
+};
 
 /// What Nova's RPC clients may ask for: the compute API that this service's version promises, and the base API.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -40,7 +43,8 @@ impl Handler for Dispatcher {
                 if request.namespace.as_deref() == Some("baseapi") {
                     return base_api(&request);
                 }
-                caught_or(compute.dispatch(request), |defect| Err(defect.to_failure())).await
+                let dispatched = caught_or(compute.dispatch(request), |defect| Err(defect.to_failure()));
+                unless_in_doubt(dispatched).await.unwrap_or_else(|| Err(given_up()))
             }
             .instrument(span),
         )
@@ -53,6 +57,11 @@ fn base_api(request: &Request) -> Result<Value, Failure> {
         "get_backdoor_port" => Ok(Value::Null),
         other => Err(Failure::no_such_method(other)),
     }
+}
+
+fn given_up() -> Failure {
+    let words = "given up: nobody knows what has become of a change, and the agent stops; its next start looks";
+    Error::exception("NovaException", words, Value::Null).to_failure()
 }
 
 impl Compute {

@@ -1,5 +1,5 @@
 //! What every operation on an instance owes to Nova around its own work: the instance action event, the fault, and a task
-//! state that is never left behind (`wrap_instance_event`, `wrap_instance_fault` and `reverts_task_state` of nova-compute).
+//! state of its own that is never left behind (`wrap_instance_event`, `wrap_instance_fault` and `reverts_task_state` of nova-compute).
 
 use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, info, info_span, warn};
@@ -9,7 +9,7 @@ use super::{Compute, defect::caught, error::Error};
 use crate::{
     conductor::EventFailure,
     messaging::Context,
-    objects::{Expected, VmState},
+    objects::{Expected, TaskState, VmState},
 };
 
 /// Faults hold at most this many characters of message.
@@ -17,18 +17,18 @@ const FAULT_MESSAGE_CHARS: usize = 255;
 
 /// Which of the duties an operation has; each operation names its own.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Duties {
+pub(crate) struct Duties<'a> {
     /// Name of the instance action event, as Nova's own compute service names it.
     pub event: &'static str,
-    /// Clears the task state when the operation fails.
-    pub reverts_task_state: bool,
+    /// The tasks that it may have; one that fails leaves none of them. What else is there is somebody else's.
+    pub tasks: &'a [TaskState],
     /// Sets vm_state to `error` when the operation fails, unless it was not to begin at all: a request that came twice, or late.
     pub errors_out: bool,
 }
 
-impl Duties {
-    pub const fn of(event: &'static str) -> Self {
-        Self { event, reverts_task_state: true, errors_out: false }
+impl<'a> Duties<'a> {
+    pub const fn of(event: &'static str, tasks: &'a [TaskState]) -> Self {
+        Self { event, tasks, errors_out: false }
     }
 
     pub const fn erroring_out(self) -> Self {
@@ -42,7 +42,7 @@ impl Compute {
         &self,
         context: &Context,
         instance: Uuid,
-        duties: Duties,
+        duties: Duties<'_>,
         work: impl Future<Output = Result<T, Error>>,
     ) -> impl Future<Output = Result<T, Error>> {
         let span =
@@ -84,18 +84,23 @@ impl Compute {
         }
     }
 
-    async fn report_failure(&self, context: &Context, instance: Uuid, duties: Duties, error: &Error) {
+    async fn report_failure(&self, context: &Context, instance: Uuid, duties: Duties<'_>, error: &Error) {
         if error.is_gone() {
             info!(%error, "given up: the instance is being deleted");
             return;
         }
         warn!(%error, "failed");
-        if duties.errors_out && !error.is_unexpected_task_state() {
-            self.set_state(context, instance, json!({"vm_state": VmState::Error})).await;
-        }
         self.record_fault(context, instance, error).await;
-        if duties.reverts_task_state && !error.is_unexpected_task_state() {
-            self.set_state(context, instance, json!({"task_state": null})).await;
+        let mut state = Map::new();
+        if duties.errors_out {
+            state.insert("vm_state".to_owned(), json!(VmState::Error));
+        }
+        if !duties.tasks.is_empty() {
+            state.insert("task_state".to_owned(), Value::Null);
+        }
+        if !state.is_empty() && !error.is_unexpected_task_state() {
+            let ours = Expected::OneOf(duties.tasks.iter().copied().map(Some).collect()).or_no_task();
+            self.set_state(context, instance, Value::Object(state), &ours).await;
         }
     }
 
@@ -114,12 +119,7 @@ impl Compute {
     }
 
     /// Saves states on the way out of a failure; a row that is gone needs none.
-    pub(super) async fn set_state(&self, context: &Context, instance: Uuid, fields: Value) {
-        self.set_state_of(context, instance, fields, &Expected::Any).await;
-    }
-
-    /// The same, of an instance that still has the task.
-    pub(super) async fn set_state_of(&self, context: &Context, instance: Uuid, fields: Value, expected: &Expected) {
+    pub(super) async fn set_state(&self, context: &Context, instance: Uuid, fields: Value, expected: &Expected) {
         let fields = match fields {
             Value::Object(map) => map,
             _ => Map::new(),

@@ -137,7 +137,7 @@ async fn serve(compute: &Arc<Compute>, transport: &Transport) -> Result<Servers,
 }
 
 async fn start(config: Config, transport: Transport) -> Result<Compute, StartError> {
-    let conductor = Conductor::new(Arc::new(transport), config.rpc_response_timeout);
+    let conductor = Conductor::new(Arc::new(transport), &config.host, config.rpc_response_timeout);
     await_conductor(&conductor).await;
     let context = Context::admin();
     let service_version = conductor.minimum_version(&context, "nova-conductor").await?;
@@ -241,11 +241,13 @@ fn node_identity(config: &Config, registered: bool) -> Result<Uuid, IdentityErro
     }
 }
 
-/// Takes no new work, lets running operations finish, and then stops listening for their events.
+/// Takes no new work, lets running operations finish, and then stops listening for their events. Nobody waits for a conductor that is
+/// away.
 async fn stop(compute: &Arc<Compute>, servers: Servers, tasks: &TaskTracker, stopping: &CancellationToken) {
     let config = &compute.config;
     let limit = config.graceful_shutdown_timeout.min(config.manager_shutdown_timeout).saturating_sub(CLEANUP_RESERVE);
     info!(limit = ?limit, "stopping: no new requests; waiting for operations under way");
+    compute.conductor.stop_waiting();
     servers.main.stop().await;
     if tokio::time::timeout(limit, servers.main.drained()).await.is_err() {
         warn!("operations still run; cancelling their waits");

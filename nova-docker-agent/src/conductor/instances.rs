@@ -1,9 +1,8 @@
 //! Instances: reading, slim saves, destruction.
 
 use serde_json::{Map, Value, json};
-use tracing::warn;
 
-use super::doubt::{Doubt, LONGEST_PAUSE, Save, pauses, unless_closed, until_known};
+use super::doubt::Save;
 use super::{Conductor, kwargs, malformed};
 use crate::messaging::{CallError, Context};
 use crate::objects::{Expected, Instance};
@@ -85,12 +84,12 @@ impl Conductor {
     /// Writes single fields of an instance and returns its columns as they are now in the database. Whoever is answered knows whether
     /// that was done, and may wait long for it.
     ///
-    /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`. States that are to be
-    /// written whatever the task is are written over the task that is found now, and over no later one.
+    /// `metadata` and `system_metadata` replace the whole dictionary. `node` must go together with `compute_id`. Whoever writes states
+    /// names the tasks that it expects: over any task only the first try is made, and later ones over the task that the first look found.
     ///
     /// # Errors
     /// `UnexpectedTaskStateError` or `UnexpectedDeletingTaskStateError` when the task state
-    /// in the database is not an `expected` one. `InstanceNotFound` when it was deleted.
+    /// in the database is not an `expected` one; `InstanceUpdateConflict` when the state is not. `InstanceNotFound` when it was deleted.
     pub async fn save_instance(
         &self,
         context: &Context,
@@ -98,46 +97,7 @@ impl Conductor {
         fields: Map<String, Value>,
         expected: &Expected,
     ) -> Result<Instance, CallError> {
-        let mut save = Save::new(fields, expected);
-        if save.needs_look() {
-            let row = self.row(context, uuid, &save).await?;
-            save.look(&row);
-            save.before = Some(row);
-        }
-        let mut pauses = pauses();
-        let mut is_repeated = false;
-        loop {
-            let error = match unless_closed(self.save_instance_once(context, uuid, &save)).await {
-                Ok(saved) => return Ok(saved),
-                Err(error) => error,
-            };
-            let doubt = Doubt::of(&error, is_repeated);
-            if doubt == Doubt::Nothing {
-                return Err(error);
-            }
-            if doubt == Doubt::MayYetBeMade {
-                warn!(%error, "nobody knows what has become of a save of an instance; looking, and asking again");
-                tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
-            }
-            let row = self.row(context, uuid, &save).await?;
-            if save.is_made(&row) {
-                let mut instance = Instance::slim(uuid);
-                instance.apply(save.fields);
-                instance.apply(row.into_object().data);
-                return Ok(instance);
-            }
-            if doubt == Doubt::IsMadeOrRefused {
-                return Err(error);
-            }
-            save.look(&row);
-            is_repeated = true;
-        }
-    }
-
-    /// The instance as it is, with what `save` writes.
-    async fn row(&self, context: &Context, uuid: &str, save: &Save) -> Result<Instance, CallError> {
-        let attrs = save.extra_attrs();
-        until_known("a look at an instance", || self.instance(context, uuid, &attrs)).await
+        self.until_saved(context, uuid, Save::new(fields, expected)).await
     }
 
     /// Asks for it once.
@@ -151,8 +111,7 @@ impl Conductor {
         for (field, value) in &save.fields {
             instance.set(field, value.clone());
         }
-        let expected = save.expected.iter().map(|tasks| ("expected_task_state".to_owned(), json!(tasks))).collect();
-        self.object_action(context, &mut instance, "save", Vec::new(), expected).await?;
+        self.object_action(context, &mut instance, "save", Vec::new(), save.expected()).await?;
         Ok(instance)
     }
 
@@ -173,6 +132,6 @@ impl Conductor {
             let mut instance = instance.clone();
             async move { self.act(context, &mut instance, "destroy").await }
         };
-        until_known("the end of an instance", destroy).await
+        self.until_known("the end of an instance", destroy).await
     }
 }

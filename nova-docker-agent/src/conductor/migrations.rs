@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::doubt::until_known;
 use super::{Conductor, kwargs};
 use crate::messaging::{CallError, Context, Target};
 use crate::objects::Migration;
@@ -63,7 +62,7 @@ impl Conductor {
             let mut migration = migration.clone();
             async move { self.act(context, &mut migration, "save").await.map(|()| migration) }
         };
-        *migration = until_known("a save of a migration", save).await?;
+        *migration = self.until_known("a save of a migration", save).await?;
         Ok(())
     }
 }

@@ -30,8 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
 
 pub use actions::EventFailure;
+pub use doubt::unless_in_doubt;
 pub use scheduler::BuildInstances;
 
 use crate::messaging::{CallError, Context, Rpc, Target};
@@ -41,13 +43,16 @@ use crate::objects::Object;
 #[derive(Clone)]
 pub struct Conductor {
     rpc: Arc<dyn Rpc>,
+    host: Arc<str>,
     timeout: Duration,
+    /// Nobody waits any more for what nobody may ever answer.
+    stopping: CancellationToken,
 }
 
 impl Conductor {
-    /// `timeout` is `rpc_response_timeout`: how long each call may take.
-    pub fn new(rpc: Arc<dyn Rpc>, timeout: Duration) -> Self {
-        Self { rpc, timeout }
+    /// `timeout` is `rpc_response_timeout`: how long each call may take. What changes is of instances of `host`.
+    pub fn new(rpc: Arc<dyn Rpc>, host: &str, timeout: Duration) -> Self {
+        Self { rpc, host: host.into(), timeout, stopping: CancellationToken::new() }
     }
 
     /// Asks any conductor whether it is there.

@@ -85,7 +85,7 @@ impl Step {
     pub async fn replay<T>(&self, call: impl AsyncFnOnce(Conductor, Context) -> Result<T, CallError>) -> (T, Value) {
         let double = Arc::new(Double::default());
         double.replies.lock().unwrap().push_back(Ok(self.reply.clone()));
-        let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+        let conductor = Conductor::new(double.clone(), "a", Duration::from_secs(60));
         let result = call(conductor, Context::admin()).await.unwrap();
         let (target, _, args) = double.sent.lock().unwrap().pop().unwrap();
         assert_eq!(target, Target::topic("conductor", "3.0"));

@@ -109,7 +109,7 @@ async fn a_tag_is_one_row() {
         Ok(Value::Null),
         Err(CallError::Remote(absent)),
     ]);
-    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let conductor = Conductor::new(double.clone(), "a", Duration::from_secs(60));
     conductor.add_tag(&Context::admin(), "u", "exit:0").await.unwrap();
     conductor.remove_tag(&Context::admin(), "u", "exit:0").await.unwrap();
     // Its user was faster.
@@ -133,7 +133,7 @@ async fn a_group_is_found_by_its_id_or_its_name_and_tells_its_hosts() {
         Ok(json!([{"obj_what_changed": []}, ["one", "two"]])),
         Ok(json!(["u"])),
     ]);
-    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let conductor = Conductor::new(double.clone(), "a", Duration::from_secs(60));
     let (context, id) = (Context::admin(), uuid::Uuid::from_u128(7));
     let group = conductor.instance_group(&context, &id.to_string()).await.unwrap().unwrap();
     assert!(conductor.instance_group(&context, "web").await.unwrap().is_none());
@@ -222,7 +222,7 @@ async fn an_absent_compute_node_is_no_error() {
     let absent = Failure::new("nova.exception", "ComputeHostNotFound", "Compute host x could not be found.");
     let other = Failure::new("nova.exception", "DBError", "no");
     double.replies.lock().unwrap().extend([Err(CallError::Remote(absent)), Err(CallError::Remote(other))]);
-    let conductor = Conductor::new(double, Duration::from_secs(60));
+    let conductor = Conductor::new(double, "a", Duration::from_secs(60));
     assert_eq!(conductor.compute_node_by_uuid(&Context::admin(), "x").await.unwrap(), None);
     let error = conductor.compute_node_by_uuid(&Context::admin(), "x").await.unwrap_err();
     assert_eq!(error.class(), Some("DBError"));
@@ -310,7 +310,7 @@ async fn an_interface_is_forgotten_as_recorded() {
         ["get_by_uuid", "destroy"].map(|method| Step::first("interface_detach", &format!("VirtualInterface.{method}")));
     let double = Arc::new(Double::default());
     double.replies.lock().unwrap().extend([Ok(find.reply.clone()), Ok(destroy.reply.clone()), Ok(Value::Null)]);
-    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let conductor = Conductor::new(double.clone(), "a", Duration::from_secs(60));
     conductor.delete_virtual_interface(&Context::admin(), find.arg(0)).await.unwrap();
     // One that is not recorded.
     conductor.delete_virtual_interface(&Context::admin(), find.arg(0)).await.unwrap();
@@ -330,7 +330,7 @@ async fn a_migration_is_saved_as_recorded() {
 async fn schedulers_are_told_as_recorded() {
     let casts: Vec<Recorded> = recorded::all().into_iter().filter(|cast| cast.exchange == "scheduler_fanout").collect();
     let double = Arc::new(Double::default());
-    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let conductor = Conductor::new(double.clone(), "a", Duration::from_secs(60));
     let context = Context::admin();
     let mut methods = BTreeSet::new();
     for cast in &casts {
@@ -388,7 +388,7 @@ fn sorted(mut value: Value) -> Value {
 async fn a_reply_of_another_form_is_an_error_that_names_the_call() {
     let double = Arc::new(Double::default());
     double.replies.lock().unwrap().extend([Ok(json!(7)), Ok(json!({"x": 1}))]);
-    let conductor = Conductor::new(double, Duration::from_secs(60));
+    let conductor = Conductor::new(double, "a", Duration::from_secs(60));
     let error = conductor.instance(&Context::admin(), "u", &[]).await.unwrap_err();
     assert!(error.to_string().contains("Instance.get_by_uuid"), "{error}");
     let error = conductor.report(&Context::admin(), 1, 2).await.unwrap_err();
@@ -401,7 +401,7 @@ async fn servers_of_a_project_are_asked_for_by_its_id_and_not_without_end() {
     let mut list = Object::new("InstanceList", "2.6");
     list.set("objects", json!([Instance::slim("u").into_object().to_value()]));
     double.replies.lock().unwrap().push_back(Ok(list.to_value()));
-    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let conductor = Conductor::new(double.clone(), "a", Duration::from_secs(60));
     let filters = Map::from_iter([("tags".to_owned(), json!(["web"]))]);
     let found = conductor.instances_of_project(&Context::admin(), "red", filters, 7).await.unwrap();
     assert_eq!(found[0].uuid(), "u");
@@ -414,7 +414,7 @@ async fn servers_of_a_project_are_asked_for_by_its_id_and_not_without_end() {
 async fn a_fault_has_all_its_fields_and_a_message_that_fits() {
     let double = Arc::new(Double::default());
     double.replies.lock().unwrap().push_back(Ok(json!([{"id": 1, "obj_what_changed": []}, null])));
-    let conductor = Conductor::new(double.clone(), Duration::from_secs(60));
+    let conductor = Conductor::new(double.clone(), "a", Duration::from_secs(60));
     conductor.create_fault(&Context::admin(), "u", 500, &"ä".repeat(300), "", "h").await.unwrap();
     let (_, _, args) = double.sent.lock().unwrap().pop().unwrap();
     let fault = Object::from_value(args["objinst"].clone()).unwrap();

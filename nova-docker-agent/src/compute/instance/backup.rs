@@ -14,10 +14,14 @@ use crate::compute::{
     instance::snapshot::Steps,
     operation::Method,
 };
-use crate::{messaging::Context, objects::Instance};
+use crate::{
+    messaging::Context,
+    objects::{Instance, TaskState},
+};
 
 /// Backups of one server that are looked at; those beyond stay until there are fewer.
 const MOST: usize = 10_000;
+const TASKS: &[TaskState] = &[TaskState::ImageBackup, TaskState::ImagePendingUpload, TaskState::ImageUploading];
 
 /// `backup_instance`.
 pub(in crate::compute) struct Backup {
@@ -50,7 +54,7 @@ impl Compute {
         let Backup { mut instance, image, kind, rotation } = backup;
         let uuid = instance_uuid(&instance)?;
         let _slot = self.snapshot_slots.acquire().await;
-        self.operate(context, uuid, Duties::of("compute_backup_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_backup_instance", TASKS), async {
             self.take_snapshot(context, &mut instance, image, Steps::BACKUP).await?;
             self.rotate_backups(context, &instance, &kind, rotation).await;
             Ok(())

@@ -67,7 +67,7 @@ impl Compute {
             "host": null, "node": null, "compute_id": null, "launched_on": null, "availability_zone": null,
             "task_state": TaskState::Scheduling, "system_metadata": system_metadata,
         });
-        self.save(context, &mut request.instance, fields, Expected::Any).await?;
+        self.save(context, &mut request.instance, fields, Expected::of_build()).await?;
         self.drop_allocation(context, request.uuid).await;
         let argument = |name: &str| request.rest.get(name).cloned().unwrap_or_default();
         let mut filter_properties = argument("filter_properties");
@@ -98,7 +98,7 @@ impl Compute {
             "host": null, "node": null, "compute_id": null, "numa_topology": null,
             "vm_state": VmState::Error, "task_state": null,
         });
-        self.set_state(context, request.uuid, state).await;
+        self.set_state(context, request.uuid, state, &Expected::of_build()).await;
         self.drop_allocation(context, request.uuid).await;
     }
 }

@@ -12,7 +12,6 @@ use crate::compute::{
     error::Error,
     instance::{build::EVENT, request::BuildRequest},
     node::usage::Usage,
-    reconcile::recovery::still,
 };
 use crate::{
     messaging::Context,
@@ -71,8 +70,8 @@ impl Compute {
             if is_over(instance.str("created_at"), limit) {
                 warn!(instance = instance.uuid(), ?limit, "its build takes too long; setting it to error");
                 let uuid = crate::compute::arguments::instance_uuid(&instance)?;
-                let found = still(instance.task_state());
-                self.set_state_of(&context, uuid, json!({"vm_state": VmState::Error}), &found).await;
+                let found = Expected::Building(instance.task_state());
+                self.set_state(&context, uuid, json!({"vm_state": VmState::Error}), &found).await;
             }
         }
         Ok(())

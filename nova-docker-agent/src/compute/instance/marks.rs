@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::compute::{Compute, error::Error};
 use crate::{
     messaging::Context,
-    objects::{Instance, PowerState, TaskState, VmState},
+    objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
 
 const SHELVED_AT: &str = "shelved_at";
@@ -69,7 +69,7 @@ impl Compute {
     async fn drop_shelving_marks(&self, context: &Context, uuid: Uuid) -> Result<(), Error> {
         let mut metadata = self.system_metadata(context, uuid).await?;
         metadata.retain(|key, _| ![SHELVED_AT, SHELVED_IMAGE, SHELVED_HOST].contains(&key.as_str()));
-        self.set_state(context, uuid, json!({"system_metadata": metadata})).await;
+        self.set_state(context, uuid, json!({"system_metadata": metadata}), &Expected::Any).await;
         Ok(())
     }
 

@@ -47,7 +47,7 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_set_admin_password"), async {
+        self.operate(context, uuid, Duties::of("compute_set_admin_password", &[TaskState::UpdatingPassword]), async {
             // The request may have waited, and recovery have given the task up.
             let updating = json!({"task_state": TaskState::UpdatingPassword});
             self.save(context, &mut instance, updating, Expected::task(TaskState::UpdatingPassword)).await?;

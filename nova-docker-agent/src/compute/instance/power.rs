@@ -15,6 +15,7 @@ use crate::compute::{
     instance::image::described,
     operation::Method,
     ports::interfaces::usable_interfaces,
+    reconcile::recovery::still,
 };
 use crate::{
     guest::Guest,
@@ -25,6 +26,9 @@ use crate::{
 
 /// What says what a container is to be.
 const ASKED_ATTRS: &[&str] = &["metadata", "system_metadata", "flavor"];
+
+/// Of a stop, whoever asks for it.
+pub(in crate::compute) const STOP: Duties<'static> = Duties::of("compute_stop_instance", &[TaskState::PoweringOff]);
 
 /// `start_instance`.
 pub(in crate::compute) struct Start {
@@ -116,7 +120,7 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_stop_instance"), async {
+        self.operate(context, uuid, STOP, async {
             if !self.take_up(context, &mut instance, TaskState::PoweringOff).await? {
                 return Ok(());
             }
@@ -144,7 +148,7 @@ impl Compute {
     pub(in crate::compute) async fn start(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_start_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_start_instance", &[TaskState::PoweringOn]), async {
             if !self.take_up(context, &mut instance, TaskState::PoweringOn).await? {
                 return Ok(());
             }
@@ -167,12 +171,13 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        let [pending, started] = if hard {
-            [TaskState::RebootPendingHard, TaskState::RebootStartedHard]
+        let tasks = if hard {
+            [TaskState::RebootingHard, TaskState::RebootPendingHard, TaskState::RebootStartedHard]
         } else {
-            [TaskState::RebootPending, TaskState::RebootStarted]
+            [TaskState::Rebooting, TaskState::RebootPending, TaskState::RebootStarted]
         };
-        self.operate(context, uuid, Duties::of("compute_reboot_instance"), async {
+        let [_, pending, started] = tasks;
+        self.operate(context, uuid, Duties::of("compute_reboot_instance", &tasks), async {
             if !self.take_up(context, &mut instance, pending).await? {
                 return Ok(());
             }
@@ -253,7 +258,9 @@ impl Compute {
         };
         let state =
             json!({"power_state": now.unwrap_or(PowerState::NoState), "vm_state": vm_state, "task_state": null});
-        self.save(context, instance, state, Expected::Any).await?;
+        // Its user may have asked for a hard reboot meanwhile, which has a task of its own.
+        let started = still(instance.task_state()).or_no_task();
+        self.save(context, instance, state, started).await?;
         rebooted
     }
 
@@ -261,7 +268,7 @@ impl Compute {
     pub(in crate::compute) async fn pause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_pause_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_pause_instance", &[TaskState::Pausing]), async {
             if !self.take_up(context, &mut instance, TaskState::Pausing).await? {
                 return Ok(());
             }
@@ -277,7 +284,7 @@ impl Compute {
     pub(in crate::compute) async fn unpause(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_unpause_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_unpause_instance", &[TaskState::Unpausing]), async {
             if !self.take_up(context, &mut instance, TaskState::Unpausing).await? {
                 return Ok(());
             }

@@ -17,9 +17,11 @@ use crate::compute::{
     instance::guest::guest,
     instance::image::{described, descriptor},
     instance::inside::inside,
+    instance::power::STOP,
     now,
     operation::Method,
     ports::interfaces::usable_interfaces,
+    reconcile::recovery::still,
 };
 use crate::{
     driver::{self, Image},
@@ -30,6 +32,7 @@ use crate::{
 
 /// Name of the rebuild's event.
 const EVENT: &str = "compute_rebuild_instance";
+const TASKS: &[TaskState] = &[TaskState::Rebuilding, TaskState::RebuildBlockDeviceMapping, TaskState::RebuildSpawning];
 /// What a rebuild reads of its instance.
 const INSTANCE_ATTRS: &[&str] =
     &["metadata", "system_metadata", "flavor", "trusted_certs", "keypairs", "device_metadata", "ec2_ids"];
@@ -79,7 +82,7 @@ impl Compute {
         let uuid = instance_uuid(&request.instance)?;
         let _lock = self.locks.lock(uuid).await;
         let asks_too_much = refused(&request);
-        let duties = Duties { errors_out: asks_too_much.is_none(), ..Duties::of(EVENT) };
+        let duties = Duties { errors_out: asks_too_much.is_none(), ..Duties::of(EVENT, TASKS) };
         self.operate(context, uuid, duties, async {
             let mut instance = self.conductor.instance(context, &uuid.to_string(), INSTANCE_ATTRS).await?;
             // A request that came twice, or late, ends here: what there is is not its own.
@@ -171,8 +174,7 @@ impl Compute {
         if !stays_down {
             return Ok(());
         }
-        let duties = Duties::of("compute_stop_instance");
-        self.operate(context, uuid, duties, self.stop_locked(context, instance, false)).await
+        self.operate(context, uuid, STOP, self.stop_locked(context, instance, false)).await
     }
 
     /// The old container is back, and so is its image in the record.
@@ -185,7 +187,7 @@ impl Compute {
         fields.extend(before.image_ref.clone().map(|image| ("image_ref".to_owned(), image)));
         fields.extend(before.system_metadata.clone().map(|metadata| ("system_metadata".to_owned(), metadata)));
         fields.extend(self.power_state(uuid).await.ok().map(|state| ("power_state".to_owned(), json!(state))));
-        self.set_state(context, uuid, Value::Object(fields)).await;
+        self.set_state(context, uuid, Value::Object(fields), &Expected::Any).await;
         match restored {
             Ok(_) => error,
             Err(cleanup) => Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() },
@@ -211,7 +213,7 @@ impl Compute {
         self.record_fault(context, uuid, &error).await;
         let state =
             json!({"vm_state": VmState::Error, "task_state": null, "power_state": self.power_state(uuid).await?});
-        self.set_state(context, uuid, state).await;
+        self.set_state(context, uuid, state, &still(instance.task_state())).await;
         Ok(())
     }
 }

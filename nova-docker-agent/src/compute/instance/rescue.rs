@@ -17,6 +17,7 @@ use crate::compute::{
     now,
     operation::Method,
     ports::interfaces::usable_interfaces,
+    reconcile::recovery::still,
 };
 use crate::{
     driver::{Image, Prepared},
@@ -73,7 +74,7 @@ impl Compute {
     async fn rescue(&self, context: &Context, mut request: Rescue) -> Result<(), Error> {
         let uuid = instance_uuid(&request.instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of(RESCUE_EVENT).erroring_out(), async {
+        self.operate(context, uuid, Duties::of(RESCUE_EVENT, &[TaskState::Rescuing]).erroring_out(), async {
             if !self.take_up(context, &mut request.instance, TaskState::Rescuing).await? {
                 return Ok(());
             }
@@ -151,7 +152,8 @@ impl Compute {
     pub(in crate::compute) async fn unrescue(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_unrescue_instance").erroring_out(), async {
+        let duties = Duties::of("compute_unrescue_instance", &[TaskState::Unrescuing]).erroring_out();
+        self.operate(context, uuid, duties, async {
             if !self.take_up(context, &mut instance, TaskState::Unrescuing).await? {
                 return Ok(());
             }
@@ -183,7 +185,7 @@ impl Compute {
         self.record_fault(context, uuid, &error).await;
         let power_state = self.power_state(uuid).await?;
         let state = json!({"vm_state": VmState::Error, "task_state": null, "power_state": power_state});
-        self.set_state(context, uuid, state).await;
+        self.set_state(context, uuid, state, &still(instance.task_state())).await;
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::compute::{
     error::Error,
     instance::snapshot::Steps,
     operation::Method,
+    reconcile::recovery::still,
 };
 use crate::{
     config::ShelvedOffload,
@@ -24,6 +25,12 @@ use crate::{
 
 /// Snapshots of one instance that are looked at.
 const SNAPSHOTS: usize = 10_000;
+const TASKS: &[TaskState] = &[
+    TaskState::Shelving,
+    TaskState::ShelvingImagePendingUpload,
+    TaskState::ShelvingImageUploading,
+    TaskState::ShelvingOffloading,
+];
 
 /// `shelve_instance`.
 pub(in crate::compute) struct Shelve {
@@ -55,7 +62,7 @@ impl Compute {
         // A deletion does not wait for the upload.
         let cancelled = self.begin_build(uuid);
         let shelved = self
-            .operate(context, uuid, Duties::of("compute_shelve_instance"), async {
+            .operate(context, uuid, Duties::of("compute_shelve_instance", TASKS), async {
                 let shelved = self.make_shelved(context, &mut instance, image, clean, &cancelled).await;
                 if shelved.is_err() {
                     self.discard_snapshot(context, image).await;
@@ -142,7 +149,7 @@ impl Compute {
         self.forget_shelved_image(context, uuid).await;
         self.record_fault(context, uuid, &error).await;
         self.finish_event(context, uuid, "compute_shelve_instance", Some(&error)).await;
-        self.set_state(context, uuid, json!({"task_state": null})).await;
+        self.set_state(context, uuid, json!({"task_state": null}), &still(instance.task_state())).await;
         Ok(())
     }
 

@@ -47,7 +47,8 @@ impl Compute {
     async fn shelve_offload(&self, context: &Context, mut instance: Instance, clean: bool) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_shelve_offload_instance"), async {
+        let duties = Duties::of("compute_shelve_offload_instance", &[TaskState::ShelvingOffloading]);
+        self.operate(context, uuid, duties, async {
             // Nothing is removed for a task that was given up: the instance may be back in use.
             let offloading = json!({"task_state": TaskState::ShelvingOffloading});
             self.save(context, &mut instance, offloading, Expected::before(TaskState::ShelvingOffloading)).await?;

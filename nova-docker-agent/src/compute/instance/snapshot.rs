@@ -39,13 +39,20 @@ impl Method for Snapshot {
     }
 }
 
+const TASKS: &[TaskState] = &[
+    TaskState::ImageSnapshotPending,
+    TaskState::ImageSnapshot,
+    TaskState::ImagePendingUpload,
+    TaskState::ImageUploading,
+];
+
 impl Compute {
     /// Fills the image that the API has made. On failure the image is deleted.
     async fn snapshot(&self, context: &Context, mut instance: Instance, image: Uuid) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         // No lock: the task state keeps other operations away, and a deletion must not wait for an upload.
         let _slot = self.snapshot_slots.acquire().await;
-        self.operate(context, uuid, Duties::of("compute_snapshot_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_snapshot_instance", TASKS), async {
             self.take_snapshot(context, &mut instance, image, Steps::SNAPSHOT).await
         })
         .await

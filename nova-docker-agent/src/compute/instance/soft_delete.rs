@@ -54,7 +54,7 @@ impl Compute {
     pub(in crate::compute) async fn soft_delete(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_soft_delete_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_soft_delete_instance", &[TaskState::SoftDeleting]), async {
             if !self.take_up(context, &mut instance, TaskState::SoftDeleting).await? {
                 return Ok(());
             }
@@ -73,7 +73,7 @@ impl Compute {
     pub(in crate::compute) async fn restore(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_restore_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_restore_instance", &[TaskState::Restoring]), async {
             if !self.take_up(context, &mut instance, TaskState::Restoring).await? {
                 return Ok(());
             }

@@ -165,7 +165,7 @@ impl Compute {
         };
         let states = async {
             let mapping = json!({"vm_state": VmState::Building, "task_state": TaskState::BlockDeviceMapping, "root_device_name": ROOT_DEVICE});
-            self.save(context, &mut request.instance, mapping, Expected::Any).await?;
+            self.save(context, &mut request.instance, mapping, Expected::before(TaskState::BlockDeviceMapping)).await?;
             self.save(
                 context,
                 &mut request.instance,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::compute::{
     Compute,
@@ -12,6 +11,7 @@ use crate::compute::{
     error::Error,
     operation::Method,
     ports::interfaces::usable_interfaces,
+    reconcile::recovery::still,
 };
 use crate::{
     driver,
@@ -57,11 +57,11 @@ impl Compute {
     pub(in crate::compute) async fn suspend(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_suspend_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_suspend_instance", &[TaskState::Suspending]), async {
             if !self.take_up(context, &mut instance, TaskState::Suspending).await? {
                 return Ok(());
             }
-            self.or_error_state(context, uuid, self.driver.suspend(uuid).await).await?;
+            self.or_error_state(context, &instance, self.driver.suspend(uuid).await).await?;
             let recorded = self.record_suspension(context, &mut instance).await;
             if recorded.as_ref().is_err_and(|error| !error.is_gone()) {
                 // Nobody could wake a server that Nova holds for running.
@@ -89,14 +89,14 @@ impl Compute {
     pub(in crate::compute) async fn resume(&self, context: &Context, mut instance: Instance) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_resume_instance"), async {
+        self.operate(context, uuid, Duties::of("compute_resume_instance", &[TaskState::Resuming]), async {
             if !self.take_up(context, &mut instance, TaskState::Resuming).await? {
                 return Ok(());
             }
             self.give_again(context, uuid).await?;
             let network = self.network_to_start(context, uuid).await?;
             let interfaces = usable_interfaces(&network, &self.host)?;
-            self.or_error_state(context, uuid, self.driver.resume(uuid, &interfaces).await).await?;
+            self.or_error_state(context, &instance, self.driver.resume(uuid, &interfaces).await).await?;
             let mut state = json!({"power_state": self.power_state(uuid).await?, "task_state": null});
             state["vm_state"] = json!(self.recall_vm_state(context, uuid, &mut state).await?);
             self.save(context, &mut instance, state, Expected::task(TaskState::Resuming)).await
@@ -110,12 +110,13 @@ impl Compute {
     async fn or_error_state(
         &self,
         context: &Context,
-        uuid: Uuid,
+        instance: &Instance,
         done: Result<(), driver::Error>,
     ) -> Result<(), Error> {
         use driver::Error::{Cancelled, Unsupported};
         if done.as_ref().is_err_and(|error| !matches!(error, Unsupported(_) | Cancelled(_))) {
-            self.set_state(context, uuid, json!({"vm_state": VmState::Error})).await;
+            let (uuid, found) = (instance_uuid(instance)?, still(instance.task_state()).or_no_task());
+            self.set_state(context, uuid, json!({"vm_state": VmState::Error}), &found).await;
         }
         Ok(done?)
     }

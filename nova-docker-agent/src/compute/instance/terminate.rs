@@ -19,7 +19,7 @@ use crate::{
     driver::End,
     guest::configuration::volumes_are_removed,
     messaging::Context,
-    objects::{Expected, Instance, PowerState, VmState},
+    objects::{Expected, Instance, PowerState, TaskState, VmState},
 };
 
 /// `terminate_instance`.
@@ -50,7 +50,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         self.end_all_else(uuid).await;
         let _lock = self.locks.lock(uuid).await;
-        let duties = Duties::of("compute_terminate_instance").erroring_out();
+        let duties = Duties::of("compute_terminate_instance", &[TaskState::Deleting]).erroring_out();
         let deleted = self.operate(context, uuid, duties, self.delete(context, instance)).await;
         match deleted {
             Err(error) if error.is_instance_not_found() => Ok(()),

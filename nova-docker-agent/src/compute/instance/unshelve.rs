@@ -37,7 +37,7 @@ const INSTANCE_ATTRS: &[&str] =
 pub(in crate::compute) const EVENT: &str = "compute_unshelve_instance";
 
 /// A failure has cleared the task by itself. Its user may have asked again by the time it is told.
-const DUTIES: Duties = Duties { reverts_task_state: false, ..Duties::of(EVENT) };
+const DUTIES: Duties<'static> = Duties::of(EVENT, &[]);
 
 /// `unshelve_instance`.
 pub(in crate::compute) struct Unshelve {
@@ -75,7 +75,7 @@ impl Compute {
                     Ok(()) => {}
                     // Nobody knows how far it got; it may run.
                     Err(Error::Defect(_)) => {
-                        self.set_state_of(context, uuid, json!({"task_state": null}), &spawning).await;
+                        self.set_state(context, uuid, json!({"task_state": null}), &spawning).await;
                     }
                     Err(error) => self.undo_unshelve(context, uuid, &spawning.or_no_task(), error.is_gone()).await,
                 }
@@ -114,7 +114,7 @@ impl Compute {
             Err(_) => {
                 self.drop_allocation(context, uuid).await;
                 let ours = Expected::task(TaskState::Unshelving);
-                self.set_state_of(context, uuid, json!({"task_state": null}), &ours).await;
+                self.set_state(context, uuid, json!({"task_state": null}), &ours).await;
             }
         }
         owned
@@ -208,7 +208,7 @@ impl Compute {
             "host": null, "node": null, "compute_id": null, "launched_on": null, "availability_zone": null,
             "task_state": null,
         });
-        self.set_state_of(context, uuid, away, expected).await;
+        self.set_state(context, uuid, away, expected).await;
     }
 
     /// Finishes an unshelving that a restart has cut short: nobody knows how far it got, and the image has everything.

@@ -48,7 +48,7 @@ impl Compute {
         mut migration: Migration,
     ) -> Result<(), Error> {
         let _lock = self.locks.lock(uuid).await;
-        let duties = Duties { reverts_task_state: false, ..Duties::of("compute_confirm_resize").erroring_out() };
+        let duties = Duties::of("compute_confirm_resize", &[]).erroring_out();
         let confirmed = self.operate(context, uuid, duties, async {
             if !matches!(migration.status(), Some("finished" | "confirming")) {
                 warn!(status = migration.status(), "this migration is not one that can be confirmed");

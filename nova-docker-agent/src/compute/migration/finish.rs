@@ -15,6 +15,8 @@ use crate::{
     objects::{Expected, Flavor, Instance, TaskState, VmState},
 };
 
+const TASKS: &[TaskState] = &[TaskState::ResizeMigrated, TaskState::ResizeFinish];
+
 /// `finish_resize`.
 pub(in crate::compute) struct FinishResize(Step);
 
@@ -36,7 +38,7 @@ impl Compute {
     async fn finish_resize(&self, context: &Context, mut step: Step) -> Result<(), Error> {
         let uuid = step.uuid;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_finish_resize"), async {
+        self.operate(context, uuid, Duties::of("compute_finish_resize", TASKS), async {
             let (mut instance, old) = self.read_for_resize(context, uuid).await?;
             self.begin_arrival(context, &mut instance, &old).await?;
             match self.arrive(context, &mut instance, &old, &mut step).await {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::request::{OLD_VM_STATE, Step, stashed_flavors, was_on};
 use crate::compute::{
     Compute, arguments::Arguments, duties::Duties, error::Error, instance::guest::guest, node::usage::Usage,
-    operation::Method,
+    operation::Method, reconcile::recovery::still,
 };
 use crate::{
     limits::StopTimeout,
@@ -61,7 +61,7 @@ impl Compute {
     async fn prep_resize(&self, context: &Context, mut step: Step) -> Result<(), Error> {
         let uuid = step.uuid;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_prep_resize"), async {
+        self.operate(context, uuid, Duties::of("compute_prep_resize", &[TaskState::ResizePrep]), async {
             let claimed = self.claim_resize(context, &mut step).await;
             let asked = match claimed {
                 Ok(instance) => {
@@ -119,7 +119,8 @@ impl Compute {
     async fn resize(&self, context: &Context, mut step: Step, clean: bool) -> Result<(), Error> {
         let uuid = step.uuid;
         let _lock = self.locks.lock(uuid).await;
-        self.operate(context, uuid, Duties::of("compute_resize_instance"), async {
+        let tasks = [TaskState::ResizePrep, TaskState::ResizeMigrating, TaskState::ResizeMigrated];
+        self.operate(context, uuid, Duties::of("compute_resize_instance", &tasks), async {
             let (mut instance, flavor) = self.read_for_resize(context, uuid).await?;
             // A request that came twice, or late, ends here: the resize is another one's.
             let migrating = json!({"task_state": TaskState::ResizeMigrating});
@@ -199,7 +200,7 @@ impl Compute {
             (None, false) => VmState::Stopped,
         };
         fields.insert("vm_state".to_owned(), json!(vm_state));
-        self.set_state(context, uuid, Value::Object(fields)).await;
+        self.set_state(context, uuid, Value::Object(fields), &still(instance.task_state()).or_no_task()).await;
         if let Some(usage) = self.usage_of_old_flavor(instance) {
             self.tracker.claim(uuid, usage).await;
         }

@@ -12,6 +12,7 @@ use crate::compute::{
     arguments::{Arguments, instance_uuid},
     duties::Duties,
     error::Error,
+    instance::power::STOP,
     node::usage::Usage,
     now,
     operation::Method,
@@ -51,8 +52,8 @@ impl Method for FinishRevertResize {
 }
 
 /// A reverted migration that fails is in error, and so is its instance.
-const fn duties(event: &'static str) -> Duties {
-    Duties::of(event).erroring_out()
+const fn duties(event: &'static str) -> Duties<'static> {
+    Duties::of(event, &[TaskState::ResizeReverting]).erroring_out()
 }
 
 impl Compute {
@@ -156,7 +157,6 @@ impl Compute {
         if on {
             return Ok(());
         }
-        let duties = Duties::of("compute_stop_instance");
-        self.operate(context, uuid, duties, self.stop_locked(context, instance, true)).await
+        self.operate(context, uuid, STOP, self.stop_locked(context, instance, true)).await
     }
 }

@@ -25,8 +25,8 @@ use crate::{
 };
 
 /// The task state is not ours: the API sets none.
-const ATTACH: Duties = Duties { event: "compute_attach_interface", reverts_task_state: false, errors_out: false };
-const DETACH: Duties = Duties { event: "compute_detach_interface", reverts_task_state: false, errors_out: false };
+const ATTACH: Duties<'static> = Duties::of("compute_attach_interface", &[]);
+const DETACH: Duties<'static> = Duties::of("compute_detach_interface", &[]);
 
 /// The errors that Nova's API has an answer for; all others become an internal error without a reason. Source: the API's handler of
 /// `POST /servers/ID/os-interface`.

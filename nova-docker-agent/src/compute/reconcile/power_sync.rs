@@ -16,9 +16,8 @@ use uuid::Uuid;
 use crate::compute::{
     Compute,
     arguments::instance_uuid,
-    duties::Duties,
     error::Error,
-    instance::{guest::power_state, suspend::in_words_of},
+    instance::{guest::power_state, power::STOP, suspend::in_words_of},
 };
 use crate::{
     docker, driver,
@@ -297,18 +296,11 @@ impl Compute {
             if let Err(error) = self.conductor.action_start(context, &uuid_text, "stop").await {
                 warn!(%error, "cannot record the stop as an action");
             }
-            // When the reason is told, the task is gone; whatever the instance has by then is its user's.
-            let duties = Duties { reverts_task_state: reason.is_none(), ..Duties::of("compute_stop_instance") };
             let stopped = async {
-                if let Err(error) = self.stop_locked(context, &mut instance, true).await {
-                    if !duties.reverts_task_state {
-                        self.set_state(context, uuid, json!({"task_state": null})).await;
-                    }
-                    return Err(error);
-                }
+                self.stop_locked(context, &mut instance, true).await?;
                 reason.map_or(Ok(()), Err)
             };
-            self.operate(context, uuid, duties, stopped).await
+            self.operate(context, uuid, STOP, stopped).await
         }
         .instrument(span)
         .await

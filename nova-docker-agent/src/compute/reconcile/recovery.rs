@@ -165,7 +165,7 @@ impl Compute {
         let uuid = instance_uuid(&instance)?;
         let _lock = self.locks.lock(uuid).await;
         self.discard_cut_off_snapshots(context, uuid).await;
-        let duties = Duties::of("compute_terminate_instance").erroring_out();
+        let duties = Duties::of("compute_terminate_instance", &[TaskState::Deleting]).erroring_out();
         self.operate(context, uuid, duties, self.delete(context, instance)).await
     }
 
@@ -179,7 +179,8 @@ impl Compute {
     /// A soft reboot whose container is down goes on as a hard one.
     async fn resume_reboot(&self, context: &Context, mut instance: Instance, hard: bool) -> Result<(), Error> {
         let pending = if hard { TaskState::RebootPendingHard } else { TaskState::RebootPending };
-        self.save(context, &mut instance, json!({"task_state": pending}), Expected::Any).await?;
+        let found = still(instance.task_state());
+        self.save(context, &mut instance, json!({"task_state": pending}), found).await?;
         let uuid = instance_uuid(&instance)?;
         self.reboot(context, instance, hard).await?;
         self.rebooted.insert(uuid);
@@ -200,7 +201,7 @@ impl Compute {
         let state = json!({
             "host": null, "node": null, "compute_id": null, "vm_state": VmState::Error, "task_state": null,
         });
-        self.set_state(context, uuid, state).await;
+        self.set_state(context, uuid, state, &still(instance.task_state())).await;
         self.drop_allocation(context, uuid).await;
         self.tracker.release(uuid).await;
         Ok(())

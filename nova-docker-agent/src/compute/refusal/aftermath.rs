@@ -36,7 +36,7 @@ impl Compute {
                 match (answer.event, uuid) {
                     (Some(event), Some(uuid)) => {
                         // A task that there is is another operation's: for none of these the API sets one.
-                        let duties = Duties { reverts_task_state: false, ..Duties::of(event) };
+                        let duties = Duties::of(event, &[]);
                         self.operate(context, uuid, duties, async { Err(error) }).await
                     }
                     _ => Err(error),
@@ -86,7 +86,7 @@ impl Compute {
         args: &Map<String, Value>,
     ) -> Result<Value, Error> {
         let uuid = instance_uuid(&instance)?;
-        let duties = Duties { reverts_task_state: cast.task.is_some(), ..Duties::of(cast.event) };
+        let duties = Duties::of(cast.event, cast.task.as_slice());
         self.operate(context, uuid, duties, async {
             let mut error = cast.error();
             if let Some(task) = cast.task {
