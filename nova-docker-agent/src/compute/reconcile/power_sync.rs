@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::sync::Notify;
-use tracing::{Instrument as _, debug, info, info_span, warn};
+use tracing::{Instrument as _, Span, debug, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::compute::{
     Compute,
     arguments::instance_uuid,
+    defect::caught,
     error::Error,
     instance::{guest::power_state, power::STOP, suspend::in_words_of},
 };
@@ -29,6 +30,8 @@ use crate::{
 /// How often a Docker that is away is asked again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// Instances that are looked at at a time; a look is mostly waiting.
+const AT_A_TIME: usize = 16;
 
 /// What to do about an instance whose container is not what Nova thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,18 +181,26 @@ impl Compute {
         }
     }
 
-    /// Every instance of the host, for events that were missed.
-    pub(in crate::compute) async fn sync_power_states(&self) -> Result<(), Error> {
+    /// Begins to look at every instance of the host, for events that were missed. Nobody waits for the end: an instance that takes
+    /// long is busy at the next turn, and the others are looked at.
+    pub(in crate::compute) async fn sync_power_states(self: &Arc<Self>) -> Result<(), Error> {
         let instances = self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await?;
-        for instance in instances.iter().filter(|instance| instance.task_state().is_none()) {
-            let uuid = instance_uuid(instance)?;
-            if self.locks.is_busy(uuid) || self.recovering.is_busy(uuid) {
-                continue;
-            }
-            if let Err(error) = self.sync_power_state(uuid).await {
-                warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
-            }
-        }
+        let idle = instances.iter().filter(|instance| instance.task_state().is_none());
+        let idle: Vec<Uuid> = idle.map(instance_uuid).collect::<Result<_, _>>()?;
+        let compute = self.clone();
+        let looks = async move {
+            let compute = &compute;
+            let look = |uuid| async move {
+                if compute.locks.is_busy(uuid) || compute.recovering.is_busy(uuid) {
+                    return;
+                }
+                if let Err(error) = caught(compute.sync_power_state(uuid)).await {
+                    warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
+                }
+            };
+            stream::iter(idle).for_each_concurrent(AT_A_TIME, look).await;
+        };
+        drop(tokio::spawn(looks.instrument(Span::current())));
         Ok(())
     }
 
