@@ -47,6 +47,7 @@ pub use run::{StartError, run};
 use self::{
     error::Error,
     instance::group_policy::GroupChecks,
+    node::holdings::Differing,
     node::tracker::ResourceTracker,
     ports::{Ports, waiters::PlugWaiters},
     reconcile::{
@@ -101,6 +102,8 @@ pub(crate) struct Compute {
     rebooted: Remembered,
     /// Instances that are looked at when their task has ended.
     put_off: PutOff,
+    /// Instances that hold of others' providers, as of a disk that hosts share, what their flavors ask for.
+    held_elsewhere: tokio::sync::Mutex<Differing>,
     /// Held while the host's status is read from Nova and told to placement, so that no old one is told last.
     status: tokio::sync::Mutex<()>,
     /// Containers in their first run, and since when.

@@ -192,6 +192,7 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         put_off: PutOff::default(),
         first_runs: Mutex::default(),
         health_looks: Looks::default(),
+        held_elsewhere: tokio::sync::Mutex::default(),
         status: tokio::sync::Mutex::default(),
         links_changed: Notify::new(),
         build_slots: slots(config.max_concurrent_builds),

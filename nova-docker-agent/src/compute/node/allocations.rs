@@ -6,6 +6,7 @@ use serde_json::{Map, json};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::holdings::is_nowhere;
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{
     cloud::{self, Caller},
@@ -23,8 +24,8 @@ impl Compute {
         }
     }
 
-    /// Drops allocations on this host of instances that are deleted, and sets right those of the host's `instances` and of moves that
-    /// have ended. Those of others (moves that go on, instances that are on their way) stay.
+    /// Drops allocations on this host of instances that are deleted or on no host, and sets right those of the host's `instances` and of
+    /// moves that have ended. Those of others (moves that go on, instances that are on their way) stay.
     pub(in crate::compute) async fn audit_allocations(&self, instances: &[Instance]) -> Result<(), Error> {
         let caller = Caller::own();
         let held = self.cloud.placement.provider_allocations(&caller, self.compute_id).await?;
@@ -32,22 +33,25 @@ impl Compute {
         let others: Vec<String> =
             held.allocations.keys().filter(|consumer| !here.contains(consumer)).map(Uuid::to_string).collect();
         if !others.is_empty() {
-            self.drop_allocations_of_deleted(&caller, &others).await?;
+            self.audit_strangers(&caller, &others).await?;
         }
         self.settle_holdings(instances, &held, &others).await
     }
 
-    async fn drop_allocations_of_deleted(&self, caller: &Caller, consumers: &[String]) -> Result<(), Error> {
+    /// Takes what those of `consumers` hold of this host that are deleted, or on no host.
+    async fn audit_strangers(&self, caller: &Caller, consumers: &[String]) -> Result<(), Error> {
         let context = Context::admin().with_read_deleted("yes");
-        let mut filters = Map::new();
-        filters.insert("uuid".to_owned(), json!(consumers));
-        filters.insert("deleted".to_owned(), json!(true));
+        let filters = Map::from_iter([("uuid".to_owned(), json!(consumers))]);
         for instance in self.conductor.instances_by_filters(&context, filters, &[]).await? {
+            let uuid = instance_uuid(&instance)?;
             // A hidden one is a copy in another cell, in the middle of a move.
-            if !instance.bool("hidden").unwrap_or(false) {
-                let uuid = instance_uuid(&instance)?;
+            if instance.deleted() && !instance.bool("hidden").unwrap_or(false) {
                 self.drop_allocations_carefully(caller, uuid).await?;
                 info!(instance = %uuid, "dropped the allocations of a deleted instance");
+            } else if is_nowhere(&instance)
+                && let Err(error) = self.take_from_homeless(uuid).await
+            {
+                warn!(%error, instance = %uuid, "cannot take what the instance, which is on no host, holds in placement");
             }
         }
         Ok(())

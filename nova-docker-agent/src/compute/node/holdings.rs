@@ -2,7 +2,10 @@
 //! not answer when a resize was given up, reverted or confirmed: the server holds another flavor's resources, or the move, which has
 //! ended, still holds some.
 
-use std::{collections::BTreeMap, iter::once};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::once,
+};
 
 use futures::future::try_join_all;
 use serde_json::{Map, json};
@@ -49,6 +52,9 @@ fn due(instance: Option<&Instance>, host: &str) -> Due {
         Some(_) => asked_for(instance).map_or(Due::Unknown, Due::Resources),
     }
 }
+
+/// What instances hold of this host's provider, and what is asked for, where that is not the same.
+pub(in crate::compute) type Differing = BTreeMap<Uuid, (Resources, Resources)>;
 
 /// A consumer, and what it holds.
 type Held = (Uuid, ConsumerAllocations);
@@ -119,8 +125,9 @@ fn is_of_a_host(resources: &Resources) -> bool {
 }
 
 /// Whether an instance is on no host, and on its way to none.
-fn is_nowhere(instance: &Instance) -> bool {
-    instance.host().is_none()
+pub(super) fn is_nowhere(instance: &Instance) -> bool {
+    !instance.deleted()
+        && instance.host().is_none()
         && instance.task_state().is_none()
         && matches!(instance.vm_state(), Some(VmState::ShelvedOffloaded | VmState::Error))
 }
@@ -134,41 +141,34 @@ impl Compute {
         held: &ProviderAllocations,
         strangers: &[String],
     ) -> Result<(), Error> {
-        self.settle_homeless(strangers).await?;
-        let mut unsettled = self.ended_moves(strangers).await?;
+        let moves = self.ended_moves(strangers).await?;
+        let mut differing = Differing::new();
         for instance in instances {
             let uuid = instance_uuid(instance)?;
-            let holds = held.allocations.get(&uuid).map(|allocation| &allocation.resources);
+            let holds = held.allocations.get(&uuid).map(|allocation| allocation.resources.clone()).unwrap_or_default();
             let Due::Resources(asked) = due(Some(instance), &self.host) else { continue };
-            if holds.unwrap_or(&Resources::new()) != &asked {
-                unsettled.entry(uuid).or_default();
+            if holds != asked {
+                differing.insert(uuid, (holds, asked));
             }
         }
-        for (uuid, ended_moves) in unsettled {
-            if let Err(error) = self.settle(uuid, &ended_moves).await {
-                warn!(%error, instance = %uuid, "cannot set right what the instance holds in placement");
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what those of `consumers` hold of this host that are on no host: where placement did not answer when their way here ended.
-    async fn settle_homeless(&self, consumers: &[String]) -> Result<(), Error> {
-        if consumers.is_empty() {
-            return Ok(());
-        }
-        let filters = Map::from_iter([("uuid".to_owned(), json!(consumers)), ("deleted".to_owned(), json!(false))]);
-        let found = self.conductor.instances_by_filters(&Context::admin(), filters, &[]).await?;
-        for instance in found.iter().filter(|instance| is_nowhere(instance)) {
-            let uuid = instance_uuid(instance)?;
-            if let Err(error) = self.take_from_homeless(uuid).await {
-                warn!(%error, instance = %uuid, "cannot take what the instance, which is on no host, holds in placement");
+        let mut right = self.held_elsewhere.lock().await;
+        right.retain(|uuid, seen| differing.get(uuid) == Some(seen));
+        let unsettled: BTreeSet<Uuid> =
+            moves.keys().chain(differing.keys().filter(|uuid| !right.contains_key(uuid))).copied().collect();
+        for uuid in unsettled {
+            match self.settle(uuid, moves.get(&uuid).map_or(&[], Vec::as_slice)).await {
+                Ok(true) => right.extend(differing.remove(&uuid).map(|seen| (uuid, seen))),
+                Ok(false) => {}
+                Err(error) => {
+                    warn!(%error, instance = %uuid, "cannot set right what the instance holds in placement");
+                }
             }
         }
         Ok(())
     }
 
-    async fn take_from_homeless(&self, uuid: Uuid) -> Result<(), Error> {
+    /// Where placement did not answer when the instance's way here ended.
+    pub(super) async fn take_from_homeless(&self, uuid: Uuid) -> Result<(), Error> {
         let Some(_lock) = self.locks.try_lock(uuid) else { return Ok(()) };
         let (caller, placement) = (&Caller::own(), &self.cloud.placement);
         // Before the row: a claim for a way that begins comes after the task that the row then has.
@@ -207,8 +207,9 @@ impl Compute {
         Ok(moves)
     }
 
-    async fn settle(&self, uuid: Uuid, ended_moves: &[Uuid]) -> Result<(), Error> {
-        let Some(_lock) = self.locks.try_lock(uuid) else { return Ok(()) };
+    /// Whether it was right as it is: elsewhere the instance may hold what it does not hold here.
+    async fn settle(&self, uuid: Uuid, ended_moves: &[Uuid]) -> Result<bool, Error> {
+        let Some(_lock) = self.locks.try_lock(uuid) else { return Ok(false) };
         let (context, caller, placement) = (Context::admin(), &Caller::own(), &self.cloud.placement);
         let read = |id: Uuid| async move { Ok::<_, Error>((id, placement.allocations(caller, id).await?)) };
         let mut seen = try_join_all(once(uuid).chain(ended_moves.iter().copied()).map(read)).await?;
@@ -219,12 +220,12 @@ impl Compute {
         };
         let is_in_error = row.as_ref().is_some_and(|row| row.vm_state() == Some(VmState::Error));
         if is_in_error && !self.migrations_of(&context, uuid, UNDECIDED).await?.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let due = due(row.as_ref(), &self.host);
         let changes = seen.changes(&due, self.compute_id, row.as_ref());
         if changes.is_empty() {
-            return Ok(());
+            return Ok(matches!(due, Due::Resources(_)));
         }
         let before = seen.instance.1.allocations.get(&self.compute_id).map(|allocation| &allocation.resources);
         let changed = match placement.replace_seen(caller, &changes).await {
@@ -240,7 +241,7 @@ impl Compute {
         } else {
             info!(instance = %uuid, "left allocations alone that changed meanwhile");
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -12,7 +12,7 @@
 pub(in crate::compute) mod allocations;
 pub(in crate::compute) mod audit;
 mod flavor_resources;
-mod holdings;
+pub(in crate::compute) mod holdings;
 pub(in crate::compute) mod host;
 pub mod identity;
 pub(in crate::compute) mod ownership;
