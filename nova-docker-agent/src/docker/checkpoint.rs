@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use backon::{ConstantBuilder, Retryable as _};
 use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum, MountPoint};
 use bollard::query_parameters::WaitContainerOptionsBuilder;
 use futures::StreamExt as _;
@@ -149,16 +150,14 @@ impl Docker {
         self.forget_checkpoint(id).await?;
         self.settled(id).await?;
         let action = format!("remove {}", directory.display());
+        let remove = || {
+            let directory = directory.clone();
+            on_disk(action.clone(), move || remove(&directory))
+        };
         // Whoever looks at the directory holds it for a moment.
-        for _ in 0..LOOKS {
-            let removed = directory.clone();
-            match on_disk(action.clone(), move || remove(&removed)).await {
-                Err(Error::System { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {}
-                removed => return removed,
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        on_disk(action, move || remove(&directory)).await
+        let is_held =
+            |error: &Error| matches!(error, Error::System { source, .. } if source.kind() == ErrorKind::ResourceBusy);
+        remove.retry(ConstantBuilder::default().with_delay(LOOK).with_max_times(LOOKS)).when(is_held).await
     }
 
     /// Removes what a crash has left: checkpoints of containers that have gone, run, or were never whole.
@@ -358,6 +357,11 @@ pub(super) async fn on_disk<T: Send + 'static>(
 /// Whether the runtime does not work in a directory, which it holds while it does. Those who look do not hinder each other.
 pub(super) fn is_free(directory: &Path) -> io::Result<bool> {
     Ok(lock(directory, FlockArg::LockSharedNonblock)?.is_some())
+}
+
+/// Whether the runtime is known to work in a directory.
+pub(super) fn is_held(directory: &Path) -> bool {
+    is_free(directory).is_ok_and(|free| !free)
 }
 
 /// What keeps others away from a directory; nothing does where it is not there.

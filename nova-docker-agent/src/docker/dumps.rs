@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Docker, Error,
-    checkpoint::{BETWEEN_LOOKS, ENDING, is_free, names, on_disk},
+    checkpoint::{BETWEEN_LOOKS, ENDING, is_held, names, on_disk},
     state::Found,
 };
 use crate::guest::PowerState;
@@ -107,8 +107,7 @@ impl Docker {
     async fn has_dumps(&self) -> Result<bool, Error> {
         let directory = self.inner.config.checkpoint_directory.clone();
         let action = format!("look for dumps in {}", directory.display());
-        let listed = on_disk(action, move || names(&directory)).await?;
-        Ok(listed.iter().any(|id| self.is_being_dumped(id)))
+        on_disk(action, move || Ok(names(&directory)?.iter().any(|id| is_held(&directory.join(id))))).await
     }
 
     /// As [`end_dump`](Self::end_dump), of a container, whoever has asked for the dump.
@@ -118,7 +117,7 @@ impl Docker {
 
     /// Whether the runtime writes the container's processes to disk, or reads them from there.
     pub(super) fn is_being_dumped(&self, id: &str) -> bool {
-        is_free(&self.checkpoint_of(id)).is_ok_and(|free| !free)
+        is_held(&self.checkpoint_of(id))
     }
 
     /// The container once the dump is over that an agent before this one may have asked for: it runs again, or has ended.

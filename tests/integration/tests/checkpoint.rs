@@ -193,23 +193,28 @@ fn what_is_not_known_to_come_back_is_not_dumped_and_runs_on() {
     });
 }
 
+/// A container whose dump goes on until it is ended.
+async fn dumped_by_an_agent_that_is_gone(docker: &Dockerd) -> Uuid {
+    let endless = Endless::new(docker, &docker.path("checkpoints"));
+    let config = DockerConfig { criu: endless.criu.clone(), ..docker.driver_config() };
+    let driver = Docker::connect(config).await.unwrap();
+    let guest = guest(COUNTING);
+    launch(&driver, &guest, &[]).await;
+    until_logged(&driver, guest.uuid, "3\n").await;
+    let dump = tokio::spawn(async move { driver.checkpoint(guest.uuid).await });
+    endless.until_begun().await;
+    dump.abort();
+    drop(dump.await);
+    guest.uuid
+}
+
 fn a_container_whose_dump_an_agent_has_left_is_removed() {
     on_host(async |host| {
         let docker = host.docker().await;
-        let endless = Endless::new(&docker, &docker.path("checkpoints"));
-        let config = DockerConfig { criu: endless.criu.clone(), ..docker.driver_config() };
-        let driver = Docker::connect(config).await.unwrap();
-        let guest = guest(COUNTING);
-        launch(&driver, &guest, &[]).await;
-        until_logged(&driver, guest.uuid, "3\n").await;
-        let (dumping, uuid) = (driver.clone(), guest.uuid);
-        let dump = tokio::spawn(async move { dumping.checkpoint(uuid).await });
-        endless.until_begun().await;
-        dump.abort();
-        drop((driver, dump));
+        let uuid = dumped_by_an_agent_that_is_gone(&docker).await;
         let driver = docker.driver().await;
         assert_eq!(images_of(&docker).len(), 1, "the dump goes on");
-        driver.remove(guest.uuid).await.unwrap();
+        driver.remove(uuid).await.unwrap();
         assert_eq!(images_of(&docker), Vec::<PathBuf>::new());
     });
 }
@@ -217,18 +222,7 @@ fn a_container_whose_dump_an_agent_has_left_is_removed() {
 fn a_container_runs_until_its_dump_is_over_whoever_asked_for_that() {
     on_host(async |host| {
         let docker = host.docker().await;
-        let endless = Endless::new(&docker, &docker.path("checkpoints"));
-        let config = DockerConfig { criu: endless.criu.clone(), ..docker.driver_config() };
-        let driver = Docker::connect(config).await.unwrap();
-        let guest = guest(COUNTING);
-        launch(&driver, &guest, &[]).await;
-        until_logged(&driver, guest.uuid, "3\n").await;
-        let (dumping, uuid) = (driver.clone(), guest.uuid);
-        let dump = tokio::spawn(async move { dumping.checkpoint(uuid).await });
-        endless.until_begun().await;
-        dump.abort();
-        drop((driver, dump));
-
+        let uuid = dumped_by_an_agent_that_is_gone(&docker).await;
         let driver = docker.driver().await;
         let name = format!("nova-{uuid}");
         assert_eq!(docker.docker(&["inspect", "--format", "{{.State.Status}}", &name]).await.trim(), "paused");
