@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import Launcher
+from harness.faults import silent
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
 from harness.programs import kill_agent, without
@@ -49,6 +50,26 @@ def _has(port: Any, shown: str, name: str) -> bool:
     """Whether the interface of this name has an address of the port."""
     lines = [line for line in shown.splitlines() if f" {name} " in line]
     return any(f" {fixed['ip_address']}/" in line for line in lines for fixed in port.fixed_ips)
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_port_that_is_deleted_while_a_start_cannot_plug_it_stays_unplugged(
+    lab: Lab, launch: Launcher, servers: Servers, admin: Connection, private_network: list[Json]
+) -> None:
+    server_id = launch("replugged", networks=[*private_network, *private_network])["id"]
+    deleted, kept = (port.id for port in admin.network.ports(device_id=server_id))
+    log = Tail(lab.log(AGENT_PROGRAM))
+    with silent(lab, "ovsdb"):
+        kill_agent(lab)
+        eventually(lambda: "cannot plug the instance yet" in log.text(), "a start without Open vSwitch")
+        admin.network.delete_port(deleted)
+        eventually(lambda: "the port was deleted; unplugging it" in log.text(), "the agent told of it")
+    eventually(lambda: "every instance has been looked at" in log.text(), "the agent has looked at the servers")
+    plugged = ("--columns=external_ids", "find", "Interface", f"external_ids:vm-uuid={server_id}")
+    eventually(lambda: deleted not in lab.vsctl(*plugged), "the port unplugged")
+    assert kept in lab.vsctl(*plugged)
+    assert [face["port_id"] for face in servers.interfaces(server_id)] == [kept]
 
 
 @pytest.mark.amqp

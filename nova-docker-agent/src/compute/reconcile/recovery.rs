@@ -207,24 +207,6 @@ impl Compute {
         Ok(())
     }
 
-    /// Plugs what the cache has by now: of a port that was deleted since the start, Neutron's event is not kept waiting. Whether the ports
-    /// are bound.
-    async fn plug_again(&self, context: &Context, uuid: Uuid) -> Result<bool, Error> {
-        let _cache = self.cache_locks.lock(uuid).await;
-        let network = self.load_network_info(context, uuid).await?;
-        if network.is_unbound() {
-            return Ok(false);
-        }
-        let interfaces = usable_interfaces(&network, &self.host)?;
-        // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
-        let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
-        (|| self.driver.plug(uuid, &interfaces))
-            .retry(pauses)
-            .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
-            .await?;
-        Ok(true)
-    }
-
     /// Plugging what is plugged already changes nothing, so this is done for every instance that has a container.
     async fn replug(&self, context: &Context, instance: Instance, actual: PowerState) -> Result<(), Error> {
         let uuid = instance_uuid(&instance)?;
@@ -232,7 +214,13 @@ impl Compute {
             warn!("the instance has no container on this host");
             return Ok(());
         }
-        if !self.plug_again(context, uuid).await? {
+        // After a reboot of the host, Neutron's agent makes the bridge a little later than we start.
+        let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
+        let is_bound = (|| self.plug_as_recorded(context, uuid))
+            .retry(pauses)
+            .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
+            .await?;
+        if !is_bound {
             // Half-way to the shelf: offloading can be asked for again.
             return Ok(());
         }
@@ -245,6 +233,17 @@ impl Compute {
             self.power_on(context, uuid).await?;
         }
         Ok(())
+    }
+
+    /// Plugs what the record says now: since the instance was listed a port of it may have been deleted, and unplugged. Whether the
+    /// ports are bound.
+    async fn plug_as_recorded(&self, context: &Context, uuid: Uuid) -> Result<bool, Error> {
+        let _cache = self.cache_locks.lock(uuid).await;
+        let network = self.load_network_info(context, uuid).await?;
+        if !network.is_unbound() {
+            self.driver.plug(uuid, &usable_interfaces(&network, &self.host)?).await?;
+        }
+        Ok(!network.is_unbound())
     }
 }
 
