@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
-use super::{Compute, defect::caught, error::Error};
+use super::{Compute, defect::caught, error::Error, object};
 use crate::{
     conductor::EventFailure,
     messaging::Context,
@@ -120,11 +120,7 @@ impl Compute {
 
     /// Saves states on the way out of a failure; a row that is gone needs none.
     pub(super) async fn set_state(&self, context: &Context, instance: Uuid, fields: Value, expected: &Expected) {
-        let fields = match fields {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        };
-        match self.conductor.save_instance(context, &instance.to_string(), fields, expected).await {
+        match self.conductor.save_instance(context, &instance.to_string(), object(fields), expected).await {
             Ok(_) => {}
             Err(error) if error.class() == Some("InstanceNotFound") => {}
             Err(error) => warn!(%error, "cannot reset the instance's state"),
