@@ -12,9 +12,11 @@ use tracing::warn;
 
 use super::Conductor;
 use crate::messaging::{CallError, Context, Error};
-use crate::objects::{Expected, Instance, VmState};
+use crate::objects::{Expected, Instance, TaskState, VmState};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So many answers in a row that make no sense are of conductors that do not speak as we do, and the next ones are no better.
+const UNREADABLE: usize = 5;
 
 task_local! {
     /// Cancelled where the work of a task goes no further.
@@ -45,17 +47,21 @@ impl Conductor {
         self.stopping.cancel();
     }
 
-    /// Asks until there is an answer.
+    /// Asks until there is an answer. One that makes no sense says nothing, but is not asked for without an end.
     pub(super) async fn until_known<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
         let first = unless_closed(ask()).await;
         self.unless_stopped(async {
-            let (mut answer, mut pauses) = (first, pauses());
+            let (mut answer, mut pauses, mut unreadable) = (first, pauses(), 0);
             while let Err(error) = &answer
                 && is_doubtful(error)
             {
+                unreadable = if matches!(error, CallError::Malformed { .. }) { unreadable + 1 } else { 0 };
+                if unreadable == UNREADABLE {
+                    break;
+                }
                 warn!(%error, "nobody knows what has become of {what}; asking again");
                 sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
                 answer = unless_closed(ask()).await;
@@ -137,8 +143,9 @@ fn is_doubtful(error: &CallError) -> bool {
     }
 }
 
-fn is_refused(error: &CallError) -> bool {
-    error.class().is_some_and(|class| class.starts_with("Unexpected"))
+/// Whether a save was not made because the instance's task, or its state, is none that it expects.
+pub fn is_refused(error: &CallError) -> bool {
+    error.class().is_some_and(|class| class.starts_with("Unexpected") || class == "InstanceUpdateConflict")
 }
 
 /// From one look to the next.
@@ -158,7 +165,8 @@ pub(super) struct Save {
 impl Save {
     pub fn new(fields: Map<String, Value>, expected: &Expected) -> Self {
         let tasks = match expected {
-            Expected::Any => None,
+            // A task that we have no word for cannot be asked for.
+            Expected::Any | Expected::Building(Some(TaskState::Unknown)) => None,
             Expected::OneOf(tasks) => Some(tasks.iter().map(|task| json!(task)).collect()),
             Expected::Building(task) => Some(vec![json!(task)]),
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::conductor::{kwargs, replay::Double};
 use crate::messaging::Failure;
-use crate::objects::{Migration, TaskState};
+use crate::objects::Migration;
 
 const UUID: &str = "6ff36a1a-8c2e-4b1c-859a-84bdd78d56c8";
 const LAUNCHED: &str = "2026-11-30T14:09:00Z";
@@ -185,13 +185,43 @@ async fn a_launch_is_this_hosts_once_and_never_taken_from_another_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_became_active_is_not_set_to_error_by_a_repeated_save() {
-    let fields = kwargs([("vm_state", json!(VmState::Error))]);
-    let active = row("active", Value::Null, LAUNCHED);
-    let (double, nova) = conductor(vec![silence(), active, raised("InstanceUpdateConflict")]);
-    let refused = nova.save_instance(&Context::admin(), UUID, fields, &Expected::Building(None)).await;
-    assert_eq!(class(refused).as_deref(), Some("InstanceUpdateConflict"));
-    let (_, _, last) = double.sent.lock().unwrap().pop().unwrap();
+    let fields = || kwargs([("vm_state", json!(VmState::Error))]);
+    let active = || row("active", Value::Null, LAUNCHED);
+    let refused = || raised("InstanceUpdateConflict");
+    let (double, nova) = conductor(vec![silence(), active(), refused(), active()]);
+    let saved = nova.save_instance(&Context::admin(), UUID, fields(), &Expected::Building(None)).await;
+    assert_eq!(class(saved).as_deref(), Some("InstanceUpdateConflict"));
+    let sent = double.sent.lock().unwrap().clone();
+    let (_, _, last) = sent.iter().rfind(|(_, method, _)| method == "object_action").unwrap();
     assert_eq!(last["kwargs"], json!({"expected_task_state": [null], "expected_vm_state": ["building"]}));
+    // The first try was made after the look.
+    let building = row("building", Value::Null, "");
+    let (_, nova) = conductor(vec![silence(), building, refused(), row("error", Value::Null, "")]);
+    let saved = nova.save_instance(&Context::admin(), UUID, fields(), &Expected::Building(None)).await;
+    assert_eq!(saved.unwrap().vm_state(), Some(VmState::Error));
+}
+
+#[test]
+fn a_build_whose_task_we_have_no_word_for_is_expected_to_be_a_build() {
+    let save = Save::new(kwargs([]), &Expected::Building(Some(TaskState::Unknown)));
+    assert_eq!(save.expected(), kwargs([("expected_vm_state", json!(["building"]))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn conductors_whose_answers_never_make_sense_are_not_asked_for_ever() {
+    let destroyed = async |answers: Vec<Result<Value, CallError>>| {
+        let (double, nova) = conductor(answers);
+        let ended = nova.destroy_instance(&Context::admin(), UUID, 7, Some("a")).await;
+        assert!(double.replies.lock().unwrap().is_empty(), "it was not asked for all of them");
+        ended
+    };
+    let unreadable = |times| (1..=times).map(|_| nonsense());
+    let ended = destroyed(unreadable(UNREADABLE).collect()).await;
+    assert!(matches!(ended, Err(CallError::Malformed { .. })), "{ended:?}");
+    let now_and_then = unreadable(UNREADABLE - 1).chain([silence()]).chain(unreadable(UNREADABLE - 1));
+    assert!(destroyed(now_and_then.chain([Ok(json!([{}, null]))]).collect()).await.is_ok());
+    let result = end_of_launch([silence()].into_iter().chain(unreadable(UNREADABLE)).collect()).await;
+    assert!(matches!(result, Err(CallError::Malformed { .. })), "{result:?}");
 }
 
 #[tokio::test(start_paused = true)]
