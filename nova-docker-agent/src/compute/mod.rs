@@ -32,13 +32,13 @@ mod run;
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 pub(crate) use run::{NEWEST_SERVICE_VERSION, OLDEST_SERVICE_VERSION};
@@ -52,7 +52,7 @@ use self::{
     ports::{Ports, waiters::PlugWaiters},
     reconcile::{
         not_begun::Arrivals,
-        power_sync::{PutOff, Remembered},
+        power_sync::{PutOff, Remembered, Syncs},
         state_tags::Looks,
     },
 };
@@ -114,6 +114,11 @@ pub(crate) struct Compute {
     health_looks: Looks,
     build_slots: Semaphore,
     snapshot_slots: Semaphore,
+    /// Instances whose power state is looked at in turn.
+    syncs: Arc<Syncs>,
+    /// What the service does by itself; it ends with `stopping`.
+    tasks: TaskTracker,
+    stopping: CancellationToken,
 }
 
 /// The fields of what this code wrote as an object (`json!({...})`), or as nothing.

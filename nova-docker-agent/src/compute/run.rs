@@ -96,8 +96,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             return Ok(());
         }
     };
-    let stopping = CancellationToken::new();
-    let tasks = TaskTracker::new();
+    let (tasks, stopping) = (compute.tasks.clone(), compute.stopping.clone());
     let (found, unreported) = tokio::select! {
         ready = async { (compute.find_instances().await, compute.first_audit().await) } => ready,
         () = &mut shutdown => {
@@ -197,6 +196,9 @@ async fn start(config: Config, transport: Transport) -> Result<Compute, StartErr
         links_changed: Notify::new(),
         build_slots: slots(config.max_concurrent_builds),
         snapshot_slots: slots(config.max_concurrent_snapshots),
+        syncs: Arc::default(),
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
         config,
     };
     Ok(compute)

@@ -13,7 +13,7 @@ use crate::compute::{
     defect::{caught, kept_up},
     error::Error,
 };
-use crate::{messaging::Context, objects::Instance};
+use crate::{conductor::unless_in_doubt, messaging::Context, objects::Instance};
 
 /// Interval of the search for unused volumes.
 const VOLUMES_PERIOD: Duration = Duration::from_secs(600);
@@ -131,7 +131,9 @@ impl Compute {
             clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 clock.tick().await;
-                if let Err(error) = caught(work(compute.clone())).instrument(info_span!("periodic", name)).await {
+                // In doubt when the agent stops, it holds no instance's lock.
+                let done = unless_in_doubt(caught(work(compute.clone()))).instrument(info_span!("periodic", name));
+                if let Some(Err(error)) = done.await {
                     warn!(%error, task = name, "periodic task failed; trying again next time");
                 }
             }

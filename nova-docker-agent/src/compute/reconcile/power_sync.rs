@@ -9,7 +9,7 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{Instrument as _, Span, debug, info, info_span, warn};
 use uuid::Uuid;
 
@@ -19,8 +19,10 @@ use crate::compute::{
     defect::caught,
     error::Error,
     instance::{guest::power_state, power::STOP, suspend::in_words_of},
+    reconcile::periodic::spawn_until,
 };
 use crate::{
+    conductor::unless_in_doubt,
     docker, driver,
     guest::{Event, EventKind},
     messaging::Context,
@@ -112,13 +114,56 @@ impl PutOff {
     }
 }
 
+/// Instances that some turn looks at, or is about to: each once, and so many at a time, whatever the number of turns.
+pub(in crate::compute) struct Syncs {
+    queued: Mutex<HashSet<Uuid>>,
+    slots: Semaphore,
+}
+
+impl Default for Syncs {
+    fn default() -> Self {
+        Self { queued: Mutex::default(), slots: Semaphore::new(AT_A_TIME) }
+    }
+}
+
+impl Syncs {
+    /// Looks at `instances`, but those that another turn has not done with: they are looked at there.
+    async fn each<F: Future<Output = ()>>(self: &Arc<Self>, instances: Vec<Uuid>, look: impl Fn(Uuid) -> F) {
+        let queued: Vec<Queued> = instances.into_iter().filter_map(|uuid| self.queue(uuid)).collect();
+        let look = &look;
+        let in_turn = |queued: Queued| async move {
+            // A closed semaphore limits nobody.
+            let _slot = queued.syncs.slots.acquire().await;
+            look(queued.uuid).await;
+        };
+        stream::iter(queued).for_each_concurrent(AT_A_TIME, in_turn).await;
+    }
+
+    fn queue(self: &Arc<Self>, uuid: Uuid) -> Option<Queued> {
+        let is_new = self.queued.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid);
+        is_new.then(|| Queued { syncs: self.clone(), uuid })
+    }
+}
+
+/// An instance that waits for its look, or has it.
+struct Queued {
+    syncs: Arc<Syncs>,
+    uuid: Uuid,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.syncs.queued.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uuid);
+    }
+}
+
 impl Compute {
     /// Looks at the instances that were put off; runs until it is dropped.
     pub(in crate::compute) async fn catch_up_with_containers(self: Arc<Self>) {
         loop {
             for uuid in self.put_off.due().await {
                 let compute = self.clone();
-                drop(tokio::spawn(async move { compute.sync_after_event(uuid).await }));
+                self.aside(async move { compute.sync_after_event(uuid).await });
             }
         }
     }
@@ -127,14 +172,12 @@ impl Compute {
     pub(in crate::compute) async fn watch_containers(self: Arc<Self>) {
         // Containers may have ended while nobody watched; the first turn of the periodic task is minutes away.
         let compute = self.clone();
-        tokio::spawn(
-            async move {
-                if let Err(error) = compute.sync_power_states().await {
-                    warn!(%error, "cannot bring the instances' power states up to date");
-                }
+        let first_turn = async move {
+            if let Err(error) = compute.sync_power_states().await {
+                warn!(%error, "cannot bring the instances' power states up to date");
             }
-            .instrument(info_span!("power_sync")),
-        );
+        };
+        self.aside(first_turn.instrument(info_span!("power_sync")));
         let mut events = pin!(self.driver.events());
         let mut docker_is_lost = false;
         while let Some(event) = events.next().await {
@@ -153,7 +196,7 @@ impl Compute {
                     if docker_is_lost {
                         self.outages.insert(uuid);
                     }
-                    drop(tokio::spawn(async move { compute.sync_after_event(uuid).await }));
+                    self.aside(async move { compute.sync_after_event(uuid).await });
                 }
                 // What the schedulers should know now, not at the next turn of the clock.
                 Event::DockerLost | Event::DockerBack => {
@@ -181,31 +224,40 @@ impl Compute {
         }
     }
 
+    /// In a task of its own, which ends with the service.
+    fn aside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        spawn_until(&self.tasks, &self.stopping, work.instrument(Span::current()));
+    }
+
     /// Begins to look at every instance of the host, for events that were missed. Nobody waits for the end: an instance that takes
-    /// long is busy at the next turn, and the others are looked at.
+    /// long is left out of the next turn, and the others are looked at.
     pub(in crate::compute) async fn sync_power_states(self: &Arc<Self>) -> Result<(), Error> {
         let instances = self.conductor.instances_by_host(&Context::admin(), &self.host, &[]).await?;
         let idle = instances.iter().filter(|instance| instance.task_state().is_none());
         let idle: Vec<Uuid> = idle.map(instance_uuid).collect::<Result<_, _>>()?;
         let compute = self.clone();
-        let looks = async move {
+        self.aside(async move {
             let compute = &compute;
             let look = |uuid| async move {
                 if compute.locks.is_busy(uuid) || compute.recovering.is_busy(uuid) {
                     return;
                 }
-                if let Err(error) = caught(compute.sync_power_state(uuid)).await {
+                if let Err(error) = compute.sync_power_state(uuid).await {
                     warn!(%error, instance = %uuid, "cannot bring the instance's power state up to date");
                 }
             };
-            stream::iter(idle).for_each_concurrent(AT_A_TIME, look).await;
-        };
-        drop(tokio::spawn(looks.instrument(Span::current())));
+            compute.syncs.each(idle, look).await;
+        });
         Ok(())
     }
 
-    /// One instance. Waits for the operation under way; one that has a task is left to it.
+    /// One instance. Waits for the operation under way; one that has a task is left to it. Where nobody can tell what has become of a
+    /// change, and the agent stops, the instance's lock is free for what else waits for it.
     async fn sync_power_state(&self, uuid: Uuid) -> Result<(), Error> {
+        unless_in_doubt(caught(self.sync_under_lock(uuid))).await.unwrap_or(Ok(()))
+    }
+
+    async fn sync_under_lock(&self, uuid: Uuid) -> Result<(), Error> {
         // What ran before a restart of the host may be about to be started.
         self.recovered(uuid).await;
         let _lock = self.locks.lock(uuid).await;
@@ -351,6 +403,28 @@ mod tests {
         put_off.ended(other);
         assert_eq!(put_off.due().await, [other]);
         assert!(put_off.instances().is_empty());
+    }
+
+    #[tokio::test]
+    async fn turns_that_overlap_look_at_an_instance_once_and_at_no_more_at_a_time_than_one_turn() {
+        let (syncs, looked, go_on) = (Arc::new(Syncs::default()), Mutex::new(Vec::new()), Semaphore::new(0));
+        let instances = |count| (0..count).map(Uuid::from_u128).collect::<Vec<_>>();
+        let (looked, go_on) = (&looked, &go_on);
+        let look = |uuid| async move {
+            looked.lock().unwrap().push(uuid);
+            go_on.acquire().await.unwrap().forget();
+        };
+        let mut first = pin!(syncs.each(instances(20), look));
+        let mut second = pin!(syncs.each(instances(40), look));
+        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+        assert_eq!(looked.lock().unwrap().len(), AT_A_TIME, "the second turn waits for the first one's looks");
+        go_on.add_permits(80);
+        tokio::join!(first, second);
+        let mut all = looked.lock().unwrap().clone();
+        all.sort_unstable();
+        assert_eq!(all, instances(40));
+        syncs.each(instances(1), look).await;
+        assert_eq!(looked.lock().unwrap().len(), 41, "it is looked at again when it has been");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::recovery::{INSTANCE_ATTRS, Recovered};
 use crate::compute::{Compute, arguments::instance_uuid, defect::caught, error::Error};
 use crate::{
+    conductor::unless_in_doubt,
     messaging::Context,
     objects::{Instance, TaskState, VmState},
 };
@@ -140,11 +141,12 @@ impl Compute {
         let span = info_span!("recovery", instance = instance.uuid());
         let compute = self.clone();
         let task = async move {
-            let recovered = caught(compute.recover_instance(instance)).await;
-            if let Err(error) = &recovered {
+            // In doubt when the agent stops, it keeps no request waiting.
+            let recovered = unless_in_doubt(caught(compute.recover_instance(instance))).await;
+            if let Some(Err(error)) = &recovered {
                 warn!(%error, "cannot recover the instance; it is tried again");
             }
-            matches!(recovered, Ok(Recovered::Done))
+            matches!(recovered, Some(Ok(Recovered::Done)))
         };
         tokio::spawn(task.instrument(span)).await.unwrap_or(false)
     }
@@ -178,10 +180,13 @@ impl Compute {
             // A snapshot holds no lock, and a resize none between its steps. A build has no task when it begins.
             Ok(instance) if is_at_work(&instance) && self.arrivals.has_begun(uuid) => true,
             Ok(instance) if self.is_here(&instance) => self.try_recover(instance).await,
-            Ok(instance) => caught(self.settle_unclaimed(&instance)).await.unwrap_or_else(|error| {
-                warn!(%error, instance = %uuid, "cannot tell whether its request is lost; it is tried again");
-                false
-            }),
+            Ok(instance) => {
+                let settled = unless_in_doubt(caught(self.settle_unclaimed(&instance))).await.unwrap_or(Ok(false));
+                settled.unwrap_or_else(|error| {
+                    warn!(%error, instance = %uuid, "cannot tell whether its request is lost; it is tried again");
+                    false
+                })
+            }
             Err(error) if error.class() == Some("InstanceNotFound") => true,
             Err(error) => {
                 warn!(%error, instance = %uuid, "cannot read the instance; it is tried again");
