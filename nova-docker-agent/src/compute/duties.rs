@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Compute, defect::caught, error::Error, object};
 use crate::{
-    conductor::EventFailure,
+    conductor::{EventFailure, is_refused},
     messaging::Context,
     objects::{Expected, TaskState, VmState},
 };
@@ -118,12 +118,26 @@ impl Compute {
         }
     }
 
-    /// Saves states on the way out of a failure; a row that is gone needs none.
-    pub(super) async fn set_state(&self, context: &Context, instance: Uuid, fields: Value, expected: &Expected) {
+    /// Saves states on the way out of a failure; a row that is gone needs none. Whether that is done: else the instance, and what it
+    /// holds, may be somebody else's by now.
+    pub(super) async fn set_state(
+        &self,
+        context: &Context,
+        instance: Uuid,
+        fields: Value,
+        expected: &Expected,
+    ) -> bool {
         match self.conductor.save_instance(context, &instance.to_string(), object(fields), expected).await {
-            Ok(_) => {}
-            Err(error) if error.class() == Some("InstanceNotFound") => {}
-            Err(error) => warn!(%error, "cannot reset the instance's state"),
+            Ok(_) => true,
+            Err(error) if error.class() == Some("InstanceNotFound") => true,
+            Err(error) if is_refused(&error) => {
+                info!(%error, "the instance's state is left: somebody has changed it meanwhile");
+                false
+            }
+            Err(error) => {
+                warn!(%error, "cannot reset the instance's state");
+                false
+            }
         }
     }
 }

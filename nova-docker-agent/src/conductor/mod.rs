@@ -33,7 +33,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub use actions::EventFailure;
-pub use doubt::unless_in_doubt;
+pub use doubt::{is_refused, unless_in_doubt};
 pub use scheduler::BuildInstances;
 
 use crate::messaging::{CallError, Context, Rpc, Target};

@@ -28,8 +28,14 @@ impl Compute {
         }
         let may_retry =
             request.rest.get("filter_properties").and_then(|f| f.get("retry")).is_some_and(|retry| !retry.is_null());
+        let mut given_back = false;
         if leftovers.is_none() && error.is_reschedulable() && may_retry {
-            match self.reschedule(context, request, &error).await {
+            let asked = async {
+                self.give_back(context, request).await?;
+                given_back = true;
+                self.ask_for_another_host(context, request, &error).await
+            };
+            match asked.await {
                 Ok(()) => return None,
                 Err(problem) => warn!(%problem, "cannot ask for another host"),
             }
@@ -38,7 +44,7 @@ impl Compute {
             Some(cleanup) => Error::Cleanup { error: Box::new(error), cleanup },
             None => error,
         };
-        self.error_out(context, request, &error).await;
+        self.error_out(context, request, &error, given_back).await;
         Some(error)
     }
 
@@ -59,8 +65,8 @@ impl Compute {
         Some(failures)
     }
 
-    /// Hands the instance back to the conductor, which takes the next host of the scheduler's list.
-    async fn reschedule(&self, context: &Context, request: &mut BuildRequest, error: &Error) -> Result<(), Error> {
+    /// Takes the instance off this host, and drops what it holds here: what it holds from now on is the next host's.
+    async fn give_back(&self, context: &Context, request: &mut BuildRequest) -> Result<(), Error> {
         let mut system_metadata = request.instance.system_metadata();
         system_metadata.insert("network_allocated".to_owned(), "False".to_owned());
         let fields = json!({
@@ -69,6 +75,16 @@ impl Compute {
         });
         self.save(context, &mut request.instance, fields, Expected::of_build()).await?;
         self.drop_allocation(context, request.uuid).await;
+        Ok(())
+    }
+
+    /// The conductor takes the next host of the scheduler's list.
+    async fn ask_for_another_host(
+        &self,
+        context: &Context,
+        request: &BuildRequest,
+        error: &Error,
+    ) -> Result<(), Error> {
         let argument = |name: &str| request.rest.get(name).cloned().unwrap_or_default();
         let mut filter_properties = argument("filter_properties");
         if let Some(retry) = filter_properties.get_mut("retry").and_then(Value::as_object_mut) {
@@ -92,13 +108,38 @@ impl Compute {
     }
 
     /// The user sees ERROR and the fault. The host is taken off, so a later delete is the API's own.
-    async fn error_out(&self, context: &Context, request: &BuildRequest, error: &Error) {
+    async fn error_out(&self, context: &Context, request: &BuildRequest, error: &Error, given_back: bool) {
         self.record_fault(context, request.uuid, error).await;
         let state = json!({
             "host": null, "node": null, "compute_id": null, "numa_topology": null,
             "vm_state": VmState::Error, "task_state": null,
         });
-        self.set_state(context, request.uuid, state, &Expected::of_build()).await;
-        self.drop_allocation(context, request.uuid).await;
+        let is_ours = self.set_state(context, request.uuid, state, &tasks(given_back)).await;
+        if is_ours && !given_back {
+            self.drop_allocation(context, request.uuid).await;
+        }
+    }
+}
+
+/// The tasks that a build which failed may have. Who asked for another host may not know whether it was heard: then the next tasks are
+/// that host's.
+fn tasks(given_back: bool) -> Expected {
+    if given_back { Expected::task(TaskState::Scheduling) } else { Expected::of_build() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_was_given_back_is_not_set_to_error_once_another_host_has_begun_it() {
+        use TaskState::{BlockDeviceMapping, Networking, Scheduling, Spawning};
+        let (Expected::OneOf(ours), Expected::OneOf(given_back)) = (tasks(false), tasks(true)) else {
+            panic!("a save over any task");
+        };
+        for begun in [None, Some(Networking), Some(BlockDeviceMapping), Some(Spawning)] {
+            assert!(ours.contains(&begun) && !given_back.contains(&begun), "{begun:?}");
+        }
+        assert!(given_back.contains(&Some(Scheduling)), "nobody has taken it");
     }
 }

@@ -201,8 +201,9 @@ impl Compute {
         let state = json!({
             "host": null, "node": null, "compute_id": null, "vm_state": VmState::Error, "task_state": null,
         });
-        self.set_state(context, uuid, state, &still(instance.task_state())).await;
-        self.drop_allocation(context, uuid).await;
+        if self.set_state(context, uuid, state, &still(instance.task_state())).await {
+            self.drop_allocation(context, uuid).await;
+        }
         self.tracker.release(uuid).await;
         Ok(())
     }
