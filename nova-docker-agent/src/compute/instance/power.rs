@@ -260,8 +260,11 @@ impl Compute {
             json!({"power_state": now.unwrap_or(PowerState::NoState), "vm_state": vm_state, "task_state": null});
         // Its user may have asked for a hard reboot meanwhile, which has a task of its own.
         let started = still(instance.task_state()).or_no_task();
-        self.save(context, instance, state, started).await?;
-        rebooted
+        match self.save(context, instance, state, started).await {
+            Err(error) if error.is_gone() => Err(error),
+            Err(error) if error.is_unexpected_task_state() => rebooted,
+            saved => rebooted.and(saved),
+        }
     }
 
     /// Freezes the container's processes.
