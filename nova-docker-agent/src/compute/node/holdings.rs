@@ -168,7 +168,7 @@ impl Compute {
     }
 
     /// Where placement did not answer when the instance's way here ended.
-    pub(super) async fn take_from_homeless(&self, uuid: Uuid) -> Result<(), Error> {
+    pub(in crate::compute) async fn take_from_homeless(&self, uuid: Uuid) -> Result<(), Error> {
         let Some(_lock) = self.locks.try_lock(uuid) else { return Ok(()) };
         let (caller, placement) = (&Caller::own(), &self.cloud.placement);
         // Before the row: a claim for a way that begins comes after the task that the row then has.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::compute::{Compute, arguments::Arguments, error::Error, operation::Method};
 use crate::{
     messaging::Context,
-    objects::{InstanceAction, TaskState},
+    objects::{InstanceAction, InstanceActionEvent, TaskState},
 };
 
 /// Actions of an instance that are looked at: what its user asked for before and after the one that waits.
@@ -158,6 +158,15 @@ fn longest_way(actions: &[&str], long_rpc: Duration) -> Duration {
     }
 }
 
+/// How far a request has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Nowhere,
+    Here,
+    /// A launch that failed here: the conductor was asked for another host before its event ended.
+    HandedOn,
+}
+
 /// This host's message to itself; not one of Nova's.
 pub(in crate::compute) struct QueuePassed {
     instance: Uuid,
@@ -182,13 +191,16 @@ impl Method for QueuePassed {
 impl Compute {
     /// The fate of a task that one of `actions` has set.
     pub(super) async fn fate_of_task(&self, context: &Context, uuid: Uuid, actions: &[&str]) -> Result<Fate, Error> {
-        let Some((request, has_begun)) = self.request_of_task(context, uuid, actions).await? else {
+        let Some((request, begun)) = self.request_of_task(context, uuid, actions).await? else {
             // Of a launch whose conductor has not come to it yet nothing is written down.
             let is_at_it =
                 actions.contains(&LAUNCH) && self.arrivals.missed_for(uuid, "") < self.config.long_rpc_timeout;
             return Ok(if is_at_it { Fate::Awaited } else { Fate::GivenUp });
         };
-        let fate = self.arrivals.fate(uuid, &request, has_begun);
+        if begun == Begun::HandedOn {
+            return Ok(Fate::Left);
+        }
+        let fate = self.arrivals.fate(uuid, &request, begun == Begun::Here);
         if fate != Fate::Awaited {
             return Ok(fate);
         }
@@ -200,24 +212,29 @@ impl Compute {
         Ok(fate)
     }
 
-    /// The id of the request that has set the task, and whether a compute host has begun with it.
+    /// The id of the request that has set the task, and how far it has come.
     async fn request_of_task(
         &self,
         context: &Context,
         uuid: Uuid,
         actions: &[&str],
-    ) -> Result<Option<(String, bool)>, Error> {
+    ) -> Result<Option<(String, Begun)>, Error> {
         let done = self.conductor.actions(context, &uuid.to_string(), ACTIONS).await?;
         let is_it = |action: &&InstanceAction| action.str("action").is_some_and(|name| actions.contains(&name));
         let Some(action) = done.iter().find(is_it) else { return Ok(None) };
         let (Some(id), Some(request)) = (action.int("id"), action.str("request_id")) else { return Ok(None) };
         let events = self.conductor.events(context, id).await?;
-        let has_begun = events.iter().any(|event| {
+        let of = |event: &&InstanceActionEvent| {
             event.str("event").is_some_and(|name| name.starts_with(OF_COMPUTE))
                 // Of a launch that another host has handed on, that one's events are there, too.
                 && (!actions.contains(&LAUNCH) || event.str("host") == Some(self.host.as_str()))
-        });
-        Ok(Some((request.to_owned(), has_begun)))
+        };
+        let begun = match events.iter().find(of) {
+            None => Begun::Nowhere,
+            Some(event) if actions.contains(&LAUNCH) && event.str("finish_time").is_some() => Begun::HandedOn,
+            Some(_) => Begun::Here,
+        };
+        Ok(Some((request.to_owned(), begun)))
     }
 }
 

@@ -219,6 +219,7 @@ impl Compute {
         let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(8);
         let is_bound = (|| self.plug_as_recorded(context, uuid))
             .retry(pauses)
+            .when(|error| matches!(error, Error::Guest(_)))
             .notify(|error, pause| info!(%error, retry_in = ?pause, "cannot plug the instance yet"))
             .await?;
         if !is_bound {

@@ -110,20 +110,22 @@ impl Compute {
     }
 
     async fn end_unclaimed(&self, context: &Context, uuid: Uuid, way: Unclaimed) -> Result<(), Error> {
-        let _lock = self.locks.lock(uuid).await;
-        let mut instance = self.conductor.instance(context, &uuid.to_string(), &[]).await?;
-        if Unclaimed::of(&instance) != Some(way) || self.arrivals.has_begun(uuid) {
-            return Ok(());
+        {
+            let _lock = self.locks.lock(uuid).await;
+            let mut instance = self.conductor.instance(context, &uuid.to_string(), &[]).await?;
+            if Unclaimed::of(&instance) != Some(way) || self.arrivals.has_begun(uuid) {
+                return Ok(());
+            }
+            info!(instance = %uuid, ?way, "its way here was cut short before it was this host's");
+            let error = way.fault(uuid);
+            let (_, task) = way.states();
+            self.record_fault(context, uuid, &error).await;
+            let state = json!({"vm_state": way.end(), "task_state": null});
+            self.save(context, &mut instance, state, Expected::task(task)).await?;
+            self.finish_event(context, uuid, way.event(), Some(&error)).await;
         }
-        info!(instance = %uuid, ?way, "its way here was cut short before it was this host's");
-        let error = way.fault(uuid);
-        let (_, task) = way.states();
-        // While it has its task nobody else comes: what the scheduler has claimed is that of the lost request.
-        self.cloud.placement.delete_allocations(&Caller::service(context.request_id()), uuid).await?;
-        self.record_fault(context, uuid, &error).await;
-        self.finish_event(context, uuid, way.event(), Some(&error)).await;
-        let state = json!({"vm_state": way.end(), "task_state": null});
-        self.save(context, &mut instance, state, Expected::task(task)).await
+        // Last: until the state is saved what it holds here is how the next start knows it, and later the audit takes it.
+        self.take_from_homeless(uuid).await
     }
 }
 
