@@ -88,6 +88,11 @@ fn judge_storage(storage: &Storage, settings: &DockerConfig) -> Finding {
 
 fn judge_limits(survey: &Survey) -> Finding {
     let cgroups = format!("cgroup v{}, {}", survey.cgroup_version, survey.cgroup_driver);
+    if survey.unlimited.is_empty() && !survey.swap_limited {
+        let advice = "on cgroup v1 start the kernel with `swapaccount=1`; on cgroup v2 start dockerd as a service of systemd's, not in \
+                      the root's group";
+        return Finding::warning(LIMITS, format!("{cgroups}: Docker cannot limit swap"), advice);
+    }
     if survey.unlimited.is_empty() {
         return Finding::ok(LIMITS, cgroups);
     }
@@ -151,7 +156,7 @@ mod tests {
     use super::*;
 
     fn survey(version: &str) -> Survey {
-        Survey { version: version.to_owned(), api_version: "1.41".to_owned(), ..Survey::default() }
+        Survey { version: version.to_owned(), api_version: "1.41".to_owned(), swap_limited: true, ..Survey::default() }
     }
 
     #[test]
@@ -201,6 +206,7 @@ mod tests {
     #[test]
     fn what_the_kernel_cannot_limit_fails() {
         assert_eq!(judge_limits(&survey("26.1.5")).verdict, Verdict::Ok);
+        assert_eq!(judge_limits(&Survey { swap_limited: false, ..survey("26.1.5") }).verdict, Verdict::Warning);
         let finding = judge_limits(&Survey { unlimited: vec!["memory", "pids"], ..survey("26.1.5") });
         assert!(finding.verdict == Verdict::Failed && finding.found.ends_with("memory and pids"), "{finding:?}");
     }

@@ -29,6 +29,8 @@ pub struct Survey {
     pub cgroup_driver: String,
     /// What the kernel cannot limit of containers: `memory`, `cpu`, `pids`.
     pub unlimited: Vec<&'static str>,
+    /// Whether it can limit swap.
+    pub swap_limited: bool,
     pub live_restore: bool,
     /// Whether dockerd makes checkpoints.
     pub experimental: bool,
@@ -64,6 +66,7 @@ fn of(info: SystemInfo, version: &SystemVersion) -> Survey {
         cgroup_version: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         unlimited: limits.iter().filter(|(_, can)| *can == Some(false)).map(|&(name, _)| name).collect(),
+        swap_limited: info.swap_limit != Some(false),
         live_restore: info.live_restore_enabled.unwrap_or_default(),
         experimental: info.experimental_build.unwrap_or_default(),
         log_driver: info.logging_driver.unwrap_or_default(),
