@@ -1,6 +1,6 @@
 //! Images in Docker's store. They are only ever asked for by digest, from our own registry; they carry no tag.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
@@ -64,7 +64,10 @@ impl Docker {
         // Docker itself lets go of a reference as long as a used image has another one.
         let used = self.used_images().await?;
         let unused = images.into_iter().filter(|image| !used.contains(&image.id));
-        Ok(unused.flat_map(|image| image.repo_digests).filter_map(UnusedImage::of).collect())
+        // The containerd image store tells one name of several as a digest, and all of them as tags.
+        let names: BTreeSet<String> =
+            unused.flat_map(|image| image.repo_digests.into_iter().chain(image.repo_tags)).collect();
+        Ok(names.into_iter().filter_map(UnusedImage::of).collect())
     }
 
     /// Removes a reference to an image, and the image with the last one; its layers stay in the registry's cache. False when a
@@ -101,7 +104,7 @@ pub struct UnusedImage {
 impl UnusedImage {
     /// None for any other reference.
     pub(crate) fn of(reference: String) -> Option<Self> {
-        name_in_registry(&reference)?;
+        name_in_registry(&reference)?.split_once('@')?;
         Some(Self { reference })
     }
 
@@ -231,7 +234,9 @@ mod tests {
         let id = Uuid::from_u128(7);
         let at = |port: u16| UnusedImage::of(format!("127.0.0.1:{port}/glance/{id}@sha256:0")).unwrap();
         assert_eq!((at(5000).name(), at(5000).id()), (at(5001).name(), Some(id)));
-        assert_eq!(UnusedImage::of("docker.io/library/busybox@sha256:0".to_owned()), None);
+        for foreign in ["docker.io/library/busybox@sha256:0", "127.0.0.1:5000/glance/a:tagged"] {
+            assert_eq!(UnusedImage::of(foreign.to_owned()), None, "{foreign}");
+        }
     }
 
     #[test]

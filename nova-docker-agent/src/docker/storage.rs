@@ -8,7 +8,7 @@ use super::{Docker, Error};
 
 /// What an operator can do where root disks are not held to their size.
 pub(crate) const ADVICE: &str = "put Docker's directory on btrfs (storage driver btrfs) or on XFS mounted with `prjquota` \
-    (overlay2), or have servers that outgrow their disks stopped ([docker] storage_overuse = stop)";
+    (overlay2), without the containerd image store, or have servers that outgrow their disks stopped ([docker] storage_overuse = stop)";
 
 /// Where Docker keeps containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +30,10 @@ impl Storage {
         let mount = mount_of(mountinfo, &root);
         let file_system = mount.map(|(kind, _)| kind.to_owned()).or_else(|| backing(info)).unwrap_or_default();
         let quota_enforced = match info.driver.as_deref() {
+            // Whatever its name: it takes the option and ignores it.
+            _ if in_image_store(info) => false,
             Some("btrfs" | "zfs" | "devicemapper") => true,
             Some("overlay2") => mount.is_some_and(|(kind, options)| kind == "xfs" && has_project_quotas(options)),
-            // Among them the containerd image store, which takes the option and ignores it.
             _ => false,
         };
         Self { driver: info.driver.clone().unwrap_or_default(), file_system, root, quota_enforced }
@@ -68,8 +69,18 @@ fn has_project_quotas(options: &str) -> bool {
 
 /// Docker's own word for the file system: `extfs`.
 fn backing(info: &SystemInfo) -> Option<String> {
+    status(info, "Backing Filesystem")
+}
+
+/// Whether Docker has the containerd image store. Then its storage driver is a snapshotter of containerd's.
+fn in_image_store(info: &SystemInfo) -> bool {
+    status(info, "driver-type").is_some_and(|kind| kind.starts_with("io.containerd.snapshotter"))
+}
+
+/// What Docker's storage driver says of itself under `name`.
+fn status(info: &SystemInfo, name: &str) -> Option<String> {
     let lines = info.driver_status.as_ref()?;
-    let line = lines.iter().find(|line| line.first().is_some_and(|name| name == "Backing Filesystem"))?;
+    let line = lines.iter().find(|line| line.first().is_some_and(|first| first == name))?;
     line.get(1).cloned()
 }
 
@@ -111,6 +122,21 @@ mod tests {
         assert!(!storage("overlay2", "/var/lib/docker").quota_enforced);
         assert!(!storage("overlayfs", "/srv/docker").quota_enforced);
         assert!(!storage("vfs", "/srv/docker").quota_enforced);
+    }
+
+    #[test]
+    fn a_snapshotter_of_containerd_enforces_no_size_whatever_its_name() {
+        for driver in ["btrfs", "overlayfs", "zfs"] {
+            let kind = ["driver-type", "io.containerd.snapshotter.v1"].map(str::to_owned).to_vec();
+            let info = SystemInfo {
+                driver: Some(driver.to_owned()),
+                docker_root_dir: Some("/srv/docker".to_owned()),
+                driver_status: Some(vec![kind]),
+                ..Default::default()
+            };
+            assert!(!Storage::of(&info, MOUNTS).quota_enforced, "{driver}");
+        }
+        assert!(storage("btrfs", "/srv/docker").quota_enforced);
     }
 
     #[test]
