@@ -23,6 +23,8 @@ use crate::programs::program;
 const PACKAGE: &str = "docker.io";
 /// Variable of the environment: the root of a tree with another Docker than the installed one.
 const TREE: &str = "NOVA_DOCKER_TEST_DOCKER";
+/// Variable of the environment: settings of daemon.json that every Docker has besides, as JSON.
+const SETTINGS: &str = "NOVA_DOCKER_TEST_SETTINGS";
 const BUSYBOX: &str = "/bin/busybox";
 /// The last log line of a dockerd whose containerd did not answer within 15 s. No option changes this limit.
 const SLOW_CONTAINERD: &str = "timeout waiting for containerd to start";
@@ -80,6 +82,7 @@ impl Dockerd {
             "shutdown-timeout": 1, "live-restore": false, "experimental": true,
             "runtimes": {"nova": {"path": runtime, "runtimeArgs": [format!("--nova-links={}", dockerd.links().display())]}},
         });
+        configuration.as_object_mut().expect("an object").extend(given_settings());
         if dockerd.0.disk.is_some() {
             // From 23 on Docker has overlay2 there unless it is told.
             configuration["storage-driver"] = "btrfs".into();
@@ -127,8 +130,8 @@ impl Dockerd {
         self.own(DATA)
     }
 
-    /// Whether it may keep layers of images that are gone, as Docker 26 does of some that were pulled: it gets them by no further
-    /// pull.
+    /// Whether it may keep layers of images that are gone: it gets them by no further pull. Docker 26 does so after it has saved an
+    /// image that has a layer twice, as tests of pulls have it do.
     pub fn may_keep_layers(&self) -> bool {
         // What it knows of registries.
         let pulled = self.data().join("image/overlay2/distribution/v2metadata-by-diffid/sha256");
@@ -312,6 +315,12 @@ impl Drop for Inner {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(server.take().is_none() || std::thread::panicking(), "nobody has ended this Docker");
     }
+}
+
+/// Settings of daemon.json that the environment names.
+fn given_settings() -> serde_json::Map<String, serde_json::Value> {
+    let given = std::env::var(SETTINGS).unwrap_or_else(|_| "{}".to_owned());
+    serde_json::from_str(&given).unwrap_or_else(|error| panic!("{SETTINGS} is no JSON object: {error}"))
 }
 
 /// Where dockerd is, and what it starts: in the tree that the environment names, then as installed.
