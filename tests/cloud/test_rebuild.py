@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Launcher
@@ -14,6 +17,7 @@ from harness.programs import kill_agent
 from harness.servers import Json, Servers, wait_event
 from harness.tenant import Tenant
 from harness.waiting import eventually
+from openstack.connection import Connection
 
 pytestmark = [pytest.mark.agent]
 
@@ -69,6 +73,36 @@ def test_a_rebuild_is_another_container_with_the_same_ports_key_and_named_volume
     ]
     assert "EDITION=two" in lab.docker("inspect", "--format", "{{.Config.Env}}", f"nova-{server_id}")
     assert _containers(lab, server_id) == [f"nova-{server_id}"]
+
+
+@pytest.mark.full
+@pytest.mark.both_doors
+def test_a_rebuild_with_another_key_and_other_user_data_has_these_and_no_others(
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    user: Connection,
+    private_network: list[Json],
+    guest_of: Callable[[str], Guest],
+    key_name: str,
+    tmp_path: Path,
+) -> None:
+    server = launch("changed", networks=private_network, key_name=key_name, user_data="before\n")
+    guest_of(server["id"]).wait_ssh()
+    key = tmp_path / "key"
+    lab.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
+    pair = user.compute.create_keypair(
+        name=f"{server['name']}-other", public_key=key.with_suffix(".pub").read_text().strip()
+    )
+    try:
+        changes = {"key_name": pair.name, "user_data": base64.b64encode(b"after\n").decode()}
+        servers.action(server["id"], "rebuild", {"imageRef": server["image"]["id"], **changes})
+        servers.wait(server["id"], "ACTIVE")
+        inside = dataclasses.replace(guest_of(server["id"]), key=key).wait_ssh()
+        assert inside.ssh("wget -qO- http://169.254.169.254/latest/user-data") == "after"
+        assert inside.ssh("cat /root/.ssh/authorized_keys").splitlines() == [pair.public_key.strip()]
+    finally:
+        user.compute.delete_keypair(pair)
 
 
 @pytest.mark.full

@@ -201,6 +201,51 @@ def test_a_flavor_that_the_container_cannot_have_leaves_the_server_as_it_was(
         admin.compute.delete_flavor(flavor)
 
 
+@pytest.mark.full
+@pytest.mark.both_doors
+@pytest.mark.alone
+@pytest.mark.usefixtures("usable_afterwards")
+def test_a_resize_to_a_flavor_of_other_capabilities_and_another_runtime_and_back(
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    admin: Connection,
+    admin_servers: Servers,
+    private_network: list[Json],
+    unique: Callable[[str], str],
+) -> None:
+    server = launch("privileged", networks=private_network)
+    server_id, name = server["id"], f"nova-{server['id']}"
+    lab.docker("exec", name, "sh", "-c", "echo kept > /root/note")
+    flavor = admin.compute.create_flavor(name=unique("other"), ram=server["flavor"]["ram"], vcpus=1, disk=1)
+
+    def held() -> tuple[str, str, str]:
+        """Capabilities of the container's processes, its runtime, and what was in its files."""
+        capabilities = lab.docker("exec", name, "grep", "CapBnd", "/proc/1/status").split()[1]
+        label = '{{index .Config.Labels "org.openstack.nova.runtime"}}'
+        return (
+            capabilities,
+            lab.docker("inspect", "--format", label, name),
+            lab.docker("exec", name, "cat", "/root/note"),
+        )
+
+    before = held()
+    try:
+        specs = {"docker:cap_add": "SYS_ADMIN", "docker:runtime": "other"}
+        admin.compute.create_flavor_extra_specs(flavor, specs)
+        with agent_with(lab, admin_servers, runtimes="other=/usr/sbin/runc"):
+            servers.action(server_id, "resize", {"flavorRef": flavor.id})
+            servers.wait(server_id, "VERIFY_RESIZE")
+            capabilities, runtime, note = held()
+            assert int(capabilities, 16) == int(before[0], 16) | 1 << 21
+            assert (runtime, note) == ("other", "kept")
+            servers.action(server_id, "revertResize")
+            servers.wait(server_id, "ACTIVE")
+        assert held() == before
+    finally:
+        admin.compute.delete_flavor(flavor)
+
+
 @pytest.mark.amqp
 @pytest.mark.alone
 @pytest.mark.usefixtures("usable_afterwards")

@@ -59,6 +59,16 @@ class Archive:
             _add(archive, name, content)
         return self.with_layer(layer.getvalue(), hashlib.sha256(layer.getvalue()).hexdigest())
 
+    def with_links(self, links: dict[str, str]) -> Archive:
+        """One more layer on top, with links by their names; what they lead to need not be there."""
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w") as archive:
+            for name, target in links.items():
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = tarfile.SYMTYPE, target
+                archive.addfile(member)
+        return self.with_layer(layer.getvalue(), hashlib.sha256(layer.getvalue()).hexdigest())
+
     def with_layer(self, stored: bytes, digest: str) -> Archive:
         """One more layer on top, stored in any form; its digest is that of the uncompressed tar."""
         config = json.loads(json.dumps(self.config))
