@@ -161,8 +161,9 @@ def test_an_image_without_a_command(add_image: AddImage, fault_of: Callable[[str
     [
         ({"User": "nosuch"}, "unable to find user nosuch"),
         ({"WorkingDir": "/bin/sh"}, "Cannot mkdir: /bin/sh is not a directory"),
+        pytest.param({"Env": ["=nameless"]}, "environment variable name", marks=pytest.mark.full),
     ],
-    ids=["found at the start", "found at the creation"],
+    ids=["found at the start", "found at the creation", "a variable without a name"],
 )
 def test_a_configuration_that_docker_refuses_is_told_in_its_words(
     add_image: AddImage, fault_of: Callable[[str], str], tiny: Archive, configuration: Json, words: str
@@ -170,6 +171,40 @@ def test_a_configuration_that_docker_refuses_is_told_in_its_words(
     message = fault_of(add_image(tiny.configured(**configuration).tar()))
     assert words in message
     assert "Exhausted all hosts" not in message
+
+
+@pytest.mark.full
+def test_less_memory_than_docker_takes_is_told(
+    lab: Lab, launch: Launcher, admin: Connection, admin_servers: Servers, unique: Callable[[str], str]
+) -> None:
+    flavor = admin.compute.create_flavor(name=unique("starved"), ram=4, vcpus=1, disk=1)
+    try:
+        message = _message_of_the_fault(launch.failing("starved", flavor=flavor.id), lab, admin_servers)
+    finally:
+        admin.compute.delete_flavor(flavor)
+    assert "emory limit" in message
+    assert "Exhausted all hosts" not in message
+
+
+@pytest.mark.full
+def test_links_of_the_image_are_not_in_the_way_of_the_key_and_of_the_network_s_files(
+    add_image: AddImage,
+    launch: Launcher,
+    servers: Servers,
+    tiny: Archive,
+    private_network: list[Json],
+    key_name: str,
+    lab: Lab,
+) -> None:
+    """Ubuntu's resolv.conf leads to a file that systemd makes, ostree's /root to a directory that the start makes."""
+    links = {"etc/resolv.conf": "../run/stub/resolv.conf", "etc/hosts": "/nowhere/hosts", "root": "var/roothome"}
+    image = add_image(tiny.with_links(links).tar())
+    server = launch("linked", image=image, networks=private_network, key_name=key_name)
+    name = f"nova-{server['id']}"
+    read = {path: lab.docker("exec", name, "cat", path) for path in ("/etc/resolv.conf", "/etc/hosts")}
+    assert "nameserver" in read["/etc/resolv.conf"]
+    assert server["name"] in read["/etc/hosts"]
+    assert lab.docker("exec", name, "cat", "/root/.ssh/authorized_keys").startswith("ssh-")
 
 
 @pytest.mark.both_doors
