@@ -33,6 +33,9 @@ _BACK: Mapping[str, tuple[str, Json | None]] = {
 }
 """What a user does to have a server ACTIVE again, by its status."""
 
+_AT_WORK = {"amqp": "every instance has been looked at", "grpc": "the container driver is up"}
+"""What the agent says when its start is done, by the door."""
+
 _ACTIONS = "SELECT COUNT(*) FROM nova.instance_actions WHERE instance_uuid = %(id)s"
 _UNFINISHED = (
     "SELECT COUNT(*), SUM(result IS NULL) FROM nova.instance_actions_events WHERE event LIKE 'compute%%'"
@@ -52,6 +55,8 @@ class Operation:
     arguments: Json | None = None
     of: tuple[str, str] = ("", "ACTIVE")
     """The action that makes it so, and the status."""
+    least: int = 5
+    """How many steps it has at least."""
     keeps: bool = True
     """Whether the files are the same afterwards."""
 
@@ -147,7 +152,7 @@ class Round:
         steps.kill_at(number)
         self.ask(operation.action, operation.arguments)
         eventually(lambda: steps.not_taken or self.is_over(), f"{operation} over, or the agent killed")
-        return was_killed(steps, log)
+        return was_killed(self.lab, steps, log)
 
     def is_over(self) -> bool:
         """Whether what was asked for last has ended, in one way or the other."""
@@ -179,10 +184,10 @@ class Round:
         return self.lab.docker("exec", f"nova-{self.server_id}", "cat", _MARK, check=False) == "kept"
 
 
-def was_killed(steps: Steps, log: Tail) -> bool:
+def was_killed(lab: Lab, steps: Steps, log: Tail) -> bool:
     """Whether the agent did not take the step. Then it is at work again, by its log since; else it takes all steps."""
     if steps.not_taken:
-        eventually(lambda: "every instance has been looked at" in log.text(), "the agent at work again")
+        eventually(lambda: _AT_WORK[lab.door] in log.text(), "the agent at work again")
         return True
     steps.kill_at(0)
     return False
