@@ -16,6 +16,10 @@
 //! command, config   `public` as a program: its command line and its configuration
 //! ```
 //!
+//! axum gives `public` its bodies, answers and errors. Its router has one route: names of repositories hold slashes, and the part after
+//! them is what says which end-point is meant (`http::endpoint`). oci-spec's types are not used, since they read less strictly than is
+//! needed of what tenants send, nor are tower-http's layers: they know no least rate, and no answer that broke off.
+//!
 //! What holds against a hostile tenant, and where:
 //! - Everything a tenant sends has a bound: tar headers and names (`archive::walker`), reads and time for an index
 //!   (`archive`), manifests (`archive::layout`, `public::images::open`, `public::push::manifest`), uploads
