@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Launcher
@@ -151,4 +151,37 @@ def test_an_agent_that_stops_does_not_wait_for_a_conductor_that_is_away(
         servers.wait(server_id, "SHUTOFF")
     told = log.text()
     assert "given up: nobody knows what has become of a change" in told
+    assert "operations still run" not in told, "it waited until its patience was over"
+
+
+@pytest.mark.full
+def test_an_agent_that_stops_while_it_stops_a_server_by_itself_keeps_no_request_for_it_waiting(
+    lab: Lab,
+    launch: Launcher,
+    servers: Servers,
+    admin_servers: Servers,
+    add_image: Callable[..., str],
+    tiny: object,
+) -> None:
+    command = ("sh", "-c", "trap : TERM; echo deaf; while :; do sleep 1; done")
+    image = add_image(tiny.running(*command).tar(), "deaf", os_shutdown_timeout="10")  # type: ignore[attr-defined]
+    server_id = launch("unheard", image=image)["id"]
+    servers.wait_console(server_id, "deaf")
+    servers.action(server_id, "os-stop")
+    servers.wait(server_id, "SHUTOFF")
+    log = Tail(lab.log(AGENT_PROGRAM))
+    with (
+        agent_with(lab, admin_servers, section="DEFAULT", rpc_response_timeout="5"),
+        contextlib.ExitStack() as conductor,
+    ):
+        # Nobody asked for that: it is stopped again.
+        lab.docker("start", f"nova-{server_id}")
+        eventually(lambda: servers.get(server_id)["OS-EXT-STS:task_state"] == "powering-off", "a stop by itself")
+        conductor.enter_context(silent(lab, "nova-conductor"))
+        eventually(lambda: ASKED_AGAIN in log.text(), "the agent asking again")
+        servers.delete(server_id)
+        with without(lab, AGENT_PROGRAM):
+            conductor.close()
+    told = log.text()
+    assert 'rpc{method="terminate_instance"' in told, "the deletion did not have its turn"
     assert "operations still run" not in told, "it waited until its patience was over"
