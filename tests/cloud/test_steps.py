@@ -37,6 +37,7 @@ FURNISHED = {"personality": [{"path": "/etc/shadow", "contents": SHADOW}], "micr
 """Of a server that has passwords. It is the newest version of the API that takes files."""
 
 BOTH_DOORS = [
+    Operation("rebuild", keeps=False),
     Operation("createImage", least=3),
 ]
 FIRST_DOOR = [
@@ -48,7 +49,6 @@ FIRST_DOOR = [
     Operation("unpause", of=("pause", "PAUSED")),
     Operation("suspend"),
     Operation("resume", of=("suspend", "SUSPENDED")),
-    Operation("rebuild", keeps=False),
     Operation("rescue"),
     Operation("unrescue", of=("rescue", "RESCUE")),
     Operation("shelve"),
