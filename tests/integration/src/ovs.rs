@@ -53,10 +53,13 @@ impl OpenVSwitch {
         let mut arguments = vec![connection.clone()];
         arguments.extend(own("switch"));
         let mut switch = Server::start("ovs-vswitchd", PACKAGE, &arguments, &environment, &log);
-        let add = [&format!("--db={connection}"), "--timeout=2", "--may-exist", "add-br", BRIDGE];
+        let database_option = format!("--db={connection}");
+        let add = [&database_option, "--no-wait", "add-br", BRIDGE];
         let netdev = ["--", "set", "Bridge", BRIDGE, "datapath_type=netdev"];
-        let add: Vec<&str> = add.into_iter().chain(netdev).collect();
-        switch.until_ready(&log, async || attempt("ovs-vsctl", &add).await.0).await;
+        run("ovs-vsctl", &[add.as_slice(), &netdev].concat()).await;
+        // The switch gives the bridge's own port its number once the devices are there.
+        let is_there = [&database_option, "--timeout=2", "wait-until", "Interface", BRIDGE, "ofport=65534"];
+        switch.until_ready(&log, async || attempt("ovs-vsctl", &is_there).await.0).await;
         let servers = Mutex::new((Some(switch), Some(database)));
         Self(Arc::new(Inner { servers, was_stopped: AtomicBool::new(false), directory }))
     }
