@@ -211,3 +211,24 @@ def test_a_resize_that_comes_when_its_task_is_gone_leaves_nothing(
     eventually(lambda: lab.sql(statement, {"id": server_id}) == "error", "its migration given up")
     books = Books(lab, tenant.project_id)
     assert [line for line in books.disagreements() if server_id in line or "consumer" in line] == []
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_launch_that_was_given_up_is_not_built_when_its_request_comes(
+    lab: Lab, launch: Launcher, servers: Servers, admin_servers: Servers, tenant: Tenant, amqp: Amqp
+) -> None:
+    """Its user was told that it failed, and may have launched another one."""
+    queue = f"compute.{lab.host}"
+    with without(lab, AGENT_PROGRAM):
+        before = amqp.waiting(queue)
+        server_id = launch.request("given-up")
+        eventually(lambda: amqp.waiting(queue) > before, "the request in the queue")
+        admin_servers.action(server_id, "os-resetState", {"state": "error"})
+    wait_event(admin_servers, server_id, "create", "compute__do_build_and_run_instance")
+    assert servers.wait_idle(server_id)["status"] == "ERROR"
+    assert admin_servers.get(server_id)["OS-EXT-SRV-ATTR:host"] is None
+    assert lab.docker("ps", "-aq", "--filter", f"name={server_id}") == ""
+    books = Books(lab, tenant.project_id)
+    holds = f"server {server_id} (error) holds"
+    eventually(lambda: not [line for line in books.disagreements() if holds in line], "what it held is given back")

@@ -154,8 +154,8 @@ pub enum Expected {
     Any,
     /// One of these; `None` is "no task".
     OneOf(Vec<Option<TaskState>>),
-    /// This one, of an instance that is still being built.
-    Building(Option<TaskState>),
+    /// One of these, of an instance that is still being built.
+    Building(Vec<Option<TaskState>>),
 }
 
 impl Expected {

@@ -85,6 +85,11 @@ impl Error {
         matches!(self.remote_class(), Some("UnexpectedTaskStateError" | "UnexpectedDeletingTaskStateError"))
     }
 
+    /// Somebody else changed the task state, or the state.
+    pub fn is_unexpected_state(&self) -> bool {
+        self.is_unexpected_task_state() || self.remote_class() == Some("InstanceUpdateConflict")
+    }
+
     /// Whether another host may succeed where this one failed.
     pub fn is_reschedulable(&self) -> bool {
         match self {

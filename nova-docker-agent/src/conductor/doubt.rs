@@ -166,9 +166,9 @@ impl Save {
     pub fn new(fields: Map<String, Value>, expected: &Expected) -> Self {
         let tasks = match expected {
             // A task that we have no word for cannot be asked for.
-            Expected::Any | Expected::Building(Some(TaskState::Unknown)) => None,
-            Expected::OneOf(tasks) => Some(tasks.iter().map(|task| json!(task)).collect()),
-            Expected::Building(task) => Some(vec![json!(task)]),
+            Expected::Building(tasks) if tasks.contains(&Some(TaskState::Unknown)) => None,
+            Expected::Any => None,
+            Expected::OneOf(tasks) | Expected::Building(tasks) => Some(tasks.iter().map(|task| json!(task)).collect()),
         };
         let vm_state = matches!(expected, Expected::Building(_)).then_some(VmState::Building);
         Self { fields, tasks, vm_state }

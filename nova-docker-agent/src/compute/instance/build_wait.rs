@@ -29,7 +29,8 @@ impl Compute {
             "node": self.node,
             "compute_id": self.tracker.node_id().await,
         });
-        let expected = Expected::task(TaskState::Scheduling).or_no_task();
+        // One that was set to error meanwhile has been given up: its request comes too late.
+        let expected = Expected::Building(vec![Some(TaskState::Scheduling), None]);
         let (_, saved) = tokio::join!(
             self.start_event(context, request.uuid, EVENT),
             self.save(context, &mut request.instance, fields, expected),
@@ -70,7 +71,7 @@ impl Compute {
             if is_over(instance.str("created_at"), limit) {
                 warn!(instance = instance.uuid(), ?limit, "its build takes too long; setting it to error");
                 let uuid = crate::compute::arguments::instance_uuid(&instance)?;
-                let found = Expected::Building(instance.task_state());
+                let found = Expected::Building(vec![instance.task_state()]);
                 self.set_state(&context, uuid, json!({"vm_state": VmState::Error}), &found).await;
             }
         }
@@ -98,7 +99,7 @@ impl NotOwned {
     pub(in crate::compute) fn of(error: &Error) -> Self {
         if error.is_gone() {
             Self::Deleted
-        } else if error.is_unexpected_task_state() {
+        } else if error.is_unexpected_state() {
             Self::NotOurs
         } else {
             Self::Failed
@@ -122,6 +123,7 @@ mod tests {
         assert_eq!(NotOwned::of(&remote("InstanceNotFound")), NotOwned::Deleted);
         assert_eq!(NotOwned::of(&remote("UnexpectedDeletingTaskStateError")), NotOwned::Deleted);
         assert_eq!(NotOwned::of(&remote("UnexpectedTaskStateError")), NotOwned::NotOurs);
+        assert_eq!(NotOwned::of(&remote("InstanceUpdateConflict")), NotOwned::NotOurs, "it is not being built");
         assert_eq!(NotOwned::of(&remote("DBConnectionError")), NotOwned::Failed);
     }
 

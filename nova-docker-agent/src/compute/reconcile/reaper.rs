@@ -134,7 +134,7 @@ impl Compute {
                 warn!(instance = %uuid, "its build was interrupted before it was this host's; setting it to error");
                 self.record_fault(&context, uuid, &cut_short()).await;
                 let failed = json!({"vm_state": VmState::Error, "task_state": null});
-                if self.set_state(&context, uuid, failed, &Expected::Building(None)).await {
+                if self.set_state(&context, uuid, failed, &Expected::Building(vec![None])).await {
                     self.drop_allocation(&context, uuid).await;
                 }
             }
