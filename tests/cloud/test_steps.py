@@ -6,7 +6,6 @@ in its files is there. Behind nova-compute, which goes on, the operation comes t
 
 from __future__ import annotations
 
-import base64
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -31,10 +30,6 @@ pytestmark = [
     pytest.mark.timeout(3600),
     pytest.mark.usefixtures("usable_afterwards"),
 ]
-
-SHADOW = base64.b64encode(b"root:*:19000:0:99999:7:::\n").decode()
-FURNISHED = {"personality": [{"path": "/etc/shadow", "contents": SHADOW}], "microversion": "2.56"}
-"""Of a server that has passwords. It is the newest version of the API that takes files."""
 
 BOTH_DOORS = [
     Operation("rebuild", keeps=False),
@@ -94,8 +89,7 @@ def test_a_server_can_be_used_after_an_agent_that_was_killed_before_any_step(
     steps: Steps,
     operation: Operation,
 ) -> None:
-    furniture = FURNISHED if operation.action == "changePassword" else {}
-    server_id = launch("steps", networks=private_network, **furniture)["id"]
+    server_id = launch("steps", networks=private_network)["id"]
     books = Books(lab, tenant.project_id)
     round_ = Round(lab, servers, admin_servers, books, private_network[0], server_id)
     story: list[str] = []

@@ -5,7 +5,6 @@ Events with their results, and each state, come in the same order and under the 
 
 from __future__ import annotations
 
-import base64
 import configparser
 import dataclasses
 import difflib
@@ -196,10 +195,6 @@ LIFE: list[tuple[str, str, Json | None, str]] = [
 ]
 """The recorded operation, what is asked for, and the status that comes of it."""
 
-SHADOW = base64.b64encode(b"root:*:19000:0:99999:7:::\n").decode()
-FURNISHED = {"personality": [{"path": "/etc/shadow", "contents": SHADOW}], "microversion": "2.56"}
-"""Of a server that has passwords."""
-
 
 @pytest.fixture
 def wire(lab: Lab) -> Iterator[Wire]:
@@ -230,7 +225,7 @@ def test_the_conductor_is_told_what_nova_compute_tells_it(
     private_network: list[Json],
     user: Connection,
 ) -> None:
-    server_id = launch("told", networks=private_network, **FURNISHED)["id"]
+    server_id = launch("told", networks=private_network)["id"]
     books = Books(lab, tenant.project_id)
     round_ = Round(lab, servers, admin_servers, books, private_network[0], server_id)
 
