@@ -1,11 +1,12 @@
-"""One server of which the same is asked again and again, each time with the agent killed before another step."""
+"""The same again and again, each time with the agent killed before another step."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 from keystoneauth1.exceptions import ClientException
 
@@ -13,7 +14,7 @@ from harness.books import Books
 from harness.hosts import wait_usable
 from harness.lab import AGENT_PROGRAM, Lab
 from harness.logs import Tail
-from harness.programs import agent_with, kept_when_deleted
+from harness.programs import compute_with, kept_when_deleted
 from harness.servers import Json, Refused, Servers
 from harness.steps import Steps
 from harness.waiting import TimedOut, eventually
@@ -37,8 +38,8 @@ _AT_WORK = {"amqp": "every instance has been looked at", "grpc": "the container 
 """What the agent says when its start is done, by the door."""
 
 _ACTIONS = "SELECT COUNT(*) FROM nova.instance_actions WHERE instance_uuid = %(id)s"
-_UNFINISHED = (
-    "SELECT COUNT(*), SUM(result IS NULL) FROM nova.instance_actions_events WHERE event LIKE 'compute%%'"
+_EVENTS = (
+    "SELECT COUNT(*), COALESCE(SUM(result IS NULL), 0) FROM nova.instance_actions_events WHERE event LIKE 'compute%%'"
     " AND action_id = (SELECT MAX(id) FROM nova.instance_actions WHERE instance_uuid = %(id)s)"
 )
 
@@ -55,8 +56,6 @@ class Operation:
     arguments: Json | None = None
     of: tuple[str, str] = ("", "ACTIVE")
     """The action that makes it so, and the status."""
-    least: int = 5
-    """How many steps it has at least."""
     keeps: bool = True
     """Whether the files are the same afterwards."""
 
@@ -70,7 +69,7 @@ class Operation:
             with kept_when_deleted(lab, admin_servers, 3600):
                 yield
         elif self.action == "shelveOffload":
-            with agent_with(lab, admin_servers, "DEFAULT", shelved_offload_time="-1"):
+            with compute_with(lab, admin_servers, shelved_offload_time="-1"):
                 yield
         else:
             yield
@@ -146,18 +145,8 @@ class Round:
             self.admin_servers.wait(self.server_id, status)
             eventually(self.is_over, f"the end of {action}")
 
-    def is_killed(self, operation: Operation, steps: Steps, number: int) -> bool:
-        """Asks for it, without the step of this number. Whether it has so many steps: then the agent is killed."""
-        log = Tail(self.lab.log(AGENT_PROGRAM))
-        steps.kill_at(number)
-        self.ask(operation.action, operation.arguments)
-        eventually(lambda: steps.not_taken or self.is_over(), f"{operation} over, or the agent killed")
-        return was_killed(self.lab, steps, log)
-
     def is_over(self) -> bool:
-        """Whether what was asked for last has ended, in one way or the other."""
-        begun, unfinished = self.lab.sql(_UNFINISHED, {"id": self.server_id}).split("\t")
-        return begun != "0" and unfinished == "0" and not self.books.stuck()
+        return is_over(self.books, self.server_id)
 
     def settle(self) -> str:
         """Waits until nobody is at work and all agree; the status that the server then has."""
@@ -184,16 +173,74 @@ class Round:
         return self.lab.docker("exec", f"nova-{self.server_id}", "cat", _MARK, check=False) == "kept"
 
 
-def was_killed(lab: Lab, steps: Steps, log: Tail) -> bool:
-    """Whether the agent did not take the step. Then it is at work again, by its log since; else it takes all steps."""
-    if steps.not_taken:
-        eventually(lambda: _AT_WORK[lab.door] in log.text(), "the agent at work again")
-        return True
-    steps.kill_at(0)
-    return False
+@dataclasses.dataclass
+class Attempt:
+    """What is done once, without the step of this number: the agent is killed before it."""
+
+    lab: Lab
+    steps: Steps
+    number: int
+    was_killed: bool = False
+    """Whether there are so many steps."""
+    story: str = ""
+    """What the step was, and what came of it."""
+    _log: Tail = dataclasses.field(init=False)
+
+    def begin(self) -> None:
+        """The steps count from now on."""
+        self._log = Tail(self.lab.log(AGENT_PROGRAM))
+        self.steps.kill_at(self.number)
+
+    def end(self, has_ended: Callable[[], bool]) -> None:
+        """Waits until it has ended, or an agent that was killed is at work again; that takes all steps."""
+        eventually(lambda: self.steps.not_taken or has_ended(), f"{self.number}: the end, or the agent killed")
+        self.was_killed = bool(self.steps.not_taken)
+        self.story = f"{self.number}: {self.steps.not_taken or 'none'}"
+        if self.was_killed:
+            eventually(lambda: _AT_WORK[self.lab.door] in self._log.text(), "the agent at work again")
+        else:
+            self.steps.kill_at(0)
 
 
-def balance(books: Books, seconds: float = 120) -> None:
+@contextlib.contextmanager
+def attempts(lab: Lab, admin_servers: Servers, steps: Steps, least: int = 5) -> Iterator[Iterator[Attempt]]:
+    """One for each step, of which there are so many at least, and one with them all. Their story is printed.
+
+    Whatever happens, the agent takes all steps in the end.
+    """
+    try:
+        with contextlib.closing(_attempts(lab, steps, least)) as each:
+            yield each
+    finally:
+        steps.kill_at(0)
+        wait_usable(admin_servers)
+
+
+def _attempts(lab: Lab, steps: Steps, least: int) -> Generator[Attempt, None, None]:
+    for number in itertools.count(1):
+        attempt = Attempt(lab, steps, number)
+        try:
+            yield attempt
+        finally:
+            print(attempt.story, flush=True)
+        if not attempt.was_killed:
+            assert number > least, "the steps are not seen"
+            return
+
+
+def is_over(books: Books, server_id: str) -> bool:
+    """Whether what was asked of a server last has ended on its host, in one way or the other."""
+    begun, unfinished = _events(books, server_id)
+    return begun > 0 and unfinished == 0 and not books.stuck()
+
+
+def _events(books: Books, server_id: str) -> tuple[int, int]:
+    """How many events of compute hosts the last request has, and how many of them have not ended."""
+    begun, unfinished = books.lab.sql(_EVENTS, {"id": server_id}).split("\t")
+    return int(begun), int(unfinished)
+
+
+def balance(books: Books) -> None:
     """Waits until nobody is at work on any server of the project, and all books balance."""
 
     def amiss() -> list[str]:
@@ -203,16 +250,16 @@ def balance(books: Books, seconds: float = 120) -> None:
         return said or books.disagreements()
 
     with contextlib.suppress(TimedOut):
-        eventually(lambda: not amiss(), "the books balance", seconds, interval=0.5)
+        eventually(lambda: not amiss(), "the books balance", interval=0.5)
     left = amiss()
     assert not left, left
 
 
-@contextlib.contextmanager
-def killed_by(lab: Lab, admin_servers: Servers, steps: Steps) -> Iterator[None]:
-    """Whatever happens, the agent takes all steps in the end."""
-    try:
-        yield
-    finally:
-        steps.kill_at(0)
-        wait_usable(admin_servers)
+def delete_all_of(servers: Servers, books: Books, server_id: str) -> None:
+    """Deletes a server. Nothing is left when that has ended: what is cleared away by and by is not waited for."""
+    servers.delete(server_id)
+    servers.wait_gone(server_id)
+    # One that is on no host is deleted by the API, without an event.
+    eventually(lambda: _events(books, server_id)[1] == 0, "the end of the deletion")
+    left = books.disagreements()
+    assert not left, left
