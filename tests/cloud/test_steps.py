@@ -111,7 +111,6 @@ def test_a_server_can_be_used_after_an_agent_that_was_killed_before_any_step(
             user.image.delete_image(image, ignore_missing=True)
 
 
-@pytest.mark.amqp
 def test_a_launch_is_there_or_has_failed_after_an_agent_that_was_killed_before_any_step(
     lab: Lab,
     launch: Launcher,
