@@ -31,14 +31,14 @@ pytestmark = [
 
 BOTH_DOORS = [
     Operation("rebuild", keeps=False),
-    Operation("createImage"),
-]
-FIRST_DOOR = [
     Operation("resize"),
+    Operation("createImage"),
     Operation("os-stop"),
     Operation("os-start", of=("os-stop", "SHUTOFF")),
     Operation("reboot", {"type": "SOFT"}),
     Operation("reboot", {"type": "HARD"}),
+]
+FIRST_DOOR = [
     Operation("shelve"),
     Operation("confirmResize", of=("resize", "VERIFY_RESIZE")),
     Operation("revertResize", of=("resize", "VERIFY_RESIZE")),
