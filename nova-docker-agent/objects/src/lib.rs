@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-pub use states::{Expected, PowerState, TaskState, VmState};
+pub use states::{Expected, MigrationStatus, PowerState, TaskState, VmState};
 pub use views::{
     BlockDeviceMapping, ComputeNode, ExternalEvent, Flavor, Instance, InstanceAction, InstanceActionEvent,
     InstanceGroup, InstanceInfoCache, Migration, NetworkRequest, RequestSpec, Service, VirtualInterface,

@@ -1,6 +1,7 @@
-//! The states of an instance, by Nova's names, and which task may follow which.
+//! The states of an instance and of its moves, by Nova's names, and which task may follow which.
 //!
-//! Sources: `nova/compute/vm_states.py`, `task_states.py`, `power_state.py`.
+//! Sources: `nova/compute/vm_states.py`, `task_states.py`, `power_state.py`; what sets `migration.status` in `nova/compute` and
+//! `nova/conductor`, for Nova lists these nowhere.
 
 use serde::{Serialize, Serializer};
 
@@ -107,6 +108,32 @@ names! {
         ShelvingImageUploading = "shelving_image_uploading",
         ShelvingOffloading = "shelving_offloading",
         Unshelving = "unshelving",
+    }
+}
+
+names! {
+    /// How far a move of an instance has come (`status` of a migration). libvirt's `running (post-copy)` is not among them.
+    MigrationStatus {
+        /// It is asked for, and nothing has begun.
+        Accepted = "accepted",
+        Queued = "queued",
+        Preparing = "preparing",
+        PreMigrating = "pre-migrating",
+        Migrating = "migrating",
+        Running = "running",
+        PostMigrating = "post-migrating",
+        /// A resize waits for its user.
+        Finished = "finished",
+        Confirming = "confirming",
+        Confirmed = "confirmed",
+        Reverting = "reverting",
+        Reverted = "reverted",
+        Completed = "completed",
+        /// An evacuation has ended, and its source may have the old instance yet.
+        Done = "done",
+        Cancelled = "cancelled",
+        Failed = "failed",
+        Error = "error",
     }
 }
 
@@ -250,6 +277,42 @@ impl TaskState {
     }
 }
 
+impl MigrationStatus {
+    /// Source and destination both may have something of the instance. Of a move that failed (`Error`), nobody knows.
+    pub const fn is_undecided(self) -> bool {
+        match self {
+            Self::Accepted
+            | Self::Queued
+            | Self::Preparing
+            | Self::PreMigrating
+            | Self::Migrating
+            | Self::Running
+            | Self::PostMigrating
+            | Self::Finished
+            | Self::Confirming
+            | Self::Reverting
+            | Self::Error => true,
+            Self::Confirmed
+            | Self::Reverted
+            | Self::Completed
+            | Self::Done
+            | Self::Cancelled
+            | Self::Failed
+            | Self::Unknown => false,
+        }
+    }
+
+    /// The user of a finished resize, or the clock, may still confirm it.
+    pub const fn can_be_confirmed(self) -> bool {
+        matches!(self, Self::Finished | Self::Confirming)
+    }
+
+    /// It failed: no host counts a flavor for it.
+    pub const fn has_failed(self) -> bool {
+        matches!(self, Self::Error | Self::Failed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,12 +325,37 @@ mod tests {
         for task in TaskState::ALL {
             assert_eq!(TaskState::of(task.as_str()), *task);
         }
+        for status in MigrationStatus::ALL {
+            assert_eq!(MigrationStatus::of(status.as_str()), *status);
+        }
     }
 
     #[test]
     fn a_state_of_a_newer_nova_is_not_taken_for_another() {
         assert_eq!(TaskState::of("teleporting"), TaskState::Unknown);
         assert_eq!(VmState::of(""), VmState::Unknown);
+        assert_eq!(MigrationStatus::of("running (post-copy)"), MigrationStatus::Unknown);
+    }
+
+    #[test]
+    fn a_move_of_a_status_that_is_not_known_is_neither_undecided_nor_failed_nor_to_be_confirmed() {
+        let unknown = MigrationStatus::Unknown;
+        assert!(!(unknown.is_undecided() || unknown.has_failed() || unknown.can_be_confirmed()));
+    }
+
+    #[test]
+    fn a_resize_can_be_confirmed_only_between_its_end_and_a_decision() {
+        let can_be: Vec<_> = MigrationStatus::ALL.iter().filter(|status| status.can_be_confirmed()).collect();
+        assert_eq!(can_be, [&MigrationStatus::Finished, &MigrationStatus::Confirming]);
+        for status in can_be {
+            assert!(status.is_undecided() && !status.has_failed(), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn the_statuses_of_migrations_travel_by_novas_names() {
+        let statuses = [MigrationStatus::PreMigrating, MigrationStatus::Error];
+        assert_eq!(serde_json::to_value(statuses).unwrap(), serde_json::json!(["pre-migrating", "error"]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use serde_json::{Map, Value};
 
-use super::{Error, Object};
+use super::{Error, MigrationStatus, Object};
 
 macro_rules! view {
     ($(#[$doc:meta])* $view:ident = $class:literal $version:literal) => {
@@ -295,8 +295,8 @@ impl Migration {
         self.str("instance_uuid")
     }
 
-    pub fn status(&self) -> Option<&str> {
-        self.str("status")
+    pub fn status(&self) -> Option<MigrationStatus> {
+        self.str("status").map(MigrationStatus::of)
     }
 }
 

@@ -19,11 +19,18 @@ use crate::compute::{
 use crate::{
     cloud::Caller,
     messaging::Context,
-    objects::{Expected, Instance, Migration, TaskState, VmState},
+    objects::{Expected, Instance, Migration, MigrationStatus, TaskState, VmState},
 };
 
 /// The statuses that the migration of an instance that is resized may have.
-const DECIDED_OR_NOT: &[&str] = &["finished", "confirming", "confirmed", "reverting", "reverted", "error"];
+const DECIDED_OR_NOT: &[MigrationStatus] = &[
+    MigrationStatus::Finished,
+    MigrationStatus::Confirming,
+    MigrationStatus::Confirmed,
+    MigrationStatus::Reverting,
+    MigrationStatus::Reverted,
+    MigrationStatus::Error,
+];
 
 /// `confirm_resize`.
 pub(in crate::compute) struct ConfirmResize(Step);
@@ -50,8 +57,8 @@ impl Compute {
         let _lock = self.locks.lock(uuid).await;
         let duties = Duties::of("compute_confirm_resize", &[]).erroring_out();
         let confirmed = self.operate(context, uuid, duties, async {
-            if !matches!(migration.status(), Some("finished" | "confirming")) {
-                warn!(status = migration.status(), "this migration is not one that can be confirmed");
+            if !migration.status().is_some_and(MigrationStatus::can_be_confirmed) {
+                warn!(status = migration.str("status"), "this migration is not one that can be confirmed");
                 return Ok(());
             }
             let (mut instance, flavor) = self.read_for_resize(context, uuid).await?;
@@ -64,12 +71,12 @@ impl Compute {
                 // A deletion removes it too. Otherwise the user is told, and nothing is held for the old flavor any more.
                 warn!(%error, "the container with the old flavor stays");
                 if !deleting {
-                    self.set_migration(context, &mut migration, "error").await?;
+                    self.set_migration(context, &mut migration, MigrationStatus::Error).await?;
                     self.forget_migration(context, uuid, &migration).await;
                     return Err(error.into());
                 }
             }
-            self.set_migration(context, &mut migration, "confirmed").await?;
+            self.set_migration(context, &mut migration, MigrationStatus::Confirmed).await?;
             self.forget_migration(context, uuid, &migration).await;
             let mut metadata = instance.system_metadata();
             metadata.remove(OLD_VM_STATE);
@@ -119,7 +126,7 @@ impl Compute {
         let Some(uuid) = migration.instance_uuid().map(str::to_owned) else { return Ok(()) };
         let instance = match self.conductor.instance(context, &uuid, &[]).await {
             Err(error) if error.class() == Some("InstanceNotFound") => {
-                return self.set_migration(context, &mut migration, "error").await;
+                return self.set_migration(context, &mut migration, MigrationStatus::Error).await;
             }
             instance => instance?,
         };
@@ -129,11 +136,11 @@ impl Compute {
             (Some(VmState::Resized), Some(_)) => return Ok(()),
             _ => {
                 self.forget_migration(context, instance_uuid(&instance)?, &migration).await;
-                return self.set_migration(context, &mut migration, "error").await;
+                return self.set_migration(context, &mut migration, MigrationStatus::Error).await;
             }
         }
         info!(instance = uuid, "confirming a resize that nobody has confirmed (resize_confirm_window)");
-        self.set_migration(context, &mut migration, "confirming").await?;
+        self.set_migration(context, &mut migration, MigrationStatus::Confirming).await?;
         if let Err(error) = self.conductor.action_start(context, &uuid, "confirmResize").await {
             warn!(%error, "cannot record the confirmation as an action");
         }
@@ -144,12 +151,11 @@ impl Compute {
     pub(in crate::compute) async fn confirm_again(&self, context: &Context, instance: &Instance) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
         // An earlier resize says nothing of this one.
-        let newest = self.migrations_of(context, uuid, DECIDED_OR_NOT).await?.pop();
-        let Some(mut migration) = newest.filter(|newest| matches!(newest.status(), Some("confirming" | "confirmed")))
-        else {
+        let Some(mut migration) = self.migrations_of(context, uuid, DECIDED_OR_NOT).await?.pop() else { return Ok(()) };
+        if !matches!(migration.status(), Some(MigrationStatus::Confirming | MigrationStatus::Confirmed)) {
             return Ok(());
-        };
-        self.set_migration(context, &mut migration, "confirming").await?;
+        }
+        self.set_migration(context, &mut migration, MigrationStatus::Confirming).await?;
         self.confirm_resize(context, uuid, migration).await
     }
 }

@@ -12,7 +12,7 @@ use crate::compute::{
 };
 use crate::{
     messaging::Context,
-    objects::{Expected, Flavor, Instance, TaskState, VmState},
+    objects::{Expected, Flavor, Instance, MigrationStatus, TaskState, VmState},
 };
 
 const TASKS: &[TaskState] = &[TaskState::ResizeMigrated, TaskState::ResizeFinish];
@@ -91,7 +91,7 @@ impl Compute {
         if let Some(consumer) = step.migration_uuid() {
             self.tracker.claim(consumer, Usage::of_move(instance, old)).await;
         }
-        self.set_migration(context, &mut step.migration, "finished").await?;
+        self.set_migration(context, &mut step.migration, MigrationStatus::Finished).await?;
         let state = json!({
             "vm_state": VmState::Resized,
             "task_state": null,

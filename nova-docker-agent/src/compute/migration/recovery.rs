@@ -7,11 +7,24 @@ use uuid::Uuid;
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{
     messaging::Context,
-    objects::{Expected, Instance, Migration, TaskState},
+    objects::{Expected, Instance, Migration, MigrationStatus, TaskState},
 };
 
 /// The statuses of a migration on its way to `finished`.
-const ON_THE_WAY: &[&str] = &["accepted", "pre-migrating", "migrating", "post-migrating"];
+const ON_THE_WAY: &[MigrationStatus] = &[
+    MigrationStatus::Accepted,
+    MigrationStatus::PreMigrating,
+    MigrationStatus::Migrating,
+    MigrationStatus::PostMigrating,
+];
+/// Those of one that may have left something of an instance that is deleted.
+const AFTER_IT: &[MigrationStatus] = &[
+    MigrationStatus::Finished,
+    MigrationStatus::Confirming,
+    MigrationStatus::Reverting,
+    MigrationStatus::Reverted,
+    MigrationStatus::Error,
+];
 
 impl Compute {
     /// The migrations of an instance with one of these statuses, the newest last; all without any.
@@ -19,7 +32,7 @@ impl Compute {
         &self,
         context: &Context,
         uuid: Uuid,
-        statuses: &[&str],
+        statuses: &[MigrationStatus],
     ) -> Result<Vec<Migration>, Error> {
         let mut filters = Map::from_iter([("instance_uuid".to_owned(), json!(uuid))]);
         if !statuses.is_empty() {
@@ -46,7 +59,7 @@ impl Compute {
         let (mut instance, _) = self.read_for_resize(context, uuid).await?;
         let task = instance.task_state();
         let last = task == Some(TaskState::ResizeFinish);
-        let statuses = [ON_THE_WAY, if last { &["finished"] } else { &[] }].concat();
+        let statuses = [ON_THE_WAY, if last { &[MigrationStatus::Finished] } else { &[] }].concat();
         let mut migrations = self.migrations_of(context, uuid, &statuses).await?;
         // What fails here is tried again, with the record as it is.
         self.driver.restore(uuid).await?;
@@ -63,12 +76,12 @@ impl Compute {
 
     /// Ends what an instance that is deleted has left of its resizes.
     pub(in crate::compute) async fn end_migrations(&self, context: &Context, uuid: Uuid) {
-        let statuses = [ON_THE_WAY, &["finished", "confirming", "reverting", "reverted", "error"]].concat();
+        let statuses = [ON_THE_WAY, AFTER_IT].concat();
         let ended = async {
             for mut migration in self.migrations_of(context, uuid, &statuses).await? {
                 self.forget_migration(context, uuid, &migration).await;
-                if !matches!(migration.status(), Some("reverted" | "error")) {
-                    self.set_migration(context, &mut migration, "error").await?;
+                if !matches!(migration.status(), Some(MigrationStatus::Reverted | MigrationStatus::Error)) {
+                    self.set_migration(context, &mut migration, MigrationStatus::Error).await?;
                 }
             }
             Ok::<_, Error>(())
@@ -85,14 +98,15 @@ impl Compute {
         instance: &Instance,
     ) -> Result<(), Error> {
         let uuid = instance_uuid(instance)?;
-        let mut migrations = self.migrations_of(context, uuid, &["reverting", "reverted"]).await?;
+        let statuses = [MigrationStatus::Reverting, MigrationStatus::Reverted];
+        let mut migrations = self.migrations_of(context, uuid, &statuses).await?;
         let Some(mut migration) = migrations.pop() else {
             warn!("the migration that is to be reverted is not there");
             let mut instance = instance.clone();
             let reverting = Expected::task(TaskState::ResizeReverting);
             return self.save(context, &mut instance, json!({"task_state": null}), reverting).await;
         };
-        self.set_migration(context, &mut migration, "reverted").await?;
+        self.set_migration(context, &mut migration, MigrationStatus::Reverted).await?;
         self.finish_revert_resize(context, uuid, migration).await
     }
 }

@@ -12,7 +12,7 @@ use crate::compute::{
 use crate::{
     cloud::Caller,
     messaging::Context,
-    objects::{Flavor, Instance, Migration, TaskState, VmState},
+    objects::{Flavor, Instance, Migration, MigrationStatus, TaskState, VmState},
 };
 
 /// What a step reads of its instance.
@@ -20,7 +20,7 @@ pub(super) const INSTANCE_ATTRS: &[&str] = &["metadata", "system_metadata", "fla
 /// Key of system_metadata: whether the server was on when its resize began.
 pub(super) const OLD_VM_STATE: &str = "old_vm_state";
 /// Status of the migration of a resize of which no step has begun.
-const FIRST: &str = "pre-migrating";
+const FIRST: MigrationStatus = MigrationStatus::PreMigrating;
 
 /// A step of a resize.
 pub(in crate::compute) struct Step {
@@ -109,9 +109,9 @@ impl Compute {
         &self,
         context: &Context,
         migration: &mut Migration,
-        status: &str,
+        status: MigrationStatus,
     ) -> Result<(), Error> {
-        migration.set("status", status);
+        migration.set("status", status.as_str());
         self.conductor.save_migration(&context.elevated(), migration).await?;
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Compute {
             }
             self.tracker.release(consumer).await;
         }
-        if let Err(error) = self.set_migration(context, migration, "error").await {
+        if let Err(error) = self.set_migration(context, migration, MigrationStatus::Error).await {
             warn!(%error, instance = %uuid, "cannot record that the migration has failed");
         }
     }
@@ -137,7 +137,7 @@ impl Compute {
         context: &Context,
         uuid: Uuid,
         migration: &Migration,
-        first: &str,
+        first: MigrationStatus,
     ) -> Result<bool, Error> {
         let waiting = self.migrations_of(context, uuid, &[first]).await?;
         Ok(waiting.iter().any(|other| other.uuid() == migration.uuid()))
@@ -160,7 +160,7 @@ impl Compute {
         if all.iter().any(|other| other.int("id") > migration.int("id")) {
             // What the instance holds in placement is a later resize's business.
             self.forget_migration(context, uuid, migration).await;
-            return self.set_migration(context, migration, "error").await;
+            return self.set_migration(context, migration, MigrationStatus::Error).await;
         }
         self.give_up_migration(context, uuid, migration).await;
         Ok(())

@@ -14,7 +14,7 @@ use crate::compute::{
 use crate::{
     limits::StopTimeout,
     messaging::Context,
-    objects::{Expected, Flavor, Instance, Migration, TaskState, VmState},
+    objects::{Expected, Flavor, Instance, Migration, MigrationStatus, TaskState, VmState},
 };
 
 /// `prep_resize`, on the host that the scheduler chose.
@@ -109,7 +109,7 @@ impl Compute {
         migration.set("dest_node", self.node.as_str());
         migration.set("dest_compute_id", self.tracker.node_id().await);
         migration.set("dest_host", self.config.my_ip.to_string());
-        self.set_migration(context, migration, "pre-migrating").await?;
+        self.set_migration(context, migration, MigrationStatus::PreMigrating).await?;
         if let Some(consumer) = step.migration_uuid() {
             self.tracker.claim(consumer, Usage::of_move(&instance, &new)).await;
         }
@@ -152,10 +152,10 @@ impl Compute {
     ) -> Result<(), Error> {
         let uuid = crate::compute::arguments::instance_uuid(instance)?;
         let new = instance.get("new_flavor").cloned().unwrap_or_default();
-        self.set_migration(context, migration, "migrating").await?;
+        self.set_migration(context, migration, MigrationStatus::Migrating).await?;
         let timeout = if clean { self.stop_timeout(instance) } else { StopTimeout::KILL };
         self.driver.stop(uuid, timeout).await?;
-        self.set_migration(context, migration, "post-migrating").await?;
+        self.set_migration(context, migration, MigrationStatus::PostMigrating).await?;
         let mut fields = stashed_flavors(flavor, flavor.to_value(), new);
         fields.extend(Map::from_iter([
             ("host".to_owned(), json!(self.host)),

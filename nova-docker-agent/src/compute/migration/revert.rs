@@ -21,7 +21,7 @@ use crate::{
     cloud::Caller,
     limits::StopTimeout,
     messaging::Context,
-    objects::{Expected, Instance, Migration, TaskState, VmState},
+    objects::{Expected, Instance, Migration, MigrationStatus, TaskState, VmState},
 };
 
 /// `revert_resize`, on the host that the instance is on.
@@ -67,7 +67,7 @@ impl Compute {
                 self.save(context, &mut instance, json!({"task_state": TaskState::ResizeReverting}), reverting).await?;
                 // What it has written since the resize is given up with it.
                 self.driver.stop(uuid, StopTimeout::KILL).await?;
-                self.set_migration(context, &mut step.migration, "reverted").await?;
+                self.set_migration(context, &mut step.migration, MigrationStatus::Reverted).await?;
                 let source = step.migration.str("source_compute").unwrap_or(&self.host).to_owned();
                 self.ask_for(context, "finish_revert_resize", &source, &instance, &step, &["request_spec"]).await
             };
@@ -97,7 +97,7 @@ impl Compute {
         migration: &mut Migration,
     ) -> Result<(), Error> {
         let Err(error) = result else { return Ok(()) };
-        match self.set_migration(context, migration, "error").await {
+        match self.set_migration(context, migration, MigrationStatus::Error).await {
             Ok(()) => Err(error),
             Err(cleanup) => Err(Error::Cleanup { error: Box::new(error), cleanup: cleanup.to_string() }),
         }

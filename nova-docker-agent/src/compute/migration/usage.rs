@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::request::migration_uuid;
 use crate::compute::{arguments::instance_uuid, node::usage::Usage};
-use crate::objects::{Instance, Migration};
+use crate::objects::{Instance, Migration, MigrationStatus};
 
 /// The usage of each migration on this host: the flavor of its instance that the instance itself is not counted with.
 pub(in crate::compute) fn of_migrations(migrations: &[Migration], instances: &[Instance]) -> HashMap<Uuid, Usage> {
@@ -14,7 +14,7 @@ pub(in crate::compute) fn of_migrations(migrations: &[Migration], instances: &[I
         instances.iter().filter_map(|instance| Some((instance_uuid(instance).ok()?, instance))).collect();
     let usage = |migration: &Migration| {
         // One that failed holds nothing.
-        if matches!(migration.status(), Some("error" | "failed")) {
+        if migration.status().is_some_and(MigrationStatus::has_failed) {
             return None;
         }
         let instance = instances.get(&Uuid::parse_str(migration.instance_uuid()?).ok()?)?;

@@ -20,14 +20,21 @@ use crate::{
         placement::{Allocation, ConsumerAllocations, ProviderAllocations},
     },
     messaging::Context,
-    objects::{Instance, VmState},
+    objects::{Instance, MigrationStatus, VmState},
 };
 
 /// The statuses of a migration after which nothing is held for it.
-const ENDED: &[&str] = &["error", "reverted", "confirmed"];
+const ENDED: &[MigrationStatus] = &[MigrationStatus::Error, MigrationStatus::Reverted, MigrationStatus::Confirmed];
 /// Those of one that may go on where its instance is in ERROR.
-const UNDECIDED: &[&str] =
-    &["accepted", "pre-migrating", "migrating", "post-migrating", "finished", "confirming", "reverting"];
+const UNDECIDED: &[MigrationStatus] = &[
+    MigrationStatus::Accepted,
+    MigrationStatus::PreMigrating,
+    MigrationStatus::Migrating,
+    MigrationStatus::PostMigrating,
+    MigrationStatus::Finished,
+    MigrationStatus::Confirming,
+    MigrationStatus::Reverting,
+];
 
 /// What an instance is to hold of this host's provider.
 #[derive(Clone, Debug, PartialEq, Eq)]

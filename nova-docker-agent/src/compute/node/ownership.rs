@@ -9,24 +9,8 @@ use uuid::Uuid;
 use crate::compute::{Compute, arguments::instance_uuid, error::Error};
 use crate::{
     messaging::Context,
-    objects::{Instance, Migration},
+    objects::{Instance, Migration, MigrationStatus},
 };
-
-/// The statuses of a migration whose source and destination both may have something of the instance. Of one that failed (`error`),
-/// nobody knows.
-const UNDECIDED: &[&str] = &[
-    "queued",
-    "accepted",
-    "preparing",
-    "pre-migrating",
-    "migrating",
-    "running",
-    "post-migrating",
-    "finished",
-    "confirming",
-    "reverting",
-    "error",
-];
 
 /// Whose the instance is, as this host sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +40,7 @@ impl Ownership {
 /// Whether a host that has a part in the move has to keep what it has. The source of an evacuation has lost its instance.
 fn names(migration: &Migration, host: &str) -> bool {
     let is = |role: &str| migration.str(role) == Some(host);
-    let undecided = migration.status().is_some_and(|status| UNDECIDED.contains(&status));
+    let undecided = migration.status().is_some_and(MigrationStatus::is_undecided);
     undecided && (is("dest_compute") || is("source_compute") && migration.str("migration_type") != Some("evacuation"))
 }
 
@@ -76,7 +60,9 @@ impl Compute {
             return Ok(Ownership::of(instance, &[], &self.host));
         }
         let uuid: Uuid = instance_uuid(instance)?;
-        let migrations = self.migrations_of(&Context::admin(), uuid, UNDECIDED).await?;
+        let statuses = MigrationStatus::ALL.iter().copied();
+        let undecided: Vec<_> = statuses.filter(|status| status.is_undecided()).collect();
+        let migrations = self.migrations_of(&Context::admin(), uuid, &undecided).await?;
         Ok(Ownership::of(instance, &migrations, &self.host))
     }
 }
@@ -115,13 +101,14 @@ mod tests {
 
     #[test]
     fn both_hosts_of_a_move_keep_what_they_have_until_it_is_decided() {
-        for status in ["pre-migrating", "migrating", "post-migrating", "finished", "confirming", "reverting", "error"] {
+        let before = ["queued", "accepted", "preparing", "pre-migrating", "migrating", "running", "post-migrating"];
+        for status in [&before[..], &["finished", "confirming", "reverting", "error"]].concat() {
             let leaves = migration("resize", status, ("here", "there"));
             assert_eq!(here(Some("there"), &[leaves]), Ownership::Moving, "the source while {status}");
             let comes = migration("live-migration", status, ("there", "here"));
             assert_eq!(here(Some("there"), &[comes]), Ownership::Moving, "the destination while {status}");
         }
-        for status in ["confirmed", "reverted", "completed", "failed", "cancelled", "done"] {
+        for status in ["confirmed", "reverted", "completed", "failed", "cancelled", "done", "running (post-copy)"] {
             let was = migration("resize", status, ("here", "there"));
             assert_eq!(here(Some("there"), &[was]), Ownership::Elsewhere, "after {status}");
         }

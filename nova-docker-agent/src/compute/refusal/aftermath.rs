@@ -15,7 +15,7 @@ use crate::compute::{
 use crate::{
     cloud::Caller,
     messaging::Context,
-    objects::{Expected, Instance, Migration, TaskState},
+    objects::{Expected, Instance, Migration, MigrationStatus, TaskState},
 };
 
 impl Compute {
@@ -120,7 +120,7 @@ impl Compute {
             Aftermath::Nothing => Ok(()),
             Aftermath::Evacuation => self.undo_evacuation(context, instance, args).await,
             Aftermath::Resize => self.undo_claim(context, instance_uuid(instance)?, args).await,
-            Aftermath::Migration => self.fail_migration(context, args, "error").await,
+            Aftermath::Migration => self.fail_migration(context, args, MigrationStatus::Error).await,
         }
     }
 
@@ -138,8 +138,8 @@ impl Compute {
             Aftermath::Nothing => Ok(()),
             Aftermath::Resize => self.give_up_late_migration(context, uuid, &mut migration).await,
             // No other host begins with it, and its record alone is left.
-            Aftermath::Migration => self.fail_migration(context, args, "error").await,
-            Aftermath::Evacuation => match self.waits(context, uuid, &migration, "accepted").await {
+            Aftermath::Migration => self.fail_migration(context, args, MigrationStatus::Error).await,
+            Aftermath::Evacuation => match self.waits(context, uuid, &migration, MigrationStatus::Accepted).await {
                 Ok(true) => self.undo_evacuation(context, instance, args).await,
                 waits => waits.map(drop),
             },
@@ -156,7 +156,7 @@ impl Compute {
         instance: &Instance,
         args: &Map<String, Value>,
     ) -> Result<(), Error> {
-        self.fail_migration(context, args, "failed").await?;
+        self.fail_migration(context, args, MigrationStatus::Failed).await?;
         let caller = Caller::service(context.request_id());
         let placement = &self.cloud.placement;
         placement.remove_provider(&caller, instance_uuid(instance)?, self.compute_id).await?;
@@ -172,15 +172,20 @@ impl Compute {
         } else {
             warn!(%instance, "a resize came without its migration: its allocations stay as they are");
         }
-        self.fail_migration(context, args, "error").await
+        self.fail_migration(context, args, MigrationStatus::Error).await
     }
 
-    async fn fail_migration(&self, context: &Context, args: &Map<String, Value>, status: &str) -> Result<(), Error> {
+    async fn fail_migration(
+        &self,
+        context: &Context,
+        args: &Map<String, Value>,
+        status: MigrationStatus,
+    ) -> Result<(), Error> {
         let Some(mut migration) = args.get("migration").cloned().and_then(|value| Migration::try_from(value).ok())
         else {
             return Ok(());
         };
-        migration.set("status", status);
+        migration.set("status", status.as_str());
         self.conductor.save_migration(&context.elevated(), &mut migration).await?;
         Ok(())
     }
