@@ -6,6 +6,14 @@
 //!
 //! Proxies of the environment (`HTTP_PROXY` and the like) are not read: these services belong to the operator's own control plane,
 //! and a variable left in a unit file must not carry its tokens elsewhere.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`neutron`], [`placement`], [`glance`] | the services, and what their resources look like here |
+//! | `session`, `auth`, `catalog` | one identity: what it consists of, its token, where the services are |
+//! | `keystone` | logins of users who bring their own credentials |
+//! | `client`, `retry`, `answer`, `error` | one call: sent, made again, read, failed |
+//! | `caller`, `tls`, `greeting` | who asks; whom it trusts; what a service says of itself to anybody |
 
 // What tests of several crates share names this crate.
 #[cfg(test)]

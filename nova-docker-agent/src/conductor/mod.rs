@@ -4,6 +4,15 @@
 //! (`object_class_action_versions`) or of an object (`object_action`). Saves are slim: they carry the object's identity
 //! and the fields that change, never the whole object, so that no stale copy overwrites what others wrote meanwhile. What is changed of
 //! an instance or a move is asked for until it is known what has become of it (`doubt`).
+//!
+//! | file | what |
+//! |---|---|
+//! | `instances`, `network`, `block_devices`, `tags` | an instance: its record, its ports, its disks, its tags |
+//! | `actions` | what users see of an operation: event and fault |
+//! | `migrations`, `scheduler`, `groups` | moves between hosts; the scheduler's memory, and a build sent back to it; server groups |
+//! | `services`, `consoles` | the records of this service and its compute node; tokens of consoles |
+//! | `doubt` | a change whose reply did not come |
+//! | `manifests` | the object versions that each call names |
 
 mod actions;
 mod block_devices;

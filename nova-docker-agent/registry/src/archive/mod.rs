@@ -1,4 +1,11 @@
 //! The index of a `docker save` archive: which file is where, and the small files in it.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`walker`] | from tar header to header, by range or as the bytes stream by |
+//! | [`layout`], `choice` | the two layouts, and which of an archive's manifests is the one for this host |
+//! | [`image`] | what is found: manifest, configuration, and where the layers are |
+//! | `configuration`, [`volumes`] | what is read of a configuration, and what is written anew |
 
 mod choice;
 mod configuration;
