@@ -69,29 +69,20 @@ impl Links {
 
     /// Every link of the namespace.
     pub(super) async fn all(&self) -> Result<Vec<Link>, Error> {
-        let found: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| Error::netlink("list links", error))?;
-        Ok(found.iter().map(Link::of).collect())
+        Ok(self.messages("list links").await?.iter().map(Link::of).collect())
     }
 
     /// What every link of the namespace but `lo` has counted.
     pub(super) async fn counters(&self) -> Result<Vec<Counters>, Error> {
-        let found: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| Error::netlink("read what links have counted", error))?;
+        let found = self.messages("read what links have counted").await?;
         let is_lo = |message: &&LinkMessage| message.header.flags.contains(LinkFlags::Loopback);
         Ok(found.iter().filter(|message| !is_lo(message)).map(Counters::of).collect())
+    }
+
+    /// What the kernel says of every link. `purpose` is for the error.
+    async fn messages(&self, purpose: &str) -> Result<Vec<LinkMessage>, Error> {
+        let found = self.handle.link().get().execute().try_collect().await;
+        found.map_err(|error| Error::netlink(purpose, error))
     }
 
     /// Deletes the link of this name, and the other side with it; no failure when it is absent.
