@@ -26,13 +26,13 @@ pub(super) async fn connector(config: &TlsConfig, one_host: bool) -> Result<Rust
         Some(path) if one_host => builder.with_root_certificates(authorities(path).await?),
         Some(path) => {
             let authorities = Arc::new(authorities(path).await?);
-            let verifier = WebPkiServerVerifier::builder_with_provider(authorities, provider).build();
-            let verifier = AnyName(verifier.map_err(|error| wrong(path, error))?);
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            let signed = WebPkiServerVerifier::builder_with_provider(authorities, provider.clone()).build();
+            let signed = Some(signed.map_err(|error| wrong(path, error))?);
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName { provider, signed }))
         }
         None => {
             tracing::warn!("ssl is on without ssl_ca_file: the identity of the message broker is not verified");
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyBroker { provider }))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName { provider, signed: None }))
         }
     };
     let client = match &config.cert_file {
@@ -78,9 +78,13 @@ fn wrong(path: impl AsRef<Path>, reason: impl ToString) -> Error {
     Error::Tls { path: path.as_ref().display().to_string(), reason: reason.to_string() }
 }
 
-/// Takes a certificate that one of the authorities has signed, whatever its name.
+/// Takes certificates whatever their name. The other side proves in any case that it has the private key.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct AnyName {
+    provider: Arc<CryptoProvider>,
+    /// Verifies that one of the authorities has signed it; without it the broker may be anybody.
+    signed: Option<Arc<WebPkiServerVerifier>>,
+}
 
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
@@ -91,55 +95,14 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
+        let Some(signed) = &self.signed else { return Ok(ServerCertVerified::assertion()) };
+        match signed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is looked at last, when all else is right.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
             verified => verified,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate whose private key the other side proves to have.
-#[derive(Debug)]
-struct AnyBroker {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyBroker {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
