@@ -8,7 +8,7 @@ use super::binding::{check_binding, device_owner};
 use super::plan::{Plan, Slot, Source};
 use super::{AllocateRequest, NetworkError, Ports};
 use crate::cloud::neutron::{NewPort, Port, PortUpdate};
-use crate::cloud::{Caller, Error, Identity};
+use crate::cloud::{Caller, Error, Identity, Neutron};
 
 /// The bound ports, in the order of the request.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,15 @@ pub struct AllocatedPort {
     /// Made by the allocation; otherwise it is the user's, and must outlive the instance.
     pub created: bool,
     pub tag: Option<String>,
+}
+
+/// One slot, and for whom it is filled.
+struct Filling<'a> {
+    neutron: &'a Neutron,
+    caller: &'a Caller,
+    request: &'a AllocateRequest,
+    plan: &'a Plan,
+    slot: &'a Slot,
 }
 
 /// What became of one slot, when something went wrong with it or another.
@@ -40,7 +49,9 @@ impl Ports {
     /// after all, has the instance as its device, and [`Ports::deallocate`] finds it.
     pub async fn allocate(&self, caller: &Caller, request: &AllocateRequest) -> Result<Allocation, NetworkError> {
         let plan = self.plan(caller, request).await?;
-        let results = join_all(plan.slots.iter().map(|slot| self.fill(caller, request, &plan, slot))).await;
+        let neutron = &self.neutron;
+        let fillings = plan.slots.iter().map(|slot| Filling { neutron, caller, request, plan: &plan, slot });
+        let results = join_all(fillings.map(Filling::fill)).await;
         let mut ports = Vec::new();
         let mut first_error = None;
         for result in results {
@@ -80,17 +91,14 @@ impl Ports {
         }))
         .await;
     }
+}
 
-    async fn fill(
-        &self,
-        caller: &Caller,
-        request: &AllocateRequest,
-        plan: &Plan,
-        slot: &Slot,
-    ) -> Result<AllocatedPort, Failed> {
+impl Filling<'_> {
+    async fn fill(self) -> Result<AllocatedPort, Failed> {
+        let Self { request, plan, slot, .. } = self;
         let bound = match &slot.source {
-            Source::New { address } => self.create_bound(caller, request, plan, slot, *address).await?,
-            Source::Existing(port) => self.bind_existing(caller, request, plan, slot, port).await?,
+            Source::New { address } => self.create_bound(*address).await?,
+            Source::Existing(port) => self.bind_existing(port).await?,
         };
         check_binding(&bound.port, &request.host).map_err(|error| Failed { error, left: Some(bound.clone()) })?;
         if bound.created && bound.port.resource_request.as_ref().is_some_and(|value| !value.is_null()) {
@@ -98,23 +106,16 @@ impl Ports {
             return Err(Failed { error, left: Some(bound) });
         }
         if plan.dns && slot.has_dns_domain() {
-            self.name_externally(caller, request, &bound)
-                .await
-                .map_err(|error| Failed { error, left: Some(bound.clone()) })?;
+            let named = self.name_externally(&bound).await;
+            named.map_err(|error| Failed { error, left: Some(bound.clone()) })?;
         }
         Ok(bound)
     }
 
     /// A new port, bound. The agent may make and bind it in one call, which saves neutron as much work as the creation itself; but what
     /// neutron's policy guards for users at creation (a chosen address on somebody else's network) is asked as the user.
-    async fn create_bound(
-        &self,
-        caller: &Caller,
-        request: &AllocateRequest,
-        plan: &Plan,
-        slot: &Slot,
-        address: Option<IpAddr>,
-    ) -> Result<AllocatedPort, Failed> {
+    async fn create_bound(&self, address: Option<IpAddr>) -> Result<AllocatedPort, Failed> {
+        let &Self { caller, request, plan, slot, .. } = self;
         let as_user = address.is_some() && matches!(caller.identity, Identity::User(_));
         let mut port = NewPort {
             network_id: slot.network.id,
@@ -138,22 +139,15 @@ impl Ports {
         if !as_user {
             return Ok(allocated(created));
         }
-        match self.bind(caller, request, plan, slot, &created).await {
+        match self.bind(&created).await {
             Ok(bound) => Ok(allocated(bound)),
             Err(error) => Err(Failed { error, left: Some(allocated(created)) }),
         }
     }
 
-    async fn bind_existing(
-        &self,
-        caller: &Caller,
-        request: &AllocateRequest,
-        plan: &Plan,
-        slot: &Slot,
-        port: &Port,
-    ) -> Result<AllocatedPort, Failed> {
-        let allocated = |port: Port| AllocatedPort { port, created: false, tag: slot.tag.clone() };
-        match self.bind(caller, request, plan, slot, port).await {
+    async fn bind_existing(&self, port: &Port) -> Result<AllocatedPort, Failed> {
+        let allocated = |port: Port| AllocatedPort { port, created: false, tag: self.slot.tag.clone() };
+        match self.bind(port).await {
             Ok(bound) => Ok(allocated(bound)),
             // Without an answer neutron may have bound it.
             Err(error @ NetworkError::Neutron(Error::Unreachable { .. })) => {
@@ -163,14 +157,8 @@ impl Ports {
         }
     }
 
-    async fn bind(
-        &self,
-        caller: &Caller,
-        request: &AllocateRequest,
-        plan: &Plan,
-        slot: &Slot,
-        port: &Port,
-    ) -> Result<Port, NetworkError> {
+    async fn bind(&self, port: &Port) -> Result<Port, NetworkError> {
+        let &Self { caller, request, plan, slot, .. } = self;
         let mut update = PortUpdate::new()
             .set("device_id", request.instance_uuid.to_string())
             .set("device_owner", device_owner(request))
@@ -191,15 +179,10 @@ impl Ports {
     }
 
     /// A network with a DNS domain has its names in the user's zones, so the name is set as the user.
-    async fn name_externally(
-        &self,
-        caller: &Caller,
-        request: &AllocateRequest,
-        bound: &AllocatedPort,
-    ) -> Result<(), NetworkError> {
-        let Some(hostname) = &request.hostname else { return Ok(()) };
+    async fn name_externally(&self, bound: &AllocatedPort) -> Result<(), NetworkError> {
+        let Some(hostname) = &self.request.hostname else { return Ok(()) };
         let update = PortUpdate::new().set("dns_name", hostname.as_str());
-        match self.neutron.update_port(caller, bound.port.id, &update).await {
+        match self.neutron.update_port(self.caller, bound.port.id, &update).await {
             Ok(_) => Ok(()),
             Err(error) if error.status() == Some(400) => {
                 Err(NetworkError::InvalidHostname { hostname: hostname.clone() })
