@@ -9,7 +9,7 @@
 //! | `deallocate`, `rebind`, `seen` | ports given back, ports brought to this host or taken off it, ports that have gone |
 //! | `groups` | the names of an instance's security groups |
 //! | `user_ports` | which ports the user brought: they outlive the instance |
-//! | `interfaces` | from the cache to what is plugged |
+//! | `interfaces`, `replug` | from the cache to what is plugged; the same after a restart |
 //! | `attach` | `attach_interface`, `detach_interface` |
 //! | `external_events`, `waiters` | what Neutron tells, and waiting for it |
 
@@ -28,6 +28,7 @@ mod network_info;
 mod plan;
 mod rebind;
 mod refresh;
+mod replug;
 mod request;
 mod resources;
 mod seen;
