@@ -115,9 +115,9 @@ impl Conductor {
         Ok(instance)
     }
 
-    /// Marks the instance's row, and those that belong to it, as deleted. `host` must be the instance's host in the
-    /// database, so that an instance that has moved away meanwhile is not destroyed (`ObjectActionError`). Whoever is answered knows
-    /// whether that was done, and may wait long for it; what an earlier try has destroyed is not there (`InstanceNotFound`).
+    /// Marks the instance's row, and those that belong to it, as deleted. Without a `host` it is not done where a host has taken the
+    /// instance meanwhile (`ObjectActionError`); with one, Nova asks no more. Whoever is answered knows whether that was done, and may
+    /// wait long for it; what an earlier try has destroyed is not there (`InstanceNotFound`).
     pub async fn destroy_instance(
         &self,
         context: &Context,
