@@ -15,8 +15,9 @@ use crate::messaging::{CallError, Context, Error};
 use crate::objects::{Expected, Instance, TaskState, VmState};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// So many answers in a row that make no sense are of conductors that do not speak as we do, and the next ones are no better.
-const UNREADABLE: usize = 5;
+/// So many answers in a row that say nothing are of conductors that do not speak as we do, or of a database that takes no such change,
+/// and the next ones are no better.
+const USELESS: usize = 5;
 
 task_local! {
     /// Cancelled where the work of a task goes no further.
@@ -54,12 +55,12 @@ impl Conductor {
     {
         let first = unless_closed(ask()).await;
         self.unless_stopped(async {
-            let (mut answer, mut pauses, mut unreadable) = (first, pauses(), 0);
+            let (mut answer, mut pauses, mut useless) = (first, pauses(), 0);
             while let Err(error) = &answer
                 && is_doubtful(error)
             {
-                unreadable = if matches!(error, CallError::Malformed { .. }) { unreadable + 1 } else { 0 };
-                if unreadable == UNREADABLE {
+                useless = if is_silence(error) { 0 } else { useless + 1 };
+                if useless == USELESS {
                     break;
                 }
                 warn!(%error, "nobody knows what has become of {what}; asking again");
@@ -71,7 +72,8 @@ impl Conductor {
         .await
     }
 
-    /// Asks until it is known whether `save` is made, and looks before each time.
+    /// Asks until it is known whether `save` is made, and looks before each time. Once there was doubt, no error but a refusal says
+    /// what has become of the first try.
     pub(super) async fn until_saved(
         &self,
         context: &Context,
@@ -81,19 +83,21 @@ impl Conductor {
         let first = unless_closed(self.save_instance_once(context, uuid, &save)).await;
         // Boxed: it is part of every operation.
         self.unless_stopped(Box::pin(async {
-            let (mut answer, mut pauses, mut is_repeated) = (first, pauses(), false);
+            let (mut answer, mut pauses, mut is_repeated, mut useless) = (first, pauses(), false, 0);
             loop {
                 let error = match answer {
                     Ok(saved) => return Ok(saved),
                     Err(error) => error,
                 };
-                let is_doubtful = is_doubtful(&error);
-                if is_doubtful {
-                    warn!(%error, "nobody knows what has become of a save of an instance; looking, and asking again");
-                    sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
-                } else if !(is_repeated && is_refused(&error)) {
+                if !is_repeated && !is_doubtful(&error) {
                     return Err(error);
                 }
+                let is_refused = is_refused(&error);
+                if !is_refused {
+                    warn!(%error, "nobody knows what has become of a save of an instance; looking, and asking again");
+                    sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                }
+                useless = if is_silence(&error) { 0 } else { useless + 1 };
                 let attrs = save.extra_attrs();
                 let row = self.until_known("a look at an instance", || self.instance(context, uuid, &attrs)).await?;
                 if save.is_made(&row, &self.host) {
@@ -103,7 +107,7 @@ impl Conductor {
                     return Ok(instance);
                 }
                 // An earlier try may have ended the task that is expected; it has not.
-                if !is_doubtful {
+                if is_refused || useless == USELESS {
                     return Err(error);
                 }
                 save.look(&row);
@@ -141,6 +145,11 @@ fn is_doubtful(error: &CallError) -> bool {
         CallError::Remote(failure) => failure.class == "DBConnectionError",
         CallError::Transport(_) => false,
     }
+}
+
+/// Whether nobody has answered, for as long as that lasts.
+fn is_silence(error: &CallError) -> bool {
+    is_doubtful(error) && !matches!(error, CallError::Malformed { .. })
 }
 
 /// Whether a save was not made because the instance's task, or its state, is none that it expects.

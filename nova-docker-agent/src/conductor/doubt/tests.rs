@@ -102,6 +102,34 @@ async fn a_save_that_nobody_answered_is_asked_for_until_somebody_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_save_whose_answers_never_make_sense_has_an_end() {
+    let looked_at = |answer: fn() -> Result<Value, CallError>, times: usize| {
+        std::iter::repeat_with(move || [answer(), spawning()]).take(times).flatten()
+    };
+    let result = end_of_launch(looked_at(nonsense, USELESS).collect()).await;
+    assert!(matches!(result, Err(CallError::Malformed { .. })), "{result:?}");
+    // The last one may be of a save that was made.
+    let made = [nonsense(), row("active", Value::Null, LAUNCHED)];
+    end_of_launch(looked_at(nonsense, USELESS - 1).chain(made).collect()).await.unwrap();
+    // Nobody was there for a while, and somebody else is now.
+    let few = || looked_at(nonsense, USELESS - 1);
+    end_of_launch(few().chain(looked_at(silence, 1)).chain(few()).chain([saved()]).collect()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_repeated_save_says_nothing_of_the_first_one() {
+    let deadlock = || raised("DBDeadlock");
+    let active = || row("active", Value::Null, LAUNCHED);
+    end_of_launch(vec![silence(), spawning(), deadlock(), active()]).await.unwrap();
+    end_of_launch(vec![silence(), spawning(), deadlock(), spawning(), saved()]).await.unwrap();
+    let never = std::iter::repeat_with(|| [deadlock(), spawning()]).take(USELESS).flatten();
+    let result = end_of_launch([silence(), spawning()].into_iter().chain(never).collect()).await;
+    assert_eq!(class(result).as_deref(), Some("DBDeadlock"));
+    let result = end_of_launch(vec![deadlock()]).await;
+    assert_eq!(class(result).as_deref(), Some("DBDeadlock"), "nothing else was tried");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_launch_whose_end_was_saved_and_not_answered_is_active() {
     let refused = || raised("UnexpectedTaskStateError");
     for unclear in [silence(), nonsense()] {
@@ -216,11 +244,11 @@ async fn conductors_whose_answers_never_make_sense_are_not_asked_for_ever() {
         ended
     };
     let unreadable = |times| (1..=times).map(|_| nonsense());
-    let ended = destroyed(unreadable(UNREADABLE).collect()).await;
+    let ended = destroyed(unreadable(USELESS).collect()).await;
     assert!(matches!(ended, Err(CallError::Malformed { .. })), "{ended:?}");
-    let now_and_then = unreadable(UNREADABLE - 1).chain([silence()]).chain(unreadable(UNREADABLE - 1));
+    let now_and_then = unreadable(USELESS - 1).chain([silence()]).chain(unreadable(USELESS - 1));
     assert!(destroyed(now_and_then.chain([Ok(json!([{}, null]))]).collect()).await.is_ok());
-    let result = end_of_launch([silence()].into_iter().chain(unreadable(UNREADABLE)).collect()).await;
+    let result = end_of_launch([silence()].into_iter().chain(unreadable(USELESS)).collect()).await;
     assert!(matches!(result, Err(CallError::Malformed { .. })), "{result:?}");
 }
 
@@ -243,7 +271,7 @@ async fn an_end_and_a_move_of_which_nobody_knows_are_asked_for_again() {
     let (double, nova) = conductor(vec![silence(), nonsense(), Ok(json!([{}, null]))]);
     nova.destroy_instance(&context, UUID, 7, Some("a")).await.unwrap();
     let sent = double.sent.lock().unwrap().clone();
-    assert_eq!([&sent[0], &sent[0]], [&sent[1], &sent[2]], "the end is for an instance of the same host");
+    assert_eq!([&sent[0], &sent[0]], [&sent[1], &sent[2]], "it is asked for in the same words");
     let (_, nova) = conductor(vec![silence(), raised("InstanceNotFound")]);
     let ended = nova.destroy_instance(&context, UUID, 7, Some("a")).await;
     assert_eq!(class(ended).as_deref(), Some("InstanceNotFound"));
