@@ -131,9 +131,8 @@ impl Compute {
             clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 clock.tick().await;
-                // In doubt when the agent stops, it holds no instance's lock.
-                let done = unless_in_doubt(caught(work(compute.clone()))).instrument(info_span!("periodic", name));
-                if let Some(Err(error)) = done.await {
+                let done = caught(work(compute.clone())).instrument(info_span!("periodic", name));
+                if let Err(error) = done.await {
                     warn!(%error, task = name, "periodic task failed; trying again next time");
                 }
             }
@@ -203,7 +202,7 @@ impl Compute {
     }
 }
 
-/// Work that ends with `stopping`, wherever it is.
+/// Work that ends with `stopping`, wherever it is. In doubt when the agent stops it ends before that, and holds no instance's lock.
 pub(in crate::compute) fn spawn_until(
     tasks: &TaskTracker,
     stopping: &CancellationToken,
@@ -213,7 +212,7 @@ pub(in crate::compute) fn spawn_until(
     tasks.spawn(async move {
         tokio::select! {
             () = stopping.cancelled() => {}
-            () = work => {}
+            _ = unless_in_doubt(work) => {}
         }
     });
 }
