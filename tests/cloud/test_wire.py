@@ -50,7 +50,7 @@ def _reboot(pending: str, started: str, asked: str) -> list[Differs]:
         ),
         Differs(
             ("save vm_state=active task_state=None power_state",),
-            (f"save vm_state=active task_state=None power_state if {started}",),
+            (f"save vm_state=active task_state=None power_state if None or {started}",),
             REPEATED,
         ),
     ]
@@ -71,7 +71,7 @@ DIFFERENCES = {
             ),
             (
                 "VirtualInterface: create",
-                "save vm_state=building task_state=block_device_mapping if networking",
+                "save vm_state=building task_state=block_device_mapping if None or networking",
                 "save task_state=spawning if block_device_mapping",
             ),
             "the ports are made before the rest, and not beside it",
@@ -160,13 +160,6 @@ DIFFERENCES = {
             "nothing of the container has changed yet",
         ),
         Differs(("save host=own",), (), "it is this host's all the time"),
-    ],
-    "delete_net": [
-        Differs(
-            ("save vm_state=deleted task_state=None power_state terminated_at",),
-            ("save vm_state=deleted task_state=None power_state terminated_at if deleting",),
-            REPEATED,
-        ),
     ],
 }
 

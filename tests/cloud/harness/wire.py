@@ -11,6 +11,7 @@ from typing import Any
 import kombu
 
 from harness.servers import Json
+from harness.waiting import eventually
 
 _RECORDED = Path(__file__).parents[2] / "wire"
 
@@ -38,8 +39,9 @@ class Wire:
         self._connection = kombu.Connection(transport_url, connect_timeout=60)
         channel = self._connection.channel()
         exchange = kombu.Exchange("nova", "topic", durable=False, passive=True)
-        name = f"wire_{uuid.uuid4().hex}"
-        queue = kombu.Queue(name, exchange, routing_key="#", channel=channel, exclusive=True, durable=False)
+        self._name = f"wire_{uuid.uuid4().hex}"
+        queue = kombu.Queue(self._name, exchange, routing_key="#", channel=channel, exclusive=True, durable=False)
+        self._producer = kombu.Producer(channel, exchange)
         self._messages: list[Json] = []
         self._consumer = kombu.Consumer(channel, queues=[queue], callbacks=[self._received], accept=["json"])
         self._consumer.consume()
@@ -49,19 +51,21 @@ class Wire:
 
     def steps(self, request: str) -> list[str]:
         """Those of one request, when all events of it that have begun are over."""
-        while True:
-            quiet = self._is_quiet()
-            found = list(self._of(request))
-            begun, over = (sum(each.startswith(word) for each in found) for word in ("begin ", "end "))
-            if quiet and begun == over:
-                return found
 
-    def _is_quiet(self) -> bool:
-        try:
-            self._connection.drain_events(timeout=1)
-        except TimeoutError:
-            return True
-        return False
+        def are_over() -> bool:
+            self._catch_up()
+            begun, over = (sum(each.startswith(word) for each in self._of(request)) for word in ("begin ", "end "))
+            return begun == over
+
+        eventually(are_over, f"the ends of the events of {request}")
+        return list(self._of(request))
+
+    def _catch_up(self) -> None:
+        """Reads what was said until now: a message of our own comes behind it."""
+        mark = uuid.uuid4().hex
+        self._producer.publish({"oslo.message": json.dumps({"mark": mark})}, routing_key=self._name)
+        while not any(each.get("mark") == mark for each in self._messages):
+            self._connection.drain_events(timeout=300)
 
     def _of(self, request: str) -> Iterator[str]:
         for message in self._messages:
