@@ -1,12 +1,16 @@
 //! Snapshots into Glance: the container's files, with its image's layers below them, as a new image.
 
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
 use super::{Driver, Error};
 use crate::{
-    cloud::{Caller, glance::Patch},
+    cloud::{
+        Caller,
+        glance::{ImageMeta, Patch},
+    },
     docker::Snapshot,
 };
 
@@ -30,6 +34,11 @@ pub trait SnapshotProgress {
 }
 
 impl Driver {
+    /// Whether an image of Glance has a snapshot of the guest already. Of one that cannot be read its upload tells more.
+    pub async fn has_snapshot(&self, guest: Uuid, image: &SnapshotImage<'_>) -> bool {
+        self.glance.image(image.caller, image.id).await.is_ok_and(|record| is_snapshot(&record, guest))
+    }
+
     /// Fills a queued image of Glance with a guest's files, for the project `owner`.
     ///
     /// # Errors
@@ -87,5 +96,32 @@ impl Driver {
         uploaded?;
         finished?;
         Ok(())
+    }
+}
+
+/// Whether an image is whole, as [`Driver::snapshot`] leaves it. Nova writes down which server it is of, others may not.
+fn is_snapshot(image: &ImageMeta, guest: Uuid) -> bool {
+    let property = |name| image.properties.get(name).and_then(Value::as_str);
+    image.status == "active"
+        && property("image_location") == Some("snapshot")
+        && property("instance_uuid").is_none_or(|of| of == guest.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_is_a_guests_snapshot_only_when_it_is_whole_and_of_no_other_guest() {
+        let (guest, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let is = |status: &str, location: &str, of: Option<Uuid>| {
+            let record = json!({"id": Uuid::nil(), "status": status, "image_location": location, "instance_uuid": of});
+            is_snapshot(&serde_json::from_value(record).unwrap(), guest)
+        };
+        assert!(is("active", "snapshot", Some(guest)) && is("active", "snapshot", None));
+        assert!(!is("queued", "snapshot", Some(guest)) && !is("saving", "snapshot", Some(guest)));
+        assert!(!is("active", "elsewhere", Some(guest)) && !is("active", "snapshot", Some(other)));
     }
 }

@@ -64,7 +64,7 @@ impl Glance {
             || async { (StatusCode::MULTIPLE_CHOICES, r#"{"versions": [{"id": "v2.17", "status": "CURRENT"}]}"#) };
         let router = Router::new()
             .route("/", get(versions))
-            .route("/v2/images/{id}", axum::routing::patch(update))
+            .route("/v2/images/{id}", get(record).patch(update))
             .route("/v2/images/{id}/file", get(read).put(upload))
             .with_state(store.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -175,9 +175,23 @@ fn wanted(headers: &HeaderMap, size: u64) -> Option<Range<u64>> {
     (!range.is_empty()).then_some(range)
 }
 
+/// Of an image that an agent has uploaded into.
+async fn record(State(store): State<Arc<Store>>, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
+    if !is_allowed(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let status = if store.uploads.borrow().contains_key(&id) { "active" } else { "queued" };
+    let record = serde_json::json!({"id": id, "status": status, "image_location": "snapshot"});
+    ([("content-type", "application/json")], record.to_string()).into_response()
+}
+
 async fn update(State(store): State<Arc<Store>>, Path(id): Path<Uuid>, headers: HeaderMap, body: String) -> Response {
     if !is_allowed(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if store.uploads.borrow().contains_key(&id) {
+        let why = "Attribute container_format can be only replaced for a queued image.";
+        return (StatusCode::FORBIDDEN, why).into_response();
     }
     store.updates.lock().unwrap_or_else(PoisonError::into_inner).push((id, body));
     let record = serde_json::json!({"id": id, "status": "queued"});
