@@ -37,6 +37,7 @@ BOTH_DOORS = [
     Operation("os-start", of=("os-stop", "SHUTOFF")),
     Operation("reboot", {"type": "SOFT"}),
     Operation("reboot", {"type": "HARD"}),
+    Operation("shelve"),
     Operation("confirmResize", of=("resize", "VERIFY_RESIZE")),
     Operation("suspend"),
     Operation("resume", of=("suspend", "SUSPENDED")),
@@ -48,7 +49,6 @@ BOTH_DOORS = [
     Operation("softDelete"),
 ]
 FIRST_DOOR = [
-    Operation("shelve"),
     Operation("revertResize", of=("resize", "VERIFY_RESIZE")),
     Operation("unshelve", of=("shelve", "SHELVED_OFFLOADED")),
     Operation("rescue"),
