@@ -80,15 +80,19 @@ async fn a_verified_and_an_unverified_encrypted_connection_work() {
 
 async fn a_broker_that_the_authorities_do_not_know_is_refused() {
     let broker = Broker::shared().await;
-    let wire = Proxy::start(broker.tls_port()).await;
-    let mut config = config(&format!("rabbit://guest:guest@127.0.0.1:{}/", wire.port()));
-    config.tls.enabled = true;
-    config.tls.ca_file = Some(PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
-    assert!(config.tls.ca_file.as_ref().unwrap().exists(), "this test needs: apt-get install ca-certificates");
-    tokio::select! {
-        connected = Transport::connect(config) => panic!("{connected:?}"),
-        // A second try: the first one was refused.
-        () = until("it tries again", async || wire.connections() > 1) => {}
+    // The name counts with one host, and the authorities with any number.
+    for hosts in 1..=2 {
+        let wire = Proxy::start(broker.tls_port()).await;
+        let host = format!("guest:guest@127.0.0.1:{}", wire.port());
+        let mut config = config(&format!("rabbit://{}/", vec![host; hosts].join(",")));
+        config.tls.enabled = true;
+        config.tls.ca_file = Some(PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
+        assert!(config.tls.ca_file.as_ref().unwrap().exists(), "this test needs: apt-get install ca-certificates");
+        tokio::select! {
+            connected = Transport::connect(config) => panic!("{connected:?}"),
+            // A second try: the first one was refused.
+            () = until("it tries again", async || wire.connections() > 1) => {}
+        }
     }
 }
 
