@@ -113,18 +113,38 @@ def test_a_request_whose_work_was_done_before_it_came_succeeds_and_does_nothing(
         ("unpause", "unpause_instance", "ACTIVE"),
         ("suspend", "suspend_instance", "SUSPENDED"),
         ("resume", "resume_instance", "ACTIVE"),
-        ("reboot", "reboot_instance", "ACTIVE"),
         ("os-stop", "stop_instance", "SHUTOFF"),
         ("os-start", "start_instance", "ACTIVE"),
     ]:
-        hard = {"type": "HARD"} if action == "reboot" else None
-        servers.action(server_id, action, hard)
+        servers.action(server_id, action)
         servers.wait(server_id, status)
         before = started_at(lab, server_id)
-        more = {"reboot_type": "HARD"} if hard else {}
-        amqp.call("compute", lab.host, method, {"instance": instance(server_id), **more})
+        amqp.call("compute", lab.host, method, {"instance": instance(server_id)})
         assert (servers.get(server_id)["status"], started_at(lab, server_id)) == (status, before), action
     assert count_faults(lab, server_id) == "0"
+
+
+@pytest.mark.amqp
+@pytest.mark.full
+def test_a_reboot_that_recovery_has_done_is_done_once(lab: Lab, launch: Launcher, servers: Servers, amqp: Amqp) -> None:
+    """A server is the same before a reboot and after it: a request whose reboot nobody has done is refused."""
+    server_id = launch("rebooted")["id"]
+    first = started_at(lab, server_id)
+    with without(lab, AGENT_PROGRAM):
+        set_task(lab, server_id, "rebooting_hard")
+    servers.wait_idle(server_id)
+    second = started_at(lab, server_id)
+    assert second != first
+
+    def come() -> None:
+        amqp.call("compute", lab.host, "reboot_instance", {"instance": instance(server_id), "reboot_type": "HARD"})
+
+    come()
+    assert (servers.wait_idle(server_id)["status"], started_at(lab, server_id)) == ("ACTIVE", second)
+    with pytest.raises(RpcFailure) as refused:
+        come()
+    assert refused.value.cls == "UnexpectedTaskStateError"
+    assert (servers.wait_idle(server_id)["status"], started_at(lab, server_id)) == ("ACTIVE", second)
 
 
 @pytest.mark.amqp
