@@ -39,6 +39,8 @@ BOTH_DOORS = [
     Operation("reboot", {"type": "HARD"}),
     Operation("shelve"),
     Operation("confirmResize", of=("resize", "VERIFY_RESIZE")),
+    Operation("revertResize", of=("resize", "VERIFY_RESIZE")),
+    Operation("unshelve", of=("shelve", "SHELVED_OFFLOADED")),
     Operation("suspend"),
     Operation("resume", of=("suspend", "SUSPENDED")),
     Operation("attach"),
@@ -49,8 +51,6 @@ BOTH_DOORS = [
     Operation("softDelete"),
 ]
 FIRST_DOOR = [
-    Operation("revertResize", of=("resize", "VERIFY_RESIZE")),
-    Operation("unshelve", of=("shelve", "SHELVED_OFFLOADED")),
     Operation("rescue"),
     Operation("unrescue", of=("rescue", "RESCUE")),
     Operation("shelveOffload", of=("shelve", "SHELVED")),
