@@ -94,6 +94,10 @@ fn create_error(image: &str, error: Error) -> Error {
             let reason = "it has no command, and the instance gives none".to_owned();
             Error::ImageUnacceptable { image: image_name(image).to_owned(), reason }
         }
+        // The containerd image store reads an image's configuration here, and not when it pulls.
+        Error::Docker { message, .. } if message.contains("could not deserialize image config") => {
+            Error::ImageUnacceptable { image: image_name(image).to_owned(), reason: message }
+        }
         // What we ask for ourselves is in order, so that it is the image's configuration, or the flavor: `Minimum memory
         // limit allowed is 6MB`.
         Error::Docker { status: 400, message, .. } => wanted_wrong(message),
@@ -120,6 +124,14 @@ mod tests {
     fn an_image_without_a_command_is_called_that() {
         let refused = Error::Docker { action: String::new(), status: 400, message: "No command specified".to_owned() };
         assert!(create_error("i", refused).to_string().contains("has no command"));
+    }
+
+    #[test]
+    fn a_configuration_that_is_read_first_when_a_container_is_made_is_the_images_fault() {
+        let message = "could not deserialize image config: json: cannot unmarshal string into Go struct field \
+            DockerOCIImage.config.Entrypoint of type []string";
+        let refused = Error::Docker { action: String::new(), status: 500, message: message.to_owned() };
+        assert!(matches!(create_error("i", refused), Error::ImageUnacceptable { reason, .. } if reason == message));
     }
 
     #[test]

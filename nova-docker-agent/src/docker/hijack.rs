@@ -1,4 +1,5 @@
-//! Raw streams to and from Docker: terminals, for which a request's connection is taken over, and logs.
+//! Raw streams to and from Docker: terminals, for which a request's connection is taken over, and logs; and answers that the client
+//! library does not understand.
 //!
 //! The client library takes what a terminal writes for frames wherever a chunk begins like one, and then waits for as many bytes
 //! as it believes to be announced: up to 4 GiB, by the will of whoever writes.
@@ -13,9 +14,10 @@ use hyper::{
     header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
 };
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
 use tokio_util::io::StreamReader;
@@ -24,6 +26,8 @@ use super::{Docker, Error};
 
 /// Bytes of a refusal that are read.
 const MOST_WORDS: usize = 64 * 1024;
+/// Bytes of a document: an image's configuration has up to 4 MiB.
+const MOST_JSON: u64 = 16 << 20;
 
 /// Both directions of a terminal.
 pub(super) type Stream = TokioIo<hyper::upgrade::Upgraded>;
@@ -46,6 +50,25 @@ impl Docker {
         let opened = tokio::time::timeout(self.inner.config.timeout, self.get_body(path)).await;
         let opened = opened.unwrap_or(Err(DockerError::RequestTimeoutError));
         opened.map_err(|error| self.engine().error(action, what, error))
+    }
+
+    /// The document that Docker answers at `path`.
+    pub(super) async fn read_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        action: &str,
+        what: &str,
+    ) -> Result<T, Error> {
+        let read = async {
+            let mut text = Vec::new();
+            self.get_body(path).await?.take(MOST_JSON).read_to_end(&mut text).await?;
+            let understood = serde_json::from_slice(&text);
+            understood
+                .map_err(|error| DockerError::JsonDataError { message: error.to_string(), column: error.column() })
+        };
+        let read = tokio::time::timeout(self.inner.config.timeout, read).await;
+        let read = read.unwrap_or(Err(DockerError::RequestTimeoutError));
+        read.map_err(|error| self.engine().error(action, what, error))
     }
 
     /// Asks for something that has no answer but that it is done, within `limit`.

@@ -28,10 +28,11 @@ impl Docker {
         match self.pull_once(reference).await {
             Err(Error::ImageUnavailable { image, reason }) if is_timeout(&reason) => {
                 tracing::warn!(image, reason, "the pull took too long to begin; trying once more");
-                self.pull_once(reference).await
+                self.pull_once(reference).await?;
             }
-            result => result,
+            result => result?,
         }
+        self.complete(reference).await
     }
 
     async fn pull_once(&self, reference: &PullReference) -> Result<(), Error> {

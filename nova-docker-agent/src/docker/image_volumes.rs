@@ -19,16 +19,15 @@ const DEEPEST: usize = 16;
 impl Docker {
     /// The paths that the image calls volumes. One that is not there has none: who makes a container of it hears that from Docker.
     pub(super) async fn image_volumes(&self, image: &str) -> Result<Vec<String>, Error> {
-        let found = match self.engine().docker.inspect_image(image).await {
-            Ok(found) => found,
-            Err(error) => {
-                return match self.engine().error("inspect", &format!("image {image}"), error) {
-                    Error::NotFound { .. } => Ok(Vec::new()),
-                    other => Err(other),
-                };
-            }
+        let config = match self.image_config(image).await {
+            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            found => found?,
         };
-        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let Some(config) = config else {
+            tracing::warn!(image, "Docker does not tell which volumes an image has: they are taken for none");
+            return Ok(Vec::new());
+        };
+        let labels = config.labels.unwrap_or_default();
         Ok(labels.get(volumes::LABEL).map(|label| volumes::paths(label)).unwrap_or_default())
     }
 

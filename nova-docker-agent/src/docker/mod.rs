@@ -13,7 +13,8 @@
 //! | `aside`, `recreate`, `rescue`, `made_as` | a container makes room for another one, and what the other one is made of |
 //! | `checkpoint`, `criu`, `dumps` | suspend to disk |
 //! | `snapshot`, `saved`, `scrub` | an image of an instance, without its data |
-//! | `image`, `image_volumes` | images in Docker's store |
+//! | `image`, `image_config`, `image_volumes` | images in Docker's store |
+//! | `image_whole`, `image_archive` | what the containerd image store leaves out of them |
 //! | `console`, `past_log`, `log_file`, `pieces` | what processes have written |
 //! | `terminal`, `exec`, `process` | processes beside the first one, and what the kernel says of them |
 //! | `script`, `password`, `shadow` | what is done inside an instance from outside |
@@ -40,7 +41,10 @@ mod hijack;
 mod hopeless;
 mod host;
 mod image;
+mod image_archive;
+mod image_config;
 mod image_volumes;
+mod image_whole;
 mod labels;
 mod lifecycle;
 mod links;

@@ -52,9 +52,14 @@ impl Docker {
 
     /// What the image was configured with that the container was made from.
     pub(super) async fn base_config(&self, found: &Found) -> Result<ImageConfig, Error> {
-        let image = self.engine().docker.inspect_image(found.base()).await;
-        let image = image.map_err(|error| self.engine().error("inspect", &format!("image {}", found.base()), error))?;
-        Ok(image.config.unwrap_or_default())
+        let untold = || {
+            Error::Lacking {
+            reason: "Docker lacks layers of the image that the server was made of, and tells nothing of it; it has them when another \
+                server of that image was launched on this host"
+                .to_owned(),
+        }
+        };
+        self.image_config(found.base()).await?.ok_or_else(untold)
     }
 
     /// Removes the temporary images that a crash has left.

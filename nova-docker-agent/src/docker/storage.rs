@@ -21,6 +21,8 @@ pub struct Storage {
     pub root: PathBuf,
     /// Whether a container cannot grow beyond the size that it was made with.
     pub quota_enforced: bool,
+    /// Whether images are in containerd's store, and not in Docker's own.
+    pub image_store: bool,
 }
 
 impl Storage {
@@ -29,14 +31,15 @@ impl Storage {
         let root = PathBuf::from(info.docker_root_dir.clone().unwrap_or_default());
         let mount = mount_of(mountinfo, &root);
         let file_system = mount.map(|(kind, _)| kind.to_owned()).or_else(|| backing(info)).unwrap_or_default();
+        let image_store = in_image_store(info);
         let quota_enforced = match info.driver.as_deref() {
             // Whatever its name: it takes the option and ignores it.
-            _ if in_image_store(info) => false,
+            _ if image_store => false,
             Some("btrfs" | "zfs" | "devicemapper") => true,
             Some("overlay2") => mount.is_some_and(|(kind, options)| kind == "xfs" && has_project_quotas(options)),
             _ => false,
         };
-        Self { driver: info.driver.clone().unwrap_or_default(), file_system, root, quota_enforced }
+        Self { driver: info.driver.clone().unwrap_or_default(), file_system, root, quota_enforced, image_store }
     }
 
     /// By a Docker that answered, and the kernel.
@@ -134,9 +137,11 @@ mod tests {
                 driver_status: Some(vec![kind]),
                 ..Default::default()
             };
-            assert!(!Storage::of(&info, MOUNTS).quota_enforced, "{driver}");
+            let found = Storage::of(&info, MOUNTS);
+            assert!(!found.quota_enforced && found.image_store, "{driver}");
         }
-        assert!(storage("btrfs", "/srv/docker").quota_enforced);
+        let own = storage("btrfs", "/srv/docker");
+        assert!(own.quota_enforced && !own.image_store);
     }
 
     #[test]

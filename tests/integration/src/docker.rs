@@ -84,8 +84,9 @@ impl Dockerd {
         });
         configuration.as_object_mut().expect("an object").extend(given_settings());
         if dockerd.0.disk.is_some() {
-            // From 23 on Docker has overlay2 there unless it is told.
+            // From 23 on Docker has overlay2 there unless it is told. The containerd image store holds nobody to a size.
             configuration["storage-driver"] = "btrfs".into();
+            configuration["features"]["containerd-snapshotter"] = false.into();
         }
         std::fs::write(own("daemon.json"), configuration.to_string()).expect("a configuration file");
         for directory in [dockerd.links(), own(TEST)] {
@@ -136,6 +137,13 @@ impl Dockerd {
         // What it knows of registries.
         let pulled = self.data().join("image/overlay2/distribution/v2metadata-by-diffid/sha256");
         std::env::var_os(TREE).is_some() && std::fs::read_dir(pulled).is_ok_and(|layers| layers.count() > 0)
+    }
+
+    /// Whether it has images in containerd's store, and not in its own.
+    pub async fn has_image_store(&self) -> bool {
+        let info = self.client().info().await.expect("Docker answers");
+        let mut status = info.driver_status.unwrap_or_default().into_iter().flatten();
+        status.any(|word| word.starts_with("io.containerd.snapshotter"))
     }
 
     /// What it has written into its log so far.

@@ -127,6 +127,42 @@ fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// The same image with layers that are not compressed. Docker saves those in the containerd image store as they are there.
+pub fn plain(saved: &Arc<Stored>) -> Arc<Stored> {
+    let mut files = files(&saved.0);
+    let paths = layers(&files);
+    if !paths.iter().any(|path| is_gzip(&files[path])) {
+        return saved.clone();
+    }
+    // These files' names would not be their digests any more.
+    files.retain(|path, _| path != "index.json" && path != "oci-layout");
+    for path in paths {
+        let content = files.get_mut(&path).expect("a layer");
+        *content = unpacked(std::mem::take(content));
+    }
+    archive(&files)
+}
+
+/// Paths of an image's layers; one that it has twice is there once.
+fn layers(files: &BTreeMap<String, Vec<u8>>) -> BTreeSet<String> {
+    let listed: Value = serde_json::from_slice(&files["manifest.json"]).expect("a manifest");
+    let paths = listed[0]["Layers"].as_array().expect("layers").iter();
+    paths.map(|path| path.as_str().expect("a name").to_owned()).collect()
+}
+
+fn is_gzip(content: &[u8]) -> bool {
+    content.starts_with(&[0x1f, 0x8b])
+}
+
+fn unpacked(content: Vec<u8>) -> Vec<u8> {
+    if !is_gzip(&content) {
+        return content;
+    }
+    let mut whole = vec![];
+    flate2::read::GzDecoder::new(&*content).read_to_end(&mut whole).expect("a layer");
+    whole
+}
+
 /// A saved image in the layout that Docker writes from version 25 on; `compress` is applied to each layer, and
 /// `layer_type` is the media type of the result.
 pub fn to_oci(saved: &Stored, layer_type: &str, compress: impl Fn(Vec<u8>) -> Vec<u8>) -> Arc<Stored> {
@@ -134,7 +170,7 @@ pub fn to_oci(saved: &Stored, layer_type: &str, compress: impl Fn(Vec<u8>) -> Ve
     let listed: Value = serde_json::from_slice(&files["manifest.json"]).expect("a manifest");
     let config = files[listed[0]["Config"].as_str().expect("a name")].clone();
     let paths = listed[0]["Layers"].as_array().expect("layers").iter();
-    let layers: Vec<_> = paths.map(|path| compress(files[path.as_str().expect("a name")].clone())).collect();
+    let layers: Vec<_> = paths.map(|path| compress(unpacked(files[path.as_str().expect("a name")].clone()))).collect();
     let described = |media_type: &str, content: &[u8]| json!({"mediaType": media_type, "digest": Digest::of(content).to_string(), "size": content.len()});
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -164,7 +200,8 @@ pub fn reconfigured(saved: &Stored, edit: impl FnOnce(&mut Value)) -> Arc<Stored
 }
 
 /// A saved image with the content of its first layer altered, as a bad disk would.
-pub fn corrupt(saved: &Stored) -> Arc<Stored> {
+pub fn corrupt(saved: &Arc<Stored>) -> Arc<Stored> {
+    let saved = plain(saved);
     let mut bytes = saved.0.to_vec();
     let mut archive = tar::Archive::new(Cursor::new(&*saved.0));
     let mut entries = archive.entries().expect("an archive").map(|entry| entry.expect("an entry"));

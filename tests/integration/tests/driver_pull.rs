@@ -1,11 +1,14 @@
 //! A real Docker that pulls from our own registry.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::models::ImageSummary;
+use bollard::query_parameters::ListImagesOptionsBuilder;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use integration_tests::docker::{Dockerd, IMAGE};
@@ -41,7 +44,10 @@ async fn registry(directory: &Path) -> Registry {
 async fn open(docker: &Dockerd, registry: &Registry, id: Uuid) -> Lease {
     let file = docker.path("image.tar");
     docker.docker(&["save", "-o", file.to_str().unwrap(), IMAGE]).await;
-    let stored = std::fs::read(file).unwrap();
+    lease_of(registry, id, std::fs::read(file).unwrap()).await
+}
+
+async fn lease_of(registry: &Registry, id: Uuid, stored: Vec<u8>) -> Lease {
     let image = ImageDescriptor {
         id,
         name: Some("test".to_owned()),
@@ -53,11 +59,21 @@ async fn open(docker: &Dockerd, registry: &Registry, id: Uuid) -> Lease {
     registry.open(&image, Arc::new(Stored(stored))).await.unwrap()
 }
 
-/// References of all images but the one that the tests import.
-async fn references(docker: &Dockerd) -> Vec<String> {
-    let listed =
-        docker.docker(&["images", "-a", "--digests", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}"]).await;
-    listed.lines().filter(|line| !line.starts_with(IMAGE)).map(str::to_owned).collect()
+/// References of all images but the test image's own; the ID of an image without.
+async fn references(docker: &Dockerd) -> BTreeSet<String> {
+    let options = ListImagesOptionsBuilder::default().all(true).digests(true).build();
+    let images = docker.client().list_images(Some(options)).await.unwrap();
+    let names = |image: ImageSummary| {
+        let is_imported = image.repo_tags.iter().any(|tag| tag == IMAGE);
+        // The containerd image store tells a digest as a tag, too.
+        let mut names: Vec<_> =
+            image.repo_digests.into_iter().chain(image.repo_tags).filter(|name| name.contains('/')).collect();
+        if names.is_empty() && !is_imported {
+            names.push(image.id);
+        }
+        names
+    };
+    images.into_iter().flat_map(names).collect()
 }
 
 fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_removed() {
@@ -84,6 +100,48 @@ fn an_image_is_pulled_by_digest_used_kept_as_a_cache_and_removed() {
         assert!(!driver.remove_image(&unused[0]).await.unwrap(), "it has gone");
         assert!(references(&docker).await.is_empty(), "{:?}", references(&docker).await);
         assert!(docker.docker(&["images", "-q", IMAGE]).await.len() > 1, "a foreign image was removed");
+    });
+}
+
+/// The containerd image store has the test image's files from its import, compressed; the registry serves them unpacked.
+fn an_image_whose_files_docker_has_otherwise_is_whole_and_so_is_a_snapshot_of_its_server() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let driver = docker.driver().await;
+        let registry = registry(&docker.path("")).await;
+        let lease = open(&docker, &registry, Uuid::new_v4()).await;
+        driver.pull(&lease.reference).await.unwrap();
+        let name = lease.reference.name.as_str();
+        assert_eq!(references(&docker).await, [name.to_owned()].into(), "it is listed under its name alone");
+        let first = guest("sleep 1000");
+        driver.create(&first, name, &[]).await.unwrap();
+        driver.start(first.uuid).await.unwrap();
+        docker.inside(&first.uuid.to_string(), "echo kept >/mark").await;
+
+        let snapshot = driver.snapshot(first.uuid).await.unwrap();
+        let mut archive = vec![];
+        let mut pieces = std::pin::pin!(snapshot.stream());
+        while let Some(piece) = pieces.next().await {
+            archive.extend_from_slice(&piece.unwrap());
+        }
+        let of_snapshot = lease_of(&registry, Uuid::new_v4(), archive).await;
+        // Docker has the files of what was committed, too.
+        driver.pull(&of_snapshot.reference).await.unwrap();
+        let second = guest("sleep 1000");
+        driver.create(&second, &of_snapshot.reference.name, &[]).await.unwrap();
+        driver.start(second.uuid).await.unwrap();
+        assert_eq!(docker.inside(&second.uuid.to_string(), "cat /mark").await, (true, "kept\n".to_owned()));
+        snapshot.finish().await.unwrap();
+
+        for uuid in [first.uuid, second.uuid] {
+            driver.remove(uuid).await.unwrap();
+        }
+        let unused = driver.unused_images().await.unwrap();
+        assert_eq!(unused.len(), 2, "{unused:?}");
+        for image in &unused {
+            assert!(driver.remove_image(image).await.unwrap());
+        }
+        assert!(references(&docker).await.is_empty(), "{:?}", references(&docker).await);
     });
 }
 
@@ -126,6 +184,7 @@ fn a_wrong_secret_is_told_from_a_missing_image() {
 
 tests! {
     an_image_is_pulled_by_digest_used_kept_as_a_cache_and_removed,
+    an_image_whose_files_docker_has_otherwise_is_whole_and_so_is_a_snapshot_of_its_server,
     the_same_image_from_a_registry_that_was_restarted_is_one_image,
     a_wrong_secret_is_told_from_a_missing_image,
 }

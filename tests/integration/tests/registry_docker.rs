@@ -16,10 +16,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-/// Four layers, of which the last two are the same, byte for byte.
+/// Five layers, of which two are the same, byte for byte.
 const DOCKERFILE: &str = r#"FROM busybox:test
 RUN echo one > /one
 RUN echo same > /same && touch -d @0 /same /
+RUN rm /same && touch -d @0 /
 RUN echo same > /same && touch -d @0 /same /
 CMD ["cat", "/one"]
 "#;
@@ -68,8 +69,8 @@ fn an_image_of_either_layout_is_pulled_and_runs() {
         let registry = registry(&dockerd).await;
         images::build(&dockerd, "test:1", DOCKERFILE).await;
         let saved = images::save(&dockerd, "test:1").await;
-        assert!(images::repeats_a_layer(&saved), "this Docker saves the third layer as another than the second");
-        let layers = 3;
+        assert!(images::repeats_a_layer(&saved), "this Docker saves the last layer as another than the third");
+        let layers = 4;
         let plain = images::to_oci(&saved, "application/vnd.oci.image.layer.v1.tar", |layer| layer);
         let compressed = images::to_oci(&saved, "application/vnd.oci.image.layer.v1.tar+gzip", gzip);
         // All have the first one's layers, byte for byte: the third has them unpacked.
@@ -103,7 +104,7 @@ fn an_image_whose_layers_this_docker_cannot_unpack_is_pulled_and_runs() {
             assert_eq!(run(&dockerd, &lease).await, "one");
         }
         // The second one's are those of the first.
-        assert_eq!(registry.counters().layer_reads, 3);
+        assert_eq!(registry.counters().layer_reads, 4);
     });
 }
 
@@ -117,7 +118,7 @@ fn a_second_image_costs_only_the_layers_that_are_its_own() {
         let (one, two) = (images::save(&dockerd, "test:1").await, images::save(&dockerd, "test:2").await);
         images::remove_all(&dockerd).await;
         let mut before = Counters::default();
-        for (image, output, reads) in [(&one, "one", 3), (&two, "two", 1)] {
+        for (image, output, reads) in [(&one, "one", 4), (&two, "two", 1)] {
             let lease = open(&registry, image).await;
             driver.pull(&lease.reference).await.unwrap();
             assert_eq!(run(&dockerd, &lease).await, output);
@@ -139,7 +140,8 @@ fn a_pull_without_the_secret_or_of_an_image_that_was_closed_is_refused() {
         let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let registry = registry(&dockerd).await;
-        let saved = images::save(&dockerd, IMAGE).await;
+        // What is compressed is read when it is opened.
+        let saved = images::plain(&images::save(&dockerd, IMAGE).await);
         let lease = open(&registry, &saved).await;
         let wrong = PullReference { secret: "wrong".into(), ..lease.reference.clone() };
         let error = driver.pull(&wrong).await.unwrap_err();
@@ -157,7 +159,7 @@ fn a_corrupt_layer_fails_the_pull_soon_and_by_name() {
         let dockerd = host.docker().await;
         let driver = dockerd.driver().await;
         let registry = registry(&dockerd).await;
-        let saved = images::corrupt(&*images::save(&dockerd, IMAGE).await);
+        let saved = images::corrupt(&images::save(&dockerd, IMAGE).await);
         images::remove_all(&dockerd).await;
         let lease = open(&registry, &saved).await;
         let before = dockerd.log().len();
@@ -168,10 +170,12 @@ fn a_corrupt_layer_fails_the_pull_soon_and_by_name() {
             pulled = &mut pull => panic!("the pull ended before its failure was known: {pulled:?}"),
         };
         assert!(matches!(failure.problem(), Some(Problem::DigestMismatch { .. })), "{failure}");
-        // Docker makes a few more attempts, and repeats what the registry says then.
+        // Docker makes a few more attempts, and repeats what the registry says then. Containerd makes none.
         let error = pull.await.unwrap_err();
-        assert!(matches!(error, driver::Error::ImageUnacceptable { .. }), "{error}");
-        assert!(error.to_string().contains("its content was altered"), "{error}");
+        if !dockerd.has_image_store().await {
+            assert!(matches!(error, driver::Error::ImageUnacceptable { .. }), "{error}");
+            assert!(error.to_string().contains("its content was altered"), "{error}");
+        }
         let log = dockerd.log();
         let retries = log[before..].matches("Download failed, retrying").count();
         assert!(retries < 5, "as with a registry that is out of order: {log}");
@@ -192,7 +196,7 @@ fn simultaneous_pulls_of_one_image_read_each_layer_once() {
             driver.pull(&lease.reference).await.unwrap();
         });
         futures::future::join_all(launches).await;
-        assert_eq!(registry.counters().layer_reads, 3);
+        assert_eq!(registry.counters().layer_reads, 4);
     });
 }
 
@@ -254,8 +258,11 @@ fn a_pull_that_waited_for_a_bad_images_layer_succeeds_when_it_is_tried_again() {
             tokio::join!(pull, release).0
         };
         let (first, second) = tokio::join!(driver.pull(&bad_lease.reference), second);
-        assert!(bad_lease.failure().is_some() && first.is_err());
-        assert!(second.is_err() && good_lease.failure().is_none());
+        assert!(good_lease.failure().is_none());
+        // Containerd tries the transfer again for the second, and then the first has the layer, too.
+        if !dockerd.has_image_store().await {
+            assert!(bad_lease.failure().is_some() && first.is_err() && second.is_err());
+        }
         driver.pull(&good_lease.reference).await.unwrap();
     });
 }
