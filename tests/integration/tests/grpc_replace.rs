@@ -177,8 +177,8 @@ fn a_hard_reboot_makes_no_container_again_whose_files_are_larger_than_the_flavor
         let id = launch(&mut client, request.clone()).await;
         let name = format!("nova-{id}");
         let inspect = async |format: &str| door.docker.docker(&["inspect", "--format", format, &name]).await;
-        // Docker counts what a file seems to have.
-        door.docker.docker(&["exec", &name, "truncate", "-s", "1100M", "/large"]).await;
+        // Its blocks count, whoever counts, and nobody has to write them.
+        door.docker.docker(&["exec", &name, "fallocate", "-l", "1100M", "/large"]).await;
         let before = inspect("{{.Id}} {{.State.Pid}}").await;
         let refused = client.reboot_guest(reboot(&id, &request, "docker:env:A", "2")).await.unwrap_err();
         assert!(refused.message().contains("its disk has 1 GiB: delete files, or rebuild it"), "{refused}");
