@@ -18,6 +18,7 @@
 //!     registry    * the Glance-backed OCI registry: of a host, for its dockerd, and of a cloud, for its users
 //! guest      what an instance is on this host: the model that all of them share, and how its user configures it
 //! limits     bounds of the numbers that tenants, flavors and other services set
+//! locks      one operation at a time on an instance or an image
 //! config     nova.conf to a typed, validated configuration
 //! service    * what the agent and the registry have in common: how files of options are read, logs, start and stop
 //! ```
@@ -40,6 +41,7 @@ pub mod driver;
 pub mod grpc;
 pub mod guest;
 pub mod limits;
+mod locks;
 pub mod network;
 
 pub use nova_docker_cloud as cloud;

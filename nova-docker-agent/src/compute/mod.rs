@@ -60,7 +60,8 @@ use crate::{
     cloud::{Caller, Cloud},
     conductor::Conductor,
     config::Config,
-    driver::{Driver, InstanceLocks},
+    driver::Driver,
+    locks::InstanceLocks,
     messaging::Context,
     objects::{Expected, Instance},
 };

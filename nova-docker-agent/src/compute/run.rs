@@ -30,7 +30,8 @@ use crate::{
     cloud::{self, Cloud},
     conductor::Conductor,
     config::Config,
-    driver::{self, Driver, InstanceLocks},
+    driver::{self, Driver},
+    locks::InstanceLocks,
     messaging::{self, Context, Server, Transport},
 };
 

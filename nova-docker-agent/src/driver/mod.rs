@@ -16,7 +16,6 @@
 //! | `snapshot` | a guest's files as a new image in Glance |
 //! | `interfaces`, `dhcp_options` | from Neutron's ports to what is plugged |
 //! | `links` | what guests know of others |
-//! | `locks` | one operation at a time on an instance |
 //! | `volumes` | since when named volumes are unused, and their end |
 //! | `overuse` | what guests have written where Docker does not hold them to their disks |
 //! | `unused` | the record of when that began, of volumes and of images |
@@ -30,7 +29,6 @@ mod image;
 mod image_cache;
 mod interfaces;
 mod links;
-mod locks;
 mod overuse;
 mod reboot;
 mod replace;
@@ -51,7 +49,6 @@ pub use diagnostics::Diagnostics;
 pub use error::{Error, StartError};
 pub use image::check_status;
 pub use interfaces::{Port, Subnet, interfaces};
-pub use locks::InstanceLocks;
 pub use overuse::{DiskWatch, Overuse};
 pub use replace::Prepared;
 pub use snapshot::{SnapshotImage, SnapshotProgress};
@@ -64,6 +61,7 @@ use crate::{
     config::{Config, Suspend},
     console::Consoles,
     docker::{self, Docker, DockerConfig},
+    locks::InstanceLocks,
     network::{self, NetworkConfig, Plumber},
     registry::{Registry, RegistryConfig},
 };

@@ -43,9 +43,10 @@ use self::{
 use crate::{
     cloud::{self, Cloud},
     config::{Config, DockerConfig, GrpcTls},
-    driver::{self, DiskWatch, Driver, InstanceLocks},
+    driver::{self, DiskWatch, Driver},
     guest::Event,
     limits::StopTimeout,
+    locks::InstanceLocks,
 };
 
 /// Bytes of a request: a config drive may have 64 MiB.

@@ -17,7 +17,8 @@ use super::{
     room::Room,
     status::{self, failure, stopping},
 };
-use crate::driver::{Driver, Error, InstanceLocks};
+use crate::driver::{Driver, Error};
+use crate::locks::InstanceLocks;
 
 /// Messages of progress that may wait for a slow caller.
 const PROGRESS: usize = 8;

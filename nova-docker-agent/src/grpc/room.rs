@@ -12,7 +12,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use crate::driver::InstanceLocks;
+use crate::locks::InstanceLocks;
 
 /// Calls without a stream that take long: as much memory as a guest has goes to disk, or comes back.
 const LONG: [&str; 2] = ["/nova_docker.v1.DriverService/SuspendGuest", "/nova_docker.v1.DriverService/ResumeGuest"];

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::compute::{Compute, error::Error};
 use crate::{
-    driver::InstanceLocks,
+    locks::InstanceLocks,
     messaging::Context,
     objects::{InstanceGroup, RequestSpec},
 };

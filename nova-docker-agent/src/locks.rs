@@ -1,4 +1,4 @@
-//! One operation at a time on an instance.
+//! One operation at a time on an instance, or on an image.
 
 use std::{
     collections::HashMap,
@@ -8,8 +8,8 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-/// Locks by instance uuid, made when first asked for and forgotten with their last holder.
-#[derive(Default)]
+/// Locks by the uuid of an instance, or of an image in Glance, made when first asked for and forgotten with their last holder.
+#[derive(Debug, Default)]
 pub struct InstanceLocks {
     locks: Mutex<HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>>,
 }
