@@ -54,7 +54,7 @@ impl Docker {
         let name = labels::container_name(guest.uuid);
         let hostname = container::hostname(guest.configuration.hostname.as_ref().unwrap_or(&guest.hostname))?;
         let mut body = container::body(guest, &hostname, image, interfaces, &self.inner.config, self.quota_enforced());
-        let image_volumes = self.image_volumes(image).await?;
+        let image_volumes = self.image_volumes(image).await.map_err(|error| create_error(image, error))?;
         image_volumes::add(&mut body, guest, &image_volumes);
         if guest.rescues {
             self.add_rescued_volumes(guest.uuid, &mut body).await?;
@@ -94,7 +94,7 @@ fn create_error(image: &str, error: Error) -> Error {
             let reason = "it has no command, and the instance gives none".to_owned();
             Error::ImageUnacceptable { image: image_name(image).to_owned(), reason }
         }
-        // The containerd image store reads an image's configuration here, and not when it pulls.
+        // The containerd image store reads an image's configuration when it is asked for it, or here, and not when it pulls.
         Error::Docker { message, .. } if message.contains("could not deserialize image config") => {
             Error::ImageUnacceptable { image: image_name(image).to_owned(), reason: message }
         }

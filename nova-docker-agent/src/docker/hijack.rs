@@ -26,8 +26,8 @@ use super::{Docker, Error};
 
 /// Bytes of a refusal that are read.
 const MOST_WORDS: usize = 64 * 1024;
-/// Bytes of a document: an image's configuration has up to 4 MiB.
-const MOST_JSON: u64 = 16 << 20;
+/// Bytes of a document: an image's configuration has up to 8 MiB in our registry, and Docker writes some of its bytes as six.
+const MOST_JSON: u64 = 64 << 20;
 
 /// Both directions of a terminal.
 pub(super) type Stream = TokioIo<hyper::upgrade::Upgraded>;
