@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret;
@@ -29,9 +29,13 @@ pub(super) async fn archive(
     name: &str,
 ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
     let (registry, digest) = Registry::of(reference)?;
-    let manifest = registry.document(&format!("manifests/{digest}"), MOST_BYTES).await?;
-    let Manifest { media_type, config, layers } = serde_json::from_slice(&manifest)?;
-    let configuration = registry.document(&format!("blobs/{}", config.digest), config.size.min(MOST_BYTES)).await?;
+    let (media_type, manifest) = registry.document(&format!("manifests/{digest}"), MOST_BYTES).await?;
+    let Manifest { config, layers } = serde_json::from_slice(&manifest)?;
+    let most = config.size.min(MOST_BYTES);
+    let (_, configuration) = registry.document(&format!("blobs/{}", config.digest), most).await?;
+    for layer in &layers {
+        path_of(&layer.digest)?;
+    }
     let described = json!({
         "mediaType": media_type, "digest": digest, "size": manifest.len(), "annotations": {"io.containerd.image.name": name}
     });
@@ -50,10 +54,9 @@ pub(super) async fn archive(
     Ok(files.chain(stream::once(async { Ok(Bytes::from_static(&[0; 2 * BLOCK])) })))
 }
 
+/// Its media type need not stand in it.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Manifest {
-    media_type: String,
     config: Blob,
     layers: Vec<Blob>,
 }
@@ -110,9 +113,14 @@ impl Registry {
         }
     }
 
-    async fn document(&self, path: &str, most: u64) -> io::Result<Bytes> {
-        let body = axum::body::Body::new(self.get(path).await?.into_body());
-        axum::body::to_bytes(body, usize::try_from(most).unwrap_or(usize::MAX)).await.map_err(io::Error::other)
+    /// With its media type.
+    async fn document(&self, path: &str, most: u64) -> io::Result<(String, Bytes)> {
+        let response = self.get(path).await?;
+        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = media_type.to_owned();
+        let body = axum::body::Body::new(response.into_body());
+        let content = axum::body::to_bytes(body, usize::try_from(most).unwrap_or(usize::MAX)).await;
+        Ok((media_type, content.map_err(io::Error::other)?))
     }
 
     async fn file(self: Arc<Self>, file: File) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
@@ -149,12 +157,12 @@ fn header(path: &str, size: u64) -> io::Result<tar::Header> {
     Ok(header)
 }
 
-/// `blobs/sha256/<hex>`
+/// `blobs/sha256/<hex>`. What Docker loads it knows by no other digest.
 fn path_of(digest: &str) -> io::Result<String> {
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    match digest.split_once(':') {
-        Some((algorithm, hex)) if is_word(algorithm) && is_word(hex) => Ok(format!("blobs/{algorithm}/{hex}")),
-        _ => Err(io::Error::other(format!("{digest:?} is no digest"))),
+    match digest.strip_prefix("sha256:") {
+        Some(hex) if is_word(hex) => Ok(format!("blobs/sha256/{hex}")),
+        _ => Err(io::Error::other(format!("{digest:?} is no digest of SHA-256"))),
     }
 }
 
@@ -179,7 +187,7 @@ mod tests {
         let server = MockServer::start().await;
         let layer = json!({"mediaType": "l", "digest": "sha256:a", "size": size});
         let config = json!({"mediaType": "c", "digest": "sha256:c", "size": 9});
-        let manifest = json!({"schemaVersion": 2, "mediaType": "m", "config": config, "layers": [layer, layer]});
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer, layer]});
         serve(&server, "manifests/sha256:f", manifest.to_string()).await;
         serve(&server, "blobs/sha256:c", r#"{"a":"b"}"#).await;
         serve(&server, "blobs/sha256:a", vec![7; 700]).await;
@@ -215,6 +223,7 @@ mod tests {
         let index: serde_json::Value = serde_json::from_slice(&found[1].1).unwrap();
         let described = &index["manifests"][0];
         assert_eq!((&described["digest"], &described["size"]), (&json!("sha256:f"), &json!(found[2].1.len())));
+        assert_eq!(described["mediaType"], "application/octet-stream", "as the registry says");
         assert_eq!(described["annotations"]["io.containerd.image.name"], "some/name@sha256:f");
         assert_eq!((found[3].1.as_slice(), &found[4].1), (br#"{"a":"b"}"#.as_slice(), &vec![7; 700]));
     }
@@ -230,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_is_no_digest_becomes_no_path() {
-        for wrong in ["sha256", "sha256:", ":a", "sha256:../a", "../a:b"] {
+        for wrong in ["sha256", "sha256:", ":a", "sha256:../a", "../a:b", "sha512:a"] {
             assert!(path_of(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,10 +5,15 @@
 //! a container, 26.1 does not list it, and 28.5 tells nothing of its configuration. No pull brings the rest, but
 //! Docker takes it from an archive.
 
-use bollard::query_parameters::ImportImageOptionsBuilder;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use bollard::query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuilder};
 use futures::TryStreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
+use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use super::image::{UnusedImage, image_name};
@@ -21,7 +26,8 @@ use crate::registry::PullReference;
 const LOADED: &str = "/loaded";
 
 impl Docker {
-    /// Sees to it that Docker has every layer of an image that it has pulled. Where that fails, servers of the image still run.
+    /// Sees to it that Docker has every layer of an image that it has pulled. Where that fails, servers of the image still run, unless
+    /// the lease of the image has failed, too.
     ///
     /// # Errors
     /// The disk is full, or Docker is down.
@@ -41,7 +47,22 @@ impl Docker {
     }
 
     async fn give_rest(&self, reference: &PullReference) -> Result<(), Error> {
+        if self.is_whole(&reference.name).await? {
+            return Ok(());
+        }
+        // Whoever gives it up leaves no name behind.
+        let (docker, reference) = (self.clone(), reference.clone());
+        let given = tokio::spawn(async move { docker.give_rest_once(&reference).await }.in_current_span());
+        given.await.unwrap_or_else(|panic| {
+            Err(Error::System { action: "load an image".to_owned(), source: io::Error::other(panic) })
+        })
+    }
+
+    async fn give_rest_once(&self, reference: &PullReference) -> Result<(), Error> {
         let image = reference.name.as_str();
+        // Docker makes one of several pulls, and not of loads.
+        let id = UnusedImage::of(image.to_owned()).and_then(|image| image.id()).unwrap_or_default();
+        let _turn = self.inner.giving.lock(id).await;
         if self.is_whole(image).await? {
             return Ok(());
         }
@@ -59,6 +80,23 @@ impl Docker {
         Err(Error::Docker { action: format!("list all of image {image}"), status: 0, message })
     }
 
+    /// Removes the names of images that a crash has left between their load and its end.
+    pub(super) async fn remove_stale_loads(&self) -> Result<(), Error> {
+        if !self.inner.storage.image_store {
+            return Ok(());
+        }
+        let options = ListImagesOptionsBuilder::default().digests(true).build();
+        let images = self.engine().docker.list_images(Some(options)).await;
+        let images = images.map_err(|error| self.engine().error("list", "images", error))?;
+        let names = images.into_iter().flat_map(|image| image.repo_digests.into_iter().chain(image.repo_tags));
+        let names: BTreeSet<String> = names.filter(|name| is_loaded(name)).collect();
+        for name in names.into_iter().filter_map(UnusedImage::of) {
+            tracing::info!(image = name.name(), "removing the name of an image that was loaded when the agent ended");
+            self.remove_image(&name).await?;
+        }
+        Ok(())
+    }
+
     /// Whether the image store has every layer of an image.
     async fn is_whole(&self, name: &str) -> Result<bool, Error> {
         let listed: Vec<Listed> = self.read_json(&list_of(name), "list", &format!("image {name}")).await?;
@@ -70,6 +108,10 @@ impl Docker {
         let what = format!("image {}", image_name(&reference.name));
         let unread = |source| Error::System { action: format!("read {what} from the registry"), source };
         let archive = image_archive::archive(reference, name).await.map_err(unread)?;
+        // Docker's client tells no failure of what is sent from one of the connection.
+        let broken = Arc::new(OnceLock::new());
+        let breaks = broken.clone();
+        let archive = archive.inspect_err(move |error| drop(breaks.set(error.to_string())));
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
         // It answers when it has read all.
         let docker = self.engine().patient(COMMIT);
@@ -78,8 +120,16 @@ impl Docker {
             tracing::debug!(image = name, "{}", step.stream.as_deref().unwrap_or_default().trim());
             Ok(())
         });
-        told.await.map_err(|error| self.engine().error("load", &what, error))
+        told.await.map_err(|error| match broken.get() {
+            Some(words) => unread(io::Error::other(words.clone())),
+            None => self.engine().error("load", &what, error),
+        })
     }
+}
+
+/// Whether an image was loaded, and a crash has left the name.
+fn is_loaded(name: &str) -> bool {
+    name.split_once('@').is_some_and(|(name, _)| name.ends_with(LOADED))
 }
 
 /// `127.0.0.1:5000/glance/<image>/loaded@sha256:...` for an image of our registry.
@@ -154,6 +204,7 @@ mod tests {
 
     #[test]
     fn the_name_under_which_an_image_is_loaded_is_one_of_our_registry_and_of_no_image() {
+        assert!(is_loaded(&loaded_name(NAME)) && !is_loaded(NAME));
         let unused = UnusedImage::of(loaded_name(NAME)).unwrap();
         assert!(unused.name().starts_with("img/loaded@sha256:6fd93") && unused.id().is_none());
     }

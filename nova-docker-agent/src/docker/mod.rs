@@ -103,6 +103,7 @@ pub use watch::{Attached, Part};
 pub use written::Written;
 
 use crate::config::HostMount;
+use crate::locks::InstanceLocks;
 use engine::Engine;
 use notes::Notes;
 
@@ -185,6 +186,8 @@ struct Inner {
     dumps: dumps::Dumps,
     stops: Notes,
     past_logs: Notes,
+    /// Of images whose rest Docker is given.
+    giving: InstanceLocks,
     /// Instances whose scripts have ended.
     scripts: broadcast::Sender<Uuid>,
 }
@@ -216,6 +219,7 @@ impl Docker {
                 storage,
                 criu: criu::Known::default(),
                 dumps: dumps::Dumps::default(),
+                giving: InstanceLocks::default(),
                 stops: Notes::new(config.stops_directory.clone()),
                 past_logs: Notes::new(config.past_logs_directory.clone()),
                 config,
@@ -223,6 +227,7 @@ impl Docker {
             }),
         };
         docker.remove_stale_snapshots().await?;
+        docker.remove_stale_loads().await?;
         docker.remove_stale_files().await?;
         docker.remove_stray_config_drives().await?;
         docker.remove_stray_given().await?;
