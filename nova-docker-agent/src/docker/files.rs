@@ -6,21 +6,13 @@
 //! two are not to be had without Docker's own network set-up, which disables IPv6 in the namespace and so flushes the
 //! addresses that the agent has put there.
 //!
-//! Docker unpacks an archive inside the container's root: a link in the image leads nowhere else, and one at a file's own place is
-//! replaced. So is one above it that leads nowhere.
-
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use bollard::container::PathStatResponse;
-use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::create::{Files, wanted_wrong};
-use super::read_file::Found;
+use super::create::Files;
 use super::{Docker, Error, peers};
 use crate::guest::{Configuration, Guest, InjectedFile, Peers, PublicKey};
 use crate::network::Interface;
@@ -39,19 +31,17 @@ const OF_NETWORK: &str = "# the network's:";
 const ASKED: &str = "# asked for:";
 /// Bytes of a digest that tells an edited file from ours.
 const SEAL_BYTES: usize = 8;
-/// In the mode of a file, as Docker's Go has it.
-const LINK: u32 = 1 << 27;
 
 /// A file to be.
 #[derive(Debug, PartialEq)]
 pub(super) struct File {
     /// Directories above it, from the top, with the modes of those that have to be made.
-    directories: Vec<(Cow<'static, str>, u32)>,
+    pub(super) directories: Vec<(Cow<'static, str>, u32)>,
     /// Without the slash at its beginning. Empty: only the directories.
-    path: Cow<'static, str>,
-    owner: Owner,
-    mode: u32,
-    content: Vec<u8>,
+    pub(super) path: Cow<'static, str>,
+    pub(super) owner: Owner,
+    pub(super) mode: u32,
+    pub(super) content: Vec<u8>,
 }
 
 /// Whose a file is; root's if nothing is said.
@@ -74,12 +64,10 @@ impl File {
     }
 
     /// A file that the user wants: like one that root has written with an editor.
-    fn injected(file: &InjectedFile) -> Self {
+    pub(super) fn injected(file: &InjectedFile) -> Self {
         let path = file.path().trim_start_matches('/');
-        let above = path.match_indices('/').map(|(end, _)| (format!("/{}", &path[..end]).into(), 0o755));
-        let directories = above.collect();
         Self {
-            directories,
+            directories: above(path),
             path: path.to_owned().into(),
             owner: Owner::default(),
             mode: 0o644,
@@ -114,68 +102,17 @@ impl Docker {
         }
         self.put_password(id, guest).await
     }
-
-    /// Puts files into a container.
-    pub(super) async fn upload(&self, id: &str, files: &[File]) -> Result<(), Error> {
-        let mut present = BTreeSet::new();
-        for (directory, _) in files.iter().flat_map(|file| &file.directories) {
-            if !present.contains(&**directory) && self.leads_somewhere(id, directory).await? {
-                present.insert(&**directory);
-            }
-        }
-        let archive = archive(files, &present)
-            .map_err(|source| Error::System { action: "pack the instance's files".to_owned(), source })?;
-        let options = UploadToContainerOptionsBuilder::default().path("/").build();
-        let body = bollard::body_full(Bytes::from(archive));
-        let uploaded = self.engine().docker.upload_to_container(id, Some(options), body).await;
-        uploaded.map_err(|error| match self.engine().error("put files into container", id, error) {
-            // A file of the image's is where a directory has to be.
-            Error::Docker { message, .. } if message.contains("not a directory") => wanted_wrong(message),
-            other => other,
-        })
-    }
-
-    pub(super) async fn path_exists(&self, id: &str, path: &str) -> Result<bool, Error> {
-        Ok(self.found_at(id, path).await?.is_some())
-    }
-
-    /// Whether something is at the path. A link is what it leads to: nothing, where that is not there, or in a circle.
-    pub(super) async fn leads_somewhere(&self, id: &str, path: &str) -> Result<bool, Error> {
-        match self.found_at(id, path).await {
-            // Docker has followed it as far as it goes.
-            Ok(Some(found)) if found.file_mode & LINK != 0 => self.path_exists(id, &found.link_target).await,
-            Ok(found) => Ok(found.is_some()),
-            // Why, Docker says only where it is asked for the content.
-            Err(Error::Docker { status: 500, .. }) => match self.read_file(id, path).await {
-                Err(Error::Docker { message, .. }) if is_circle(&message) => Ok(false),
-                Ok(found) => Ok(found != Found::Absent),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn found_at(&self, id: &str, path: &str) -> Result<Option<PathStatResponse>, Error> {
-        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
-        match self.engine().docker.get_container_archive_info(id, Some(options)).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) => match self.engine().error("look into container", id, error) {
-                Error::NotFound { .. } => Ok(None),
-                other => Err(other),
-            },
-        }
-    }
 }
 
-/// Whether Docker has followed links for as long as it does: in its own words, or in those of the kernel, which newer ones pass on.
-fn is_circle(message: &str) -> bool {
-    ["too many links", "too many levels of symbolic links"].iter().any(|words| message.contains(words))
+/// The directories above a path that has no slash at its beginning, open to all for reading.
+fn above(path: &str) -> Vec<(Cow<'static, str>, u32)> {
+    path.match_indices('/').map(|(end, _)| (format!("/{}", &path[..end]).into(), 0o755)).collect()
 }
 
 /// A directory of root's, open to all for reading.
 pub(super) fn directory(path: &str) -> File {
     File {
-        directories: vec![(path.to_owned().into(), 0o755)],
+        directories: above(&format!("{}/", path.trim_start_matches('/'))),
         path: "".into(),
         owner: Owner::default(),
         mode: 0,
@@ -305,79 +242,17 @@ pub(super) fn is_sealed(text: &str) -> bool {
 
 /// The only authorised key, whatever the image had: whoever launches decides who may log in. Has the modes that sshd
 /// requires.
-fn authorized_keys(key: &PublicKey) -> File {
+pub(super) fn authorized_keys(key: &PublicKey) -> File {
     let directories = [("/root", 0o700), ("/root/.ssh", 0o700)];
     File::new(&directories, "root/.ssh/authorized_keys", 0o600, format!("{}\n", key.data.trim()))
-}
-
-/// A tar archive of the files, and of their directories that are not `present`: Docker would make those, open to all.
-fn archive(files: &[File], present: &BTreeSet<&str>) -> std::io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mtime = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let mut append = |path: &str, kind: tar::EntryType, owner: Owner, mode: u32, content: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(owner.user);
-        header.set_gid(owner.group);
-        header.set_mtime(mtime);
-        header.set_size(content.len() as u64);
-        archive.append_data(&mut header, path, content)
-    };
-    let mut made: BTreeSet<&str> = present.clone();
-    for file in files {
-        for (directory, mode) in &file.directories {
-            if made.insert(directory) {
-                append(&format!("{}/", &directory[1..]), tar::EntryType::Directory, Owner::default(), *mode, &[])?;
-            }
-        }
-        if !file.path.is_empty() {
-            append(&file.path, tar::EntryType::Regular, file.owner, file.mode, &file.content)?;
-        }
-    }
-    archive.into_inner()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entries(packed: &[u8]) -> Vec<(String, u32)> {
-        let mut archive = tar::Archive::new(packed);
-        let entry = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
-            let entry = entry.unwrap();
-            (entry.path().unwrap().display().to_string(), entry.header().mode().unwrap())
-        };
-        archive.entries().unwrap().map(entry).collect()
-    }
-
     fn text(file: File) -> String {
         String::from_utf8(file.content).unwrap()
-    }
-
-    #[test]
-    fn only_links_that_go_on_for_ever_lead_nowhere() {
-        assert!(is_circle("evalSymlinksInScope: too many links in /circle"));
-        assert!(is_circle("lstat /circle: too many levels of symbolic links"));
-        assert!(!is_circle("container is marked for removal") && !is_circle("open /proc: too many open files"));
-    }
-
-    #[test]
-    fn a_file_of_the_users_has_its_missing_directories_and_is_roots() {
-        let file = File::injected(&InjectedFile::new("/srv/a/b.conf", b"x".to_vec()).unwrap());
-        let packed = archive(&[file], &["/srv"].into()).unwrap();
-        let expected = [("srv/a/", 0o755), ("srv/a/b.conf", 0o644)];
-        assert_eq!(entries(&packed), expected.map(|(path, mode)| (path.to_owned(), mode)));
-    }
-
-    #[test]
-    fn directories_are_made_once_and_only_where_they_are_missing() {
-        let key = PublicKey { name: "k".to_owned(), data: "ssh-ed25519 AAAA me\n".to_owned() };
-        let files = [hosts("h", &[], &Configuration::default(), &Peers::default()), authorized_keys(&key)];
-        let packed = archive(&files, &["/root"].into()).unwrap();
-        let expected =
-            [("etc/", 0o755), ("etc/hosts", 0o644), ("root/.ssh/", 0o700), ("root/.ssh/authorized_keys", 0o600)];
-        assert_eq!(entries(&packed), expected.map(|(path, mode)| (path.to_owned(), mode)));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `engine`, `error`, `hijack` | the connection to Docker, its failures, and raw streams beside the client library's |
 //! | `create`, `container`, `privileges`, `restart` | a container is made: limits, least privilege, what loosens it, who starts it again |
-//! | `files`, `network_files`, `peers`, `config_drive`, `given` | files that it finds: those of an instance, of its network, of links, and those that are mounted |
+//! | `files`, `upload`, `network_files`, `peers`, `config_drive`, `given` | files that it finds: those of an instance, of its network, of links, and those that are mounted |
 //! | `lifecycle`, `stops`, `hopeless` | start, stop, pause, remove; what a stop can do |
 //! | `aside`, `recreate`, `rescue`, `made_as` | a container makes room for another one, and what the other one is made of |
 //! | `checkpoint`, `criu`, `dumps` | suspend to disk |
@@ -72,6 +72,7 @@ mod stops;
 mod storage;
 mod survey;
 mod terminal;
+mod upload;
 mod usage;
 mod volumes;
 mod watch;
