@@ -125,12 +125,18 @@ integration_tests() { STATE_DIR=$state_dir cargo test --locked --workspace --tes
 # Docker writes other archives and answers since version 25.
 integration_docker26() { NOVA_DOCKER_TEST_DOCKER=$tools/docker26 integration_tests; }
 
+# The default of new installations since Docker 29.
+integration_image_store() {
+    NOVA_DOCKER_TEST_SETTINGS='{"features": {"containerd-snapshotter": true}}' integration_docker26
+}
+
 run_integration() {
     join cloud
     after build phase integration integration_tests
     if [ -n "$full" ]; then
         phase docker26 install_docker26
         after docker26 phase integration-docker26 integration_docker26
+        after docker26 phase integration-image-store integration_image_store
     fi
     after cloud-up phase devstack run_pytest devstack/tests
     # Of the plugin as `mini` has built and installed it.

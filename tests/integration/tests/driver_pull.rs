@@ -125,8 +125,9 @@ fn an_image_whose_files_docker_has_otherwise_is_whole_and_so_is_a_snapshot_of_it
             archive.extend_from_slice(&piece.unwrap());
         }
         let of_snapshot = lease_of(&registry, Uuid::new_v4(), archive).await;
-        // Docker has the files of what was committed, too.
-        driver.pull(&of_snapshot.reference).await.unwrap();
+        // Docker has the files of what was committed, too. Two launches at once.
+        let pulled = tokio::join!(driver.pull(&of_snapshot.reference), driver.pull(&of_snapshot.reference));
+        pulled.0.and(pulled.1).unwrap();
         let second = guest("sleep 1000");
         driver.create(&second, &of_snapshot.reference.name, &[]).await.unwrap();
         driver.start(second.uuid).await.unwrap();
