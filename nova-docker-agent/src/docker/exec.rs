@@ -1,11 +1,11 @@
 //! A command beside an instance's first process, for somebody who waits for its end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use bollard::{models::ExecConfig, query_parameters::ResizeExecOptionsBuilder};
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::{sync::Mutex, task::JoinHandle};
 use tracing::{debug, warn};
 
 use super::{
@@ -58,8 +58,18 @@ pub struct Exec {
     pub input: Option<Input>,
     /// What it writes.
     pub output: Pieces,
+    pub window: ExecWindow,
     /// Itself.
     pub running: Running,
+}
+
+/// The window of a command's terminal.
+#[derive(Clone)]
+pub struct ExecWindow {
+    docker: Docker,
+    exec: String,
+    /// The size to which its user has changed it. Held while Docker is told one, so that the last one counts.
+    changed: Arc<Mutex<Option<Size>>>,
 }
 
 /// To be asked for its end, or ended, by whoever has the command: Docker leaves it running when its streams go.
@@ -89,12 +99,12 @@ impl Docker {
         let path = format!("/exec/{exec}/start");
         let start = json!({"Detach": false, "Tty": tty});
         let stream = self.hijack(&path, &start, "start a command in container", &found.id).await?;
-        let (process, docker, id) = (started(self.clone(), exec.clone()), self.clone(), exec.clone());
+        let window = ExecWindow { docker: self.clone(), exec: exec.clone(), changed: Arc::default() };
+        let (process, first) = (started(self.clone(), exec.clone()), window.clone());
         let session = tokio::spawn(async move {
             let process = process.await;
-            // Docker before 23 makes a terminal without a size.
             if let Some(size) = size.filter(|_| tty) {
-                docker.resize_exec(&id, size).await;
+                first.begin(size).await;
             }
             process.and_then(Session::of)
         });
@@ -102,7 +112,8 @@ impl Docker {
         let output = if tty { pieces::of_terminal(output) } else { pieces::of_frames(output) };
         // Without its writing half the stream stays open as long as the reading one does.
         let input = stdin.then_some(input);
-        Ok(Exec { input, output, running: Running { docker: self.clone(), exec, session: Known::NotYet(session) } })
+        let running = Running { docker: self.clone(), exec, session: Known::NotYet(session) };
+        Ok(Exec { input, output, window, running })
     }
 
     /// Who has a shell may run what it runs, as its user.
@@ -159,11 +170,6 @@ impl Running {
         let process = started(docker.clone(), exec.clone());
         let session = tokio::spawn(async move { process.await.and_then(Session::of) });
         Self { docker, exec, session: Known::NotYet(session) }
-    }
-
-    /// What [`resize`](Docker::resize_exec) needs.
-    pub fn id(&self) -> String {
-        self.exec.clone()
     }
 
     /// Waits for the end; its exit code.
@@ -227,11 +233,24 @@ impl Running {
 /// Docker has not heard of the end yet.
 struct Late;
 
-impl Docker {
-    /// Tells a command's terminal the size of its window. One that has ended needs none.
-    pub async fn resize_exec(&self, exec: &str, size: Size) {
+impl ExecWindow {
+    /// Tells the terminal the size of the window. One that has ended needs none.
+    pub async fn resize(&self, size: Size) {
+        let mut changed = self.changed.lock().await;
+        *changed = Some(size);
+        self.tell(size).await;
+    }
+
+    /// Docker before 23 makes a terminal without a size, and later ones take none before it is there. By now its user may have changed
+    /// it.
+    async fn begin(&self, size: Size) {
+        let changed = self.changed.lock().await;
+        self.tell(changed.unwrap_or(size)).await;
+    }
+
+    async fn tell(&self, size: Size) {
         let options = ResizeExecOptionsBuilder::default().h(size.rows.into()).w(size.columns.into()).build();
-        if let Err(error) = self.engine().docker.resize_exec(exec, options).await {
+        if let Err(error) = self.docker.engine().docker.resize_exec(&self.exec, options).await {
             debug!(%error, "a command's terminal keeps its size");
         }
     }

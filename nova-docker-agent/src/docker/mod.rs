@@ -89,7 +89,7 @@ use uuid::Uuid;
 pub(crate) use criu::find_program;
 pub use criu::{Criu, look as look_for_criu};
 pub use error::Error;
-pub use exec::{Command, Exec, Running, Size};
+pub use exec::{Command, Exec, ExecWindow, Running, Size};
 pub use image::{UnusedImage, name_in_registry};
 pub use peers::Linked;
 pub use pieces::{Piece, Pieces, Source};

@@ -86,7 +86,7 @@ async fn begin(docker: &Docker, instance: Uuid, wanted: Wanted) -> Result<Work, 
     Ok(match wanted {
         Wanted::Exec(command) => {
             let exec = docker.exec(&offer, command).await?;
-            let window = Window::Exec(docker.clone(), exec.running.id());
+            let window = Window::Exec(exec.window);
             Work { input: exec.input, output: exec.output, window, ending: Ending::Exec(exec.running) }
         }
         Wanted::Attach { stdin, size, logs } => {

@@ -24,7 +24,7 @@ use super::{
     frames::{Frame, Frames, Kind, Sender, WINDOW},
     result,
 };
-use crate::docker::{Docker, Error, Input, Offer, Piece, Pieces, Running, Size, Source};
+use crate::docker::{Docker, Error, ExecWindow, Input, Offer, Piece, Pieces, Running, Size, Source};
 
 /// Bytes that are passed on at once.
 const CHUNK: usize = 16 * 1024;
@@ -51,8 +51,8 @@ impl Work {
 /// Whose window a client's is.
 pub(super) enum Window {
     None,
-    /// A command's, by Docker's id.
-    Exec(Docker, String),
+    /// A command's.
+    Exec(ExecWindow),
     /// The first process's.
     Process(Docker, Box<Offer>),
 }
@@ -291,7 +291,7 @@ impl<W: AsyncWrite + Unpin> Relay<W> {
         loop {
             let size = *sizes.borrow_and_update();
             match (size, window) {
-                (Some(size), Window::Exec(docker, exec)) => docker.resize_exec(exec, size).await,
+                (Some(size), Window::Exec(window)) => window.resize(size).await,
                 (Some(size), Window::Process(docker, offer)) => docker.resize(offer, size).await,
                 (None, _) | (_, Window::None) => {}
             }
