@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from keystoneauth1.exceptions import ConnectFailure
 
 from harness.lab import Lab
@@ -23,7 +25,9 @@ def runs_since(lab: Lab, server_id: str, before: str) -> bool:
 def starts(lab: Lab, server_id: str) -> int:
     """How often the server's container has been started."""
     of_server = [f"--filter=container=nova-{server_id}", "--filter=event=start"]
-    return len(lab.docker("events", "--since=24h", "--until=0s", *of_server).splitlines())
+    # Docker takes a span of time for whole seconds, and leaves out what was in this one.
+    now = f"--until={time.time():.6f}"
+    return len(lab.docker("events", "--since=24h", now, *of_server).splitlines())
 
 
 def wait_answering(servers: Servers, server_id: str) -> None:
