@@ -5,7 +5,7 @@
 //! Neutron says, as long as the user leaves them alone. Docker's own mounts for the first
 //! two are not to be had without Docker's own network set-up, which disables IPv6 in the namespace and so flushes the
 //! addresses that the agent has put there.
-//!
+
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::IpAddr;
