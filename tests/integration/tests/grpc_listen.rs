@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 use integration_tests::certificates::Authority;
 use integration_tests::door::{Client, Door, client, connect};
 use integration_tests::on_host;
-use integration_tests::patience::PATIENCE;
+use integration_tests::patience::{PATIENCE, until};
 use integration_tests::process::require;
 use integration_tests::programs::program;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use nova_docker_agent::grpc::{ListenError, ServeError, serve};
 use nova_docker_proto::{REVISION, v1};
+use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-async fn is_served(client: &mut Client) -> bool {
+async fn ask(client: &mut Client) -> Result<(), Status> {
     let asked = v1::GetServerInfoRequest { client: "test/1".to_owned(), revision: REVISION, oldest_revision: 1 };
-    client.get_server_info(asked).await.is_ok()
+    client.get_server_info(asked).await.map(drop)
 }
 
 /// Whether `user` is answered by the health service.
@@ -82,11 +83,11 @@ fn the_socket_of_an_agent_that_was_killed_is_replaced_and_that_of_a_live_one_is_
         drop(UnixListener::bind(door.socket()).unwrap());
         door.start(&[]).await;
         let mut client = door.client().await;
-        assert!(is_served(&mut client).await);
+        ask(&mut client).await.unwrap();
 
         let error = serve(door.config(&[]), std::future::pending()).await.unwrap_err();
         assert!(matches!(error, ServeError::Listen(ListenError::InUse(_))), "{error}");
-        assert!(is_served(&mut door.client().await).await, "the socket of the live agent is gone");
+        ask(&mut door.client().await).await.expect("the socket of the live agent");
         door.close().await;
     });
 }
@@ -132,12 +133,12 @@ fn over_tcp_only_clients_with_a_certificate_of_the_authority_come_in() {
                 None => endpoint,
             };
             let channel: Channel = endpoint.connect_lazy();
-            is_served(&mut client(channel)).await
+            ask(&mut client(channel)).await
         };
-        assert!(served(Some(good)).await);
-        assert!(!served(Some(strange)).await, "a certificate of another authority");
-        assert!(!served(Some(tls)).await, "no certificate");
-        assert!(!served(None).await, "no encryption");
+        served(Some(good)).await.unwrap();
+        served(Some(strange)).await.expect_err("a certificate of another authority");
+        served(Some(tls)).await.expect_err("no certificate");
+        served(None).await.expect_err("no encryption");
     });
 }
 
@@ -192,11 +193,13 @@ fn the_program_serves_until_it_is_told_to_end() {
             }
         };
         let mut killed = start();
-        assert!(is_served(&mut client().await).await);
+        ask(&mut client().await).await.unwrap();
         killed.kill().await.unwrap();
+        // A program that it was starting has its socket until then.
+        until("nobody listens at the socket", async || connect(&door.socket()).await.is_err()).await;
         assert!(door.socket().exists());
         let mut told = start();
-        assert!(is_served(&mut client().await).await);
+        ask(&mut client().await).await.unwrap();
         kill(Pid::from_raw(told.id().unwrap() as i32), Signal::SIGTERM).unwrap();
         assert!(told.wait().await.unwrap().success());
         assert!(!door.socket().exists());
