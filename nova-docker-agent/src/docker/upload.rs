@@ -4,7 +4,7 @@
 //! replaced. So is one above it that leads nowhere. One above it that leads somewhere is Docker's to follow, and not the archive's:
 //! some releases unpack nothing through a link with an absolute target, or with more dots than there are directories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard::container::PathStatResponse;
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, UploadToContainerOptionsBuilder};
@@ -33,11 +33,11 @@ type Present<'a> = BTreeMap<&'a str, Way>;
 impl Docker {
     /// Puts files into a container.
     pub(super) async fn upload(&self, id: &str, files: &[File]) -> Result<(), Error> {
+        let directories: BTreeSet<&str> =
+            files.iter().flat_map(|file| &file.directories).map(|(directory, _)| &**directory).collect();
         let mut present = Present::new();
-        for (directory, _) in files.iter().flat_map(|file| &file.directories) {
-            if !present.contains_key(&**directory)
-                && let Some(way) = self.way_to(id, directory).await?
-            {
+        for directory in directories {
+            if let Some(way) = self.way_to(id, directory).await? {
                 present.insert(directory, way);
             }
         }
