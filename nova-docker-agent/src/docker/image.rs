@@ -12,7 +12,8 @@ use futures::TryStreamExt;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use super::{Docker, Error, labels};
+use super::engine::Engine;
+use super::{Docker, Error, image_whole, labels, snapshot};
 use crate::registry::PullReference;
 
 /// Docker answers a pull at once and then reports; this bounds the answer only.
@@ -74,14 +75,23 @@ impl Docker {
     /// Removes a reference to an image, and the image with the last one; its layers stay in the registry's cache. False when a
     /// container uses it by now, or when it has gone.
     pub async fn remove_image(&self, image: &UnusedImage) -> Result<bool, Error> {
-        let options = RemoveImageOptionsBuilder::default().build();
-        match self.engine().docker.remove_image(&image.reference, Some(options), None).await {
-            Ok(_) => Ok(true),
-            Err(error) => match self.engine().error("remove", &format!("image {}", image.reference), error) {
-                Error::Docker { status: 409, .. } | Error::NotFound { .. } => Ok(false),
-                other => Err(other),
-            },
+        remove(self.engine(), &image.reference).await
+    }
+
+    /// Removes what a crash has left: the temporary images of snapshots, and the names under which images were loaded.
+    pub(super) async fn remove_stale_images(&self) -> Result<(), Error> {
+        // Docker fails to list all images where it cannot read one of them.
+        let filters = HashMap::from([("reference", vec![snapshot::REPOSITORY, image_whole::LOADED_PATTERN])]);
+        let options = ListImagesOptionsBuilder::default().digests(true).filters(&filters).build();
+        let images = self.engine().docker.list_images(Some(options)).await;
+        let images = images.map_err(|error| self.engine().error("list", "images", error))?;
+        let names = images.into_iter().flat_map(|image| image.repo_digests.into_iter().chain(image.repo_tags));
+        let stale = |name: &String| snapshot::is_temporary(name) || image_whole::is_loaded(name);
+        for name in names.filter(stale).collect::<BTreeSet<_>>() {
+            tracing::info!(image = name, "removing an image that an interrupted snapshot or launch has left");
+            remove(self.engine(), &name).await?;
         }
+        Ok(())
     }
 
     /// IDs of the images of all containers, ours and others, and of those that resized ones were made from at first.
@@ -92,6 +102,18 @@ impl Docker {
         let base = |labels: &HashMap<String, String>| labels.get(labels::BASE).cloned();
         let images = |container: ContainerSummary| [container.image_id, container.labels.as_ref().and_then(base)];
         Ok(listed.into_iter().flat_map(images).flatten().collect())
+    }
+}
+
+/// Removes a name of an image, and the image with its last one. False when a container uses it, or when it has gone.
+pub(super) async fn remove(engine: &Engine, name: &str) -> Result<bool, Error> {
+    let options = RemoveImageOptionsBuilder::default().build();
+    match engine.docker.remove_image(name, Some(options), None).await {
+        Ok(_) => Ok(true),
+        Err(error) => match engine.error("remove", &format!("image {name}"), error) {
+            Error::Docker { status: 409, .. } | Error::NotFound { .. } => Ok(false),
+            other => Err(other),
+        },
     }
 }
 

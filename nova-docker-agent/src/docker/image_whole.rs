@@ -5,11 +5,10 @@
 //! a container, 26.1 does not list it, and 28.5 tells nothing of its configuration. No pull brings the rest, but
 //! Docker takes it from an archive.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use bollard::query_parameters::{ImportImageOptionsBuilder, ListImagesOptionsBuilder};
+use bollard::query_parameters::ImportImageOptionsBuilder;
 use futures::TryStreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
@@ -24,6 +23,8 @@ use crate::registry::PullReference;
 /// Ends the repository of the name under which an image is loaded. It is one of our registry, so that it is known for ours if a crash
 /// leaves it.
 const LOADED: &str = "/loaded";
+/// Finds such names among Docker's.
+pub(super) const LOADED_PATTERN: &str = "*/glance/*/loaded";
 
 impl Docker {
     /// Sees to it that Docker has every layer of an image that it has pulled. Where that fails, servers of the image still run, unless
@@ -76,25 +77,9 @@ impl Docker {
         if self.is_whole(image).await? {
             return Ok(());
         }
-        let message = "it has taken all of it".to_owned();
-        Err(Error::Docker { action: format!("list all of image {image}"), status: 0, message })
-    }
-
-    /// Removes the names of images that a crash has left between their load and its end.
-    pub(super) async fn remove_stale_loads(&self) -> Result<(), Error> {
-        if !self.inner.storage.image_store {
-            return Ok(());
-        }
-        let options = ListImagesOptionsBuilder::default().digests(true).build();
-        let images = self.engine().docker.list_images(Some(options)).await;
-        let images = images.map_err(|error| self.engine().error("list", "images", error))?;
-        let names = images.into_iter().flat_map(|image| image.repo_digests.into_iter().chain(image.repo_tags));
-        let names: BTreeSet<String> = names.filter(|name| is_loaded(name)).collect();
-        for name in names.into_iter().filter_map(UnusedImage::of) {
-            tracing::info!(image = name.name(), "removing the name of an image that was loaded when the agent ended");
-            self.remove_image(&name).await?;
-        }
-        Ok(())
+        Err(Error::Lacking {
+            reason: "Docker has loaded the whole image, and still lists layers as missing".to_owned(),
+        })
     }
 
     /// Whether the image store has every layer of an image.
@@ -127,8 +112,8 @@ impl Docker {
     }
 }
 
-/// Whether an image was loaded, and a crash has left the name.
-fn is_loaded(name: &str) -> bool {
+/// Whether it is the name under which an image was loaded.
+pub(super) fn is_loaded(name: &str) -> bool {
     name.split_once('@').is_some_and(|(name, _)| name.ends_with(LOADED))
 }
 

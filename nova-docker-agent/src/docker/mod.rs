@@ -227,8 +227,7 @@ impl Docker {
                 scripts: broadcast::Sender::new(SCRIPTS),
             }),
         };
-        docker.remove_stale_snapshots().await?;
-        docker.remove_stale_loads().await?;
+        docker.remove_stale_images().await?;
         docker.remove_stale_files().await?;
         docker.remove_stray_config_drives().await?;
         docker.remove_stray_given().await?;

@@ -1,20 +1,21 @@
 //! Snapshots: the container as an image, read as a `docker save` archive.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{ContainerConfig, HealthConfig, ImageConfig};
-use bollard::query_parameters::{CommitContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use bollard::query_parameters::CommitContainerOptionsBuilder;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use uuid::Uuid;
 
 use super::engine::Engine;
 use super::state::Found;
-use super::{Docker, Error, labels, saved, scrub};
+use super::{Docker, Error, image, labels, saved, scrub};
 
 /// Repository of the temporary images. The tag is random, and says nothing of the instance.
-const REPOSITORY: &str = "nova-snapshot";
+pub(super) const REPOSITORY: &str = "nova-snapshot";
+const UNTOLD: &str = "Docker lacks layers of the image that the server was made of, and tells nothing of it; it has them when \
+    another server of that image was launched on this host";
 /// A commit of a large container copies all that it has written.
 pub(super) const COMMIT: Duration = Duration::from_secs(4 * 3600);
 
@@ -52,29 +53,7 @@ impl Docker {
 
     /// What the image was configured with that the container was made from.
     pub(super) async fn base_config(&self, found: &Found) -> Result<ImageConfig, Error> {
-        let untold = || {
-            Error::Lacking {
-            reason: "Docker lacks layers of the image that the server was made of, and tells nothing of it; it has them when another \
-                server of that image was launched on this host"
-                .to_owned(),
-        }
-        };
-        self.image_config(found.base()).await?.ok_or_else(untold)
-    }
-
-    /// Removes the temporary images that a crash has left.
-    pub(super) async fn remove_stale_snapshots(&self) -> Result<(), Error> {
-        let filters = HashMap::from([("reference", vec![REPOSITORY])]);
-        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        let images = self.engine().docker.list_images(Some(options)).await;
-        let images = images.map_err(|error| self.engine().error("list", "images", error))?;
-        for name in images.into_iter().flat_map(|image| image.repo_tags) {
-            if name.starts_with(&format!("{REPOSITORY}:")) {
-                tracing::info!(image = name, "removing what an interrupted snapshot has left");
-                remove_image(self.engine(), &name).await?;
-            }
-        }
-        Ok(())
+        self.image_config(found.base()).await?.ok_or_else(|| Error::Lacking { reason: UNTOLD.to_owned() })
     }
 }
 
@@ -99,7 +78,7 @@ impl Snapshot {
     /// Removes the temporary image, and waits for it.
     pub async fn finish(mut self) -> Result<(), Error> {
         match self.image.name.take() {
-            Some(name) => remove_image(&self.image.engine, &name).await,
+            Some(name) => image::remove(&self.image.engine, &name).await.map(drop),
             None => Ok(()),
         }
     }
@@ -119,22 +98,16 @@ impl Drop for TemporaryImage {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let engine = self.engine.clone();
         runtime.spawn(async move {
-            if let Err(error) = remove_image(&engine, &name).await {
+            if let Err(error) = image::remove(&engine, &name).await {
                 tracing::warn!(image = name, %error, "the image of a snapshot stays until the next start");
             }
         });
     }
 }
 
-async fn remove_image(engine: &Engine, name: &str) -> Result<(), Error> {
-    let options = RemoveImageOptionsBuilder::default().build();
-    match engine.docker.remove_image(name, Some(options), None).await {
-        Ok(_) => Ok(()),
-        Err(error) => match engine.error("remove", &format!("image {name}"), error) {
-            Error::NotFound { .. } => Ok(()),
-            other => Err(other),
-        },
-    }
+/// Whether it is the name of a temporary image.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.strip_prefix(REPOSITORY).is_some_and(|tag| tag.starts_with(':'))
 }
 
 /// The configuration that a commit starts from: Docker adds whatever the container has and this has not, so every name that

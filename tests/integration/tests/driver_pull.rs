@@ -1,6 +1,7 @@
 //! A real Docker that pulls from our own registry.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
@@ -18,6 +19,7 @@ use nova_docker_agent::docker::{Error, UnusedImage, name_in_registry};
 use nova_docker_agent::registry::{
     ImageDescriptor, Lease, PullReference, Registry, RegistryConfig, Source, SourceBody, SourceError,
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// An image file in memory.
@@ -183,9 +185,59 @@ fn a_wrong_secret_is_told_from_a_missing_image() {
     });
 }
 
+/// Has the containerd image store load the test image under a name with a digest, as the agent does.
+async fn load_as(docker: &Dockerd, repository: &str) -> String {
+    let (saved, named) = (docker.path("saved.tar"), docker.path("named.tar"));
+    docker.docker(&["save", "-o", saved.to_str().unwrap(), IMAGE]).await;
+    let mut archive = tar::Archive::new(std::fs::File::open(saved).unwrap());
+    let mut writer = tar::Builder::new(std::fs::File::create(&named).unwrap());
+    let mut name = String::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let (mut header, mut content) = (entry.header().clone(), vec![]);
+        entry.read_to_end(&mut content).unwrap();
+        match entry.path_bytes().as_ref() {
+            // A loader goes by it where it is there.
+            b"manifest.json" => continue,
+            b"index.json" => {
+                let mut index: Value = serde_json::from_slice(&content).unwrap();
+                name = format!("{repository}@{}", index["manifests"][0]["digest"].as_str().unwrap());
+                index["manifests"][0]["annotations"] = json!({"io.containerd.image.name": name});
+                content = index.to_string().into_bytes();
+            }
+            _ => {}
+        }
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        writer.append(&header, &*content).unwrap();
+    }
+    writer.finish().unwrap();
+    docker.docker(&["load", "-i", named.to_str().unwrap()]).await;
+    name
+}
+
+fn the_name_of_an_image_that_was_loaded_when_the_agent_ended_goes_at_the_next_start_and_no_other() {
+    on_host(async |host| {
+        let docker = host.docker().await;
+        let kept = "127.0.0.1:5000/glance/kept:1";
+        docker.docker(&["tag", IMAGE, kept]).await;
+        let mut left = vec![];
+        // No other store loads an image by such a name, nor does the agent ask it to.
+        if docker.has_image_store().await {
+            left.push(load_as(&docker, &format!("127.0.0.1:5000/glance/{}/loaded", Uuid::new_v4())).await);
+            assert!(references(&docker).await.contains(&left[0]), "{left:?}");
+        }
+        docker.driver().await;
+        let references = references(&docker).await;
+        assert!(references.contains(kept) && !left.iter().any(|name| references.contains(name)), "{references:?}");
+        assert!(docker.docker(&["images", "-q", IMAGE]).await.len() > 1, "a foreign image was removed");
+    });
+}
+
 tests! {
     an_image_is_pulled_by_digest_used_kept_as_a_cache_and_removed,
     an_image_whose_files_docker_has_otherwise_is_whole_and_so_is_a_snapshot_of_its_server,
     the_same_image_from_a_registry_that_was_restarted_is_one_image,
     a_wrong_secret_is_told_from_a_missing_image,
+    the_name_of_an_image_that_was_loaded_when_the_agent_ended_goes_at_the_next_start_and_no_other,
 }
