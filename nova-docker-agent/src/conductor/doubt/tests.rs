@@ -295,6 +295,21 @@ fn row_of_migration() -> Value {
 }
 
 #[test]
+fn a_new_flavor_was_saved_where_what_is_saved_after_it_was() {
+    let flavor = json!({"nova_object.name": "Flavor", "nova_object.data": {"id": 2}});
+    let fields = kwargs([("flavor", flavor), ("vm_state", json!("active")), ("metadata", json!({"a": "b"}))]);
+    let resized = Save::new(fields, &Expected::Any);
+    let row = |vm_state: &str, metadata: Value| {
+        let mut row = Instance::try_from(row(vm_state, Value::Null, LAUNCHED).unwrap()).unwrap();
+        row.set("metadata", metadata);
+        row
+    };
+    assert!(resized.is_made(&row("active", json!({"a": "b"})), "a"));
+    assert!(!resized.is_made(&row("resized", json!({"a": "b"})), "a"));
+    assert!(!resized.is_made(&row("active", json!({})), "a"));
+}
+
+#[test]
 fn a_step_was_made_where_the_task_is_the_one_that_it_set() {
     let migrating = kwargs([("task_state", json!(TaskState::ResizeMigrating))]);
     let step = Save::new(migrating, &Expected::task(TaskState::ResizePrep));
