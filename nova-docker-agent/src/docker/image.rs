@@ -1,6 +1,7 @@
 //! Images in Docker's store. They are only ever asked for by digest, from our own registry; they carry no tag.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
@@ -152,7 +153,9 @@ fn path_in_registry(name: &str) -> Option<&str> {
     let (host, _) = name.split_once('/')?;
     let path = &name[host.len()..];
     let address = host.rsplit_once(':').map_or(host, |(address, _)| address);
-    (["127.0.0.1", "[::1]", "localhost"].contains(&address) && path.starts_with(NAMESPACE)).then_some(path)
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = address == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    (is_loopback && path.starts_with(NAMESPACE)).then_some(path)
 }
 
 /// The name of an image for users: its Glance id if it came from our registry, else the reference. A fault has no room
@@ -264,7 +267,9 @@ mod tests {
 
     #[test]
     fn only_references_to_our_own_registry_are_ours() {
-        assert_eq!(path_in_registry("127.0.0.1:5000/glance/a@sha256:0"), Some("/glance/a@sha256:0"));
+        for host in ["127.0.0.1:5000", "127.0.0.2:5000", "[::1]:5000", "localhost"] {
+            assert_eq!(path_in_registry(&format!("{host}/glance/a@sha256:0")), Some("/glance/a@sha256:0"), "{host}");
+        }
         for foreign in
             ["glance/a@sha256:0", "example.org/glance/a", "127.0.0.1:5000/other/a", "127.0.0.1.nip.io/glance/a"]
         {

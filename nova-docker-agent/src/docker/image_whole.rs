@@ -15,7 +15,7 @@ use serde_json::json;
 use tracing::Instrument as _;
 use url::form_urlencoded;
 
-use super::image::{UnusedImage, image_name};
+use super::image::{UnusedImage, image_name, name_in_registry};
 use super::snapshot::COMMIT;
 use super::{Docker, Error, image_archive};
 use crate::registry::PullReference;
@@ -112,9 +112,9 @@ impl Docker {
     }
 }
 
-/// Whether it is the name under which an image was loaded.
+/// Whether it is the name under which an image of our registry was loaded.
 pub(super) fn is_loaded(name: &str) -> bool {
-    name.split_once('@').is_some_and(|(name, _)| name.ends_with(LOADED))
+    name_in_registry(name).and_then(|name| name.split_once('@')).is_some_and(|(name, _)| name.ends_with(LOADED))
 }
 
 /// `127.0.0.1:5000/glance/<image>/loaded@sha256:...` for an image of our registry.
@@ -190,6 +190,7 @@ mod tests {
     #[test]
     fn the_name_under_which_an_image_is_loaded_is_one_of_our_registry_and_of_no_image() {
         assert!(is_loaded(&loaded_name(NAME)) && !is_loaded(NAME));
+        assert!(!is_loaded(&loaded_name(NAME).replace("127.0.0.1", "192.0.2.1")));
         let unused = UnusedImage::of(loaded_name(NAME)).unwrap();
         assert!(unused.name().starts_with("img/loaded@sha256:6fd93") && unused.id().is_none());
     }
