@@ -8,6 +8,8 @@ use std::str::FromStr;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
+use crate::Problem;
+
 /// The digest of a blob.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
@@ -117,6 +119,11 @@ impl Digest {
             Self::Sha256(_) => Algorithm::Sha256,
             Self::Sha512(_) => Algorithm::Sha512,
         }
+    }
+
+    /// Whether content that should have it was found to have it.
+    pub fn check(self, found: Self) -> Result<(), Problem> {
+        if found == self { Ok(()) } else { Err(Problem::DigestMismatch { expected: self, found }) }
     }
 
     /// `ALGORITHM/HEX`, as blobs are named in directories and OCI layouts.

@@ -125,11 +125,7 @@ async fn legacy_layer(
             return Err(Problem::UnsupportedLayer { layer: shorten(path), media_type }.into());
         }
     };
-    if let Some(found) = archive.digest(&range)
-        && found != digest
-    {
-        return Err(Problem::DigestMismatch { expected: digest, found }.into());
-    }
+    archive.check_digest(&range, digest)?;
     let layer = Layer::as_stored(range);
     Ok((Descriptor::new(media_type, digest, layer.size), digest, layer))
 }
@@ -162,11 +158,7 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
         if range.end - range.start != layer.size {
             return Err(bad(&path, "it has another size than its manifest says").into());
         }
-        if let Some(found) = archive.digest(&range)
-            && found != digest
-        {
-            return Err(Problem::DigestMismatch { expected: digest, found }.into());
-        }
+        archive.check_digest(&range, digest)?;
         // What Docker unpacks has no bound there. It goes by the content, whatever the manifest calls it.
         let is_plain = Compression::of(&archive.magic(&range).await?) == Compression::None;
         let (digest, layer) = if layer.is_layer() && is_plain {

@@ -14,7 +14,7 @@ pub mod layout;
 pub mod volumes;
 pub mod walker;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::store::reader::{Forward, Reader, Window, ended};
 use crate::store::spool::{begin, store};
-use crate::store::{Cache, Pins, Turn, Writer, Written, holes};
+use crate::store::{Cache, Pins, Turn, Writer, Written, holes, packing};
 use crate::{Algorithm, Digest, Error, Problem, Source, SourceError};
 use walker::{Entry, Kind, Walker};
 
@@ -33,7 +33,7 @@ const SMALL: u64 = 64 * 1024;
 /// All of them together.
 const SMALL_TOTAL: u64 = 4 * 1024 * 1024;
 /// How many bytes tell the compression of a file.
-const MAGIC: u64 = 6;
+const MAGIC: u64 = packing::MAGIC as u64;
 /// Reads that it may take to find what is in an archive: an image of the most layers that may be pushed takes one for each.
 const MAX_READS: u64 = 2048;
 /// How long that may take.
@@ -44,7 +44,12 @@ const MAX_LINKS: usize = 16;
 /// An archive whose headers were all read.
 pub struct Archive {
     files: HashMap<String, Kind>,
-    contents: Contents,
+    /// Reads by range; None where the store has no ranges, so that all files were kept as they streamed by.
+    window: Option<Window>,
+    /// Small files, and the first bytes of others, that were seen on the way, by where they begin.
+    seen: HashMap<u64, Bytes>,
+    /// Files that streamed by, by where they begin.
+    kept: HashMap<u64, Kept>,
     cache: Arc<Cache>,
     /// What was put into the cache on the way.
     pins: Pins,
@@ -52,14 +57,12 @@ pub struct Archive {
     turn: Option<Turn>,
 }
 
-/// Where the files' contents are to be had.
-enum Contents {
-    /// In the store, by range; small ones, and the first bytes of others, were seen on the way, and some were put into the
-    /// cache. By where they begin.
-    Ranged { window: Window, seen: HashMap<u64, Bytes>, kept: HashMap<u64, Digest> },
-    /// In the cache: the store has no ranges, so that all was kept as it streamed by. By where they begin; and
-    /// those that were left out, because Docker would make more of them than they have.
-    Spooled { digests: HashMap<u64, Digest>, holes: HashSet<Digest> },
+/// A file that streamed by.
+#[derive(Clone, Copy)]
+struct Kept {
+    digest: Digest,
+    /// It was left out of the cache, because Docker would make more of it than it has.
+    is_left_out: bool,
 }
 
 impl Archive {
@@ -74,23 +77,22 @@ impl Archive {
         if size == 0 {
             return Err(Problem::NotATar { found: "it is empty" }.into());
         }
+        let (files, seen, kept) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (cache, pins) = (cache.clone(), Pins::none(cache));
+        let mut archive = Self { files, window: None, seen, kept, cache, pins, turn };
         match Reader::open(source, size).await? {
-            Reader::Ranged(window) => match timeout(MAX_TIME, Self::by_range(window, size, cache, turn)).await {
-                Ok(opened) => opened,
-                Err(_) => Err(SourceError::Unavailable(format!(
-                    "it took more than {} seconds to find what is in the image",
-                    MAX_TIME.as_secs()
-                ))
-                .into()),
-            },
-            Reader::Sequential(forward) => Self::in_one_pass(forward, size, cache, turn).await,
+            Reader::Ranged(window) => {
+                let late = format!("it took more than {} seconds to find what is in the image", MAX_TIME.as_secs());
+                let walked = timeout(MAX_TIME, archive.by_range(window, size)).await;
+                walked.map_err(|_| SourceError::Unavailable(late))??;
+            }
+            Reader::Sequential(forward) => archive.in_one_pass(forward, size).await?,
         }
+        Ok(archive)
     }
 
-    async fn by_range(mut window: Window, size: u64, cache: &Arc<Cache>, turn: Option<Turn>) -> Result<Self, Error> {
+    async fn by_range(&mut self, mut window: Window, size: u64) -> Result<(), Error> {
         let mut walker = Walker::new(size);
-        let mut files = HashMap::new();
-        let mut seen = HashMap::new();
         let mut room = SMALL_TOTAL;
         while let Some(range) = walker.wants()? {
             let bytes = window.read(range).await?;
@@ -106,36 +108,26 @@ impl Archive {
                 if let Some(content) = window.peek(range.start..range.start + kept) {
                     room = room.saturating_sub(kept);
                     // A copy: a slice would keep the whole window in memory.
-                    seen.insert(range.start, Bytes::copy_from_slice(&content));
+                    self.seen.insert(range.start, Bytes::copy_from_slice(&content));
                 }
             }
-            files.insert(path, kind);
+            self.files.insert(path, kind);
         }
-        let (cache, pins) = (cache.clone(), Pins::none(cache));
-        Ok(Self { files, contents: Contents::Ranged { window, seen, kept: HashMap::new() }, cache, pins, turn })
+        self.window = Some(window);
+        Ok(())
     }
 
-    async fn in_one_pass(
-        mut forward: Forward,
-        size: u64,
-        cache: &Arc<Cache>,
-        mut turn: Option<Turn>,
-    ) -> Result<Self, Error> {
+    async fn in_one_pass(&mut self, mut forward: Forward, size: u64) -> Result<(), Error> {
         let mut walker = Walker::new(size);
-        let mut files = HashMap::new();
-        let (mut digests, mut holes) = (HashMap::new(), HashSet::new());
-        let mut pins = Pins::none(cache);
         while let Some(range) = walker.wants()? {
             let bytes = forward.read(range).await?;
             let Some(Entry { path, kind }) = walker.feed(&bytes)? else { continue };
             if let Kind::File(range) = &kind {
-                let (digest, is_kept) = keep(cache, &mut pins, &mut forward, range.clone(), &mut turn).await?;
-                digests.insert(range.start, digest);
-                holes.extend((!is_kept).then_some(digest));
+                self.spool(&mut forward, range).await?;
             }
-            files.insert(path, kind);
+            self.files.insert(path, kind);
         }
-        Ok(Self { files, contents: Contents::Spooled { digests, holes }, cache: cache.clone(), pins, turn })
+        Ok(())
     }
 
     /// Where the content of the file `path` is; links are followed.
@@ -180,49 +172,62 @@ impl Archive {
         if length == 0 {
             return Ok(Bytes::new());
         }
-        match &mut self.contents {
-            Contents::Ranged { window, seen, .. } => match seen.get(&range.start) {
-                Some(content) if content.len() >= length => Ok(content.slice(..length)),
-                _ => Ok(window.read(range).await?),
-            },
-            Contents::Spooled { digests, holes } => {
-                let digest = digests.get(&range.start).copied();
-                if digest.is_some_and(|digest| holes.contains(&digest)) {
-                    return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
-                }
-                let blob = digest.and_then(|digest| self.cache.get(&digest));
-                let blob = blob.ok_or_else(|| ended(range.start))?;
-                blob.read(0..length as u64).await
-            }
+        if let Some(content) = self.seen.get(&range.start).filter(|content| content.len() >= length) {
+            return Ok(content.slice(..length));
         }
+        if let Some(window) = &mut self.window {
+            return Ok(window.read(range).await?);
+        }
+        let kept = self.kept.get(&range.start);
+        if kept.is_some_and(|kept| kept.is_left_out) {
+            return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
+        }
+        let blob = kept.and_then(|kept| self.cache.get(&kept.digest));
+        let blob = blob.ok_or_else(|| ended(range.start))?;
+        blob.read(0..length as u64).await
     }
 
-    /// The digest of the file with this content, when it was kept in the cache as it streamed by.
-    pub fn digest(&self, range: &Range<u64>) -> Option<Digest> {
-        match &self.contents {
-            Contents::Ranged { .. } => None,
-            Contents::Spooled { digests, .. } => digests.get(&range.start).copied(),
-        }
+    /// Whether the file with this content has this digest, where it has streamed by.
+    pub fn check_digest(&self, range: &Range<u64>, expected: Digest) -> Result<(), Problem> {
+        self.kept.get(&range.start).map_or(Ok(()), |kept| expected.check(kept.digest))
     }
 
     /// The digest of the file with this content, which is put into the cache if it is not there.
     pub async fn keep(&mut self, range: &Range<u64>) -> Result<Digest, Error> {
-        match &mut self.contents {
-            Contents::Ranged { window, kept, .. } => {
-                // A manifest may name one file as many layers.
-                if let Some(digest) = kept.get(&range.start) {
-                    return Ok(*digest);
-                }
-                let mut stream = window.stream(range.clone()).await?;
-                let (cache, pins, turn) = (&self.cache, &mut self.pins, &mut self.turn);
-                let (digest, _) = keep(cache, pins, &mut stream, range.clone(), turn).await?;
-                kept.insert(range.start, digest);
-                Ok(digest)
+        // A manifest may name one file as many layers.
+        if let Some(kept) = self.kept.get(&range.start) {
+            return Ok(kept.digest);
+        }
+        let window = self.window.as_mut().ok_or_else(|| ended(range.start))?;
+        let mut stream = window.stream(range.clone()).await?;
+        self.spool(&mut stream, range).await
+    }
+
+    /// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it. Where turns are taken, it is
+    /// done in turns. Where none are, the host's Docker has what is in the cache: a layer of which it would make more than it has is
+    /// left out.
+    async fn spool(&mut self, forward: &mut Forward, range: &Range<u64>) -> Result<Digest, Error> {
+        let partial = begin(&self.cache, range.end - range.start).await?;
+        let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
+        while forward.position < range.end {
+            let chunk = forward.chunk(range.end).await?;
+            let length = chunk.len() as u64;
+            if !writer.write(chunk).await {
+                break;
             }
-            Contents::Spooled { digests, .. } => {
-                Ok(digests.get(&range.start).copied().ok_or_else(|| ended(range.start))?)
+            if let Some(turn) = &mut self.turn {
+                turn.step(length).await?;
             }
         }
+        let Written { partial, digest, has_holes } = writer.finish().await?;
+        // What users pull is unpacked by a Docker of their own.
+        let is_left_out = self.turn.is_none() && has_holes;
+        if !is_left_out {
+            self.pins.add(digest);
+            store(partial, digest).await?;
+        }
+        self.kept.insert(range.start, Kept { digest, is_left_out });
+        Ok(digest)
     }
 
     /// Keeps what was put into the cache from eviction, for as long as the result lives.
@@ -232,53 +237,18 @@ impl Archive {
 
     /// How many requests to the store it took so far.
     pub fn reads(&self) -> u64 {
-        match &self.contents {
-            Contents::Ranged { window, .. } => window.reads,
-            Contents::Spooled { .. } => 1,
-        }
+        self.window.as_ref().map_or(1, |window| window.reads)
     }
 
     /// Whether the store cannot read ranges.
     pub fn is_sequential(&self) -> bool {
-        matches!(self.contents, Contents::Spooled { .. })
+        self.window.is_none()
     }
 
     /// Whether the archive holds a container's file system, as `docker export` writes it.
     pub fn is_file_system(&self) -> bool {
         ["etc", "usr", "bin", "dev"].iter().filter(|name| self.files.contains_key(**name)).count() >= 2
     }
-}
-
-/// Keeps the bytes `range` of a file that streams by, whatever their digest is; pins and returns it, and whether they were kept.
-/// Where turns are taken, it is done in turns. Where none are, the host's Docker has what is in the cache: a layer of which it would
-/// make more than it has is left out.
-async fn keep(
-    cache: &Arc<Cache>,
-    pins: &mut Pins,
-    forward: &mut Forward,
-    range: Range<u64>,
-    turn: &mut Option<Turn>,
-) -> Result<(Digest, bool), Error> {
-    let partial = begin(cache, range.end - range.start).await?;
-    let writer = Writer::start(partial, Algorithm::Sha256, |_| {});
-    while forward.position < range.end {
-        let chunk = forward.chunk(range.end).await?;
-        let length = chunk.len() as u64;
-        if !writer.write(chunk).await {
-            break;
-        }
-        if let Some(turn) = turn {
-            turn.step(length).await?;
-        }
-    }
-    let Written { partial, digest, has_holes } = writer.finish().await?;
-    // What users pull is unpacked by a Docker of their own.
-    let is_kept = turn.is_some() || !has_holes;
-    if is_kept {
-        pins.add(digest);
-        store(partial, digest).await?;
-    }
-    Ok((digest, is_kept))
 }
 
 #[cfg(test)]

@@ -264,9 +264,7 @@ impl Job {
         if !is_all {
             return Err(Error::ShuttingDown);
         }
-        if found != self.digest {
-            return Err(Problem::DigestMismatch { expected: self.digest, found }.into());
-        }
+        self.digest.check(found)?;
         // What users pull is unpacked by a Docker of their own.
         if has_holes && self.stored.sharing == Sharing::Host {
             return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
@@ -282,12 +280,8 @@ impl Job {
         let unpacker = unpack::start(partial, [stored_algorithm, self.digest.algorithm()], told);
         copy(&self.fetcher.tally, &self.stored, turn, &mut &unpacker).await?;
         let unpacked = unpacker.finish().await?;
-        let checks = [(packing.digest.unwrap_or(unpacked.packed), unpacked.packed), (self.digest, unpacked.content)];
-        for (expected, found) in checks {
-            if found != expected {
-                return Err(Problem::DigestMismatch { expected, found }.into());
-            }
-        }
+        packing.digest.map_or(Ok(()), |expected| expected.check(unpacked.packed))?;
+        self.digest.check(unpacked.content)?;
         Ok(unpacked.partial)
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::fetch::{HELD_BACK, Sink, copy};
 use super::{Fetcher, Stored};
-use crate::{Digest, Error, Hasher, Problem};
+use crate::{Digest, Error, Hasher};
 
 /// Chunks that wait for the client.
 const QUEUE: usize = 2;
@@ -54,10 +54,7 @@ async fn read(
     if !copy(&fetcher.tally, stored, &mut turn, &mut passing).await? {
         return Ok(());
     }
-    let found = passing.hasher.finish();
-    if found != digest {
-        return Err(Problem::DigestMismatch { expected: digest, found }.into());
-    }
+    digest.check(passing.hasher.finish())?;
     client.send(Ok(passing.held.freeze())).await.ok();
     Ok(())
 }
