@@ -1,6 +1,5 @@
 //! One image as dockerd sees it: a manifest, a configuration and layers, and where in the stored file the layers are.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -22,28 +21,39 @@ impl Document {
     pub fn new(media_type: &str, bytes: Bytes) -> Self {
         Self { digest: Digest::of(&bytes), media_type: media_type.into(), bytes }
     }
+
+    /// The manifest of an image that has none of its own.
+    pub fn manifest(config: &Self, layers: &[Layer]) -> Result<Self, Problem> {
+        let config = Descriptor::new(OCI_CONFIG, config.digest, config.bytes.len() as u64);
+        let layers = layers.iter().map(|layer| Descriptor::new(layer.media_type, layer.digest, layer.size)).collect();
+        let built = Manifest::build(config, layers);
+        let built = built.map_err(|error| super::layout::bad("its manifest", &error.to_string()))?;
+        Ok(Self::new(OCI_MANIFEST, built))
+    }
 }
 
-/// Where a layer is in the stored file, exactly as it is served (compressed or not), or packed.
+/// A layer, and where it is in the stored file: exactly as it is served (compressed or not), or packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    pub range: Range<u64>,
-    /// It is unpacked before it is served, by the digest that it has then.
-    pub packing: Option<Packing>,
-    /// Bytes as it is served; 0 as long as nobody has unpacked it.
+    /// As it is served, like the next two.
+    pub digest: Digest,
+    pub media_type: &'static str,
+    /// In bytes; 0 as long as nobody has unpacked it.
     pub size: u64,
+    pub range: Range<u64>,
+    /// It is unpacked before it is served.
+    pub packing: Option<Packing>,
 }
 
 impl Layer {
-    /// One that is served as it is stored.
-    pub fn as_stored(range: Range<u64>) -> Self {
-        let size = range.end - range.start;
-        Self { range, packing: None, size }
+    /// A tar archive that is served as it is stored.
+    pub fn as_stored(digest: Digest, range: Range<u64>) -> Self {
+        Self { digest, media_type: OCI_LAYER, size: range.end - range.start, range, packing: None }
     }
 
-    /// One that is served unpacked.
-    pub fn packed(range: Range<u64>, digest: Option<Digest>) -> Self {
-        Self { range, packing: Some(Packing { digest }), size: 0 }
+    /// One that is served unpacked, by the digest that it has then.
+    pub fn packed(digest: Digest, range: Range<u64>, packing: Packing) -> Self {
+        Self { digest, media_type: OCI_LAYER, size: 0, range, packing: Some(packing) }
     }
 }
 
@@ -52,13 +62,10 @@ impl Layer {
 pub struct Image {
     pub manifest: Document,
     pub config: Document,
-    /// Where the configuration is in the stored file.
-    pub config_range: Range<u64>,
     /// What it says that it is for.
     pub platform: Platform,
-    pub layers: HashMap<Digest, Layer>,
-    /// Their order, the lowest first. One may be there twice.
-    pub order: Vec<Digest>,
+    /// The lowest first. One may be there twice.
+    pub layers: Vec<Layer>,
     /// The store cannot read it by range.
     pub sequential: bool,
     /// The requests that it took to read the index.
@@ -66,26 +73,24 @@ pub struct Image {
 }
 
 impl Image {
-    /// Layers that are to be unpacked, and whose size nobody knows yet.
-    pub fn packed(&self) -> impl Iterator<Item = (Digest, Layer)> {
-        self.layers.iter().filter(|(_, layer)| layer.packing.is_some()).map(|(digest, layer)| (*digest, layer.clone()))
+    /// The layer that is served by this digest.
+    pub fn layer(&self, digest: &Digest) -> Option<&Layer> {
+        self.layers.iter().find(|layer| layer.digest == *digest)
+    }
+
+    /// The digests of its layers.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.layers.iter().map(|layer| layer.digest)
     }
 
     /// The same image with a layer that was unpacked.
     pub fn set_size(&mut self, digest: &Digest, size: u64) {
-        if let Some(layer) = self.layers.get_mut(digest) {
-            layer.size = size;
-        }
+        self.layers.iter_mut().filter(|layer| layer.digest == *digest).for_each(|layer| layer.size = size);
     }
 
     /// Writes the manifest anew, of layers as they are served.
     pub fn rebuild_manifest(&mut self) -> Result<(), Problem> {
-        let size = |digest: &Digest| self.layers.get(digest).map_or(0, |layer| layer.size);
-        let layers = self.order.iter().map(|digest| Descriptor::new(OCI_LAYER, *digest, size(digest))).collect();
-        let config = Descriptor::new(OCI_CONFIG, self.config.digest, self.config.bytes.len() as u64);
-        let built = Manifest::build(config, layers);
-        let built = built.map_err(|error| super::layout::bad("its manifest", &error.to_string()))?;
-        self.manifest = Document::new(OCI_MANIFEST, built);
+        self.manifest = Document::manifest(&self.config, &self.layers)?;
         Ok(())
     }
 
@@ -105,8 +110,7 @@ impl Image {
 
     /// Bytes that Docker unpacks for it.
     pub fn unpacked(&self) -> u64 {
-        let size = |digest: &Digest| self.layers.get(digest).map_or(0, |layer| layer.size);
-        self.order.iter().map(size).fold(0, u64::saturating_add)
+        self.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add)
     }
 
     /// How many bytes its documents have.

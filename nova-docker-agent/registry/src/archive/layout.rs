@@ -4,7 +4,7 @@
 //! whose digests are the `diff_ids` of the configuration. Docker from 25 on, and OCI tools: an OCI image layout
 //! (`index.json`, `blobs/sha256/HEX`), with `manifest.json` besides it for older Dockers.
 
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::choice::choose;
 use super::configuration::Configuration;
 use super::image::{Document, Image, Layer};
 use crate::manifest::{self, Descriptor, MAX_MANIFEST, Manifest};
-use crate::store::{Cache, Compression, Pins};
+use crate::store::{Cache, Compression, Packing, Pins};
 use crate::{Digest, Error, Platform, Problem, Source};
 
 /// Of an image's configuration, in bytes.
@@ -37,7 +37,7 @@ pub async fn read_image(
     let mut archive = Archive::open(source, size, cache, None).await?;
     let mut image = match archive.find("index.json") {
         Some(_) => oci(&mut archive, platform).await?,
-        None => legacy(&mut archive, Serving::Unpacked).await?,
+        None => legacy(&mut archive, Serving::Unpacked).await?.0,
     };
     check_platform(&image.platform, platform)?;
     image.drop_volumes()?;
@@ -64,8 +64,8 @@ pub enum Serving {
     AsStored,
 }
 
-/// The image that `manifest.json` names.
-pub async fn legacy(archive: &mut Archive, serving: Serving) -> Result<Image, Error> {
+/// The image that `manifest.json` names, and where its configuration is.
+pub async fn legacy(archive: &mut Archive, serving: Serving) -> Result<(Image, Range<u64>), Error> {
     let Some(bytes) = archive.read("manifest.json", MAX_MANIFEST).await? else {
         return Err(no_manifest(archive).into());
     };
@@ -82,22 +82,15 @@ pub async fn legacy(archive: &mut Archive, serving: Serving) -> Result<Image, Er
     let configuration: Configuration = parse(&saved.config, &config)?;
     let diff_ids = &configuration.diff_ids;
     check_layers(saved.layers.len(), diff_ids.len(), &saved.config)?;
-    let mut descriptors = vec![];
-    let mut layers = HashMap::new();
-    let mut order = vec![];
+    let mut layers = vec![];
     for (path, diff_id) in saved.layers.iter().zip(diff_ids) {
-        let (descriptor, digest, layer) = legacy_layer(archive, path, diff_id, &saved.config, serving).await?;
-        descriptors.push(descriptor);
-        layers.insert(digest, layer);
-        order.push(digest);
+        layers.push(legacy_layer(archive, path, diff_id, &saved.config, serving).await?);
     }
     let config = Document::new(manifest::OCI_CONFIG, config);
-    let described = Descriptor::new(manifest::OCI_CONFIG, config.digest, config.bytes.len() as u64);
-    let built = Manifest::build(described, descriptors).map_err(|error| bad("manifest.json", &error.to_string()))?;
-    let manifest = Document::new(manifest::OCI_MANIFEST, built);
+    let manifest = Document::manifest(&config, &layers)?;
     let (sequential, reads) = (archive.is_sequential(), archive.reads());
-    let platform = configuration.platform;
-    Ok(Image { manifest, config, config_range, platform, layers, order, sequential, reads })
+    let image = Image { manifest, config, platform: configuration.platform, layers, sequential, reads };
+    Ok((image, config_range))
 }
 
 /// `docker save` stores a layer uncompressed, so that its digest is its diff_id. Other tools compress; what the digest of such a
@@ -108,26 +101,25 @@ async fn legacy_layer(
     diff_id: &str,
     config: &str,
     serving: Serving,
-) -> Result<(Descriptor, Digest, Layer), Error> {
+) -> Result<Layer, Error> {
     let missing = || Problem::Missing { file: shorten(path) };
     let name = super::walker::resolve("", path).ok_or_else(missing)?;
     let range = archive.find(&name).ok_or_else(missing)?;
     let diff_id = diff_id_of(diff_id, config)?;
-    let (media_type, digest) = match Compression::of(&archive.magic(&range).await?) {
-        Compression::None => (manifest::OCI_LAYER, diff_id),
-        _ if serving == Serving::Unpacked => {
-            let layer = Layer::packed(range, None);
-            return Ok((Descriptor::new(manifest::OCI_LAYER, diff_id, 0), diff_id, layer));
+    let layer = match Compression::of(&archive.magic(&range).await?) {
+        Compression::None => Layer::as_stored(diff_id, range),
+        _ if serving == Serving::Unpacked => return Ok(Layer::packed(diff_id, range, Packing { digest: None })),
+        Compression::Gzip => {
+            let digest = archive.keep(&range).await?;
+            Layer { media_type: manifest::OCI_LAYER_GZIP, ..Layer::as_stored(digest, range) }
         }
-        Compression::Gzip => (manifest::OCI_LAYER_GZIP, archive.keep(&range).await?),
         other => {
             let media_type = format!("a tar archive compressed with {other:?}").to_lowercase();
             return Err(Problem::UnsupportedLayer { layer: shorten(path), media_type }.into());
         }
     };
-    archive.check_digest(&range, digest)?;
-    let layer = Layer::as_stored(range);
-    Ok((Descriptor::new(media_type, digest, layer.size), digest, layer))
+    archive.check_digest(&layer.range, layer.digest)?;
+    Ok(layer)
 }
 
 fn diff_id_of(text: &str, config: &str) -> Result<Digest, Problem> {
@@ -149,8 +141,7 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
     let config = blob(archive, &manifest.config, MAX_CONFIG).await?;
     let configuration: Configuration = parse(&manifest.config.digest, &config)?;
     check_layers(manifest.layers.len(), configuration.diff_ids.len(), &manifest.config.digest)?;
-    let mut layers = HashMap::new();
-    let mut order = vec![];
+    let mut layers = vec![];
     for (layer, diff_id) in manifest.layers.iter().zip(&configuration.diff_ids) {
         check_layer(layer)?;
         let (digest, path) = locate(layer)?;
@@ -161,22 +152,18 @@ async fn oci(archive: &mut Archive, platform: &Platform) -> Result<Image, Error>
         archive.check_digest(&range, digest)?;
         // What Docker unpacks has no bound there. It goes by the content, whatever the manifest calls it.
         let is_plain = Compression::of(&archive.magic(&range).await?) == Compression::None;
-        let (digest, layer) = if layer.is_layer() && is_plain {
-            (digest, Layer::as_stored(range))
+        layers.push(if layer.is_layer() && is_plain {
+            Layer::as_stored(digest, range)
         } else {
-            (diff_id_of(diff_id, &manifest.config.digest)?, Layer::packed(range, Some(digest)))
-        };
-        layers.insert(digest, layer);
-        order.push(digest);
+            let diff_id = diff_id_of(diff_id, &manifest.config.digest)?;
+            Layer::packed(diff_id, range, Packing { digest: Some(digest) })
+        });
     }
     let manifest_type = if descriptor.media_type.is_empty() { manifest::OCI_MANIFEST } else { &descriptor.media_type };
-    let (_, config_path) = locate(&manifest.config)?;
-    let config_range = archive.find(&config_path).unwrap_or_default();
     let config = Document::new(&manifest.config.media_type, config);
     let manifest = Document::new(manifest_type, bytes);
     let (sequential, reads) = (archive.is_sequential(), archive.reads());
-    let platform = configuration.platform;
-    Ok(Image { manifest, config, config_range, platform, layers, order, sequential, reads })
+    Ok(Image { manifest, config, platform: configuration.platform, layers, sequential, reads })
 }
 
 /// Whether dockerd can, and may, use a layer that is described so.

@@ -76,7 +76,7 @@ impl Service {
         }
         let unknown = || ApiError::new(Code::BlobUnknown, "no open image of that name has this blob");
         let open = self.leases.with_layer(image, &digest).into_iter().next().ok_or_else(unknown)?;
-        let size = open.image.layers.get(&digest).ok_or_else(unknown)?.size;
+        let size = open.image.layer(&digest).ok_or_else(unknown)?.size;
         if let Some(error) = open.known_bad() {
             return Err(content::unreadable(&error));
         }

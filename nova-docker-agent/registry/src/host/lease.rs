@@ -126,7 +126,7 @@ impl Leases {
 
     /// The open leases of image `id` that have this layer.
     pub fn with_layer(&self, id: Uuid, digest: &Digest) -> Vec<Arc<OpenImage>> {
-        self.find(id, |image| image.layers.contains_key(digest))
+        self.find(id, |image| image.layer(digest).is_some())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Arc<OpenImage>>>> {
@@ -155,7 +155,7 @@ impl LeasedLayer {
 impl Readers for LeasedLayer {
     fn candidates(&self) -> Vec<Stored> {
         let stored = |open: &Arc<OpenImage>| {
-            let Layer { range, packing, .. } = open.image.layers.get(&self.digest)?.clone();
+            let Layer { range, packing, .. } = open.image.layer(&self.digest)?.clone();
             let OpenImage { id, lease, label, source, .. } = &**open;
             let (label, source) = (label.clone(), source.clone());
             Some(Stored { image: *id, lease: *lease, label, source, range, packing, sharing: Sharing::Host })

@@ -16,7 +16,7 @@ use crate::archive::layout;
 use crate::http::auth::{Secret, USERNAME};
 use crate::http::listener::{self, Limits};
 use crate::store::{Cache, Fetcher, Indexes, Pins, Sharing, Stored, count};
-use crate::{Counters, Digest, Error, ImageDescriptor, Platform, Problem, Source};
+use crate::{Counters, Error, ImageDescriptor, Platform, Problem, Source};
 
 /// Indexes that are kept in memory, and how many bytes the documents of each may have. Most have a few kilobytes.
 const MAX_INDEXES: u64 = 64;
@@ -112,7 +112,7 @@ impl Registry {
         let (image, spooled) = self.shared.image(&Wanted { descriptor, source: &source, label: &label, disk }).await?;
         check_size(&image, disk).map_err(|problem| Error::from(problem).of(&label))?;
         let Service { secret, leases, fetcher } = &*self.shared.service;
-        let pins = fetcher.cache.pin(image.layers.keys().copied());
+        let pins = fetcher.cache.pin(image.digests());
         drop(spooled);
         let reference = PullReference {
             name: format!("{}/{NAMESPACE}/{}@{}", self.address, descriptor.id, image.manifest.digest),
@@ -160,8 +160,8 @@ impl Shared {
             return Ok((image, spooled));
         }
         let cache = &self.service.fetcher.cache;
-        let pins = cache.pin(image.layers.keys().copied());
-        if image.sequential && !image.layers.keys().all(|digest| cache.get(digest).is_some()) {
+        let pins = cache.pin(image.digests());
+        if image.sequential && !image.digests().all(|digest| cache.get(&digest).is_some()) {
             // One pass through the file, rather than one for each layer.
             return self.read(wanted).await;
         }
@@ -184,13 +184,13 @@ impl Shared {
     /// the disk that the image is for.
     async fn unpack(&self, image: &mut Image, pins: &mut Pins, wanted: &Wanted<'_>) -> Result<(), Error> {
         let Wanted { descriptor, source, label, disk } = *wanted;
-        let packed: Vec<(Digest, Layer)> = image.packed().collect();
+        let packed: Vec<Layer> = image.layers.iter().filter(|layer| layer.packing.is_some()).cloned().collect();
         if packed.is_empty() {
             return Ok(());
         }
         check_size(image, disk)?;
-        packed.iter().for_each(|(digest, _)| pins.add(*digest));
-        for (digest, Layer { range, packing, .. }) in packed {
+        packed.iter().for_each(|layer| pins.add(layer.digest));
+        for Layer { digest, range, packing, .. } in packed {
             let (label, source, sharing) = (label.to_owned(), source.clone(), Sharing::Host);
             let stored = Stored { image: descriptor.id, lease: NO_LEASE, label, source, range, packing, sharing };
             let room = disk.map_or(u64::MAX, |disk| disk.saturating_sub(image.unpacked()));

@@ -104,10 +104,10 @@ async fn by_hint(source: Arc<dyn Source>, size: u64, hint: Hint) -> Result<Optio
 
 async fn by_archive(mut archive: Archive, record: &ImageMeta) -> Result<Opened, Error> {
     if archive.find("index.json").is_none() {
-        let image = layout::legacy(&mut archive, layout::Serving::AsStored).await?;
+        let (image, config) = layout::legacy(&mut archive, layout::Serving::AsStored).await?;
         let manifest = (image.manifest.media_type, image.manifest.bytes);
-        let mut blobs: HashMap<_, _> = image.layers.into_iter().map(|(digest, layer)| (digest, layer.range)).collect();
-        blobs.insert(image.config.digest, image.config_range);
+        let mut blobs: HashMap<_, _> = image.layers.into_iter().map(|layer| (layer.digest, layer.range)).collect();
+        blobs.insert(image.config.digest, config);
         let root = image.manifest.digest;
         return Ok(Opened { root, manifests: [(root, manifest)].into(), blobs });
     }

@@ -82,7 +82,7 @@ async fn the_registry_reads_what_it_wrote() {
     let (image, _) = read.map_err(|failure| failure.of("web")).unwrap();
     assert_eq!((image.manifest.digest, &image.manifest.bytes), (root.digest, &root.bytes));
     for layer in &layers {
-        let range = image.layers[&Digest::of(layer)].range.clone();
+        let range = image.layer(&Digest::of(layer)).unwrap().range.clone();
         assert_eq!(bytes[range.start as usize..range.end as usize], **layer);
     }
     assert!(source.reads() <= 2, "{} reads", source.reads());
