@@ -11,9 +11,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use backon::{BackoffBuilder, ExponentialBackoff};
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,8 +19,9 @@ use uuid::Uuid;
 
 use super::holes;
 use super::spool::{self, Writer, Written};
-use super::{Blob, Cache, Packing, Partial, Pins, Proofs, Sharing, Stored, Tally, Turn, Turns, count, reader, unpack};
-use crate::{Algorithm, Digest, Error, Problem, SourceError};
+use super::transfer::Transfer;
+use super::{Blob, Cache, Partial, Pins, Proofs, Sharing, Stored, Tally, Turns, count, unpack};
+use crate::{Digest, Error, Problem};
 
 /// Reads at one time. Each has a thread while it writes.
 const MAX_READS: usize = 16;
@@ -153,11 +152,12 @@ impl Fetcher {
     }
 
     /// Waits until a read may begin.
-    pub(super) async fn turn(&self, stored: &Stored) -> Result<Turn, Error> {
-        match &stored.sharing {
-            Sharing::Host => self.turns.take(None).await,
-            Sharing::Circle(circle) => self.turns.take(Some(circle)).await,
-        }
+    pub(super) async fn transfer<'a>(&'a self, stored: &'a Stored) -> Result<Transfer<'a>, Error> {
+        let circle = match &stored.sharing {
+            Sharing::Host => None,
+            Sharing::Circle(circle) => Some(circle.as_str()),
+        };
+        Ok(Transfer::new(&self.tally, stored, self.turns.take(circle).await?))
     }
 
     /// Gives up all reads, and waits until they have cleaned up.
@@ -245,44 +245,38 @@ impl Job {
     }
 
     async fn fetch(&self) -> Result<(), Error> {
-        let mut turn = self.fetcher.turn(&self.stored).await?;
+        let mut layer = self.fetcher.transfer(&self.stored).await?;
         if self.is_abandoned() {
             return Err(Error::Closed { image: self.stored.label.clone() });
         }
         let partial = spool::begin(&self.fetcher.cache, self.stored.size()).await?;
-        if let Some(packing) = self.stored.packing {
-            let unpacked = self.unpack(partial, packing, &mut turn).await?;
-            self.progress.send_modify(|progress| progress.blob = Some(unpacked.whole()));
-            return self.keep(unpacked).await;
+        let writer = self.writer(partial);
+        while let Some(chunk) = layer.next().await? {
+            // A thread that takes no more of it says why in the end.
+            if !layer.turn.wait(writer.write(chunk)).await? {
+                break;
+            }
         }
-        self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
-        let sender = self.progress.clone();
-        let algorithm = self.digest.algorithm();
-        let writer = Writer::start(partial, algorithm, move |chunk| sender.send_modify(|progress| progress.add(chunk)));
-        let is_all = copy(&self.fetcher.tally, &self.stored, &mut turn, &mut &writer).await?;
-        let Written { partial, digest: found, has_holes } = writer.finish().await?;
-        if !is_all {
-            return Err(Error::ShuttingDown);
-        }
-        self.digest.check(found)?;
+        let Written { partial, digest, has_holes } = writer.finish().await?;
+        self.digest.check(digest)?;
         // What users pull is unpacked by a Docker of their own.
         if has_holes && self.stored.sharing == Sharing::Host {
             return Err(Problem::Undecodable { reason: holes::REASON.to_owned() }.into());
         }
+        self.progress.send_modify(|progress| progress.blob = Some(partial.whole()));
         self.keep(partial).await
     }
 
-    /// Reads a layer that is stored packed; it has proved to be what the manifest and the configuration say.
-    async fn unpack(&self, partial: Partial, packing: Packing, turn: &mut Turn) -> Result<Partial, Error> {
-        let sender = self.progress.clone();
-        let told = move |length| sender.send_modify(|progress| progress.written += length);
-        let stored_algorithm = packing.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
-        let unpacker = unpack::start(partial, [stored_algorithm, self.digest.algorithm()], told);
-        copy(&self.fetcher.tally, &self.stored, turn, &mut &unpacker).await?;
-        let unpacked = unpacker.finish().await?;
-        packing.digest.map_or(Ok(()), |expected| expected.check(unpacked.packed))?;
-        self.digest.check(unpacked.content)?;
-        Ok(unpacked.partial)
+    /// What takes the layer to the disk. Clients follow one that is stored as it is served; how large a packed one becomes is not
+    /// known before its end.
+    fn writer(&self, partial: Partial) -> Writer<Written> {
+        let (sender, algorithm) = (self.progress.clone(), self.digest.algorithm());
+        if let Some(packing) = self.stored.packing {
+            let progress = move |length| sender.send_modify(|progress| progress.written += length);
+            return unpack::start(partial, packing, algorithm, progress);
+        }
+        self.progress.send_modify(|progress| progress.blob = Some(partial.blob()));
+        Writer::start(partial, algorithm, move |chunk| sender.send_modify(|progress| progress.add(chunk)))
     }
 
     /// Lets clients have what is verified, and keeps it.
@@ -311,79 +305,6 @@ impl Job {
         let proven = tokio::task::spawn_blocking(move || proofs.add(digest, &sharing)).await;
         proven.map_err(|_| Error::ShuttingDown)
     }
-}
-
-/// Where a layer goes.
-pub(super) trait Sink: Send {
-    /// Takes its next bytes; whether more are wanted.
-    fn take(&mut self, chunk: Bytes) -> impl Future<Output = bool> + Send;
-}
-
-impl<T: Send + 'static> Sink for &Writer<T> {
-    async fn take(&mut self, chunk: Bytes) -> bool {
-        self.write(chunk).await
-    }
-}
-
-/// Reads a layer to its end, going on after interruptions where it was, or until no more of it is wanted; whether that was the
-/// end.
-pub(super) async fn copy(tally: &Tally, stored: &Stored, turn: &mut Turn, sink: &mut impl Sink) -> Result<bool, Error> {
-    let mut position = stored.range.start;
-    let mut delays = fresh_delays();
-    while position < stored.range.end {
-        let before = position;
-        let cause = match copy_some(tally, stored, &mut position, turn, sink).await {
-            Ok(true) => continue,
-            Ok(false) => return Ok(false),
-            Err(cause) => cause,
-        };
-        if position > before {
-            delays = fresh_delays();
-        }
-        match delays.next().filter(|_| cause.is_temporary()) {
-            Some(delay) => tokio::time::sleep(delay).await,
-            None => return Err(cause.into()),
-        }
-    }
-    Ok(true)
-}
-
-async fn copy_some(
-    tally: &Tally,
-    stored: &Stored,
-    position: &mut u64,
-    turn: &mut Turn,
-    sink: &mut impl Sink,
-) -> Result<bool, SourceError> {
-    count(&tally.layer_reads, 1);
-    let end = stored.range.end;
-    let mut stream = reader::read_range(&*stored.source, *position..end).await?;
-    while *position < end {
-        let chunk = stream.next().await.unwrap_or_else(|| Err(reader::ended(*position)))?;
-        let chunk = cut(chunk, end - *position);
-        let length = chunk.len() as u64;
-        // The turn ends with the registry.
-        if !turn.wait(sink.take(chunk)).await.unwrap_or(false) {
-            return Ok(false);
-        }
-        *position += length;
-        count(&tally.layer_bytes, length);
-        // The image service may not wait for so long: then it is asked for the rest.
-        if turn.step(length).await.is_err() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn fresh_delays() -> ExponentialBackoff {
-    reader::patience().build()
-}
-
-/// At most `limit` bytes of `chunk`: a store may send more than it was asked for.
-fn cut(chunk: Bytes, limit: u64) -> Bytes {
-    let length = usize::try_from(limit).unwrap_or(usize::MAX).min(chunk.len());
-    chunk.slice(..length)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!   reader       reads by range, or in one pass where the store has no ranges
 //! stream       a blob for one client
 //!   fetch        one read of a blob, however many wait for it
+//!     transfer     a blob on its way from the image service
 //!     spool        from the network to the disk, digested on the way
 //!     unpack       the same, of a layer that is stored packed (packing: compressions)
 //!     holes        whether Docker would make more of a layer than it has
@@ -27,6 +28,7 @@ pub mod reader;
 pub mod source;
 pub mod spool;
 pub mod stream;
+pub mod transfer;
 pub mod unpack;
 
 pub use crate::turns::{Turn, Turns};

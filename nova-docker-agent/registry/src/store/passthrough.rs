@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::fetch::{HELD_BACK, Sink, copy};
+use super::fetch::HELD_BACK;
 use super::{Fetcher, Stored};
-use crate::{Digest, Error, Hasher};
+use crate::{Digest, Error};
 
 /// Chunks that wait for the client.
 const QUEUE: usize = 2;
@@ -46,39 +46,25 @@ async fn read(
     range: Range<u64>,
     client: &mpsc::Sender<Result<Bytes, Error>>,
 ) -> Result<(), Error> {
-    let mut turn = fetcher.turn(stored).await?;
+    let mut layer = fetcher.transfer(stored).await?;
+    // What of the layer is sent as it comes, and what is held until all of it has come.
     let sure = range.start..range.end.saturating_sub(HELD_BACK).max(range.start);
     let end = sure.end..range.end;
-    let hasher = digest.algorithm().hasher();
-    let mut passing = Passing { client, hasher, position: 0, sure, end, held: BytesMut::new() };
-    if !copy(&fetcher.tally, stored, &mut turn, &mut passing).await? {
-        return Ok(());
-    }
-    digest.check(passing.hasher.finish())?;
-    client.send(Ok(passing.held.freeze())).await.ok();
-    Ok(())
-}
-
-/// A layer on its way to a client.
-struct Passing<'a> {
-    client: &'a mpsc::Sender<Result<Bytes, Error>>,
-    hasher: Hasher,
-    position: u64,
-    /// What of the layer is sent as it comes, and what is held until all of it has come.
-    sure: Range<u64>,
-    end: Range<u64>,
-    held: BytesMut,
-}
-
-impl Sink for Passing<'_> {
-    async fn take(&mut self, chunk: Bytes) -> bool {
-        self.hasher.update(&chunk);
-        self.held.extend_from_slice(&part(&chunk, self.position, &self.end));
-        let piece = part(&chunk, self.position, &self.sure);
-        self.position += chunk.len() as u64;
+    let (mut hasher, mut held, mut position) = (digest.algorithm().hasher(), BytesMut::new(), 0);
+    while let Some(chunk) = layer.next().await? {
+        hasher.update(&chunk);
+        held.extend_from_slice(&part(&chunk, position, &end));
+        let piece = part(&chunk, position, &sure);
+        position += chunk.len() as u64;
         // Clients go away without a word.
-        if piece.is_empty() { !self.client.is_closed() } else { self.client.send(Ok(piece)).await.is_ok() }
+        let send = async { if piece.is_empty() { !client.is_closed() } else { client.send(Ok(piece)).await.is_ok() } };
+        if !layer.turn.wait(send).await? {
+            return Ok(());
+        }
     }
+    digest.check(hasher.finish())?;
+    client.send(Ok(held.freeze())).await.ok();
+    Ok(())
 }
 
 /// What of a chunk, which begins at `position`, is within `range`.

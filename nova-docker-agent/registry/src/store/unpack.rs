@@ -5,48 +5,43 @@ use std::io::{self, Cursor, Read};
 use bytes::{Buf, Bytes};
 
 use super::holes::{self, Holes};
-use super::spool::{Chunks, Writer};
-use super::{Partial, packing};
-use crate::{Algorithm, Digest, Error, Hasher, Problem};
+use super::spool::{Chunks, Writer, Written};
+use super::{Packing, Partial, packing};
+use crate::{Algorithm, Error, Hasher, Problem};
 
 /// How much is unpacked at once.
 const PIECE: usize = 256 * 1024;
 /// How much room on the disk is made at once: how large the result will be, nobody knows.
 const ROOM: u64 = 16 * 1024 * 1024;
 
-/// A layer that was unpacked.
-pub struct Unpacked {
-    pub partial: Partial,
-    /// The digest of it as it was stored, by SHA-256.
-    pub packed: Digest,
-    /// The digest of it as it is now.
-    pub content: Digest,
-}
-
-/// Writes to `partial`, digests by the algorithms of the packed and the unpacked layer, and tells `progress` of each piece that
-/// was written.
+/// Writes what is in a layer to `partial`, digests it by `algorithm`, and tells `progress` of each piece that was written. A
+/// manifest may name the digest of the layer as it is stored: then it must have that.
 pub fn start(
     partial: Partial,
-    [packed, content]: [Algorithm; 2],
+    packing: Packing,
+    algorithm: Algorithm,
     progress: impl Fn(u64) + Send + 'static,
-) -> Writer<Unpacked> {
+) -> Writer<Written> {
     Writer::run(move |chunks| {
         // Few bytes may become very many: whether somebody still wants them is asked meanwhile.
         let writer = chunks.writer.clone();
-        let feed = Feed { chunks, current: Bytes::new(), hasher: packed.hasher() };
-        unpack(feed, partial, content.hasher(), || writer.upgrade().is_none(), progress)
+        let stored_algorithm = packing.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        let mut feed = Feed { chunks, current: Bytes::new(), hasher: stored_algorithm.hasher() };
+        let written = unpack(&mut feed, partial, algorithm.hasher(), || writer.upgrade().is_none(), progress)?;
+        packing.digest.map_or(Ok(()), |expected| expected.check(feed.hasher.finish()))?;
+        Ok(written)
     })
 }
 
 fn unpack(
-    mut feed: Feed,
+    feed: &mut Feed,
     mut partial: Partial,
     mut hasher: Hasher,
     is_abandoned: impl Fn() -> bool,
     progress: impl Fn(u64),
-) -> Result<Unpacked, Error> {
+) -> Result<Written, Error> {
     let bad = |error: io::Error| Error::from(Problem::Undecodable { reason: error.to_string() });
-    let mut layer = packing::unpacked(&mut feed).map_err(bad)?;
+    let mut layer = packing::unpacked(&mut *feed).map_err(bad)?;
     let mut magic = vec![];
     layer.by_ref().take(packing::MAGIC as u64).read_to_end(&mut magic).map_err(bad)?;
     // Docker would unpack it once more, without a bound.
@@ -79,8 +74,8 @@ fn unpack(
     }
     drop(layer);
     // Decoders do not look at what comes after the end.
-    io::copy(&mut feed, &mut io::sink()).map_err(bad)?;
-    Ok(Unpacked { partial, packed: feed.hasher.finish(), content: hasher.finish() })
+    io::copy(feed, &mut io::sink()).map_err(bad)?;
+    Ok(Written { partial, digest: hasher.finish(), has_holes: false })
 }
 
 /// The chunks as they come.
