@@ -17,7 +17,7 @@ use crate::http::auth::Secret;
 use crate::http::content::{self, document};
 use crate::http::endpoint::{Endpoint, Part};
 use crate::http::{API_VERSION, is_read, json};
-use crate::store::{BlobRequest, Fetcher};
+use crate::store::{Fetcher, read_blob};
 use crate::{ApiError, Code, Digest};
 
 /// What the handlers work on.
@@ -80,10 +80,9 @@ impl Service {
         if let Some(error) = open.known_bad() {
             return Err(content::unreadable(&error));
         }
-        let named = (image, open.label.clone());
         let layer = LeasedLayer { leases: self.leases.clone(), open, digest };
-        let blob = BlobRequest::new(self.fetcher.clone(), digest, named, layer);
-        content::blob(request, digest, size, |range| blob.stream(range).boxed()).await
+        content::blob(request, digest, size, |range| read_blob(self.fetcher.clone(), digest, layer, range).boxed())
+            .await
     }
 }
 

@@ -153,6 +153,10 @@ impl LeasedLayer {
 }
 
 impl Readers for LeasedLayer {
+    fn image(&self) -> (Uuid, &str) {
+        (self.open.id, &self.open.label)
+    }
+
     fn candidates(&self) -> Vec<Stored> {
         let stored = |open: &Arc<OpenImage>| {
             let Layer { range, packing, .. } = open.image.layer(&self.digest)?.clone();

@@ -15,7 +15,7 @@ use crate::archive::image::{Image, Layer};
 use crate::archive::layout;
 use crate::http::auth::{Secret, USERNAME};
 use crate::http::listener::{self, Limits};
-use crate::store::{Cache, Fetcher, Indexes, Pins, Sharing, Stored, count};
+use crate::store::{Cache, Fetcher, Indexes, Pins, Sharing, Stored};
 use crate::{Counters, Error, ImageDescriptor, Platform, Problem, Source};
 
 /// Indexes that are kept in memory, and how many bytes the documents of each may have. Most have a few kilobytes.
@@ -129,8 +129,7 @@ impl Registry {
 
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
-        let fetcher = &self.shared.service.fetcher;
-        fetcher.tally.read(fetcher.cache.evictions())
+        self.shared.service.fetcher.counters()
     }
 
     /// Stops taking requests, waits for those under way, but not for long, and gives up reads from the image service.
@@ -172,10 +171,10 @@ impl Shared {
     async fn read(&self, wanted: &Wanted<'_>) -> Result<(Arc<Image>, Pins), Error> {
         let Wanted { descriptor, source, label, .. } = wanted;
         let fetcher = &self.service.fetcher;
-        count(&fetcher.tally.indexes, 1);
+        fetcher.tally.lock().indexes += 1;
         let read = layout::read_image((*source).clone(), descriptor.size, &fetcher.cache, &self.platform).await;
         let (mut image, mut pins) = read.map_err(|failure| failure.of(label))?;
-        count(&fetcher.tally.index_reads, image.reads);
+        fetcher.tally.lock().index_reads += image.reads;
         self.unpack(&mut image, &mut pins, wanted).await.map_err(|error| error.of(label))?;
         Ok((Arc::new(image), pins))
     }

@@ -1,49 +1,33 @@
 //! What the registry counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Declares [`Counters`], and [`Tally`], which has an atomic for each of them but `evictions`: the cache counts these.
-macro_rules! counters {
-    ($($(#[$about:meta])* $name:ident,)*) => {
-        /// What the registry has done since it was started.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Counters {
-            $($(#[$about])* pub $name: u64,)*
-            /// Layers removed to keep within the cache's size.
-            pub evictions: u64,
-        }
-
-        /// [`Counters`], being counted.
-        #[derive(Default)]
-        pub struct Tally {
-            $(pub $name: AtomicU64,)*
-        }
-
-        impl Tally {
-            /// The state of the counters.
-            pub fn read(&self, evictions: u64) -> Counters {
-                Counters { $($name: self.$name.load(Ordering::Relaxed),)* evictions }
-            }
-        }
-    };
-}
-
-counters! {
+/// What the registry has done since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
     /// Reads of layers from the image service that were begun, and bytes that they gave.
-    layer_reads,
-    layer_bytes,
+    pub layer_reads: u64,
+    pub layer_bytes: u64,
     /// Images whose index (tar headers, manifest, configuration) was read, and the requests that it took.
-    indexes,
-    index_reads,
+    pub indexes: u64,
+    pub index_reads: u64,
     /// Requests for a layer that was cached, that joined a read under way, and that began a read.
-    hits,
-    joins,
-    misses,
+    pub hits: u64,
+    pub joins: u64,
+    pub misses: u64,
     /// Bytes of layers sent to clients.
-    served_bytes,
+    pub served_bytes: u64,
+    /// Layers removed to keep within the cache's size.
+    pub evictions: u64,
 }
 
-/// Counts `amount` more.
-pub fn count(counter: &AtomicU64, amount: u64) {
-    counter.fetch_add(amount, Ordering::Relaxed);
+/// [`Counters`], being counted.
+#[derive(Default)]
+pub struct Tally(Mutex<Counters>);
+
+impl Tally {
+    /// The counters, to be read or changed.
+    pub fn lock(&self) -> MutexGuard<'_, Counters> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::holes;
 use super::spool::{self, Writer, Written};
 use super::transfer::Transfer;
-use super::{Blob, Cache, Partial, Pins, Proofs, Sharing, Stored, Tally, Turns, count, unpack};
+use super::{Blob, Cache, Counters, Partial, Pins, Proofs, Sharing, Stored, Tally, Turns, unpack};
 use crate::{Digest, Error, Problem};
 
 /// Reads at one time. Each has a thread while it writes.
@@ -104,15 +104,15 @@ impl Fetcher {
         let mut running = self.running();
         // Under the lock: a read leaves the list after its blob has entered the cache.
         if let Some(fetch) = running.get(&key) {
-            count(&self.tally.joins, 1);
+            self.tally.lock().joins += 1;
             return Place::Coming(fetch.clone());
         }
         let cached = if self.proofs.has(&digest, &key.1) { self.cache.get(&digest) } else { None };
         if let Some(blob) = cached.filter(|blob| stored.may_be(blob)) {
-            count(&self.tally.hits, 1);
+            self.tally.lock().hits += 1;
             return Place::Cached(blob);
         }
-        count(&self.tally.misses, 1);
+        self.tally.lock().misses += 1;
         let (sender, progress) = watch::channel(Progress::default());
         let fetch = Arc::new(Fetch { image: stored.image, lease: stored.lease, progress });
         running.insert(key, fetch.clone());
@@ -158,6 +158,11 @@ impl Fetcher {
             Sharing::Circle(circle) => Some(circle.as_str()),
         };
         Ok(Transfer::new(&self.tally, stored, self.turns.take(circle).await?))
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        Counters { evictions: self.cache.evictions(), ..*self.tally.lock() }
     }
 
     /// Gives up all reads, and waits until they have cleaned up.

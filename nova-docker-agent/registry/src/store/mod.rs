@@ -33,11 +33,11 @@ pub mod unpack;
 
 pub use crate::turns::{Turn, Turns};
 pub use cache::{Blob, Cache, Partial, Pins};
-pub use counters::{Counters, Tally, count};
+pub use counters::{Counters, Tally};
 pub use fetch::Fetcher;
 pub use indexes::{Indexes, Stamp};
 pub use packing::Compression;
 pub use proofs::{Proofs, Sharing};
 pub use source::{GlanceSource, ImageDescriptor, Packing, Source, SourceBody, SourceError, Stored};
 pub use spool::{Writer, Written};
-pub use stream::{BlobRequest, Readers};
+pub use stream::{Readers, read_blob};

@@ -8,7 +8,7 @@ use futures::Stream;
 use uuid::Uuid;
 
 use super::fetch::{Piece, Place};
-use super::{Blob, Fetcher, Stored, count};
+use super::{Blob, Fetcher, Stored};
 use crate::files::At;
 use crate::{Digest, Error, Hasher};
 
@@ -19,6 +19,8 @@ const MAX_ATTEMPTS: usize = 8;
 
 /// Who can read the blob, for as long as a request for it lasts.
 pub trait Readers: Send + Sync {
+    /// The image that the request is for, and what it is called in messages.
+    fn image(&self) -> (Uuid, &str);
     /// Where the blob is, and with which credentials of its image it can be read: those that last longest first.
     fn candidates(&self) -> Vec<Stored>;
     /// Is told why none of them could.
@@ -27,6 +29,10 @@ pub trait Readers: Send + Sync {
 
 /// The one user whose request it is.
 impl Readers for Stored {
+    fn image(&self) -> (Uuid, &str) {
+        (self.image, &self.label)
+    }
+
     fn candidates(&self) -> Vec<Stored> {
         vec![self.clone()]
     }
@@ -36,33 +42,25 @@ impl Readers for Stored {
     }
 }
 
-/// A blob that somebody asked for.
-pub struct BlobRequest {
+/// The bytes `range` of a blob that somebody asked for.
+pub fn read_blob(
     fetcher: Arc<Fetcher>,
     digest: Digest,
-    /// The image, and what it is called in messages.
-    image: (Uuid, String),
-    readers: Box<dyn Readers>,
+    readers: impl Readers + 'static,
+    range: Range<u64>,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    let (position, end) = (range.start, range.end);
+    let reading = Reading { fetcher, digest, readers, position, end, place: None, check: None, failed: vec![] };
+    futures::stream::try_unfold(reading, |mut reading| async move {
+        let chunk = reading.next().await.inspect_err(|error| reading.readers.failed(error))?;
+        Ok(chunk.map(|chunk| (chunk, reading)))
+    })
 }
 
-impl BlobRequest {
-    pub fn new(fetcher: Arc<Fetcher>, digest: Digest, image: (Uuid, String), readers: impl Readers + 'static) -> Self {
-        Self { fetcher, digest, image, readers: Box::new(readers) }
-    }
-
-    /// The bytes `range` of the blob.
-    pub fn stream(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-        let (position, end) = (range.start, range.end);
-        let reading = Reading { request: self, position, end, place: None, check: None, failed: vec![] };
-        futures::stream::try_unfold(reading, |mut reading| async move {
-            let chunk = reading.next().await.inspect_err(|error| reading.request.readers.failed(error))?;
-            Ok(chunk.map(|chunk| (chunk, reading)))
-        })
-    }
-}
-
-struct Reading {
-    request: BlobRequest,
+struct Reading<R> {
+    fetcher: Arc<Fetcher>,
+    digest: Digest,
+    readers: R,
     position: u64,
     end: u64,
     place: Option<Place>,
@@ -72,13 +70,13 @@ struct Reading {
     failed: Vec<(Option<u64>, Error)>,
 }
 
-impl Reading {
+impl<R: Readers> Reading<R> {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.position >= self.end {
                 return Ok(None);
             }
-            let id = self.request.image.0;
+            let (id, _) = self.readers.image();
             let (fetch, found) = match &self.place {
                 None => {
                     self.place = Some(self.locate()?);
@@ -102,14 +100,12 @@ impl Reading {
 
     fn locate(&self) -> Result<Place, Error> {
         let tried = |lease: u64| self.failed.iter().any(|(failed, _)| *failed == Some(lease));
-        let candidates = self.request.readers.candidates();
+        let candidates = self.readers.candidates();
         let untried = candidates.iter().find(|stored| !tried(stored.lease));
         match (untried, self.failed.last()) {
-            (Some(stored), _) if self.failed.len() < MAX_ATTEMPTS => {
-                Ok(self.request.fetcher.locate(self.request.digest, stored))
-            }
+            (Some(stored), _) if self.failed.len() < MAX_ATTEMPTS => Ok(self.fetcher.locate(self.digest, stored)),
             (_, Some((_, error))) => Err(error.clone()),
-            (_, None) => Err(Error::Closed { image: self.request.image.1.clone() }),
+            (_, None) => Err(Error::Closed { image: self.readers.image().1.to_owned() }),
         }
     }
 
@@ -125,9 +121,9 @@ impl Reading {
 
     /// What is on the disk was right when it was written; disks forget.
     fn begin_check(&self) -> Option<Hasher> {
-        let digest = &self.request.digest;
+        let digest = &self.digest;
         let is_whole = matches!(&self.place, Some(Place::Cached(blob)) if self.position == 0 && self.end == blob.size);
-        (is_whole && self.request.fetcher.cache.is_due(digest)).then(|| digest.algorithm().hasher())
+        (is_whole && self.fetcher.cache.is_due(digest)).then(|| digest.algorithm().hasher())
     }
 
     /// Withholds the end of a blob that is damaged: the client tries again, and has it from its image.
@@ -136,8 +132,8 @@ impl Reading {
             return Ok(());
         }
         let Some(found) = self.check.take().map(Hasher::finish) else { return Ok(()) };
-        let expected = self.request.digest;
-        self.request.fetcher.cache.check(&expected, found == expected);
+        let expected = self.digest;
+        self.fetcher.cache.check(&expected, found == expected);
         if found == expected {
             return Ok(());
         }
@@ -149,7 +145,7 @@ impl Reading {
     fn pass(&mut self, mut bytes: Bytes) -> Bytes {
         bytes.truncate(usize::try_from(self.end - self.position).unwrap_or(usize::MAX));
         self.position += bytes.len() as u64;
-        count(&self.request.fetcher.tally.served_bytes, bytes.len() as u64);
+        self.fetcher.tally.lock().served_bytes += bytes.len() as u64;
         bytes
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::reader::{self, Chunks};
-use super::{Stored, Tally, Turn, count};
+use super::{Stored, Tally, Turn};
 use crate::{Error, SourceError};
 
 /// The bytes of a layer, as they come.
@@ -54,7 +54,7 @@ impl<'a> Transfer<'a> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => {
-                count(&self.tally.layer_reads, 1);
+                self.tally.lock().layer_reads += 1;
                 none.insert(reader::read_range(&*self.stored.source, left.clone()).await?)
             }
         };
@@ -62,7 +62,7 @@ impl<'a> Transfer<'a> {
         // A store may send more than it was asked for.
         chunk.truncate(usize::try_from(left.end - left.start).unwrap_or(usize::MAX));
         self.position += chunk.len() as u64;
-        count(&self.tally.layer_bytes, chunk.len() as u64);
+        self.tally.lock().layer_bytes += chunk.len() as u64;
         Ok(chunk)
     }
 }

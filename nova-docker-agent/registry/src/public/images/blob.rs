@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::ReadableBlob;
 use crate::store::passthrough::pass;
-use crate::store::{BlobRequest, Fetcher, Stored};
+use crate::store::{Fetcher, Stored, read_blob};
 use crate::{Digest, Error};
 use nova_docker_cloud::glance::ImageMeta;
 
@@ -24,7 +24,7 @@ pub struct StoredBlob {
 
 impl ReadableBlob for StoredBlob {
     fn size(&self) -> u64 {
-        self.stored.range.end - self.stored.range.start
+        self.stored.size()
     }
 
     fn image(&self) -> Option<&ImageMeta> {
@@ -33,8 +33,7 @@ impl ReadableBlob for StoredBlob {
 
     fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
         let reading = self.fetcher.cache.read(self.digest);
-        let (image, stored) = ((self.stored.image, self.stored.label.clone()), self.stored.clone());
-        let kept = BlobRequest::new(self.fetcher.clone(), self.digest, image, stored).stream(range.clone());
+        let kept = read_blob(self.fetcher.clone(), self.digest, self.stored.clone(), range.clone());
         let begun = async move {
             let mut kept = kept.boxed();
             match kept.next().await {

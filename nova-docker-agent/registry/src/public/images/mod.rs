@@ -176,7 +176,7 @@ impl Images {
 
     /// What was done so far.
     pub fn counters(&self) -> Counters {
-        self.fetcher.tally.read(self.fetcher.cache.evictions())
+        self.fetcher.counters()
     }
 
     /// Gives up reads from Glance.

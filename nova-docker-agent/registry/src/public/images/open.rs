@@ -17,7 +17,7 @@ use crate::manifest::{
 };
 use crate::public::property;
 use crate::store::reader::{Reader, Window};
-use crate::store::{Fetcher, Turn, count};
+use crate::store::{Fetcher, Turn};
 use crate::{Digest, Error, Problem, Source};
 use nova_docker_cloud::glance::ImageMeta;
 
@@ -50,7 +50,7 @@ pub async fn open(
     turn: Turn,
 ) -> Result<Opened, Error> {
     let size = record.size.unwrap_or_default();
-    count(&fetcher.tally.indexes, 1);
+    fetcher.tally.lock().indexes += 1;
     if let Some(hint) = Hint::of(record, size) {
         match by_hint(source.clone(), size, hint).await {
             Ok(Some(opened)) => return Ok(opened),
@@ -62,7 +62,7 @@ pub async fn open(
         }
     }
     let archive = Archive::open(source, size, &fetcher.cache, Some(turn)).await?;
-    count(&fetcher.tally.index_reads, archive.reads());
+    fetcher.tally.lock().index_reads += archive.reads();
     by_archive(archive, record).await
 }
 

@@ -17,7 +17,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,7 +50,6 @@ pub struct Cache {
     unpinned: watch::Sender<()>,
     /// Is told when a blob on its way out has gone.
     gone: Condvar,
-    evictions: AtomicU64,
     /// Tells other processes that `partial` is in use.
     _alive: Flock<File>,
 }
@@ -75,6 +73,8 @@ struct State {
     leaving: u64,
     /// Bytes that partial files were begun for.
     reserved: u64,
+    /// How many blobs were removed to make room.
+    evictions: u64,
     /// When the directory is read again.
     look_after: Option<Instant>,
 }
@@ -108,8 +108,7 @@ impl Cache {
         drop(starting);
         let state = Mutex::new(State { limit, most: MAX_BLOBS, ..State::default() });
         let (unpinned, _) = watch::channel(());
-        let (gone, evictions) = (Condvar::new(), AtomicU64::new(0));
-        let cache = Self { blobs, partial, limit, state, unpinned, gone, evictions, _alive: alive };
+        let cache = Self { blobs, partial, limit, state, unpinned, gone: Condvar::new(), _alive: alive };
         cache.look()?;
         Ok(Arc::new(cache))
     }
@@ -203,7 +202,7 @@ impl Cache {
 
     /// How many blobs were removed to make room.
     pub fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Relaxed)
+        self.state().evictions
     }
 
     /// Bytes of complete blobs.
@@ -308,7 +307,7 @@ impl Cache {
             return false;
         };
         if self.remove(state, &digest) {
-            self.evictions.fetch_add(1, Ordering::Relaxed);
+            self.state().evictions += 1;
         }
         true
     }

@@ -50,6 +50,6 @@ async fn nothing_is_read_any_more_when_the_client_has_gone() {
     drop(passed);
     fetcher.tasks.close();
     fetcher.tasks.wait().await;
-    let read = fetcher.tally.read(0).layer_bytes;
+    let read = fetcher.counters().layer_bytes;
     assert!(read < 1_000_000, "{read} bytes were read");
 }

@@ -9,8 +9,8 @@ use crate::testing::{self, Memory};
 async fn read(directory: &Path, stored: &Stored, content: &[u8]) -> Result<Vec<u8>, Error> {
     let fetcher = Fetcher::new(Cache::open(directory, 1 << 20).unwrap());
     let digest = Digest::of(content);
-    let request = BlobRequest::new(fetcher.clone(), digest, (stored.image, String::new()), stored.clone());
-    let read = request.stream(0..content.len() as u64).try_collect::<Vec<Bytes>>().await;
+    let read = read_blob(fetcher.clone(), digest, stored.clone(), 0..content.len() as u64);
+    let read = read.try_collect::<Vec<Bytes>>().await;
     fetcher.tasks.close();
     fetcher.tasks.wait().await;
     read.map(|pieces| pieces.concat())
