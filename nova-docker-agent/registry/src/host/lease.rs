@@ -1,6 +1,5 @@
 //! Images that are open to dockerd.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,7 +85,8 @@ impl OpenImage {
 /// All open images.
 #[derive(Default)]
 pub struct Leases {
-    open: Mutex<HashMap<Uuid, Vec<Arc<OpenImage>>>>,
+    /// The oldest first.
+    open: Mutex<Vec<Arc<OpenImage>>>,
     next: AtomicU64,
 }
 
@@ -104,24 +104,18 @@ impl Leases {
         let (failure, _) = watch::channel(None);
         let manifest_digest = image.manifest.digest.to_string();
         let open = Arc::new(OpenImage { id, lease, label, image, source, failure, _pins: pins });
-        self.lock().entry(id).or_default().push(open.clone());
+        self.lock().push(open.clone());
         Lease { reference, manifest_digest, open, leases: self.clone() }
     }
 
     fn close(&self, open: &Arc<OpenImage>) {
-        let mut all = self.lock();
-        if let Some(of_image) = all.get_mut(&open.id) {
-            of_image.retain(|other| !Arc::ptr_eq(other, open));
-            if of_image.is_empty() {
-                all.remove(&open.id);
-            }
-        }
+        self.lock().retain(|other| !Arc::ptr_eq(other, open));
     }
 
     /// The open leases of image `id` for which `test` holds, the newest, whose credentials last longest, first.
     pub fn find(&self, id: Uuid, test: impl Fn(&Image) -> bool) -> Vec<Arc<OpenImage>> {
         let all = self.lock();
-        all.get(&id).into_iter().flatten().rev().filter(|open| test(&open.image)).cloned().collect()
+        all.iter().rev().filter(|open| open.id == id && test(&open.image)).cloned().collect()
     }
 
     /// The open leases of image `id` that have this layer.
@@ -129,7 +123,7 @@ impl Leases {
         self.find(id, |image| image.layer(digest).is_some())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Arc<OpenImage>>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<OpenImage>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
