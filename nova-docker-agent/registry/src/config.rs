@@ -191,18 +191,14 @@ fn tls(reader: &mut Reader, listen: Option<SocketAddr>) -> Option<TlsFiles> {
 /// The identity of those who have none.
 fn anonymous(reader: &mut Reader) -> Option<Anonymous> {
     let (user, password) = (reader.text(SECTION, "anonymous_user"), reader.secret(SECTION, "anonymous_password"));
-    match (user, password) {
-        (Some(user), Some(password)) => Some(Anonymous { user, password }),
-        (Some(_), None) => {
-            reader.missing(SECTION, "anonymous_password", "the password of anonymous_user");
-            None
-        }
+    match (&user, &password) {
+        (Some(_), None) => reader.missing(SECTION, "anonymous_password", "the password of anonymous_user"),
         (None, Some(_)) => {
             reader.missing(SECTION, "anonymous_user", "USER, DOMAIN/USER or the id of an application credential");
-            None
         }
-        (None, None) => None,
+        _ => {}
     }
+    Some(Anonymous { user: user?, password: password? })
 }
 
 /// Addresses and networks.
