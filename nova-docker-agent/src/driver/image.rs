@@ -36,7 +36,7 @@ impl Driver {
     pub(super) async fn pull(&self, caller: Caller, image: &ImageDescriptor, disk_gb: u64) -> Result<Lease, Error> {
         let source = GlanceSource::new(self.glance.clone(), caller, image.id);
         let disk = (disk_gb > 0).then(|| disk_gb.saturating_mul(GIB));
-        let lease = Box::pin(self.registry.open_within(image, Arc::new(source), disk)).await?;
+        let lease = Box::pin(self.registry.open(image, Arc::new(source), disk)).await?;
         self.pull_leased(&lease).await?;
         self.image_cache.used(&lease.reference.name).await;
         info!(image = %image.id, digest = lease.manifest_digest, "the image is on the host");

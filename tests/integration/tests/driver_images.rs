@@ -18,7 +18,7 @@ async fn registry(dockerd: &Dockerd) -> Registry {
 /// Pulls an image, and creates and starts a guest of it.
 async fn launch(dockerd: &Dockerd, registry: &Registry, image: &Stored, guest: &Guest) -> Result<(), Error> {
     let driver = dockerd.driver().await;
-    let lease = registry.open(&image.descriptor(), std::sync::Arc::new(Stored(image.0.clone()))).await.unwrap();
+    let lease = registry.open(&image.descriptor(), std::sync::Arc::new(Stored(image.0.clone())), None).await.unwrap();
     driver.pull(&lease.reference).await?;
     driver.create(guest, &lease.reference.name, &[]).await?;
     driver.start(guest.uuid).await.map(drop)

@@ -58,7 +58,7 @@ async fn lease_of(registry: &Registry, id: Uuid, stored: Vec<u8>) -> Lease {
         disk_format: "raw".to_owned(),
         content_hash: None,
     };
-    registry.open(&image, Arc::new(Stored(stored))).await.unwrap()
+    registry.open(&image, Arc::new(Stored(stored)), None).await.unwrap()
 }
 
 /// References of all images but the test image's own; the ID of an image without.

@@ -36,7 +36,7 @@ async fn registry(dockerd: &Dockerd) -> Registry {
 }
 
 async fn open(registry: &Registry, image: &Arc<Stored>) -> Lease {
-    registry.open(&image.descriptor(), image.clone()).await.unwrap()
+    registry.open(&image.descriptor(), image.clone(), None).await.unwrap()
 }
 
 async fn run(dockerd: &Dockerd, lease: &Lease) -> String {
@@ -192,7 +192,7 @@ fn simultaneous_pulls_of_one_image_read_each_layer_once() {
         images::remove_all(&dockerd).await;
         let descriptor = saved.descriptor();
         let launches = (0..8).map(|_| async {
-            let lease = registry.open(&descriptor, saved.clone()).await.unwrap();
+            let lease = registry.open(&descriptor, saved.clone(), None).await.unwrap();
             driver.pull(&lease.reference).await.unwrap();
         });
         futures::future::join_all(launches).await;
@@ -244,7 +244,7 @@ fn a_pull_that_waited_for_a_bad_images_layer_succeeds_when_it_is_tried_again() {
         images::remove_all(&dockerd).await;
         let gate = Arc::new(Semaphore::new(1));
         let slow = Arc::new(Slow(bad.clone(), gate.clone()));
-        let bad_lease = registry.open(&bad.descriptor(), slow).await.unwrap();
+        let bad_lease = registry.open(&bad.descriptor(), slow, None).await.unwrap();
         let good_lease = open(&registry, &good).await;
         let index = gate.acquire().await.unwrap();
         let second = async {

@@ -83,19 +83,12 @@ impl Registry {
         Ok(Self { address, shared: Arc::new(Shared { service, platform: Platform::host(), indexes, stop, tasks }) })
     }
 
-    /// Reads the index of `image` through `source`, and opens the image to dockerd until the lease is dropped.
+    /// Reads the index of an image through `source`, and opens the image to dockerd until the lease is dropped. It must not fill the
+    /// `disk` that it is for, of so many bytes.
     ///
     /// # Errors
-    /// [`Error::BadImage`] when the image is not usable on this host, [`Error::Source`] when it could not be read.
-    pub async fn open(&self, descriptor: &ImageDescriptor, source: Arc<dyn Source>) -> Result<Lease, Error> {
-        self.open_within(descriptor, source, None).await
-    }
-
-    /// The same for a disk of so many bytes, which the image must not fill.
-    ///
-    /// # Errors
-    /// Also [`Problem::LargerThanDisk`].
-    pub async fn open_within(
+    /// [`Error::BadImage`] when the image is not usable on this host, or there, [`Error::Source`] when it could not be read.
+    pub async fn open(
         &self,
         descriptor: &ImageDescriptor,
         source: Arc<dyn Source>,

@@ -26,7 +26,7 @@ async fn start_with(directory: &Path, cache_size: u64) -> Registry {
 }
 
 async fn open(registry: &Registry, source: &Arc<Memory>) -> Lease {
-    registry.open(&source.descriptor(), source.clone()).await.unwrap()
+    registry.open(&source.descriptor(), source.clone(), None).await.unwrap()
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -166,8 +166,8 @@ async fn an_image_is_shown_only_while_it_is_open() {
     let registry = start(directory.path()).await;
     let source = Arc::new(Memory::new(testing::legacy(&[vec![1]])));
     let descriptor = source.descriptor();
-    let first = registry.open(&descriptor, source.clone()).await.unwrap();
-    let second = registry.open(&descriptor, source.clone()).await.unwrap();
+    let first = registry.open(&descriptor, source.clone(), None).await.unwrap();
+    let second = registry.open(&descriptor, source.clone(), None).await.unwrap();
     let (address, name) = place(&first);
     let path = format!("{name}/manifests/{}", first.manifest_digest);
     let headers = [authorization(&first)];
@@ -202,7 +202,7 @@ async fn images_of_other_formats_are_refused_with_what_to_do() {
     let registry = start(directory.path()).await;
     let source = Arc::new(Memory::new(testing::legacy(&[vec![1]])));
     let descriptor = ImageDescriptor { container_format: "bare".into(), ..source.descriptor() };
-    let error = registry.open(&descriptor, source.clone()).await.unwrap_err();
+    let error = registry.open(&descriptor, source.clone(), None).await.unwrap_err();
     assert!(error.to_string().contains("container format is bare") && error.to_string().contains("docker save IMAGE"));
     assert!(error.to_string().contains(&descriptor.id.to_string()) && error.to_string().contains("\"web\""));
     assert_eq!(source.reads(), 0);
@@ -224,5 +224,5 @@ async fn it_listens_on_loopback_only_and_not_after_it_was_stopped() {
     registry.shutdown().await;
     assert!(tokio::net::TcpStream::connect(registry.address()).await.is_err());
     let source = Arc::new(Memory::new(testing::legacy(&[vec![1]])));
-    assert!(matches!(registry.open(&source.descriptor(), source).await, Err(Error::ShuttingDown)));
+    assert!(matches!(registry.open(&source.descriptor(), source, None).await, Err(Error::ShuttingDown)));
 }

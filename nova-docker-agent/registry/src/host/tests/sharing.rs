@@ -63,12 +63,12 @@ async fn simultaneous_launches_of_one_image_read_its_index_once() {
     let registry = start(directory.path()).await;
     let source = Arc::new(Memory::new(testing::legacy(&[testing::layer(1, 100)])));
     let descriptor = source.descriptor();
-    let opened = futures::future::join_all((0..20).map(|_| registry.open(&descriptor, source.clone()))).await;
+    let opened = futures::future::join_all((0..20).map(|_| registry.open(&descriptor, source.clone(), None))).await;
     assert!(opened.iter().all(Result::is_ok));
     assert_eq!(registry.counters().indexes, 1);
     // A known index opens no image to somebody who may not read it.
     let stranger = Arc::new(Memory { forbidden: true, ..Memory::new(source.content.clone()) });
-    assert!(matches!(registry.open(&descriptor, stranger).await, Err(Error::Source { .. })));
+    assert!(matches!(registry.open(&descriptor, stranger, None).await, Err(Error::Source { .. })));
 }
 
 #[tokio::test]
@@ -251,10 +251,10 @@ async fn credentials_that_no_longer_hold_are_replaced_by_those_of_another_lease(
     let archive = testing::legacy(std::slice::from_ref(&layer));
     let source = Arc::new(Memory::new(archive.clone()));
     let descriptor = source.descriptor();
-    let lease = registry.open(&descriptor, source).await.unwrap();
+    let lease = registry.open(&descriptor, source, None).await.unwrap();
     // The newest lease is asked first; its reads fail once it is open.
     let newest = Arc::new(Memory { ranges: Ranges::Ignored, ..Memory::new(archive) });
-    let expired = registry.open(&descriptor, newest.clone()).await.unwrap();
+    let expired = registry.open(&descriptor, newest.clone(), None).await.unwrap();
     newest.breaks.store(1000, Ordering::SeqCst);
     assert!(blob(&lease, Digest::of(&layer)).await.body == layer);
     assert!(lease.failure().is_none() && expired.failure().is_none());

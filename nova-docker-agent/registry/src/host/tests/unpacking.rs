@@ -72,7 +72,7 @@ async fn an_unpacked_layer_that_is_not_cached_any_more_is_unpacked_again() {
     let descriptor = source.descriptor();
     for _ in 0..2 {
         // Nothing stays in such a small cache when the lease is closed; what was learnt of the image does.
-        let lease = registry.open(&descriptor, source.clone()).await.unwrap();
+        let lease = registry.open(&descriptor, source.clone(), None).await.unwrap();
         assert!(blob(&lease, Digest::of(&layers[0])).await.body == layers[0]);
         drop(lease);
     }
@@ -89,7 +89,7 @@ async fn a_packed_layer_is_verified_on_both_sides() {
     damaged.truncate(damaged.len() / 2);
     for source in [image(&layers, &other, ZSTD), image(&layers, &[damaged], ZSTD)] {
         let source = Arc::new(source);
-        let error = registry.open(&source.descriptor(), source.clone()).await.unwrap_err();
+        let error = registry.open(&source.descriptor(), source.clone(), None).await.unwrap_err();
         let problem = error.problem();
         let expected = matches!(problem, Some(Problem::DigestMismatch { .. } | Problem::Undecodable { .. }));
         assert!(expected && error.is_final(), "{error}");
@@ -115,13 +115,13 @@ async fn an_image_that_is_larger_than_the_disk_is_refused_packed_or_not_cached_o
         let source = Arc::new(source);
         let descriptor = source.descriptor();
         let refused = async || {
-            let error = registry.open_within(&descriptor, source.clone(), Some(3 * MIB)).await.unwrap_err();
+            let error = registry.open(&descriptor, source.clone(), Some(3 * MIB)).await.unwrap_err();
             let problem = error.problem();
             assert!(matches!(problem, Some(Problem::LargerThanDisk { image, .. }) if *image > 3 * MIB), "{error}");
             assert!(error.is_final(), "{error}");
         };
         refused().await;
-        let fits = registry.open_within(&descriptor, source.clone(), Some(7 * MIB)).await.unwrap();
+        let fits = registry.open(&descriptor, source.clone(), Some(7 * MIB)).await.unwrap();
         refused().await;
         drop(fits);
         refused().await;
@@ -144,7 +144,7 @@ async fn a_layer_that_is_compressed_twice_is_refused() {
         let layers = [packed(inner, &testing::layer(1, 300_000))];
         let stored = layers.clone().map(|layer| packed(outer, &layer));
         let source = Arc::new(image(&layers, &stored, manifest::OCI_LAYER_GZIP));
-        let error = registry.open(&source.descriptor(), source.clone()).await.unwrap_err();
+        let error = registry.open(&source.descriptor(), source.clone(), None).await.unwrap_err();
         let is_refused = matches!(error.problem(), Some(Problem::Undecodable { reason }) if reason.contains("twice"));
         assert!(is_refused && error.is_final(), "{error}");
     }
@@ -185,7 +185,7 @@ async fn a_layer_of_which_docker_would_make_more_than_it_has_is_refused() {
 /// The image is refused before all of its layer was served.
 async fn refuses(registry: &Registry, source: Memory, layer: &[u8], why: &str) {
     let source = Arc::new(source);
-    let error = match registry.open(&source.descriptor(), source.clone()).await {
+    let error = match registry.open(&source.descriptor(), source.clone(), None).await {
         Ok(lease) => {
             let answer = blob(&lease, Digest::of(layer)).await;
             assert!(answer.body != layer, "all of it was served");
@@ -241,7 +241,7 @@ fn a_layer_of_few_bytes_that_would_become_very_many_is_given_up_in_time() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(async {
         let registry = start(directory.path()).await;
-        registry.open_within(&source.descriptor(), source.clone(), Some(GIB / 256)).await.unwrap_err()
+        registry.open(&source.descriptor(), source.clone(), Some(GIB / 256)).await.unwrap_err()
     });
     let Some(Problem::LargerThanDisk { image, .. }) = error.problem() else { panic!("{error}") };
     assert!(*image < GIB, "it was unpacked to {image} bytes");
