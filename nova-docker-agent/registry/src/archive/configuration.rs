@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::Platform;
 
@@ -17,68 +17,58 @@ pub struct Configuration {
     pub diff_ids: Vec<String>,
 }
 
-/// `rootfs` of the configuration.
-#[derive(Default)]
-struct RootFs(Vec<String>);
-
 impl<'de> Deserialize<'de> for Configuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Reader)
-    }
-}
-
-impl<'de> Deserialize<'de> for RootFs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(RootFsReader)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Configuration;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an image configuration")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Configuration, A::Error> {
-        let mut found = Configuration::default();
-        while let Some(name) = map.next_key::<String>()? {
-            match name.to_ascii_lowercase().as_str() {
-                "os" => take(&mut map, &mut found.platform.os)?,
-                "architecture" => take(&mut map, &mut found.platform.architecture)?,
-                "variant" => take(&mut map, &mut found.platform.variant)?,
-                "rootfs" => {
-                    let mut rootfs = RootFs::default();
-                    take(&mut map, &mut rootfs)?;
-                    found.diff_ids = rootfs.0;
-                }
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
+        let mut found = Self::default();
+        Reader { place: Place::Image, found: &mut found }.deserialize(deserializer)?;
         Ok(found)
     }
 }
 
-struct RootFsReader;
+/// What is being read.
+#[derive(Clone, Copy)]
+enum Place {
+    Image,
+    RootFs,
+}
 
-impl<'de> Visitor<'de> for RootFsReader {
-    type Value = RootFs;
+struct Reader<'a> {
+    place: Place,
+    found: &'a mut Configuration,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a rootfs")
+        f.write_str("an object of an image configuration")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RootFs, A::Error> {
-        let mut found = RootFs::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { place, found } = self;
         while let Some(name) = map.next_key::<String>()? {
-            match name.to_ascii_lowercase().as_str() {
-                "diff_ids" => take(&mut map, &mut found.0)?,
+            match (place, name.to_ascii_lowercase().as_str()) {
+                (Place::Image, "os") => take(&mut map, &mut found.platform.os)?,
+                (Place::Image, "architecture") => take(&mut map, &mut found.platform.architecture)?,
+                (Place::Image, "variant") => take(&mut map, &mut found.platform.variant)?,
+                (Place::Image, "rootfs") => map.next_value_seed(Reader { place: Place::RootFs, found: &mut *found })?,
+                (Place::RootFs, "diff_ids") => take(&mut map, &mut found.diff_ids)?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 
