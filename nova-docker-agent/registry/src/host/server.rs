@@ -52,7 +52,6 @@ struct Wanted<'a> {
 
 struct Shared {
     service: Arc<Service>,
-    platform: Platform,
     indexes: Indexes<Image>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -80,7 +79,7 @@ impl Registry {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(listener::serve(listener, None, Limits::default(), api::router(service.clone()), stop.clone()));
         let indexes = Indexes::new(MAX_INDEXES, |image: &Image| image.documents() <= MAX_DOCUMENTS);
-        Ok(Self { address, shared: Arc::new(Shared { service, platform: Platform::host(), indexes, stop, tasks }) })
+        Ok(Self { address, shared: Arc::new(Shared { service, indexes, stop, tasks }) })
     }
 
     /// Reads the index of an image through `source`, and opens the image to dockerd until the lease is dropped. It must not fill the
@@ -165,7 +164,7 @@ impl Shared {
         let Wanted { descriptor, source, label, .. } = wanted;
         let fetcher = &self.service.fetcher;
         fetcher.tally.lock().indexes += 1;
-        let read = layout::read_image((*source).clone(), descriptor.size, &fetcher.cache, &self.platform).await;
+        let read = layout::read_image((*source).clone(), descriptor.size, &fetcher.cache, &Platform::host()).await;
         let (mut image, mut pins) = read.map_err(|failure| failure.of(label))?;
         fetcher.tally.lock().index_reads += image.reads;
         self.unpack(&mut image, &mut pins, wanted).await.map_err(|error| error.of(label))?;

@@ -80,7 +80,7 @@ impl Cache {
         if self.get(&digest).is_some_and(|blob| blob.size == size) {
             return Ok(true);
         }
-        if size > self.limit {
+        if size > self.state().limit {
             return Ok(false);
         }
         self.look()?;
@@ -101,25 +101,23 @@ impl Cache {
 /// A blob that is being written. The file is removed when this is dropped before [`Partial::store`].
 pub struct Partial {
     pub(super) cache: Arc<Cache>,
-    pub(super) file: Arc<File>,
-    pub(super) path: Arc<PathBuf>,
-    /// Bytes that it will have, for which there is room.
-    pub(super) reserved: u64,
+    /// As large as it will be: there is room for that.
+    pub(super) blob: Blob,
     pub(super) written: u64,
 }
 
 impl Partial {
     /// Reads what is being written; `size` is what it will have.
     pub fn blob(&self) -> Blob {
-        Blob { file: self.file.clone(), path: self.path.clone(), size: self.reserved }
+        self.blob.clone()
     }
 
     /// Makes room for `size` more bytes than were written, instead of for those that it was begun for. Blocks.
     pub fn extend(&mut self, size: u64) -> Result<(), Error> {
-        self.cache.state().reserved -= std::mem::take(&mut self.reserved);
+        self.cache.state().reserved -= std::mem::take(&mut self.blob.size);
         self.cache.make_room(size)?;
         self.cache.state().reserved += size;
-        self.reserved = size;
+        self.blob.size = size;
         Ok(())
     }
 
@@ -130,7 +128,7 @@ impl Partial {
 
     /// Appends. Blocks.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all_at(bytes, self.written).at("write", &*self.path)?;
+        self.blob.file.write_all_at(bytes, self.written).at("write", &*self.blob.path)?;
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -138,10 +136,11 @@ impl Partial {
     /// Keeps it as the blob with this digest, which the caller has verified. Blocks until it is on the disk, so that a
     /// blob is whole even if the host stops at once.
     pub fn store(self, digest: Digest) -> Result<(), Error> {
-        let used = touch(&self.file, &self.path);
-        self.file.sync_data().at("sync", &*self.path)?;
+        let Blob { file, path, .. } = &self.blob;
+        let used = touch(file, path);
+        file.sync_data().at("sync", &**path)?;
         let target = self.cache.path(&digest);
-        fs::rename(&*self.path, &target).at("rename to", &target)?;
+        fs::rename(&**path, &target).at("rename to", &target)?;
         self.cache.state().remember(digest, Kept::new(self.written, used));
         self.cache.trim(0);
         Ok(())
@@ -150,9 +149,9 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        self.cache.state().reserved -= self.reserved;
+        self.cache.state().reserved -= self.blob.size;
         // It may have been stored.
-        if let Err(error) = files::remove(&self.path) {
+        if let Err(error) = files::remove(&self.blob.path) {
             tracing::warn!("layer cache: {error}");
         }
     }

@@ -44,7 +44,6 @@ const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
 pub struct Cache {
     blobs: PathBuf,
     partial: PathBuf,
-    limit: u64,
     state: Mutex<State>,
     /// Changes when a blob may have lost its last pin.
     unpinned: watch::Sender<()>,
@@ -56,7 +55,7 @@ pub struct Cache {
 
 #[derive(Default)]
 struct State {
-    /// A blob that is larger than this goes first.
+    /// Bytes that `blobs` may have. A blob that is larger than this goes first.
     limit: u64,
     /// How many blobs there may be.
     most: usize,
@@ -108,7 +107,7 @@ impl Cache {
         drop(starting);
         let state = Mutex::new(State { limit, most: MAX_BLOBS, ..State::default() });
         let (unpinned, _) = watch::channel(());
-        let cache = Self { blobs, partial, limit, state, unpinned, gone: Condvar::new(), _alive: alive };
+        let cache = Self { blobs, partial, state, unpinned, gone: Condvar::new(), _alive: alive };
         cache.look()?;
         Ok(Arc::new(cache))
     }
@@ -174,7 +173,7 @@ impl Cache {
         let path = self.partial.join(Uuid::new_v4().to_string());
         let file = Arc::new(private().create_new(true).open(&path).at("create", &path)?);
         self.state().reserved += size;
-        Ok(Partial { cache: self.clone(), file, path: Arc::new(path), reserved: size, written: 0 })
+        Ok(Partial { cache: self.clone(), blob: Blob { file, path: Arc::new(path), size }, written: 0 })
     }
 
     /// Keeps these blobs, present or still to come, from eviction.
@@ -220,7 +219,7 @@ impl Cache {
     fn make_room(&self, size: u64) -> Result<(), Error> {
         self.look()?;
         // A blob larger than the bound does not stay, and must evict nothing.
-        if size <= self.limit {
+        if size <= self.state().limit {
             self.trim(size);
         }
         let needed = || size.saturating_add(self.state().reserved).saturating_add(MARGIN);
@@ -292,7 +291,7 @@ impl Cache {
 
     fn is_over(&self, coming: u64) -> bool {
         let state = self.state();
-        state.total.saturating_add(coming) > self.limit || state.blobs.len() > state.most
+        state.total.saturating_add(coming) > state.limit || state.blobs.len() > state.most
     }
 
     /// Removes a blob that nothing pins and nobody reads; whether there was one. One that is larger than the bound goes first, then

@@ -149,8 +149,8 @@ fn what_a_dead_process_left_half_written_is_removed_and_what_a_living_one_writes
     fs::write(partials.join("dead/half"), b"half").unwrap();
     let _second = Cache::open(directory.path(), 1000).unwrap();
     assert!(!partials.join("dead").exists());
-    assert!(half.path.exists());
-    let path = half.path.clone();
+    assert!(half.blob.path.exists());
+    let path = half.blob.path.clone();
     drop(half);
     assert!(!path.exists());
 }
