@@ -51,7 +51,7 @@ impl Api {
             found => found,
         };
         let blob = match kept(self.images.blob(at, digest).await?).await {
-            None => kept(self.push.staged(grant, digest).await?).await,
+            None => kept(self.push.staged(at, digest).await?).await,
             found => found,
         };
         let blob = blob.ok_or_else(|| {

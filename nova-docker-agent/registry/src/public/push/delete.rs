@@ -50,7 +50,7 @@ impl Push {
             let message = "the blob is part of an image: delete the image's manifest";
             return Err(ApiError::new(Code::Unsupported, message));
         }
-        match self.on_disk(&at.grant, move |staging, project| staging.remove(project, &wanted)).await? {
+        match self.on_disk(at, move |area| area.remove(&wanted)).await? {
             true => Ok(StatusCode::ACCEPTED.into_response()),
             false => Err(ApiError::new(Code::BlobUnknown, "there is no such blob")),
         }

@@ -73,7 +73,7 @@ impl Push {
 
     /// Those of the blobs that the project has uploaded, or the repository's images have.
     async fn blobs(&self, at: &Repository, mut digests: Vec<Digest>) -> Result<Blobs, ApiError> {
-        let mut found = self.all_staged(&at.grant, digests.clone()).await?;
+        let mut found = self.all_staged(at, digests.clone()).await?;
         digests.retain(|digest| !found.contains_key(digest));
         if !digests.is_empty() {
             found.extend(self.images.blobs(at, digests, Age::Seconds).await?);

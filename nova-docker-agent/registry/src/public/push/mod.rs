@@ -60,7 +60,7 @@ use crate::{ApiError, Code, Digest};
 use journal::Journal;
 use locks::{Held, Locks};
 use nova_docker_cloud::Glance;
-use staging::{Staging, Uploader, blocking};
+use staging::{Staging, blocking};
 
 /// Bounds of pushes, and where they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,11 +190,6 @@ impl fmt::Display for What {
             Self::Tags => f.write_str("tags"),
         }
     }
-}
-
-fn uploader(at: &Repository) -> Uploader {
-    let (project, user) = (at.grant.owner.clone(), at.grant.user.clone());
-    Uploader { project, user, repository: at.name.repository().to_owned() }
 }
 
 /// The answer to a client when Glance did not do what it was asked. Its own words are for the user where it says what

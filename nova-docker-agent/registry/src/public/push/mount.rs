@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::staging::{Mount, StagingError, blocking};
-use super::{Push, uploader};
+use super::Push;
+use super::staging::{Area, Mount, StagingError, blocking};
 use crate::public::images::ReadableBlob;
 use crate::public::{Action, Bearer, Grant, Name, Repository};
 use crate::{ApiError, Digest};
@@ -25,7 +25,7 @@ impl Push {
         {
             return Ok(true);
         }
-        if let Some(blob) = self.staged(grant, digest).await?
+        if let Some(blob) = self.staged(at, digest).await?
             && self.stays(grant, &*blob).await
         {
             self.renew(at, vec![*digest]).await?;
@@ -35,8 +35,8 @@ impl Push {
         // What the user may not pull is to be uploaded, as if nobody had it.
         let Ok(source) = bearer.repository(&from, Action::Pull) else { return Ok(false) };
         if source.grant.owner != grant.owner && source.grant.owner == source.grant.project {
-            let (theirs, digest) = (source.grant.owner.clone(), *digest);
-            if self.on_disk(grant, move |staging, ours| staging.share(&theirs, ours, &digest)).await? {
+            let (theirs, digest) = (self.area(&source)?, *digest);
+            if self.on_disk(at, move |ours| ours.share(&theirs, &digest)).await? {
                 return Ok(true);
             }
         }
@@ -52,7 +52,7 @@ impl Push {
         {
             let mount = Mount { from: from.to_string(), owner: owner.clone() };
             let digest = *digest;
-            self.on_disk(&at.grant, move |staging, project| staging.mount(project, &digest, &mount)).await?;
+            self.on_disk(at, move |area| area.mount(&digest, &mount)).await?;
             return Ok(true);
         }
         // An image that only its own project sees, or that may soon be deleted: the blob is copied while the user can read it.
@@ -67,16 +67,16 @@ impl Push {
     }
 
     async fn copy(&self, at: &Repository, blob: Arc<dyn ReadableBlob>, digest: &Digest) -> Result<(), StagingError> {
-        let (staging, uploader, digest, size) = (self.staging.clone(), uploader(at), *digest, blob.size());
-        let begin = move || {
-            let session = staging.begin(&uploader, digest.algorithm(), false)?;
+        let (digest, size) = (*digest, blob.size());
+        let begin = move |area: &Area| {
+            let session = area.begin(digest.algorithm(), false)?;
             session.admit(size).map(|()| session)
         };
-        let mut session = blocking(begin).await?;
+        let mut session = self.on_disk(at, begin).await?;
         let mut pieces = blob.read(0..size);
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|cause| StagingError::Source(cause.to_string()))?;
-            session = blocking(move || session.append(&[piece]).map(|()| session)).await?;
+            session = blocking(move || session.append(&[piece])).await?;
         }
         blocking(move || session.complete(&[digest])).await
     }

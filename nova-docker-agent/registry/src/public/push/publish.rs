@@ -184,8 +184,8 @@ impl Push {
     async fn keep(&self, publication: &Publication) -> Result<bool, ApiError> {
         let Publication { at, document, .. } = publication;
         let parts = self.gather(at, document).await?.all.iter().map(|part| part.digest).collect();
-        let (repository, kept) = (at.name.repository().to_owned(), document.clone());
-        self.on_disk(&at.grant, move |staging, project| staging.keep_manifest(project, &repository, &kept)).await?;
+        let kept = document.clone();
+        self.on_disk(at, move |area| area.keep_manifest(&kept)).await?;
         self.renew(at, parts).await?;
         let Some(subject) = document.subject else { return Ok(false) };
         Ok(self.images.holder(at, &subject, Age::now()).await?.is_some())
@@ -193,8 +193,7 @@ impl Push {
 
     /// Lets what was uploaded wait for a manifest for as long again.
     pub(super) async fn renew(&self, at: &Repository, digests: Vec<Digest>) -> Result<(), StagingError> {
-        let repository = at.name.repository().to_owned();
-        self.on_disk(&at.grant, move |staging, project| staging.renew(project, &repository, &digests)).await
+        self.on_disk(at, move |area| area.renew(&digests)).await
     }
 
     /// The image is there already: only its tags change.
@@ -244,11 +243,11 @@ impl Push {
 
     /// The uploaded blobs are in an image now. Whoever pulls it should not wait for Glance.
     async fn release(&self, at: &Repository, digests: Vec<Digest>) {
-        let (name, images, repository) = (&at.name, self.images.clone(), at.name.repository().to_owned());
+        let (name, images) = (&at.name, self.images.clone());
         let image = Mount { from: name.to_string(), owner: at.grant.owner.clone() };
-        let released = self.on_disk(&at.grant, move |staging, project| {
-            staging.release(project, &repository, &digests, &image, |digest, file| {
-                if let Err(error) = images.adopt(project, digest, file) {
+        let released = self.on_disk(at, move |area| {
+            area.release(&digests, &image, |digest, file| {
+                if let Err(error) = images.adopt(&image.owner, digest, file) {
                     tracing::warn!(%digest, "what was uploaded was not kept for pulls: {error}");
                 }
             })

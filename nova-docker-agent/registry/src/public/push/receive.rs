@@ -20,7 +20,7 @@ pub enum Ending {
     Broken,
 }
 
-/// Appends a body to an upload, as it comes. Returns how many bytes came, all of which are in the upload.
+/// Appends a body to an upload, as it comes: the next batch comes while the last one is written.
 ///
 /// # Errors
 /// The disk, or a bound; the upload is then as it was before.
@@ -28,50 +28,15 @@ pub async fn receive(
     session: Session,
     body: Body,
     stop: &CancellationToken,
-) -> (Option<Session>, Result<(u64, Ending), StagingError>) {
-    let before = session.offset();
-    let (session, result) = append(session, body, stop).await;
-    match (session, result) {
-        (Some(session), Ok(ending)) => {
-            let received = session.offset() - before;
-            (Some(session), Ok((received, ending)))
-        }
-        (Some(mut session), Err(error)) => {
-            let rolled_back = blocking(move || session.roll_back().map(|()| session)).await;
-            (rolled_back.ok(), Err(error))
-        }
-        (None, result) => (None, Err(result.err().unwrap_or(StagingError::ShuttingDown))),
-    }
-}
-
-/// The next batch comes while the last one is written.
-async fn append(
-    session: Session,
-    body: Body,
-    stop: &CancellationToken,
-) -> (Option<Session>, Result<Ending, StagingError>) {
+) -> Result<(Session, Ending), StagingError> {
     let mut stream = body.into_data_stream();
+    let write = |session: Session, batch: Vec<Bytes>| blocking(move || session.append(&batch));
     let mut writing = write(session, vec![]);
     loop {
         let (batch, ending) = gather(&mut stream, stop).await;
-        writing = match writing.await {
-            (Some(session), Ok(())) => write(session, batch),
-            (session, written) => return (session, written.map(|()| Ending::Broken)),
-        };
+        writing = write(writing.await?, batch);
         if let Some(ending) = ending {
-            let (session, written) = writing.await;
-            return (session, written.map(|()| ending));
-        }
-    }
-}
-
-/// Writes on a thread, from now on. The upload comes back with how that went.
-fn write(mut session: Session, batch: Vec<Bytes>) -> impl Future<Output = (Option<Session>, Result<(), StagingError>)> {
-    let thread = tokio::task::spawn_blocking(move || (session.append(&batch), session));
-    async {
-        match thread.await {
-            Ok((written, session)) => (Some(session), written),
-            Err(_) => (None, Err(StagingError::ShuttingDown)),
+            return Ok((writing.await?, ending));
         }
     }
 }

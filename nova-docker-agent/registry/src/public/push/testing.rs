@@ -200,7 +200,7 @@ pub async fn upload(push: &Push, bearer: &Bearer, to: &str, content: &[u8]) -> D
 /// The content of a staged blob.
 pub async fn staged(push: &Push, bearer: &Bearer, of: &str, digest: &Digest) -> Option<Vec<u8>> {
     let at = bearer.repository(&name(of), Action::Push).unwrap();
-    let blob = push.staged(&at.grant, digest).await.unwrap()?;
+    let blob = push.staged(&at, digest).await.unwrap()?;
     let size = blob.size();
     let pieces: Vec<Bytes> = blob.read(0..size).map(Result::unwrap).collect().await;
     Some(pieces.concat())

@@ -1,20 +1,21 @@
 //! The end-points of blob uploads: OCI distribution specification 1.1, "Pushing blobs" and "Mounting a blob from
 //! another repository".
 
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::header::CONTENT_RANGE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Push;
 use super::receive::{Ending, receive};
 use super::request::{algorithm, content_range, created, digests, out_of_order, progress};
-use super::staging::{Session, Staging, StagingError, Uploader, blocking};
-use super::{Push, uploader};
+use super::staging::{Area, Session, StagingError, blocking};
 use crate::http::{content_length, parameters};
 use crate::public::{Bearer, Name, Repository};
 use crate::{ApiError, Code, Digest};
@@ -41,17 +42,18 @@ impl Push {
                 return Ok(created(name, "blobs", &digest));
             }
         }
-        let (staging, uploader, algorithm) = (self.staging.clone(), uploader(at), algorithm(query)?);
-        let digests = digests(query)?;
+        let (area, algorithm, digests) = (self.area(at)?, algorithm(query)?, digests(query)?);
         let Some(digest) = digests.first().copied() else {
-            let session = blocking(move || staging.begin(&uploader, algorithm, true)).await?;
+            let session = blocking(move || area.begin(algorithm, true)).await?;
             return Ok(progress(StatusCode::ACCEPTED, name, session.id, 0));
         };
-        let (name, length, stop) = (name.clone(), content_length(headers), self.stop.clone());
+        let (name, stop, mut headers) = (name.clone(), self.stop.clone(), headers.clone());
+        // It brings all of the blob, whatever it says.
+        headers.remove(CONTENT_RANGE);
         self.run(async move {
-            let session = blocking(move || staging.begin(&uploader, digest.algorithm(), false));
-            let session = Chunk { name: &name, range: None, length, body, stop: &stop }.append(session.await?).await?;
-            complete(session, &digests).await?;
+            let session = blocking(move || area.begin(digest.algorithm(), false)).await?;
+            let session = append(session, &name, &headers, body, &stop).await?;
+            blocking(move || session.complete(&digests)).await?;
             Ok(created(&name, "blobs", &digest))
         })
         .await
@@ -68,11 +70,9 @@ impl Push {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let (uploader, name, headers) = (uploader(at), at.name.clone(), headers.clone());
-        let (staging, stop) = (self.staging.clone(), self.stop.clone());
+        let (area, name, stop, headers) = (self.area(at)?, at.name.clone(), self.stop.clone(), headers.clone());
         self.run(async move {
-            let session = resume(&staging, &uploader, id).await?;
-            let session = Chunk::of(&name, &headers, body, &stop, &session)?.append(session).await?;
+            let session = append(resume(&area, id).await?, &name, &headers, body, &stop).await?;
             let offset = session.offset();
             blocking(move || session.sync()).await?;
             Ok(progress(StatusCode::ACCEPTED, &name, id, offset))
@@ -92,15 +92,13 @@ impl Push {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, ApiError> {
-        let (uploader, name, headers) = (uploader(at), at.name.clone(), headers.clone());
         let digests = digests(query)?;
         let missing = || ApiError::new(Code::DigestInvalid, "the digest is missing: PUT .../UPLOAD?digest=sha256:...");
         let digest = digests.first().copied().ok_or_else(missing)?;
-        let (staging, stop) = (self.staging.clone(), self.stop.clone());
+        let (area, name, stop, headers) = (self.area(at)?, at.name.clone(), self.stop.clone(), headers.clone());
         self.run(async move {
-            let session = resume(&staging, &uploader, id).await?;
-            let session = Chunk::of(&name, &headers, body, &stop, &session)?.append(session).await?;
-            complete(session, &digests).await?;
+            let session = append(resume(&area, id).await?, &name, &headers, body, &stop).await?;
+            blocking(move || session.complete(&digests)).await?;
             Ok(created(&name, "blobs", &digest))
         })
         .await
@@ -108,14 +106,13 @@ impl Push {
 
     /// `GET /v2/NAME/blobs/uploads/ID`: how much has come.
     pub async fn status(&self, at: &Repository, id: Uuid) -> Result<Response, ApiError> {
-        let (uploader, staging) = (uploader(at), self.staging.clone());
-        let received = blocking(move || staging.received(&uploader, id)).await?;
+        let received = self.on_disk(at, move |area| area.received(id)).await?;
         Ok(progress(StatusCode::NO_CONTENT, &at.name, id, received))
     }
 
     /// `DELETE /v2/NAME/blobs/uploads/ID`: gives an upload up.
     pub async fn cancel(&self, at: &Repository, id: Uuid) -> Result<Response, ApiError> {
-        let session = resume(&self.staging, &uploader(at), id).await?;
+        let session = resume(&self.area(at)?, id).await?;
         blocking(move || {
             session.cancel();
             Ok(())
@@ -126,11 +123,11 @@ impl Push {
 }
 
 /// Takes up an upload, when the request before has left it.
-async fn resume(staging: &Arc<Staging>, uploader: &Uploader, id: Uuid) -> Result<Session, StagingError> {
+async fn resume(area: &Area, id: Uuid) -> Result<Session, StagingError> {
     let deadline = Instant::now() + WAIT_FOR_OTHERS;
     loop {
-        let (staging, uploader) = (staging.clone(), uploader.clone());
-        match blocking(move || staging.session(&uploader, id)).await {
+        let area = area.clone();
+        match blocking(move || area.session(id)).await {
             // The other request may be another process's: there is nothing to wait for but the lock.
             Err(StagingError::Busy) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
             result => return result,
@@ -138,68 +135,42 @@ async fn resume(staging: &Arc<Staging>, uploader: &Uploader, id: Uuid) -> Result
     }
 }
 
-/// What a request brings.
-struct Chunk<'a> {
-    name: &'a Name,
-    /// Which bytes of the blob it says to bring.
-    range: Option<std::ops::RangeInclusive<u64>>,
-    /// How many bytes it says to bring.
-    length: Option<u64>,
+/// Appends what a request brings to its upload. Of what breaks off, everything that has come is kept; of what is refused, nothing.
+async fn append(
+    session: Session,
+    name: &Name,
+    headers: &HeaderMap,
     body: Body,
-    stop: &'a CancellationToken,
-}
-
-impl<'a> Chunk<'a> {
-    /// What is to be appended to `session`.
-    fn of(
-        name: &'a Name,
-        headers: &HeaderMap,
-        body: Body,
-        stop: &'a CancellationToken,
-        session: &Session,
-    ) -> Result<Self, ApiError> {
-        let range = content_range(headers).map_err(|()| out_of_order(name, session.id, session.offset()))?;
-        Ok(Self { name, range, length: content_length(headers), body, stop })
+    stop: &CancellationToken,
+) -> Result<Session, ApiError> {
+    let (id, before) = (session.id, session.offset());
+    let is_next = |range: &RangeInclusive<u64>| *range.start() == before;
+    let range = content_range(headers).ok().filter(|range| range.as_ref().is_none_or(is_next));
+    let range = range.ok_or_else(|| out_of_order(name, id, before))?;
+    let (ranged, length) = (range.map(|range| range.end() - range.start() + 1), content_length(headers));
+    if let (Some(ranged), Some(length)) = (ranged, length)
+        && ranged != length
+    {
+        return Err(wrong_size(ranged, length));
     }
-
-    /// Appends the chunk to its upload. Of one that breaks off, what has come is kept; of one that is refused, nothing.
-    async fn append(self, session: Session) -> Result<Session, ApiError> {
-        let (id, before) = (session.id, session.offset());
-        if self.range.as_ref().is_some_and(|range| *range.start() != before) {
-            return Err(out_of_order(self.name, id, before));
+    let announced = ranged.or(length);
+    let session = blocking(move || session.admit(announced.unwrap_or(0)).map(|()| session)).await?;
+    let (session, ending) = receive(session, body, stop).await?;
+    let received = session.offset() - before;
+    match (ending, announced) {
+        // HTTP's own length was not reached: not the client's word against its deed, but a connection that ended.
+        (Ending::Whole, Some(announced)) if received != announced && length != Some(announced) => {
+            blocking(move || session.roll_back()).await?;
+            Err(wrong_size(announced, received))
         }
-        let ranged = self.range.map(|range| range.end() - range.start() + 1);
-        if let (Some(ranged), Some(length)) = (ranged, self.length)
-            && ranged != length
-        {
-            return Err(wrong_size(ranged, length));
-        }
-        let announced = ranged.or(self.length);
-        let session = blocking(move || session.admit(announced.unwrap_or(0)).map(|()| session)).await?;
-        let (session, received) = receive(session, self.body, self.stop).await;
-        let (received, ending) = received?;
-        let mut session = session.ok_or(StagingError::ShuttingDown)?;
-        match (ending, announced) {
-            // HTTP's own length was not reached: not the client's word against its deed, but a connection that ended.
-            (Ending::Whole, Some(announced)) if received != announced && self.length != Some(announced) => {
-                blocking(move || session.roll_back()).await?;
-                Err(wrong_size(announced, received))
-            }
-            (Ending::Whole, announced) if announced.is_none_or(|announced| announced == received) => Ok(session),
-            _ => {
-                let message = format!("the transfer broke off; {received} bytes of it were kept");
-                Err(ApiError::new(Code::BlobUploadInvalid, message))
-            }
+        (Ending::Whole, announced) if announced.is_none_or(|announced| announced == received) => Ok(session),
+        _ => {
+            let message = format!("the transfer broke off; {received} bytes of it were kept");
+            Err(ApiError::new(Code::BlobUploadInvalid, message))
         }
     }
 }
 
 fn wrong_size(announced: u64, found: u64) -> ApiError {
     ApiError::new(Code::SizeInvalid, format!("the chunk has {found} bytes where {announced} were announced"))
-}
-
-/// Makes a blob of an upload that has all of these digests.
-async fn complete(session: Session, digests: &[Digest]) -> Result<(), StagingError> {
-    let digests = digests.to_vec();
-    blocking(move || session.complete(&digests)).await
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Mount, Staged, Staging, blocking};
+use super::{Area, Mount, Staged, blocking};
 use crate::files::At;
 use crate::public::images::{Age, Blobs, Images, ReadableBlob};
 use crate::public::push::Push;
@@ -23,27 +23,27 @@ impl Push {
     ///
     /// # Errors
     /// The disk, or Glance where the blob is to be read from.
-    pub async fn staged(&self, grant: &Grant, digest: &Digest) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
-        Ok(self.all_staged(grant, vec![*digest]).await?.remove(digest))
+    pub async fn staged(&self, at: &Repository, digest: &Digest) -> Result<Option<Arc<dyn ReadableBlob>>, ApiError> {
+        Ok(self.all_staged(at, vec![*digest]).await?.remove(digest))
     }
 
     /// Those of the blobs that were uploaded, or mounted.
-    pub async fn all_staged(&self, grant: &Grant, digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+    pub async fn all_staged(&self, at: &Repository, digests: Vec<Digest>) -> Result<Blobs, ApiError> {
+        let grant = &at.grant;
         if !grant.sees_staged() {
             return Ok(Blobs::new());
         }
-        let find = |staging: &Staging, project: &str| {
-            digests.into_iter().map(|digest| Ok((digest, staging.find(project, &digest)?))).collect()
-        };
-        let found: Vec<_> = self.on_disk(grant, find).await?;
+        let area = self.area(at)?;
+        let find = |area: &Area| digests.into_iter().map(|digest| Ok((digest, area.find(&digest)?))).collect();
+        let found: Vec<_> = self.on_disk(at, find).await?;
         let (mut blobs, mut mounts) = (Blobs::new(), HashMap::<Mount, Vec<Digest>>::new());
         for (digest, staged) in found {
             match staged {
                 None => {}
                 Some(Staged::Mount(mount)) => mounts.entry(mount).or_default().push(digest),
                 Some(Staged::Blob { file, size }) => {
-                    let (staging, images, grant) = (self.staging.clone(), self.images.clone(), grant.clone());
-                    blobs.insert(digest, Arc::new(StagedBlob { digest, file, size, staging, images, grant }));
+                    let (area, images, grant) = (area.clone(), self.images.clone(), grant.clone());
+                    blobs.insert(digest, Arc::new(StagedBlob { digest, file, size, area, images, grant }));
                 }
             }
         }
@@ -51,10 +51,8 @@ impl Push {
             blobs.extend(mounted(&self.images, grant, &mount, digests.clone()).await?);
             digests.retain(|digest| !blobs.contains_key(digest));
             // The image has gone: it need not be looked for again.
-            let unmount = move |staging: &Staging, project: &str| {
-                digests.iter().try_for_each(|digest| staging.unmount(project, digest, &mount))
-            };
-            self.on_disk(grant, unmount).await?;
+            let unmount = move |area: &Area| digests.iter().try_for_each(|digest| area.unmount(digest, &mount));
+            self.on_disk(at, unmount).await?;
         }
         Ok(blobs)
     }
@@ -79,7 +77,7 @@ struct StagedBlob {
     digest: Digest,
     file: PathBuf,
     size: u64,
-    staging: Arc<Staging>,
+    area: Area,
     images: Arc<Images>,
     grant: Grant,
 }
@@ -109,8 +107,8 @@ impl StagedBlob {
     }
 
     async fn moved(&self) -> Option<Arc<dyn ReadableBlob>> {
-        let (staging, project, digest) = (self.staging.clone(), self.grant.owner.clone(), self.digest);
-        let found = blocking(move || staging.find(&project, &digest)).await.ok()?;
+        let (area, digest) = (self.area.clone(), self.digest);
+        let found = blocking(move || area.find(&digest)).await.ok()?;
         let Some(Staged::Mount(mount)) = found else { return None };
         mounted(&self.images, &self.grant, &mount, vec![digest]).await.ok()?.remove(&digest)
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Staging, StagingError};
+use super::{Area, StagingError};
 use crate::files::{self, At, FileError, entries, if_there, make_parent};
 use crate::public::Repository;
 use crate::public::push::Push;
@@ -32,17 +32,14 @@ impl Push {
         if !at.grant.sees_staged() {
             return Ok(None);
         }
-        let (name, digest) = (at.name.clone(), *digest);
-        Ok(self
-            .on_disk(&at.grant, move |staging, project| staging.manifest(project, name.repository(), &digest))
-            .await?)
+        let digest = *digest;
+        Ok(self.on_disk(at, move |area| area.manifest(&digest)).await?)
     }
 
     /// Lets one wait no more. Whether there was one.
     pub async fn drop_staged(&self, at: &Repository, digest: &Digest) -> Result<bool, StagingError> {
-        let (name, digest) = (at.name.clone(), *digest);
-        self.on_disk(&at.grant, move |staging, project| staging.remove_manifest(project, name.repository(), &digest))
-            .await
+        let digest = *digest;
+        self.on_disk(at, move |area| area.remove_manifest(&digest)).await
     }
 
     /// The digests of those that wait, and say something of one of these manifests.
@@ -50,17 +47,16 @@ impl Push {
         if subjects.is_empty() || !at.grant.sees_staged() {
             return Ok(vec![]);
         }
-        let (name, subjects) = (at.name.clone(), subjects.iter().map(Digest::to_string).collect());
-        let find = move |staging: &Staging, project: &str| staging.referrers(project, name.repository(), &subjects);
-        Ok(self.on_disk(&at.grant, find).await?)
+        let subjects = subjects.iter().map(Digest::to_string).collect();
+        Ok(self.on_disk(at, move |area| area.referrers(&subjects)).await?)
     }
 }
 
-impl Staging {
+impl Area {
     /// Keeps a manifest, on the disk when this returns.
-    pub fn keep_manifest(&self, project: &str, repository: &str, document: &Document) -> Result<(), StagingError> {
-        let path = self.manifest_path(project, repository, &document.digest)?;
-        self.admit(project, document.bytes.len() as u64)?;
+    pub fn keep_manifest(&self, document: &Document) -> Result<(), StagingError> {
+        let path = self.manifest_path(&document.digest);
+        self.admit(document.bytes.len() as u64)?;
         make_parent(&path)?;
         if entries(path.parent().unwrap_or(&path))?.len() >= MAX_MANIFESTS && !path.exists() {
             let (what, advice) = ("manifests that have no tag and are in no index", "tag or delete some");
@@ -75,26 +71,20 @@ impl Staging {
     }
 
     /// A manifest of the repository that was kept.
-    pub fn manifest(&self, project: &str, repository: &str, digest: &Digest) -> Result<Option<Document>, StagingError> {
-        Ok(read(&self.manifest_path(project, repository, digest)?, digest)?)
+    pub fn manifest(&self, digest: &Digest) -> Result<Option<Document>, StagingError> {
+        Ok(read(&self.manifest_path(digest), digest)?)
     }
 
     /// Whether there was one.
-    pub fn remove_manifest(&self, project: &str, repository: &str, digest: &Digest) -> Result<bool, StagingError> {
-        Ok(files::remove(&self.manifest_path(project, repository, digest)?)?)
+    pub fn remove_manifest(&self, digest: &Digest) -> Result<bool, StagingError> {
+        Ok(files::remove(&self.manifest_path(digest))?)
     }
 
-    fn referrers(
-        &self,
-        project: &str,
-        repository: &str,
-        subjects: &HashSet<String>,
-    ) -> Result<Vec<Digest>, StagingError> {
+    fn referrers(&self, subjects: &HashSet<String>) -> Result<Vec<Digest>, StagingError> {
         let mut found = vec![];
-        for path in entries(&self.project(project)?.join("manifests"))? {
+        for path in entries(&self.directory.join("manifests"))? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let digest =
-                name.strip_prefix(&prefix(repository)).and_then(|rest| rest.replacen('-', ":", 1).parse().ok());
+            let digest = name.strip_prefix(&self.prefix()).and_then(|rest| rest.replacen('-', ":", 1).parse().ok());
             let Some(digest) = digest else { continue };
             let subject = match open(&path) {
                 Ok(head) => head.and_then(|(head, _)| head.subject),
@@ -112,20 +102,15 @@ impl Staging {
     }
 
     /// One directory for all repositories: they leave no empty ones behind.
-    pub(super) fn manifest_path(
-        &self,
-        project: &str,
-        repository: &str,
-        digest: &Digest,
-    ) -> Result<PathBuf, StagingError> {
-        let name = format!("{}{}", prefix(repository), digest.to_string().replacen(':', "-", 1));
-        Ok(self.project(project)?.join("manifests").join(name))
+    pub(super) fn manifest_path(&self, digest: &Digest) -> PathBuf {
+        let name = format!("{}{}", self.prefix(), digest.to_string().replacen(':', "-", 1));
+        self.directory.join("manifests").join(name)
     }
-}
 
-/// Of the names of a repository's manifests.
-fn prefix(repository: &str) -> String {
-    format!("{}-", Digest::of(repository.as_bytes()).hex())
+    /// Of the names of the repository's manifests.
+    fn prefix(&self) -> String {
+        format!("{}-", Digest::of(self.uploader.repository.as_bytes()).hex())
+    }
 }
 
 fn read(path: &Path, digest: &Digest) -> Result<Option<Document>, FileError> {

@@ -32,7 +32,7 @@ pub use session::{Session, Uploader};
 
 use super::{Push, PushConfig};
 use crate::files::{self, At, FileError, entries, if_there, make, make_parent, measure};
-use crate::public::Grant;
+use crate::public::Repository;
 use crate::store::Cache;
 use crate::{Algorithm, Digest};
 
@@ -74,6 +74,15 @@ pub struct Staging {
     pub(super) used: Mutex<Option<(Instant, u64)>>,
 }
 
+/// The part of it that a request has to do with: what a project has uploaded, and which manifests of its repository wait.
+#[derive(Clone)]
+pub struct Area {
+    staging: Arc<Staging>,
+    /// The project's.
+    directory: PathBuf,
+    uploader: Uploader,
+}
+
 impl Staging {
     /// Opens the directory, which is made if it does not exist.
     pub fn open(root: PathBuf, limits: PushConfig, cache: &Arc<Cache>) -> Result<Arc<Self>, StagingError> {
@@ -81,127 +90,6 @@ impl Staging {
         let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).at("look at", path);
         let cache = if device(&root)? == device(cache.directory())? { Some(cache.clone()) } else { None };
         Ok(Arc::new(Self { root, limits, cache, used: Mutex::default() }))
-    }
-
-    /// The blob with this digest, for whoever may use what the project has uploaded.
-    pub fn find(&self, project: &str, digest: &Digest) -> Result<Option<Staged>, StagingError> {
-        let file = self.blob_path(project, "blobs", digest)?;
-        if let Some((size, _)) = measure(&file)? {
-            return Ok(Some(Staged::Blob { file, size }));
-        }
-        let mount = self.blob_path(project, "mounts", digest)?;
-        Ok(read_json(&mount)?.map(Staged::Mount))
-    }
-
-    /// Keeps blobs, and manifests of the repository, for a while from now on: a push counts on them.
-    pub fn renew(&self, project: &str, repository: &str, digests: &[Digest]) -> Result<(), StagingError> {
-        for digest in digests {
-            let places = ["blobs", "mounts"].map(|place| self.blob_path(project, place, digest));
-            for path in places.into_iter().chain([self.manifest_path(project, repository, digest)]) {
-                let path = path?;
-                let touched = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-                if_there(touched).at("touch", path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Remembers that a blob can be read from an image elsewhere.
-    pub fn mount(&self, project: &str, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
-        let path = self.blob_path(project, "mounts", digest)?;
-        make_parent(&path)?;
-        Ok(write_json(&path, mount)?)
-    }
-
-    /// Forgets that the image has the blob, where nothing else was remembered meanwhile.
-    pub fn unmount(&self, project: &str, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
-        let path = self.blob_path(project, "mounts", digest)?;
-        if read_json(&path)?.as_ref() == Some(mount) {
-            files::remove(&path)?;
-        }
-        Ok(())
-    }
-
-    /// Lets another project have a blob of this one, without a copy. It counts for both.
-    pub fn share(&self, from: &str, to: &str, digest: &Digest) -> Result<bool, StagingError> {
-        let source = self.blob_path(from, "blobs", digest)?;
-        let Some((size, _)) = measure(&source)? else { return Ok(false) };
-        self.admit_one(to)?;
-        self.admit(to, size)?;
-        let target = self.blob_path(to, "blobs", digest)?;
-        make_parent(&target)?;
-        match fs::hard_link(&source, &target) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            linked => Ok(linked.at("link", &target).map(|()| true)?),
-        }
-    }
-
-    /// Removes a blob; whether there was one.
-    pub fn remove(&self, project: &str, digest: &Digest) -> Result<bool, StagingError> {
-        let mut removed = false;
-        for place in ["blobs", "mounts"] {
-            removed |= files::remove(&self.blob_path(project, place, digest)?)?;
-        }
-        Ok(removed)
-    }
-
-    /// The blobs are in an image now, from which whoever was told before that they are here can mount them. `take` may
-    /// have the files of those that were uploaded. Manifests of the repository need no name any more.
-    pub fn release(
-        &self,
-        project: &str,
-        repository: &str,
-        digests: &[Digest],
-        image: &Mount,
-        take: impl Fn(&Digest, &Path),
-    ) -> Result<(), StagingError> {
-        for digest in digests {
-            self.remove_manifest(project, repository, digest)?;
-            let file = self.blob_path(project, "blobs", digest)?;
-            if measure(&file)?.is_none() {
-                continue;
-            }
-            self.mount(project, digest, image)?;
-            take(digest, &file);
-            files::remove(&file)?;
-        }
-        Ok(())
-    }
-
-    /// Makes room for `coming` more bytes of a project: what can be read from Glance again has to go for them.
-    ///
-    /// # Errors
-    /// The project's bound, that of all projects, or the disk's, does not allow them.
-    pub fn admit(&self, project: &str, coming: u64) -> Result<(), StagingError> {
-        let (used, limit) = (used(&self.project(project)?)?, self.limits.max_staged);
-        if used.saturating_add(coming) > limit {
-            return Err(StagingError::Quota { used, limit });
-        }
-        let limit = self.limits.max_staged_in_all;
-        if self.used_in_all()?.saturating_add(coming) > limit {
-            return Err(StagingError::AllFull { limit });
-        }
-        let may_go = self.cache.as_ref().map_or(0, |cache| cache.may_go());
-        let mut available = files::available(&self.root)?;
-        if available.saturating_add(may_go) < coming.saturating_add(FREE) {
-            return Err(StagingError::DiskFull);
-        }
-        // Not for what is only announced: nobody's words empty the cache.
-        let needed = coming.min(RECHECK).saturating_add(FREE);
-        if let Some(cache) = &self.cache {
-            available = cache.free(|| needed, || files::available(&self.root))?;
-        }
-        if available < needed { Err(StagingError::DiskFull) } else { Ok(()) }
-    }
-
-    /// Whether a project may have one more blob, of whatever size.
-    fn admit_one(&self, project: &str) -> Result<(), StagingError> {
-        if files(&self.project(project)?, &["blobs"])?.len() < MAX_BLOBS {
-            return Ok(());
-        }
-        let (what, advice) = ("blobs and manifests that are in no image", "push or tag manifests, or delete some");
-        Err(StagingError::TooMany { limit: MAX_BLOBS, what, advice })
     }
 
     /// Removes what nobody went on with.
@@ -244,29 +132,157 @@ impl Staging {
         let valid = !project.is_empty() && project.len() <= 64 && project.bytes().all(plain);
         if valid { Ok(self.root.join(project)) } else { Err(StagingError::BadProject) }
     }
+}
 
-    fn blob_path(&self, project: &str, place: &str, digest: &Digest) -> Result<PathBuf, StagingError> {
-        Ok(self.project(project)?.join(place).join(digest.path()))
+impl Area {
+    /// The blob with this digest, for whoever may use what the project has uploaded.
+    pub fn find(&self, digest: &Digest) -> Result<Option<Staged>, StagingError> {
+        let file = self.blob_path("blobs", digest);
+        if let Some((size, _)) = measure(&file)? {
+            return Ok(Some(Staged::Blob { file, size }));
+        }
+        Ok(read_json(&self.blob_path("mounts", digest))?.map(Staged::Mount))
+    }
+
+    /// Keeps blobs, and manifests of the repository, for a while from now on: a push counts on them.
+    pub fn renew(&self, digests: &[Digest]) -> Result<(), StagingError> {
+        for digest in digests {
+            let blobs = ["blobs", "mounts"].map(|place| self.blob_path(place, digest));
+            for path in blobs.into_iter().chain([self.manifest_path(digest)]) {
+                let touched = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                if_there(touched).at("touch", path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers that a blob can be read from an image elsewhere.
+    pub fn mount(&self, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
+        let path = self.blob_path("mounts", digest);
+        make_parent(&path)?;
+        Ok(write_json(&path, mount)?)
+    }
+
+    /// Forgets that the image has the blob, where nothing else was remembered meanwhile.
+    pub fn unmount(&self, digest: &Digest, mount: &Mount) -> Result<(), StagingError> {
+        let path = self.blob_path("mounts", digest);
+        if read_json(&path)?.as_ref() == Some(mount) {
+            files::remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Has a blob of another project too, without a copy. It counts for both. Whether there is one.
+    pub fn share(&self, theirs: &Self, digest: &Digest) -> Result<bool, StagingError> {
+        let (source, target) = (theirs.blob_path("blobs", digest), self.blob_path("blobs", digest));
+        let Some((size, _)) = measure(&source)? else { return Ok(false) };
+        self.admit_one()?;
+        self.admit(size)?;
+        make_parent(&target)?;
+        match fs::hard_link(&source, &target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            linked => Ok(linked.at("link", &target).map(|()| true)?),
+        }
+    }
+
+    /// Removes a blob; whether there was one.
+    pub fn remove(&self, digest: &Digest) -> Result<bool, StagingError> {
+        let mut removed = false;
+        for place in ["blobs", "mounts"] {
+            removed |= files::remove(&self.blob_path(place, digest))?;
+        }
+        Ok(removed)
+    }
+
+    /// The blobs are in an image now, from which whoever was told before that they are here can mount them. `take` may
+    /// have the files of those that were uploaded. Manifests of the repository need no name any more.
+    pub fn release(
+        &self,
+        digests: &[Digest],
+        image: &Mount,
+        take: impl Fn(&Digest, &Path),
+    ) -> Result<(), StagingError> {
+        for digest in digests {
+            self.remove_manifest(digest)?;
+            let file = self.blob_path("blobs", digest);
+            if measure(&file)?.is_none() {
+                continue;
+            }
+            self.mount(digest, image)?;
+            take(digest, &file);
+            files::remove(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for `coming` more bytes of a project: what can be read from Glance again has to go for them.
+    ///
+    /// # Errors
+    /// The project's bound, that of all projects, or the disk's, does not allow them.
+    pub fn admit(&self, coming: u64) -> Result<(), StagingError> {
+        let Staging { root, limits, cache, .. } = &*self.staging;
+        let (used, limit) = (used(&self.directory)?, limits.max_staged);
+        if used.saturating_add(coming) > limit {
+            return Err(StagingError::Quota { used, limit });
+        }
+        let limit = limits.max_staged_in_all;
+        if self.staging.used_in_all()?.saturating_add(coming) > limit {
+            return Err(StagingError::AllFull { limit });
+        }
+        let may_go = cache.as_ref().map_or(0, |cache| cache.may_go());
+        let mut available = files::available(root)?;
+        if available.saturating_add(may_go) < coming.saturating_add(FREE) {
+            return Err(StagingError::DiskFull);
+        }
+        // Not for what is only announced: nobody's words empty the cache.
+        let needed = coming.min(RECHECK).saturating_add(FREE);
+        if let Some(cache) = cache {
+            available = cache.free(|| needed, || files::available(root))?;
+        }
+        if available < needed { Err(StagingError::DiskFull) } else { Ok(()) }
+    }
+
+    /// Whether a project may have one more blob, of whatever size.
+    fn admit_one(&self) -> Result<(), StagingError> {
+        if files(&self.directory, &["blobs"])?.len() < MAX_BLOBS {
+            return Ok(());
+        }
+        let (what, advice) = ("blobs and manifests that are in no image", "push or tag manifests, or delete some");
+        Err(StagingError::TooMany { limit: MAX_BLOBS, what, advice })
+    }
+
+    fn blob_path(&self, place: &str, digest: &Digest) -> PathBuf {
+        self.directory.join(place).join(digest.path())
     }
 }
 
 impl Push {
-    /// Works on what a project has uploaded, off the runtime's threads.
+    /// What is staged in the repository's project, for this user.
+    pub(super) fn area(&self, at: &Repository) -> Result<Area, StagingError> {
+        let (project, user) = (at.grant.owner.clone(), at.grant.user.clone());
+        let directory = self.staging.project(&project)?;
+        let uploader = Uploader { project, user, repository: at.name.repository().to_owned() };
+        Ok(Area { staging: self.staging.clone(), directory, uploader })
+    }
+
+    /// Works on that, off the runtime's threads.
     pub(super) async fn on_disk<T: Send + 'static>(
         &self,
-        grant: &Grant,
-        work: impl FnOnce(&Staging, &str) -> Result<T, StagingError> + Send + 'static,
+        at: &Repository,
+        work: impl FnOnce(&Area) -> Result<T, StagingError> + Send + 'static,
     ) -> Result<T, StagingError> {
-        let (staging, project) = (self.staging.clone(), grant.owner.clone());
-        blocking(move || work(&staging, &project)).await
+        let area = self.area(at)?;
+        blocking(move || work(&area)).await
     }
 }
 
-/// Runs blocking work off the runtime's threads.
-pub async fn blocking<T: Send + 'static>(
+/// Runs blocking work off the runtime's threads, from now on.
+pub fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StagingError> + Send + 'static,
-) -> Result<T, StagingError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StagingError::ShuttingDown))
+) -> impl Future<Output = Result<T, StagingError>> {
+    let thread = tokio::task::spawn_blocking(work);
+    async move { thread.await.unwrap_or(Err(StagingError::ShuttingDown)) }
 }
 
 /// A project's manifests, and the files in these places by digest.

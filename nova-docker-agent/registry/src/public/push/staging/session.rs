@@ -5,14 +5,13 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{MAX_SESSIONS, RECHECK, Staging, StagingError, read_json, write_json};
+use super::{Area, MAX_SESSIONS, RECHECK, StagingError, read_json, write_json};
 use crate::files::{self, At, FileError, entries, if_there, is_at, make, make_parent, measure, private, sync_parent};
 use crate::{Algorithm, Digest, Hasher};
 
@@ -46,7 +45,7 @@ struct About {
 /// An upload that this request works on, and nobody else.
 pub struct Session {
     pub id: Uuid,
-    staging: Arc<Staging>,
+    area: Area,
     about: About,
     directory: PathBuf,
     file: Flock<File>,
@@ -60,17 +59,12 @@ pub struct Session {
     keep: bool,
 }
 
-impl Staging {
+impl Area {
     /// Begins an upload. One whose client is not told of it is not to be kept when its request ends.
-    pub fn begin(
-        self: &Arc<Self>,
-        uploader: &Uploader,
-        algorithm: Algorithm,
-        keep: bool,
-    ) -> Result<Session, StagingError> {
-        self.admit_one(&uploader.project)?;
-        self.admit(&uploader.project, 0)?;
-        let sessions = self.project(&uploader.project)?.join("sessions");
+    pub fn begin(&self, algorithm: Algorithm, keep: bool) -> Result<Session, StagingError> {
+        self.admit_one()?;
+        self.admit(0)?;
+        let sessions = self.directory.join("sessions");
         if entries(&sessions)?.len() >= MAX_SESSIONS {
             let (what, advice) = ("uploads open", "complete or cancel some");
             return Err(StagingError::TooMany { limit: MAX_SESSIONS, what, advice });
@@ -78,7 +72,7 @@ impl Staging {
         let id = Uuid::new_v4();
         let directory = sessions.join(id.to_string());
         make(&directory)?;
-        let (uploader, algorithm) = (uploader.clone(), algorithm.name().to_owned());
+        let (uploader, algorithm) = (self.uploader.clone(), algorithm.name().to_owned());
         let about = About { uploader, algorithm, length: 0, digested: String::new() };
         write_json(&directory.join(ABOUT), &about)?;
         let file = lock(&directory.join("content"), true)?;
@@ -91,8 +85,8 @@ impl Staging {
     ///
     /// # Errors
     /// [`StagingError::Busy`] while another request has it.
-    pub fn session(self: &Arc<Self>, uploader: &Uploader, id: Uuid) -> Result<Session, StagingError> {
-        let (directory, about) = self.about(uploader, id)?;
+    pub fn session(&self, id: Uuid) -> Result<Session, StagingError> {
+        let (directory, about) = self.about(id)?;
         let path = directory.join("content");
         let file = lock(&path, false)?;
         // It may have been completed or cancelled before the lock was had.
@@ -103,33 +97,27 @@ impl Staging {
     }
 
     /// How many bytes of an upload have come.
-    pub fn received(&self, uploader: &Uploader, id: Uuid) -> Result<u64, StagingError> {
-        let path = self.about(uploader, id)?.0.join("content");
+    pub fn received(&self, id: Uuid) -> Result<u64, StagingError> {
+        let path = self.about(id)?.0.join("content");
         measure(&path)?.map(|(size, _)| size).ok_or(StagingError::UnknownUpload)
     }
 
-    fn about(&self, uploader: &Uploader, id: Uuid) -> Result<(PathBuf, About), StagingError> {
-        let directory = self.project(&uploader.project)?.join("sessions").join(id.to_string());
+    fn about(&self, id: Uuid) -> Result<(PathBuf, About), StagingError> {
+        let directory = self.directory.join("sessions").join(id.to_string());
         let about: Option<About> = read_json(&directory.join(ABOUT))?;
-        let about = about.filter(|about| about.uploader == *uploader).ok_or(StagingError::UnknownUpload)?;
+        let about = about.filter(|about| about.uploader == self.uploader).ok_or(StagingError::UnknownUpload)?;
         Ok((directory, about))
     }
 
-    fn resume(
-        self: &Arc<Self>,
-        id: Uuid,
-        about: About,
-        directory: PathBuf,
-        file: Flock<File>,
-    ) -> Result<Session, StagingError> {
+    fn resume(&self, id: Uuid, about: About, directory: PathBuf, file: Flock<File>) -> Result<Session, StagingError> {
         let offset = file.metadata().at("look at", &directory)?.len();
         let algorithm = Algorithm::named(&about.algorithm).unwrap_or(Algorithm::Sha256);
         // Beyond that came what a process was given that was killed.
         let known = Hasher::resume(algorithm, &about.digested).filter(|_| about.length <= offset);
         let (start, hasher) = known.map_or_else(|| (0, algorithm.hasher()), |hasher| (about.length, hasher));
         let hasher = digest(&file, start..offset, hasher).at("read", &directory)?;
-        let (staging, begun) = (self.clone(), (offset, hasher.clone()));
-        Ok(Session { id, staging, about, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
+        let (area, begun) = (self.clone(), (offset, hasher.clone()));
+        Ok(Session { id, area, about, directory, file, offset, hasher, begun, unchecked: 0, keep: true })
     }
 }
 
@@ -142,34 +130,40 @@ impl Session {
     /// Whether `coming` more bytes are allowed.
     pub fn admit(&self, coming: u64) -> Result<(), StagingError> {
         self.check_size(coming)?;
-        self.staging.admit(&self.about.uploader.project, coming)
+        self.area.admit(coming)
     }
 
-    /// Appends.
-    pub fn append(&mut self, pieces: &[Bytes]) -> Result<(), StagingError> {
+    /// Appends. Where it fails, everything that came with this request is taken back.
+    pub fn append(mut self, pieces: &[Bytes]) -> Result<Self, StagingError> {
         for piece in pieces {
-            let length = piece.len() as u64;
-            self.check_size(length)?;
-            self.unchecked += length;
-            if self.unchecked >= RECHECK {
-                self.staging.admit(&self.about.uploader.project, length)?;
-                self.unchecked = 0;
+            if let Err(error) = self.append_one(piece) {
+                self.roll_back()?;
+                return Err(error);
             }
-            if let Err(cause) = self.file.write_all_at(piece, self.offset) {
-                // A part of the piece may be there; what was digested ends before it.
-                self.cut(self.offset)?;
-                let full = matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-                return if full { Err(StagingError::DiskFull) } else { Ok(Err(cause).at("write", self.content())?) };
-            }
-            self.hasher.update(piece);
-            self.offset += length;
         }
+        Ok(self)
+    }
+
+    fn append_one(&mut self, piece: &[u8]) -> Result<(), StagingError> {
+        let length = piece.len() as u64;
+        self.check_size(length)?;
+        self.unchecked += length;
+        if self.unchecked >= RECHECK {
+            self.area.admit(length)?;
+            self.unchecked = 0;
+        }
+        if let Err(cause) = self.file.write_all_at(piece, self.offset) {
+            let full = matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            return if full { Err(StagingError::DiskFull) } else { Ok(Err(cause).at("write", self.content())?) };
+        }
+        self.hasher.update(piece);
+        self.offset += length;
         Ok(())
     }
 
     /// Takes back what came with this request.
-    pub fn roll_back(&mut self) -> Result<(), StagingError> {
-        self.cut(self.begun.0)?;
+    pub fn roll_back(mut self) -> Result<(), StagingError> {
+        self.file.set_len(self.begun.0).at("shorten", self.content())?;
         (self.offset, self.hasher) = self.begun.clone();
         Ok(())
     }
@@ -191,7 +185,7 @@ impl Session {
         }
         let Some(digest) = digests.first() else { return Ok(()) };
         self.sync()?;
-        let target = self.staging.blob_path(&self.about.uploader.project, "blobs", digest)?;
+        let target = self.area.blob_path("blobs", digest);
         make_parent(&target)?;
         fs::rename(self.content(), &target).at("rename to", &target)?;
         // The name, too, has to be on the disk before the client may forget the blob.
@@ -223,12 +217,8 @@ impl Session {
     }
 
     fn check_size(&self, coming: u64) -> Result<(), StagingError> {
-        let limit = self.staging.limits.max_blob;
+        let limit = self.area.staging.limits.max_blob;
         if self.offset.saturating_add(coming) > limit { Err(StagingError::TooLarge { limit }) } else { Ok(()) }
-    }
-
-    fn cut(&self, offset: u64) -> Result<(), StagingError> {
-        Ok(self.file.set_len(offset).at("shorten", self.content())?)
     }
 
     fn content(&self) -> PathBuf {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::public::push::testing::{
     Answer, Asked, LONG, alice, at, content, on_cloud, put as put_manifest, reference_of, upload_image,
 };
-use crate::public::push::{Push, StagingError, uploader};
+use crate::public::push::{Push, StagingError};
 
 const WEB: &str = "demo/web";
 
@@ -48,8 +48,7 @@ async fn send(address: SocketAddr, head: &str, body: &[u8]) -> TcpStream {
 
 /// Whether no request works on the upload.
 fn is_idle(push: &Arc<Push>, id: Uuid) -> bool {
-    let uploader = uploader(&at(WEB));
-    !matches!(push.staging.session(&uploader, id), Err(StagingError::Busy))
+    !matches!(push.area(&at(WEB)).unwrap().session(id), Err(StagingError::Busy))
 }
 
 /// Waits until so many bytes of the upload are there and no request has it any more.

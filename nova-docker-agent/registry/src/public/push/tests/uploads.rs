@@ -452,7 +452,7 @@ async fn that_a_blob_is_looked_at_does_not_keep_it_and_that_a_push_counts_on_it_
             File::open(file).unwrap().set_modified(SystemTime::now() - 2 * hour).unwrap();
         }
         if is_pushed {
-            push.staging.renew(DEMO, "web", &[digest]).unwrap();
+            push.area(&at(WEB)).unwrap().renew(&[digest]).unwrap();
         }
         assert!(staged(&push, &alice(), WEB, &digest).await.is_some());
         push.expire().await.unwrap();

@@ -76,7 +76,7 @@ async fn only_who_may_push_sees_what_waits() {
         let at = Repository { name: name(WEB), grant };
         let found = push.staged_manifest(&at, &digest).await.unwrap();
         let referrers = push.staged_referrers(&at, &[digest]).await.unwrap();
-        let blob = push.staged(&at.grant, &Digest::of(&content(1, 3000))).await.unwrap();
+        let blob = push.staged(&at, &Digest::of(&content(1, 3000))).await.unwrap();
         assert_eq!((found.is_some(), !referrers.is_empty(), blob.is_some()), (expected, expected, expected));
     }
 }

@@ -113,8 +113,7 @@ async fn a_push_goes_on_when_another_one_makes_an_image_of_the_blob_that_it_is_a
     let (_cloud, push) = on_cloud(&directory).await;
     let manifest = upload_image(&push, WEB, 1).await;
     let layer = content(1, 3000);
-    let bearer = alice();
-    let blob = push.staged(&bearer.access[0].2, &Digest::of(&layer)).await.unwrap().unwrap();
+    let blob = push.staged(&at(WEB), &Digest::of(&layer)).await.unwrap().unwrap();
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     let pieces: Vec<_> = blob.read(0..3000).map(Result::unwrap).collect().await;
     assert_eq!(pieces.concat(), layer);
