@@ -22,6 +22,18 @@ pub struct StoredBlob {
     pub record: ImageMeta,
 }
 
+/// What is in memory.
+impl ReadableBlob for Bytes {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read(self: Arc<Self>, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
+        let bytes = self.slice(range.start as usize..range.end as usize);
+        futures::stream::iter([Ok(bytes)]).boxed()
+    }
+}
+
 impl ReadableBlob for StoredBlob {
     fn size(&self) -> u64 {
         self.stored.size()

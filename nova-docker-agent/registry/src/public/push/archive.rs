@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-use super::manifest::{Document, Refers};
+use super::manifest::Document;
 use crate::files::At;
 use crate::manifest::OCI_INDEX;
 use crate::public::images::ReadableBlob;
@@ -31,26 +31,18 @@ const END: usize = 1024;
 /// What goes under one digest.
 pub struct Part {
     pub digest: Digest,
-    pub content: PartContent,
-}
-
-pub enum PartContent {
-    Bytes(Bytes),
-    Blob(Arc<dyn ReadableBlob>),
+    content: Arc<dyn ReadableBlob>,
 }
 
 impl Part {
-    pub fn size(&self) -> u64 {
-        match &self.content {
-            PartContent::Bytes(bytes) => bytes.len() as u64,
-            PartContent::Blob(blob) => blob.size(),
-        }
+    pub fn new(digest: Digest, content: Arc<dyn ReadableBlob>) -> Self {
+        Self { digest, content }
     }
 }
 
 /// An archive before it is written.
 pub struct Archive {
-    pieces: Vec<PartContent>,
+    pieces: Vec<Arc<dyn ReadableBlob>>,
     /// How many bytes it has.
     pub length: u64,
     /// Where each blob begins, and its size.
@@ -64,10 +56,10 @@ impl Archive {
     /// Headers that tar has no form for; there are none in practice.
     pub fn new(root: &Document, name: &Name, tags: &[Tag], parts: Vec<Part>) -> std::io::Result<Self> {
         let mut archive = Self { pieces: vec![], length: 0, places: vec![] };
-        archive.file("oci-layout", json!({"imageLayoutVersion": "1.0.0"}))?;
-        archive.file("index.json", index(root, name, tags))?;
+        archive.json("oci-layout", json!({"imageLayoutVersion": "1.0.0"}))?;
+        archive.json("index.json", index(root, name, tags))?;
         if let Some(saved) = saved(root, name, tags, &parts) {
-            archive.file("manifest.json", saved)?;
+            archive.json("manifest.json", saved)?;
         }
         archive.directory("blobs/")?;
         for algorithm in Algorithm::ALL {
@@ -76,30 +68,32 @@ impl Archive {
             }
         }
         for part in parts {
-            let size = part.size();
-            archive.header(&path(&part.digest), size, EntryType::Regular)?;
-            archive.places.push((part.digest, archive.length, size));
-            archive.content(part.content, size);
+            let size = part.content.size();
+            let begin = archive.file(&path(&part.digest), part.content)?;
+            archive.places.push((part.digest, begin, size));
         }
-        archive.push(Bytes::from(vec![0; END]));
+        archive.push(vec![0; END]);
         Ok(archive)
     }
 
     /// Its bytes. A blob that gives more or fewer of them than it has ends the stream with an error.
     pub fn stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
-        let piece = |content| match content {
-            PartContent::Bytes(bytes) => futures::stream::iter([Ok(bytes)]).boxed(),
-            PartContent::Blob(blob) => exact(blob),
-        };
-        futures::stream::iter(self.pieces).map(move |content| Ok::<_, Error>(piece(content))).try_flatten().boxed()
+        futures::stream::iter(self.pieces).map(|piece| Ok::<_, Error>(exact(piece))).try_flatten().boxed()
     }
 
-    fn file(&mut self, path: &str, content: Value) -> std::io::Result<()> {
-        let bytes = Bytes::from(content.to_string());
-        let size = bytes.len() as u64;
+    fn json(&mut self, path: &str, content: Value) -> std::io::Result<u64> {
+        self.file(path, Arc::new(Bytes::from(content.to_string())))
+    }
+
+    /// Adds a file; returns where its content begins.
+    fn file(&mut self, path: &str, content: Arc<dyn ReadableBlob>) -> std::io::Result<u64> {
+        let size = content.size();
         self.header(path, size, EntryType::Regular)?;
-        self.content(PartContent::Bytes(bytes), size);
-        Ok(())
+        let begin = self.length;
+        self.length += size;
+        self.pieces.push(content);
+        self.push(vec![0; (size.next_multiple_of(BLOCK) - size) as usize]);
+        Ok(begin)
     }
 
     fn directory(&mut self, path: &str) -> std::io::Result<()> {
@@ -116,20 +110,13 @@ impl Archive {
         let mut written = Builder::new(vec![]);
         // What it is the header of comes later.
         written.append_data(&mut header, path, std::io::empty())?;
-        self.push(std::mem::take(written.get_mut()).into());
+        self.push(std::mem::take(written.get_mut()));
         Ok(())
     }
 
-    fn content(&mut self, content: PartContent, size: u64) {
-        self.length += size;
-        self.pieces.push(content);
-        let padding = size.next_multiple_of(BLOCK) - size;
-        self.push(Bytes::from(vec![0; padding as usize]));
-    }
-
-    fn push(&mut self, bytes: Bytes) {
+    fn push(&mut self, bytes: Vec<u8>) {
         self.length += bytes.len() as u64;
-        self.pieces.push(PartContent::Bytes(bytes));
+        self.pieces.push(Arc::new(Bytes::from(bytes)));
     }
 }
 
@@ -167,7 +154,7 @@ fn full_name(name: &str) -> String {
 
 /// `manifest.json`, of an image that can be run and whose layers are all there.
 fn saved(root: &Document, name: &Name, tags: &[Tag], parts: &[Part]) -> Option<Value> {
-    let Refers { config: Some(config), blobs: layers, .. } = &root.refers else { return None };
+    let Document { config: Some(config), blobs: layers, .. } = root else { return None };
     let there = |digest: &Digest| parts.iter().any(|part| part.digest == *digest);
     if !root.is_runnable() || !layers.iter().all(|layer| there(&layer.digest)) {
         return None;

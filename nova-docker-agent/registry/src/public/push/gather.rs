@@ -1,13 +1,13 @@
 //! Finds everything that a manifest refers to.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::json;
 
 use super::Push;
-use super::archive::{Part, PartContent};
-use super::manifest::{Document, Pointer, Refers, invalid};
+use super::archive::Part;
+use super::manifest::{Document, Pointer, invalid};
 use crate::manifest::{MAX_ALL_MANIFESTS, MAX_DEPTH, MAX_MANIFESTS};
 use crate::public::Repository;
 use crate::public::images::{Age, Blobs};
@@ -35,13 +35,14 @@ impl Push {
         let subjects = manifests.iter().filter_map(|document| document.subject).collect();
         let wanted = self.wanted(&manifests)?;
         let blobs = self.blobs(at, wanted.iter().map(|pointer| pointer.digest).collect()).await?;
-        let mut all: Vec<Part> = manifests.iter().map(|document| in_memory(document.digest, &document.bytes)).collect();
+        let in_memory = |document: &Document| Part::new(document.digest, Arc::new(document.bytes.clone()));
+        let mut all: Vec<Part> = manifests.iter().map(in_memory).collect();
         let mut missing = vec![];
         for pointer in wanted {
             match blobs.get(&pointer.digest) {
                 Some(blob) => {
                     check_size(pointer, blob.size())?;
-                    all.push(Part { digest: pointer.digest, content: PartContent::Blob(blob.clone()) });
+                    all.push(Part::new(pointer.digest, blob.clone()));
                 }
                 None if pointer.is_foreign() => {}
                 None => missing.push(pointer.digest),
@@ -52,7 +53,7 @@ impl Push {
 
     /// As they are listed: whoever reads the manifest goes through all of them.
     fn check_number(&self, document: &Document) -> Result<(), ApiError> {
-        let Refers { config, blobs, manifests } = &document.refers;
+        let Document { config, blobs, manifests, .. } = document;
         check_number(blobs.len() + usize::from(config.is_some()), "blobs", self.config.max_blobs)?;
         check_number(manifests.len(), "manifests", self.config.max_blobs.min(MAX_MANIFESTS))
     }
@@ -62,9 +63,8 @@ impl Push {
         let mut seen: HashSet<Digest> = manifests.iter().map(|document| document.digest).collect();
         let (mut configs, mut others) = (vec![], vec![]);
         for document in manifests {
-            let Refers { config, blobs, .. } = &document.refers;
-            configs.extend(config.iter().filter(|config| seen.insert(config.digest)));
-            others.extend(blobs.iter().filter(|blob| seen.insert(blob.digest)));
+            configs.extend(document.config.iter().filter(|config| seen.insert(config.digest)));
+            others.extend(document.blobs.iter().filter(|blob| seen.insert(blob.digest)));
         }
         configs.append(&mut others);
         check_number(configs.len(), "blobs", self.config.max_blobs)?;
@@ -84,11 +84,10 @@ impl Push {
     /// The manifest itself, and, of an index, those that it refers to.
     async fn manifests(&self, at: &Repository, root: &Document) -> Result<Vec<Document>, ApiError> {
         let mut found = vec![root.clone()];
-        let mut waiting: Vec<(Pointer, usize)> =
-            root.manifests().into_iter().rev().map(|child| (child.clone(), 1)).collect();
+        let mut waiting: Vec<_> = root.manifests.iter().rev().map(|child| (child.clone(), 1)).collect();
         let mut missing = vec![];
         while let Some((pointer, depth)) = waiting.pop() {
-            if found.iter().any(|known| known.digest == pointer.digest) {
+            if found.iter().any(|known| known.digest == pointer.digest) || missing.contains(&pointer.digest) {
                 continue;
             }
             let total: usize = found.iter().map(|document| document.bytes.len()).sum();
@@ -99,7 +98,7 @@ impl Push {
                 missing.push(pointer.digest);
                 continue;
             };
-            waiting.extend(child.manifests().into_iter().rev().map(|grandchild| (grandchild.clone(), depth + 1)));
+            waiting.extend(child.manifests.iter().rev().map(|grandchild| (grandchild.clone(), depth + 1)));
             found.push(child);
         }
         if missing.is_empty() { Ok(found) } else { Err(unknown(&missing)) }
@@ -125,10 +124,6 @@ fn check_number(found: usize, what: &str, limit: usize) -> Result<(), ApiError> 
         return Ok(());
     }
     Err(invalid(format!("it refers to {found} {what}, and at most {limit} are possible")))
-}
-
-fn in_memory(digest: Digest, bytes: &Bytes) -> Part {
-    Part { digest, content: PartContent::Bytes(bytes.clone()) }
 }
 
 fn check_size(pointer: &Pointer, found: u64) -> Result<(), ApiError> {

@@ -3,7 +3,6 @@
 //! Source: OCI image specification 1.1 (manifest.md, image-index.md, descriptor.md), Docker "Image Manifest Version 2,
 //! Schema 2".
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,8 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
 use tokio::time::timeout;
 
 use crate::http::{content_length, header};
@@ -32,28 +30,25 @@ pub struct Document {
     pub bytes: Bytes,
     pub digest: Digest,
     pub media_type: String,
-    pub refers: Refers,
-    /// The manifest that this one says something about. It may not be there.
-    pub subject: Option<Digest>,
-    /// `artifactType`, or the configuration's media type.
-    pub artifact_type: Option<String>,
-}
-
-/// What a document refers to, as it lists it.
-#[derive(Clone, Debug)]
-pub struct Refers {
     /// Of a manifest; an index has none.
     pub config: Option<Pointer>,
     /// The layers of a manifest; of an index, what it lists and is no manifest: BuildKit keeps its cache so.
     pub blobs: Vec<Pointer>,
     /// Of an index.
     pub manifests: Vec<Pointer>,
+    /// The manifest that this one says something about. It may not be there.
+    pub subject: Option<Digest>,
+    /// `artifactType`, or the configuration's media type.
+    pub artifact_type: Option<String>,
 }
 
 /// A descriptor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Pointer {
+    #[serde(default, deserialize_with = "or_default")]
     pub media_type: String,
+    #[serde(deserialize_with = "digest")]
     pub digest: Digest,
     pub size: u64,
 }
@@ -78,53 +73,46 @@ impl Document {
         let raw: Raw = parse(&bytes).map_err(|error| invalid(format!("it is not readable: {error}")))?;
         raw.check_schema()?;
         let media_type = raw.media_type(content_type)?;
-        let refers = raw.refers(&media_type)?;
-        let configured = refers.config.as_ref().map(|config| config.media_type.clone());
-        let subject = raw.subject.map(|subject| subject.pointer().map(|pointer| pointer.digest)).transpose()?;
-        let artifact_type = raw.artifact_type.filter(|text| !text.is_empty()).or(configured);
-        let digest = algorithm.digest(&bytes);
-        Ok(Self { bytes, digest, media_type, refers, subject, artifact_type })
+        raw.check_shape(&media_type)?;
+        let Raw { config, layers, manifests, subject, artifact_type, .. } = raw;
+        let (manifests, others) = manifests.unwrap_or_default().into_iter().partition(Pointer::is_manifest);
+        let configured = config.as_ref().map(|config| config.media_type.clone());
+        Ok(Self {
+            digest: algorithm.digest(&bytes),
+            bytes,
+            media_type,
+            config,
+            blobs: layers.unwrap_or(others),
+            manifests,
+            subject: subject.map(|subject| subject.digest),
+            artifact_type: artifact_type.filter(|text| !text.is_empty()).or(configured),
+        })
     }
 
     /// Whether a server can be launched from it, as far as it shows: an image's configuration, and layers of a file
     /// system.
     pub fn is_runnable(&self) -> bool {
         let is_layer = |layer: &Pointer| IMAGE_LAYERS.iter().any(|start| layer.media_type.starts_with(start));
-        let Refers { config, blobs, .. } = &self.refers;
+        let Self { config, blobs, .. } = self;
         config.as_ref().is_some_and(|config| [OCI_CONFIG, DOCKER_CONFIG].contains(&config.media_type.as_str()))
             && !blobs.is_empty()
             && blobs.iter().all(is_layer)
-    }
-
-    /// The manifests that it refers to, each once.
-    pub fn manifests(&self) -> Vec<&Pointer> {
-        let mut seen = HashSet::new();
-        self.refers.manifests.iter().filter(|pointer| seen.insert(pointer.digest)).collect()
     }
 }
 
 /// Everything of a manifest that matters here. What does not is skipped without being kept, so that no manifest takes
 /// much more memory than its own length; a field that is there twice is an error.
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
     schema_version: Option<u64>,
     media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<RawPointer>,
-    layers: Option<Vec<RawPointer>>,
-    manifests: Option<Vec<RawPointer>>,
-    subject: Option<RawPointer>,
+    config: Option<Pointer>,
+    layers: Option<Vec<Pointer>>,
+    manifests: Option<Vec<Pointer>>,
+    subject: Option<Pointer>,
     fs_layers: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPointer {
-    #[serde(default, deserialize_with = "or_default")]
-    media_type: String,
-    digest: String,
-    size: u64,
 }
 
 impl Raw {
@@ -153,35 +141,27 @@ impl Raw {
         }
     }
 
-    fn refers(&self, media_type: &str) -> Result<Refers, ApiError> {
-        let all = |pointers: &Option<Vec<RawPointer>>| -> Result<Vec<Pointer>, ApiError> {
-            pointers.iter().flatten().map(RawPointer::pointer).collect()
-        };
-        if [OCI_INDEX, DOCKER_LIST].contains(&media_type) {
-            if self.config.is_some() || self.layers.is_some() {
-                return Err(invalid("an index has manifests, and neither config nor layers"));
+    fn check_shape(&self, media_type: &str) -> Result<(), ApiError> {
+        let is_index = [OCI_INDEX, DOCKER_LIST].contains(&media_type);
+        match () {
+            () if is_index && (self.config.is_some() || self.layers.is_some()) => {
+                Err(invalid("an index has manifests, and neither config nor layers"))
             }
-            let (manifests, blobs) = all(&self.manifests)?.into_iter().partition(Pointer::is_manifest);
-            return Ok(Refers { config: None, blobs, manifests });
+            () if is_index => Ok(()),
+            () if ![OCI_MANIFEST, DOCKER_MANIFEST].contains(&media_type) => {
+                let media_type = short(media_type);
+                Err(invalid(format!("its media type {media_type} is none that this registry knows")))
+            }
+            () if self.manifests.is_some() => Err(invalid("a manifest has config and layers, and no manifests")),
+            () if self.config.is_none() => Err(invalid("it has no config")),
+            () => Ok(()),
         }
-        if ![OCI_MANIFEST, DOCKER_MANIFEST].contains(&media_type) {
-            let media_type = short(media_type);
-            return Err(invalid(format!("its media type {media_type} is none that this registry knows")));
-        }
-        if self.manifests.is_some() {
-            return Err(invalid("a manifest has config and layers, and no manifests"));
-        }
-        let config = self.config.as_ref().ok_or_else(|| invalid("it has no config"))?;
-        Ok(Refers { config: Some(config.pointer()?), blobs: all(&self.layers)?, manifests: vec![] })
     }
 }
 
-impl RawPointer {
-    fn pointer(&self) -> Result<Pointer, ApiError> {
-        let digest = self.digest.parse();
-        let digest = digest.map_err(|error| invalid(format!("{} in it is {error}", short(&self.digest))))?;
-        Ok(Pointer { media_type: self.media_type.clone(), digest, size: self.size })
-    }
+fn digest<'de, D: Deserializer<'de>>(value: D) -> Result<Digest, D::Error> {
+    let text = String::deserialize(value)?;
+    text.parse().map_err(|error| D::Error::custom(format!("{} is {error}", short(&text))))
 }
 
 /// A manifest's bytes, at most `limit` of them, which have to come within `patience`.

@@ -14,7 +14,7 @@ fn document(bytes: Vec<u8>) -> Document {
 
 fn part(content: &[u8], algorithm: Algorithm) -> Part {
     let content = Bytes::copy_from_slice(content);
-    Part { digest: algorithm.digest(&content), content: PartContent::Bytes(content) }
+    Part::new(algorithm.digest(&content), Arc::new(content))
 }
 
 fn name() -> Name {
@@ -151,7 +151,7 @@ impl ReadableBlob for Odd {
 
 fn with_odd(says: u64, has: usize) -> Archive {
     let root = document(testing::oci_manifest(b"{}", &[], "application/x-sbom"));
-    let odd = Part { digest: Digest::of(b"odd"), content: PartContent::Blob(Arc::new(Odd { says, has })) };
+    let odd = Part::new(Digest::of(b"odd"), Arc::new(Odd { says, has }));
     Archive::new(&root, &name(), &[], vec![odd, part(b"after", Algorithm::Sha256)]).unwrap()
 }
 

@@ -42,7 +42,7 @@ fn a_manifest_keeps_its_bytes_and_tells_what_it_needs() {
     let bytes = serde_json::to_vec_pretty(&manifest).unwrap();
     let document = Document::parse(bytes.clone().into(), Some(OCI_MANIFEST), Algorithm::Sha256).unwrap();
     assert_eq!((&document.bytes[..], document.digest), (&bytes[..], Digest::of(&bytes)));
-    let needed: Vec<Digest> = document.refers.blobs.iter().map(|pointer| pointer.digest).collect();
+    let needed: Vec<Digest> = document.blobs.iter().map(|pointer| pointer.digest).collect();
     assert_eq!(needed, ["a", "b", "a"].map(|content| Digest::of(content.as_bytes())));
     assert!(document.is_runnable());
 }
@@ -121,7 +121,7 @@ fn only_layers_that_say_so_may_be_elsewhere() {
     let mut layers = json!([pointer(foreign, "a"), pointer(OCI_LAYER, "b")]);
     layers[1]["urls"] = json!(["https://example.com/b"]);
     let document = parse_as(&with("layers", layers), None).unwrap();
-    let foreign: Vec<bool> = document.refers.blobs.iter().map(Pointer::is_foreign).collect();
+    let foreign: Vec<bool> = document.blobs.iter().map(Pointer::is_foreign).collect();
     assert_eq!(foreign, [true, false]);
 }
 
