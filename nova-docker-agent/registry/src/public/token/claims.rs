@@ -1,6 +1,6 @@
 //! What a token says. Only this registry reads it: it is sealed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ pub struct Claims {
     /// Keystone's id and name of the user.
     pub user: String,
     pub user_name: String,
-    /// Keystone tokens, each with the id of its project.
-    tokens: Vec<(String, String)>,
+    /// Keystone tokens, by the ids of their projects. That of no project has an empty one.
+    tokens: BTreeMap<String, String>,
     access: Vec<Access>,
     catalog: Option<Catalog>,
     /// The user is the registry's own identity, for those who have not logged in.
@@ -36,15 +36,13 @@ struct Access {
     owner: String,
     /// The user may push there, if asked for.
     is_pusher: bool,
-    /// Which of `tokens`.
-    token: usize,
+    /// The project whose token is used.
+    project: String,
 }
 
 /// The user, whose projects the catalog asks keystone for.
 #[derive(Serialize, Deserialize)]
 struct Catalog {
-    /// Which of `tokens`: as the user logged in.
-    token: usize,
     /// Keystone's id of the user's domain.
     domain: String,
     /// The only project that the token can be used for, if there is one.
@@ -73,44 +71,41 @@ impl Visitor {
 impl Claims {
     pub fn new(user: &UserLogin, is_anonymous: bool) -> Self {
         let (user, user_name) = (user.user_id.clone(), user.user_name.clone());
-        Self { end: 0, user, user_name, tokens: vec![], access: vec![], catalog: None, is_anonymous }
+        Self { end: 0, user, user_name, tokens: BTreeMap::new(), access: vec![], catalog: None, is_anonymous }
     }
 
     /// Grants actions in a repository of the project `owner`, done with the token of `login`.
     pub fn grant(&mut self, name: &Name, actions: BTreeSet<Action>, owner: &str, is_pusher: bool, login: &UserLogin) {
-        let (token, name) = (self.token(login), name.to_string());
-        self.access.push(Access { name, actions, owner: owner.to_owned(), is_pusher, token });
+        let (project, name) = (self.keep_token(login), name.to_string());
+        self.access.push(Access { name, actions, owner: owner.to_owned(), is_pusher, project });
     }
 
     /// Lets the catalog be listed.
     pub fn list(&mut self, login: &UserLogin) {
-        let (token, domain) = (self.token(login), login.user_domain_id.clone());
-        self.catalog = Some(Catalog { token, domain, project: login.project.clone() });
+        self.keep_token(login);
+        self.catalog = Some(Catalog { domain: login.user_domain_id.clone(), project: login.project.clone() });
     }
 
-    fn token(&mut self, login: &UserLogin) -> usize {
-        let id = login.project.as_ref().map(|project| project.id.clone()).unwrap_or_default();
-        let known = self.tokens.iter().position(|(known, _)| *known == id);
-        known.unwrap_or_else(|| {
-            self.tokens.push((id, login.token.expose_secret().to_owned()));
-            self.tokens.len() - 1
-        })
+    fn keep_token(&mut self, login: &UserLogin) -> String {
+        let project = id_of(login.project.as_ref());
+        self.tokens.insert(project.clone(), login.token.expose_secret().to_owned());
+        project
     }
 
     /// The user, for one request, at so many seconds since 1970; `client` is where it comes from, where that speaks for one alone.
     pub fn visitor(self, request_id: &str, client: Option<IpAddr>, now: u64) -> Visitor {
+        let token = |project: &str| self.tokens.get(project).map(|token| SecretString::from(token.as_str()));
         let grant = |access: &Access| {
-            let (project, token) = self.tokens.get(access.token)?;
             let turns = match (self.is_anonymous, client) {
-                (false, _) => project.clone(),
+                (false, _) => access.project.clone(),
                 (true, Some(client)) => format!("anonymous at {client}"),
                 (true, None) => format!("anonymous in {}", access.owner),
             };
             Some(Grant {
                 owner: access.owner.clone(),
-                project: project.clone(),
+                project: access.project.clone(),
                 user: self.user.clone(),
-                token: SecretString::from(token.as_str()),
+                token: token(&access.project)?,
                 request_id: request_id.to_owned(),
                 is_pusher: access.is_pusher,
                 is_anonymous: self.is_anonymous,
@@ -122,9 +117,8 @@ impl Claims {
         });
         let bearer = Bearer { access: access.collect() };
         let catalog = self.catalog.as_ref().and_then(|catalog| {
-            let (_, token) = self.tokens.get(catalog.token)?;
             Some(UserLogin {
-                token: SecretString::from(token.as_str()),
+                token: token(&id_of(catalog.project.as_ref()))?,
                 user_id: self.user.clone(),
                 user_name: self.user_name.clone(),
                 user_domain_id: catalog.domain.clone(),
@@ -135,4 +129,8 @@ impl Claims {
         });
         Visitor { user: self.user_name, user_id: self.user, bearer, is_anonymous: self.is_anonymous, catalog }
     }
+}
+
+fn id_of(project: Option<&Project>) -> String {
+    project.map(|project| project.id.clone()).unwrap_or_default()
 }

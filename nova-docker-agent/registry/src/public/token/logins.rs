@@ -12,10 +12,11 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::guesses::{Guesses, WINDOW};
 use crate::public::Name;
+use crate::turns::Turns;
 use crate::{ApiError, Code};
 use nova_docker_cloud::{self as cloud, Credentials, Keystone, Named, Project, UserLogin};
 
@@ -36,19 +37,11 @@ pub struct Logins {
     domain: Named,
     /// Random, of this process: credentials are remembered as a hash under this key.
     secret: hmac::Key,
-    known: Cache<[u8; 32], Known>,
-    /// What keystone is being asked. Wrong passwords come no further, and push nobody out of those that are known.
-    asking: Cache<[u8; 32], Known>,
+    known: Cache<[u8; 32], Arc<Login>>,
+    /// Who asks keystone. Wrong passwords come no further, and push nobody out of those that are known.
+    asking: Arc<Turns>,
     kept: Duration,
     guesses: Guesses,
-}
-
-#[derive(Clone)]
-struct Known {
-    since: Instant,
-    login: Arc<OnceCell<Arc<Login>>>,
-    /// What it was before keystone had to be asked again.
-    before: Option<Arc<Login>>,
 }
 
 /// A user who has logged in.
@@ -56,6 +49,8 @@ pub struct Login {
     pub user: UserLogin,
     /// When keystone saw the password.
     proven: Instant,
+    /// When it was asked last.
+    since: Instant,
     /// Where the user has a role.
     pub projects: Vec<Project>,
     /// By project id.
@@ -80,8 +75,8 @@ impl Logins {
     /// `shared`: addresses that speak for many clients.
     pub fn new(keystone: Keystone, domain: Named, shared: Vec<IpNet>) -> Self {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        let [known, asking] =
-            [(); 2].map(|()| Cache::builder().max_capacity(MAX_LOGINS).eviction_policy(EvictionPolicy::lru()).build());
+        let known = Cache::builder().max_capacity(MAX_LOGINS).eviction_policy(EvictionPolicy::lru()).build();
+        let asking = Turns::new(Semaphore::MAX_PERMITS, 1);
         Self { keystone, domain, secret, known, asking, kept: KEPT, guesses: Guesses::new(shared) }
     }
 
@@ -116,7 +111,11 @@ impl Logins {
         self.once(&["password", username, password], ask).await
     }
 
-    /// The login behind a keystone token that this registry, or another process of it, has put into a token of its own.
+    /// The login behind a keystone token that this registry, or another process of it, has put into a token of its own, with the
+    /// user's projects as keystone knows them now.
+    ///
+    /// # Errors
+    /// [`Code::Unauthorized`] when keystone takes the user's token no more, or [`Code::Unavailable`].
     pub async fn of_token(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
         let ask = async |_| self.open(user.clone(), request_id).await.map_err(|error| refusal(&error));
         self.once(&["token", user.token.expose_secret()], ask).await
@@ -129,26 +128,27 @@ impl Logins {
         ask: impl FnOnce(Option<Arc<Login>>) -> F,
     ) -> Result<Arc<Login>, ApiError> {
         let key = self.fingerprint(secrets);
-        let known = self.known(key);
-        let mut was_asked = false;
-        let asking = async || {
-            was_asked = true;
-            ask(known.before.clone()).await
-        };
-        let login = known.login.get_or_try_init(asking).await.cloned();
-        if was_asked {
-            self.asking.invalidate(&key);
+        let fresh = || self.known.get(&key).filter(|login| login.is_fresh(Instant::now(), self.kept));
+        if let Some(login) = fresh() {
+            return Ok(login);
         }
-        if was_asked && login.is_ok() {
-            self.known.insert(key, known.clone());
+        let _alone = self.asking.take(Some(&hex::encode(key))).await;
+        // Whoever was first may have it now.
+        if let Some(login) = fresh() {
+            return Ok(login);
+        }
+        let before = self.known.get(&key).filter(|login| login.is_renewable(Instant::now(), self.kept));
+        let login = ask(before).await;
+        if let Ok(login) = &login {
+            self.known.insert(key, login.clone());
         }
         login
     }
 
-    /// Forgets the logins of a user whose token was refused, so that the next one is asked of keystone.
+    /// Forgets the logins of a user, by its id, whose token Glance has refused, so that the next one is asked of keystone.
     pub fn forget(&self, user_id: &str) {
-        for (key, known) in &self.known {
-            if known.login.get().is_some_and(|login| login.user.user_id == user_id) {
+        for (key, login) in &self.known {
+            if login.user.user_id == user_id {
                 self.known.invalidate(&*key);
             }
         }
@@ -202,22 +202,22 @@ impl Logins {
     }
 
     async fn open(&self, user: UserLogin, request_id: &str) -> Result<Arc<Login>, cloud::Error> {
-        let proven = Instant::now();
+        let now = Instant::now();
         let projects = match &user.project {
             Some(project) => vec![project.clone()],
             None => self.keystone.projects(&user.token, request_id).await?,
         };
-        Ok(Arc::new(Login { user, proven, projects, scoped: Mutex::default() }))
+        Ok(Arc::new(Login { user, proven: now, since: now, projects, scoped: Mutex::default() }))
     }
 
     /// A login that keystone still stands by, without the password.
     async fn renew(&self, login: &Login, request_id: &str) -> Result<Arc<Login>, cloud::Error> {
-        let user = login.user.clone();
-        let now = self.keystone.projects(&user.token, request_id).await?;
-        let projects = user.project.as_ref().map_or(now, |only| vec![only.clone()]);
+        let (user, since) = (login.user.clone(), Instant::now());
+        let all = self.keystone.projects(&user.token, request_id).await?;
+        let projects = user.project.as_ref().map_or(all, |only| vec![only.clone()]);
         let mut scoped = login.scoped().clone();
         scoped.retain(|id, _| projects.iter().any(|project| project.id == *id));
-        Ok(Arc::new(Login { user, proven: login.proven, projects, scoped: Mutex::new(scoped) }))
+        Ok(Arc::new(Login { user, proven: login.proven, since, projects, scoped: Mutex::new(scoped) }))
     }
 
     fn credentials(&self, username: &str, password: &str) -> Credentials {
@@ -233,18 +233,6 @@ impl Logins {
         Credentials::Password { user: Named::Name(user.to_owned()), user_domain: Some(domain), password }
     }
 
-    fn known(&self, key: [u8; 32]) -> Known {
-        let now = Instant::now();
-        let old = match self.known.get(&key) {
-            Some(fresh) if fresh.is_fresh(now, self.kept) => return fresh,
-            old => old,
-        };
-        let before = || old.and_then(|old| old.renewable(now, self.kept));
-        let new = || Known { since: now, login: Arc::default(), before: before() };
-        let is_old = |asking: &Known| !asking.is_fresh(now, self.kept);
-        self.asking.entry(key).or_insert_with_if(new, is_old).into_value()
-    }
-
     fn fingerprint(&self, secrets: &[&str]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.secret);
         for secret in secrets {
@@ -254,19 +242,6 @@ impl Logins {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(context.sign().as_ref());
         fingerprint
-    }
-}
-
-impl Known {
-    fn is_fresh(&self, now: Instant, kept: Duration) -> bool {
-        let ends = self.login.get().is_some_and(|login| login.ends(now));
-        now.duration_since(self.since) < kept && !ends
-    }
-
-    /// The login, if keystone's token will do for a while.
-    fn renewable(&self, now: Instant, kept: Duration) -> Option<Arc<Login>> {
-        let login = self.login.get().filter(|login| !login.ends(now));
-        login.filter(|login| now.duration_since(login.proven) + kept < PROVEN_FOR).cloned()
     }
 }
 
@@ -283,6 +258,16 @@ impl Login {
     pub fn names(&self) -> HashMap<&str, &str> {
         let written = self.projects.iter().filter(|project| project.domain_id == self.user.user_domain_id);
         written.map(|project| (project.id.as_str(), project.name.as_str())).collect()
+    }
+
+    /// Whether keystone need not be asked yet.
+    fn is_fresh(&self, now: Instant, kept: Duration) -> bool {
+        now.duration_since(self.since) < kept && !self.ends(now)
+    }
+
+    /// Whether keystone's token proves the user for a while yet.
+    fn is_renewable(&self, now: Instant, kept: Duration) -> bool {
+        now.duration_since(self.proven) + kept < PROVEN_FOR && !self.ends(now)
     }
 
     /// Whether keystone's token ends soon.

@@ -41,9 +41,9 @@ async fn a_password_is_asked_about_again_after_a_while() {
     let (logins, _cloud, _server) = logins().await;
     logins.log_in("cat", PASSWORD, None, "req").await.unwrap();
     let proven = Instant::now() + PROVEN_FOR;
-    let known: Vec<Known> = logins.known.iter().map(|(_, known)| known).collect();
-    assert!(known[0].renewable(proven - KEPT, Duration::ZERO).is_some());
-    assert!(known[0].renewable(proven, Duration::ZERO).is_none());
+    let known: Vec<Arc<Login>> = logins.known.iter().map(|(_, login)| login).collect();
+    assert!(known[0].is_renewable(proven - KEPT, Duration::ZERO));
+    assert!(!known[0].is_renewable(proven, Duration::ZERO));
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn wrong_passwords_take_no_room_from_logins_that_are_known() {
     for password in [PASSWORD, "wrong", "worse", PASSWORD] {
         assert_eq!(logins.log_in("cat", password, None, "req").await.is_ok(), password == PASSWORD);
     }
-    assert_eq!((logins.known.iter().count(), logins.asking.iter().count()), (1, 0));
+    assert_eq!(logins.known.iter().count(), 1);
     assert_eq!(cloud.asked("POST /v3/auth/tokens"), 3);
 }
 
