@@ -95,7 +95,7 @@ impl Api {
                 return error;
             }
             // Glance does not take the user's keystone token any more: the client is to get a new one.
-            self.tokens.refused(&visitor.user_id);
+            self.tokens.logins.forget(&visitor.user_id);
             refuse(Refused::InvalidToken)
         })
     }

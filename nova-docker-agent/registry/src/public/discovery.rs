@@ -50,7 +50,7 @@ impl Api {
     /// the page has.
     pub async fn catalog(&self, user: &UserLogin, request_id: &str, query: &str) -> Result<Response, ApiError> {
         let page = Mutex::new(Page::of(query, MAX_CATALOG)?);
-        let login = self.tokens.login(user, request_id).await?;
+        let login = self.tokens.logins.of_token(user, request_id).await?;
         if login.projects.is_empty() {
             return Err(self.tokens.challenge(Refused::InsufficientScope, CATALOG));
         }

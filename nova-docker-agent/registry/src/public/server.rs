@@ -15,7 +15,6 @@ use super::api::{self, Api};
 use super::images::{FRESH, Images};
 use super::push::{Push, PushConfig, StagingError};
 use super::tls::{Certificate, TlsError, TlsFiles};
-use super::token::seal::Sealer;
 use super::token::{Key, KeyError, TokenConfig, Tokens};
 use crate::files::{FileError, make};
 use crate::http::listener::{self, Limits, Tls};
@@ -94,8 +93,7 @@ impl Server {
             Ok::<_, StartError>((key, Images::open(for_images, &directory, size, fresh)?))
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
-        let sealer = Sealer::new(key.clone());
-        let push = Push::open(config.push.clone(), glance, images.clone(), sealer).await?;
+        let push = Push::open(config.push.clone(), glance, images.clone(), key.clone()).await?;
         let tokens = Tokens::new(&config.tokens, keystone, key);
         let address = config.listen;
         let failed = |cause| StartError::Listen { address, cause };

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::{Push, What, refused};
+use super::{Push, TAGS, refused};
 use crate::public::images::{Content, Tagged};
 use crate::public::name::{of_glance, tags_of};
 use crate::public::{Grant, Reference, Repository, Tag, property};
@@ -28,7 +28,7 @@ impl Push {
     ) -> Result<Response, ApiError> {
         let (push, at, reference) = (self.clone(), at.clone(), reference.clone());
         self.run(async move {
-            let _alone = push.lock(&at, What::Tags).await?;
+            let _alone = push.lock(&at, TAGS).await?;
             push.images.changed(&at.grant);
             let deleted = match &reference {
                 Reference::Tag(tag) => push.delete_tag(&at, tag).await,

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::staging::StagingError;
 use crate::files::{self, At, FileError, entries, if_there, is_at, make, measure, private, sync_parent};
-use crate::public::token::seal::Sealer;
+use crate::public::token::Key;
 use crate::public::{Name, Tag};
 
 /// Writing an entry takes less.
@@ -44,9 +44,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, sealer: &Sealer) -> Self {
+    pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, key: &Key) -> Self {
         // None only if it is longer than any memory; what is empty does not open.
-        let sealed = sealer.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
+        let sealed = key.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
         let token = STANDARD.encode(sealed);
         Self { image, owner: owner.to_owned(), name, repository: String::new(), tags: vec![], token }
     }
@@ -59,8 +59,8 @@ impl Entry {
     }
 
     /// The token of the user who pushed it.
-    pub fn token(&self, sealer: &Sealer) -> Option<SecretString> {
-        let token = sealer.open(PURPOSE, &String::from_utf8(STANDARD.decode(&self.token).ok()?).ok()?)?;
+    pub fn token(&self, key: &Key) -> Option<SecretString> {
+        let token = key.open(PURPOSE, &String::from_utf8(STANDARD.decode(&self.token).ok()?).ok()?)?;
         String::from_utf8(token).ok().map(SecretString::from)
     }
 }

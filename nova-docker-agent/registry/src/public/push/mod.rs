@@ -43,7 +43,7 @@ mod testing;
 mod tests;
 mod upload;
 
-use std::fmt;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,12 +55,15 @@ pub use staging::StagingError;
 
 use super::Repository;
 use super::images::Images;
-use super::token::seal::Sealer;
-use crate::{ApiError, Code, Digest};
+use super::token::Key;
+use crate::{ApiError, Code};
 use journal::Journal;
 use locks::{Held, Locks};
 use nova_docker_cloud::Glance;
 use staging::{Staging, blocking};
+
+/// All tags of a repository, which are changed once at a time. Whoever makes an image has locked that first.
+const TAGS: &str = "tags";
 
 /// Bounds of pushes, and where they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +102,7 @@ pub struct Push {
     config: PushConfig,
     glance: Glance,
     images: Arc<Images>,
-    sealer: Sealer,
+    key: Key,
     staging: Arc<Staging>,
     journal: Arc<Journal>,
     locks: Locks,
@@ -110,13 +113,12 @@ pub struct Push {
 }
 
 impl Push {
-    /// Opens what was staged before, and undoes pushes that were cut off. `sealer` keeps users' tokens on the disk
-    /// meanwhile.
+    /// Opens what was staged before, and undoes pushes that were cut off. Users' tokens are on the disk under `key` meanwhile.
     pub async fn open(
         config: PushConfig,
         glance: Glance,
         images: Arc<Images>,
-        sealer: Sealer,
+        key: Key,
     ) -> Result<Arc<Self>, StagingError> {
         let root = config.state_directory.join("push").join("staged");
         let limits = config.clone();
@@ -129,7 +131,7 @@ impl Push {
             config,
             glance,
             images,
-            sealer,
+            key,
             staging,
             journal: Arc::new(journal),
             locks,
@@ -159,8 +161,8 @@ impl Push {
         self.tasks.wait().await;
     }
 
-    /// Waits until nobody else does this in the repository, or until the registry shuts down.
-    async fn lock(&self, at: &Repository, what: What) -> Result<Held, StagingError> {
+    /// Waits until nobody else has this in the repository, an image by its digest or [`TAGS`], or until the registry shuts down.
+    async fn lock(&self, at: &Repository, what: impl Display) -> Result<Held, StagingError> {
         let key = format!("{} {} {what}", at.grant.owner, at.name.repository());
         let locked = self.stop.run_until_cancelled(self.locks.lock(&key)).await;
         locked.unwrap_or(Err(StagingError::ShuttingDown))
@@ -172,23 +174,6 @@ impl Push {
         work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
     ) -> Result<T, ApiError> {
         self.tasks.spawn(work).await.unwrap_or_else(|_| Err(StagingError::ShuttingDown.into()))
-    }
-}
-
-/// What is done once at a time in a repository. Tags come after an image.
-#[derive(Clone, Copy)]
-enum What {
-    /// One image is made.
-    Manifest(Digest),
-    Tags,
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Manifest(digest) => digest.fmt(f),
-            Self::Tags => f.write_str("tags"),
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use super::recover::close;
 use super::request::created;
 use super::staging::{Mount, StagingError, blocking};
 use super::tags::untagged_name;
-use super::{Push, What, refused};
+use super::{Push, TAGS, refused};
 use crate::http::parameters;
 use crate::public::images::{Age, Content};
 use crate::public::{Name, Reference, Repository, Tag, property};
@@ -152,7 +152,7 @@ impl Push {
         let Publication { at, document, tags, .. } = publication;
         let grant = &at.grant;
         // The same manifest twice at one time: the second request finds what the first one has made.
-        let _alone = self.lock(at, What::Manifest(document.digest)).await?;
+        let _alone = self.lock(at, document.digest).await?;
         if let Err(error) = self.recover_project(grant).await {
             tracing::warn!("unfinished pushes: {error}");
         }
@@ -211,7 +211,7 @@ impl Push {
     /// Gives tags to an image, and takes them from all others. Of several pushes of the same tag, the last one has it.
     async fn move_tags(&self, at: &Repository, id: Uuid, tags: &[Tag], runnable: bool) -> Result<(), ApiError> {
         let grant = &at.grant;
-        let _alone = self.lock(at, What::Tags).await?;
+        let _alone = self.lock(at, TAGS).await?;
         for pause in TAG_PAUSES.build() {
             // As it is now: another push may have taken its tags, or given it more, since it was made or found.
             let record = self.glance.image(&grant.caller(), id).await.map_err(|error| refused(&error))?;
@@ -282,7 +282,7 @@ impl Push {
 
     async fn begin_entry(&self, publication: &Publication, id: Uuid, label: String) -> Result<Open, ApiError> {
         let Publication { at: Repository { grant, name }, tags, .. } = publication;
-        let entry = Entry::new(id, &grant.owner, label, &grant.token, &self.sealer).with_tags(name, tags);
+        let entry = Entry::new(id, &grant.owner, label, &grant.token, &self.key).with_tags(name, tags);
         let journal = self.journal.clone();
         Ok(blocking(move || journal.begin(entry)).await?)
     }

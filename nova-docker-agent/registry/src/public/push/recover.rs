@@ -21,7 +21,7 @@ impl Push {
     pub(super) async fn recover(&self) -> Result<(), StagingError> {
         let journal = self.journal.clone();
         for open in blocking(move || journal.left(None)).await? {
-            match open.entry.token(&self.sealer) {
+            match open.entry.token(&self.key) {
                 Some(token) => {
                     let request_id = Caller::own().request_id;
                     let grant = Grant::of_member(&open.entry.owner, String::new(), token, &request_id, true);

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::publish::TAG_PAUSES;
-use super::{Push, What, refused};
+use super::{Push, TAGS, refused};
 use crate::public::images::{Age, ReadableBlob};
 use crate::public::name::all_of_glance;
 use crate::public::{Grant, Name, Repository, Tag, property};
@@ -52,7 +52,7 @@ impl Push {
         for (record, repository, age) in going.into_iter().take(MAX_LOOKED_AT) {
             let Ok(name) = format!("{}/{repository}", grant.owner).parse::<Name>() else { continue };
             let at = Repository { name, grant: grant.clone() };
-            let (name, _alone) = (&at.name, self.lock(&at, What::Tags).await?);
+            let (name, _alone) = (&at.name, self.lock(&at, TAGS).await?);
             // As it is now, and when that was last changed: since then it has no tag.
             let Ok(now) = self.glance.image(&grant.caller(), record.id).await else { continue };
             if now.name != record.name || now.tags != record.tags || !is_older(property::text(&now, "updated_at"), age)

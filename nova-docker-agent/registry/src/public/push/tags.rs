@@ -4,7 +4,7 @@
 //! A tag that moves is first given to the new image and then taken from the old one. In between both have it, and the
 //! newer image counts: whenever this is cut off, the tag stands for one of the two.
 
-use super::{Push, What, refused};
+use super::{Push, TAGS, refused};
 use crate::public::name::{of_glance, tags_of};
 use crate::public::{Name, Reference, Repository, Tag, property};
 use crate::{ApiError, Digest};
@@ -58,7 +58,7 @@ impl Push {
 
     /// Leaves each of the tags to one image, where a move of them was cut off: to the one that clients get.
     pub(super) async fn settle_tags(&self, at: &Repository, tags: &[Tag]) -> Result<(), ApiError> {
-        let _alone = self.lock(at, What::Tags).await?;
+        let _alone = self.lock(at, TAGS).await?;
         self.images.changed(&at.grant);
         let mut records = self.images.of_repository(at).await?;
         records.sort_by_key(|(record, _)| !property::is_own(record));

@@ -20,7 +20,6 @@ use crate::public::images::Images;
 pub use crate::public::testing::{Answer, Asked, DEMO, LONG};
 use crate::public::testing::{Double, FRESH};
 use crate::public::token::Key;
-use crate::public::token::seal::Sealer;
 use crate::public::{Action, Bearer, Grant, Name, Reference, Repository};
 use crate::testing::oci_manifest;
 use crate::{ApiError, Digest};
@@ -62,9 +61,9 @@ pub fn as_pusher(bearer: &Bearer, to: &str) -> Result<Repository, ApiError> {
     bearer.repository(&name(to), Action::Push)
 }
 
-/// That of all registries here, which share a key.
-pub fn sealer() -> Sealer {
-    Sealer::new(Key::fixed())
+/// That of all registries here.
+pub fn key() -> Key {
+    Key::of([7; 32])
 }
 
 pub fn config(directory: &Path) -> PushConfig {
@@ -120,7 +119,7 @@ pub async fn open(config: PushConfig) -> Arc<Push> {
 pub async fn open_at(config: PushConfig, url: &str, cache: u64) -> Arc<Push> {
     let glance = glance(url);
     let images = Images::open(glance.clone(), &config.state_directory, cache, FRESH).unwrap();
-    Push::open(config, glance, images, sealer()).await.unwrap()
+    Push::open(config, glance, images, key()).await.unwrap()
 }
 
 /// A registry on a Glance of its own.

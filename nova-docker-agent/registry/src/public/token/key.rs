@@ -10,7 +10,7 @@ use crate::files::{At, FileError, private};
 
 /// The secret behind everything that is sealed.
 #[derive(Clone)]
-pub struct Key(Arc<[u8; 32]>);
+pub struct Key(pub(super) Arc<[u8; 32]>);
 
 /// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,16 +24,10 @@ pub enum KeyError {
 }
 
 impl Key {
-    /// A key that nobody else has, for tests.
+    /// One for tests.
     #[cfg(test)]
-    pub fn random() -> Self {
-        Self(Arc::new(rand::random()))
-    }
-
-    /// The same for everybody, for tests.
-    #[cfg(test)]
-    pub fn fixed() -> Self {
-        Self(Arc::new([7; 32]))
+    pub fn of(bytes: [u8; 32]) -> Self {
+        Self(Arc::new(bytes))
     }
 
     /// Reads the key; makes one if there is none. Of several processes that make one at the same time, one wins.
@@ -49,10 +43,6 @@ impl Key {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| KeyError::Form(path.to_owned()))?;
         Ok(Self(Arc::new(bytes)))
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &*self.0
     }
 }
 

@@ -19,11 +19,10 @@ mod guesses;
 pub mod key;
 mod logins;
 pub mod scope;
-pub mod seal;
+mod seal;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -43,7 +42,6 @@ use claims::Claims;
 use logins::Logins;
 use nova_docker_cloud::{Keystone, Named, UserLogin};
 use scope::Scopes;
-use seal::Sealer;
 
 /// The identity with which images are pulled by those who have not logged in. It sees more than they do: they get public images.
 #[derive(Clone, Debug)]
@@ -87,8 +85,8 @@ pub struct Tokens {
     push_roles: Vec<String>,
     anonymous: Option<Anonymous>,
     shared_addresses: Vec<IpNet>,
-    logins: Logins,
-    sealer: Sealer,
+    pub logins: Logins,
+    key: Key,
 }
 
 /// A new token.
@@ -123,7 +121,7 @@ impl Tokens {
             anonymous: config.anonymous.clone(),
             shared_addresses: config.shared_addresses.clone(),
             logins,
-            sealer: Sealer::new(key),
+            key,
         }
     }
 
@@ -134,7 +132,7 @@ impl Tokens {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Refused::NoToken);
         }
-        let content = self.sealer.open(&self.purpose(), token.trim()).ok_or(Refused::InvalidToken)?;
+        let content = self.key.open(&self.purpose(), token.trim()).ok_or(Refused::InvalidToken)?;
         let claims: Claims = serde_json::from_slice(&content).map_err(|_| Refused::InvalidToken)?;
         let now = now();
         if claims.end <= now {
@@ -162,19 +160,6 @@ impl Tokens {
             challenge.push_str(&format!(",error=\"{error}\",error_description=\"{message}\""));
         }
         ApiError::new(code, message).with_status(StatusCode::UNAUTHORIZED).with_header(WWW_AUTHENTICATE, challenge)
-    }
-
-    /// Is told that Glance does not take the keystone token of this user, by its id, any more.
-    pub fn refused(&self, user_id: &str) {
-        self.logins.forget(user_id);
-    }
-
-    /// The login that a token was given for, with the user's projects as keystone knows them now.
-    ///
-    /// # Errors
-    /// [`Code::Unauthorized`] when keystone takes the user's token no more, or [`Code::Unavailable`].
-    pub async fn login(&self, user: &UserLogin, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        self.logins.of_token(user, request_id).await
     }
 
     /// The user of `login` in a project of the user's; None when the role there has just been taken away.
@@ -225,7 +210,7 @@ impl Tokens {
             claims.list(&login.user);
         }
         claims.end = now + life.as_secs();
-        let sealed = serde_json::to_vec(&claims).ok().and_then(|claims| self.sealer.seal(&self.purpose(), &claims));
+        let sealed = serde_json::to_vec(&claims).ok().and_then(|claims| self.key.seal(&self.purpose(), &claims));
         let token = sealed.ok_or_else(|| ApiError::new(Code::Unavailable, "no token could be made"))?;
         Ok(Issued { token, life })
     }

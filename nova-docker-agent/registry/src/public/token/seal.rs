@@ -14,17 +14,7 @@ use super::key::Key;
 const VERSION: u8 = 1;
 const SALT: usize = 32;
 
-/// Seals and opens.
-#[derive(Clone)]
-pub struct Sealer {
-    key: Key,
-}
-
-impl Sealer {
-    pub fn new(key: Key) -> Self {
-        Self { key }
-    }
-
+impl Key {
     /// Seals `content`. It opens only for the same `purpose`, which is not part of it. None only if it is too long to be
     /// encrypted (256 GiB).
     pub fn seal(&self, purpose: &str, content: &[u8]) -> Option<String> {
@@ -54,7 +44,7 @@ impl Sealer {
 
     fn key_for(&self, salt: &[u8], purpose: &str) -> Option<LessSafeKey> {
         let info = [purpose.as_bytes()];
-        let extracted = Salt::new(HKDF_SHA256, salt).extract(self.key.bytes());
+        let extracted = Salt::new(HKDF_SHA256, salt).extract(&*self.0);
         let key: UnboundKey = extracted.expand(&info, &CHACHA20_POLY1305).ok()?.into();
         Some(LessSafeKey::new(key))
     }

@@ -12,8 +12,8 @@ use crate::Digest;
 use crate::public::property;
 use crate::public::push::journal::{Entry, Journal};
 use crate::public::push::testing::{
-    Asked, Cloud, DEMO, LONG, alice, at, bearer_of, config, content, files, on_cloud, open_at, open_on, put, put_as,
-    reference_of, sealer, staged, token, upload_image,
+    Asked, Cloud, DEMO, LONG, alice, at, bearer_of, config, content, files, key, on_cloud, open_at, open_on, put,
+    put_as, reference_of, staged, token, upload_image,
 };
 
 const WEB: &str = "demo/web";
@@ -27,7 +27,7 @@ fn unfinished(directory: &tempfile::TempDir) -> usize {
 fn cut_off(directory: &tempfile::TempDir, cloud: &Cloud, user: &str, status: &str) -> Uuid {
     let id = cloud.image(DEMO, "web:v1", &Bytes::new(), json!({"status": status, property::PUSH: "x"}));
     let journal = Journal::open(directory.path().join("push/unfinished")).unwrap();
-    let entry = Entry::new(id, DEMO, "web:v1".into(), &token(user, DEMO), &sealer());
+    let entry = Entry::new(id, DEMO, "web:v1".into(), &token(user, DEMO), &key());
     drop(journal.begin(entry).unwrap());
     id
 }
@@ -293,7 +293,7 @@ async fn what_another_process_is_making_is_left_alone() {
     let cloud = Cloud::start().await;
     let id = cloud.image(DEMO, "web:v1", &Bytes::new(), json!({"status": "saving"}));
     let journal = Journal::open(directory.path().join("push/unfinished")).unwrap();
-    let entry = Entry::new(id, DEMO, "web:v1".into(), &"token".into(), &sealer());
+    let entry = Entry::new(id, DEMO, "web:v1".into(), &"token".into(), &key());
     let at_work = journal.begin(entry).unwrap();
     let push = open_on(config(directory.path()), &cloud).await;
     push.shutdown().await;

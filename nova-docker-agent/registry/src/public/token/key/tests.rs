@@ -10,7 +10,7 @@ fn a_missing_key_is_made_once_and_only_for_its_owner() {
         let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| Key::load(&path).unwrap())).collect();
         makers.into_iter().map(|maker| maker.join().unwrap()).collect()
     });
-    assert!(keys.iter().all(|key| key.bytes() == keys[0].bytes()));
+    assert!(keys.iter().all(|key| key.0 == keys[0].0));
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
