@@ -61,7 +61,7 @@ impl Api {
                 let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
                 repositories(image, &written).for_each(|name| page.add(name));
             };
-            self.images.each_visible(&grant, take).await.map(|()| true)
+            self.images.records.each_visible(&grant, take).await.map(|()| true)
         };
         let all = stream::iter(&login.projects).map(list).buffer_unordered(PROJECTS_AT_ONCE);
         let members: Vec<bool> = all.try_collect().await?;

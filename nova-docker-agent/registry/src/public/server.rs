@@ -128,7 +128,7 @@ impl Server {
             tracing::warn!("the registry's listener has failed: {error}");
         }
         self.push.shutdown().await;
-        self.images.shutdown().await;
+        self.images.fetcher.shutdown().await;
         tracing::info!(counters = ?self.images.counters(), "the registry has stopped");
     }
 }

@@ -89,8 +89,9 @@ pub trait ReadableBlob: Send + Sync {
 /// Finds images in Glance.
 pub struct Images {
     glance: Glance,
-    fetcher: Arc<Fetcher>,
-    records: Records,
+    /// Reads blobs, of which some are on this host.
+    pub fetcher: Arc<Fetcher>,
+    pub records: Records,
     opened: OpenedImages,
     next_lease: AtomicU64,
 }
@@ -158,30 +159,15 @@ impl Images {
         self.records.forget(&grant.owner);
     }
 
-    /// Gives `take` every image that Glance lists for the caller of `grant`, of any project.
-    pub async fn each_visible(&self, grant: &Grant, take: impl FnMut(&ImageMeta)) -> Result<(), ApiError> {
-        self.records.each_visible(grant, take).await
-    }
-
     /// Takes a file that a member of the project `owner` has uploaded, verified and on the disk, as a blob that need not be read
     /// from Glance. It is gone from its place then, or is left there when the cache has no room for it. Blocks.
     pub fn adopt(&self, owner: &str, digest: &Digest, file: &Path) -> Result<(), Error> {
         self.fetcher.adopt(*digest, &Sharing::Circle(owner.to_owned()), file)
     }
 
-    /// The blobs on this host.
-    pub fn cache(&self) -> &Arc<Cache> {
-        &self.fetcher.cache
-    }
-
     /// What was done so far.
     pub fn counters(&self) -> Counters {
         self.fetcher.counters()
-    }
-
-    /// Gives up reads from Glance.
-    pub async fn shutdown(&self) {
-        self.fetcher.shutdown().await;
     }
 
     async fn repository(&self, at: &Repository, place: Place, age: Age) -> Result<Vec<Tagged>, ApiError> {

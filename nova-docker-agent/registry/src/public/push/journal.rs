@@ -8,8 +8,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use nix::fcntl::Flock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -39,15 +37,14 @@ pub struct Entry {
     pub repository: String,
     #[serde(default)]
     pub tags: Vec<String>,
-    /// The user's token, sealed, in base64.
+    /// The user's token, sealed.
     token: String,
 }
 
 impl Entry {
     pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, key: &Key) -> Self {
         // None only if it is longer than any memory; what is empty does not open.
-        let sealed = key.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
-        let token = STANDARD.encode(sealed);
+        let token = key.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
         Self { image, owner: owner.to_owned(), name, repository: String::new(), tags: vec![], token }
     }
 
@@ -60,8 +57,7 @@ impl Entry {
 
     /// The token of the user who pushed it.
     pub fn token(&self, key: &Key) -> Option<SecretString> {
-        let token = key.open(PURPOSE, &String::from_utf8(STANDARD.decode(&self.token).ok()?).ok()?)?;
-        String::from_utf8(token).ok().map(SecretString::from)
+        String::from_utf8(key.open(PURPOSE, &self.token)?).ok().map(SecretString::from)
     }
 }
 
@@ -130,14 +126,12 @@ fn open(path: &Path) -> Result<Option<Open>, FileError> {
 
 impl Open {
     /// Nothing is left to be undone.
-    pub fn close(self) {
-        // A later request has begun another entry for the image.
-        if !is_at(&self.lock, &self.path) {
-            return;
+    pub fn close(self) -> Result<(), StagingError> {
+        // A later request may have begun another entry for the image.
+        if is_at(&self.lock, &self.path) {
+            files::remove(&self.path)?;
         }
-        if let Err(error) = files::remove(&self.path) {
-            tracing::warn!("unfinished pushes: {error}");
-        }
+        Ok(())
     }
 
     /// How long ago it was begun.

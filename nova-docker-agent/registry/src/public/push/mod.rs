@@ -120,12 +120,12 @@ impl Push {
         images: Arc<Images>,
         key: Key,
     ) -> Result<Arc<Self>, StagingError> {
-        let root = config.state_directory.join("push").join("staged");
-        let limits = config.clone();
-        let journal = config.state_directory.join("push").join("unfinished");
-        let locks = config.state_directory.join("push").join("locks");
-        let cache = images.cache().clone();
-        let opened = move || Ok((Staging::open(root, limits, &cache)?, Journal::open(journal)?, Locks::open(locks)?));
+        let (root, limits) = (config.state_directory.join("push"), config.clone());
+        let cache = images.fetcher.cache.clone();
+        let opened = move || {
+            let staging = Staging::open(root.join("staged"), limits, &cache)?;
+            Ok((staging, Journal::open(root.join("unfinished"))?, Locks::open(root.join("locks"))?))
+        };
         let (staging, journal, locks) = blocking(opened).await?;
         let push = Arc::new(Self {
             config,
@@ -140,7 +140,7 @@ impl Push {
         });
         let recovering = push.clone();
         push.tasks.spawn(async move {
-            if let Err(error) = recovering.recover().await {
+            if let Err(error) = recovering.recover(None).await {
                 tracing::warn!("unfinished pushes: {error}");
             }
         });
@@ -151,7 +151,7 @@ impl Push {
     pub async fn expire(&self) -> Result<(), StagingError> {
         let staging = self.staging.clone();
         blocking(move || staging.expire()).await?;
-        self.recover().await
+        self.recover(None).await
     }
 
     /// Gives up what is being pushed, and waits until that has left nothing half done.

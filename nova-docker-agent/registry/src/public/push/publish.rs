@@ -30,7 +30,6 @@ use crate::http::parameters;
 use crate::public::images::{Age, Content};
 use crate::public::{Name, Reference, Repository, Tag, property};
 use crate::{Algorithm, ApiError, Code, Digest};
-use nova_docker_cloud::Caller;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -153,7 +152,7 @@ impl Push {
         let grant = &at.grant;
         // The same manifest twice at one time: the second request finds what the first one has made.
         let _alone = self.lock(at, document.digest).await?;
-        if let Err(error) = self.recover_project(grant).await {
+        if let Err(error) = self.recover(Some(grant)).await {
             tracing::warn!("unfinished pushes: {error}");
         }
         self.images.changed(grant);
@@ -230,14 +229,26 @@ impl Push {
         Err(ApiError::new(Code::Unavailable, "another registry moves the same tags, or deletes the image; try again"))
     }
 
-    /// Makes an image. Returns the digests of everything that is in it.
+    /// Makes an image in Glance that has its tags, or leaves nothing there. Returns the digests of everything that is in it.
     async fn publish_new(self: &Arc<Self>, publication: &Publication) -> Result<Vec<Digest>, ApiError> {
         let Publication { at, document, tags, .. } = publication;
         let Parts { all, runnable, subjects } = self.gather(at, document).await?;
         let digests = all.iter().map(|part| part.digest).collect();
         let archive = Archive::new(document, &at.name, tags, all).map_err(|error| invalid(error.to_string()))?;
-        let record = record(publication, &archive, tags.is_empty() || !runnable, &subjects);
-        self.make(publication, archive, record, runnable).await?;
+        let (caller, id) = (at.grant.caller(), Uuid::new_v4());
+        let record = record(publication, id, &archive, tags.is_empty() || !runnable, &subjects);
+        let name = record["name"].as_str().unwrap_or_default().to_owned();
+        let open = self.begin_entry(publication, id, name.clone()).await?;
+        if let Err(refused) = self.fill(publication, id, &record, archive).await {
+            match self.glance.delete(&caller, id).await {
+                Ok(_) => close(open).await,
+                Err(error) => self.end_later(publication, open, &error.to_string()),
+            }
+            return Err(refused);
+        }
+        tracing::info!(image = %id, name, project = at.grant.owner, "an image was pushed");
+        let finished = self.glance_finish(&caller, id).await.map_err(|error| error.to_string());
+        self.end(publication, open, finished, runnable).await?;
         Ok(digests)
     }
 
@@ -255,29 +266,6 @@ impl Push {
         if let Err(error) = released.await {
             tracing::warn!(%name, "what was uploaded is left until it expires: {error}");
         }
-    }
-
-    /// Makes an image in Glance that has its tags, or leaves nothing there.
-    async fn make(
-        self: &Arc<Self>,
-        publication: &Publication,
-        archive: Archive,
-        record: Map<String, Value>,
-        runnable: bool,
-    ) -> Result<(), ApiError> {
-        let (caller, id) = (publication.at.grant.caller(), Uuid::new_v4());
-        let name = record["name"].as_str().unwrap_or_default().to_owned();
-        let open = self.begin_entry(publication, id, name.clone()).await?;
-        if let Err(refused) = self.fill(&caller, id, record, archive, &publication.stop).await {
-            match self.glance.delete(&caller, id).await {
-                Ok(_) => close(open).await,
-                Err(error) => self.end_later(publication, open, &error.to_string()),
-            }
-            return Err(refused);
-        }
-        tracing::info!(image = %id, name, project = publication.at.grant.owner, "an image was pushed");
-        let finished = self.glance_finish(&caller, id).await.map_err(|error| error.to_string());
-        self.end(publication, open, finished, runnable).await
     }
 
     async fn begin_entry(&self, publication: &Publication, id: Uuid, label: String) -> Result<Open, ApiError> {
@@ -317,18 +305,17 @@ impl Push {
     /// Returns when the image is complete.
     async fn fill(
         &self,
-        caller: &Caller,
+        publication: &Publication,
         id: Uuid,
-        mut record: Map<String, Value>,
+        record: &Map<String, Value>,
         archive: Archive,
-        stop: &CancellationToken,
     ) -> Result<(), ApiError> {
+        let (caller, stop) = (&publication.at.grant.caller(), &publication.stop);
         let gone = || ApiError::new(Code::Unavailable, "the push was given up");
         if stop.is_cancelled() {
             return Err(gone());
         }
-        record.insert("id".into(), id.to_string().into());
-        self.glance.create(caller, &record).await.map_err(|error| refused(&error))?;
+        self.glance.create(caller, record).await.map_err(|error| refused(&error))?;
         let length = archive.length;
         let sent = Arc::new(Mutex::new(Algorithm::Sha512.hasher()));
         let hasher = sent.clone();
@@ -381,12 +368,19 @@ fn check_lengths(name: &Name, tags: &[Tag], digest: &Digest) -> Result<(), ApiEr
 }
 
 /// What Glance is told of the image.
-fn record(publication: &Publication, archive: &Archive, hidden: bool, subjects: &[Digest]) -> Map<String, Value> {
+fn record(
+    publication: &Publication,
+    id: Uuid,
+    archive: &Archive,
+    hidden: bool,
+    subjects: &[Digest],
+) -> Map<String, Value> {
     let Publication { at: Repository { name, .. }, document, tags, .. } = publication;
     let glance_name = tags.first().map_or_else(|| untagged_name(name, &document.digest), |tag| name.glance_name(tag));
     let more: Vec<String> = tags.iter().skip(1).map(|tag| name.glance_name(tag)).collect();
     let mut record = Map::new();
     let mut set = |key: &str, value: Value| record.insert(key.to_owned(), value);
+    set("id", id.to_string().into());
     set("name", glance_name.into());
     set("tags", more.into());
     set("container_format", "docker".into());

@@ -17,28 +17,19 @@ const STILL_COMING: Duration = Duration::from_secs(120);
 const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Push {
-    /// Cleans up after pushes that were cut off, with the tokens of the users who made them.
-    pub(super) async fn recover(&self) -> Result<(), StagingError> {
-        let journal = self.journal.clone();
-        for open in blocking(move || journal.left(None)).await? {
-            match open.entry.token(&self.key) {
-                Some(token) => {
-                    let request_id = Caller::own().request_id;
-                    let grant = Grant::of_member(&open.entry.owner, String::new(), token, &request_id, true);
-                    drop(self.clean_up(&grant, open).await);
-                }
+    /// Cleans up after pushes that were cut off: after those to one project with the token of a member who is there now, or after
+    /// all with the tokens of the users who made them. Those of long ago have expired.
+    pub(super) async fn recover(&self, member: Option<&Grant>) -> Result<(), StagingError> {
+        let (journal, owner) = (self.journal.clone(), member.map(|grant| grant.owner.clone()));
+        for open in blocking(move || journal.left(owner.as_deref())).await? {
+            let of_maker = |token| {
+                let request_id = Caller::own().request_id;
+                Grant::of_member(&open.entry.owner, String::new(), token, &request_id, true)
+            };
+            match member.cloned().or_else(|| open.entry.token(&self.key).map(of_maker)) {
+                Some(grant) => drop(self.clean_up(&grant, open).await),
                 None => drop(give_up_if_old(open, "its token cannot be read").await),
             }
-        }
-        Ok(())
-    }
-
-    /// The same for the pushes to one project, with the token of a member who is there now: those of long ago have
-    /// expired.
-    pub(super) async fn recover_project(&self, grant: &Grant) -> Result<(), StagingError> {
-        let (journal, owner) = (self.journal.clone(), grant.owner.clone());
-        for open in blocking(move || journal.left(Some(&owner))).await? {
-            drop(self.clean_up(grant, open).await);
         }
         Ok(())
     }
@@ -117,10 +108,8 @@ async fn give_up_if_old(open: Open, reason: &str) -> Option<Open> {
 
 /// Nothing is left to be undone.
 pub(super) async fn close(open: Open) {
-    let closing = move || {
-        open.close();
-        Ok(())
-    };
     // If this does not come to be done, the next start finds nothing to be undone.
-    blocking(closing).await.unwrap_or_else(|error| tracing::debug!("unfinished pushes: {error}"));
+    if let Err(error) = blocking(move || open.close()).await {
+        tracing::warn!("unfinished pushes: {error}");
+    }
 }

@@ -298,6 +298,6 @@ async fn what_another_process_is_making_is_left_alone() {
     let push = open_on(config(directory.path()), &cloud).await;
     push.shutdown().await;
     assert_eq!(cloud.changes(), []);
-    at_work.close();
+    at_work.close().unwrap();
     assert_eq!(unfinished(&directory), 0);
 }

@@ -52,7 +52,7 @@ async fn what_a_client_reads_does_not_go_before_the_client_has_it() {
     let manifest = upload_image(&push, WEB, 1).await;
     assert_eq!(put(&push, WEB, "v1", &manifest).await.status, 201);
     let layer = layers(1)[0].clone();
-    let (cache, digest) = (push.images.cache(), Digest::of(&layer));
+    let (cache, digest) = (&push.images.fetcher.cache, Digest::of(&layer));
     let blob = push.images.blob(&at(WEB), &digest).await.unwrap().unwrap();
     let mut pieces = blob.read(0..layer.len() as u64);
     assert!(pieces.next().await.unwrap().unwrap() == layer);
