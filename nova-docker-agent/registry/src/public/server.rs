@@ -85,7 +85,7 @@ impl Server {
         let glance = Glance::new(session, None, &config.glance)?;
         let keystone = Keystone::new(&config.keystone)?;
         let (directory, size) = (config.state_directory.clone(), config.cache_size);
-        let key_file = config.tokens.key_file.clone();
+        let (key_file, public_url) = (config.tokens.key_file.clone(), config.tokens.public_url.clone());
         let for_images = glance.clone();
         let opened = tokio::task::spawn_blocking(move || {
             make(&directory)?;
@@ -94,7 +94,7 @@ impl Server {
         });
         let (key, images) = opened.await.map_err(|_| StartError::Ended)??;
         let push = Push::open(config.push.clone(), glance, images.clone(), key.clone()).await?;
-        let tokens = Tokens::new(&config.tokens, keystone, key);
+        let tokens = Tokens::new(config.tokens, keystone, key);
         let address = config.listen;
         let failed = |cause| StartError::Listen { address, cause };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
@@ -112,7 +112,7 @@ impl Server {
             Arc::new(move || certificate.acceptor())
         });
         let serving = tokio::spawn(listener::serve(socket, tls, config.limits, router, stop.clone()));
-        tracing::info!(%address, tls = is_tls, public_url = %config.tokens.public_url, "the registry is ready");
+        tracing::info!(%address, tls = is_tls, %public_url, "the registry is ready");
         Ok(Self { address, images, push, stop, serving })
     }
 

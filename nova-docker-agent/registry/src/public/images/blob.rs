@@ -1,4 +1,4 @@
-//! A blob in the file of a Glance image.
+//! A blob in the file of a Glance image, or in memory.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +22,6 @@ pub struct StoredBlob {
     pub record: ImageMeta,
 }
 
-/// What is in memory.
 impl ReadableBlob for Bytes {
     fn size(&self) -> u64 {
         self.len() as u64

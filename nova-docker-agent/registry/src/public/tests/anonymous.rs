@@ -179,7 +179,7 @@ async fn the_identity_acts_by_itself_where_it_may_push_and_nowhere_else() {
         map.extend(user.map(|user| (("registry", "anonymous_user"), user)));
         map.extend(user.map(|_| (("registry", "anonymous_password"), PASSWORD)));
         let config = from_settings(&Settings::from_map(map)).unwrap().0.registry;
-        let tokens = Tokens::new(&config.tokens, Keystone::new(&config.keystone).unwrap(), Key::of([7; 32]));
+        let tokens = Tokens::new(config.tokens, Keystone::new(&config.keystone).unwrap(), Key::of([7; 32]));
         let grants = tokens.own("req").await.unwrap();
         assert_eq!(grants.iter().map(|grant| grant.owner.as_str()).collect::<Vec<_>>(), projects, "{user:?}");
     }

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::timeout;
-use url::form_urlencoded;
 
 use super::{Login, Scopes, Tokens};
 use crate::http::listener::Client;
@@ -27,6 +26,14 @@ struct Asked {
     user: Option<(String, String)>,
     service: Option<String>,
     scopes: Vec<String>,
+}
+
+impl Asked {
+    /// With what a query, or a form, says besides.
+    fn new(user: Option<(String, String)>, query: &str) -> Self {
+        let service = parameters(query, "service").next().map(Cow::into_owned);
+        Self { user, service, scopes: parameters(query, "scope").map(Cow::into_owned).collect() }
+    }
 }
 
 impl Tokens {
@@ -62,11 +69,11 @@ impl Tokens {
         let login = login.map_err(with_basic_challenge)?;
         *user = Some(login.user.user_name.clone());
         let scopes = Scopes::of(asked.scopes.iter().map(String::as_str));
-        let issued = self.issue(&login, is_anonymous, scopes, request_id).await?;
+        let (token, life) = self.issue(&login, is_anonymous, scopes, request_id).await?;
         let body = json!({
-            "token": issued.token,
-            "access_token": issued.token,
-            "expires_in": issued.life.as_secs(),
+            "token": token,
+            "access_token": token,
+            "expires_in": life.as_secs(),
             "issued_at": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         });
         Ok(([(CACHE_CONTROL, "no-store")], http::json(body)).into_response())
@@ -74,7 +81,7 @@ impl Tokens {
 
     /// The login of those who have none.
     pub(super) async fn anonymous(&self, request_id: &str) -> Result<Arc<Login>, ApiError> {
-        let anonymous = self.anonymous.as_ref().ok_or_else(log_in_first)?;
+        let anonymous = self.config.anonymous.as_ref().ok_or_else(log_in_first)?;
         let login = self.logins.log_in(&anonymous.user, anonymous.password.expose_secret(), None, request_id).await;
         login.map_err(|error| match error.code {
             Code::Unauthorized => {
@@ -97,33 +104,19 @@ fn from_query(headers: &HeaderMap, query: &str) -> Result<Asked, ApiError> {
     if user.is_none() && headers.contains_key(AUTHORIZATION) {
         return Err(with_basic_challenge(log_in_first()));
     }
-    let service = parameters(query, "service").next().map(Cow::into_owned);
-    let scopes = parameters(query, "scope").map(Cow::into_owned).collect();
-    Ok(Asked { user, service, scopes })
+    Ok(Asked::new(user, query))
 }
 
 async fn from_form(request: Request<Body>) -> Result<Asked, ApiError> {
     let form = to_bytes(request.into_body(), MAX_FORM).await.map_err(|_| bad("the form is too long, or broke off"))?;
-    let (mut grant_type, mut username, mut password) = (None, None, None);
-    let (mut service, mut scopes) = (None, vec![]);
-    for (key, value) in form_urlencoded::parse(&form) {
-        let value = value.into_owned();
-        match &*key {
-            "grant_type" => grant_type = Some(value),
-            "username" => username = Some(value),
-            "password" => password = Some(value),
-            "service" => service = Some(value),
-            "scope" => scopes.push(value),
-            _ => {}
-        }
-    }
-    if grant_type.as_deref() != Some("password") {
+    // What is no text is replaced, as in the values of a query.
+    let form = String::from_utf8_lossy(&form);
+    let value = |name| parameters(&form, name).next().map(Cow::into_owned);
+    if value("grant_type").as_deref() != Some("password") {
         return Err(bad("the only grant_type here is password"));
     }
-    match (username, password) {
-        (Some(username), Some(password)) => Ok(Asked { user: Some((username, password)), service, scopes }),
-        _ => Err(bad("username and password are needed")),
-    }
+    let user = value("username").zip(value("password"));
+    Ok(Asked::new(Some(user.ok_or_else(|| bad("username and password are needed"))?), &form))
 }
 
 fn bad(message: &str) -> ApiError {

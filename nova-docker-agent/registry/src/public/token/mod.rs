@@ -78,21 +78,11 @@ const ANY_ROLE: &str = "*";
 
 /// Gives tokens, and checks them.
 pub struct Tokens {
+    config: TokenConfig,
     /// `HOST[:PORT]`: whom the tokens are for.
     service: String,
-    realm: String,
-    lifetime: Duration,
-    push_roles: Vec<String>,
-    anonymous: Option<Anonymous>,
-    shared_addresses: Vec<IpNet>,
     pub logins: Logins,
     key: Key,
-}
-
-/// A new token.
-struct Issued {
-    token: String,
-    life: Duration,
 }
 
 /// Why a request is not let in (RFC 6750, section 3.1).
@@ -107,22 +97,11 @@ pub enum Refused {
 }
 
 impl Tokens {
-    pub fn new(config: &TokenConfig, keystone: Keystone, key: Key) -> Self {
-        let url = &config.public_url;
-        let host = url.host_str().unwrap_or_default();
-        let service = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let realm = format!("{}/token", url.as_str().trim_end_matches('/'));
+    pub fn new(config: TokenConfig, keystone: Keystone, key: Key) -> Self {
+        let host = config.public_url.host_str().unwrap_or_default();
+        let service = config.public_url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let logins = Logins::new(keystone, config.domain.clone(), config.shared_addresses.clone());
-        Self {
-            service,
-            realm,
-            lifetime: config.lifetime,
-            push_roles: config.push_roles.clone(),
-            anonymous: config.anonymous.clone(),
-            shared_addresses: config.shared_addresses.clone(),
-            logins,
-            key,
-        }
+        Self { config, service, logins, key }
     }
 
     /// Who sends a request with these headers, from this address.
@@ -138,14 +117,14 @@ impl Tokens {
         if claims.end <= now {
             return Err(Refused::InvalidToken);
         }
-        let client = from.and_then(|address| one_client(address, &self.shared_addresses));
+        let client = from.and_then(|address| one_client(address, &self.config.shared_addresses));
         Ok(claims.visitor(request_id, client, now))
     }
 
     /// The answer to a request that is not let in; `scope` is what it needs, as far as that is known.
     pub fn challenge(&self, refused: Refused, scope: &str) -> ApiError {
-        let Self { realm, service, .. } = self;
-        let mut challenge = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
+        let (url, service) = (self.config.public_url.as_str().trim_end_matches('/'), &self.service);
+        let mut challenge = format!("Bearer realm=\"{url}/token\",service=\"{service}\"");
         if !scope.is_empty() {
             challenge.push_str(&format!(",scope=\"{scope}\""));
         }
@@ -173,7 +152,7 @@ impl Tokens {
 
     /// The registry's own identity, in each project where it may push; nowhere where it has none.
     pub async fn own(&self, request_id: &str) -> Result<Vec<Grant>, ApiError> {
-        if self.anonymous.is_none() {
+        if self.config.anonymous.is_none() {
             return Ok(vec![]);
         }
         let login = self.anonymous(request_id).await?;
@@ -184,17 +163,17 @@ impl Tokens {
         Ok(grants)
     }
 
-    /// A token for what a user asks for, as far as the user may have it. What Glance's policy says of an image is found out when
-    /// the token is used; but whoever may make none has nothing to upload either.
+    /// A token for what a user asks for, as far as the user may have it, and how long it lives. What Glance's policy says of an
+    /// image is found out when the token is used; but whoever may make none has nothing to upload either.
     async fn issue(
         &self,
         login: &Login,
         is_anonymous: bool,
         scopes: Scopes,
         request_id: &str,
-    ) -> Result<Issued, ApiError> {
+    ) -> Result<(String, Duration), ApiError> {
         let (now_here, now) = (Instant::now(), now());
-        let mut life = self.lifetime.min(login.user.end.saturating_duration_since(now_here));
+        let mut life = self.config.lifetime.min(login.user.end.saturating_duration_since(now_here));
         let mut claims = Claims::new(&login.user, is_anonymous);
         for (name, mut actions) in scopes.repositories {
             let place = self.logins.place(login, &name, request_id).await?;
@@ -212,13 +191,13 @@ impl Tokens {
         claims.end = now + life.as_secs();
         let sealed = serde_json::to_vec(&claims).ok().and_then(|claims| self.key.seal(&self.purpose(), &claims));
         let token = sealed.ok_or_else(|| ApiError::new(Code::Unavailable, "no token could be made"))?;
-        Ok(Issued { token, life })
+        Ok((token, life))
     }
 
     /// As Glance's policy compares roles: whatever their case.
     fn may_push(&self, login: &UserLogin) -> bool {
         let has = |wanted: &String| wanted == ANY_ROLE || login.roles.iter().any(|role| role.to_lowercase() == *wanted);
-        self.push_roles.iter().any(has)
+        self.config.push_roles.iter().any(has)
     }
 
     /// Another registry's tokens, even with the same key, are not for this one.
