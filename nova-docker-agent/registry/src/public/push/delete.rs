@@ -109,7 +109,10 @@ impl Push {
     async fn delete_digest(&self, at: &Repository, digest: &Digest) -> Result<(), ApiError> {
         let was_staged = self.drop_staged(at, digest).await?;
         let mut deleted: Vec<Uuid> = vec![];
-        while let Some(content) = self.own(at, digest).await? {
+        while let Some(content) = self.images.find(at, &Reference::Digest(*digest)).await? {
+            if !at.grant.owns(&content.record) {
+                break;
+            }
             if content.root != *digest {
                 if deleted.is_empty() && !was_staged {
                     let message = format!("the manifest is part of {}, an index: delete that", content.root);
@@ -128,12 +131,6 @@ impl Push {
             return Ok(());
         }
         Err(ApiError::new(Code::ManifestUnknown, "there is no such manifest"))
-    }
-
-    /// The project's own image of this digest.
-    async fn own(&self, at: &Repository, digest: &Digest) -> Result<Option<Arc<Content>>, ApiError> {
-        let content = self.images.find(at, &Reference::Digest(*digest)).await?;
-        Ok(content.filter(|content| at.grant.owns(&content.record)))
     }
 
     async fn delete_image(&self, grant: &Grant, id: Uuid) -> Result<(), ApiError> {

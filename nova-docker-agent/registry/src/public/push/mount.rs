@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use axum::body::Body;
 
 use super::Push;
+use super::receive::receive;
 use super::staging::{Area, Mount, StagingError, blocking};
 use crate::public::images::ReadableBlob;
 use crate::public::{Action, Bearer, Grant, Name, Repository};
@@ -72,12 +73,9 @@ impl Push {
             let session = area.begin(digest.algorithm(), false)?;
             session.admit(size).map(|()| session)
         };
-        let mut session = self.on_disk(at, begin).await?;
-        let mut pieces = blob.read(0..size);
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|cause| StagingError::Source(cause.to_string()))?;
-            session = blocking(move || session.append(&[piece])).await?;
-        }
+        let session = self.on_disk(at, begin).await?;
+        // What breaks off has another digest.
+        let (session, _) = receive(session, Body::from_stream(blob.read(0..size)), &self.stop).await?;
         blocking(move || session.complete(&[digest])).await
     }
 }

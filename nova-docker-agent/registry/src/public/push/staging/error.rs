@@ -33,9 +33,6 @@ pub enum StagingError {
     /// Keystone's ids have nothing but letters, digits and dashes.
     #[error("the project's id has characters that this registry does not know in ids")]
     BadProject,
-    /// A blob of another repository could not be read to its end.
-    #[error("{0}")]
-    Source(String),
     #[error(transparent)]
     File(#[from] FileError),
     #[error("the registry is shutting down")]
@@ -54,10 +51,7 @@ impl From<StagingError> for ApiError {
             StagingError::Quota { .. } | StagingError::BadProject => Self::new(Code::Denied, message),
             StagingError::TooMany { .. } => Self::new(Code::TooManyRequests, message),
             StagingError::Mismatch { .. } => Self::new(Code::DigestInvalid, message),
-            StagingError::DiskFull
-            | StagingError::AllFull { .. }
-            | StagingError::Source(_)
-            | StagingError::ShuttingDown => {
+            StagingError::DiskFull | StagingError::AllFull { .. } | StagingError::ShuttingDown => {
                 tracing::warn!("an upload was refused: {message}");
                 Self::new(Code::Unavailable, message)
             }

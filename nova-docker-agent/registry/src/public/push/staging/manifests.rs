@@ -109,7 +109,7 @@ impl Area {
 
     /// Of the names of the repository's manifests.
     fn prefix(&self) -> String {
-        format!("{}-", Digest::of(self.uploader.repository.as_bytes()).hex())
+        format!("{}-", Digest::of(self.repository.as_bytes()).hex())
     }
 }
 

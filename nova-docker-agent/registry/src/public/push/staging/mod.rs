@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use error::StagingError;
-pub use session::{Session, Uploader};
+pub use session::Session;
 
 use super::{Push, PushConfig};
 use crate::files::{self, At, FileError, entries, if_there, make, make_parent, measure};
@@ -80,7 +80,10 @@ pub struct Area {
     staging: Arc<Staging>,
     /// The project's.
     directory: PathBuf,
-    uploader: Uploader,
+    /// The repository within the project.
+    repository: String,
+    /// Keystone's id of the user.
+    user: String,
 }
 
 impl Staging {
@@ -260,10 +263,9 @@ impl Area {
 impl Push {
     /// What is staged in the repository's project, for this user.
     pub(super) fn area(&self, at: &Repository) -> Result<Area, StagingError> {
-        let (project, user) = (at.grant.owner.clone(), at.grant.user.clone());
-        let directory = self.staging.project(&project)?;
-        let uploader = Uploader { project, user, repository: at.name.repository().to_owned() };
-        Ok(Area { staging: self.staging.clone(), directory, uploader })
+        let directory = self.staging.project(&at.grant.owner)?;
+        let (repository, user) = (at.name.repository().to_owned(), at.grant.user.clone());
+        Ok(Area { staging: self.staging.clone(), directory, repository, user })
     }
 
     /// Works on that, off the runtime's threads.

@@ -19,20 +19,11 @@ use crate::{Algorithm, Digest, Hasher};
 const PIECE: usize = 1024 * 1024;
 const ABOUT: &str = "about.json";
 
-/// Whose upload it is; to everybody else, and for other repositories, it does not exist.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Uploader {
-    /// Keystone's id of the repository's project.
-    pub project: String,
-    /// The repository within the project.
-    pub repository: String,
-    /// Keystone's id of the user.
-    pub user: String,
-}
-
+/// To everybody else of the project, and for other repositories, it does not exist.
 #[derive(Serialize, Deserialize)]
 struct About {
-    uploader: Uploader,
+    repository: String,
+    user: String,
     /// What the client is expected to name the digest by.
     algorithm: String,
     /// How many bytes were digested, and where the digest is then.
@@ -72,8 +63,9 @@ impl Area {
         let id = Uuid::new_v4();
         let directory = sessions.join(id.to_string());
         make(&directory)?;
-        let (uploader, algorithm) = (self.uploader.clone(), algorithm.name().to_owned());
-        let about = About { uploader, algorithm, length: 0, digested: String::new() };
+        let (repository, user) = (self.repository.clone(), self.user.clone());
+        let algorithm = algorithm.name().to_owned();
+        let about = About { repository, user, algorithm, length: 0, digested: String::new() };
         write_json(&directory.join(ABOUT), &about)?;
         let file = lock(&directory.join("content"), true)?;
         let mut session = self.resume(id, about, directory, file)?;
@@ -105,8 +97,8 @@ impl Area {
     fn about(&self, id: Uuid) -> Result<(PathBuf, About), StagingError> {
         let directory = self.directory.join("sessions").join(id.to_string());
         let about: Option<About> = read_json(&directory.join(ABOUT))?;
-        let about = about.filter(|about| about.uploader == self.uploader).ok_or(StagingError::UnknownUpload)?;
-        Ok((directory, about))
+        let about = about.filter(|about| about.repository == self.repository && about.user == self.user);
+        Ok((directory, about.ok_or(StagingError::UnknownUpload)?))
     }
 
     fn resume(&self, id: Uuid, about: About, directory: PathBuf, file: Flock<File>) -> Result<Session, StagingError> {
