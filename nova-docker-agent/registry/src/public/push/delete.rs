@@ -59,19 +59,15 @@ impl Push {
     /// The newest image with the tag loses it, and goes if it was the last. Older ones, which it hid, are not the image
     /// that the client meant: they only lose the tag.
     async fn delete_tag(&self, at: &Repository, tag: &Tag) -> Result<(), ApiError> {
-        let content = self.images.find(at, &Reference::Tag(tag.clone())).await;
-        let records = self.images.of_repository(at).await?;
-        let with_tag = |(record, tags): &Tagged| tags.contains(tag) && at.grant.owns(record);
-        let mut found: Vec<Arc<ImageMeta>> = records.into_iter().filter(with_tag).map(|(record, _)| record).collect();
         // An image whose file is damaged cannot be opened, and can be deleted.
-        let content = content.ok().flatten();
-        let newest = content.as_ref().map(|content| content.record.id);
-        found.sort_by(|one, other| other.created_at.cmp(&one.created_at));
-        let first = found.iter().position(|record| Some(record.id) == newest).unwrap_or(0);
+        let content = self.images.find(at, &Reference::Tag(tag.clone())).await.ok().flatten();
+        let with_tag = |(record, tags): Tagged| tags.contains(tag).then_some(record);
+        let mut found: Vec<_> = self.images.of_repository(at).await?.into_iter().filter_map(with_tag).collect();
         if found.is_empty() {
             return Err(ApiError::new(Code::ManifestUnknown, "there is no such tag"));
         }
-        let target = found.swap_remove(first);
+        let newest = content.as_ref().map(|content| content.record.id);
+        let target = found.remove(found.iter().position(|record| Some(record.id) == newest).unwrap_or(0));
         for older in found {
             if self.is_the_same(&at.grant, &older, content.as_deref()).await? {
                 self.delete_tagged(at, &older, tag).await?;
@@ -110,9 +106,6 @@ impl Push {
         let was_staged = self.drop_staged(at, digest).await?;
         let mut deleted: Vec<Uuid> = vec![];
         while let Some(content) = self.images.find(at, &Reference::Digest(*digest)).await? {
-            if !at.grant.owns(&content.record) {
-                break;
-            }
             if content.root != *digest {
                 if deleted.is_empty() && !was_staged {
                     let message = format!("the manifest is part of {}, an index: delete that", content.root);

@@ -157,7 +157,6 @@ impl Push {
         }
         self.images.changed(grant);
         let known = self.images.holder(at, &document.digest, Age::Seconds).await?;
-        let known = known.filter(|content| grant.owns(&content.record));
         let parts = match known {
             // It can be pulled by its digest, also within an index's image.
             Some(content) if tags.is_empty() => {
