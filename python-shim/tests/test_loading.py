@@ -115,3 +115,18 @@ def test_the_messages_live_beside_other_packages_messages(others_first):
     """
     order = "others, ours" if others_first else "ours, others"
     assert run(script % order) == ["True"]
+
+
+def test_messages_within_messages_can_be_used_after_a_collection_of_garbage():
+    script = """
+        import gc
+        from nova_docker.shim import status_pb2
+        from nova_docker.v1 import driver_pb2
+        gc.collect()
+        request = driver_pb2.CreateGuestRequest()
+        request.image.properties["key"] = "value"
+        stop = driver_pb2.StopGuestRequest(timeout={"seconds": 3})
+        status_pb2.Status().details.add(type_url="none")
+        print(request.image.properties["key"], stop.timeout.seconds)
+    """
+    assert run(script) == ["value", "3"]
