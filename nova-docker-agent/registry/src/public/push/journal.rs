@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nix::fcntl::Flock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -44,7 +46,7 @@ pub struct Entry {
 impl Entry {
     pub fn new(image: Uuid, owner: &str, name: String, token: &SecretString, key: &Key) -> Self {
         // None only if it is longer than any memory; what is empty does not open.
-        let token = key.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default();
+        let token = STANDARD.encode(key.seal(PURPOSE, token.expose_secret().as_bytes()).unwrap_or_default());
         Self { image, owner: owner.to_owned(), name, repository: String::new(), tags: vec![], token }
     }
 
@@ -57,7 +59,8 @@ impl Entry {
 
     /// The token of the user who pushed it.
     pub fn token(&self, key: &Key) -> Option<SecretString> {
-        String::from_utf8(key.open(PURPOSE, &self.token)?).ok().map(SecretString::from)
+        let token = key.open(PURPOSE, &String::from_utf8(STANDARD.decode(&self.token).ok()?).ok()?)?;
+        String::from_utf8(token).ok().map(SecretString::from)
     }
 }
 
