@@ -184,6 +184,8 @@ impl Shared {
         for Layer { digest, range, packing, .. } in packed {
             let (label, source, sharing) = (label.to_owned(), source.clone(), Sharing::Host);
             let stored = Stored { image: descriptor.id, lease: NO_LEASE, label, source, range, packing, sharing };
+            // It may be there twice, once with a size of its own.
+            image.set_size(&digest, 0);
             let room = disk.map_or(u64::MAX, |disk| disk.saturating_sub(image.unpacked()));
             let size = self.service.fetcher.size(digest, &stored, room).await?;
             image.set_size(&digest, size);

@@ -231,21 +231,36 @@ async fn a_packed_file_that_is_cached_is_not_served_as_what_another_image_has_un
     refuses(&registry, image(&once, &twice, manifest::OCI_LAYER_GZIP), &once[0], "twice").await;
 }
 
-#[test]
-fn a_layer_of_few_bytes_that_would_become_very_many_is_given_up_in_time() {
-    const GIB: u64 = 1 << 30;
-    let directory = tempfile::tempdir().unwrap();
+/// 3 GiB, compressed.
+fn bomb() -> Vec<u8> {
     let zeros = Command::new("sh").args(["-c", "head -c 3G /dev/zero | zstd -qc"]).stdout(Stdio::piped()).spawn();
-    let bomb = zeros.unwrap().wait_with_output().unwrap().stdout;
-    let source = Arc::new(image(&[b"unknown".to_vec()], &[bomb], ZSTD));
+    zeros.unwrap().wait_with_output().unwrap().stdout
+}
+
+fn is_given_up_in_time(source: Memory, disk: u64) {
+    const GIB: u64 = 1 << 30;
+    let (directory, source) = (tempfile::tempdir().unwrap(), Arc::new(source));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = runtime.block_on(async {
+    let opened = runtime.block_on(async {
         let registry = start(directory.path()).await;
-        registry.open(&source.descriptor(), source.clone(), Some(GIB / 256)).await.unwrap_err()
+        registry.open(&source.descriptor(), source.clone(), Some(disk)).await.map(drop)
     });
+    let error = opened.unwrap_err();
     let Some(Problem::LargerThanDisk { image, .. }) = error.problem() else { panic!("{error}") };
     assert!(*image < GIB, "it was unpacked to {image} bytes");
     // It waits for the threads that write.
     drop(runtime);
     assert_eq!(kept(directory.path()), 0);
+}
+
+#[test]
+fn a_layer_of_few_bytes_that_would_become_very_many_is_given_up_in_time() {
+    is_given_up_in_time(image(&[b"unknown".to_vec()], &[bomb()], ZSTD), 4 << 20);
+}
+
+#[test]
+fn a_layer_that_is_there_twice_has_the_size_that_it_is_unpacked_to() {
+    let layer = vec![0; 40 << 20];
+    let config = testing::config(&[layer.clone(), layer.clone()]);
+    is_given_up_in_time(Memory::new(testing::legacy_with(&[layer, bomb()], &config)), 64 << 20);
 }
