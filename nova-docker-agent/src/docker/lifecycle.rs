@@ -306,7 +306,7 @@ fn start_error(error: Error) -> Error {
         "error during container init: open /proc/",
     ];
     if OF_THE_IMAGE.iter().any(|words| message.contains(words)) {
-        return wanted_wrong(message.clone());
+        return wanted_wrong(without_steps(message).to_owned());
     }
     let reasons = [
         "executable file not found",
@@ -321,6 +321,18 @@ fn start_error(error: Error) -> Error {
         Some(reason) => Error::CommandNotFound { command: command.to_owned(), reason: reason.to_owned() },
         None => error,
     }
+}
+
+/// What the runtime says, without the steps that led there: a fault has room for 255 characters.
+fn without_steps(message: &str) -> &str {
+    const STEPS: [&str; 5] = [
+        "failed to create shim task: ",
+        "OCI runtime create failed: ",
+        "runc create failed: ",
+        "unable to start container process: ",
+        "error during container init: ",
+    ];
+    STEPS.iter().fold(message, |rest, step| rest.strip_prefix(step).unwrap_or(rest))
 }
 
 /// Text without control characters but line ends, and without empty lines around it.
@@ -349,13 +361,16 @@ mod tests {
     }
 
     #[test]
-    fn a_user_or_a_directory_that_the_image_cannot_have_is_the_images_fault() {
-        for message in [
-            "unable to find user nosuch: no matching entries in passwd file",
-            "failed to create shim task: OCI runtime create failed: runc create failed: Cwd must be an absolute path: unknown",
+    fn what_the_image_cannot_have_is_its_fault_and_told_without_the_runtimes_steps() {
+        let steps = "failed to create shim task: OCI runtime create failed: runc create failed: ";
+        let process = format!("{steps}unable to start container process: error during container init: ");
+        for (steps, words) in [
+            ("", "unable to find user nosuch: no matching entries in passwd file"),
+            (steps, "Cwd must be an absolute path: unknown"),
+            (&process, "environment variable name can't be empty: \"=nameless\": unknown"),
         ] {
-            let error = start_error(refused(message));
-            assert!(matches!(&error, Error::Invalid { reason, .. } if reason == message), "{error}");
+            let error = start_error(refused(&format!("{steps}{words}")));
+            assert!(matches!(&error, Error::Invalid { reason, .. } if reason == words), "{error}");
         }
     }
 
